@@ -1,0 +1,29 @@
+"""Portfolio allocation with Ray RLlib: an exact market simulator, fast training, honest back-tests.
+
+Importing the package registers `rllib_portfolio/Portfolio-v0` with Gymnasium; it loads neither ray nor torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from rllib_portfolio.algorithms.policy import load_policy
+
+ENV_ID = "rllib_portfolio/Portfolio-v0"
+
+gymnasium.register(
+    id=ENV_ID,
+    entry_point="rllib_portfolio.env.portfolio_env:PortfolioEnv",
+    vector_entry_point="rllib_portfolio.env.portfolio_env:PortfolioVectorEnv",
+)
+
+__all__ = ["ENV_ID", "load_policy"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_policy":
+        from rllib_portfolio.algorithms.policy import load_policy
+
+        return load_policy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

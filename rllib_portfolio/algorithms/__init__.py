@@ -1,0 +1,1 @@
+"""RLlib algorithms over the portfolio environment, and the policies that they leave behind."""

@@ -1,0 +1,23 @@
+"""What env runners report beyond RLlib's own metrics.
+
+RLlib's `episode_return_mean` is missing until an episode ends and NaN in an iteration without one; the returns of all
+finished episodes, as a list, let the training loop keep a window of its own that is always finite.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.callbacks.callbacks import RLlibCallback
+
+FINISHED_RETURNS = "finished_episode_returns"
+
+
+class ReportFinishedEpisodes(RLlibCallback):
+    """Logs the raw return of each finished episode."""
+
+    def on_episode_end(
+        self, *, episode: Any, prev_episode_chunks: list[Any] | None = None, metrics_logger: Any = None, **kwargs: Any
+    ) -> None:
+        total = episode.get_return() + sum(chunk.get_return() for chunk in prev_episode_chunks or ())
+        metrics_logger.log_value(FINISHED_RETURNS, float(total), reduce="item_series")

@@ -1,0 +1,87 @@
+"""Reward normalisation: rewards divided by the running standard deviation of their discounted sum.
+
+The statistics live in the driver, which sees the episodes of every env runner, so they are merged by construction and
+the same for every learner. Evaluation never passes here. The scale is applied to copies: reported returns stay raw.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+from scipy.signal import lfilter
+
+SCALED_REWARD_BOUND = 10.0
+
+
+class RunningRewardScale:
+    """Standard deviation of the discounted sum R_t = gamma R_{t-1} + r_t over all environments so far.
+
+    The sum starts anew with each episode and goes on over its chunks. Moments are merged by Chan, Golub, LeVeque (1979).
+    Source: Engstrom et al. (2020), "Implementation Matters in Deep Policy Gradients", reward scaling (algorithm 1).
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
+        self.count = 0
+        self.mean = 0.0
+        self.sum_of_squares = 0.0
+        self._open_sums: dict[str, float] = {}
+
+    @property
+    def std(self) -> float:
+        """The running standard deviation; 1 before there are two rewards or while it is zero."""
+        variance = self.sum_of_squares / self.count if self.count > 1 else 0.0
+        return math.sqrt(variance) if variance > 1e-16 else 1.0
+
+    def update(self, episodes: Sequence[SingleAgentEpisode]) -> None:
+        """Take in the rewards of finished and unfinished episode chunks."""
+        open_sums: dict[str, float] = {}
+        for episode in episodes:
+            before = open_sums.get(episode.id_, self._open_sums.get(episode.id_, 0.0))
+            sums, _ = lfilter([1.0], [1.0, -self.gamma], _rewards(episode), zi=[self.gamma * before])
+            if len(sums):
+                self._merge(len(sums), float(sums.mean()), float(sums.var()))
+                open_sums[episode.id_] = float(sums[-1])
+            if episode.is_done:
+                open_sums.pop(episode.id_, None)
+        self._open_sums = open_sums
+
+    def scaled(self, episodes: Sequence[SingleAgentEpisode]) -> list[SingleAgentEpisode]:
+        """Shallow copies of the episodes whose rewards are divided by `std` and clipped to +-10."""
+        return [self._scaled(episode) for episode in episodes]
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "sum_of_squares": self.sum_of_squares,
+            "open_sums": dict(self._open_sums),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.count, self.mean, self.sum_of_squares = state["count"], state["mean"], state["sum_of_squares"]
+        self._open_sums = dict(state["open_sums"])
+
+    def _merge(self, count: int, mean: float, variance: float) -> None:
+        total = self.count + count
+        difference = mean - self.mean
+        self.sum_of_squares += variance * count + difference**2 * self.count * count / total
+        self.mean += difference * count / total
+        self.count = total
+
+    def _scaled(self, episode: SingleAgentEpisode) -> SingleAgentEpisode:
+        rewards = np.clip(np.asarray(episode.rewards.data) / self.std, -SCALED_REWARD_BOUND, SCALED_REWARD_BOUND)
+        scaled = copy.copy(episode)
+        scaled.rewards = InfiniteLookbackBuffer(rewards.astype(np.float32), lookback=episode.rewards.lookback)
+        scaled.rewards.finalized = True
+        return scaled
+
+
+def _rewards(episode: SingleAgentEpisode) -> np.ndarray:
+    return np.asarray(episode.get_rewards(), dtype=np.float64)

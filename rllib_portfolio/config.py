@@ -1,0 +1,236 @@
+"""The run configuration: what a YAML file may say, with bounds, and nothing else.
+
+Precedence: defaults < file < `--set a.b=v` and flags. Unknown keys are errors. This floor knows no ray and no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rllib_portfolio.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Days = Annotated[int, Field(ge=1)]
+CostBps = Annotated[float, Field(ge=0, lt=5000)]
+DateWindow = tuple[str, str]
+"""First and last date, both inclusive, as ISO text."""
+
+
+class StrictModel(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FeatureConfig(StrictModel):
+    """Which features an observation holds. An empty tuple or null switches a feature off. All windows in trading days."""
+
+    log_return_days: tuple[Days, ...] = (1, 5, 21)
+    """Log return over each horizon, per asset."""
+    momentum_days: tuple[Days, ...] = (126, 252)
+    """Log return over each horizon, the last 21 days left out, per asset."""
+    volatility_days: tuple[Annotated[int, Field(ge=2)], ...] = (21, 63)
+    """Sample standard deviation of daily log returns, per asset."""
+    drawdown_days: Days | None = 252
+    """Distance below the highest close of the window, per asset."""
+    rsi_days: Days | None = 14
+    """Relative strength index (Wilder), scaled to [-1, 1], per asset."""
+    macd_days: tuple[Days, Days, Days] | None = (12, 26, 9)
+    """Fast, slow and signal span of the MACD histogram, divided by the price, per asset."""
+    moving_average_days: tuple[Days, ...] = (50, 200)
+    """Log distance of the close from its moving average, per asset."""
+    index: bool = True
+    """Volatility (21, 63 days) and trend (21, 252 days) of the index, where there is one."""
+    num_gmm_regimes: int = Field(3, ge=0, le=8)
+    """Components of a Gaussian mixture on market return and volatility; 0 or 1 switches it off."""
+    num_hmm_regimes: int = Field(2, ge=0, le=4)
+    """States of a hidden Markov model on market returns, filtered; 0 or 1 switches it off."""
+    user_columns: bool = True
+    """Use the extra columns of the user's own table (`VIX`, `regime*`)."""
+    custom: tuple[str, ...] = ()
+    """The user's own features, each as `module:function`: prices (DataFrame) -> DataFrame per asset, or Series."""
+
+
+class MarketConfig(StrictModel):
+    """Where prices come from, how they are split by date, and what is computed from them."""
+
+    data: str | dict[str, Any] = "sp500"
+    """`sp500`, the path of a CSV or Parquet table, or a synthetic market as {source: kelly, ...}."""
+    index_path: str | None = None
+    """CSV or Parquet table with the index level, for own data."""
+    assets: tuple[str, ...] | None = None
+    """A subset of the universe, in this order; null takes all."""
+    fill_days: int = Field(0, ge=0, le=30)
+    """Forward-fill at most so many missing days in a row; 0 refuses any gap."""
+    cash_rate: float | str = 0.02
+    """Annual rate that cash earns, as a fraction, or the name of a column of the table."""
+    train: DateWindow | None = None
+    validation: DateWindow | None = None
+    test: DateWindow | None = None
+    """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data."""
+    periods_per_year: int = Field(252, ge=1, le=366)
+    features: FeatureConfig = FeatureConfig()
+    observation_filter: Literal["train_window", "running", "none"] = "train_window"
+    """Standardise features by the training window's moments, by RLlib's running MeanStdFilter, or not at all."""
+
+
+class ExecutionConfig(StrictModel):
+    """What trading costs and what a portfolio may hold: the same for every policy and every baseline."""
+
+    cost_bps: CostBps | tuple[CostBps, ...] = 10.0
+    """Proportional cost of traded notional in basis points, one number or one per asset."""
+    impact: float = Field(0.0, ge=0, le=100)
+    """k of the impact term k * sigma * |dw|^1.5, sigma the asset's trailing daily volatility."""
+    execution_lag: Literal[0, 1] = 1
+    """Days between the close that is observed and the close that is traded."""
+    rebalance_days: Days = 1
+    """Days between decisions."""
+    max_weight: float = Field(1.0, gt=0, le=1)
+    """Largest target weight of a risky asset; what is above goes to cash."""
+    max_turnover: float = Field(1.0, gt=0, le=1)
+    """Largest turnover (half the L1 distance) of one decision."""
+    min_cash: Fraction = 0.0
+    """Smallest target weight of cash."""
+
+
+class EnvironmentConfig(ExecutionConfig):
+    """How an environment walks its window, what it asks for and what it pays."""
+
+    action_mode: Literal["continuous", "discrete"] = "continuous"
+    logit_scale: float = Field(10.0, gt=0, le=100)
+    """Continuous actions: weights = softmax(logit_scale * action)."""
+    action_table: Literal["auto", "lattice", "ladder"] = "auto"
+    """Discrete actions: the simplex lattice (few assets), the equity ladder with tilts, or `auto`: lattice up to 3 assets."""
+    action_levels: int = Field(4, ge=1, le=100)
+    """Discrete actions: steps between no equity and all equity."""
+    reward: str = "excess_log_return"
+    """log_return, excess_log_return, differential_sharpe, drawdown_penalised, mean_variance, or `module:function`."""
+    sharpe_decay: float = Field(1 / 252, gt=0, lt=1)
+    """eta of the differential Sharpe ratio."""
+    drawdown_penalty: float = Field(1.0, ge=0)
+    """Weight of an increase of the drawdown."""
+    risk_aversion: float = Field(1.0, ge=0)
+    """kappa of the mean-variance reward."""
+    episode_days: Days | None = 252
+    """Days before an episode is truncated; null walks the whole window."""
+    random_start: bool | None = None
+    """Start at a random day; null: true for the training window, false elsewhere."""
+
+
+class NetworkConfig(StrictModel):
+    """The LayerNorm actor-critic."""
+
+    hidden_sizes: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field((256, 256), min_length=2)
+    """The first is the shared trunk, the rest is each branch."""
+    initial_log_std: float = Field(0.0, ge=-5, le=2)
+    """Log standard deviation of a fresh policy, in logits."""
+
+
+class PPOConfig(StrictModel):
+    """PPO's own settings (Schulman et al. 2017)."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate_end: float | None = Field(None, ge=0)
+    """Falls linearly to this over `total_timesteps`; null keeps it constant."""
+    gamma: Fraction = 0.99
+    gae_lambda: Fraction = 0.95
+    clip: float = Field(0.2, gt=0)
+    value_coefficient: float = Field(0.5, ge=0)
+    value_clip: float | None = Field(None, gt=0)
+    entropy_coefficient: float = Field(0.01, ge=0)
+    num_epochs: int = Field(10, ge=1)
+    minibatch_size: int = Field(64, ge=1)
+    rollout_steps: int = Field(256, ge=1)
+    """Steps of each environment in one batch."""
+    max_gradient_norm: float | None = Field(0.5, gt=0)
+    use_kl_loss: bool = False
+    kl_coefficient: float = Field(0.2, ge=0)
+    kl_target: float = Field(0.01, gt=0)
+    normalize_rewards: bool = True
+    """Divide rewards by the running standard deviation of their discounted sum."""
+    normalize_advantages: bool = True
+
+
+class ScheduleConfig(StrictModel):
+    """How long a run goes on and what it does on the way. All intervals in environment steps."""
+
+    total_timesteps: int = Field(500_000, ge=1)
+    checkpoint_interval: int = Field(50_000, ge=1)
+    checkpoints_kept: int = Field(3, ge=1)
+    evaluation_interval: int = Field(25_000, ge=1)
+    early_stopping_evaluations: int | None = Field(None, ge=1)
+    """Stop after so many evaluations without a better validation score; null never stops early."""
+
+
+class ResourceConfig(StrictModel):
+    """Processes and devices."""
+
+    num_env_runners: int = Field(0, ge=0)
+    num_envs_per_env_runner: int = Field(8, ge=1)
+    num_learners: int = Field(0, ge=0)
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    torch_threads: int = Field(1, ge=1)
+
+
+class RunConfig(StrictModel):
+    """One training run, complete."""
+
+    algo: Literal["ppo"] = "ppo"
+    seed: int = Field(0, ge=0, lt=2**31)
+    market: MarketConfig = MarketConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: PPOConfig = PPOConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    resources: ResourceConfig = ResourceConfig()
+
+    @model_validator(mode="after")
+    def _minibatch_fits_batch(self) -> Self:
+        batch = self.training.rollout_steps * self.resources.num_envs_per_env_runner * max(1, self.resources.num_env_runners)
+        if self.training.minibatch_size > batch:
+            raise ValueError(
+                f"training.minibatch_size must be at most the batch of {batch} steps, got {self.training.minibatch_size}. "
+                "Lower it, or raise training.rollout_steps."
+            )
+        return self
+
+
+def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+
+
+def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
+    """The user's own function, named as `module:function`.
+
+    Raises:
+        ConfigError: If it cannot be imported, or is no function; names `setting` and the built-in names.
+    """
+    expected = f"{setting} must be " + ("one of " + ", ".join(known) + ", or " if known else "") + "module:function"
+    module_name, colon, name = reference.partition(":")
+    if not (module_name and colon and name):
+        raise ConfigError(f"{expected}, got {reference!r}. Correct the name.")
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{expected}, got {reference!r} ({error}). Put the module on the Python path.") from None
+    if not callable(function):
+        raise ConfigError(f"{expected}, got {reference!r}, which is a {type(function).__name__}. Name a function.")
+    return function  # type: ignore[no-any-return]
+
+
+def _violation(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"]) or "configuration"
+    if item["type"] == "extra_forbidden":
+        return f"{name} is not a known setting"
+    if item["type"] == "value_error" and not item["loc"]:
+        return str(item["ctx"]["error"])
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"

@@ -1,0 +1,50 @@
+"""The observation: features of one row, then the drifted weights, as one flat float32 vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rllib_portfolio.market import CASH, MarketData
+
+FloatArray = NDArray[np.floating[Any]]
+
+FEATURE_BOUND = float(np.finfo(np.float32).max)
+
+
+class ObservationLayout:
+    """Which number of an observation means what.
+
+    | index | meaning | range |
+    |---|---|---|
+    | 0 .. N F - 1 | feature f of asset i at i F + f | finite |
+    | N F .. N F + M - 1 | features of the market | finite |
+    | N F + M .. D - 1 | drifted weights w'_t, cash last | [0, 1] |
+    """
+
+    def __init__(self, market: MarketData) -> None:
+        days = market.num_days
+        self._features = np.ascontiguousarray(
+            np.concatenate([market.asset_features.reshape(days, -1), market.market_features], axis=1), dtype=np.float32
+        )
+        self.names = (
+            *(f"{asset}.{name}" for asset in market.assets for name in market.asset_feature_names),
+            *market.market_feature_names,
+            *(f"weight.{asset}" for asset in (*market.assets, CASH)),
+        )
+        num_weights = market.num_assets + 1
+        low = np.full(len(self.names), -FEATURE_BOUND, dtype=np.float32)
+        high = np.full(len(self.names), FEATURE_BOUND, dtype=np.float32)
+        low[-num_weights:], high[-num_weights:] = 0.0, 1.0
+        self.space = spaces.Box(low, high, dtype=np.float32)
+        self._num_features = len(self.names) - num_weights
+
+    def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
+        """Observations float32 [B, D] from rows [B] of the features and drifted weights [B, N+1]."""
+        observation = np.empty((len(rows), len(self.names)), dtype=np.float32)
+        observation[:, : self._num_features] = self._features[rows]
+        observation[:, self._num_features :] = weights
+        return observation

@@ -1,0 +1,281 @@
+"""The scalar and the vector portfolio environment: thin adapters over one `Simulation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfig, validated
+from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import CASH, MarketData, Window, load_market
+
+WindowChoice = str | tuple[str, str] | list[str]
+_WINDOW_NAMES = ("train", "validation", "test", "all")
+
+
+class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
+    """Allocate wealth among N risky assets and cash, day by day, on a real or a synthetic market.
+
+    ## Description
+    An episode starts with wealth 1, all in cash. At the close of day t the agent sees features of the close of day
+    t - L (L the execution lag) and its drifted weights, chooses target weights, trades to them at the close of day t,
+    pays for what it trades, and earns the returns of day t + 1. Nothing observed depends on a later price.
+
+    ## Action space
+    `continuous`: `Box(-1, 1, (N + 1,), float32)`; target weights are softmax(logit_scale * action), cash last. The zero
+    action is the uniform portfolio, and every corner of the simplex is reached to within 1e-3.
+    `discrete`: `Discrete(K)`; a table of target portfolios, the last of which holds the drifted weights
+    (`env.unwrapped.action_names`).
+
+    ## Observation space
+    `Box(float32, (N F + M + N + 1,))`, names in `env.unwrapped.observation_names`:
+
+    | index | observation | min | max |
+    |---|---|---|---|
+    | 0 .. N F - 1 | feature f of asset i at i F + f | -max float32 | max float32 |
+    | N F .. N F + M - 1 | features of the market (index, regimes, user columns) | -max float32 | max float32 |
+    | N F + M .. end | drifted weights w'_t, cash last | 0 | 1 |
+
+    ## Rewards
+    `excess_log_return` (default): log(V_end / V_start) less the log growth of the uniform portfolio over all N + 1
+    assets, rebalanced daily, free of cost. Others: `log_return`, `differential_sharpe`, `drawdown_penalised`,
+    `mean_variance`, or the user's own function as `module:function`, which takes a
+    `rllib_portfolio.env.rewards.StepOutcome` and returns an array [B]. Costs are always inside.
+
+    ## Starting state
+    Wealth 1, all cash; the first trade pays like any other. The day is drawn uniformly among those that leave room for a
+    whole episode (`random_start`), else it is the first of the window.
+
+    ## Episode end
+    Truncated (never terminated) after `episode_days` days or at the end of the window.
+
+    ## Info
+    `date` (of the close), `wealth`, `weights` (target), `drifted_weights`, `turnover`, `cost`, `portfolio_return`,
+    `asset_returns` (cash last), `bound_violation` (how far the weights still lie outside a limit).
+
+    ## Arguments
+    data: "sp500", a CSV or Parquet path, a synthetic market as a dict, or a `MarketData`. Default "sp500".
+    window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
+    cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` brings its own).
+    features: A `FeatureConfig` or a dict of its fields. Default: all of them.
+    Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels, reward,
+    sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
+    max_turnover, min_cash, episode_days, random_start.
+
+    ## Version history
+    v0: first version.
+
+    Raises:
+        ConfigError: If an argument cannot be used.
+        DataError: If the prices cannot be used.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(
+        self,
+        data: str | Mapping[str, Any] | MarketData = "sp500",
+        window: WindowChoice = "train",
+        *,
+        cash_rate: float | None = None,
+        features: FeatureConfig | Mapping[str, Any] | None = None,
+        render_mode: None = None,
+        **settings: Any,
+    ) -> None:
+        market = resolve_market(data, cash_rate, features)
+        self.simulation = _simulation(market, window, settings, num_portfolios=1)
+        self.observation_space = self.simulation.observation_space
+        self.action_space = self.simulation.action_space
+        self.render_mode = render_mode
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """What each number of an observation is."""
+        return self.simulation.layout.names
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What each discrete action is, or the columns of a continuous one."""
+        return _action_names(self.simulation)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.simulation.reset(np.array([0]), [self.np_random])
+        return self.simulation.observe()[0], self._info()
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        reward, truncated = self.simulation.step(np.asarray(action)[None])
+        return self.simulation.observe()[0], float(reward[0]), False, bool(truncated[0]), self._info()
+
+    def _info(self) -> dict[str, Any]:
+        return {name: value[0] for name, value in self.simulation.info().items()}
+
+
+class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
+    """`num_envs` portfolios in one array program; otherwise exactly `PortfolioEnv`, to the bit.
+
+    A finished environment is reset by the next step, which ignores its action and pays 0 (`AutoresetMode.NEXT_STEP`). A
+    seed s gives environment i the generator of seed s + i. `info` holds arrays with leading axis B.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        data: str | Mapping[str, Any] | MarketData = "sp500",
+        window: WindowChoice = "train",
+        *,
+        cash_rate: float | None = None,
+        features: FeatureConfig | Mapping[str, Any] | None = None,
+        render_mode: None = None,
+        **settings: Any,
+    ) -> None:
+        market = resolve_market(data, cash_rate, features)
+        self.num_envs = num_envs
+        self.simulation = _simulation(market, window, settings, num_envs)
+        self.single_observation_space = self.simulation.observation_space
+        self.single_action_space = self.simulation.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.render_mode = render_mode
+        self._all = np.arange(num_envs)
+        self._generators: list[np.random.Generator] = []
+        self._finished = np.zeros(num_envs, dtype=np.bool_)
+        self._mask = np.ones(num_envs, dtype=np.bool_)
+        self._never = np.zeros(num_envs, dtype=np.bool_)
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """What each number of an observation is."""
+        return self.simulation.layout.names
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What each discrete action is, or the columns of a continuous one."""
+        return _action_names(self.simulation)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        if seed is not None or not self._generators:
+            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+            self._generators = [seeding.np_random(s)[0] for s in seeds]
+        self.simulation.reset(self._all, self._generators)
+        self._finished = np.zeros(self.num_envs, dtype=np.bool_)
+        return self.simulation.observe(), self._info()
+
+    def step(
+        self, actions: Any
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        reward, truncated = self.simulation.step(np.asarray(actions))
+        if self._finished.any():
+            self.simulation.reset(np.flatnonzero(self._finished), self._generators)
+            reward[self._finished] = 0.0
+            truncated &= ~self._finished
+        self._finished = truncated
+        return self.simulation.observe(), reward, self._never.copy(), truncated.copy(), self._info()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that later steps depend on, generators included, as values that pickle."""
+        return {
+            "simulation": self.simulation.get_state(),
+            "finished": self._finished.copy(),
+            "generators": [generator.bit_generator.state for generator in self._generators],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        self.simulation.set_state(state["simulation"])
+        self._finished = state["finished"].copy()
+        self._generators = [seeding.np_random(0)[0] for _ in state["generators"]]
+        for generator, bits in zip(self._generators, state["generators"], strict=True):
+            generator.bit_generator.state = bits
+
+    def _info(self) -> dict[str, Any]:
+        info: dict[str, Any] = self.simulation.info()
+        return info | {f"_{name}": self._mask for name in info}
+
+
+def resolve_market(
+    data: str | Mapping[str, Any] | MarketData,
+    cash_rate: float | None = None,
+    features: FeatureConfig | Mapping[str, Any] | None = None,
+) -> MarketData:
+    """The market that an environment's arguments name; read and prepared once per process.
+
+    Raises:
+        ConfigError: If `features` is given beside a market that is already prepared.
+    """
+    prepared = isinstance(data, MarketData) or (isinstance(data, str) and data.endswith(".npz"))
+    if prepared and features is not None:
+        raise ConfigError("features must be left out beside a prepared market, got both. Prepare the market with them.")
+    if isinstance(data, MarketData):
+        market = data
+    else:
+        settings: dict[str, Any] = {"data": data if isinstance(data, str) else dict(data)}
+        if features is not None:
+            settings["features"] = features if isinstance(features, FeatureConfig) else dict(features)
+        config = validated(MarketConfig, settings, "environment arguments")
+        market = _read_market(config.model_dump_json(), _modified_at(data))
+    return market if cash_rate is None else market.with_cash_rate(cash_rate)
+
+
+@lru_cache(maxsize=8)
+def _read_market(config_json: str, modified_at: float) -> MarketData:
+    return load_market(MarketConfig.model_validate_json(config_json))
+
+
+def _modified_at(data: str | Mapping[str, Any]) -> float:
+    path = Path(data) if isinstance(data, str) else None
+    return path.stat().st_mtime if path is not None and path.is_file() else 0.0
+
+
+def resolve_window(market: MarketData, window: WindowChoice) -> Window:
+    """Half-open row range of a window's name or of its first and last date.
+
+    Raises:
+        ConfigError: If the name is unknown or no trading day lies between the dates.
+    """
+    if isinstance(window, str):
+        if window not in market.windows:
+            raise ConfigError(
+                f"window must be one of {', '.join(_WINDOW_NAMES)} or (first date, last date), got {window!r} "
+                f"({market.source}). Correct the name."
+            )
+        return market.windows[window]
+    try:
+        first, last = (np.datetime64(date, "D") for date in window)
+    except ValueError as error:
+        raise ConfigError(f"window must be two ISO dates, got {window!r} ({error}). Write 2016-01-01.") from None
+    start = int(np.searchsorted(market.dates, first, side="left"))
+    stop = int(np.searchsorted(market.dates, last, side="right"))
+    if stop <= start:
+        raise ConfigError(
+            f"window must hold a trading day, got {first} to {last} ({market.source} has {market.dates[0]} to "
+            f"{market.dates[-1]}). Move it."
+        )
+    return start, stop
+
+
+def _simulation(
+    market: MarketData, window: WindowChoice, settings: Mapping[str, Any], num_portfolios: int
+) -> Simulation:
+    config = validated(EnvironmentConfig, settings, "environment arguments")
+    random_start = config.random_start if config.random_start is not None else window == "train"
+    return Simulation(market, resolve_window(market, window), config, num_portfolios, random_start)
+
+
+def _action_names(simulation: Simulation) -> tuple[str, ...]:
+    return simulation.table.names if simulation.table is not None else (*simulation.market.assets, CASH)

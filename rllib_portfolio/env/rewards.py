@@ -1,0 +1,120 @@
+"""Rewards of a step. Costs are always inside: every reward is a function of what the kernel did to wealth.
+
+A reward is a pure function of its state, [B, S], and of a `StepOutcome`; the state's rows are set anew at a reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import EnvironmentConfig, import_function
+
+FloatArray = NDArray[np.floating[Any]]
+
+PRIOR_DAILY_VOLATILITY = 0.01
+"""Second moment that a fresh differential Sharpe ratio starts from, so that its first steps are finite."""
+
+
+class StepOutcome(NamedTuple):
+    """What one step of the environment (one or more days) did. All [B] unless said otherwise."""
+
+    log_return: FloatArray
+    """log(V_end / V_start), after costs."""
+    benchmark_log_return: FloatArray
+    """Log growth of the uniform portfolio over all N+1 assets, rebalanced daily, free of cost."""
+    turnover: FloatArray
+    cost: FloatArray
+    wealth: FloatArray
+    """V_end; an episode starts at 1."""
+    weights: FloatArray
+    """Target weights, [B, N+1], cash last."""
+
+
+class Reward(Protocol):
+    """A reward with per-environment state."""
+
+    initial_state: FloatArray
+    """State of a fresh episode, [S]."""
+
+    def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        """State [B, S] and outcome to next state [B, S] and reward [B]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stateless:
+    """A reward that is a function of the outcome alone, the user's own included."""
+
+    function: Callable[[StepOutcome], FloatArray]
+    initial_state: FloatArray
+
+    def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        return state, np.asarray(self.function(outcome), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferentialSharpe:
+    """Differential Sharpe ratio, Moody and Saffell (2001), "Learning to trade via direct reinforcement", eqs. 9-11.
+
+    With A, B the decayed first and second moments of the step return R_t:
+    D_t = (B dA - A dB / 2) / (B - A^2)^(3/2),  dA = R_t - A,  dB = R_t^2 - B;  A += eta dA,  B += eta dB.
+    """
+
+    decay: float
+    initial_state: FloatArray
+
+    def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        step_return = np.expm1(outcome.log_return)
+        first, second = state[:, 0], state[:, 1]
+        first_change, second_change = step_return - first, step_return**2 - second
+        variance = np.maximum(second - first**2, 1e-12)
+        reward = (second * first_change - 0.5 * first * second_change) / variance**1.5
+        return np.stack([first + self.decay * first_change, second + self.decay * second_change], axis=-1), reward
+
+
+@dataclass(frozen=True, slots=True)
+class DrawdownPenalised:
+    """Log return less `penalty` times the increase of the drawdown (1 - wealth / its running peak) in the step."""
+
+    penalty: float
+    initial_state: FloatArray
+
+    def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        peak, drawdown = np.maximum(state[:, 0], outcome.wealth), state[:, 1]
+        new_drawdown = 1.0 - outcome.wealth / peak
+        reward = outcome.log_return - self.penalty * np.maximum(new_drawdown - drawdown, 0.0)
+        return np.stack([peak, new_drawdown], axis=-1), reward
+
+
+def build_reward(config: EnvironmentConfig) -> Reward:
+    """The reward that the configuration names.
+
+    Raises:
+        ConfigError: If `config.reward` is neither a known name nor an importable `module:function`.
+    """
+    none = np.zeros(0)
+    if config.reward == "log_return":
+        return Stateless(lambda outcome: outcome.log_return, none)
+    if config.reward == "excess_log_return":
+        return Stateless(lambda outcome: outcome.log_return - outcome.benchmark_log_return, none)
+    if config.reward == "mean_variance":
+        return Stateless(lambda outcome: mean_variance(outcome, config.risk_aversion), none)
+    if config.reward == "differential_sharpe":
+        return DifferentialSharpe(config.sharpe_decay, np.array([0.0, PRIOR_DAILY_VOLATILITY**2]))
+    if config.reward == "drawdown_penalised":
+        return DrawdownPenalised(config.drawdown_penalty, np.array([1.0, 0.0]))
+    return Stateless(import_function(config.reward, "reward", BUILT_IN), none)
+
+
+BUILT_IN = ("log_return", "excess_log_return", "differential_sharpe", "drawdown_penalised", "mean_variance")
+
+
+def mean_variance(outcome: StepOutcome, risk_aversion: float) -> FloatArray:
+    """R - kappa / 2 R^2 of the simple step return R, Ritter (2017), "Machine learning for trading", eq. 10 at mean 0."""
+    step_return = np.expm1(outcome.log_return)
+    return np.asarray(step_return - 0.5 * risk_aversion * step_return**2)

@@ -1,0 +1,124 @@
+"""`MarketData`: everything that an environment or a back-test knows of a market, as frozen arrays.
+
+Row t is the close of day t. Nothing here depends on the future: `asset_features[t]`, `market_features[t]`,
+`volatility[t]` and `cash_returns[t + 1]` are functions of prices up to t.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.errors import DataError
+
+FloatArray = NDArray[np.floating[Any]]
+Window = tuple[int, int]
+"""Half-open range of rows whose returns are earned: the first decision is at the close of row `start - 1`."""
+
+CASH = "CASH"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarketData:
+    """A market of N risky assets over T days.
+
+    Attributes:
+        dates: Trading days, datetime64[D] [T], increasing.
+        assets: Names of the N risky assets; cash comes after them, at index N.
+        returns: Simple returns, float64 [T, N]: `returns[t]` is earned from close t - 1 to close t; row 0 is zero.
+        cash_returns: Simple returns of cash, float64 [T]; `cash_returns[t]` is known at close t - 1.
+        volatility: Trailing standard deviation of daily returns, float64 [T, N].
+        asset_features: float32 [T, N, F], rows before `first_row` are zero.
+        market_features: float32 [T, M], rows before `first_row` are zero.
+        asset_feature_names: F names.
+        market_feature_names: M names.
+        first_row: First row at which every feature is defined.
+        windows: Name ("train", "validation", "test", "all") to half-open row range.
+        index_returns: Simple returns of the index, float64 [T], or None.
+        periods_per_year: Rows per year, scales annual figures.
+        fitted: What was fitted on the training window (scaler, regime models) and how, as JSON values.
+        source: Where the prices came from, for messages and reports.
+        data_hash: SHA-256 of dates, assets and prices.
+        notes: Plain sentences that a report must repeat (no index, filled cells, user columns ...).
+    """
+
+    dates: NDArray[np.datetime64]
+    assets: tuple[str, ...]
+    returns: FloatArray
+    cash_returns: FloatArray
+    volatility: FloatArray
+    asset_features: FloatArray
+    market_features: FloatArray
+    asset_feature_names: tuple[str, ...]
+    market_feature_names: tuple[str, ...]
+    first_row: int
+    windows: dict[str, Window]
+    index_returns: FloatArray | None = None
+    periods_per_year: int = 252
+    fitted: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    data_hash: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if array is not None:
+                array.setflags(write=False)
+
+    @property
+    def num_days(self) -> int:
+        return len(self.dates)
+
+    @property
+    def num_assets(self) -> int:
+        return len(self.assets)
+
+    def with_cash_rate(self, annual_rate: float) -> MarketData:
+        """The same market with cash earning `annual_rate` (a fraction) instead."""
+        per_day = (1.0 + annual_rate) ** (1.0 / self.periods_per_year) - 1.0
+        return replace(self, cash_returns=np.full(self.num_days, per_day))
+
+    def save(self, path: Path) -> None:
+        """Write everything to one .npz file, without pickle."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        values = {name: getattr(self, name) for name in _VALUES}
+        np.savez(path, values=np.array(json.dumps(values)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: If the file is not a market that `save` wrote.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in _ARRAYS if name in file}
+                values = json.loads(str(file["values"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"market must be a prepared .npz file, got {path} ({error}). Prepare it again.") from None
+        for name in ("assets", "asset_feature_names", "market_feature_names", "notes"):
+            values[name] = tuple(values[name])
+        values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
+        return cls(**arrays, **values)
+
+
+_ARRAYS = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
+_VALUES = (
+    "assets",
+    "asset_feature_names",
+    "market_feature_names",
+    "first_row",
+    "windows",
+    "periods_per_year",
+    "fitted",
+    "source",
+    "data_hash",
+    "notes",
+)

@@ -1,0 +1,1 @@
+"""RLModules: the networks that RLlib trains."""
