@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rllib_portfolio.errors import ConfigError
@@ -32,7 +34,7 @@ class FeatureConfig(StrictModel):
 
     log_return_days: tuple[Days, ...] = (1, 5, 21)
     """Log return over each horizon, per asset."""
-    momentum_days: tuple[Days, ...] = (126, 252)
+    momentum_days: tuple[Annotated[int, Field(ge=22)], ...] = (126, 252)
     """Log return over each horizon, the last 21 days left out, per asset."""
     volatility_days: tuple[Annotated[int, Field(ge=2)], ...] = (21, 63)
     """Sample standard deviation of daily log returns, per asset."""
@@ -51,7 +53,7 @@ class FeatureConfig(StrictModel):
     num_hmm_regimes: int = Field(2, ge=0, le=4)
     """States of a hidden Markov model on market returns, filtered; 0 or 1 switches it off."""
     user_columns: bool = True
-    """Use the extra columns of the user's own table (`VIX`, `regime*`)."""
+    """Use the extra columns of the user's own table (`VIX`, `regime*`, the column that `cash_rate` names)."""
     custom: tuple[str, ...] = ()
     """The user's own features, each as `module:function`: prices (DataFrame) -> DataFrame per asset, or Series."""
 
@@ -67,12 +69,13 @@ class MarketConfig(StrictModel):
     """A subset of the universe, in this order; null takes all."""
     fill_days: int = Field(0, ge=0, le=30)
     """Forward-fill at most so many missing days in a row; 0 refuses any gap."""
-    cash_rate: float | str = 0.02
+    cash_rate: Annotated[float, Field(gt=-1, le=1)] | str = 0.02
     """Annual rate that cash earns, as a fraction, or the name of a column of the table."""
     train: DateWindow | None = None
     validation: DateWindow | None = None
     test: DateWindow | None = None
-    """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data."""
+    """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data.
+    The training window also loses its end to the purge, as many days as the longest feature looks back."""
     periods_per_year: int = Field(252, ge=1, le=366)
     features: FeatureConfig = FeatureConfig()
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
@@ -206,6 +209,66 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         return model(**values)
     except ValidationError as error:
         raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+
+
+def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """The run configuration of a YAML file with overrides on top.
+
+    Args:
+        path: YAML file, or None for the defaults.
+        overrides: Dotted setting to value, as from `--set training.gamma=0.95`.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
+    """
+    values = read_yaml(path) if path is not None else {}
+    for name, value in overrides.items():
+        _set_dotted(values, name, value)
+    where = f"{path}" if path is not None else "command line"
+    return validated(RunConfig, values, where if not overrides or path is None else f"{where} and command line")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"config must map settings to values, got {type(values).__name__} ({path}). Correct the file.")
+    return values
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`training.gamma=0.95` as a dotted setting and a value; the value is read as YAML.
+
+    Raises:
+        ConfigError: If there is no `=`, or the value is not YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
+
+
+def _set_dotted(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, setting = name.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name} must name a setting of a section, but {section} is a value. Correct the name.")
+        values = inner
+    values[setting] = value
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:

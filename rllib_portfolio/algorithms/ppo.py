@@ -9,9 +9,10 @@ from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
-from ray.rllib.core import ALL_MODULES
+from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -22,11 +23,16 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.rllib.utils.numpy import SMALL_NUMBER
 
 from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
+from rllib_portfolio.algorithms.env_runner import PortfolioEnvRunner
+from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy
 from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
 from rllib_portfolio.config import PPOConfig, RunConfig
+from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
 REWARD_SCALE = "reward_scale"
@@ -125,6 +131,7 @@ def algorithm_config(config: RunConfig, market_path: Path) -> PortfolioPPOConfig
             clip_actions=True,
         )
         .env_runners(
+            env_runner_cls=PortfolioEnvRunner,
             num_env_runners=resources.num_env_runners,
             num_envs_per_env_runner=resources.num_envs_per_env_runner,
             gym_env_vectorize_mode="vector_entry_point",
@@ -176,3 +183,30 @@ def _training_settings(config: RunConfig) -> dict[str, Any]:
 
 def _gpus_per_learner(device: str) -> int:
     return 1 if device == "cuda" else 0
+
+
+def current_policy(algorithm: PortfolioPPO, config: RunConfig, market: MarketData) -> PortfolioPolicy:
+    """The policy that the learners have reached."""
+    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
+    mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
+    spec = PolicySpec(
+        algo=config.algo,
+        assets=market.assets,
+        observation_names=ObservationLayout(market).names,
+        network=config.network.model_dump(mode="json"),
+        market=config.market.model_dump(mode="json"),
+        environment=config.environment.model_dump(mode="json"),
+        fitted=market.fitted,
+        observation_mean=mean,
+        observation_std=std,
+    )
+    return build_policy(spec, weights)
+
+
+def _filter_moments(algorithm: PortfolioPPO) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
+    pipeline = algorithm.env_runner._env_to_module if algorithm.env_runner else algorithm.env_to_module_connector
+    (mean_std_filter,) = (piece for piece in pipeline.connectors if isinstance(piece, MeanStdFilter))
+    (state,) = mean_std_filter.get_state().values()
+    (running,) = (RunningStat.from_state(moments) for moments in state["running_stats"])
+    return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()

@@ -1,11 +1,31 @@
-"""Prices in, `MarketData` out: sources, validation, features, regimes, splits and synthetic markets."""
+"""Prices in, `MarketData` out: sources, validation, features, regimes, splits and synthetic markets.
+
+Nothing here knows an environment, a policy, ray or torch. The invariant: what `MarketData` holds at row t is a function
+of prices up to t and of numbers that were fitted on the training window.
+"""
 
 from rllib_portfolio.market.data import CASH, MarketData, Window
+from rllib_portfolio.market.loading import load_market
+from rllib_portfolio.market.prepare import prepare_market
+from rllib_portfolio.market.sources import read_table
+from rllib_portfolio.market.splits import Fold, fold_config, walk_forward
+from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market, leaked, regime_market
+from rllib_portfolio.market.table import PriceTable
 
-__all__ = ["CASH", "MarketData", "Window"]
-
-
-def load_market(config):
-    from pathlib import Path
-
-    return MarketData.load(Path(config.data))
+__all__ = [
+    "CASH",
+    "Fold",
+    "MarketData",
+    "PriceTable",
+    "Window",
+    "bootstrap_market",
+    "fold_config",
+    "gbm_market",
+    "kelly_market",
+    "leaked",
+    "load_market",
+    "prepare_market",
+    "read_table",
+    "regime_market",
+    "walk_forward",
+]

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +74,12 @@ class MarketData:
 
     @property
     def num_days(self) -> int:
+        """T."""
         return len(self.dates)
 
     @property
     def num_assets(self) -> int:
+        """N, cash not counted."""
         return len(self.assets)
 
     def with_cash_rate(self, annual_rate: float) -> MarketData:
@@ -101,7 +104,7 @@ class MarketData:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _ARRAYS if name in file}
                 values = json.loads(str(file["values"]))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, BadZipFile) as error:
             raise DataError(f"market must be a prepared .npz file, got {path} ({error}). Prepare it again.") from None
         for name in ("assets", "asset_feature_names", "market_feature_names", "notes"):
             values[name] = tuple(values[name])

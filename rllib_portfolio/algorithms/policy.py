@@ -1,0 +1,190 @@
+"""A trained policy outside of RLlib: exported without pickle, loaded without starting Ray.
+
+A policy folder holds `policy.json` (what it was trained on and how it is wired) and `weights.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core.columns import Columns
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress, require_whole
+from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, validated
+from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.policy import MarketView
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+
+FloatArray = NDArray[np.floating[Any]]
+FORMAT_VERSION = 1
+FILTER_CLIP = 10.0
+"""RLlib's MeanStdFilter clips what it has normalised to +-10."""
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """All that is needed to rebuild a policy's network and to know which observations it understands."""
+
+    algo: str
+    assets: tuple[str, ...]
+    observation_names: tuple[str, ...]
+    network: dict[str, Any]
+    market: dict[str, Any]
+    environment: dict[str, Any]
+    fitted: dict[str, Any]
+    observation_mean: list[float] | None = None
+    observation_std: list[float] | None = None
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def environment_config(self) -> EnvironmentConfig:
+        return validated(EnvironmentConfig, self.environment, "policy.json")
+
+    @property
+    def market_config(self) -> MarketConfig:
+        return validated(MarketConfig, self.market, "policy.json")
+
+
+@dataclass
+class PortfolioPolicy:
+    """Weights from observations, deterministically. Also a `Strategy` that a back-test can walk.
+
+    Attributes:
+        spec: What the policy was trained on.
+        module: Its network, inference only.
+        name: Row label in tables.
+    """
+
+    spec: PolicySpec
+    module: LayerNormActorCritic
+    name: str = "policy"
+    _mean: FloatArray | None = field(init=False, default=None)
+    _std: FloatArray | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.spec.observation_mean is not None:
+            self._mean = np.asarray(self.spec.observation_mean, dtype=np.float32)
+            self._std = np.asarray(self.spec.observation_std, dtype=np.float32)
+
+    def __call__(self, observation: FloatArray) -> FloatArray:
+        """Target weights [N+1] or [B, N+1], cash last, of observations [D] or [B, D] as the environment gives them.
+
+        Raises:
+            ValueError: If the observation has another length than the policy was trained on.
+        """
+        observation = np.asarray(observation, dtype=np.float32)
+        if observation.shape[-1] != len(self.spec.observation_names):
+            raise ValueError(
+                f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
+                f"{observation.shape}. Build it with the environment that the policy was trained in."
+            )
+        if self._mean is not None:
+            observation = np.clip((observation - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
+        batch = torch.from_numpy(np.atleast_2d(observation))
+        with torch.inference_mode():
+            inputs = self.module.forward_inference({Columns.OBS: batch})[Columns.ACTION_DIST_INPUTS].numpy()
+        actions = np.clip(inputs[:, : len(self.spec.assets) + 1], -1.0, 1.0)
+        weights = softmax_weights(actions, self.spec.environment["logit_scale"])
+        return weights if observation.ndim == 2 else weights[0]
+
+    def decide(self, view: MarketView) -> FloatArray:
+        """Target weights for a back-test."""
+        return self(view.observation)
+
+    def require_compatible(self, market: MarketData) -> None:
+        """Raise unless the market has the assets and observations that the policy was trained on.
+
+        Newer rows of the same universe are welcome.
+
+        Raises:
+            ConfigError: Names the first difference.
+        """
+        _require_same("assets", self.spec.assets, market.assets)
+        _require_same("observations", self.spec.observation_names, ObservationLayout(market).names)
+
+    def save(self, folder: Path) -> None:
+        """Write `policy.json` and `weights.safetensors` into a new folder."""
+        folder.mkdir(parents=True)
+        (folder / "policy.json").write_text(json.dumps(asdict(self.spec), indent=1))
+        save_file({name: tensor.contiguous() for name, tensor in self.module.state_dict().items()}, folder / _WEIGHTS)
+
+
+_WEIGHTS = "weights.safetensors"
+
+
+def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
+    """A policy from its specification and the weights of its network; weights of the critic are left out."""
+    num_assets = len(spec.assets)
+    module = LayerNormActorCritic(
+        observation_space=gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
+        action_space=gym.spaces.Box(-1.0, 1.0, (num_assets + 1,), np.float32),
+        inference_only=True,
+        model_config=validated(NetworkConfig, spec.network, "policy.json").model_dump()
+        | {"logit_scale": spec.environment_config.logit_scale},
+    )
+    wanted = module.state_dict()
+    module.load_state_dict({name: torch.as_tensor(weights[name]) for name in wanted})
+    module.eval()
+    return PortfolioPolicy(spec, module)
+
+
+def load_policy(path: str | Path) -> PortfolioPolicy:
+    """The policy of a run (its best on validation), of one checkpoint, or of a policy folder.
+
+    Args:
+        path: Run folder, checkpoint folder or policy folder.
+
+    Raises:
+        ConfigError: If there is no policy, or its files are damaged.
+    """
+    folder = _policy_folder(Path(path))
+    try:
+        values = json.loads((folder / "policy.json").read_text())
+        values |= {name: tuple(values[name]) for name in ("assets", "observation_names")}
+        return build_policy(PolicySpec(**values), load_file(folder / _WEIGHTS))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(
+            f"policy must be a folder with policy.json and {_WEIGHTS}, got damaged files ({folder}: {error}). "
+            "Use another checkpoint."
+        ) from None
+
+
+def _policy_folder(path: Path) -> Path:
+    if (path / "policy.json").is_file():
+        return path
+    if (path / "policy").is_dir():
+        require_whole(path)
+        return path / "policy"
+    newest = newest_checkpoint(path) if path.is_dir() else None
+    if newest is None:
+        raise ConfigError(f"policy must be a run, checkpoint or policy folder, got {path}. Name a folder of a run.")
+    best = read_progress(newest).get("best_checkpoint")
+    best_folder = newest.parent / best if best else newest
+    require_whole(best_folder)
+    return best_folder / "policy"
+
+
+def _require_same(what: str, trained: tuple[str, ...], given: tuple[str, ...]) -> None:
+    if trained == given:
+        return
+    for index in range(max(len(trained), len(given))):
+        ours, theirs = (names[index] if index < len(names) else "nothing" for names in (trained, given))
+        if ours != theirs:
+            break
+    raise ConfigError(
+        f"{what} must be those of training, got {len(given)} instead of {len(trained)}, the first difference at {index}: "
+        f"{theirs} instead of {ours}. Use the universe and features that the policy was trained on, or train anew."
+    )

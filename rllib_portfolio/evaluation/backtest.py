@@ -1,0 +1,212 @@
+"""The back-test: strategies walk the same days, under the same costs and limits, through the environments' kernel.
+
+Whole walks of `PortfolioEnv` and of `backtest` agree to the bit. Every strategy starts with wealth 1, all in cash; its
+first trade pays like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.env import kernel
+from rllib_portfolio.env.actions import constrained_weights
+from rllib_portfolio.env.simulation import decision_rows
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.policy import MarketView, MarketViewer, Strategy
+from rllib_portfolio.market import CASH, MarketData, Window
+
+FloatArray = NDArray[np.floating[Any]]
+
+SIMPLEX_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BacktestResult:
+    """What one strategy did on the T days of a window. Fractions throughout, after costs.
+
+    Attributes:
+        name: The strategy's name.
+        assets: Names of the N risky assets.
+        dates: Days whose returns were earned, datetime64[D] [T]; the trade was at the close before.
+        returns: Net simple returns, [T].
+        wealth: Wealth path from 1, [T+1].
+        weights: Weights held over each day, after trading, [T, N+1], cash last.
+        turnover: Half the L1 distance that each day's trade moved all N+1 weights, [T].
+        traded: Traded notional of the risky assets, [T].
+        cost: Fraction of wealth that trading cost, [T].
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    dates: NDArray[np.datetime64]
+    returns: FloatArray
+    wealth: FloatArray
+    weights: FloatArray
+    turnover: FloatArray
+    traded: FloatArray
+    cost: FloatArray
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per day: return, wealth at its close, turnover, traded, cost, and `weight.<asset>` columns."""
+        columns: dict[str, Any] = {
+            "return": self.returns,
+            "wealth": self.wealth[1:],
+            "turnover": self.turnover,
+            "traded": self.traded,
+            "cost": self.cost,
+        }
+        names = [f"weight.{asset}" for asset in (*self.assets, CASH)]
+        columns |= dict(zip(names, self.weights.T, strict=True))
+        return pd.DataFrame(columns, index=pd.DatetimeIndex(self.dates, name="date"))
+
+
+def backtest(
+    market: MarketData,
+    window: Window,
+    strategies: Sequence[Strategy],
+    execution: ExecutionConfig,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[BacktestResult, ...]:
+    """Walk `strategies` over `window`, all on the same days.
+
+    Args:
+        market: The market to walk.
+        window: Half-open range of rows whose returns are earned; the first decision is at the close before it.
+        strategies: K strategies with distinct names. Weights are checked, limited by `execution`, and traded.
+        execution: Costs, limits, lag and days between decisions.
+        progress: Called after each day with the days done and the days in all.
+
+    Returns:
+        One result per strategy, in their order.
+
+    Raises:
+        ConfigError: If the window or the costs do not fit the market, names repeat, or a strategy fails or gives
+            weights that are not a portfolio; names the strategy and the date.
+    """
+    strategies = tuple(strategies)
+    first_row, last_row = decision_rows(market, window, execution.execution_lag)
+    _require_distinct_names(strategies)
+    _require_one_cost_per_asset(execution, market)
+    viewer = MarketViewer(market, execution.execution_lag)
+    costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
+    returns = np.column_stack([market.returns, market.cash_returns])
+    state = kernel.initial_state(len(strategies), market.num_assets)
+    log = _TradeLog.empty(last_row - first_row, len(strategies), market.num_assets)
+    for day, row in enumerate(range(first_row, last_row)):
+        weights = state.weights
+        if day % execution.rebalance_days == 0:
+            views = viewer.views(row, day == 0, state.weights)
+            target = _targets(strategies, views, market)
+            weights = constrained_weights(target, state.weights, execution)
+        state, outcome = kernel.step(state, weights, returns[row + 1], market.volatility[row], costs)
+        _require_wealth(outcome, strategies, market.dates[row])
+        log.record(day, weights, outcome, state.wealth)
+        if progress is not None:
+            progress(day + 1, last_row - first_row)
+    return log.results(strategies, market, slice(first_row + 1, last_row + 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TradeLog:
+    """What happened so far; time leads, so that each day is one contiguous row."""
+
+    weights: FloatArray
+    growth: FloatArray
+    turnover: FloatArray
+    traded: FloatArray
+    cost: FloatArray
+    wealth: FloatArray
+
+    @classmethod
+    def empty(cls, num_days: int, num_strategies: int, num_assets: int) -> _TradeLog:
+        growth, turnover, traded, cost = np.empty((4, num_days, num_strategies))
+        weights, wealth = np.empty((num_days, num_strategies, num_assets + 1)), np.ones((num_days + 1, num_strategies))
+        return cls(weights, growth, turnover, traded, cost, wealth)
+
+    def record(self, day: int, weights: FloatArray, outcome: kernel.Outcome, wealth: FloatArray) -> None:
+        self.weights[day], self.growth[day], self.turnover[day] = weights, outcome.growth, outcome.turnover
+        self.traded[day], self.cost[day], self.wealth[day + 1] = outcome.traded, outcome.cost, wealth
+
+    def results(self, strategies: Sequence[Strategy], market: MarketData, rows: slice) -> tuple[BacktestResult, ...]:
+        return tuple(
+            BacktestResult(
+                name=strategy.name,
+                assets=market.assets,
+                dates=market.dates[rows],
+                returns=self.growth[:, k] - 1.0,
+                wealth=self.wealth[:, k].copy(),
+                weights=self.weights[:, k].copy(),
+                turnover=self.turnover[:, k].copy(),
+                traded=self.traded[:, k].copy(),
+                cost=self.cost[:, k].copy(),
+            )
+            for k, strategy in enumerate(strategies)
+        )
+
+
+def _targets(strategies: Sequence[Strategy], views: Sequence[MarketView], market: MarketData) -> FloatArray:
+    """What each strategy wants to hold, [K, N+1]."""
+    target = np.empty((len(strategies), market.num_assets + 1))
+    for k, (strategy, view) in enumerate(zip(strategies, views, strict=True)):
+        where = f"strategy {strategy.name}, {market.dates[view.row]}"
+        try:
+            weights = strategy.decide(view)
+        except Exception as error:
+            raise ConfigError(
+                f"decide must return weights, got {type(error).__name__}: {error} ({where}). Correct the strategy."
+            ) from error
+        target[k] = view.drifted_weights if weights is None else _require_portfolio(weights, market, where)
+    return target
+
+
+def _require_portfolio(weights: FloatArray, market: MarketData, where: str) -> FloatArray:
+    weights = np.asarray(weights)
+    if weights.shape != (market.num_assets + 1,):
+        raise ConfigError(
+            f"weights must have shape ({market.num_assets + 1},), one for each asset and cash last, got shape "
+            f"{weights.shape} ({where}). Correct the strategy."
+        )
+    if not np.isfinite(weights).all():
+        raise ConfigError(f"weights must be finite, got {weights} ({where}). Look for a NaN in the strategy.")
+    total, smallest = weights.sum(dtype=np.float64), weights.min()
+    if abs(total - 1.0) > SIMPLEX_TOLERANCE or smallest < -SIMPLEX_TOLERANCE:
+        raise ConfigError(
+            f"weights must be at least 0 and sum to 1 within {SIMPLEX_TOLERANCE:g}, got a sum of {total:.9g} and a "
+            f"smallest weight of {smallest:.3g} ({where}). Put what is left over into cash."
+        )
+    return weights
+
+
+def _require_wealth(outcome: kernel.Outcome, strategies: Sequence[Strategy], date: np.datetime64) -> None:
+    if not (outcome.growth > 0.0).all():
+        k = int(np.argmin(outcome.growth > 0.0))
+        raise ConfigError(
+            f"impact must leave wealth positive, got a trading cost of {outcome.cost[k]:.3g} "
+            f"(strategy {strategies[k].name}, {date}). Lower impact or max_turnover."
+        )
+
+
+def _require_distinct_names(strategies: Sequence[Strategy]) -> None:
+    names = [strategy.name for strategy in strategies]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated or not names:
+        raise ConfigError(
+            f"strategies must be at least one, with distinct names, got {', '.join(names) or 'none'} "
+            "(back-test). Name each of them once."
+        )
+
+
+def _require_one_cost_per_asset(execution: ExecutionConfig, market: MarketData) -> None:
+    if isinstance(execution.cost_bps, tuple) and len(execution.cost_bps) != market.num_assets:
+        raise ConfigError(
+            f"cost_bps must be one number or {market.num_assets} numbers, got {len(execution.cost_bps)} "
+            f"({market.source}). Give one for each of {', '.join(market.assets)}."
+        )

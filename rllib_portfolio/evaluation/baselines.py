@@ -1,0 +1,189 @@
+"""Reference strategies that every report shows beside a policy.
+
+All of them go through the same back-test, costs and limits as the policy. What is estimated is estimated on the
+training window and then frozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.policy import MarketView, Strategy
+from rllib_portfolio.market import MarketData, Window
+
+FloatArray = NDArray[np.floating[Any]]
+
+INDEX_NAME = "index"
+
+
+@dataclass(frozen=True, eq=False)
+class EqualWeight:
+    """1/N over the risky assets, rebalanced at each decision: the bar of DeMiguel, Garlappi and Uppal (2009).
+
+    "Optimal Versus Naive Diversification: How Inefficient is the 1/N Portfolio Strategy?", Review of Financial Studies
+    22(5).
+    """
+
+    name: str = "1/N"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        """Equal weights, no cash."""
+        return _equal_weights(len(view.drifted_weights) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class BuyAndHold:
+    """1/N bought at the first decision and left to drift.
+
+    It buys once: under a maximum turnover below 1, what could not be bought then stays in cash.
+    """
+
+    name: str = "buy-and-hold"
+
+    def decide(self, view: MarketView) -> FloatArray | None:
+        """Equal weights at first, then hold."""
+        return _equal_weights(len(view.drifted_weights) - 1) if view.is_first else None
+
+
+@dataclass(frozen=True, eq=False)
+class AllCash:
+    """Everything in cash."""
+
+    name: str = "all cash"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        """Cash alone."""
+        weights = np.zeros(len(view.drifted_weights))
+        weights[-1] = 1.0
+        return weights
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantMix:
+    """Fixed target weights, rebalanced at each decision.
+
+    Attributes:
+        weights: [N+1] on the simplex, cash last.
+        name: Row label.
+    """
+
+    weights: FloatArray
+    name: str = "constant mix"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        """The fixed weights."""
+        return self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class Merton(ConstantMix):
+    """Merton's (1969) constant mix for power utility, long only and without borrowing: see `merton_weights`.
+
+    With risk aversion 1 it is the growth-optimal (Kelly) portfolio of the estimated moments.
+    """
+
+    name: str = "Merton"
+
+    @classmethod
+    def fit(cls, market: MarketData, window_train: Window, risk_aversion: float = 1.0) -> Self:
+        """Weights from the annualised sample moments of the training window's simple returns, and from nothing later.
+
+        Raises:
+            ConfigError: If the window holds fewer than two returns, or the solver fails.
+        """
+        start, stop = window_train
+        returns, cash_returns = market.returns[max(start, 1) : stop], market.cash_returns[max(start, 1) : stop]
+        if len(returns) < 2:
+            raise ConfigError(
+                f"window_train must hold at least 2 returns, got rows {start} to {stop} ({market.source}). Widen it."
+            )
+        mean_excess = market.periods_per_year * (returns - cash_returns[:, None]).mean(0)
+        covariance = market.periods_per_year * np.cov(returns, rowvar=False, ddof=1).reshape(returns.shape[1], -1)
+        return cls(merton_weights(mean_excess, covariance, risk_aversion))
+
+
+def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float = 1.0) -> FloatArray:
+    """Weights that maximise w'(mu - r) - gamma/2 w' Sigma w over w >= 0, sum w <= 1; the rest is cash.
+
+    Where no bound binds this is Sigma^-1 (mu - r) / gamma.
+
+    Args:
+        mean_excess: mu - r of the N risky assets, [N], in the time unit of `covariance`.
+        covariance: Sigma, [N, N], positive semi-definite.
+        risk_aversion: gamma, above 0.
+
+    Returns:
+        Weights [N+1] on the simplex, cash last.
+
+    Raises:
+        ConfigError: If `risk_aversion` is not positive, a moment is not finite, or the solver fails.
+
+    Source: Merton (1969), "Lifetime Portfolio Selection under Uncertainty: The Continuous-Time Case", Review of
+        Economics and Statistics 51(3); the bounds make it the quadratic programme of Markowitz (1952).
+    """
+    if not risk_aversion > 0.0:
+        raise ConfigError(f"risk_aversion must be above 0, got {risk_aversion} (Merton). Raise it.")
+    if not (np.isfinite(mean_excess).all() and np.isfinite(covariance).all()):
+        raise ConfigError("moments must be finite, got a NaN or an infinity (Merton). Look for gaps in the prices.")
+    risky = np.maximum(_solve_long_only(mean_excess, covariance, risk_aversion), 0.0)
+    risky /= max(1.0, risky.sum())
+    return np.append(risky, max(0.0, 1.0 - risky.sum()))
+
+
+def reference_strategies(market: MarketData, window_train: Window) -> list[Strategy]:
+    """The rows that every table has: 1/N, buy-and-hold, all cash, and Merton fitted on the training window."""
+    return [EqualWeight(), BuyAndHold(), AllCash(), Merton.fit(market, window_train)]
+
+
+def index_result(market: MarketData, window: Window, execution: ExecutionConfig) -> BacktestResult | None:
+    """Buy-and-hold of the index over the same days, through the same kernel; None for a market without an index.
+
+    The index is one fund: it pays the proportional cost (the mean, where each asset has its own) and no impact, and the
+    limits, which are about single assets and how they are traded, do not apply to it.
+    """
+    if market.index_returns is None:
+        return None
+    fund = replace(
+        market,
+        assets=(INDEX_NAME,),
+        returns=market.index_returns[:, None],
+        volatility=np.zeros((market.num_days, 1)),
+        asset_features=np.zeros((market.num_days, 1, 0), dtype=np.float32),
+        asset_feature_names=(),
+    )
+    terms = ExecutionConfig(
+        cost_bps=float(np.mean(execution.cost_bps)),
+        execution_lag=execution.execution_lag,
+        rebalance_days=execution.rebalance_days,
+    )
+    return backtest(fund, window, [BuyAndHold(INDEX_NAME)], terms)[0]
+
+
+def _equal_weights(num_assets: int) -> FloatArray:
+    return np.append(np.full(num_assets, 1.0 / num_assets), 0.0)
+
+
+def _solve_long_only(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float) -> FloatArray:
+    import cvxpy  # a second to import
+
+    cp: Any = cvxpy  # its annotations are partial
+    weights = cp.Variable(len(mean_excess), nonneg=True)
+    utility = mean_excess @ weights - 0.5 * risk_aversion * cp.quad_form(weights, cp.psd_wrap(covariance))
+    problem = cp.Problem(cp.Maximize(utility), [cp.sum(weights) <= 1.0])
+    try:
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    except cp.SolverError as error:
+        raise ConfigError(f"Merton's weights must be solvable, got {error} (Clarabel). Lengthen the window.") from error
+    if problem.status != cp.OPTIMAL:
+        raise ConfigError(
+            f"Merton's weights must have an optimum, got solver status {problem.status} (Clarabel). Lengthen the "
+            "window, or drop assets that duplicate each other."
+        )
+    return np.asarray(weights.value)

@@ -1,0 +1,142 @@
+"""Figures for reports and the README, drawn without pyplot's global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation.backtest import BacktestResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.floating[Any]]
+
+POLICY_COLOUR = "#1756a9"
+MUTED_COLOURS = ("#4d4d4d", "#c99a5b", "#86a882", "#a58bb5", "#8b98a7", "#c58c85")
+"""Of the baselines, in their order; they repeat after the last."""
+
+INK, FAINT = "#333333", "#e4e4e4"
+LABEL_GAP = 0.052
+"""Smallest distance of two labels, as a fraction of the axis height."""
+
+
+def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "") -> None:
+    """Draw wealth (log scale) above drawdown into a PNG, 1800 pixels wide.
+
+    Args:
+        results: The policy first, then baselines over the same days, 1/N the first of them.
+        path: File to write.
+        title: One line above the figure.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 5.6), dpi=200, facecolor="white")
+    FigureCanvasAgg(figure)
+    wealth_axes, drawdown_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    _draw_wealth(wealth_axes, results)
+    _draw_drawdown(drawdown_axes, results)
+    for axes in (wealth_axes, drawdown_axes):
+        _plain(axes)
+    wealth_axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
+    figure.subplots_adjust(left=0.085, right=0.84, top=0.92, bottom=0.065, hspace=0.09)
+    figure.align_ylabels()
+    figure.savefig(path)
+
+
+def _draw_wealth(axes: Axes, results: Sequence[BacktestResult]) -> None:
+    for rank, result in reversed(list(enumerate(results))):
+        axes.plot(_closes(result), result.wealth, **_line(rank))
+    axes.set_yscale("log")
+    _tick_wealth(axes)
+    axes.set_ylabel("Wealth, start = 1 (log)", fontsize=9, color=INK)
+    _label_lines(axes, results)
+
+
+def _draw_drawdown(axes: Axes, results: Sequence[BacktestResult]) -> None:
+    """The policy's and the first baseline's; more lines would hide both."""
+    for rank, result in enumerate(results[:2]):
+        depth = -100.0 * (1.0 - result.wealth / np.maximum.accumulate(result.wealth))
+        if rank == 0:
+            axes.fill_between(_closes(result), depth, 0.0, color=POLICY_COLOUR, alpha=0.15, linewidth=0)
+        axes.plot(_closes(result), depth, **(_line(rank) | {"linewidth": 0.9}))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+    axes.set_ylim(top=0.0)
+    axes.set_ylabel("Drawdown", fontsize=9, color=INK)
+
+
+def _tick_wealth(axes: Axes) -> None:
+    """Round multiples of the start; other ticks where the range holds too few or too many of them."""
+    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    steps = [step * 10.0**decade for decade in range(-3, 4) for step in (1, 1.5, 2, 3, 5, 7)]
+    ticks = [tick for tick in steps if low <= tick <= high]
+    if len(ticks) > 9:
+        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+    else:
+        axes.yaxis.set_major_locator(FixedLocator(ticks) if len(ticks) > 2 else MaxNLocator(5))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _label_lines(axes: Axes, results: Sequence[BacktestResult]) -> None:
+    """Write each name and final wealth at the end of its line, moved apart where they would overlap."""
+    last = np.array([result.wealth[-1] for result in results])
+    low, high = np.log(axes.get_ylim())
+    heights = _spread((np.log(last) - low) / (high - low), LABEL_GAP)
+    for rank, (result, height) in enumerate(zip(results, heights, strict=True)):
+        axes.annotate(
+            f"{result.name}  {result.wealth[-1]:.2f}",
+            xy=(1.012, height),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if rank == 0 else "normal",
+            color=_line(rank)["color"],
+            annotation_clip=False,
+        )
+
+
+def _spread(heights: FloatArray, gap: float) -> FloatArray:
+    """Heights moved as little as needed so that neighbours are `gap` apart, order kept, centred on where they were."""
+    order = np.argsort(heights, kind="stable")
+    offsets = gap * np.arange(len(heights))
+    # pool adjacent violators: isotonic regression of the heights less the room that the labels below take
+    blocks: list[list[float]] = []
+    for value in heights[order] - offsets:
+        blocks.append([float(value)])
+        while len(blocks) > 1 and np.mean(blocks[-2]) >= np.mean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    spread = np.empty(len(heights))
+    spread[order] = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks]) + offsets
+    return spread
+
+
+def _line(rank: int) -> dict[str, Any]:
+    if rank == 0:
+        return {"color": POLICY_COLOUR, "linewidth": 2.0, "zorder": 10}
+    return {
+        "color": MUTED_COLOURS[(rank - 1) % len(MUTED_COLOURS)],
+        "linewidth": 1.3 if rank == 1 else 0.9,
+        "zorder": 6 if rank == 1 else 5,
+    }
+
+
+def _closes(result: BacktestResult) -> NDArray[np.datetime64]:
+    """The T+1 closes of the wealth path; the first is drawn a day before the first return."""
+    return np.concatenate([result.dates[:1] - np.timedelta64(1, "D"), result.dates])
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#b0b0b0")
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9, length=3, width=0.7)
+    axes.margins(x=0.0)

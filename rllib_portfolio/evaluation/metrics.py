@@ -1,0 +1,165 @@
+"""Performance measures: pure functions of daily simple returns.
+
+Conventions of every function here:
+
+- `returns` is [T] and gives a number, or [T, K] (one column per strategy) and gives [K].
+- `cash_returns` and `benchmark` are a number or [T]; they are shared by the columns.
+- Volatilities are sample standard deviations (ddof 1); means scale with `periods_per_year`, deviations with its root.
+- A NaN in a column makes that column's measure NaN; no day is ever left out. What is undefined is NaN, never 0 or an
+  infinity: too few days, or a denominator below 1e-12, which counts as zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+Measure = np.float64 | FloatArray
+"""A number for returns [T], an array [K] for returns [T, K]."""
+
+PERIODS_PER_YEAR = 252
+SMALLEST_DENOMINATOR = 1e-12
+
+
+def total_return(returns: FloatArray) -> Measure:
+    """V_T / V_0 - 1."""
+    return _scalar(_wealth(returns)[-1] - 1.0 if len(returns) else _mean(np.asarray(returns, dtype=np.float64)))
+
+
+def annualised_return(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
+    """Geometric: (V_T / V_0)^(periods_per_year / T) - 1, T the number of returns."""
+    years = len(returns) / periods_per_year
+    return _scalar((1.0 + total_return(returns)) ** (1.0 / years if years else np.nan) - 1.0)
+
+
+def annualised_volatility(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
+    """sqrt(periods_per_year) std(r)."""
+    return _scalar(np.sqrt(periods_per_year) * _std(returns))
+
+
+def sharpe_ratio(
+    returns: FloatArray, cash_returns: FloatArray | float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
+) -> Measure:
+    """sqrt(periods_per_year) mean(e) / std(e), e the return in excess of cash (Sharpe 1994)."""
+    excess = _less(returns, cash_returns)
+    return _ratio(np.sqrt(periods_per_year) * _mean(excess), _std(excess))
+
+
+def sortino_ratio(
+    returns: FloatArray, cash_returns: FloatArray | float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
+) -> Measure:
+    """sqrt(periods_per_year) mean(e) / sqrt(mean(min(e, 0)^2)), the downside deviation over ALL days."""
+    excess = _less(returns, cash_returns)
+    downside_deviation = np.sqrt(_mean(np.minimum(excess, 0.0) ** 2))
+    return _ratio(np.sqrt(periods_per_year) * _mean(excess), downside_deviation)
+
+
+def drawdown(returns: FloatArray) -> FloatArray:
+    """Distance below the highest wealth so far, positive, starting value included: [T+1] or [T+1, K]."""
+    wealth = _wealth(returns)
+    return np.asarray(1.0 - wealth / np.maximum.accumulate(wealth, axis=0))
+
+
+def max_drawdown(returns: FloatArray) -> Measure:
+    """Largest drawdown, positive."""
+    worst = drawdown(returns).max(axis=0)
+    return _scalar(worst if len(returns) else np.full_like(worst, np.nan))
+
+
+def calmar_ratio(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
+    """Annualised return / max drawdown."""
+    return _ratio(annualised_return(returns, periods_per_year), max_drawdown(returns))
+
+
+def value_at_risk(returns: FloatArray, confidence: float = 0.95) -> Measure:
+    """Historical one-day VaR as a positive loss: minus the (1 - confidence) quantile, linearly interpolated."""
+    return _scalar(-_tail_quantile(returns, confidence))
+
+
+def conditional_value_at_risk(returns: FloatArray, confidence: float = 0.95) -> Measure:
+    """Historical one-day CVaR as a positive loss: minus the mean of the returns at or below the VaR quantile."""
+    returns = np.asarray(returns, dtype=np.float64)
+    in_tail = returns <= _tail_quantile(returns, confidence)
+    return _ratio(-np.where(in_tail, returns, 0.0).sum(axis=0), in_tail.sum(axis=0))
+
+
+def information_ratio(
+    returns: FloatArray, benchmark: FloatArray | float, periods_per_year: float = PERIODS_PER_YEAR
+) -> Measure:
+    """sqrt(periods_per_year) mean(a) / std(a), a the active return: the return less the benchmark's."""
+    return sharpe_ratio(returns, benchmark, periods_per_year)
+
+
+def beta(returns: FloatArray, benchmark: FloatArray, cash_returns: FloatArray | float = 0.0) -> Measure:
+    """cov(e, b) / var(b) of returns e and the benchmark's b, both in excess of cash, ddof 1 on both sides."""
+    excess = _less(returns, cash_returns)
+    market = _beside(excess, _less(benchmark, cash_returns))
+    deviation = market - _mean(market)
+    covariance = _mean((excess - _mean(excess)) * deviation)  # T / (T - 1) cancels
+    return _scalar(np.where(_std(market) < SMALLEST_DENOMINATOR, np.nan, _ratio(covariance, _mean(deviation**2), 0.0)))
+
+
+def alpha(
+    returns: FloatArray,
+    benchmark: FloatArray,
+    cash_returns: FloatArray | float = 0.0,
+    periods_per_year: float = PERIODS_PER_YEAR,
+) -> Measure:
+    """Jensen's alpha per year: periods_per_year (mean(e) - beta mean(b)), all from daily returns in excess of cash."""
+    excess, market = _less(returns, cash_returns), _less(benchmark, cash_returns)
+    return _scalar(periods_per_year * (_mean(excess) - beta(returns, benchmark, cash_returns) * _mean(market)))
+
+
+def omega_ratio(
+    returns: FloatArray, cash_returns: FloatArray | float = 0.0, threshold: FloatArray | float | None = None
+) -> Measure:
+    """sum(max(r - h, 0)) / sum(max(h - r, 0)) at the daily threshold h, by default what cash earned."""
+    above = _less(returns, cash_returns if threshold is None else threshold)
+    return _ratio(np.maximum(above, 0.0).sum(axis=0), np.maximum(-above, 0.0).sum(axis=0))
+
+
+def _wealth(returns: FloatArray) -> FloatArray:
+    """Wealth path from 1, [T+1] or [T+1, K]."""
+    growth = 1.0 + np.asarray(returns, dtype=np.float64)
+    return np.concatenate([np.ones((1, *growth.shape[1:])), growth.cumprod(axis=0)])
+
+
+def _less(returns: FloatArray, other: FloatArray | float) -> FloatArray:
+    returns = np.asarray(returns, dtype=np.float64)
+    return returns - _beside(returns, other)
+
+
+def _beside(returns: FloatArray, other: FloatArray | float) -> FloatArray:
+    """`other` [T] as a column [T, 1] where returns are [T, K]."""
+    other = np.asarray(other, dtype=np.float64)
+    return other[:, None] if returns.ndim == 2 and other.ndim == 1 else other
+
+
+def _mean(values: FloatArray) -> FloatArray:
+    return np.asarray(values.sum(axis=0) / len(values) if len(values) else np.full(values.shape[1:], np.nan))
+
+
+def _std(values: FloatArray) -> FloatArray:
+    return np.asarray(values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan))
+
+
+def _tail_quantile(returns: FloatArray, confidence: float) -> FloatArray:
+    returns = np.asarray(returns, dtype=np.float64)
+    if len(returns) == 0:
+        return np.full(returns.shape[1:], np.nan)
+    return np.asarray(np.quantile(returns, 1.0 - confidence, axis=0))
+
+
+def _ratio(numerator: Any, denominator: Any, smallest: float = SMALLEST_DENOMINATOR) -> Measure:
+    """NaN where the denominator is not above `smallest`."""
+    is_defined = np.asarray(denominator) > smallest
+    return _scalar(np.where(is_defined, numerator / np.where(is_defined, denominator, 1.0), np.nan))
+
+
+def _scalar(values: Any) -> Measure:
+    """A number instead of an array without axes."""
+    measure: Measure = np.asarray(values, dtype=np.float64)[()]
+    return measure

@@ -1,0 +1,109 @@
+"""Check a price file, or write it with its market regimes: `python -m rllib_portfolio.market validate|process FILE`.
+
+Bad input is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rllib_portfolio.config import MarketConfig, validated
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.prepare import market_log_returns, prepare_market
+from rllib_portfolio.market.regimes import RegimeModels
+from rllib_portfolio.market.sources import INDEX_COLUMN, PRICE_PREFIX, read_table
+from rllib_portfolio.market.table import PriceTable
+from rllib_portfolio.market.validation import validate_table
+
+DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the two commands; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = _config(options)
+        table = validate_table(read_table(config), config)
+        market = prepare_market(table, config)
+        if options.command == "process":
+            _write(processed_table(table, market), options.output)
+    except (ConfigError, DataError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    for line in _summary(market):
+        print(line)
+    if options.command == "process":
+        print(f"written   {options.output}")
+    return 0
+
+
+def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
+    """Prices as `price_*`, the index, the user's columns and regime probabilities; `load_market` reads it back.
+
+    Regime probabilities are missing in their warm-up, and replace columns of the same name.
+    """
+    columns = {f"{PRICE_PREFIX}{name}": table.prices[name] for name in table.prices.columns}
+    if table.index is not None:
+        columns[INDEX_COLUMN] = table.index
+    columns |= {name: table.extra[name] for name in table.extra.columns}
+    regimes = RegimeModels.from_json(market.fitted).probabilities(market_log_returns(table))
+    columns |= {name: pd.Series(values, index=table.prices.index) for name, values in regimes.items()}
+    return pd.DataFrame(columns).rename_axis("date")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rllib_portfolio.market", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("validate", "check a price file"), ("process", "write it as Parquet, with its regimes")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
+        command.add_argument("--index-path", help="table with the level of the index")
+        command.add_argument("--fill-days", type=int, default=0, help="forward-fill at most so many days in a row")
+        command.add_argument("--cash-rate", help="annual rate as a fraction, or the name of a column")
+        if name == "process":
+            command.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
+    return parser
+
+
+def _config(options: argparse.Namespace) -> MarketConfig:
+    values = {"data": options.file, "index_path": options.index_path, "fill_days": options.fill_days}
+    if options.cash_rate is not None:
+        try:
+            values["cash_rate"] = float(options.cash_rate)
+        except ValueError:
+            values["cash_rate"] = options.cash_rate
+    return validated(MarketConfig, values, "command line")
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    if path.suffix.lower() != ".parquet":
+        raise ConfigError(f"output must end in .parquet, got {path}. Correct its name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(path)
+
+
+def _summary(market: MarketData) -> list[str]:
+    days = market.dates
+    windows = [
+        f"{name:10}{days[start]} to {days[stop - 1]}, {stop - start} days"
+        for name, (start, stop) in market.windows.items()
+    ]
+    return [
+        f"source    {market.source}",
+        f"days      {market.num_days}, {days[0]} to {days[-1]}",
+        f"assets    {', '.join(market.assets)}",
+        *windows,
+        f"features  {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
+        f"sha256    {market.data_hash}",
+        *(f"note      {note}" for note in market.notes),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The user's own features, named as `module:function`, checked before they are believed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from rllib_portfolio.errors import ConfigError, DataError
+
+Feature = pd.DataFrame | pd.Series
+CustomFeature = Callable[[pd.DataFrame], Feature]
+
+
+def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
+    """Compute the feature `name` and check it.
+
+    Args:
+        name: `module:function`, the function maps prices [T, N] to a DataFrame [T, N] or to a Series [T].
+        prices: Prices with days as index and assets as columns.
+
+    Returns:
+        What the function returned, float64; NaN in the leading rows is its warm-up.
+
+    Raises:
+        ConfigError: If there is no such function.
+        DataError: If the result has another shape, other rows or columns, text, infinite values, NaN after the warm-up,
+            or changes when later rows are cut off (it then reads the future).
+    """
+    function = _imported(name)
+    values = _checked(name, function(prices.copy()), prices)
+    _check_prefix(name, function, prices, values)
+    return values
+
+
+def _imported(name: str) -> CustomFeature:
+    module, _, attribute = name.partition(":")
+    try:
+        function: CustomFeature = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"features.custom must name module:function, got {name!r} ({error}). Put the module on PYTHONPATH."
+        ) from None
+    if not callable(function):
+        raise ConfigError(f"features.custom must name a function, got {name!r}. Name one that takes prices.")
+    return function
+
+
+def _checked(name: str, values: object, prices: pd.DataFrame) -> Feature:
+    if not isinstance(values, pd.DataFrame | pd.Series):
+        raise DataError(f"{name} must return a DataFrame or a Series, got {type(values).__name__}. Wrap its values.")
+    if len(values) != len(prices) or not values.index.equals(prices.index):
+        raise DataError(
+            f"{name} must return one row per day, got {len(values)} rows for {len(prices)} days. "
+            "Keep the index of the prices; leave warm-up rows NaN."
+        )
+    if isinstance(values, pd.DataFrame) and list(values.columns) != list(prices.columns):
+        raise DataError(
+            f"{name} must return one column per asset in their order, got {list(values.columns)}. "
+            "Keep the columns of the prices, or return a Series."
+        )
+    try:
+        values = values.astype(float)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{name} must return numbers, got text ({error}). Return floats.") from None
+    _check_cells(name, values)
+    return values
+
+
+def _check_cells(name: str, values: Feature) -> None:
+    cells = values.to_numpy().reshape(len(values), -1)
+    missing = np.isnan(cells).any(axis=1)
+    warm_up = int(np.argmin(missing)) if not missing.all() else len(missing)
+    bad = np.isinf(cells).any(axis=1)
+    bad[warm_up:] |= missing[warm_up:]
+    if warm_up == len(missing):
+        raise DataError(f"{name} must return values after its warm-up, got NaN on every day. Shorten its window.")
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{name} must be finite after its warm-up, got {cells[row][~np.isfinite(cells[row])][0]} "
+            f"({values.index[row]:%Y-%m-%d}). Return a number for each day after the first {warm_up}."
+        )
+
+
+def _check_prefix(name: str, function: CustomFeature, prices: pd.DataFrame, values: Feature) -> None:
+    """Two thirds of the prices must give two thirds of the values."""
+    cut = 2 * len(prices) // 3
+    prefix = _rows(function(prices.iloc[:cut].copy()), cut)
+    same = np.isclose(prefix, _rows(values, cut), rtol=1e-9, atol=1e-12, equal_nan=True).all(axis=1)
+    if not same.all():
+        raise DataError(
+            f"{name} must depend on prices up to its own day only, got another value once later days were cut off "
+            f"({prices.index[int(np.argmin(same))]:%Y-%m-%d}). Use trailing windows; no global mean, no negative shift."
+        )
+
+
+def _rows(values: Feature, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    return values.iloc[:count].to_numpy(dtype=float).reshape(count, -1)

@@ -1,0 +1,101 @@
+"""`load_market`: one call from what a configuration names to `MarketData`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rllib_portfolio.config import MarketConfig, validated
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.prepare import prepare_market
+from rllib_portfolio.market.sources import BUNDLED, read_table
+from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
+from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market, regime_market
+
+SIMULATORS: dict[str, Callable[..., MarketData]] = {
+    "kelly": kelly_market,
+    "gbm": gbm_market,
+    "regime": regime_market,
+    "bootstrap": bootstrap_market,
+}
+_INTERNAL = ("config", "fitted")
+
+
+def load_market(
+    config: MarketConfig | str | Mapping[str, Any] | Path = BUNDLED, *, fitted: Mapping[str, Any] | None = None
+) -> MarketData:
+    """Load a market and compute everything that a policy may observe of it.
+
+    Args:
+        config: A configuration or its values; or only its `data`: `sp500`, the path of a CSV, Parquet or prepared .npz
+            file, or a synthetic market as {source: kelly | gbm | regime | bootstrap, ...parameters}: those of the
+            functions in `synthetic`, and for `bootstrap` the `table` to resample (`sp500` or a path). Where they do not
+            name a `cash_rate`, the configuration's is used.
+        fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted. The
+            kelly, gbm and regime markets have nothing that is fitted.
+
+    Raises:
+        ConfigError: If the configuration cannot be used.
+        DataError: If the prices cannot be used.
+    """
+    if isinstance(config, str | Path):
+        config = MarketConfig(data=str(config))
+    elif not isinstance(config, MarketConfig):
+        values = {"data": dict(config)} if "source" in config else config
+        config = validated(MarketConfig, values, "market")
+    if isinstance(config.data, dict):
+        return _simulated(config.data, config, fitted)
+    if config.data.endswith(".npz"):
+        return _prepared(Path(config.data), fitted)
+    return prepare_market(read_table(config), config, fitted)
+
+
+def _prepared(path: Path, fitted: Mapping[str, Any] | None) -> MarketData:
+    market = MarketData.load(path)
+    if fitted is not None and market.fitted != fitted:
+        raise ConfigError(
+            f"a prepared market must be fitted as the policy was, got another fit ({path}). Load the prices."
+        )
+    return market
+
+
+def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[str, Any] | None) -> MarketData:
+    parameters = dict(data)
+    source = parameters.pop("source", None)
+    if source not in SIMULATORS:
+        raise ConfigError(f"market.data.source must be one of {', '.join(SIMULATORS)}, got {source!r}.")
+    for name in ("assets", "index_path"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"market.{name} must be null for a synthetic market, got {getattr(config, name)!r}.")
+    if isinstance(config.cash_rate, str):
+        raise ConfigError(f"market.cash_rate must be a number for a synthetic market, got {config.cash_rate!r}.")
+    if source == "bootstrap":
+        table = parameters.pop("table", BUNDLED)
+        rate = parameters.pop("cash_rate", config.cash_rate)
+        table_config = validated(MarketConfig, {"data": table, "fill_days": config.fill_days}, "market.data")
+        parameters |= {"table": read_table(table_config), "config": config.model_copy(update={"cash_rate": rate})}
+        parameters["fitted"] = fitted
+    else:
+        parameters = {"cash_rate": config.cash_rate, "periods_per_year": config.periods_per_year} | parameters
+    known = inspect.signature(SIMULATORS[source]).parameters
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"market.data of source {source} must have known parameters, got {', '.join(unknown)}. "
+            f"Choose from {', '.join(name for name in known if name not in _INTERNAL)}."
+        )
+    market = SIMULATORS[source](**parameters)
+    return market if source == "bootstrap" else _with_windows(market, config)
+
+
+def _with_windows(market: MarketData, config: MarketConfig) -> MarketData:
+    by_date = window_dates(market.dates, config)
+    windows = split_windows(market.dates, by_date, market.first_row, purge_days=0)
+    check_windows(windows, by_date, market.first_row, 0, market.num_days)
+    return replace(
+        market, windows=windows, fitted={**market.fitted, "windows": {k: list(v) for k, v in by_date.items()}}
+    )

@@ -1,0 +1,107 @@
+"""`FeaturePanel`: the features of a table side by side, before and after standardisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import FeatureConfig
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.market.custom import custom_feature
+from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, index_features
+from rllib_portfolio.market.scaling import Scaler
+from rllib_portfolio.market.splits import LARGEST_LAG
+from rllib_portfolio.market.table import PriceTable
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturePanel:
+    """Features of N assets and of the market over T days.
+
+    Attributes:
+        asset: Name to values [T, N], NaN in the warm-up.
+        market: Name to values [T], NaN in the warm-up.
+        longest_window: Rows that the slowest feature looks back.
+        first_row: First row at which every feature is defined; later if a user column starts late.
+    """
+
+    asset: dict[str, FloatArray]
+    market: dict[str, FloatArray]
+    longest_window: int
+    first_row: int
+
+    @property
+    def purge_days(self) -> int:
+        """Rows between two windows such that no observation of the later one looks back into the earlier one."""
+        return self.longest_window + LARGEST_LAG
+
+    def with_market(self, columns: Mapping[str, FloatArray]) -> FeaturePanel:
+        """The panel with more market features, whose warm-up must not be longer than the panel's."""
+        return replace(self, market={**self.market, **columns})
+
+    def arrays(self, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+        """Asset features [T, N, F] and market features [T, M], NaN in the warm-up; `shape` is (T, N)."""
+        asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*shape, 0))
+        market = np.stack([*self.market.values()], axis=-1) if self.market else np.empty((shape[0], 0))
+        return asset, market
+
+
+def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
+    """Every configured feature of a table except its regimes, which need a training window."""
+    asset: dict[str, FloatArray] = {
+        name: np.asarray(values, dtype=np.float64) for name, values in asset_features(table.prices, config).items()
+    }
+    market: dict[str, FloatArray] = {}
+    if config.index and table.index is not None:
+        market |= {name: np.asarray(values, dtype=np.float64) for name, values in index_features(table.index).items()}
+    for name in config.custom:
+        values = custom_feature(name, table.prices)
+        (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=np.float64)
+    longest = max([VOLATILITY_DAYS, *map(_warm_up, asset.values()), *map(_warm_up, market.values())])
+    user: dict[str, FloatArray] = {}
+    if config.user_columns:
+        user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
+    first_row = max([longest, *map(_warm_up, user.values())])
+    return FeaturePanel(asset, {**market, **user}, longest, first_row)
+
+
+def fit_scalers(panel: FeaturePanel, shape: tuple[int, int], rows: slice) -> dict[str, Any]:
+    """Moments of asset and market features on the training rows, as JSON values; `shape` is (T, N)."""
+    asset, market = panel.arrays(shape)
+    return {"asset": Scaler.fit(asset[rows]).to_json(), "market": Scaler.fit(market[rows]).to_json()}
+
+
+def observed_arrays(
+    panel: FeaturePanel, fitted: Mapping[str, Any], shape: tuple[int, int]
+) -> dict[str, NDArray[np.float32]]:
+    """The arrays that an environment reads: standardised as `fitted` says, float32, zero before `first_row`.
+
+    Raises:
+        DataError: If the table does not give the features that `fitted` was fitted on.
+    """
+    observed = {}
+    for kind, values, names in zip(("asset", "market"), panel.arrays(shape), (panel.asset, panel.market), strict=True):
+        if list(names) != fitted[f"{kind}_feature_names"]:
+            differing = sorted(set(names) ^ set(fitted[f"{kind}_feature_names"]))
+            raise DataError(
+                f"{kind} features must be those of the fitted run, got a difference in {', '.join(differing)}. "
+                "Give the table the same index and user columns."
+            )
+        if fitted["scaler"] is not None:
+            values = Scaler.from_json(fitted["scaler"][kind]).apply(values)
+        observed[f"{kind}_features"] = single = values.astype(np.float32)
+        single[: panel.first_row] = 0.0
+    return observed
+
+
+def _warm_up(values: FloatArray) -> int:
+    """First row without NaN; T if there is none."""
+    missing: NDArray[np.bool_] = np.isnan(values.reshape(len(values), -1)).any(axis=1)
+    return len(missing) if missing.all() else int(np.argmin(missing))

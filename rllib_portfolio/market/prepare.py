@@ -1,0 +1,159 @@
+"""From a price table to `MarketData`: validate, compute, split, fit on the training window, apply what was fitted.
+
+The one place where the order of these steps is written down. With the `fitted` numbers of another run nothing is
+fitted: they are applied to the rows at hand, which is how a saved policy reads newer prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import FeatureConfig, MarketConfig, validated
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market.data import MarketData, Window
+from rllib_portfolio.market.features import trailing_volatility
+from rllib_portfolio.market.panel import FeaturePanel, compute_panel, fit_scalers, observed_arrays
+from rllib_portfolio.market.regimes import RegimeModels
+from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, check_windows, split_windows, window_dates
+from rllib_portfolio.market.table import PriceTable, data_hash
+from rllib_portfolio.market.validation import validate_table
+
+FloatArray = NDArray[np.float64]
+
+
+def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str, Any] | None = None) -> MarketData:
+    """Compute everything that a policy may observe of a table.
+
+    Args:
+        table: Prices with their index and extra columns.
+        config: Features, windows, cash and filter.
+        fitted: `MarketData.fitted` of another run; its features, filter, scaler and regime models are applied as they
+            are. `config.features` must then be the default or the same.
+
+    Returns:
+        The market. With `fitted`, windows without a row are left out, and `new` spans the rows after the test window.
+
+    Raises:
+        DataError: If the table cannot be used.
+        ConfigError: If `config` contradicts `fitted`, or its windows are no windows.
+    """
+    if fitted is not None:
+        config = _as_fitted(config, fitted)
+    table = validate_table(table, config)
+    panel = compute_panel(table, config.features)
+    by_date = window_dates(table.dates, config, None if fitted is None else fitted["windows"])
+    windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
+    if fitted is None:
+        check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
+        record = _fit(table, panel, config, by_date, windows["train"])
+    else:
+        windows = _with_new_rows(windows, table, by_date)
+        record = dict(fitted)
+    regimes = RegimeModels.from_json(record)
+    panel = panel.with_market(regimes.probabilities(market_log_returns(table)))
+    returns = _simple_returns(table.price_values)
+    return MarketData(
+        dates=table.dates,
+        assets=tuple(map(str, table.prices.columns)),
+        returns=returns,
+        cash_returns=_cash_returns(table, config),
+        volatility=trailing_volatility(returns),
+        **observed_arrays(panel, record, table.prices.shape),
+        asset_feature_names=tuple(panel.asset),
+        market_feature_names=tuple(panel.market),
+        first_row=panel.first_row,
+        windows=windows,
+        index_returns=None if table.index_values is None else _simple_returns(table.index_values),
+        periods_per_year=config.periods_per_year,
+        fitted=record,
+        source=table.source,
+        data_hash=data_hash(table.dates, list(table.prices.columns), table.price_values),
+        notes=(*table.notes, *_notes(table, config), *regimes.notes),
+    )
+
+
+def market_log_returns(table: PriceTable) -> FloatArray:
+    """Daily log returns of the index, or without one of the equal-weight universe, [T]; row 0 is NaN."""
+    if table.index_values is not None:
+        simple = _simple_returns(table.index_values)
+    else:
+        simple = _simple_returns(table.price_values).mean(axis=1)
+    returns = np.log1p(simple)
+    returns[0] = np.nan
+    return returns
+
+
+def _fit(
+    table: PriceTable, panel: FeaturePanel, config: MarketConfig, by_date: DateWindows, train: Window
+) -> dict[str, Any]:
+    """Everything that is fitted, and how, as JSON values: on the training days and those observed before the first."""
+    rows = slice(train[0] - 1 - LARGEST_LAG, train[1])
+    returns = market_log_returns(table)
+    regimes = RegimeModels.fit(returns, config.features, rows)
+    panel = panel.with_market(regimes.probabilities(returns))
+    is_scaled = config.observation_filter == "train_window"
+    return {
+        "features": config.features.model_dump(mode="json"),
+        "asset_feature_names": list(panel.asset),
+        "market_feature_names": list(panel.market),
+        "observation_filter": config.observation_filter,
+        "purge_days": panel.purge_days,
+        "windows": {name: list(days) for name, days in by_date.items()},
+        "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
+        "scaler": fit_scalers(panel, table.prices.shape, rows) if is_scaled else None,
+        **regimes.to_json(),
+    }
+
+
+def _as_fitted(config: MarketConfig, fitted: Mapping[str, Any]) -> MarketConfig:
+    features = validated(FeatureConfig, fitted["features"], "fitted features")
+    if config.features not in (features, FeatureConfig()):
+        raise ConfigError(
+            "features must be those of the fitted run, got others. Leave market.features out, or fit again."
+        )
+    return config.model_copy(update={"features": features, "observation_filter": fitted["observation_filter"]})
+
+
+def _with_new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:
+    if "all" not in windows:
+        raise DataError(
+            f"the table must be longer than the longest feature window, got {len(table.dates)} days ({table.source}). "
+            "Put earlier rows before them."
+        )
+    start, stop = windows["all"]
+    after_test = int(np.searchsorted(table.dates, np.datetime64(by_date["test"][1], "D"), side="right"))
+    first = max(start, after_test)
+    return {**windows, "new": (first, stop)} if first < stop else windows
+
+
+def _simple_returns(prices: FloatArray) -> FloatArray:
+    returns = np.zeros_like(prices)
+    returns[1:] = prices[1:] / prices[:-1] - 1.0
+    return returns
+
+
+def _cash_returns(table: PriceTable, config: MarketConfig) -> FloatArray:
+    """Return of cash per row, [T]; a rate that is known at t is earned from t to t + 1."""
+    if isinstance(config.cash_rate, str):
+        annual = table.extra[config.cash_rate].to_numpy(dtype=float)
+        annual = np.concatenate([annual[:1], annual[:-1]])
+    else:
+        annual = np.full(len(table.dates), config.cash_rate)
+    per_day: FloatArray = (1.0 + annual) ** (1.0 / config.periods_per_year) - 1.0
+    return per_day
+
+
+def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
+    notes = []
+    if table.index is None:
+        notes.append(
+            "There is no index: index features and the index row are left out; regimes use the equal-weight universe."
+        )
+    if config.features.user_columns and len(table.extra.columns):
+        names = ", ".join(table.extra.columns)
+        notes.append(f"User columns are read as features ({names}); that they know no future cannot be proven.")
+    return tuple(notes)

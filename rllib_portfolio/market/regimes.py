@@ -1,0 +1,249 @@
+"""Market regimes: a Gaussian mixture and a hidden Markov model, fitted on the training window, read forward only.
+
+Both label their states from calm to wild, so that a label means the same in every run. Their probabilities at t use
+returns up to t and numbers fitted before: posterior probabilities of the mixture, FILTERED (never smoothed)
+probabilities of the Markov model. The fitted models are plain numbers and travel as JSON.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import FeatureConfig
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.market.features import VOLATILITY_DAYS
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_STATE = 50
+"""Fewest training days per regime."""
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianMixtureModel:
+    """K Gaussians over (monthly mean, monthly volatility) of market returns, in units of `scale` around `center`.
+
+    Attributes:
+        weights: [K].
+        means: [K, 2].
+        covariances: [K, 2, 2].
+        center: Training mean of the two observations.
+        scale: Training standard deviation of the two observations.
+        has_converged: Whether expectation-maximisation did.
+    """
+
+    weights: list[float]
+    means: list[list[float]]
+    covariances: list[list[list[float]]]
+    center: list[float]
+    scale: list[float]
+    has_converged: bool
+
+    def probabilities(self, observations: FloatArray) -> FloatArray:
+        """Posterior probability of each component, [T, K]; rows sum to 1."""
+        centred = (observations - np.array(self.center)) / np.array(self.scale)
+        difference = centred[:, None, :] - np.array(self.means)
+        covariances = np.array(self.covariances)
+        # einsum without BLAS: a row's result cannot depend on how many rows there are.
+        distance = np.einsum("tki,kij,tkj->tk", difference, np.linalg.inv(covariances), difference)
+        log_density = np.log(self.weights) - 0.5 * (np.linalg.slogdet(covariances)[1] + distance)
+        density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+        probabilities: FloatArray = density / density.sum(axis=1, keepdims=True)
+        return probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class MarkovModel:
+    """A Markov chain over K states, each with its own mean and variance of daily returns.
+
+    Attributes:
+        parameters: In statsmodels' order: transitions, means, variances (of returns in units of `scale`).
+        order: State of statsmodels at each rank of variance, [K].
+        scale: Training standard deviation of returns.
+        has_converged: Whether the likelihood was maximised.
+    """
+
+    parameters: list[float]
+    order: list[int]
+    scale: float
+    has_converged: bool
+
+    def probabilities(self, returns: FloatArray) -> FloatArray:
+        """Filtered probability of each state, [T, K]; the chain starts from its stationary distribution."""
+        model = _markov_regression(returns / self.scale, len(self.order))
+        filtered: FloatArray = model.filter(np.array(self.parameters)).filtered_marginal_probabilities
+        return filtered[:, self.order]
+
+
+def mixture_observations(returns: FloatArray) -> FloatArray:
+    """Mean and sample standard deviation of the last 21 log returns, [T, 2]; NaN until there are 21.
+
+    Args:
+        returns: Log returns of the market, [T], row 0 is NaN.
+    """
+    window = pd.Series(returns).rolling(VOLATILITY_DAYS)
+    return np.column_stack([window.mean(), window.std()])
+
+
+def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureModel:
+    """Fit the mixture to the training days.
+
+    Args:
+        observations: [T, 2] of `mixture_observations`, training days only.
+        num_regimes: Number of components, at least 2.
+
+    Raises:
+        DataError: If there are too few days, or they do not vary.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    _check_rows("num_gmm_regimes", observations[:, 1], num_regimes)
+    center, scale = observations.mean(axis=0), observations.std(axis=0)
+    mixture = GaussianMixture(num_regimes, random_state=0, max_iter=500)
+    with warnings.catch_warnings():
+        # Non-convergence is in `has_converged` and becomes a note of the market.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit((observations - center) / scale)
+    calm_first = np.argsort(mixture.means_[:, 1], kind="stable")
+    return GaussianMixtureModel(
+        weights=mixture.weights_[calm_first].tolist(),
+        means=mixture.means_[calm_first].tolist(),
+        covariances=mixture.covariances_[calm_first].tolist(),
+        center=center.tolist(),
+        scale=scale.tolist(),
+        has_converged=bool(mixture.converged_),
+    )
+
+
+def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
+    """Fit the hidden Markov model to the training days: 20 steps of EM, then BFGS on the likelihood.
+
+    Args:
+        returns: Log returns of the market, [T], training days only.
+        num_regimes: Number of states, at least 2.
+
+    Raises:
+        DataError: If there are too few days, or they do not vary.
+
+    Source: Hamilton (1989), "A new approach to the economic analysis of nonstationary time series"; statsmodels.
+    """
+    _check_rows("num_hmm_regimes", returns, num_regimes)
+    scale = float(returns.std())
+    model = _markov_regression(returns / scale, num_regimes)
+    start = _markov_start(returns / scale, num_regimes)
+    parameters, has_converged = start, False
+    with warnings.catch_warnings():
+        # statsmodels warns when a rounding error puts a transition at 1 + 1e-16, and rescales it itself; overflow in a
+        # line search that it then rejects is a RuntimeWarning. What matters, convergence, is read from the result.
+        warnings.filterwarnings("ignore", message="Invalid regime transition probabilities")
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            result = model.fit(start, em_iter=20, maxiter=100, disp=0, warn_convergence=False, cov_type="none")
+        except (np.linalg.LinAlgError, FloatingPointError, ValueError) as error:
+            logger.info("The hidden Markov model keeps its starting values: %s", error)
+        else:
+            if np.isfinite(result.params).all():
+                parameters, has_converged = np.asarray(result.params), bool(result.mle_retvals["converged"])
+    calm_first = np.argsort(parameters[-num_regimes:], kind="stable")
+    return MarkovModel(parameters.tolist(), calm_first.tolist(), scale, has_converged)
+
+
+def _markov_start(returns: FloatArray, num_regimes: int) -> FloatArray:
+    """Persistent states whose variances are those of equally many days, sorted by the size of their move."""
+    stay = 0.97
+    transitions = np.full((num_regimes, num_regimes), (1.0 - stay) / (num_regimes - 1))
+    np.fill_diagonal(transitions, stay)
+    by_size = np.array_split(returns[np.argsort(np.abs(returns), kind="stable")], num_regimes)
+    variances = np.maximum([float((part**2).mean()) for part in by_size], 1e-4)
+    return np.concatenate([transitions[:, :-1].T.ravel(), np.zeros(num_regimes), variances])
+
+
+def _markov_regression(returns: FloatArray, num_regimes: int) -> Any:
+    from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
+
+    return MarkovRegression(returns, k_regimes=num_regimes, switching_variance=True)
+
+
+def _check_rows(name: str, values: FloatArray, num_regimes: int) -> None:
+    needed = ROWS_PER_STATE * num_regimes
+    if len(values) < needed:
+        raise DataError(
+            f"the training window must hold {needed} days for features.{name} = {num_regimes}, got {len(values)}. "
+            f"Use more days, or set features.{name} to 0."
+        )
+    if float(values.std()) < 1e-12:
+        raise DataError(
+            f"market returns must vary for features.{name} = {num_regimes}, got a constant. Set features.{name} to 0."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeModels:
+    """The regime models of one run; None where one is switched off."""
+
+    mixture: GaussianMixtureModel | None
+    markov: MarkovModel | None
+
+    @classmethod
+    def fit(cls, returns: FloatArray, config: FeatureConfig, rows: slice) -> Self:
+        """Fit what `config` asks for.
+
+        Args:
+            returns: Log returns of the market, [T], row 0 is NaN.
+            config: Numbers of regimes.
+            rows: The training days, after the warm-up.
+        """
+        num_gmm, num_hmm = config.num_gmm_regimes, config.num_hmm_regimes
+        return cls(
+            mixture=fit_mixture(mixture_observations(returns)[rows], num_gmm) if num_gmm > 1 else None,
+            markov=fit_markov(returns[rows], num_hmm) if num_hmm > 1 else None,
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The models in `MarketData.fitted`."""
+        gmm, hmm = values["gmm"], values["hmm"]
+        return cls(gmm and GaussianMixtureModel(**gmm), hmm and MarkovModel(**hmm))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; floats survive JSON exactly."""
+        return {"gmm": self.mixture and asdict(self.mixture), "hmm": self.markov and asdict(self.markov)}
+
+    def probabilities(self, returns: FloatArray) -> dict[str, FloatArray]:
+        """Name to probability, [T] each; NaN in the warm-up.
+
+        Args:
+            returns: Log returns of the market, [T], row 0 is NaN.
+        """
+        columns: dict[str, FloatArray] = {}
+        if self.mixture is not None:
+            columns |= _columns("regime_gmm", self.mixture.probabilities(mixture_observations(returns)))
+        if self.markov is not None:
+            after_first = self.markov.probabilities(returns[1:])
+            columns |= _columns("regime_hmm", np.vstack([np.full((1, after_first.shape[1]), np.nan), after_first]))
+        return columns
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each model whose fit stopped early."""
+        models = {"Gaussian mixture": self.mixture, "hidden Markov model": self.markov}
+        return tuple(
+            f"The {name} did not converge; its regimes are those of the last iteration."
+            for name, model in models.items()
+            if model is not None and not model.has_converged
+        )
+
+
+def _columns(prefix: str, values: FloatArray) -> dict[str, FloatArray]:
+    return {f"{prefix}_{state}": values[:, state] for state in range(values.shape[1])}

@@ -1,0 +1,205 @@
+"""Chronological windows: train, validation and test by date, and walk-forward folds.
+
+A window is a half-open range of rows whose returns are earned. Training is purged at its END, by the longest feature
+window and the execution lag: no observation of a later window looks back at a day that was trained on, and later
+windows stay contiguous. Averages that forget geometrically (RSI, MACD, the Markov filter) count with their nominal window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market.data import MarketData, Window
+from rllib_portfolio.market.sources import BUNDLED
+
+NAMES = ("train", "validation", "test")
+BUNDLED_DATES = {
+    "train": ("1990-01-01", "2011-12-31"),
+    "validation": ("2012-01-01", "2015-12-31"),
+    "test": ("2016-01-01", "2022-12-31"),
+}
+FRACTIONS = (0.6, 0.8)
+"""Where validation and test start in a table without dates of its own."""
+
+LARGEST_LAG = 1
+"""Largest execution lag: an observation is at most so many days older than the decision."""
+
+Dates = NDArray[np.datetime64]
+DateWindows = dict[str, tuple[str, str]]
+
+
+class Fold(NamedTuple):
+    """One walk-forward fold: three windows in chronological order."""
+
+    train: Window
+    validation: Window
+    test: Window
+
+
+def window_dates(dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None) -> DateWindows:
+    """First and last day of train, validation and test, both inclusive.
+
+    Args:
+        dates: Days of the table, datetime64[D] [T].
+        config: Its explicit windows come first.
+        known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
+            60 / 20 / 20 % of the rows for any other table.
+
+    Raises:
+        ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
+    """
+    explicit = {name: window for name in NAMES if (window := getattr(config, name)) is not None}
+    default = known or (BUNDLED_DATES if config.data == BUNDLED else {})
+    missing = [name for name in NAMES if name not in explicit and name not in default]
+    if missing and explicit:
+        raise ConfigError(
+            f"train, validation and test must be given together for own data, got none for {', '.join(missing)}. "
+            "Give all three date windows, or none for 60 / 20 / 20 %."
+        )
+    windows = _by_fraction(dates) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    _check_order(windows)
+    return windows
+
+
+def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days: int) -> dict[str, Window]:
+    """Row windows of the days, purged; windows without a row are left out.
+
+    Args:
+        dates: Days of the table, [T].
+        by_date: First and last day of each window.
+        first_row: First row at which every feature is defined. Earning starts two rows later: the decision is at the
+            close before, and may have to be based on features of one more day before (execution lag 1).
+        purge_days: Rows between the end of training and the start of validation, at least.
+
+    Returns:
+        `train`, `validation`, `test`, and `all`, which spans from the first row that can be earned to the last.
+    """
+    start = first_row + 1 + LARGEST_LAG
+    windows = {name: (max(start, first), stop) for name, (first, stop) in _rows(dates, by_date).items()}
+    validation_start = windows["validation"][0]
+    windows["train"] = (windows["train"][0], min(windows["train"][1], validation_start - purge_days))
+    windows["all"] = (start, len(dates))
+    return {name: (first, stop) for name, (first, stop) in windows.items() if first < stop}
+
+
+def check_windows(
+    windows: Mapping[str, Window], by_date: DateWindows, first_row: int, purge_days: int, num_days: int
+) -> None:
+    """Refuse a table that is too short for its windows.
+
+    Raises:
+        DataError: Naming the window and the rows it lacks.
+    """
+    for name in NAMES:
+        if name not in windows:
+            first, last = by_date[name]
+            raise DataError(
+                f"the {name} window must hold at least one day, got none ({first} to {last} of {num_days} rows; "
+                f"features warm up for {first_row} rows, and {purge_days} are purged from the end of training). "
+                "Use more days, other windows, or shorter features."
+            )
+
+
+def walk_forward(
+    market: MarketData,
+    *,
+    train_days: int,
+    validation_days: int,
+    test_days: int,
+    is_expanding: bool = True,
+    purge_days: int | None = None,
+) -> Iterator[Fold]:
+    """Folds whose test windows are contiguous and cover everything after the first training window.
+
+    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter.
+
+    Args:
+        market: Gives the rows.
+        train_days: Rows of the (first) training window.
+        validation_days: Rows of each validation window.
+        test_days: Rows of each test window, and the step between folds.
+        is_expanding: Training windows all start at the first row; else they keep their length and roll.
+        purge_days: Rows between train and validation; null takes the purge of the market itself.
+
+    Raises:
+        ConfigError: If a length is below 1, or the market is too short for one fold.
+    """
+    from skfolio.model_selection import WalkForward
+
+    purge = market.fitted.get("purge_days", market.first_row) if purge_days is None else purge_days
+    for name, days in (("train", train_days), ("validation", validation_days), ("test", test_days)):
+        if days < 1:
+            raise ConfigError(f"{name}_days must be at least 1, got {days} (walk-forward). Give a number of rows.")
+    first, stop = market.windows["all"]
+    needed = train_days + purge + validation_days
+    if purge < 0 or needed >= stop - first:
+        raise ConfigError(
+            f"train_days + purge_days + validation_days must be below the {stop - first} rows that can be earned, got "
+            f"{train_days} + {purge} + {validation_days} (walk-forward). Shorten the windows."
+        )
+    # The validation window lies inside what skfolio leaves out between training and test.
+    splitter = WalkForward(
+        test_size=test_days,
+        train_size=train_days,
+        purged_size=purge + validation_days,
+        expand_train=is_expanding,
+        reduce_test=True,
+    )
+    for train, test in splitter.split(np.empty((stop - first, 1))):
+        test_start = first + int(test[0])
+        yield Fold(
+            train=(first + int(train[0]), first + int(train[-1]) + 1),
+            validation=(test_start - validation_days, test_start),
+            test=(test_start, first + int(test[-1]) + 1),
+        )
+
+
+def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketConfig:
+    """`config` with the dates of `fold`: preparing it again fits scaler and regimes on the fold's training window."""
+    days = {
+        name: (str(market.dates[start]), str(market.dates[stop - 1]))
+        for name, (start, stop) in zip(NAMES, fold, strict=True)
+    }
+    return config.model_copy(update=days)
+
+
+def _by_fraction(dates: Dates) -> DateWindows:
+    if len(dates) < 5:
+        raise DataError(f"the table must hold at least 5 days for 60 / 20 / 20 %, got {len(dates)}. Add rows.")
+    edges = (0, *(int(fraction * len(dates)) for fraction in FRACTIONS), len(dates))
+    return {
+        name: (str(dates[first]), str(dates[stop - 1]))
+        for name, first, stop in zip(NAMES, edges[:-1], edges[1:], strict=True)
+    }
+
+
+def _check_order(windows: DateWindows) -> None:
+    end: date | None = None
+    for name, window in windows.items():
+        try:
+            first, last = (date.fromisoformat(day) for day in window)
+        except ValueError as error:
+            raise ConfigError(f"{name} must hold two days as YYYY-MM-DD, got {list(window)} ({error}).") from None
+        if first > last or (end is not None and first <= end):
+            raise ConfigError(
+                f"{name} must start after the window before it and not after its own end, got {first} to {last}"
+                f"{f' after {end}' if end else ''}. Order train, validation, test by date."
+            )
+        end = last
+
+
+def _rows(dates: Dates, by_date: DateWindows) -> dict[str, Window]:
+    return {
+        name: (
+            int(np.searchsorted(dates, np.datetime64(first, "D"))),
+            int(np.searchsorted(dates, np.datetime64(last, "D"), side="right")),
+        )
+        for name, (first, last) in by_date.items()
+    }

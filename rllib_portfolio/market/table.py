@@ -1,0 +1,55 @@
+"""`PriceTable`: dated prices with the columns that go with them, before anything is computed from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PriceTable:
+    """Closing prices of N assets on T days.
+
+    Attributes:
+        prices: Prices, float64 [T, N]; the index holds the days, the columns name the assets.
+        index: Level of the market index on the same days, [T], or None.
+        extra: The user's own columns on the same days, [T, E], E may be 0.
+        source: Where the prices came from, for messages and reports.
+        notes: Plain sentences that a report must repeat.
+    """
+
+    prices: pd.DataFrame
+    index: pd.Series[float] | None
+    extra: pd.DataFrame
+    source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dates(self) -> NDArray[np.datetime64]:
+        """The days, datetime64[D] [T]."""
+        return self.prices.index.to_numpy().astype("datetime64[D]")
+
+    @property
+    def price_values(self) -> NDArray[np.float64]:
+        """Prices, [T, N]."""
+        return np.asarray(self.prices, dtype=np.float64)
+
+    @property
+    def index_values(self) -> NDArray[np.float64] | None:
+        """Level of the index, [T], or None."""
+        return None if self.index is None else np.asarray(self.index, dtype=np.float64)
+
+
+def data_hash(dates: NDArray[np.datetime64], assets: Sequence[str], values: NDArray[np.floating[Any]]) -> str:
+    """SHA-256 over days, asset names and values (prices, or the returns of a market that has no prices), in hex."""
+    digest = hashlib.sha256()
+    digest.update(dates.astype("datetime64[D]").astype("<i8").tobytes())
+    digest.update("\0".join(assets).encode())
+    digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+    return digest.hexdigest()

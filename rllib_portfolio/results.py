@@ -1,0 +1,115 @@
+"""The closing comparison of a run: the best policy beside what anyone can hold, on validation and test."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.evaluation import index_result, reference_strategies
+from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.comparison import Verdict, compare, verdict
+from rllib_portfolio.evaluation.figures import equity_curve
+from rllib_portfolio.market import MarketData
+
+WINDOWS = ("validation", "test")
+_PERCENT = {
+    "total_return": "total return",
+    "annual_return": "annual return",
+    "annual_volatility": "volatility",
+    "max_drawdown": "max drawdown",
+    "turnover_per_year": "turnover a year",
+    "cost_per_year": "cost a year",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables, verdict and picture of a run.
+
+    Attributes:
+        run_dir: Where they were written.
+        tables: Window to one row per strategy.
+        dates: Window to its first and last day.
+        verdict: Of the policy against 1/N on the test window.
+    """
+
+    run_dir: Path
+    tables: dict[str, pd.DataFrame]
+    dates: dict[str, tuple[str, str]]
+    verdict: Verdict
+
+    def print(self) -> None:
+        """The tables and the verdict on the screen."""
+        console = Console()
+        for window, table in self.tables.items():
+            first, last = self.dates[window]
+            console.print(_rich_table(f"{window} window, {first} to {last}, after costs", table))
+        console.print(self.verdict.sentence, soft_wrap=True, highlight=False)
+        console.print(f"Written: {self.run_dir}/results.json, results.csv, equity_curve.png", highlight=False)
+
+
+def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) -> Results:
+    """Walk a run's best policy and the reference strategies over validation and test; write and return the results.
+
+    Raises:
+        ConfigError: If the run has no policy, or it does not fit the market.
+    """
+    policy = load_policy(run_dir)
+    policy.require_compatible(market)
+    policy.name = f"{config.algo.upper()} policy"
+    walks = {window: _walk(policy, config, market, window) for window in WINDOWS}
+    tables = {window: _table(market, window, results) for window, results in walks.items()}
+    dates = {window: (str(results[0].dates[0]), str(results[0].dates[-1])) for window, results in walks.items()}
+    policy_walk, equal_weight = walks["test"][:2]
+    judged = verdict(policy_walk, equal_weight, _cash_returns(market, "test"), market.periods_per_year)
+    results = Results(run_dir, tables, dates, judged)
+    _write(results, walks)
+    return results
+
+
+def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
+    strategies = [policy, *reference_strategies(market, market.windows["train"])]
+    walks = list(backtest(market, market.windows[window], strategies, config.environment))
+    index = index_result(market, market.windows[window], config.environment)
+    return walks if index is None else [*walks, index]
+
+
+def _cash_returns(market: MarketData, window: str) -> Any:
+    start, stop = market.windows[window]
+    return market.cash_returns[start:stop]
+
+
+def _table(market: MarketData, window: str, results: list[BacktestResult]) -> pd.DataFrame:
+    return compare(results, _cash_returns(market, window), market.periods_per_year)
+
+
+def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
+    record = {
+        "windows": {
+            window: {"first": first, "last": last, "strategies": results.tables[window].to_dict(orient="index")}
+            for window, (first, last) in results.dates.items()
+        },
+        "verdict": asdict(results.verdict),
+    }
+    (results.run_dir / "results.json").write_text(json.dumps(record, indent=1))
+    pd.concat(results.tables, names=["window", "strategy"]).to_csv(results.run_dir / "results.csv")
+    equity_curve(walks["test"], results.run_dir / "equity_curve.png")
+
+
+def _rich_table(title: str, table: pd.DataFrame) -> Table:
+    rich_table = Table(title=title, title_justify="left")
+    rich_table.add_column("strategy")
+    for name in ("Sharpe", *_PERCENT.values()):
+        rich_table.add_column(name, justify="right")
+    for strategy, row in table.iterrows():
+        percentages = [f"{row[column]:.1%}" for column in _PERCENT]
+        rich_table.add_row(str(strategy), f"{row['sharpe_ratio']:.2f}", *percentages)
+    return rich_table

@@ -1,0 +1,112 @@
+"""The folder of a run: what is written before training starts, and how it is found again.
+
+    RUN/config.yaml    the resolved configuration
+    RUN/run.json       configuration, versions, data hash, git revision, seed
+    RUN/market.npz     the prepared market that every env runner reads
+    RUN/checkpoints/   see `algorithms.checkpoint`
+    RUN/progress.csv   and TensorBoard events, see `tracking`
+    RUN/results.json   results.csv equity_curve.png: the closing comparison
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rllib_portfolio.config import RunConfig, load_run_config
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import MarketData
+
+CONFIG = "config.yaml"
+RECORD = "run.json"
+MARKET = "market.npz"
+_PACKAGES = ("rllib-portfolio", "ray", "torch", "gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "statsmodels")
+
+
+def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData) -> None:
+    """Write configuration, record and market of a new run.
+
+    Raises:
+        ConfigError: If the folder cannot be written or already holds something.
+    """
+    require_fresh(run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        market.save(run_dir / MARKET)
+        (run_dir / RECORD).write_text(json.dumps(_record(config, market), indent=1))
+        (run_dir / CONFIG).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    except OSError as error:
+        raise ConfigError(
+            f"output directory must be writable, got {run_dir} ({error.strerror}). Choose another --output-dir."
+        ) from None
+
+
+def require_fresh(run_dir: Path) -> None:
+    """Raise if a run would write over something.
+
+    Raises:
+        ConfigError: If the folder exists and is not empty, or is no folder.
+    """
+    if run_dir.is_dir() and not any(run_dir.iterdir()):
+        return
+    if run_dir.exists():
+        raise ConfigError(
+            f"output directory must be new or empty, got {run_dir}. Choose another --output-dir, or continue that run "
+            f"with --resume {run_dir}."
+        )
+
+
+def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig, MarketData]:
+    """Configuration, with overrides on top, and market of a run that was started before.
+
+    Raises:
+        ConfigError: If the folder holds no run.
+    """
+    if not (run_dir / CONFIG).is_file() or not (run_dir / MARKET).is_file():
+        raise ConfigError(f"run must be a folder with {CONFIG} and {MARKET}, got {run_dir}. Name a run's folder.")
+    return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+
+
+def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
+    return {
+        "config": config.model_dump(mode="json"),
+        "seed": config.seed,
+        "data_source": market.source,
+        "data_hash": market.data_hash,
+        "data_notes": market.notes,
+        "windows": {
+            name: [str(market.dates[start]), str(market.dates[stop - 1])]
+            for name, (start, stop) in market.windows.items()
+        },
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The revision of the source tree, marked when it has changes; None outside of a git checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,256 @@
+"""One training run: build, iterate, validate, checkpoint, and compare the best policy with what anyone can hold."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
+
+from rllib_portfolio.algorithms import ppo
+from rllib_portfolio.algorithms.callbacks import FINISHED_RETURNS
+from rllib_portfolio.algorithms.checkpoint import (
+    checkpoint_name,
+    newest_checkpoint,
+    prune_checkpoints,
+    read_progress,
+    write_checkpoint,
+)
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.metrics import (
+    annualised_return,
+    annualised_volatility,
+    max_drawdown,
+    sharpe_ratio,
+)
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_folder import MARKET
+from rllib_portfolio.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+RETURN_WINDOW = 100
+"""Finished episodes that the reported episode return is a mean of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a progress display shows after an iteration."""
+
+    steps: int
+    total_steps: int
+    steps_per_second: float
+    episode_return: float
+    validation_sharpe: float
+    """Of the last evaluation; NaN before the first."""
+    message: str | None = None
+    """Something worth a line of its own."""
+
+
+@dataclass(slots=True)
+class LoopState:
+    """What the loop must remember across an interruption."""
+
+    steps: int = 0
+    elapsed_s: float = 0.0
+    best_score: float | None = None
+    best_checkpoint: str | None = None
+    evaluations_without_improvement: int = 0
+    validation_sharpe: float | None = None
+    recent_returns: list[float] = field(default_factory=list)
+
+    @property
+    def episode_return(self) -> float:
+        """Mean raw return of the last finished episodes; NaN before the first."""
+        return float(np.mean(self.recent_returns)) if self.recent_returns else math.nan
+
+
+def run(
+    config: RunConfig,
+    market: MarketData,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    on_progress: Callable[[Status], None] = lambda status: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until the steps are done, validation no longer improves, or `should_stop`; a checkpoint is left in any case.
+
+    Args:
+        config: The run's configuration.
+        market: Its market, also at `run_dir / "market.npz"`.
+        run_dir: A folder that `create_run_folder` made.
+        resume: Continue from the newest checkpoint, if there is one.
+        on_progress: Called after each iteration.
+        should_stop: Asked after each iteration.
+
+    Returns:
+        Whether the run came to its end, rather than being stopped.
+    """
+    return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
+
+
+class _Run:
+    """The moving parts of a run."""
+
+    def __init__(self, config: RunConfig, market: MarketData, run_dir: Path, resume: bool) -> None:
+        self.config, self.market, self.run_dir = config, market, run_dir
+        self.state = LoopState()
+        self.algorithm = ppo.build(config, (run_dir / MARKET).resolve())
+        checkpoint = newest_checkpoint(run_dir) if resume else None
+        if checkpoint is not None:
+            self.state = LoopState(**read_progress(checkpoint))
+            self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
+        self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
+
+    def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
+        schedule = self.config.schedule
+        try:
+            while not (finished := self._is_finished()) and not should_stop():
+                before = self.state.steps
+                scalars = self._iterate()
+                message = None
+                is_last = self.state.steps >= schedule.total_timesteps
+                if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):
+                    message = self._validate(scalars)
+                improved = self.state.evaluations_without_improvement == 0 and message is not None
+                if is_last or improved or _crossed(before, self.state.steps, schedule.checkpoint_interval):
+                    self._checkpoint()
+                self.tracker.log(self.state.steps, scalars)
+                on_progress(self._status(scalars, message))
+            if newest_checkpoint(self.run_dir) is None or not self._is_saved():
+                self._checkpoint()
+            return finished
+        finally:
+            self.tracker.close()
+            self.algorithm.stop()
+
+    def _is_finished(self) -> bool:
+        patience = self.config.schedule.early_stopping_evaluations
+        if patience is not None and self.state.evaluations_without_improvement >= patience:
+            return True
+        return self.state.steps >= self.config.schedule.total_timesteps
+
+    def _is_saved(self) -> bool:
+        newest = newest_checkpoint(self.run_dir)
+        return newest is not None and newest.name == checkpoint_name(self.state.steps)
+
+    def _iterate(self) -> dict[str, float]:
+        """One sample and one update; returns the scalars to record."""
+        started = time.perf_counter()
+        result = self.algorithm.train()
+        duration = time.perf_counter() - started
+        self.state.elapsed_s += duration
+        steps = int(result[ENV_RUNNER_RESULTS]["num_env_steps_sampled_lifetime"])
+        returns = np.ravel(result[ENV_RUNNER_RESULTS].get(FINISHED_RETURNS, [])).tolist()
+        self.state.recent_returns = [*self.state.recent_returns, *returns][-RETURN_WINDOW:]
+        scalars = {
+            "episode/return": self.state.episode_return,
+            "speed/steps_per_second": (steps - self.state.steps) / duration,
+            **_learner_scalars(result[LEARNER_RESULTS][DEFAULT_MODULE_ID]),
+            "training/reward_scale": self.algorithm.reward_scale.std,
+        }
+        self.state.steps = steps
+        return {name: value for name, value in scalars.items() if math.isfinite(value)}
+
+    def _validate(self, scalars: dict[str, float]) -> str:
+        """Walk the validation window with the current policy; adds to `scalars`, returns a line for people."""
+        result = walk(self.current_policy(), self.market, "validation", self.config)
+        metrics = validation_scalars(result, self.market)
+        scalars |= {f"validation/{name}": value for name, value in metrics.items() if math.isfinite(value)}
+        score = metrics["sharpe_ratio"]
+        self.state.validation_sharpe = score if math.isfinite(score) else None
+        comparable = score if math.isfinite(score) else -math.inf
+        if self.state.best_checkpoint is None or comparable > (self.state.best_score or -math.inf):
+            self.state.best_score = score if math.isfinite(score) else None
+            self.state.best_checkpoint = checkpoint_name(self.state.steps)
+            self.state.evaluations_without_improvement = 0
+        else:
+            self.state.evaluations_without_improvement += 1
+        best = " (best so far)" if self.state.evaluations_without_improvement == 0 else ""
+        return (
+            f"{self.state.steps:>9,} steps: validation Sharpe {score:.3f}, annual return "
+            f"{metrics['annual_return']:.1%}, turnover {metrics['daily_turnover']:.1%} a day{best}"
+        )
+
+    def _checkpoint(self) -> None:
+        def write_files(folder: Path) -> None:
+            self.algorithm.save_to_path(str((folder / "rllib").resolve()))
+            self.current_policy().save(folder / "policy")
+
+        write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state))
+        prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
+
+    def current_policy(self) -> PortfolioPolicy:
+        return ppo.current_policy(self.algorithm, self.config, self.market)
+
+    def _status(self, scalars: dict[str, float], message: str | None) -> Status:
+        sharpe = self.state.validation_sharpe
+        return Status(
+            steps=self.state.steps,
+            total_steps=self.config.schedule.total_timesteps,
+            steps_per_second=scalars["speed/steps_per_second"],
+            episode_return=self.state.episode_return,
+            validation_sharpe=math.nan if sharpe is None else sharpe,
+            message=message,
+        )
+
+
+def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunConfig) -> BacktestResult:
+    """The back-test of a policy over a named window, under the run's costs and limits."""
+    (result,) = backtest(market, market.windows[window], [policy], config.environment)
+    return result
+
+
+def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
+    """The policy of a run that was best on validation, checked against a market.
+
+    Raises:
+        ConfigError: If there is none, or it was trained on something else.
+    """
+    policy = load_policy(run_dir)
+    policy.require_compatible(market)
+    return policy
+
+
+def validation_scalars(result: BacktestResult, market: MarketData) -> dict[str, float]:
+    """The metrics of a walk that TensorBoard shows."""
+    periods = market.periods_per_year
+    start, stop = np.searchsorted(market.dates, [result.dates[0], result.dates[-1]]) + np.array([0, 1])
+    return {
+        "sharpe_ratio": float(sharpe_ratio(result.returns, market.cash_returns[start:stop], periods)),
+        "annual_return": float(annualised_return(result.returns, periods)),
+        "volatility": float(annualised_volatility(result.returns, periods)),
+        "max_drawdown": float(max_drawdown(result.returns)),
+        "daily_turnover": float(result.turnover.mean()),
+        "cost_per_year": float(result.cost.mean() * periods),
+    }
+
+
+def _learner_scalars(results: dict[str, Any]) -> dict[str, float]:
+    names = {
+        "policy_loss": "training/policy_loss",
+        "vf_loss": "training/value_loss",
+        "total_loss": "training/total_loss",
+        "entropy": "training/entropy",
+        "mean_kl_loss": "training/kl",
+        "vf_explained_var": "training/explained_variance",
+        "gradients_default_optimizer_global_norm": "training/gradient_norm",
+        "default_optimizer_learning_rate": "training/learning_rate",
+    }
+    return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}
+
+
+def _crossed(before: int, after: int, interval: int) -> bool:
+    """Whether a multiple of `interval` lies in (before, after]."""
+    return before // interval < after // interval
