@@ -85,8 +85,10 @@ def _train_parser() -> argparse.ArgumentParser:
         "--num-env-runners", type=int, metavar="N", help="processes that sample; 0 samples in this one (default: 0)"
     )
     machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments in each of them")
-    machines.add_argument("--num-learners", type=int, metavar="N", help="processes that learn; 0 learns in this one")
-    machines.add_argument("--device", choices=["cpu", "cuda", "auto"], help="where the learner computes (default: auto)")
+    machines.add_argument("--num-learners", type=int, metavar="N", help="processes that learn; 0 learns here")
+    machines.add_argument(
+        "--device", choices=["cpu", "cuda", "auto"], help="where the learner computes (default: auto)"
+    )
     machines.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
     return parser
 
@@ -215,8 +217,8 @@ def _ray(config: RunConfig, address: str | None) -> Iterator[None]:
         ray.init(**options)
     except (ConnectionError, ValueError) as error:
         raise ConfigError(
-            f"--address must lead to a running Ray cluster, got {address!r} ({' '.join(str(error).split())}). Start one, "
-            "or leave it out."
+            f"--address must lead to a running Ray cluster, got {address!r} ({' '.join(str(error).split())}). "
+            "Start one, or leave it out."
         ) from None
     try:
         yield
@@ -245,6 +247,9 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+_BAR_FORMAT = "{percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} steps, {rate_fmt}, {remaining} left{postfix}"
+
+
 class _Display:
     """One progress bar on a terminal, a line for each evaluation elsewhere, nothing when quiet."""
 
@@ -271,7 +276,7 @@ class _Display:
                 unit_scale=True,
                 disable=not sys.stderr.isatty(),
                 dynamic_ncols=True,
-                bar_format="{percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} steps, {rate_fmt}, {remaining} left{postfix}",
+                bar_format=_BAR_FORMAT,
             )
         if status.message is not None:
             tqdm.write(status.message, file=sys.stderr)

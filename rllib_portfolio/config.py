@@ -30,7 +30,7 @@ class StrictModel(BaseModel):
 
 
 class FeatureConfig(StrictModel):
-    """Which features an observation holds. An empty tuple or null switches a feature off. All windows in trading days."""
+    """Which features an observation holds. An empty tuple or null switches one off. All windows in trading days."""
 
     log_return_days: tuple[Days, ...] = (1, 5, 21)
     """Log return over each horizon, per asset."""
@@ -108,7 +108,7 @@ class EnvironmentConfig(ExecutionConfig):
     logit_scale: float = Field(10.0, gt=0, le=100)
     """Continuous actions: weights = softmax(logit_scale * action)."""
     action_table: Literal["auto", "lattice", "ladder"] = "auto"
-    """Discrete actions: the simplex lattice (few assets), the equity ladder with tilts, or `auto`: lattice up to 3 assets."""
+    """Discrete actions: simplex lattice, equity ladder with tilts, or `auto`: the lattice for up to 3 assets."""
     action_levels: int = Field(4, ge=1, le=100)
     """Discrete actions: steps between no equity and all equity."""
     reward: str = "excess_log_return"
@@ -179,6 +179,11 @@ class ResourceConfig(StrictModel):
     device: Literal["cpu", "cuda", "auto"] = "auto"
     torch_threads: int = Field(1, ge=1)
 
+    @property
+    def num_envs(self) -> int:
+        """Environments that sample at the same time, over all env runners."""
+        return self.num_envs_per_env_runner * max(1, self.num_env_runners)
+
 
 class RunConfig(StrictModel):
     """One training run, complete."""
@@ -194,11 +199,11 @@ class RunConfig(StrictModel):
 
     @model_validator(mode="after")
     def _minibatch_fits_batch(self) -> Self:
-        batch = self.training.rollout_steps * self.resources.num_envs_per_env_runner * max(1, self.resources.num_env_runners)
+        batch = self.training.rollout_steps * self.resources.num_envs
         if self.training.minibatch_size > batch:
             raise ValueError(
-                f"training.minibatch_size must be at most the batch of {batch} steps, got {self.training.minibatch_size}. "
-                "Lower it, or raise training.rollout_steps."
+                f"training.minibatch_size must be at most the batch of {batch} steps, got "
+                f"{self.training.minibatch_size}. Lower it, or raise training.rollout_steps."
             )
         return self
 
@@ -242,7 +247,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = " ".join(str(error).split())
         raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"config must map settings to values, got {type(values).__name__} ({path}). Correct the file.")
+        kind = type(values).__name__
+        raise ConfigError(f"config must map settings to values, got {kind} ({path}). Correct the file.")
     return values
 
 

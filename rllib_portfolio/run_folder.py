@@ -1,11 +1,11 @@
 """The folder of a run: what is written before training starts, and how it is found again.
 
-    RUN/config.yaml    the resolved configuration
-    RUN/run.json       configuration, versions, data hash, git revision, seed
-    RUN/market.npz     the prepared market that every env runner reads
-    RUN/checkpoints/   see `algorithms.checkpoint`
-    RUN/progress.csv   and TensorBoard events, see `tracking`
-    RUN/results.json   results.csv equity_curve.png: the closing comparison
+RUN/config.yaml    the resolved configuration
+RUN/run.json       configuration, versions, data hash, git revision, seed
+RUN/market.npz     the prepared market that every env runner reads
+RUN/checkpoints/   see `algorithms.checkpoint`
+RUN/progress.csv   and TensorBoard events, see `tracking`
+RUN/results.json   results.csv equity_curve.png: the closing comparison
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from rllib_portfolio.algorithms.checkpoint import (
 )
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.metrics import (
     annualised_return,
@@ -84,7 +83,7 @@ def run(
     on_progress: Callable[[Status], None] = lambda status: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train until the steps are done, validation no longer improves, or `should_stop`; a checkpoint is left in any case.
+    """Train until the steps are done, validation no longer improves, or `should_stop`; leaves a checkpoint in any case.
 
     Args:
         config: The run's configuration.

@@ -83,7 +83,9 @@ def require_whole(checkpoint: Path) -> None:
     try:
         written = json.loads((checkpoint / _MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"checkpoint must have a readable {_MANIFEST}, got {error} ({checkpoint}). {_REMEDY}") from None
+        raise ConfigError(
+            f"checkpoint must have a readable {_MANIFEST}, got {error} ({checkpoint}). {_REMEDY}"
+        ) from None
     found = _digests(checkpoint)
     for name, digest in written.items():
         if found.get(name) != digest:

@@ -185,6 +185,6 @@ def _require_same(what: str, trained: tuple[str, ...], given: tuple[str, ...]) -
         if ours != theirs:
             break
     raise ConfigError(
-        f"{what} must be those of training, got {len(given)} instead of {len(trained)}, the first difference at {index}: "
-        f"{theirs} instead of {ours}. Use the universe and features that the policy was trained on, or train anew."
+        f"{what} must be those of training, got {len(given)} instead of {len(trained)}, the first difference at "
+        f"{index}: {theirs} instead of {ours}. Use the universe and features of training, or train anew."
     )

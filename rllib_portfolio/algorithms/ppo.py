@@ -115,7 +115,7 @@ class PortfolioPPO(PPO):
 
 
 def build(config: RunConfig, market_path: Path) -> PortfolioPPO:
-    """The algorithm of a run, over the prepared market at `market_path`, which every env runner must be able to read."""
+    """The algorithm of a run over the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
 
 
@@ -157,7 +157,7 @@ def module_spec(config: RunConfig) -> RLModuleSpec:
 
 def _training_settings(config: RunConfig) -> dict[str, Any]:
     ppo: PPOConfig = config.training
-    batch_size = ppo.rollout_steps * config.resources.num_envs_per_env_runner * max(1, config.resources.num_env_runners)
+    batch_size = ppo.rollout_steps * config.resources.num_envs
     learning_rate: Any = ppo.learning_rate
     if ppo.learning_rate_end is not None:
         learning_rate = [[0, ppo.learning_rate], [config.schedule.total_timesteps, ppo.learning_rate_end]]

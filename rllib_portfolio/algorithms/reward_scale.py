@@ -22,7 +22,7 @@ SCALED_REWARD_BOUND = 10.0
 class RunningRewardScale:
     """Standard deviation of the discounted sum R_t = gamma R_{t-1} + r_t over all environments so far.
 
-    The sum starts anew with each episode and goes on over its chunks. Moments are merged by Chan, Golub, LeVeque (1979).
+    The sum starts anew with each episode and goes on over its chunks; moments are merged as counts, means and squares.
     Source: Engstrom et al. (2020), "Implementation Matters in Deep Policy Gradients", reward scaling (algorithm 1).
     """
 

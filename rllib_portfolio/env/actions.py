@@ -6,7 +6,7 @@ An action is mapped once, here, by the environment. No policy applies a softmax 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import comb
 from typing import Any
 
@@ -82,10 +82,12 @@ class ActionTable:
 
     @property
     def num_actions(self) -> int:
+        """K."""
         return len(self.names)
 
     @property
     def hold(self) -> int:
+        """Index of the action that trades nothing."""
         return len(self.names) - 1
 
     def target(self, actions: IntArray, drifted: FloatArray, volatility: FloatArray) -> FloatArray:
@@ -128,12 +130,14 @@ def lattice_table(assets: tuple[str, ...], levels: int) -> ActionTable:
     rows = []
     for bars in combinations(range(levels + slots - 1), slots - 1):
         edges = (-1, *bars, levels + slots - 1)
-        rows.append([(right - left - 1) / levels for left, right in zip(edges[:-1], edges[1:], strict=True)])
+        rows.append([(right - left - 1) / levels for left, right in pairwise(edges)])
     columns = (*assets, "cash")
-    names = tuple(
-        " + ".join(f"{weight:.0%} {name}" for weight, name in zip(row, columns, strict=True) if weight > 0) for row in rows
-    )
+    names = [_portfolio_name(row, columns) for row in rows]
     return ActionTable((*names, "hold"), np.array([*rows, rows[0]]))
+
+
+def _portfolio_name(weights: list[float], columns: tuple[str, ...]) -> str:
+    return " + ".join(f"{weight:.0%} {name}" for weight, name in zip(weights, columns, strict=True) if weight > 0)
 
 
 def ladder_table(assets: tuple[str, ...], levels: int) -> ActionTable:

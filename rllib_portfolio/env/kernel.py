@@ -14,10 +14,10 @@ At decision time t (the close of day t), with wealth V_t and drifted weights w'_
 
 The cost is charged on the notional before the cost is paid; the second-order term is left out by definition.
 
-The impact term is the square-root law (Almgren, Thum, Hauptmann, Li 2005, "Direct estimation of equity market impact",
-with exponent 1/2): trading a fraction q of an asset's daily volume moves its price by Y sigma sqrt(q), Y about 1. A fund
-of size A that trades |dw| of itself in an asset of daily dollar volume ADV trades q = |dw| A / ADV and pays that move on
-|dw| of its wealth, so k = Y sqrt(A / ADV): k = 0.1 is a fund of 1 % of the daily volume, k = 1 one as large as it.
+The impact term is the square-root law of market impact: trading a fraction q of an asset's daily volume moves its price
+by Y sigma sqrt(q), Y about 1. A fund of size A that trades |dw| of itself in an asset of daily dollar volume ADV trades
+q = |dw| A / ADV and pays that move on |dw| of its wealth, so k = Y sqrt(A / ADV): k = 0.1 is a fund of 1 % of the daily
+volume, k = 1 one as large as it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def initial_state(num_portfolios: int, num_assets: int) -> PortfolioState:
 
 
 def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -> FloatArray:
-    """c_t of trading `move` = |w_t - w'_t| of the risky assets, [B, N], at trailing daily volatility [B, N]; gives [B]."""
+    """c_t, [B], of moving the risky weights by |w_t - w'_t|, [B, N], at trailing daily volatility [B, N]."""
     cost = (costs.rates * move).sum(-1)
     if costs.impact > 0.0:
         cost = cost + (costs.impact * volatility_t * move**1.5).sum(-1)

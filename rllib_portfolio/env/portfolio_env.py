@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -52,8 +52,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     `rllib_portfolio.env.rewards.StepOutcome` and returns an array [B]. Costs are always inside.
 
     ## Starting state
-    Wealth 1, all cash; the first trade pays like any other. The day is drawn uniformly among those that leave room for a
-    whole episode (`random_start`), else it is the first of the window.
+    Wealth 1, all cash; the first trade pays like any other. The day is drawn uniformly among those that leave room for
+    a whole episode (`random_start`), else it is the first of the window.
 
     ## Episode end
     Truncated (never terminated) after `episode_days` days or at the end of the window.
@@ -67,8 +67,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
     cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` brings its own).
     features: A `FeatureConfig` or a dict of its fields. Default: all of them.
-    Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels, reward,
-    sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
+    Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels,
+    reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
     max_turnover, min_cash, episode_days, random_start.
 
     ## Version history
@@ -79,7 +79,7 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
         DataError: If the prices cannot be used.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -110,11 +110,13 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode; a seed starts the random stream of its days anew."""
         super().reset(seed=seed)
         self.simulation.reset(np.array([0]), [self.np_random])
         return self.simulation.observe()[0], self._info()
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Trade, and earn the returns of the days up to the next decision."""
         reward, truncated = self.simulation.step(np.asarray(action)[None])
         return self.simulation.observe()[0], float(reward[0]), False, bool(truncated[0]), self._info()
 
@@ -129,7 +131,10 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     seed s gives environment i the generator of seed s + i. `info` holds arrays with leading axis B.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": [],
+        "autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP,
+    }
 
     def __init__(
         self,
@@ -169,9 +174,9 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start all episodes; a seed starts all random streams anew."""
         if seed is not None or not self._generators:
-            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
-            self._generators = [seeding.np_random(s)[0] for s in seeds]
+            self._generators = [seeding.np_random(s)[0] for s in self._seeds(seed)]
         self.simulation.reset(self._all, self._generators)
         self._finished = np.zeros(self.num_envs, dtype=np.bool_)
         return self.simulation.observe(), self._info()
@@ -179,6 +184,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def step(
         self, actions: Any
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of every environment; those that had finished are reset instead."""
         reward, truncated = self.simulation.step(np.asarray(actions))
         if self._finished.any():
             self.simulation.reset(np.flatnonzero(self._finished), self._generators)
@@ -202,6 +208,11 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         self._generators = [seeding.np_random(0)[0] for _ in state["generators"]]
         for generator, bits in zip(self._generators, state["generators"], strict=True):
             generator.bit_generator.state = bits
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if isinstance(seed, int):
+            return [seed + i for i in range(self.num_envs)]
+        return seed or [None] * self.num_envs
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = self.simulation.info()

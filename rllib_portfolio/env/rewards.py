@@ -38,8 +38,10 @@ class StepOutcome(NamedTuple):
 class Reward(Protocol):
     """A reward with per-environment state."""
 
-    initial_state: FloatArray
-    """State of a fresh episode, [S]."""
+    @property
+    def initial_state(self) -> FloatArray:
+        """State of a fresh episode, [S]."""
+        ...
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
         """State [B, S] and outcome to next state [B, S] and reward [B]."""
@@ -54,6 +56,7 @@ class Stateless:
     initial_state: FloatArray
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        """State as it was, and the function's value."""
         return state, np.asarray(self.function(outcome), dtype=np.float64)
 
 
@@ -69,6 +72,7 @@ class DifferentialSharpe:
     initial_state: FloatArray
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        """State (A, B) and D_t."""
         step_return = np.expm1(outcome.log_return)
         first, second = state[:, 0], state[:, 1]
         first_change, second_change = step_return - first, step_return**2 - second
@@ -85,6 +89,7 @@ class DrawdownPenalised:
     initial_state: FloatArray
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
+        """State (peak, drawdown) and the penalised log return."""
         peak, drawdown = np.maximum(state[:, 0], outcome.wealth), state[:, 1]
         new_drawdown = 1.0 - outcome.wealth / peak
         reward = outcome.log_return - self.penalty * np.maximum(new_drawdown - drawdown, 0.0)
@@ -115,6 +120,6 @@ BUILT_IN = ("log_return", "excess_log_return", "differential_sharpe", "drawdown_
 
 
 def mean_variance(outcome: StepOutcome, risk_aversion: float) -> FloatArray:
-    """R - kappa / 2 R^2 of the simple step return R, Ritter (2017), "Machine learning for trading", eq. 10 at mean 0."""
+    """R - kappa / 2 R^2 of the simple step return R: a mean-variance utility, one step at a time."""
     step_return = np.expm1(outcome.log_return)
     return np.asarray(step_return - 0.5 * risk_aversion * step_return**2)

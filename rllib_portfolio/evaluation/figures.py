@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.evaluation.backtest import BacktestResult
+from rllib_portfolio.evaluation.metrics import drawdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "")
     for axes in (wealth_axes, drawdown_axes):
         _plain(axes)
     wealth_axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
-    figure.subplots_adjust(left=0.085, right=0.84, top=0.92, bottom=0.065, hspace=0.09)
+    figure.subplots_adjust(left=0.085, right=0.825, top=0.92, bottom=0.065, hspace=0.09)
     figure.align_ylabels()
     figure.savefig(path)
 
@@ -61,7 +62,7 @@ def _draw_wealth(axes: Axes, results: Sequence[BacktestResult]) -> None:
 def _draw_drawdown(axes: Axes, results: Sequence[BacktestResult]) -> None:
     """The policy's and the first baseline's; more lines would hide both."""
     for rank, result in enumerate(results[:2]):
-        depth = -100.0 * (1.0 - result.wealth / np.maximum.accumulate(result.wealth))
+        depth = -100.0 * drawdown(result.returns)
         if rank == 0:
             axes.fill_between(_closes(result), depth, 0.0, color=POLICY_COLOUR, alpha=0.15, linewidth=0)
         axes.plot(_closes(result), depth, **(_line(rank) | {"linewidth": 0.9}))
@@ -121,11 +122,8 @@ def _spread(heights: FloatArray, gap: float) -> FloatArray:
 def _line(rank: int) -> dict[str, Any]:
     if rank == 0:
         return {"color": POLICY_COLOUR, "linewidth": 2.0, "zorder": 10}
-    return {
-        "color": MUTED_COLOURS[(rank - 1) % len(MUTED_COLOURS)],
-        "linewidth": 1.3 if rank == 1 else 0.9,
-        "zorder": 6 if rank == 1 else 5,
-    }
+    colour = MUTED_COLOURS[(rank - 1) % len(MUTED_COLOURS)]
+    return {"color": colour, "linewidth": 1.3 if rank == 1 else 0.9, "zorder": 6 if rank == 1 else 5}
 
 
 def _closes(result: BacktestResult) -> NDArray[np.datetime64]:

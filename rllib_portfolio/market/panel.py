@@ -103,5 +103,5 @@ def observed_arrays(
 
 def _warm_up(values: FloatArray) -> int:
     """First row without NaN; T if there is none."""
-    missing: NDArray[np.bool_] = np.isnan(values.reshape(len(values), -1)).any(axis=1)
+    missing = np.isnan(values.reshape(len(values), -1)).sum(axis=1) > 0
     return len(missing) if missing.all() else int(np.argmin(missing))

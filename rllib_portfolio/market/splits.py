@@ -2,7 +2,8 @@
 
 A window is a half-open range of rows whose returns are earned. Training is purged at its END, by the longest feature
 window and the execution lag: no observation of a later window looks back at a day that was trained on, and later
-windows stay contiguous. Averages that forget geometrically (RSI, MACD, the Markov filter) count with their nominal window.
+windows stay contiguous. Averages that forget geometrically (RSI, MACD, the Markov filter) count with their nominal
+window.
 """
 
 from __future__ import annotations

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rllib_portfolio.evaluation import metrics
+from tests.evaluation import oracles
+
+RETURNS = np.array([0.10, -0.20, 0.05, 0.05])
+CASH = np.array([0.0, 0.0, 0.01, 0.01])
+
+
+def test_total_return_compounds() -> None:
+    # 1.1 * 0.8 * 1.05 * 1.05 = 0.88 * 1.1025 = 0.9702
+    assert metrics.total_return(RETURNS) == pytest.approx(-0.0298, rel=1e-12)
+
+
+def test_annualised_return_is_geometric_over_the_number_of_returns() -> None:
+    # 2 returns, 4 periods a year: half a year; (1.1 * 1.1)^(4 / 2) - 1 = 1.21^2 - 1 = 0.4641
+    assert metrics.annualised_return(np.array([0.1, 0.1]), 4) == pytest.approx(0.4641, rel=1e-12)
+
+
+def test_annualised_volatility_divides_by_t_minus_one() -> None:
+    # mean 0.02, squared deviations 0.0001 + 0.0001, / (2 - 1) = 0.0002; sqrt(4 * 0.0002) = sqrt(0.0008)
+    assert metrics.annualised_volatility(np.array([0.01, 0.03]), 4) == pytest.approx(0.0008**0.5, rel=1e-12)
+
+
+def test_sharpe_ratio_is_of_the_return_in_excess_of_cash() -> None:
+    # excess 0.00, 0.02: mean 0.01, std sqrt(0.0002) = 0.01 sqrt 2; sqrt(4) * 0.01 / (0.01 sqrt 2) = sqrt 2
+    returns = np.array([0.01, 0.03])
+    assert metrics.sharpe_ratio(returns, 0.01, 4) == pytest.approx(2**0.5, rel=1e-12)
+    assert metrics.sharpe_ratio(returns, np.array([0.01, 0.01]), 4) == pytest.approx(2**0.5, rel=1e-12)
+
+
+def test_sortino_ratio_takes_the_downside_over_all_days() -> None:
+    # excess 0.10, -0.20, 0.04, 0.04: mean -0.005; downside sqrt(0.04 / 4) = 0.1 (not 0.2, over the one losing day)
+    # sqrt(4) * -0.005 / 0.1 = -0.1
+    assert metrics.sortino_ratio(RETURNS, CASH, 4) == pytest.approx(-0.1, rel=1e-12)
+
+
+def test_max_drawdown_includes_the_starting_value() -> None:
+    # wealth 1, 0.9, 0.99: the peak is the start
+    assert metrics.max_drawdown(np.array([-0.1, 0.1])) == pytest.approx(0.1, rel=1e-12)
+    # wealth 1, 1.1, 0.88, 0.924, 0.9702: 1 - 0.88 / 1.1 = 0.2
+    assert metrics.max_drawdown(RETURNS) == pytest.approx(0.2, rel=1e-12)
+    assert metrics.drawdown(RETURNS) == pytest.approx([0.0, 0.0, 0.2, 0.16, 0.118])  # 1 - 0.924/1.1, 1 - 0.9702/1.1
+
+
+def test_calmar_ratio_divides_annual_return_by_max_drawdown() -> None:
+    # one year of 4 periods: -0.0298 / 0.2
+    assert metrics.calmar_ratio(RETURNS, 4) == pytest.approx(-0.149, rel=1e-12)
+
+
+def test_value_at_risk_interpolates_and_is_a_positive_loss() -> None:
+    # ordered -0.20 0.05 0.05 0.10; the 25 % quantile is at position 0.75: -0.20 + 0.75 * 0.25 = -0.0125
+    assert metrics.value_at_risk(RETURNS, 0.75) == pytest.approx(0.0125, rel=1e-12)
+    # returns at or below -0.0125: -0.20 alone
+    assert metrics.conditional_value_at_risk(RETURNS, 0.75) == pytest.approx(0.2, rel=1e-12)
+    # 21 returns -0.10 -0.09 ... 0.10: the 5 % quantile is at position 1, -0.09; the mean of -0.10 and -0.09 is -0.095
+    ladder = np.arange(-10, 11) / 100
+    assert metrics.value_at_risk(ladder) == pytest.approx(0.09, rel=1e-12)
+    assert metrics.conditional_value_at_risk(ladder) == pytest.approx(0.095, rel=1e-12)
+
+
+def test_information_ratio_is_annualised() -> None:
+    # active 0.00, 0.02: as in the Sharpe ratio, sqrt 2
+    assert metrics.information_ratio(np.array([0.02, 0.01]), np.array([0.02, -0.01]), 4) == pytest.approx(2**0.5)
+
+
+def test_beta_and_alpha_use_one_ddof_and_daily_units() -> None:
+    # benchmark 0.01, 0.03 and cash 0.01: excess 0.00, 0.02; returns are 2 * excess + 0.005 + cash
+    benchmark, cash = np.array([0.01, 0.03]), 0.01
+    returns = 2.0 * (benchmark - cash) + 0.005 + cash
+    assert metrics.beta(returns, benchmark, cash) == pytest.approx(2.0, rel=1e-12)
+    assert metrics.alpha(returns, benchmark, cash, 4) == pytest.approx(4 * 0.005, rel=1e-12)
+
+
+def test_omega_ratio_at_zero_is_the_profit_factor_and_elsewhere_is_not() -> None:
+    # at 0: (0.10 + 0.05 + 0.05) / 0.20 = 1; at 0.05: 0.05 / 0.25 = 0.2
+    assert metrics.omega_ratio(RETURNS, threshold=0.0) == pytest.approx(1.0, rel=1e-12)
+    assert metrics.omega_ratio(RETURNS, threshold=0.05) == pytest.approx(0.2, rel=1e-12)
+    # by default at what cash earned: (0.10 + 0.04 + 0.04) / 0.20 = 0.9
+    assert metrics.omega_ratio(RETURNS, CASH) == pytest.approx(0.9, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_metrics_agree_with_slow_oracles(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    returns, benchmark = rng.normal(0.0005, 0.015, (2, 97))
+    cash = rng.uniform(0.0, 0.0002, 97)
+    lists = [list(map(float, values)) for values in (returns, benchmark, cash)]
+    for ours, theirs in [
+        (metrics.annualised_return(returns), oracles.annualised_return(lists[0], 252)),
+        (metrics.sharpe_ratio(returns, cash), oracles.sharpe_ratio(lists[0], lists[2], 252)),
+        (metrics.sortino_ratio(returns, cash), oracles.sortino_ratio(lists[0], lists[2], 252)),
+        (metrics.max_drawdown(returns), oracles.max_drawdown(lists[0])),
+        (metrics.value_at_risk(returns), oracles.value_at_risk(lists[0], 0.95)),
+        (metrics.conditional_value_at_risk(returns), oracles.conditional_value_at_risk(lists[0], 0.95)),
+        (metrics.information_ratio(returns, benchmark), oracles.sharpe_ratio(lists[0], lists[1], 252)),
+        (metrics.beta(returns, benchmark, cash), oracles.beta(*lists)),
+        (metrics.alpha(returns, benchmark, cash), oracles.alpha(*lists, 252)),
+        (metrics.omega_ratio(returns, cash), oracles.omega_ratio(lists[0], lists[2])),
+    ]:
+        assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+MEASURES = {
+    "total_return": metrics.total_return,
+    "annualised_return": metrics.annualised_return,
+    "annualised_volatility": metrics.annualised_volatility,
+    "sharpe_ratio": lambda returns: metrics.sharpe_ratio(returns, 1e-4),
+    "sortino_ratio": lambda returns: metrics.sortino_ratio(returns, 1e-4),
+    "max_drawdown": metrics.max_drawdown,
+    "calmar_ratio": metrics.calmar_ratio,
+    "value_at_risk": metrics.value_at_risk,
+    "conditional_value_at_risk": metrics.conditional_value_at_risk,
+    "information_ratio": lambda returns: metrics.information_ratio(returns, _benchmark(returns)),
+    "beta": lambda returns: metrics.beta(returns, _benchmark(returns), 1e-4),
+    "alpha": lambda returns: metrics.alpha(returns, _benchmark(returns), 1e-4),
+    "omega_ratio": lambda returns: metrics.omega_ratio(returns, 1e-4),
+}
+
+
+def _benchmark(returns: np.ndarray) -> np.ndarray:
+    return 0.01 * np.sin(np.arange(len(returns)))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_columns_are_measured_one_by_one(name: str) -> None:
+    returns = np.random.default_rng(0).normal(0.0, 0.01, (50, 3))
+    together = MEASURES[name](returns)
+    assert together.shape == (3,)
+    for k in range(3):
+        alone = MEASURES[name](returns[:, k])
+        assert np.shape(alone) == ()
+        assert together[k] == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_nan_spoils_its_own_column_only(name: str) -> None:
+    returns = np.random.default_rng(0).normal(0.0, 0.01, (50, 2))
+    clean = MEASURES[name](returns)
+    returns[7, 0] = np.nan
+    spoilt = MEASURES[name](returns)
+    assert np.isnan(spoilt[0])
+    assert spoilt[1] == clean[1]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("shape", [(0,), (0, 2)])
+def test_no_days_give_nan(name: str, shape: tuple[int, ...]) -> None:
+    measure = MEASURES[name](np.empty(shape))
+    assert np.shape(measure) == shape[1:]
+    assert np.isnan(measure).all()
+
+
+def test_ratios_without_a_denominator_are_nan_and_not_infinite() -> None:
+    cash = np.full(10, 1e-4)
+    rising = np.full(10, 1e-3)
+    for undefined in [
+        metrics.sharpe_ratio(cash, cash),
+        metrics.sharpe_ratio(rising, cash),
+        metrics.sortino_ratio(rising, cash),
+        metrics.calmar_ratio(rising),
+        metrics.omega_ratio(rising, cash),
+        metrics.information_ratio(rising, rising),
+        metrics.beta(RETURNS, np.full(4, 0.01)),
+        metrics.alpha(RETURNS, np.full(4, 0.01)),
+        metrics.annualised_volatility(np.array([0.01])),
+    ]:
+        assert np.isnan(undefined)
+
+
+def test_a_standard_deviation_below_1e_12_counts_as_zero() -> None:
+    noise = 1e-3 + 1e-14 * np.array([1.0, -1.0, 1.0, -1.0])
+    assert np.isnan(metrics.sharpe_ratio(noise))
+    assert np.isfinite(metrics.sharpe_ratio(1e-3 + 1e-10 * np.array([1.0, -1.0, 1.0, -1.0])))

@@ -1,0 +1,42 @@
+"""Floors 1 to 4 load neither ray nor torch: asked of a fresh interpreter, for every module on the floor.
+
+`lint-imports` checks the same on the source; this sees what third parties drag in.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+root = importlib.import_module(sys.argv[1])
+if sys.argv[1] != "rllib_portfolio":
+    for module in pkgutil.walk_packages(getattr(root, "__path__", []), root.__name__ + "."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+print(*sorted({"ray", "torch"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "rllib_portfolio",
+        "rllib_portfolio.config",
+        "rllib_portfolio.market",
+        "rllib_portfolio.env",
+        "rllib_portfolio.evaluation",
+    ],
+)
+def test_importing_a_lower_floor_loads_neither_ray_nor_torch(module: str, pytestconfig: pytest.Config) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, module],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
