@@ -7,6 +7,7 @@ Ctrl-C and SIGTERM after writing a checkpoint.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
@@ -190,6 +191,7 @@ def _quieten_libraries() -> None:
     """Ray's banners and hints are for people who build on Ray, not for people who train a policy."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    importlib.import_module("ray.rllib")  # sets its loggers' levels when it is imported
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -19,14 +21,15 @@ from rllib_portfolio.evaluation.comparison import Verdict, compare, verdict
 from rllib_portfolio.evaluation.figures import equity_curve
 from rllib_portfolio.market import MarketData
 
+TABLE_WIDTH = 100
 WINDOWS = ("validation", "test")
 _PERCENT = {
     "total_return": "total return",
-    "annual_return": "annual return",
+    "annual_return": "a year",
     "annual_volatility": "volatility",
-    "max_drawdown": "max drawdown",
-    "turnover_per_year": "turnover a year",
-    "cost_per_year": "cost a year",
+    "max_drawdown": "drawdown",
+    "turnover_per_year": "turnover/y",
+    "cost_per_year": "cost/y",
 }
 
 
@@ -49,6 +52,8 @@ class Results:
     def print(self) -> None:
         """The tables and the verdict on the screen."""
         console = Console()
+        if not console.is_terminal:
+            console.width = TABLE_WIDTH
         for window, table in self.tables.items():
             first, last = self.dates[window]
             console.print(_rich_table(f"{window} window, {first} to {last}, after costs", table))
@@ -105,11 +110,12 @@ def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
 
 
 def _rich_table(title: str, table: pd.DataFrame) -> Table:
-    rich_table = Table(title=title, title_justify="left")
-    rich_table.add_column("strategy")
+    rich_table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    rich_table.add_column("strategy", no_wrap=True)
     for name in ("Sharpe", *_PERCENT.values()):
-        rich_table.add_column(name, justify="right")
+        rich_table.add_column(name, justify="right", no_wrap=True)
     for strategy, row in table.iterrows():
         percentages = [f"{row[column]:.1%}" for column in _PERCENT]
-        rich_table.add_row(str(strategy), f"{row['sharpe_ratio']:.2f}", *percentages)
+        sharpe = "-" if math.isnan(row["sharpe_ratio"]) else f"{row['sharpe_ratio']:.2f}"
+        rich_table.add_row(str(strategy), sharpe, *percentages)
     return rich_table

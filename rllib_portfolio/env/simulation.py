@@ -1,7 +1,7 @@
 """B portfolios walking one window of one market: what the scalar and the vector environment share.
 
-A decision at the close of row t sees the features of row t - L (L the execution lag) and the drifted weights w'_t, trades
-at close t and earns the returns of row t + 1. A window is the half-open range of rows whose returns are earned.
+A decision at the close of row t sees the features of row t - L (L the execution lag) and the drifted weights w'_t,
+trades at close t and earns the returns of row t + 1. A window is the half-open range of rows whose returns are earned.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 ROWS_PER_STATE = 50
 """Fewest training days per regime."""
 
+LARGEST_MOVE = 10.0
+"""Daily moves count as at most so many training standard deviations in the Markov model."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -80,9 +83,13 @@ class MarkovModel:
 
     def probabilities(self, returns: FloatArray) -> FloatArray:
         """Filtered probability of each state, [T, K]; the chain starts from its stationary distribution."""
-        model = _markov_regression(returns / self.scale, len(self.order))
-        filtered: FloatArray = model.filter(np.array(self.parameters)).filtered_marginal_probabilities
-        return filtered[:, self.order]
+        # Densities underflow in every state some 38 deviations out, and NaN would stay for good.
+        moves = np.clip(returns / self.scale, -LARGEST_MOVE, LARGEST_MOVE)
+        model = _markov_regression(moves, len(self.order))
+        # The raw result: the full one would differentiate the likelihood for standard errors.
+        result = model.filter(np.array(self.parameters), return_raw=True)
+        filtered: FloatArray = result.filtered_marginal_probabilities.T
+        return np.ascontiguousarray(filtered[:, self.order])
 
 
 def mixture_observations(returns: FloatArray) -> FloatArray:

@@ -22,8 +22,8 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     With hidden sizes (h_1, h_2, ... h_k) the trunk is D -> h_1, each branch h_1 -> h_2 ... -> h_k; the actor ends in
     N + 1 logits, the critic in one value. The policy is a normal distribution over logits with one learned log standard
-    deviation for each asset. Actions are logits / logit_scale, which the environment's softmax undoes, so that a standard
-    deviation of 1 means 1 in logits. A fresh policy starts at the uniform portfolio.
+    deviation for each asset. Actions are logits / logit_scale, which the environment's softmax undoes, so that a
+    standard deviation of 1 means 1 in logits. A fresh policy starts at the uniform portfolio.
 
     `model_config`: hidden_sizes, initial_log_std (in logits), logit_scale.
     """

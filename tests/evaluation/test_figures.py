@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation import backtest
+from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
+from rllib_portfolio.evaluation.figures import _spread, equity_curve
+from tests.evaluation.hand_made import market_of, random_market
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height from a PNG's header."""
+    header = path.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+
+
+def test_the_equity_curve_is_a_png_of_1800_pixels(tmp_path: Path) -> None:
+    results = backtest(random_market(), (3, 60), [EqualWeight(), BuyAndHold(), AllCash()], ExecutionConfig())
+    equity_curve(results, tmp_path / "equity.png", "Test window")
+    assert _size(tmp_path / "equity.png") == (1800, 1120)
+
+
+@pytest.mark.parametrize("daily", [0.0, 1e-6, 0.5])
+def test_flat_and_steep_wealth_can_be_drawn(tmp_path: Path, daily: float) -> None:
+    market = market_of(np.full((40, 1), daily))
+    strategies = [ConstantMix(np.array([1.0, 0.0]), f"mix {k}") for k in range(9)]
+    equity_curve(backtest(market, (3, 40), strategies, ExecutionConfig()), tmp_path / "equity.png")
+    assert (tmp_path / "equity.png").is_file()
+
+
+def test_labels_keep_their_order_and_their_distance() -> None:
+    heights = np.array([0.9, 0.50, 0.51, 0.1, 0.52])
+    spread = _spread(heights, 0.05)
+    # the crowd at 0.50, 0.51, 0.52 is spread about its middle; the others stay
+    assert spread == pytest.approx([0.9, 0.46, 0.51, 0.1, 0.56])
+    np.testing.assert_array_equal(np.argsort(spread), np.argsort(heights))

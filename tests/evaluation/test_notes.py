@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation.notes import ONE_WINDOW, execution_note, report_notes
+from tests.evaluation.hand_made import random_market
+
+
+def test_the_notes_of_the_market_come_first() -> None:
+    market = replace(random_market(), notes=("Survivors only.",))
+    execution = ExecutionConfig()
+    assert report_notes(market, execution) == ("Survivors only.", execution_note(execution), ONE_WINDOW)
+
+
+def test_the_execution_is_told_in_one_sentence() -> None:
+    assert execution_note(ExecutionConfig()) == (
+        "Every row covers the same days and pays 10 bp of what it trades; each may trade every day, one close after the "
+        "one that it saw."
+    )
+
+
+def test_limits_impact_and_several_costs_are_told() -> None:
+    note = execution_note(
+        ExecutionConfig(
+            cost_bps=(5.0, 20.0), impact=0.1, execution_lag=0, rebalance_days=5, max_weight=0.2, min_cash=0.05
+        )
+    )
+    assert "pays 5 to 20 bp of what it trades, impact coefficient 0.1;" in note
+    assert "every 5 days, at the close that it saw, within maximum weight 0.2, minimum cash 0.05 (the index" in note
