@@ -170,7 +170,7 @@ def _default_config(algo: str) -> Path | None:
 
 
 def _require_resumable(arguments: argparse.Namespace) -> None:
-    given = [name for name in _FIXED_ON_RESUME if getattr(arguments, name)]
+    given = [name for name in _FIXED_ON_RESUME if getattr(arguments, name) not in (None, [])]
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"--resume must keep the run's own settings, got {flags}. Leave it out, or start a new run.")

@@ -6,6 +6,7 @@ Precedence: defaults < file < `--set a.b=v` and flags. Unknown keys are errors. 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -130,25 +131,25 @@ class NetworkConfig(StrictModel):
 
     hidden_sizes: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field((256, 256), min_length=2)
     """The first is the shared trunk, the rest is each branch."""
-    initial_log_std: float = Field(0.0, ge=-5, le=2)
+    initial_log_std: float = Field(-0.7, ge=-5, le=2)
     """Log standard deviation of a fresh policy, in logits."""
 
 
 class PPOConfig(StrictModel):
     """PPO's own settings (Schulman et al. 2017)."""
 
-    learning_rate: float = Field(3e-4, gt=0)
-    learning_rate_end: float | None = Field(None, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction = 0.99
-    gae_lambda: Fraction = 0.95
+    gae_lambda: Fraction = 0.3
     clip: float = Field(0.2, gt=0)
     value_coefficient: float = Field(0.5, ge=0)
     value_clip: float | None = Field(None, gt=0)
-    entropy_coefficient: float = Field(0.01, ge=0)
-    num_epochs: int = Field(10, ge=1)
-    minibatch_size: int = Field(64, ge=1)
-    rollout_steps: int = Field(256, ge=1)
+    entropy_coefficient: float = Field(0.0, ge=0)
+    num_epochs: int = Field(4, ge=1)
+    minibatch_size: int = Field(512, ge=1)
+    rollout_steps: int = Field(64, ge=1)
     """Steps of each environment in one batch."""
     max_gradient_norm: float | None = Field(0.5, gt=0)
     use_kl_loss: bool = False
@@ -156,7 +157,6 @@ class PPOConfig(StrictModel):
     kl_target: float = Field(0.01, gt=0)
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
-    normalize_advantages: bool = True
 
 
 class ScheduleConfig(StrictModel):
@@ -174,10 +174,18 @@ class ResourceConfig(StrictModel):
     """Processes and devices."""
 
     num_env_runners: int = Field(0, ge=0)
-    num_envs_per_env_runner: int = Field(8, ge=1)
+    num_envs_per_env_runner: int = Field(64, ge=1)
     num_learners: int = Field(0, ge=0)
     device: Literal["cpu", "cuda", "auto"] = "auto"
     torch_threads: int = Field(1, ge=1)
+    env_runner: Literal["vectorised", "stock"] = "vectorised"
+    """Our env runner, or RLlib's."""
+    learner: Literal["fused", "stock"] = "fused"
+    """Our PPO learner, or RLlib's."""
+    mixed_precision: Literal["bf16", "fp16"] | None = None
+    """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
+    compile_update: bool = False
+    """Run the loss through torch.compile."""
 
     @property
     def num_envs(self) -> int:
@@ -211,9 +219,18 @@ class RunConfig(StrictModel):
 def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
     """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
     try:
-        return model(**values)
+        return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Reads `1e-4` as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it is text."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
@@ -240,7 +257,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: If the file is missing, is not YAML, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _YamlLoader)
     except OSError as error:
         raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -262,7 +279,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
     try:
-        return name.strip(), yaml.safe_load(value)
+        return name.strip(), yaml.load(value, _YamlLoader)
     except yaml.YAMLError:
         raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
 
@@ -296,8 +313,13 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
     return function  # type: ignore[no-any-return]
 
 
+_UNION_MEMBER = re.compile(r"constrained-\w+|\w+\[.*\]|str")
+"""What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`; no setting is so named."""
+
+
 def _violation(item: Any) -> str:
-    name = ".".join(str(part) for part in item["loc"]) or "configuration"
+    parts = [str(part) for part in item["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
+    name = ".".join(parts) or "configuration"
     if item["type"] == "extra_forbidden":
         return f"{name} is not a known setting"
     if item["type"] == "value_error" and not item["loc"]:

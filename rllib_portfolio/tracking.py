@@ -23,7 +23,7 @@ class Tracker:
         self._csv_path = run_dir / "progress.csv"
         self._rows = _rows_until(self._csv_path, resumed_at)
         self._columns = list(self._rows[0]) if self._rows else []
-        self._events = SummaryWriter(str(run_dir), purge_step=resumed_at + 1 if resumed_at else None)
+        self._events = SummaryWriter(str(run_dir), purge_step=resumed_at + 1)
         self._rewrite()
 
     def log(self, steps: int, scalars: Mapping[str, float]) -> None:

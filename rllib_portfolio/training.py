@@ -122,10 +122,10 @@ class _Run:
                 is_last = self.state.steps >= schedule.total_timesteps
                 if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):
                     message = self._validate(scalars)
+                self.tracker.log(self.state.steps, scalars)  # before the checkpoint: a resumed run keeps rows up to it
                 improved = self.state.evaluations_without_improvement == 0 and message is not None
                 if is_last or improved or _crossed(before, self.state.steps, schedule.checkpoint_interval):
                     self._checkpoint()
-                self.tracker.log(self.state.steps, scalars)
                 on_progress(self._status(scalars, message))
             if newest_checkpoint(self.run_dir) is None or not self._is_saved():
                 self._checkpoint()
@@ -170,7 +170,7 @@ class _Run:
         score = metrics["sharpe_ratio"]
         self.state.validation_sharpe = score if math.isfinite(score) else None
         comparable = score if math.isfinite(score) else -math.inf
-        if self.state.best_checkpoint is None or comparable > (self.state.best_score or -math.inf):
+        if self.state.best_checkpoint is None or comparable > self._best_so_far():
             self.state.best_score = score if math.isfinite(score) else None
             self.state.best_checkpoint = checkpoint_name(self.state.steps)
             self.state.evaluations_without_improvement = 0
@@ -181,6 +181,9 @@ class _Run:
             f"{self.state.steps:>9,} steps: validation Sharpe {score:.3f}, annual return "
             f"{metrics['annual_return']:.1%}, turnover {metrics['daily_turnover']:.1%} a day{best}"
         )
+
+    def _best_so_far(self) -> float:
+        return -math.inf if self.state.best_score is None else self.state.best_score
 
     def _checkpoint(self) -> None:
         def write_files(folder: Path) -> None:

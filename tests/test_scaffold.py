@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,6 @@ def test_every_pin_is_exact_and_free_of_local_builds() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     requirements = [
         *project["build-system"]["requires"],

@@ -8,6 +8,7 @@ from typing import Any, Self
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -27,8 +28,9 @@ from ray.rllib.utils.numpy import SMALL_NUMBER
 
 from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
-from rllib_portfolio.algorithms.env_runner import PortfolioEnvRunner
+from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy
+from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
 from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
 from rllib_portfolio.config import PPOConfig, RunConfig
 from rllib_portfolio.env.observation import ObservationLayout
@@ -37,20 +39,44 @@ from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
 REWARD_SCALE = "reward_scale"
 SAMPLE_TIMEOUT_S = 20.0
+_ENV_RUNNERS = {"vectorised": VectorisedEnvRunner, "stock": SeededEnvRunner}
+_LEARNERS = {"fused": FusedPPOLearner, "stock": PPOTorchLearner}
 
 
 class PortfolioPPOConfig(RLlibPPOConfig):
-    """RLlib's PPO configuration and one switch: `normalize_rewards`."""
+    """RLlib's PPO configuration, and what it does not have."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PortfolioPPO)
         self.normalize_rewards = True
+        self.mixed_precision: str | None = None
+        self.compile_update = False
 
-    def training(self, *, normalize_rewards: bool = NotProvided, **kwargs: Any) -> Self:
-        """RLlib's settings and `normalize_rewards`: divide rewards by the running deviation of their discounted sum."""
+    def training(
+        self,
+        *,
+        normalize_rewards: bool = NotProvided,
+        mixed_precision: str | None = NotProvided,
+        compile_update: bool = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """RLlib's settings, and ours.
+
+        Args:
+            normalize_rewards: Divide rewards by the running deviation of their discounted sum.
+            mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
+            compile_update: Run the fused learner's loss through torch.compile.
+            **kwargs: RLlib's own settings.
+        """
         super().training(**kwargs)
-        if normalize_rewards is not NotProvided:
-            self.normalize_rewards = normalize_rewards
+        ours = {
+            "normalize_rewards": normalize_rewards,
+            "mixed_precision": mixed_precision,
+            "compile_update": compile_update,
+        }
+        for name, value in ours.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
         return self
 
 
@@ -131,14 +157,18 @@ def algorithm_config(config: RunConfig, market_path: Path) -> PortfolioPPOConfig
             clip_actions=True,
         )
         .env_runners(
-            env_runner_cls=PortfolioEnvRunner,
+            env_runner_cls=_ENV_RUNNERS[resources.env_runner],
             num_env_runners=resources.num_env_runners,
             num_envs_per_env_runner=resources.num_envs_per_env_runner,
             gym_env_vectorize_mode="vector_entry_point",
             rollout_fragment_length=config.training.rollout_steps,
             sample_timeout_s=SAMPLE_TIMEOUT_S,
         )
-        .learners(num_learners=resources.num_learners, num_gpus_per_learner=_gpus_per_learner(resources.device))
+        .learners(
+            learner_class=_LEARNERS[resources.learner],
+            num_learners=resources.num_learners,
+            num_gpus_per_learner=_gpus_per_learner(resources.device),
+        )
         .rl_module(rl_module_spec=module_spec(config))
         .callbacks(ReportFinishedEpisodes)
         .debugging(seed=config.seed, log_level="ERROR")
@@ -178,6 +208,8 @@ def _training_settings(config: RunConfig) -> dict[str, Any]:
         "kl_coeff": ppo.kl_coefficient,
         "kl_target": ppo.kl_target,
         "normalize_rewards": ppo.normalize_rewards,
+        "mixed_precision": config.resources.mixed_precision,
+        "compile_update": config.resources.compile_update,
     }
 
 

@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.errors import ConfigError
+
 FloatArray = NDArray[np.floating[Any]]
 
 
@@ -67,7 +69,15 @@ class CostModel:
 
     @classmethod
     def from_bps(cls, cost_bps: float | tuple[float, ...], num_assets: int, impact: float = 0.0) -> CostModel:
-        """Costs from basis points: one number, or one for each of `num_assets` assets."""
+        """Costs from basis points: one number, or one for each of `num_assets` assets.
+
+        Raises:
+            ConfigError: If there are several numbers, but not one for each asset.
+        """
+        if isinstance(cost_bps, tuple) and len(cost_bps) != num_assets:
+            raise ConfigError(
+                f"cost_bps must be one number or {num_assets} numbers, got {len(cost_bps)}. Give one for each asset."
+            )
         return cls(np.broadcast_to(np.asarray(cost_bps, dtype=np.float64) * 1e-4, (num_assets,)).copy(), impact)
 
 

@@ -210,9 +210,9 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
             generator.bit_generator.state = bits
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
-        if isinstance(seed, int):
-            return [seed + i for i in range(self.num_envs)]
-        return seed or [None] * self.num_envs
+        if seed is None:
+            return [None] * self.num_envs
+        return [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = self.simulation.info()

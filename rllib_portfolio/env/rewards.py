@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -104,11 +105,11 @@ def build_reward(config: EnvironmentConfig) -> Reward:
     """
     none = np.zeros(0)
     if config.reward == "log_return":
-        return Stateless(lambda outcome: outcome.log_return, none)
+        return Stateless(log_return, none)
     if config.reward == "excess_log_return":
-        return Stateless(lambda outcome: outcome.log_return - outcome.benchmark_log_return, none)
+        return Stateless(excess_log_return, none)
     if config.reward == "mean_variance":
-        return Stateless(lambda outcome: mean_variance(outcome, config.risk_aversion), none)
+        return Stateless(partial(mean_variance, risk_aversion=config.risk_aversion), none)
     if config.reward == "differential_sharpe":
         return DifferentialSharpe(config.sharpe_decay, np.array([0.0, PRIOR_DAILY_VOLATILITY**2]))
     if config.reward == "drawdown_penalised":
@@ -117,6 +118,16 @@ def build_reward(config: EnvironmentConfig) -> Reward:
 
 
 BUILT_IN = ("log_return", "excess_log_return", "differential_sharpe", "drawdown_penalised", "mean_variance")
+
+
+def log_return(outcome: StepOutcome) -> FloatArray:
+    """log(V_end / V_start)."""
+    return outcome.log_return
+
+
+def excess_log_return(outcome: StepOutcome) -> FloatArray:
+    """log(V_end / V_start) less the log growth of the uniform portfolio."""
+    return outcome.log_return - outcome.benchmark_log_return
 
 
 def mean_variance(outcome: StepOutcome, risk_aversion: float) -> FloatArray:

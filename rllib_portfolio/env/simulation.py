@@ -69,7 +69,6 @@ class Simulation:
         self.market, self.config, self.num_portfolios, self.random_start = market, config, num_portfolios, random_start
         self.layout = ObservationLayout(market)
         self.first_decision, self.last_row = decision_rows(market, window, config.execution_lag)
-        _require_one_cost_per_asset(config, market)
         self.costs = kernel.CostModel.from_bps(config.cost_bps, market.num_assets, config.impact)
         self.table: ActionTable | None = None
         if config.action_mode == "discrete":
@@ -175,7 +174,8 @@ class Simulation:
         if self.table is None:
             self._require_valid(actions, (self.num_portfolios, self.market.num_assets + 1), np.abs(actions) <= 1.0)
             return softmax_weights(actions, self.config.logit_scale)
-        self._require_valid(actions, (self.num_portfolios,), (actions >= 0) & (actions < self.table.num_actions))
+        is_known = (actions >= 0) & (actions < self.table.num_actions) & (actions % 1 == 0)
+        self._require_valid(actions, (self.num_portfolios,), is_known)
         volatility = self.market.volatility[self._row - self.config.execution_lag]
         return self.table.target(actions.astype(np.int64), self._state.weights, volatility)
 
@@ -206,7 +206,14 @@ class Simulation:
         next_row = self._row + walking
         returns_t1 = self._returns[next_row] * walking[:, None]
         volatility_t = self.market.volatility[self._row]
-        self._state, outcome = kernel.step(self._state, weights, returns_t1, volatility_t, self.costs)
+        state, outcome = kernel.step(self._state, weights, returns_t1, volatility_t, self.costs)
+        if not walking.all():  # a portfolio past its end stands still, to the bit
+            state = kernel.PortfolioState(
+                np.where(walking, state.wealth, self._state.wealth),
+                np.where(walking[:, None], state.weights, self._state.weights),
+            )
+            outcome = outcome._replace(growth=np.where(walking, outcome.growth, 1.0))
+        self._state = state
         if not (outcome.growth > 0.0).all():
             raise ConfigError(
                 f"impact must leave wealth positive, got a trading cost of {outcome.cost.max():.3g} "
@@ -231,11 +238,3 @@ def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tup
             "days before the first return; move the window or shorten the feature windows."
         )
     return start - 1, stop - 1
-
-
-def _require_one_cost_per_asset(config: EnvironmentConfig, market: MarketData) -> None:
-    if isinstance(config.cost_bps, tuple) and len(config.cost_bps) != market.num_assets:
-        raise ConfigError(
-            f"cost_bps must be one number or {market.num_assets} numbers, got {len(config.cost_bps)} "
-            f"({market.source}). Give one for each of {', '.join(market.assets)}."
-        )

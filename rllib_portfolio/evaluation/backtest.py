@@ -94,7 +94,6 @@ def backtest(
     strategies = tuple(strategies)
     first_row, last_row = decision_rows(market, window, execution.execution_lag)
     _require_distinct_names(strategies)
-    _require_one_cost_per_asset(execution, market)
     viewer = MarketViewer(market, execution.execution_lag)
     costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
     returns = np.column_stack([market.returns, market.cash_returns])
@@ -201,12 +200,4 @@ def _require_distinct_names(strategies: Sequence[Strategy]) -> None:
         raise ConfigError(
             f"strategies must be at least one, with distinct names, got {', '.join(names) or 'none'} "
             "(back-test). Name each of them once."
-        )
-
-
-def _require_one_cost_per_asset(execution: ExecutionConfig, market: MarketData) -> None:
-    if isinstance(execution.cost_bps, tuple) and len(execution.cost_bps) != market.num_assets:
-        raise ConfigError(
-            f"cost_bps must be one number or {market.num_assets} numbers, got {len(execution.cost_bps)} "
-            f"({market.source}). Give one for each of {', '.join(market.assets)}."
         )

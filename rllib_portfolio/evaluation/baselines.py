@@ -6,6 +6,7 @@ training window and then frozen.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,7 +21,12 @@ from rllib_portfolio.market import MarketData, Window
 
 FloatArray = NDArray[np.floating[Any]]
 
+logger = logging.getLogger(__name__)
+
 INDEX_NAME = "index"
+
+SMALLEST_EIGENVALUE = 1e-10
+"""As a fraction of the largest: what is less negative than this is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +129,7 @@ def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversio
         Weights [N+1] on the simplex, cash last.
 
     Raises:
-        ConfigError: If `risk_aversion` is not positive, a moment is not finite, or the solver fails.
+        ConfigError: If `risk_aversion` is not positive, the moments are not moments, or the solver fails.
 
     Source: Merton (1969), "Lifetime Portfolio Selection under Uncertainty: The Continuous-Time Case", Review of
         Economics and Statistics 51(3); the bounds make it the quadratic programme of Markowitz (1952).
@@ -132,6 +138,12 @@ def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversio
         raise ConfigError(f"risk_aversion must be above 0, got {risk_aversion} (Merton). Raise it.")
     if not (np.isfinite(mean_excess).all() and np.isfinite(covariance).all()):
         raise ConfigError("moments must be finite, got a NaN or an infinity (Merton). Look for gaps in the prices.")
+    variances = np.linalg.eigvalsh(covariance)
+    if variances[0] < -SMALLEST_EIGENVALUE * max(variances[-1], 0.0):
+        raise ConfigError(
+            f"covariance must be positive semi-definite, got an eigenvalue of {variances[0]:.3g} (Merton). Estimate it "
+            "from one set of days for all assets."
+        )
     risky = np.maximum(_solve_long_only(mean_excess, covariance, risk_aversion), 0.0)
     risky /= max(1.0, risky.sum())
     return np.append(risky, max(0.0, 1.0 - risky.sum()))
@@ -179,11 +191,13 @@ def _solve_long_only(mean_excess: FloatArray, covariance: FloatArray, risk_avers
     problem = cp.Problem(cp.Maximize(utility), [cp.sum(weights) <= 1.0])
     try:
         problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        status = problem.status
     except cp.SolverError as error:
-        raise ConfigError(f"Merton's weights must be solvable, got {error} (Clarabel). Lengthen the window.") from error
-    if problem.status != cp.OPTIMAL:
+        logger.debug("Clarabel: %s", error)
+        status = "failed"
+    if status != cp.OPTIMAL:
         raise ConfigError(
-            f"Merton's weights must have an optimum, got solver status {problem.status} (Clarabel). Lengthen the "
-            "window, or drop assets that duplicate each other."
+            f"Merton's weights must have an optimum, got solver status {status} (Clarabel, {len(mean_excess)} assets). "
+            "Look for returns of absurd size, or lengthen the window."
         )
     return np.asarray(weights.value)

@@ -74,15 +74,15 @@ def calmar_ratio(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR
     return _ratio(annualised_return(returns, periods_per_year), max_drawdown(returns))
 
 
-def value_at_risk(returns: FloatArray, confidence: float = 0.95) -> Measure:
-    """Historical one-day VaR as a positive loss: minus the (1 - confidence) quantile, linearly interpolated."""
-    return _scalar(-_tail_quantile(returns, confidence))
+def value_at_risk(returns: FloatArray, tail: float = 0.05) -> Measure:
+    """Historical one-day VaR, a positive loss: minus the `tail` quantile of the returns, linearly interpolated."""
+    return _scalar(-_quantile(returns, tail))
 
 
-def conditional_value_at_risk(returns: FloatArray, confidence: float = 0.95) -> Measure:
-    """Historical one-day CVaR as a positive loss: minus the mean of the returns at or below the VaR quantile."""
+def conditional_value_at_risk(returns: FloatArray, tail: float = 0.05) -> Measure:
+    """Historical one-day CVaR, a positive loss: minus the mean of the returns at or below the `tail` quantile."""
     returns = np.asarray(returns, dtype=np.float64)
-    in_tail = returns <= _tail_quantile(returns, confidence)
+    in_tail = returns <= _quantile(returns, tail)
     return _ratio(-np.where(in_tail, returns, 0.0).sum(axis=0), in_tail.sum(axis=0))
 
 
@@ -146,11 +146,11 @@ def _std(values: FloatArray) -> FloatArray:
     return np.asarray(values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan))
 
 
-def _tail_quantile(returns: FloatArray, confidence: float) -> FloatArray:
+def _quantile(returns: FloatArray, tail: float) -> FloatArray:
     returns = np.asarray(returns, dtype=np.float64)
     if len(returns) == 0:
         return np.full(returns.shape[1:], np.nan)
-    return np.asarray(np.quantile(returns, 1.0 - confidence, axis=0))
+    return np.asarray(np.quantile(returns, tail, axis=0))
 
 
 def _ratio(numerator: Any, denominator: Any, smallest: float = SMALLEST_DENOMINATOR) -> Measure:

@@ -75,7 +75,7 @@ class MarketViewer:
     def views(self, row: int, is_first: bool, drifted: FloatArray) -> list[MarketView]:
         """The view of each strategy at the close of `row`, given drifted weights [K, N+1]."""
         seen = row - self._execution_lag
-        drifted = drifted.view()
+        drifted = drifted.copy()
         drifted.setflags(write=False)
 
         def observe(weights: FloatArray) -> FloatArray:

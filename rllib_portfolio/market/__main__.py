@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in _summary(market):
         print(line)
     if options.command == "process":
-        print(f"written   {options.output}")
+        print(f"written     {options.output}")
     return 0
 
 
@@ -91,17 +91,17 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
 def _summary(market: MarketData) -> list[str]:
     days = market.dates
     windows = [
-        f"{name:10}{days[start]} to {days[stop - 1]}, {stop - start} days"
+        f"{name:12}{days[start]} to {days[stop - 1]}, {stop - start} days"
         for name, (start, stop) in market.windows.items()
     ]
     return [
-        f"source    {market.source}",
-        f"days      {market.num_days}, {days[0]} to {days[-1]}",
-        f"assets    {', '.join(market.assets)}",
+        f"source      {market.source}",
+        f"days        {market.num_days}, {days[0]} to {days[-1]}",
+        f"assets      {', '.join(market.assets)}",
         *windows,
-        f"features  {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
-        f"sha256    {market.data_hash}",
-        *(f"note      {note}" for note in market.notes),
+        f"features    {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
+        f"sha256      {market.data_hash}",
+        *(f"note        {note}" for note in market.notes),
     ]
 
 

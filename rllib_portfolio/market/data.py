@@ -101,7 +101,7 @@ class MarketData:
             DataError: If the file is not a market that `save` wrote.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _ARRAYS if name in file}
                 values = json.loads(str(file["values"]))
         except (OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, BadZipFile) as error:

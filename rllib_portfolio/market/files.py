@@ -62,7 +62,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header = next(csv.reader(file), [])
             if not any(cell.strip() for cell in header):
                 raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
-            header[0] = header[0].strip() or "date"
+            if not any(name.lower() in DATE_NAMES for name in header):
+                header[0] = header[0].strip() or "date"
             _check_header(header, path)
             if len(header) < 2:
                 raise DataError(
@@ -71,9 +72,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
                 )
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path, encoding="utf-8-sig", float_precision="round_trip", index_col=False, low_memory=False
-            )
+            frame = pd.read_csv(path, encoding="utf-8-sig", index_col=False, low_memory=False)
     except UnicodeDecodeError:
         raise DataError(f"a .csv file must be UTF-8 text, got other bytes ({path}). Save it as UTF-8 CSV.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
@@ -104,7 +103,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _check_header(names: Sequence[str], path: Path) -> None:
-    for position, name in enumerate(names, start=2):
+    for position, name in enumerate(names, start=1):
         if not name.strip():
             raise DataError(f"each column must have a name, got none for column {position} ({path}). Name the asset.")
     # pandas would read a second AAPL as AAPL.1, and the universe would hold it twice.

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 ROWS_PER_STATE = 50
 """Fewest training days per regime."""
 
+EM_ROUNDS, EM_ITERATIONS, EM_TOLERANCE = 8, 25, 0.05
+"""The Markov model is fitted in rounds of iterations, until a round gains less log likelihood than the tolerance."""
+
 LARGEST_MOVE = 10.0
 """Daily moves count as at most so many training standard deviations in the Markov model."""
 
@@ -83,9 +86,7 @@ class MarkovModel:
 
     def probabilities(self, returns: FloatArray) -> FloatArray:
         """Filtered probability of each state, [T, K]; the chain starts from its stationary distribution."""
-        # Densities underflow in every state some 38 deviations out, and NaN would stay for good.
-        moves = np.clip(returns / self.scale, -LARGEST_MOVE, LARGEST_MOVE)
-        model = _markov_regression(moves, len(self.order))
+        model = _markov_regression(_moves(returns, self.scale), len(self.order))
         # The raw result: the full one would differentiate the likelihood for standard errors.
         result = model.filter(np.array(self.parameters), return_raw=True)
         filtered: FloatArray = result.filtered_marginal_probabilities.T
@@ -134,7 +135,7 @@ def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureMo
 
 
 def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
-    """Fit the hidden Markov model to the training days: 20 steps of EM, then BFGS on the likelihood.
+    """Fit the hidden Markov model to the training days by expectation-maximisation.
 
     Args:
         returns: Log returns of the market, [T], training days only.
@@ -147,39 +148,58 @@ def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
     """
     _check_rows("num_hmm_regimes", returns, num_regimes)
     scale = float(returns.std())
-    model = _markov_regression(returns / scale, num_regimes)
-    start = _markov_start(returns / scale, num_regimes)
-    parameters, has_converged = start, False
-    with warnings.catch_warnings():
-        # statsmodels warns when a rounding error puts a transition at 1 + 1e-16, and rescales it itself; overflow in a
-        # line search that it then rejects is a RuntimeWarning. What matters, convergence, is read from the result.
-        warnings.filterwarnings("ignore", message="Invalid regime transition probabilities")
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            result = model.fit(start, em_iter=20, maxiter=100, disp=0, warn_convergence=False, cov_type="none")
-        except (np.linalg.LinAlgError, FloatingPointError, ValueError) as error:
-            logger.info("The hidden Markov model keeps its starting values: %s", error)
-        else:
-            if np.isfinite(result.params).all():
-                parameters, has_converged = np.asarray(result.params), bool(result.mle_retvals["converged"])
+    moves = _moves(returns, scale)
+    parameters, has_converged = _maximise_likelihood(_markov_regression(moves, num_regimes), moves, num_regimes)
     calm_first = np.argsort(parameters[-num_regimes:], kind="stable")
     return MarkovModel(parameters.tolist(), calm_first.tolist(), scale, has_converged)
 
 
-def _markov_start(returns: FloatArray, num_regimes: int) -> FloatArray:
+def _maximise_likelihood(model: Any, moves: FloatArray, num_regimes: int) -> tuple[FloatArray, bool]:
+    """Rounds of EM until the log likelihood gains less than the tolerance; the last finite parameters are kept."""
+    parameters, likelihood = _markov_start(moves, num_regimes), -np.inf
+    with warnings.catch_warnings():
+        # statsmodels warns when rounding puts a transition at 1 + 1e-16, and rescales it itself; a state that dies out
+        # makes it divide by zero. Both end in parameters that are checked below.
+        warnings.filterwarnings("ignore", message="Invalid regime transition probabilities")
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for _ in range(EM_ROUNDS):
+            try:
+                # maxiter=0: EM alone. BFGS on complex-step derivatives takes minutes for three states and more.
+                found = model.fit(
+                    parameters, em_iter=EM_ITERATIONS, maxiter=0, disp=0, warn_convergence=False, return_params=True
+                )
+                new_likelihood = float(model.loglike(found))
+            except (np.linalg.LinAlgError, ValueError) as error:
+                logger.info("Expectation-maximisation of the hidden Markov model stopped: %s", error)
+                return parameters, False
+            if not np.isfinite([*found, new_likelihood]).all():
+                return parameters, False
+            has_converged = new_likelihood - likelihood < EM_TOLERANCE
+            parameters, likelihood = found, new_likelihood
+            if has_converged:
+                return parameters, True
+    return parameters, False
+
+
+def _moves(returns: FloatArray, scale: float) -> FloatArray:
+    # Some 38 deviations out the densities of all states underflow, and NaN would stay for good.
+    return np.clip(returns / scale, -LARGEST_MOVE, LARGEST_MOVE)
+
+
+def _markov_start(moves: FloatArray, num_regimes: int) -> FloatArray:
     """Persistent states whose variances are those of equally many days, sorted by the size of their move."""
     stay = 0.97
     transitions = np.full((num_regimes, num_regimes), (1.0 - stay) / (num_regimes - 1))
     np.fill_diagonal(transitions, stay)
-    by_size = np.array_split(returns[np.argsort(np.abs(returns), kind="stable")], num_regimes)
+    by_size = np.array_split(moves[np.argsort(np.abs(moves), kind="stable")], num_regimes)
     variances = np.maximum([float((part**2).mean()) for part in by_size], 1e-4)
     return np.concatenate([transitions[:, :-1].T.ravel(), np.zeros(num_regimes), variances])
 
 
-def _markov_regression(returns: FloatArray, num_regimes: int) -> Any:
+def _markov_regression(moves: FloatArray, num_regimes: int) -> Any:
     from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
-    return MarkovRegression(returns, k_regimes=num_regimes, switching_variance=True)
+    return MarkovRegression(moves, k_regimes=num_regimes, switching_variance=True)
 
 
 def _check_rows(name: str, values: FloatArray, num_regimes: int) -> None:

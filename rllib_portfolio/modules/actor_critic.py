@@ -12,6 +12,8 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
+from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
+
 HIDDEN_GAIN = math.sqrt(2.0)
 ACTOR_GAIN = 0.01
 CRITIC_GAIN = 1.0
@@ -33,6 +35,7 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         inputs, actions = self.observation_space.shape[0], self.action_space.shape[0]
         self._log_scale = math.log(self.model_config["logit_scale"])
         self._inverse_scale = 1.0 / self.model_config["logit_scale"]
+        self.action_dist_cls = DiagonalGaussian
         self.trunk = nn.Sequential(*_hidden_layer(inputs, sizes[0]))
         self.actor = _branch(sizes, actions, ACTOR_GAIN)
         self.log_std = nn.Parameter(torch.full((actions,), float(self.model_config["initial_log_std"])))

@@ -34,16 +34,16 @@ def max_drawdown(returns: Sequence[float]) -> float:
     return max(1.0 - later / earlier for i, earlier in enumerate(wealth) for later in wealth[i:])
 
 
-def value_at_risk(returns: Sequence[float], confidence: float) -> float:
+def value_at_risk(returns: Sequence[float], tail: float) -> float:
     ordered = sorted(returns)
-    position = (1.0 - confidence) * (len(ordered) - 1)
+    position = tail * (len(ordered) - 1)
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     return -(ordered[below] + (position - below) * (ordered[above] - ordered[below]))
 
 
-def conditional_value_at_risk(returns: Sequence[float], confidence: float) -> float:
-    return -statistics.fmean([r for r in returns if r <= -value_at_risk(returns, confidence)])
+def conditional_value_at_risk(returns: Sequence[float], tail: float) -> float:
+    return -statistics.fmean([r for r in returns if r <= -value_at_risk(returns, tail)])
 
 
 def beta(returns: Sequence[float], benchmark: Sequence[float], cash: Sequence[float]) -> float:

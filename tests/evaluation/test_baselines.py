@@ -171,7 +171,14 @@ def test_equal_weight_and_merton_follow_a_permutation_of_the_assets() -> None:
     [
         ([0.1, 0.1], np.eye(2), 0.0, r"risk_aversion must be above 0, got 0.0"),
         ([0.1, np.nan], np.eye(2), 1.0, r"moments must be finite"),
-        ([0.1, 0.1], -np.eye(2), 1.0, r"Merton's weights must"),
+        ([0.1, 0.1], np.diag([1.0, -1.0]), 1.0, r"covariance must be positive semi-definite, got an eigenvalue of -1"),
+        ([0.1, 0.1], 1e300 * np.eye(2), 1.0, r"Merton's weights must have an optimum, got solver status failed"),
+        (
+            [1e20, 0.1],
+            np.diag([1e-20, 1e20]),
+            1.0,
+            r"Merton's weights must have an optimum, got solver status unbounded",
+        ),
     ],
 )
 def test_merton_says_why_it_has_no_weights(

@@ -36,7 +36,7 @@ BENCHMARK = _result(MARKET, "1/N")
 
 
 def test_the_table_has_one_row_per_strategy_with_costs_and_turnover() -> None:
-    # two days of 4 per year at 10 bp: buy-and-hold trades 1 once, so 4 / 2 = 2 a year, and pays 0.001 once, 0.002 a year
+    # two days of 4 a year at 10 bp: buy-and-hold trades 1 once, so 4 / 2 = 2 a year; it pays 0.001 once, 0.002 a year
     market = market_of([[0.0, 0.0], [0.0, 0.0], [0.10, 0.0], [-0.5, 0.2]], cash_return=0.01)
     results = backtest(market, (2, 4), [BuyAndHold(), AllCash()], ExecutionConfig(cost_bps=10.0, execution_lag=0))
     table = compare(results, market.cash_returns[2:4], periods_per_year=4)
@@ -110,8 +110,8 @@ def test_a_difference_within_noise_is_none() -> None:
 
 def test_the_sentence_says_when_what_and_how_sure() -> None:
     # one year of 2 periods: 1.1 * 1.0 - 1 = 10.0 % against 1.0 * 1.05 - 1 = 5.0 %. Excess over 0: means 0.05 and 0.025,
-    # deviations 0.1 / sqrt 2 and 0.05 / sqrt 2, so both Sharpe ratios are sqrt 2 * 0.5 sqrt 2 = 1.00. Active 0.1, -0.05:
-    # mean 0.025, deviation 0.15 / sqrt 2: sqrt 2 * 0.025 * sqrt 2 / 0.15 = 0.33
+    # deviations 0.1 / sqrt 2 and 0.05 / sqrt 2, so both Sharpe ratios are sqrt 2 * 0.5 sqrt 2 = 1.00. Active returns
+    # 0.1, -0.05: mean 0.025, deviation 0.15 / sqrt 2: sqrt 2 * 0.025 * sqrt 2 / 0.15 = 0.33
     policy, benchmark = _result(np.array([0.1, 0.0])), _result(np.array([0.0, 0.05]), "1/N")
     judged = verdict(policy, benchmark, np.zeros(2), periods_per_year=2, window_name="validation")
     assert judged.sentence.startswith(

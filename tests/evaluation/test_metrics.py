@@ -53,9 +53,9 @@ def test_calmar_ratio_divides_annual_return_by_max_drawdown() -> None:
 
 def test_value_at_risk_interpolates_and_is_a_positive_loss() -> None:
     # ordered -0.20 0.05 0.05 0.10; the 25 % quantile is at position 0.75: -0.20 + 0.75 * 0.25 = -0.0125
-    assert metrics.value_at_risk(RETURNS, 0.75) == pytest.approx(0.0125, rel=1e-12)
+    assert metrics.value_at_risk(RETURNS, 0.25) == pytest.approx(0.0125, rel=1e-12)
     # returns at or below -0.0125: -0.20 alone
-    assert metrics.conditional_value_at_risk(RETURNS, 0.75) == pytest.approx(0.2, rel=1e-12)
+    assert metrics.conditional_value_at_risk(RETURNS, 0.25) == pytest.approx(0.2, rel=1e-12)
     # 21 returns -0.10 -0.09 ... 0.10: the 5 % quantile is at position 1, -0.09; the mean of -0.10 and -0.09 is -0.095
     ladder = np.arange(-10, 11) / 100
     assert metrics.value_at_risk(ladder) == pytest.approx(0.09, rel=1e-12)
@@ -94,8 +94,8 @@ def test_metrics_agree_with_slow_oracles(seed: int) -> None:
         (metrics.sharpe_ratio(returns, cash), oracles.sharpe_ratio(lists[0], lists[2], 252)),
         (metrics.sortino_ratio(returns, cash), oracles.sortino_ratio(lists[0], lists[2], 252)),
         (metrics.max_drawdown(returns), oracles.max_drawdown(lists[0])),
-        (metrics.value_at_risk(returns), oracles.value_at_risk(lists[0], 0.95)),
-        (metrics.conditional_value_at_risk(returns), oracles.conditional_value_at_risk(lists[0], 0.95)),
+        (metrics.value_at_risk(returns), oracles.value_at_risk(lists[0], 0.05)),
+        (metrics.conditional_value_at_risk(returns), oracles.conditional_value_at_risk(lists[0], 0.05)),
         (metrics.information_ratio(returns, benchmark), oracles.sharpe_ratio(lists[0], lists[1], 252)),
         (metrics.beta(returns, benchmark, cash), oracles.beta(*lists)),
         (metrics.alpha(returns, benchmark, cash), oracles.alpha(*lists, 252)),

@@ -15,8 +15,8 @@ def test_the_notes_of_the_market_come_first() -> None:
 
 def test_the_execution_is_told_in_one_sentence() -> None:
     assert execution_note(ExecutionConfig()) == (
-        "Every row covers the same days and pays 10 bp of what it trades; each may trade every day, one close after the "
-        "one that it saw."
+        "Every row covers the same days and pays 10 bp of what it trades; each may trade every day, one close after "
+        "the one that it saw."
     )
 
 

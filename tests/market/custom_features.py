@@ -26,7 +26,9 @@ def demeaned(prices: pd.DataFrame) -> pd.DataFrame:
 
 
 def late_nan(prices: pd.DataFrame) -> pd.DataFrame:
-    return prices.where(prices.index != prices.index[40])
+    values = prices.copy()
+    values.iloc[40, 1] = np.nan
+    return values
 
 
 def infinite(prices: pd.DataFrame) -> pd.Series:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -83,8 +84,8 @@ def test_trailing_volatility_skips_the_row_without_a_return():
 
 
 def loop_rsi(p: list[float], n: int) -> float:
-    gains = [max(b - a, 0.0) for a, b in zip(p[:-1], p[1:], strict=True)]
-    losses = [max(a - b, 0.0) for a, b in zip(p[:-1], p[1:], strict=True)]
+    gains = [max(b - a, 0.0) for a, b in itertools.pairwise(p)]
+    losses = [max(a - b, 0.0) for a, b in itertools.pairwise(p)]
     gain, loss = sum(gains[:n]) / n, sum(losses[:n]) / n
     for up, down in zip(gains[n:], losses[n:], strict=True):
         gain, loss = (gain * (n - 1) + up) / n, (loss * (n - 1) + down) / n

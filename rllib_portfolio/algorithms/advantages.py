@@ -1,0 +1,52 @@
+"""Generalised advantage estimation over whole fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+def generalised_advantages(
+    rewards: Sequence[FloatArray],
+    values: FloatArray,
+    last_values: FloatArray,
+    terminated: NDArray[np.bool_],
+    gamma: float,
+    gae_lambda: float,
+) -> FloatArray:
+    """Advantages of E episode chunks, laid end to end.
+
+    delta_t = r_t + gamma V(s_{t+1}) - V(s_t),  A_t = sum_k (gamma lambda)^k delta_{t+k}
+    (Schulman et al. 2016, arXiv 1506.02438, eqs. 11-16). The value after the last step counts unless the chunk ended by
+    termination: truncation, by the environment or by the end of the fragment, bootstraps.
+
+    Args:
+        rewards: E arrays of lengths T_e.
+        values: V(s_t) of all steps, chunk after chunk, [S], S the sum of T_e.
+        last_values: V of the observation after each chunk's last step, [E].
+        terminated: Whether each chunk ended by termination, [E].
+        gamma: Discount.
+        gae_lambda: lambda.
+
+    Returns:
+        A_t, float32 [S].
+    """
+    lengths = np.array([len(chunk) for chunk in rewards])
+    stops = np.cumsum(lengths)
+    next_values = np.append(values[1:], 0.0)
+    next_values[stops - 1] = np.where(terminated, 0.0, last_values)
+    deltas = np.concatenate(rewards) + gamma * next_values - values
+    # All chunks reversed, one to a row, padded behind their first step: one recursive filter runs over all of them.
+    longest = int(lengths.max())
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    columns = np.repeat(stops, lengths) - 1 - np.arange(len(deltas))
+    reversed_deltas = np.zeros((len(lengths), longest))
+    reversed_deltas[rows, columns] = deltas
+    advantages = lfilter([1.0], [1.0, -gamma * gae_lambda], reversed_deltas, axis=1)
+    return np.asarray(advantages[rows, columns], dtype=np.float32)

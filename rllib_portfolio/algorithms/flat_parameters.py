@@ -1,0 +1,64 @@
+"""The parameters of a module as views of one flat buffer, so that clipping and the optimiser are one kernel each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """Moves the parameters and gradients of a module into two flat buffers that they become views of.
+
+    Args:
+        module: A module on its final device; it must not be moved or re-typed afterwards.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        self._names = [name for name, _ in named]
+        self._sizes = [parameter.numel() for _, parameter in named]
+        flat = torch.cat([parameter.detach().reshape(-1) for _, parameter in named])
+        self.parameter = nn.Parameter(flat)
+        self.gradient = torch.zeros_like(flat)
+        self.parameter.grad = self.gradient
+        for (_, parameter), value, gradient in zip(
+            named, self.parameter.data.split(self._sizes), self.gradient.split(self._sizes), strict=True
+        ):
+            parameter.data = value.view(parameter.shape)
+            parameter.grad = gradient.view(parameter.shape)
+
+    def clip_gradient(self, max_norm: float | None) -> Tensor:
+        """Scale the gradient down to `max_norm`; returns the norm that it had."""
+        norm = torch.linalg.vector_norm(self.gradient)
+        if max_norm is not None:
+            self.gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def non_finite_gradients(self) -> list[str]:
+        """Names of the parameters whose gradient holds a NaN or an infinity."""
+        pieces = self.gradient.split(self._sizes)
+        return [name for name, piece in zip(self._names, pieces, strict=True) if not bool(torch.isfinite(piece).all())]
+
+
+class Snapshot:
+    """Parameters and optimiser state before an update, to go back to."""
+
+    def __init__(self, flat: FlatParameters, optimizer: torch.optim.Optimizer) -> None:
+        self._flat, self._optimizer = flat, optimizer
+        self._parameter = flat.parameter.detach().clone()
+        self._state = {name: value.clone() for name, value in _tensors(optimizer, flat).items()}
+
+    def restore(self) -> None:
+        """Go back."""
+        with torch.no_grad():
+            self._flat.parameter.copy_(self._parameter)
+        if not self._state:
+            self._optimizer.state.clear()
+        for name, value in _tensors(self._optimizer, self._flat).items():
+            value.copy_(self._state[name])
+
+
+def _tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters) -> dict[str, Any]:
+    return {name: value for name, value in optimizer.state[flat.parameter].items() if isinstance(value, Tensor)}

@@ -1,0 +1,52 @@
+"""Markets small enough to work out by hand, and markets whose future is another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rllib_portfolio.market import MarketData
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+def market_of(returns: ArrayLike, cash_returns: ArrayLike = 0.0, volatility: ArrayLike = 0.01) -> MarketData:
+    """A market of simple returns [T, N], no features. Row 0 earns nothing; `all` starts with the decision at row 0."""
+    rows = np.array(returns, dtype=np.float64)
+    days, assets = rows.shape
+    return MarketData(
+        dates=np.busday_offset("2001-01-01", np.arange(days), roll="forward"),
+        assets=tuple("ABCDEFGHIJKLMNOPQRST"[:assets]),
+        returns=rows,
+        cash_returns=np.broadcast_to(np.asarray(cash_returns, dtype=np.float64), days).copy(),
+        volatility=np.broadcast_to(np.asarray(volatility, dtype=np.float64), rows.shape).copy(),
+        asset_features=np.zeros((days, assets, 0), dtype=np.float32),
+        market_features=np.zeros((days, 0), dtype=np.float32),
+        asset_feature_names=(),
+        market_feature_names=(),
+        first_row=0,
+        windows={"all": (1, days)},
+        source="by hand",
+    )
+
+
+def with_another_future(market: MarketData, row: int, seed: int = 0) -> MarketData:
+    """`market` with everything after `row` replaced: returns, cash, volatility and features."""
+    rng = np.random.default_rng(seed)
+
+    def scrambled(array: FloatArray, low: float, high: float) -> FloatArray:
+        copy = array.copy()
+        copy[row + 1 :] = rng.uniform(low, high, copy[row + 1 :].shape)
+        return copy
+
+    return replace(
+        market,
+        returns=scrambled(market.returns, -0.2, 0.2),
+        cash_returns=scrambled(market.cash_returns, 0.0, 0.001),
+        volatility=scrambled(market.volatility, 0.01, 0.1),
+        asset_features=scrambled(market.asset_features, -1.0, 1.0),
+        market_features=scrambled(market.market_features, -1.0, 1.0),
+    )

@@ -1,0 +1,236 @@
+"""Every way to spoil a price file, and the error that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market import PriceTable, read_table
+from rllib_portfolio.market.validation import validate_table
+from tests.market.tables import random_prices
+
+GOOD = """date,AAA,BBB
+2020-01-02,10,20
+2020-01-03,11,21
+2020-01-06,12,22
+2020-01-07,13,23
+"""
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def checked(path: Path, **values: object) -> PriceTable:
+    config = MarketConfig(data=str(path), **values)
+    return validate_table(read_table(config), config)
+
+
+# ---------------------------------------------------------------- what is refused
+
+BROKEN = {
+    "empty": ("", r"must hold dated prices, got an empty file \(.*prices.csv\)"),
+    "header only": ("date,AAA\n", r"must hold dated prices, got 0 rows"),
+    "one column": ("AAA\n1\n2\n", r"must have a date and at least one price column, got one column 'AAA'"),
+    "semicolons": ("date;AAA\n2020-01-02;1\n", r"Separate columns by commas"),
+    "no dates": ("AAA,BBB\n101.25,20\n102.5,21\n", r"AAA must hold days as YYYY-MM-DD, got .*101.25.*row 1"),
+    "row numbers": (",AAA\n0,1.5\n1,1.6\n", r"date must hold days as YYYY-MM-DD, got .*0.*row 1"),
+    "epoch seconds": (",AAA\n1577923200,1.5\n1578009600,1.6\n", r"date must hold days as YYYY-MM-DD"),
+    "day first": (GOOD.replace("2020-01-03", "03/01/2020"), r"date must hold days .* got '03/01/2020' .*row 2"),
+    "missing date": (GOOD.replace("2020-01-03", ""), r"date must hold days .* row 2"),
+    "unsorted": (GOOD + "2020-01-01,1,1\n", r"dates must increase, got 2020-01-01 after 2020-01-07 .*row 5.*Sort"),
+    "repeated day": (GOOD + "2020-01-07,1,1\n", r"dates must be unique, got 2020-01-07 after 2020-01-07 .*row 5"),
+    "twice a day": (GOOD + "2020-01-07 16:00,1,1\n", r"dates must be unique, got 2020-01-07"),
+    "hole": (GOOD + "2020-01-22,1,1\n", r"no hole of more than 14 calendar days, got 2020-01-22 after 2020-01-07"),
+    "gap": (GOOD.replace("11,21", "11,"), r"BBB must have a price on each day, got a gap .*2020-01-03.*fill_days"),
+    "NaN": (GOOD.replace("11,21", "nan,21"), r"AAA must have a price on each day, got a gap .*2020-01-03"),
+    "infinite": (GOOD.replace("11,21", "11,inf"), r"BBB must be a positive finite price, got inf .*2020-01-03"),
+    "zero": (GOOD.replace("12,22", "0,22"), r"AAA must be a positive finite price, got 0 .*2020-01-06"),
+    "negative": (GOOD.replace("12,22", "12,-2"), r"BBB must be a positive finite price, got -2 .*2020-01-06"),
+    "text": (GOOD.replace("12,22", "12,n/t"), r"BBB must be a number, got 'n/t' .*2020-01-06.*Correct the cell"),
+    "thousands": (GOOD.replace("12,22", '12,"1,022"'), r"BBB must be a number, got '1,022' .*2020-01-06"),
+    "booleans": ("date,AAA\n2020-01-02,True\n2020-01-03,False\n", r"AAA must be a number, got 'True'.*2020-01-02"),
+    "duplicate ticker": (GOOD.replace("BBB", "AAA"), r"column names must differ, got AAA twice"),
+    "missing name": (GOOD.replace("BBB", ""), r"must have a name, got none for column 3"),
+    "unnamed row numbers": (",date,AAA\n0,2020-01-02,1\n", r"must have a name, got none for column 1"),
+    "CASH": (GOOD.replace("BBB", "CASH"), r"asset names must not be CASH, got 'CASH'.*set cash_rate"),
+    "only an index": (GOOD.replace("AAA", "index").replace("BBB", "VIX"), r"at least one asset, got none"),
+    "one row": ("date,AAA\n2020-01-02,1\n", r"at least two days, got 1"),
+    "long rows": (GOOD + "2020-01-08,1,2,3\n", r"each row must have one cell per column"),
+    "all rows long": ("date,AAA\n2020-01-02,1,2\n2020-01-03,1,2\n", r"each row must have one cell per column"),
+    "short row": (GOOD + "2020-01-08,1\n", r"BBB must have a price on each day.*2020-01-08"),
+    "time zones": (
+        "date,AAA\n2020-01-02 00:00:00-05:00,1\n2020-07-02 00:00:00-04:00,2\n",
+        r"date must be in one time zone, got several .*plain days",
+    ),
+    "latin-1": ("date,Börse\n2020-01-02,1\n".encode("latin-1"), r"must be UTF-8 text"),
+    "gap in index": (GOOD.replace("BBB", "index").replace("11,21", "11,"), r"index must have a price.*2020-01-03"),
+    "gap in VIX": (GOOD.replace("BBB", "VIX").replace("11,21", "11,"), r"VIX must be a finite number.*2020-01-03"),
+    "text regime": (GOOD.replace("BBB", "regime").replace("11,21", "11,bull"), r"regime must be a number, got 'bull'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_table_is_refused_with_its_place(tmp_path, name):
+    content, message = BROKEN[name]
+    with pytest.raises(DataError, match=message) as error:
+        checked(write(tmp_path / "prices.csv", content))
+    assert "prices.csv" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must exist, got .*none.csv"):
+        checked(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"must end in .csv or .parquet, got prices.xlsx"):
+        checked(write(tmp_path / "prices.xlsx", GOOD))
+
+
+def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path):
+    random_prices(10).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"must be text, got a Parquet file .*Rename it to .parquet"):
+        checked((tmp_path / "a.parquet").rename(tmp_path / "a.csv"))
+    with pytest.raises(DataError, match=r"must be Parquet, got other content"):
+        checked(write(tmp_path / "b.parquet", GOOD))
+    with pytest.raises(DataError, match=r"must be readable, got a damaged one"):
+        checked(write(tmp_path / "c.parquet", b"PAR1 and nothing more"))
+
+
+def test_a_parquet_table_of_several_levels_is_refused(tmp_path):
+    random_prices(5).stack().to_frame("price").to_parquet(tmp_path / "long.parquet")
+    with pytest.raises(DataError, match=r"one row per day, got a MultiIndex"):
+        checked(tmp_path / "long.parquet")
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_csv_and_parquet_of_the_same_prices_read_the_same(tmp_path):
+    prices = random_prices(30)
+    prices.to_csv(tmp_path / "a.csv")
+    prices.to_parquet(tmp_path / "a.parquet")
+    prices.reset_index().to_parquet(tmp_path / "b.parquet")
+    prices.set_axis(prices.index.date, axis=0).to_parquet(tmp_path / "c.parquet")
+    prices.tz_localize("America/New_York").to_parquet(tmp_path / "d.parquet")
+    for name in ("a.csv", "a.parquet", "b.parquet", "c.parquet", "d.parquet"):
+        table = checked(tmp_path / name)
+        np.testing.assert_array_equal(table.price_values, prices.to_numpy(), err_msg=name)  # floats survive exactly
+        assert list(table.dates) == list(prices.index.to_numpy().astype("datetime64[D]"))
+
+
+@pytest.mark.parametrize("header", ["Date", "timestamp", "DATETIME", ""])
+def test_the_days_are_found_by_name_or_position(tmp_path, header):
+    table = checked(write(tmp_path / "prices.csv", GOOD.replace("date", header)))
+    assert str(table.dates[0]) == "2020-01-02"
+    assert list(table.prices.columns) == ["AAA", "BBB"]
+
+
+def test_the_days_may_be_in_any_named_column(tmp_path):
+    assert checked(write(tmp_path / "p.csv", "AAA,date\n1,2020-01-02\n2,2020-01-03\n")).prices.shape == (2, 1)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    assert checked(write(tmp_path / "p.csv", b"\xef\xbb\xbf" + GOOD.encode())).prices.shape == (4, 2)
+
+
+def test_price_columns_are_the_assets_and_the_rest_gets_its_role(tmp_path):
+    content = (
+        "date,price_AAA,price_BBB,index,VIX,regime_calm,rate,sector\n"
+        "2020-01-02,1,2,100,,0.5,0.01,tech\n2020-01-03,1.1,2.1,101,15,0.6,0.02,tech\n"
+    )
+    table = checked(write(tmp_path / "p.csv", content), cash_rate="rate")
+    assert list(table.prices.columns) == ["AAA", "BBB"]
+    assert table.index is not None
+    assert list(table.extra.columns) == ["VIX", "regime_calm", "rate"]  # VIX may start late
+    assert table.notes == ("Columns without a role were not used: sector.",)
+
+
+def test_a_subset_of_the_assets_keeps_its_order(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD)
+    assert list(checked(path, assets=("BBB", "AAA")).prices.columns) == ["BBB", "AAA"]
+    with pytest.raises(ConfigError, match=r"assets must be different columns of the table, got ZZZ .*AAA, BBB"):
+        checked(path, assets=("ZZZ", "AAA"))
+    with pytest.raises(ConfigError, match="assets must be different columns"):
+        checked(path, assets=("AAA", "AAA"))
+
+
+def test_a_cash_rate_in_percent_or_of_no_column_is_refused(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD)
+    with pytest.raises(ConfigError, match=r"cash_rate must be a number or a column of the table, got 'rate'"):
+        checked(path, cash_rate="rate")
+    with pytest.raises(DataError, match=r"BBB must be an annual rate as a fraction .*got 20 .*2020-01-02.*by 100"):
+        checked(path, cash_rate="BBB")
+
+
+# ---------------------------------------------------------------- filling
+
+
+def test_gaps_are_filled_as_far_as_allowed_and_reported(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD.replace("11,21", ",").replace("12,22", ",22"))
+    table = checked(path, fill_days=2)
+    assert table.prices["AAA"].to_list() == [10, 10, 10, 13]
+    assert table.notes == ("3 missing cells were filled forward, at most 2 days in a row: AAA 2, BBB 1.",)
+    with pytest.raises(DataError, match=r"AAA must have a price .*fill_days = 1 .*2020-01-06"):
+        checked(path, fill_days=1)
+
+
+def test_a_gap_before_the_first_price_cannot_be_filled(tmp_path):
+    with pytest.raises(DataError, match=r"AAA must have a price on each day.*2020-01-02.*start the table later"):
+        checked(write(tmp_path / "p.csv", GOOD.replace("10,20", ",20")), fill_days=30)
+
+
+# ---------------------------------------------------------------- the index from its own file
+
+
+def test_the_index_is_read_from_its_own_file_by_day(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD)
+    index = write(
+        tmp_path / "i.csv", "date,level\n2020-01-02,1\n2020-01-03,2\n2020-01-05,9\n2020-01-06,3\n2020-01-07,4\n"
+    )
+    table = checked(path, index_path=str(index))
+    assert table.index_values.tolist() == [1, 2, 3, 4]
+    assert table.notes == ("The index has 1 days on which there are no prices; they were not used.",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("date,level\n2020-01-02,1\n2020-01-03,2\n2020-01-07,4\n", r"index must have a price .*2020-01-06"),
+        ("date,level,other\n2020-01-02,1,1\n", r"a date and one column, got level, other .*i.csv"),
+        ("date,level\n2020-01-02,1\n2020-01-02,1\n", r"index must have one level per day, got two .*2020-01-02"),
+        ("date,level\n2020-01-02,x\n", r"level must be a number, got 'x' .*i.csv, 2020-01-02"),
+    ],
+)
+def test_a_broken_index_file_is_refused(tmp_path, content, message):
+    path, index = write(tmp_path / "p.csv", GOOD), write(tmp_path / "i.csv", content)
+    with pytest.raises(DataError, match=message):
+        checked(path, index_path=str(index))
+
+
+def test_two_indices_are_refused(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD.replace("BBB", "index"))
+    with pytest.raises(ConfigError, match="the index must come from one place"):
+        checked(path, index_path=str(write(tmp_path / "i.csv", "date,level\n2020-01-02,1\n")))
+    with pytest.raises(ConfigError, match="index_path must be null for sp500"):
+        read_table(MarketConfig(index_path="i.csv"))
+
+
+def test_monthly_prices_may_have_monthly_holes():
+    prices = pd.DataFrame({"AAA": [1.0, 2.0, 3.0]}, index=pd.to_datetime(["2020-01-31", "2020-02-28", "2020-03-31"]))
+    table = PriceTable(prices, None, pd.DataFrame(index=prices.index), "monthly")
+    validate_table(table, MarketConfig(data="monthly", periods_per_year=12))
+    with pytest.raises(DataError, match="no hole of more than 14 calendar days"):
+        validate_table(table, MarketConfig(data="monthly"))
+
+
+def test_a_table_that_is_not_indexed_by_days_is_refused():
+    prices = pd.DataFrame({"AAA": [1.0, 2.0]})
+    table = PriceTable(prices, None, pd.DataFrame(index=prices.index), "rows")
+    with pytest.raises(DataError, match="prices must be indexed by days, got RangeIndex"):
+        validate_table(table, MarketConfig(data="rows"))

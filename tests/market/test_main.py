@@ -1,0 +1,96 @@
+"""`python -m rllib_portfolio.market`, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rllib_portfolio.config import FeatureConfig, MarketConfig
+from rllib_portfolio.market import load_market
+from rllib_portfolio.market.__main__ import main
+from tests.market.tables import random_prices
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("prices") / "prices.csv"
+    table = random_prices(1200)
+    table.assign(index=table.mean(axis=1), VIX=20.0).to_csv(path)
+    return path
+
+
+def test_process_writes_a_table_that_load_market_reads_back(tmp_path, prices):
+    result = subprocess.run(
+        [sys.executable, "-m", "rllib_portfolio.market", "process", str(prices)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    written = tmp_path / "data/processed/dataset_with_regimes.parquet"
+    assert f"written     {written.relative_to(tmp_path)}" in result.stdout
+    assert "cannot be proven" in result.stdout
+
+    frame = pd.read_parquet(written)
+    regimes = [f"regime_gmm_{k}" for k in range(3)] + [f"regime_hmm_{k}" for k in range(2)]
+    assert list(frame.columns) == ["price_AAA", "price_BBB", "price_CCC", "index", "VIX", *regimes]
+    assert frame[regimes[:3]].iloc[21:].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    off = FeatureConfig(num_gmm_regimes=0, num_hmm_regimes=0)
+    market = load_market(MarketConfig(data=str(written), features=off))
+    assert market.assets == ("AAA", "BBB", "CCC")
+    assert market.market_feature_names[-6:] == ("user_VIX", *(f"user_{name}" for name in regimes))
+    assert market.index_returns is not None
+
+
+def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
+    (tmp_path / "prices.csv").write_text("date,AAA\n2020-01-02,1\n2020-01-03,0\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "rllib_portfolio.market", "validate", "prices.csv"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: AAA must be a positive finite price, got 0 (prices.csv, 2020-01-03). Correct the cell.\n"
+    )
+
+
+def test_validate_says_what_it_found(prices, capsys):
+    assert main(["validate", str(prices), "--cash-rate", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    assert "days        1200, 2010-01-04 to 2014-08-08" in printed
+    assert "assets      AAA, BBB, CCC" in printed
+    assert "train       2010-12-24 to 2011-10-18, 213 days" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fill-days", "99"], "fill_days: input should be less than or equal to 30, got 99 (command line)"),
+        (["--cash-rate", "rate"], "cash_rate must be a number or a column of the table, got 'rate'"),
+        (["--index-path", "i.csv"], "must exist, got i.csv"),
+    ],
+)
+def test_bad_options_are_one_line_too(prices, capsys, arguments, message):
+    assert main(["validate", str(prices), *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_output_must_be_parquet(prices, capsys, tmp_path):
+    assert main(["process", str(prices), "--output", str(tmp_path / "out.csv")]) == 2
+    assert "output must end in .parquet" in capsys.readouterr().err

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import bootstrap_market, gbm_market, kelly_market, leaked, load_market, regime_market
+from tests.market.tables import config, random_table
+
+
+@pytest.mark.parametrize("simulate", [kelly_market, gbm_market, regime_market])
+def test_a_seed_fixes_the_market(simulate):
+    one, same, other = simulate(num_days=200), simulate(num_days=200), simulate(num_days=200, seed=1)
+    np.testing.assert_array_equal(one.returns, same.returns)
+    assert one.data_hash == same.data_hash != other.data_hash
+    assert (one.returns != other.returns).any()
+    assert not one.returns[0].any()
+    assert any("simulated, not real" in note for note in one.notes)
+
+
+@pytest.mark.parametrize("simulate", [kelly_market, gbm_market, regime_market])
+def test_windows_are_60_20_20_of_the_rows(simulate):
+    assert simulate(num_days=1000).windows == {
+        "train": (2, 600),
+        "validation": (600, 800),
+        "test": (800, 1000),
+        "all": (2, 1000),
+    }
+
+
+def test_days_are_weekdays_however_many():
+    dates = kelly_market().dates
+    assert str(dates[0]) == "2000-01-03"
+    assert np.is_busday(dates).all()
+    assert (np.diff(dates).astype(int) > 0).all()
+
+
+def test_kelly_market_has_two_outcomes_with_the_given_odds():
+    market = kelly_market(up=0.3, down=0.1, probability=0.4, num_days=50_000, cash_rate=0.05)
+    returns = market.returns[1:, 0]
+    assert market.assets == ("RISKY",)
+    assert set(returns) == {0.3, -0.1}
+    assert (returns > 0).mean() == pytest.approx(0.4, abs=4 * np.sqrt(0.24 / 50_000))
+    assert market.cash_returns[1] == pytest.approx(1.05 ** (1 / 252) - 1)
+    assert market.asset_features.shape == (50_000, 1, 0)
+    assert market.market_features.shape == (50_000, 0)
+
+
+def test_the_kelly_fraction_grows_fastest():
+    market = kelly_market()
+    fractions = np.linspace(0, 1, 21)
+    growth = np.log1p(fractions * market.returns[1:]).mean(axis=0)
+    assert fractions[growth.argmax()] == pytest.approx(0.58 / 0.2 - 0.42 / 0.2, abs=0.051)  # 0.8
+
+
+def test_gbm_market_has_the_given_moments():
+    market = gbm_market(mean=(0.1, 0.3), volatility=(0.2, 0.4), correlation=0.5, num_days=200_000)
+    log_returns = np.log1p(market.returns[1:])
+    deviation = log_returns.std(axis=0) * np.sqrt(252)
+    np.testing.assert_allclose(deviation, [0.2, 0.4], rtol=0.01)
+    assert np.corrcoef(log_returns.T)[0, 1] == pytest.approx(0.5, abs=0.01)
+    # E[1 + r] = exp(mean / 252); the standard error of 252 * mean(r) is volatility * sqrt(252 / days)
+    error = 4 * np.array([0.2, 0.4]) * np.sqrt(252 / 200_000)
+    assert (abs(252 * np.log(1 + market.returns[1:].mean(axis=0)) - [0.1, 0.3]) < error).all()
+
+
+def test_gbm_market_takes_a_matrix_and_names():
+    market = gbm_market(
+        mean=(0, 0, 0), volatility=(0.1, 0.1, 0.1), assets=("X", "Y", "Z"), num_days=50_000,
+        correlation=[[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]],
+    )  # fmt: skip
+    assert market.assets == ("X", "Y", "Z")
+    np.testing.assert_allclose(np.corrcoef(market.returns[1:].T), [[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]], atol=0.02)
+
+
+def test_the_regime_of_a_day_decides_the_odds_of_the_next():
+    market = regime_market(num_days=50_000, stay=0.9)
+    regime = market.market_features.argmax(axis=1)
+    assert market.market_feature_names == ("regime_0", "regime_1")
+    assert (market.market_features.sum(axis=1) == 1).all()
+    assert (regime[1:] == regime[:-1]).mean() == pytest.approx(0.9, abs=0.01)
+    gains = market.returns[1:] > 0
+    for k, odds in enumerate(((0.58, 0.42), (0.42, 0.58))):
+        np.testing.assert_allclose(gains[regime[:-1] == k].mean(axis=0), odds, atol=0.015)
+
+
+def test_more_regimes_than_two_are_equally_likely_to_follow():
+    regime = regime_market(probability=[[0.5], [0.6], [0.7]], num_days=30_000, stay=0.0).market_features.argmax(axis=1)
+    steps = (regime[1:] - regime[:-1]) % 3
+    assert (steps == 1).mean() == pytest.approx(0.5, abs=0.02)
+    assert (steps == 0).sum() == 0
+
+
+def test_bootstrap_draws_whole_days_in_blocks():
+    table = random_table(700)
+    market = bootstrap_market(table, mean_block_days=20, config=config())
+    real = np.round(table.price_values[1:] / table.price_values[:-1] - 1, 12)
+    rows = {tuple(row): position for position, row in enumerate(real)}
+    drawn = np.array([rows[tuple(row)] for row in np.round(market.returns[1:], 12)])  # each is one day of the table
+    continues = (drawn[1:] == (drawn[:-1] + 1) % len(real)).mean()
+    assert continues == pytest.approx(1 - 1 / 20, abs=0.03)
+    assert any("resampled, not real" in note for note in market.notes)
+    assert market.asset_feature_names  # prepared like a real table
+    assert market.index_returns is not None
+    assert bootstrap_market(table, num_days=500, config=config()).num_days == 500
+
+
+def test_a_leak_knows_the_next_day():
+    market = gbm_market(num_days=500)
+    leaking = leaked(market)
+    assert leaking.asset_feature_names == ("next_return",)
+    feature = leaking.asset_features[:-1, :, 0]
+    assert np.corrcoef(feature.ravel(), market.returns[1:].ravel())[0, 1] == pytest.approx(1.0)
+    assert not leaking.asset_features[-1].any()
+    assert any(note.startswith("LEAK") for note in leaking.notes)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "coin"}, "source must be one of kelly, gbm, regime, bootstrap, got 'coin'"),
+        ({"source": "kelly", "odds": 2}, "must have known parameters, got odds. Choose from up, down, probability"),
+        ({"source": "kelly", "probability": 1.5}, r"probability must be a number in \[0, 1\], got 1.5"),
+        ({"source": "kelly", "probability": "half"}, r"probability must be a number in \[0, 1\], got 'half'"),
+        ({"source": "kelly", "up": 0}, "up must be a number in"),
+        ({"source": "kelly", "down": 1.0}, "down must be a number in"),
+        ({"source": "kelly", "num_days": 3}, "num_days must be a whole number of at least 10, got 3"),
+        ({"source": "kelly", "cash_rate": -1}, "cash_rate must be a number in"),
+        ({"source": "gbm", "mean": [0.1]}, "one number per asset, got 1 and 2"),
+        ({"source": "gbm", "volatility": [0.1, -0.1]}, "volatility must be a number in .* got -0.1"),
+        ({"source": "gbm", "mean": [0.1, "x"]}, "mean must be a number in .* got 'x'"),
+        ({"source": "gbm", "correlation": [[1, 0.5], [0.4, 1]]}, "correlation must be a number or a symmetric 2 x 2"),
+        ({"source": "gbm", "correlation": 1.5}, "correlation must be positive definite, got 1.5"),
+        ({"source": "gbm", "assets": ["A", "A"]}, r"assets must be 2 different names, got \['A', 'A'\]"),
+        ({"source": "regime", "stay": 2}, "stay must be a number in"),
+        ({"source": "regime", "probability": [[0.5]]}, "probability must have two regimes or more"),
+        ({"source": "regime", "probability": [[0.5, 0.5], [0.5]]}, "probability must have two regimes or more"),
+        ({"source": "bootstrap", "mean_block_days": 0.5}, "mean_block_days must be a number in"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(data, message):
+    with pytest.raises(ConfigError, match=message):
+        load_market(data)
+
+
+# ---------------------------------------------------------------- by configuration
+
+
+def test_a_configuration_gives_cash_periods_and_windows():
+    explicit = MarketConfig(
+        data={"source": "kelly", "num_days": 200},
+        cash_rate=0.04,
+        periods_per_year=250,
+        train=("2000-01-03", "2000-05-31"),
+        validation=("2000-06-01", "2000-07-31"),
+        test=("2000-08-01", "2000-09-29"),
+    )
+    market = load_market(explicit)
+    assert (1 + market.cash_returns[1]) ** 250 == pytest.approx(1.04)
+    assert str(market.dates[market.windows["test"][0]]) == "2000-08-01"
+    own_rate = load_market({"data": {"source": "kelly", "num_days": 200, "cash_rate": 0.0}, "cash_rate": 0.04})
+    assert not own_rate.cash_returns.any()
+
+
+@pytest.mark.parametrize("values", [{"assets": ("A",)}, {"index_path": "i.csv"}, {"cash_rate": "rate"}])
+def test_settings_that_synthetic_markets_lack_are_refused(values):
+    with pytest.raises(ConfigError, match=f"market.{next(iter(values))} must be"):
+        load_market(MarketConfig(data={"source": "kelly"}, **values))
+
+
+def test_load_market_reads_a_prepared_file_and_checks_its_fit(tmp_path):
+    market = kelly_market(num_days=100)
+    market.save(tmp_path / "market.npz")
+    assert load_market(tmp_path / "market.npz", fitted=market.fitted).data_hash == market.data_hash
+    with pytest.raises(ConfigError, match="must be fitted as the policy was"):
+        load_market(str(tmp_path / "market.npz"), fitted={})
+
+
+def test_load_market_bootstraps_a_file_with_the_fit_of_another_run(tmp_path):
+    random_table(700).prices.to_csv(tmp_path / "p.csv")
+    data = {"source": "bootstrap", "table": str(tmp_path / "p.csv"), "cash_rate": 0.0}
+    one = load_market(config(data=data))
+    other = load_market(config(data=data | {"seed": 1}), fitted=one.fitted)
+    assert other.fitted == one.fitted
+    assert not other.cash_returns.any()
+    assert other.data_hash != one.data_hash
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ConfigError, match=r"dta is not a known setting \(market\)"):
+        load_market({"dta": "sp500"})
+
+
+def test_the_bundled_universe_is_loaded_by_default(bundled):
+    assert (bundled.num_days, bundled.num_assets) == (8313, 20)
+    assert bundled.assets[:2] == ("AAPL", "AMD")
+    assert any("survivors" in note for note in bundled.notes)
+    assert load_market({"assets": ("AAPL", "XOM")}).assets == ("AAPL", "XOM")
