@@ -214,7 +214,7 @@ def _ray(config: RunConfig, address: str | None) -> Iterator[None]:
         options["address"] = address
     elif "RAY_ADDRESS" not in os.environ:
         processes = 1 + config.resources.num_env_runners + config.resources.num_learners
-        options |= {"num_cpus": max(os.cpu_count() or 1, processes), "include_dashboard": False}
+        options |= {"address": "local", "num_cpus": max(os.cpu_count() or 1, processes), "include_dashboard": False}
     try:
         ray.init(**options)
     except (ConnectionError, ValueError) as error:

@@ -314,7 +314,7 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
 
 
 _UNION_MEMBER = re.compile(r"constrained-\w+|\w+\[.*\]|str")
-"""What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`; no setting is so named."""
+"""What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`: no name of a setting."""
 
 
 def _violation(item: Any) -> str:

@@ -99,14 +99,26 @@ def _table(market: MarketData, window: str, results: list[BacktestResult]) -> pd
 def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
     record = {
         "windows": {
-            window: {"first": first, "last": last, "strategies": results.tables[window].to_dict(orient="index")}
+            window: {"first": first, "last": last, "strategies": _strategies(results.tables[window])}
             for window, (first, last) in results.dates.items()
         },
-        "verdict": asdict(results.verdict),
+        "verdict": _json_values(asdict(results.verdict)),
     }
-    (results.run_dir / "results.json").write_text(json.dumps(record, indent=1))
+    (results.run_dir / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False))
     pd.concat(results.tables, names=["window", "strategy"]).to_csv(results.run_dir / "results.csv")
     equity_curve(walks["test"], results.run_dir / "equity_curve.png")
+
+
+def _strategies(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {str(name): _json_values(row) for name, row in table.to_dict(orient="index").items()}
+
+
+def _json_values(values: dict[Any, Any]) -> dict[str, Any]:
+    """The values with null for what is undefined: JSON has no NaN."""
+    return {
+        str(name): None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _rich_table(title: str, table: pd.DataFrame) -> Table:

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_whole
 from rllib_portfolio.config import RunConfig, load_run_config
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
@@ -66,10 +67,13 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     """Configuration, with overrides on top, and market of a run that was started before.
 
     Raises:
-        ConfigError: If the folder holds no run.
+        ConfigError: If the folder holds no run, or its newest checkpoint is damaged.
     """
     if not (run_dir / CONFIG).is_file() or not (run_dir / MARKET).is_file():
         raise ConfigError(f"run must be a folder with {CONFIG} and {MARKET}, got {run_dir}. Name a run's folder.")
+    checkpoint = newest_checkpoint(run_dir)
+    if checkpoint is not None:
+        require_whole(checkpoint)
     return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
 
 

@@ -18,6 +18,7 @@ from rllib_portfolio.algorithms import ppo
 from rllib_portfolio.algorithms.callbacks import FINISHED_RETURNS
 from rllib_portfolio.algorithms.checkpoint import (
     checkpoint_name,
+    checkpoints,
     newest_checkpoint,
     prune_checkpoints,
     read_progress,
@@ -108,7 +109,7 @@ class _Run:
         self.algorithm = ppo.build(config, (run_dir / MARKET).resolve())
         checkpoint = newest_checkpoint(run_dir) if resume else None
         if checkpoint is not None:
-            self.state = LoopState(**read_progress(checkpoint))
+            self.state = _resumed_state(checkpoint)
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
         self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
 
@@ -206,6 +207,14 @@ class _Run:
             validation_sharpe=math.nan if sharpe is None else sharpe,
             message=message,
         )
+
+
+def _resumed_state(checkpoint: Path) -> LoopState:
+    state = LoopState(**read_progress(checkpoint))
+    if state.best_checkpoint not in {folder.name for folder in checkpoints(checkpoint.parent.parent)}:
+        # It made way for a better one, which was then found damaged and removed: the next evaluation is the best.
+        state.best_score = state.best_checkpoint = None
+    return state
 
 
 def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunConfig) -> BacktestResult:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
     from rllib_portfolio.market import MarketData
+    from tests.tiny_runs import TinyRun
 
 # Read by ray, torch and numpy when they are imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's and BLAS's thread count: tests share few cores
@@ -77,3 +78,31 @@ def tiny_market() -> MarketData:
         index_returns=returns.mean(axis=1),
         source="the tiny market",
     )
+
+
+@pytest.fixture(scope="session")
+def price_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Settings of a market with features: three random walks over 600 days, in a CSV file."""
+    from tests.tiny_runs import write_prices
+
+    return write_prices(tmp_path_factory.mktemp("prices") / "prices.csv")
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    ray_session: None, tmp_path_factory: pytest.TempPathFactory, price_settings: dict[str, Any]
+) -> TinyRun:
+    """A run of ten iterations that came to its end, with its closing comparison. Copy the folder to change it."""
+    from rllib_portfolio.results import compare_best_policy
+    from tests.tiny_runs import start_run, tiny_config
+
+    schedule = {
+        "schedule.checkpoint_interval": 150,
+        "schedule.checkpoints_kept": 2,
+        "schedule.evaluation_interval": 128,
+        "training.entropy_coefficient": 0.01,
+    }
+    run = start_run(tmp_path_factory.mktemp("runs") / "finished", tiny_config(price_settings, schedule))
+    assert run.train()
+    compare_best_policy(run.run_dir, run.config, run.market)
+    return run

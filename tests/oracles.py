@@ -88,8 +88,8 @@ def square_root(value: Fraction) -> Fraction:
 def differential_sharpe(returns: Iterable[float], decay: float, second_moment: float) -> Iterator[float]:
     """How fast the Sharpe ratio of the decayed moments rises with the weight that the new return gets.
 
-    D_t = dS/d eta at eta = 0, with S(eta) = a / sqrt(b - a^2), a = A + eta (R - A), b = B + eta (R^2 - B): the definition
-    that Moody and Saffell expand to first order, here as a central difference.
+    D_t = dS/d eta at eta = 0, with S(eta) = a / sqrt(b - a^2), a = A + eta (R - A), b = B + eta (R^2 - B): the
+    definition that Moody and Saffell expand to first order, here as a central difference.
     """
     first, second = 0.0, second_moment
     for r in returns:

@@ -105,15 +105,21 @@ class PortfolioPolicy:
         return self(view.observation)
 
     def require_compatible(self, market: MarketData) -> None:
-        """Raise unless the market has the assets and observations that the policy was trained on.
+        """Raise unless the market has the assets, observations and fitted numbers that the policy was trained on.
 
-        Newer rows of the same universe are welcome.
+        Newer rows of the same universe are welcome, prepared with `fitted=policy.spec.fitted`.
 
         Raises:
             ConfigError: Names the first difference.
         """
         _require_same("assets", self.spec.assets, market.assets)
         _require_same("observations", self.spec.observation_names, ObservationLayout(market).names)
+        others = [name for name in _FITTED if self.spec.fitted.get(name) != market.fitted.get(name)]
+        if others:
+            raise ConfigError(
+                f"market must be prepared with the fit that the policy was trained on, got another {', '.join(others)} "
+                f"({market.source}). Load it with load_market(..., fitted=policy.spec.fitted)."
+            )
 
     def save(self, folder: Path) -> None:
         """Write `policy.json` and `weights.safetensors` into a new folder."""
@@ -123,6 +129,8 @@ class PortfolioPolicy:
 
 
 _WEIGHTS = "weights.safetensors"
+_FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
+"""Entries of `MarketData.fitted` that the numbers of an observation depend on."""
 
 
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
@@ -154,10 +162,14 @@ def load_policy(path: str | Path) -> PortfolioPolicy:
     try:
         values = json.loads((folder / "policy.json").read_text())
         values |= {name: tuple(values[name]) for name in ("assets", "observation_names")}
-        return build_policy(PolicySpec(**values), load_file(folder / _WEIGHTS))
+        spec = PolicySpec(**values)
+        if spec.format_version != FORMAT_VERSION:
+            raise ValueError(f"format version {spec.format_version} instead of {FORMAT_VERSION}")
+        return build_policy(spec, load_file(folder / _WEIGHTS))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"policy must be a folder with policy.json and {_WEIGHTS}, got damaged files ({folder}: {error}). "
+            f"policy must be a folder with policy.json and {_WEIGHTS}, got damaged files ({folder}: {reason}). "
             "Use another checkpoint."
         ) from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.config import import_function
+from rllib_portfolio.errors import DataError
 
 Feature = pd.DataFrame | pd.Series
 CustomFeature = Callable[[pd.DataFrame], Feature]
@@ -29,23 +29,10 @@ def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
         DataError: If the result has another shape, other rows or columns, text, infinite values, NaN after the warm-up,
             or changes when later rows are cut off (it then reads the future).
     """
-    function = _imported(name)
+    function: CustomFeature = import_function(name, "features.custom")
     values = _checked(name, function(prices.copy()), prices)
     _check_prefix(name, function, prices, values)
     return values
-
-
-def _imported(name: str) -> CustomFeature:
-    module, _, attribute = name.partition(":")
-    try:
-        function: CustomFeature = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"features.custom must name module:function, got {name!r} ({error}). Put the module on PYTHONPATH."
-        ) from None
-    if not callable(function):
-        raise ConfigError(f"features.custom must name a function, got {name!r}. Name one that takes prices.")
-    return function
 
 
 def _checked(name: str, values: object, prices: pd.DataFrame) -> Feature:

@@ -34,7 +34,8 @@ def load_market(
         config: A configuration or its values; or only its `data`: `sp500`, the path of a CSV, Parquet or prepared .npz
             file, or a synthetic market as {source: kelly | gbm | regime | bootstrap, ...parameters}: those of the
             functions in `synthetic`, and for `bootstrap` the `table` to resample (`sp500` or a path). Where they do not
-            name a `cash_rate`, the configuration's is used.
+            name a `cash_rate`, the configuration's is used. A prepared file is taken as it is; no other setting applies
+            to it.
         fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted. The
             kelly, gbm and regime markets have nothing that is fitted.
 

@@ -220,7 +220,10 @@ KNOWN = (
     ("name", "text"),
     [
         ("sharpe", r"'sharpe'\. Correct the name\."),
-        ("no_such_module:f", r"'no_such_module:f' \(No module named 'no_such_module'\)\. Put the module on the Python path"),
+        (
+            "no_such_module:f",
+            r"'no_such_module:f' \(No module named 'no_such_module'\)\. Put the module on the Python path",
+        ),
         ("tests.env.user_rewards:f", r"'tests\.env\.user_rewards:f' \(.* has no attribute 'f'\)\. Put the module"),
         ("tests.env.user_rewards:NOT_A_FUNCTION", r"'.*:NOT_A_FUNCTION', which is a int\. Name a function\."),
     ],

@@ -234,7 +234,7 @@ def test_a_broken_custom_feature_is_refused(table, name, message):
     "name", ["no_such_module:f", f"{CUSTOM}no_such_function", "nothing", f"{CUSTOM}NOT_A_FUNCTION"]
 )
 def test_a_custom_feature_that_is_no_function_is_refused(table, name):
-    with pytest.raises(ConfigError, match=r"features.custom must name"):
+    with pytest.raises(ConfigError, match=r"features.custom must be module:function"):
         prepare_market(table, with_features(custom=(name,)))
 
 

@@ -1,0 +1,175 @@
+"""A checkpoint is whole or it is not there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rllib_portfolio.algorithms.checkpoint import (
+    checkpoint_name,
+    checkpoints,
+    newest_checkpoint,
+    prune_checkpoints,
+    read_progress,
+    write_checkpoint,
+)
+from rllib_portfolio.errors import ConfigError
+
+
+def write_files(folder: Path) -> None:
+    (folder / "rllib").mkdir()
+    (folder / "rllib" / "state.pkl").write_bytes(b"weights")
+
+
+def write(run_dir: Path, steps: int) -> Path:
+    return write_checkpoint(run_dir, steps, write_files, {"steps": steps})
+
+
+def names(run_dir: Path) -> list[str]:
+    return [folder.name for folder in checkpoints(run_dir)]
+
+
+def refusal(checkpoint: Path) -> str:
+    with pytest.raises(ConfigError) as raised:
+        read_progress(checkpoint)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert text.startswith("checkpoint must ")
+    assert str(checkpoint) in text
+    assert text.endswith("Remove it; the run resumes from the one before.")
+    return text
+
+
+def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 640)
+    assert checkpoint == tmp_path / "checkpoints" / "step_000000640"
+    assert read_progress(checkpoint) == {"steps": 640}
+    assert (checkpoint / "rllib" / "state.pkl").read_bytes() == b"weights"
+
+
+def test_checkpoints_are_ordered_by_steps(tmp_path: Path) -> None:
+    for steps in (1_000_000, 64, 999_999):
+        write(tmp_path, steps)
+    assert names(tmp_path) == ["step_000000064", "step_000999999", "step_001000000"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoints" / checkpoint_name(1_000_000)
+
+
+def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert checkpoints(tmp_path) == []
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
+    write(tmp_path, 64)
+    checkpoint = write_checkpoint(tmp_path, 64, lambda folder: None, {"steps": 64, "note": "second"})
+    assert read_progress(checkpoint)["note"] == "second"
+    assert not (checkpoint / "rllib").exists()
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+def test_a_checkpoint_that_was_interrupted_while_writing_is_never_taken(tmp_path: Path) -> None:
+    def killed(folder: Path) -> None:
+        write_files(folder)
+        raise KeyboardInterrupt
+
+    before = write(tmp_path, 64)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(tmp_path, 128, killed, {"steps": 128})
+    assert newest_checkpoint(tmp_path) == before
+    assert read_progress(before) == {"steps": 64}
+
+
+def test_an_interrupted_checkpoint_is_written_over(tmp_path: Path) -> None:
+    def killed(folder: Path) -> None:
+        (folder / "left-over").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(tmp_path, 64, killed, {"steps": 64})
+    checkpoint = write(tmp_path, 64)
+    assert names(tmp_path) == ["step_000000064"]
+    assert not (checkpoint / "left-over").exists()
+
+
+def test_an_interrupted_rewrite_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    checkpoint = write(tmp_path, 64)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(tmp_path, 64, killed, {"steps": 64, "note": "second"})
+    assert read_progress(checkpoint) == {"steps": 64}
+
+
+def test_unfinished_folders_and_folders_without_a_manifest_are_ignored(tmp_path: Path) -> None:
+    whole = write(tmp_path, 64)
+    shutil.copytree(whole, whole.with_name("step_000000128.unfinished"))
+    shutil.copytree(whole, whole.with_name("step_000000192"))
+    (whole.with_name("step_000000192") / "manifest.json").unlink()
+    assert checkpoints(tmp_path) == [whole]
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_a_changed_file_is_named(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 64)
+    (checkpoint / "rllib" / "state.pkl").write_bytes(b"Weights")
+    assert "got a changed file rllib/state.pkl" in refusal(checkpoint)
+
+
+def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 64)
+    (checkpoint / "rllib" / "state.pkl").write_bytes(b"")
+    assert "got a changed file rllib/state.pkl" in refusal(checkpoint)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 64)
+    (checkpoint / "rllib" / "state.pkl").unlink()
+    assert "got no file rllib/state.pkl" in refusal(checkpoint)
+
+
+def test_the_state_of_the_training_loop_is_guarded_too(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 64)
+    (checkpoint / "progress.json").write_text('{"steps": 128}')
+    assert "got a changed file progress.json" in refusal(checkpoint)
+
+
+@pytest.mark.parametrize("damage", [b"{", b"", b"\xff\xfe\x00"])
+def test_a_damaged_manifest_is_told(tmp_path: Path, damage: bytes) -> None:
+    checkpoint = write(tmp_path, 64)
+    (checkpoint / "manifest.json").write_bytes(damage)
+    assert refusal(checkpoint).startswith("checkpoint must have a readable manifest.json, got ")
+
+
+# ---------------------------------------------------------------- pruning
+
+
+@pytest.mark.parametrize(
+    ("best", "kept"),
+    [
+        (None, [192, 256, 320]),
+        (64, [64, 192, 256, 320]),
+        (256, [192, 256, 320]),
+        (320, [192, 256, 320]),
+    ],
+)
+def test_pruning_keeps_the_last_three_and_the_best(tmp_path: Path, best: int | None, kept: list[int]) -> None:
+    for steps in (64, 128, 192, 256, 320):
+        write(tmp_path, steps)
+    prune_checkpoints(tmp_path, 3, None if best is None else checkpoint_name(best))
+    assert names(tmp_path) == [checkpoint_name(steps) for steps in kept]
+    for folder in checkpoints(tmp_path):
+        read_progress(folder)
+
+
+def test_pruning_a_short_run_removes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, 64)
+    write(tmp_path, 128)
+    prune_checkpoints(tmp_path, 3, None)
+    assert names(tmp_path) == ["step_000000064", "step_000000128"]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+
+from rllib_portfolio.env import PortfolioEnv
+from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.market import MarketData
+
+ROW = {"execution_lag": 0, "random_start": False}
+
+
+def test_an_observation_is_asset_features_then_market_features_then_drifted_weights(tiny_market: MarketData) -> None:
+    # Row 7. Per asset its row and 1000 (i + 1) + row; the market's minus the row; the weights as given.
+    layout = ObservationLayout(tiny_market)
+    weights = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.0, 1.0]])
+    observations = layout.observe(np.array([7, 60]), weights)
+    expected = [[7, 1007, 7, 2007, 7, 3007, -7, 0.1, 0.2, 0.3, 0.4], [60, 1060, 60, 2060, 60, 3060, -60, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(observations, np.array(expected, dtype=np.float32))
+    assert observations.dtype == np.float32
+
+
+def test_every_number_of_an_observation_has_its_name(tiny_market: MarketData) -> None:
+    env = PortfolioEnv(tiny_market, **ROW)
+    assert env.observation_names == (
+        "A.row",
+        "A.asset_and_row",
+        "B.row",
+        "B.asset_and_row",
+        "C.row",
+        "C.asset_and_row",
+        "minus_row",
+        "weight.A",
+        "weight.B",
+        "weight.C",
+        "weight.CASH",
+    )
+    observation, _ = env.reset()
+    named = dict(zip(env.observation_names, observation.tolist(), strict=True))
+    assert named["B.asset_and_row"] == 2004.0  # the decision before the first return of the window, that of row 5
+    assert named["minus_row"] == -4.0
+    assert named["weight.CASH"] == 1.0
+
+
+def test_weights_are_bounded_by_0_and_1_and_features_by_what_float32_can_say(tiny_market: MarketData) -> None:
+    space = ObservationLayout(tiny_market).space
+    largest = np.finfo(np.float32).max
+    np.testing.assert_array_equal(space.low, np.array([-largest] * 7 + [0.0] * 4, dtype=np.float32))
+    np.testing.assert_array_equal(space.high, np.array([largest] * 7 + [1.0] * 4, dtype=np.float32))
+
+
+def test_the_observed_weights_are_those_after_drift_not_the_target(tiny_market: MarketData) -> None:
+    env = PortfolioEnv(tiny_market, **ROW)
+    env.reset()
+    observation, *_, info = env.step(np.array([0.3, 0.1, -0.2, 0.0]))
+    np.testing.assert_array_equal(observation[-4:], info["drifted_weights"].astype(np.float32))
+    assert not np.array_equal(observation[-4:], info["weights"].astype(np.float32))
+
+
+def test_an_observation_is_the_callers_own(tiny_market: MarketData) -> None:
+    env = PortfolioEnv(tiny_market, **ROW)
+    first, info = env.reset()
+    kept = first.copy()
+    env.step(np.array([1.0, 0.0, 0.0, -1.0]))
+    np.testing.assert_array_equal(first, kept)
+    first[:], info["drifted_weights"][:], info["weights"][:] = np.nan, np.nan, np.nan
+    observation, reward, *_, info = env.step(np.zeros(4))
+    assert np.isfinite(observation).all()
+    assert np.isfinite(reward)
+    assert np.isfinite(info["drifted_weights"]).all()
+
+
+def test_a_market_without_features_shows_the_weights_alone() -> None:
+    env = PortfolioEnv({"source": "kelly", "num_days": 100})
+    assert env.observation_names == ("weight.RISKY", "weight.CASH")
+    np.testing.assert_array_equal(env.reset(seed=0)[0], np.array([0.0, 1.0], dtype=np.float32))

@@ -1,0 +1,272 @@
+"""What a configuration accepts, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from rllib_portfolio.config import RunConfig, import_function, load_run_config, parse_assignment
+from rllib_portfolio.errors import ConfigError
+
+
+def with_set(*assignments: str, path: Path | None = None) -> RunConfig:
+    return load_run_config(path, dict(parse_assignment(text) for text in assignments))
+
+
+def refusal(*assignments: str, path: Path | None = None) -> str:
+    """The text of the error that the settings cause; it must be one line."""
+    with pytest.raises(ConfigError) as raised:
+        with_set(*assignments, path=path)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def yaml_file(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+# ---------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "training.gamma=1.01",
+        "training.gae_lambda=-0.01",
+        "training.learning_rate=0",
+        "training.clip=0",
+        "training.entropy_coefficient=-1e-3",
+        "training.num_epochs=0",
+        "training.max_gradient_norm=0",
+        "network.hidden_sizes=[256]",
+        "network.hidden_sizes=[256, 0]",
+        "environment.cost_bps=-1",
+        "environment.cost_bps=5000",
+        "environment.execution_lag=2",
+        "environment.rebalance_days=0",
+        "environment.max_weight=0",
+        "environment.max_turnover=1.5",
+        "environment.min_cash=1.1",
+        "environment.logit_scale=0",
+        "environment.episode_days=0",
+        "market.fill_days=-1",
+        "market.periods_per_year=0",
+        "market.observation_filter=future",
+        "market.features.momentum_days=[21]",
+        "market.features.volatility_days=[1]",
+        "schedule.total_timesteps=0",
+        "schedule.checkpoint_interval=0",
+        "schedule.checkpoints_kept=0",
+        "schedule.early_stopping_evaluations=0",
+        "resources.num_env_runners=-1",
+        "resources.num_envs_per_env_runner=0",
+        "resources.device=tpu",
+        "seed=-1",
+        "algo=alphago",
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_its_dotted_name(assignment: str) -> None:
+    setting, _, value = assignment.partition("=")
+    text = refusal(assignment)
+    assert text.startswith(f"{setting}"), text
+    assert "got " in text
+    assert value.strip("[]").split(", ")[-1] in text or float(value) == pytest.approx(-1e-3)
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "text", "null", "[1, 2]"])
+def test_a_number_must_be_a_finite_number(value: str) -> None:
+    assert refusal(f"training.gamma={value}").startswith("training.gamma: input should be ")
+
+
+def test_all_violations_are_told_at_once() -> None:
+    text = refusal("training.gamma=2", "environment.min_cash=-1")
+    assert "training.gamma: " in text
+    assert "environment.min_cash: " in text
+
+
+def test_a_violation_inside_a_union_is_told_in_the_users_names_only() -> None:
+    for assignment in ("environment.cost_bps=-1", "environment.cost_bps=[1, -1]", "market.cash_rate=.nan"):
+        text = refusal(assignment)
+        assert "constrained" not in text
+        assert "tuple[" not in text
+    assert "environment.cost_bps.1: input should be greater than or equal to 0, got -1" in refusal(
+        "environment.cost_bps=[1, -1]"
+    )
+
+
+def test_a_minibatch_larger_than_the_batch_is_refused_with_both_numbers() -> None:
+    text = refusal("training.minibatch_size=257", "training.rollout_steps=64", "resources.num_envs_per_env_runner=4")
+    assert text.startswith("training.minibatch_size must be at most the batch of 256 steps, got 257.")
+    assert with_set(
+        "training.minibatch_size=256", "training.rollout_steps=64", "resources.num_envs_per_env_runner=4"
+    ).training.minibatch_size == 256  # fmt: skip
+
+
+def test_the_batch_counts_the_environments_of_all_runners() -> None:
+    two_runners = ("resources.num_env_runners=2", "resources.num_envs_per_env_runner=4", "training.rollout_steps=64")
+    assert with_set(*two_runners, "training.minibatch_size=512").resources.num_envs == 8
+    assert "at most the batch of 512 steps" in refusal(*two_runners, "training.minibatch_size=513")
+
+
+# ---------------------------------------------------------------- unknown keys and dotted names
+
+
+@pytest.mark.parametrize(
+    ("assignment", "unknown"),
+    [
+        ("training.gama=0.9", "training.gama"),
+        ("trainig.gamma=0.9", "trainig"),
+        ("market.features.sma_days=[5]", "market.features.sma_days"),
+        ("environment.cost-bps=5", "environment.cost-bps"),
+        ("training..gamma=0.9", "training."),
+    ],
+)
+def test_an_unknown_setting_is_an_error_that_names_it(assignment: str, unknown: str) -> None:
+    assert refusal(assignment) == f"{unknown} is not a known setting (command line)"
+
+
+def test_an_unknown_setting_in_a_file_is_told_with_the_path_of_the_file(tmp_path: Path) -> None:
+    path = yaml_file(tmp_path, "training: {gama: 0.9}")
+    assert refusal(path=path) == f"training.gama is not a known setting ({path})"
+
+
+def test_a_name_that_goes_through_a_value_is_refused(tmp_path: Path) -> None:
+    path = yaml_file(tmp_path, "market: {data: sp500}")
+    assert refusal("market.data.source=kelly", path=path).startswith(
+        "market.data.source must name a setting of a section, but data is a value."
+    )
+
+
+def test_a_section_cannot_be_replaced_by_a_value() -> None:
+    assert refusal("training=5").startswith("training: ")
+
+
+@pytest.mark.parametrize("text", ["1: 2", "training: {1: 2}"])
+def test_a_key_that_is_no_text_is_refused(tmp_path: Path, text: str) -> None:
+    assert "1: keys should be strings" in refusal(path=yaml_file(tmp_path, text))
+
+
+# ---------------------------------------------------------------- --set
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "value"),
+    [
+        ("training.gamma=0.95", "training.gamma", 0.95),
+        ("training.value_clip=null", "training.value_clip", None),
+        ("network.hidden_sizes=[512, 256]", "network.hidden_sizes", [512, 256]),
+        ("market.data={source: kelly, up: 0.1}", "market.data", {"source": "kelly", "up": 0.1}),
+        ("market.data=a=b.csv", "market.data", "a=b.csv"),
+        ("training.use_kl_loss=true", "training.use_kl_loss", True),
+        ("seed = 7", "seed", 7),
+    ],
+)
+def test_set_reads_a_dotted_name_and_a_yaml_value(text: str, setting: str, value: object) -> None:
+    assert parse_assignment(text) == (setting, value)
+
+
+@pytest.mark.parametrize("text", ["training.gamma", "=0.95", "", "gamma:0.9"])
+def test_set_without_a_name_and_an_equals_sign_shows_how_to_write_it(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set must read section.setting=value, got .*--set training.gamma=0.95"):
+        parse_assignment(text)
+
+
+def test_set_with_broken_yaml_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--set must give a YAML value, got '\[1, 2' \(network.hidden_sizes\)"):
+        parse_assignment("network.hidden_sizes=[1, 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("2E5", 2e5), ("+1e3", 1e3), ("3e+2", 3e2), ("1.5e-2", 0.015)]
+)
+def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path, text: str, value: float) -> None:
+    # PyYAML follows YAML 1.1, in which 1e-4 is the text "1e-4"
+    number = parse_assignment(f"training.learning_rate={text}")[1]
+    assert isinstance(number, float)
+    assert number == value
+    from_file = load_run_config(yaml_file(tmp_path, f"market: {{data: {{source: kelly, up: {text}}}}}"), {})
+    assert from_file.market.data == {"source": "kelly", "up": value}
+
+
+def test_scientific_notation_works_where_text_or_a_whole_number_would_be_possible() -> None:
+    config = with_set("market.cash_rate=1e-2", "schedule.total_timesteps=2e6")
+    assert config.market.cash_rate == 0.01
+    assert config.schedule.total_timesteps == 2_000_000
+
+
+def test_text_that_only_looks_like_a_number_stays_text() -> None:
+    assert parse_assignment("market.data=1e5.csv") == ("market.data", "1e5.csv")
+    assert parse_assignment("market.assets=[E4, e4]") == ("market.assets", ["E4", "e4"])
+
+
+# ---------------------------------------------------------------- precedence and files
+
+
+def test_set_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    path = yaml_file(tmp_path, "training: {gamma: 0.5, clip: 0.3}")
+    config = with_set("training.gamma=0.7", path=path)
+    defaults = RunConfig()
+    assert config.training.gamma == 0.7
+    assert config.training.clip == 0.3 != defaults.training.clip
+    assert config.training.num_epochs == defaults.training.num_epochs
+
+
+def test_a_wrong_value_is_told_with_every_place_it_may_come_from(tmp_path: Path) -> None:
+    path = yaml_file(tmp_path, "training: {gamma: 2}")
+    assert refusal(path=path).endswith(f"({path})")
+    assert refusal("seed=1", path=path).endswith(f"({path} and command line)")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("training: [", "config must be a YAML file, got "),
+        ("- training", "config must map settings to values, got list "),
+        ("", "config must map settings to values, got NoneType "),
+        ("\x00", "config must be a YAML file, got "),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    message = refusal(path=yaml_file(tmp_path, text))
+    assert message.startswith(complaint)
+    assert "run.yaml" in message
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    assert refusal(path=tmp_path / name).startswith(f"config must be a readable file, got {tmp_path / name}")
+
+
+def test_a_run_configuration_cannot_be_changed() -> None:
+    config = RunConfig()
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.gamma = 0.5  # type: ignore[misc]
+
+
+def test_the_resolved_configuration_reads_back_as_itself(tmp_path: Path) -> None:
+    import yaml
+
+    config = with_set("environment.cost_bps=[1, 2.5]", "training.learning_rate=1e-5", "market.data={source: kelly}")
+    text = yaml.safe_dump(config.model_dump(mode="json"))
+    assert load_run_config(yaml_file(tmp_path, text), {}) == config
+
+
+# ---------------------------------------------------------------- functions of the user
+
+
+def test_a_function_is_imported_by_module_and_name() -> None:
+    assert import_function("math:sqrt", "environment.reward") is math.sqrt
+
+
+@pytest.mark.parametrize(
+    "reference", ["sharp", "math", "math:", ":sqrt", "math:no_such", "no_such_module:f", "math:pi"]
+)
+def test_a_function_that_cannot_be_imported_is_refused_with_the_known_names(reference: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        import_function(reference, "environment.reward", ["log_return", "mean_variance"])
+    expected = "environment.reward must be one of log_return, mean_variance, or module:function, got "
+    assert str(raised.value).startswith(f"{expected}{reference!r}")

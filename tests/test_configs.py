@@ -1,0 +1,64 @@
+"""Every file in tune_configs/ is complete, says what the code says, and builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from rllib_portfolio.config import RunConfig, load_run_config
+
+FOLDER = Path(__file__).parents[1] / "tune_configs"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def missing_settings(model: BaseModel, values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the model's fields that `values` does not have."""
+    missing = []
+    for name in type(model).model_fields:
+        field = getattr(model, name)
+        if name not in values:
+            missing.append(prefix + name)
+        elif isinstance(field, BaseModel):
+            missing += missing_settings(field, values[name], f"{prefix}{name}.")
+    return missing
+
+
+def test_there_is_a_file_for_every_algorithm() -> None:
+    algorithms = RunConfig.model_fields["algo"].annotation.__args__
+    assert {path.stem for path in FILES} >= set(algorithms)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_names_every_setting_of_every_section(path: Path) -> None:
+    config = load_run_config(path, {})
+    assert missing_settings(config, yaml.safe_load(path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_says_the_defaults_of_the_models(path: Path) -> None:
+    config = load_run_config(path, {})
+    assert config.algo == path.stem
+    assert config == RunConfig(algo=config.algo)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(path: Path) -> None:
+    from rllib_portfolio.algorithms import ppo
+
+    config = load_run_config(path, {})
+    before = config.model_dump_json()
+    built = ppo.algorithm_config(config, Path("market.npz"))
+    built.validate()
+    assert config.model_dump_json() == before
+    assert built.train_batch_size_per_learner == config.training.rollout_steps * config.resources.num_envs
+
+
+def test_an_incomplete_file_would_be_noticed() -> None:
+    values = yaml.safe_load((FOLDER / "ppo.yaml").read_text())
+    del values["training"]["clip"]
+    del values["market"]["features"]["rsi_days"]
+    assert missing_settings(RunConfig(), values) == ["market.features.rsi_days", "training.clip"]
