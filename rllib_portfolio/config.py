@@ -149,7 +149,7 @@ class PPOConfig(StrictModel):
     entropy_coefficient: float = Field(0.0, ge=0)
     num_epochs: int = Field(4, ge=1)
     minibatch_size: int = Field(512, ge=1)
-    rollout_steps: int = Field(64, ge=1)
+    rollout_steps: int = Field(32, ge=1)
     """Steps of each environment in one batch."""
     max_gradient_norm: float | None = Field(0.5, gt=0)
     use_kl_loss: bool = False
@@ -157,6 +157,8 @@ class PPOConfig(StrictModel):
     kl_target: float = Field(0.01, gt=0)
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
+    market_baseline: bool = True
+    """Regress out of the advantages what the day's asset returns explain, whatever was done (fused learner)."""
 
 
 class ScheduleConfig(StrictModel):

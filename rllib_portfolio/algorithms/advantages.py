@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 FloatArray = NDArray[np.floating[Any]]
+SMALLEST_MOMENT = 1e-10
+"""Relative size below which a direction of the regressors is rounding: a fresh policy holds the uniform portfolio."""
 
 
 def generalised_advantages(
@@ -50,3 +52,28 @@ def generalised_advantages(
     reversed_deltas[rows, columns] = deltas
     advantages = lfilter([1.0], [1.0, -gamma * gae_lambda], reversed_deltas, axis=1)
     return np.asarray(advantages[rows, columns], dtype=np.float32)
+
+
+def without_market_noise(
+    advantages: FloatArray, market_growth: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
+) -> FloatArray:
+    """Advantages less what the day's market explains of them.
+
+    What assets return does not depend on what the agent does, so a baseline may be a function of it: the policy
+    gradient keeps its mean and loses variance (Mao et al. 2019, arXiv 1807.02264, input-dependent baselines). The
+    baseline is the least-squares fit of the advantages by `market_growth`.
+
+    Args:
+        advantages: A_t, [S].
+        market_growth: Log growth of portfolios that do not depend on the sampled action, over the same step, [S, P].
+        total: Sums an array over all learners, so that all of them subtract one fit.
+
+    Returns:
+        The residuals, float32 [S].
+    """
+    columns = np.column_stack([market_growth, advantages]).astype(np.float64)
+    columns -= total(columns.sum(0)) / total(np.array([len(columns)], dtype=np.float64))
+    regressors = columns[:, :-1]
+    moments = total(regressors.T @ columns)
+    coefficients, *_ = np.linalg.lstsq(moments[:, :-1], moments[:, -1], rcond=SMALLEST_MOMENT)
+    return np.asarray(advantages - regressors @ coefficients, dtype=np.float32)

@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+
+class Transitions(NamedTuple):
+    """One vector step; all with leading axis B."""
+
+    observations: NDArray[Any]
+    """Before the step."""
+    actions: NDArray[Any]
+    """As sampled."""
+    rewards: NDArray[Any]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+
+@dataclass
+class Streams:
+    """Where B environments stand between two steps.
+
+    Attributes:
+        observations: What each policy sees next, [B, ...].
+        finished: Whether an environment's next step only resets it, [B].
+        episode_ids: Identifiers of the episodes under way, B.
+        episode_steps: Steps that these had made when the fragment began, [B].
+    """
+
+    observations: NDArray[Any]
+    finished: NDArray[np.bool_] = field(init=False)
+    episode_ids: list[str] = field(init=False)
+    episode_steps: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        num_envs = len(self.observations)
+        self.finished = np.zeros(num_envs, dtype=np.bool_)
+        self.episode_ids = [uuid.uuid4().hex for _ in range(num_envs)]
+        self.episode_steps = np.zeros(num_envs, dtype=np.int64)
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "observations": self.observations.copy(),
+            "finished": self.finished.copy(),
+            "episode_ids": list(self.episode_ids),
+            "episode_steps": self.episode_steps.copy(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Streams:
+        streams = cls(state["observations"].copy())
+        streams.finished, streams.episode_steps = state["finished"].copy(), state["episode_steps"].copy()
+        streams.episode_ids = list(state["episode_ids"])
+        return streams
 
 
 class Fragment:
@@ -27,6 +79,12 @@ class Fragment:
         self.num_envs = num_envs
         self.num_rows = 0
         self.num_transitions = 0
+        self.last_infos: dict[tuple[int, int], dict[str, Any]] = {}
+        """Info of the last step of each episode that ended, by row and environment."""
+        self.times = [time.perf_counter()]
+        """Seconds at the start, and after each row."""
+        self.inference_s = 0.0
+        """Seconds of them in forward passes."""
         self._capacity = rows + 4
         self._arrays: dict[str, NDArray[Any]] = {}
         self._output_names: list[str] = []
@@ -42,25 +100,10 @@ class Fragment:
         return {name: self._arrays[name][: self.num_rows] for name in self._output_names}
 
     def append(
-        self,
-        observations: NDArray[Any],
-        actions: NDArray[Any],
-        rewards: NDArray[Any],
-        terminated: NDArray[np.bool_],
-        truncated: NDArray[np.bool_],
-        outputs: Mapping[str, NDArray[Any]],
-        is_transition: NDArray[np.bool_],
+        self, transitions: Transitions, outputs: Mapping[str, NDArray[Any]], is_transition: NDArray[np.bool_]
     ) -> None:
-        """One vector step, all arguments with leading axis B."""
-        values = {
-            "observations": observations,
-            "actions": actions,
-            "rewards": rewards,
-            "terminated": terminated,
-            "truncated": truncated,
-            "is_transition": is_transition,
-            **outputs,
-        }
+        """One vector step, the module's outputs in it, and for which environments it was one, [B]."""
+        values = {**transitions._asdict(), "is_transition": is_transition, **outputs}
         if not self._arrays:
             self._output_names = list(outputs)
             self._arrays = {
@@ -72,6 +115,11 @@ class Fragment:
             self._arrays[name][self.num_rows] = value
         self.num_rows += 1
         self.num_transitions += int(np.count_nonzero(is_transition))
+        self.times.append(time.perf_counter())
+
+    def keep_infos(self, finished: NDArray[np.bool_], infos: Sequence[dict[str, Any]]) -> None:
+        """Keep what the last step told about the environments whose episode ended with it, [B]."""
+        self.last_infos |= {(self.num_rows - 1, int(index)): infos[index] for index in np.flatnonzero(finished)}
 
     def finish(self, observations: NDArray[Any]) -> None:
         """Add the observations after the last step."""
@@ -92,53 +140,68 @@ class Fragment:
 
 def cut_episodes(
     fragment: Fragment,
-    episode_ids: Sequence[str],
-    episode_steps: NDArray[np.integer[Any]],
+    streams: Streams,
     spaces: tuple[Any, Any],
     extra: Mapping[str, NDArray[Any]],
     constants: Mapping[str, Any],
-) -> tuple[list[tuple[int, SingleAgentEpisode]], list[str], NDArray[np.int64]]:
-    """Cut a fragment at episode boundaries.
+) -> list[tuple[int, SingleAgentEpisode]]:
+    """Cut a fragment at episode boundaries; `streams` moves on to the episodes under way at its end.
 
     Args:
         fragment: A finished fragment of R rows.
-        episode_ids: Identifiers of the episodes under way when it began, B.
-        episode_steps: Steps that these had made before, [B].
+        streams: Where the environments stand, with the episodes that were under way when the fragment began.
         spaces: Observation and action space of one environment.
         extra: More outputs, each [R, B, ...].
         constants: Outputs that are the same at every step.
 
     Returns:
-        Pairs of environment and episode chunk, by environment, then time; identifiers and steps of the episodes under
-        way at the end.
+        Pairs of environment and episode chunk, by environment, then time.
     """
-    columns = {name: fragment.env_major(name) for name in ("observations", "actions", "rewards")}
-    is_transition, terminated, truncated = (
-        fragment.env_major(name) for name in ("is_transition", "terminated", "truncated")
-    )
+    columns = {name: fragment.env_major(name) for name in (*Transitions._fields, "is_transition")}
     outputs = {name: fragment.env_major(name) for name in fragment.outputs}
     outputs |= {name: np.ascontiguousarray(array.swapaxes(0, 1)) for name, array in extra.items()}
-    ids, steps = list(episode_ids), episode_steps.copy()
+    outputs |= {name: np.full(columns["is_transition"].shape, value) for name, value in constants.items()}
     episodes = []
     for index in range(fragment.num_envs):
-        for start, stop in _runs(is_transition[index]):
-            last = stop - 1
+        for start, stop in _runs(columns["is_transition"][index]):
             episode = _episode(
                 {name: array[index, start : stop + (name == "observations")] for name, array in columns.items()},
-                {name: array[index, start:stop] for name, array in outputs.items()}
-                | {name: np.full(stop - start, value) for name, value in constants.items()},
+                {name: array[index, start:stop] for name, array in outputs.items()},
+                fragment.last_infos.get((stop - 1, index), {}),
                 spaces,
-                id_=ids[index],
-                t_started=int(steps[index]),
-                terminated=bool(terminated[index, last]),
-                truncated=bool(truncated[index, last]),
+                id_=streams.episode_ids[index],
+                t_started=int(streams.episode_steps[index]),
             )
+            episode._start_time, episode._last_step_time = fragment.times[start], fragment.times[stop]
             episodes.append((index, episode))
             if episode.is_done:
-                ids[index], steps[index] = uuid.uuid4().hex, 0
+                streams.episode_ids[index], streams.episode_steps[index] = uuid.uuid4().hex, 0
             else:
-                steps[index] += stop - start
-    return episodes, ids, steps
+                streams.episode_steps[index] += stop - start
+    return episodes
+
+
+def _episode(
+    columns: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+    last_info: dict[str, Any],
+    spaces: tuple[Any, Any],
+    **kwargs: Any,
+) -> SingleAgentEpisode:
+    """An episode whose buffers are the given arrays, uncopied."""
+    return SingleAgentEpisode(
+        observation_space=spaces[0],
+        action_space=spaces[1],
+        observations=InfiniteLookbackBuffer(columns["observations"]),
+        actions=InfiniteLookbackBuffer(columns["actions"]),
+        rewards=InfiniteLookbackBuffer(columns["rewards"]),
+        infos=InfiniteLookbackBuffer([{}] * len(columns["rewards"]) + [last_info]),
+        terminated=bool(columns["terminated"][-1]),
+        truncated=bool(columns["truncated"][-1]),
+        extra_model_outputs={name: InfiniteLookbackBuffer(array) for name, array in outputs.items()},
+        len_lookback_buffer=0,
+        **kwargs,
+    )
 
 
 def _runs(is_transition: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -146,18 +209,3 @@ def _runs(is_transition: NDArray[np.bool_]) -> list[tuple[int, int]]:
     breaks = np.flatnonzero(~is_transition)
     edges = [-1, *breaks.tolist(), len(is_transition)]
     return [(left + 1, right) for left, right in pairwise(edges) if right > left + 1]
-
-
-def _episode(
-    columns: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], spaces: tuple[Any, Any], **kwargs: Any
-) -> SingleAgentEpisode:
-    """An episode whose buffers are the given arrays, uncopied."""
-    return SingleAgentEpisode(
-        observation_space=spaces[0],
-        action_space=spaces[1],
-        infos=InfiniteLookbackBuffer([{}] * len(columns["observations"])),
-        extra_model_outputs={name: InfiniteLookbackBuffer(array) for name, array in outputs.items()},
-        len_lookback_buffer=0,
-        **{name: InfiniteLookbackBuffer(array) for name, array in columns.items()},
-        **kwargs,
-    )

@@ -49,6 +49,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PortfolioPPO)
         self.normalize_rewards = True
+        self.market_baseline = True
         self.mixed_precision: str | None = None
         self.compile_update = False
 
@@ -56,6 +57,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         self,
         *,
         normalize_rewards: bool = NotProvided,
+        market_baseline: bool = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -64,6 +66,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
 
         Args:
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
+            market_baseline: Regress out of the advantages what the day's market explains (fused learner).
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -71,6 +74,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         super().training(**kwargs)
         ours = {
             "normalize_rewards": normalize_rewards,
+            "market_baseline": market_baseline,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -208,6 +212,7 @@ def _training_settings(config: RunConfig) -> dict[str, Any]:
         "kl_coeff": ppo.kl_coefficient,
         "kl_target": ppo.kl_target,
         "normalize_rewards": ppo.normalize_rewards,
+        "market_baseline": ppo.market_baseline,
         "mixed_precision": config.resources.mixed_precision,
         "compile_update": config.resources.compile_update,
     }

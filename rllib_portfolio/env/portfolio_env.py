@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     def __init__(
         self,
-        data: str | Mapping[str, Any] | MarketData = "sp500",
+        data: str | Path | Mapping[str, Any] | MarketData = "sp500",
         window: WindowChoice = "train",
         *,
         cash_rate: float | None = None,
@@ -139,7 +140,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def __init__(
         self,
         num_envs: int = 1,
-        data: str | Mapping[str, Any] | MarketData = "sp500",
+        data: str | Path | Mapping[str, Any] | MarketData = "sp500",
         window: WindowChoice = "train",
         *,
         cash_rate: float | None = None,
@@ -185,7 +186,12 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         self, actions: Any
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of every environment; those that had finished are reset instead."""
-        reward, truncated = self.simulation.step(np.asarray(actions))
+        if not self._generators:
+            raise ResetNeeded("step must follow a reset, got none (PortfolioVectorEnv). Call reset first.")
+        actions = np.array(actions)
+        if self._finished.any() and len(actions) == self.num_envs:
+            actions[self._finished] = 0  # ignored, so it need not be an action at all
+        reward, truncated = self.simulation.step(actions)
         if self._finished.any():
             self.simulation.reset(np.flatnonzero(self._finished), self._generators)
             reward[self._finished] = 0.0
@@ -212,7 +218,11 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        return [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        if isinstance(seed, int):
+            return [seed + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ConfigError(f"seed must be one number or {self.num_envs} of them, got {len(seed)}. Give one each.")
+        return seed
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = self.simulation.info()
@@ -220,7 +230,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
 
 
 def resolve_market(
-    data: str | Mapping[str, Any] | MarketData,
+    data: str | Path | Mapping[str, Any] | MarketData,
     cash_rate: float | None = None,
     features: FeatureConfig | Mapping[str, Any] | None = None,
 ) -> MarketData:
@@ -229,6 +239,7 @@ def resolve_market(
     Raises:
         ConfigError: If `features` is given beside a market that is already prepared.
     """
+    data = str(data) if isinstance(data, Path) else data
     prepared = isinstance(data, MarketData) or (isinstance(data, str) and data.endswith(".npz"))
     if prepared and features is not None:
         raise ConfigError("features must be left out beside a prepared market, got both. Prepare the market with them.")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import EnvironmentConfig, import_function
+from rllib_portfolio.errors import ConfigError
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -58,12 +59,18 @@ class Stateless:
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
         """State as it was, and the function's value."""
-        return state, np.asarray(self.function(outcome), dtype=np.float64)
+        reward = np.asarray(self.function(outcome), dtype=np.float64)
+        if reward.shape != outcome.wealth.shape:
+            raise ConfigError(
+                f"reward must have shape {outcome.wealth.shape}, one number for each environment, got {reward.shape} "
+                f"({self.function!r}). Reduce over the last axis alone."
+            )
+        return state, reward
 
 
 @dataclass(frozen=True, slots=True)
 class DifferentialSharpe:
-    """Differential Sharpe ratio, Moody and Saffell (2001), "Learning to trade via direct reinforcement", eqs. 9-11.
+    """Differential Sharpe ratio, Moody and Saffell (2001), "Learning to trade via direct reinforcement", II.D.
 
     With A, B the decayed first and second moments of the step return R_t:
     D_t = (B dA - A dB / 2) / (B - A^2)^(3/2),  dA = R_t - A,  dB = R_t^2 - B;  A += eta dA,  B += eta dB.

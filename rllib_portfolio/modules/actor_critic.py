@@ -60,6 +60,11 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         log_std = (self.log_std - self._log_scale).expand_as(mean)
         return torch.cat([mean, log_std], dim=-1)
 
+    def deterministic_weights(self, inputs: Tensor) -> Tensor:
+        """Target weights [B, N+1] of the mean action, from `action_distribution_inputs`, as the environment maps it."""
+        mean = inputs[:, : self.log_std.shape[0]].clamp(-1.0, 1.0)
+        return torch.softmax(mean / self._inverse_scale, dim=-1)
+
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
         if embeddings is None:
             embeddings = self.trunk(batch[Columns.OBS])

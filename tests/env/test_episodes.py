@@ -63,16 +63,17 @@ def test_an_episode_that_is_longer_than_its_window_is_truncated_at_the_windows_e
         assert steps[-1].info["date"] == tiny_market.dates[63]
 
 
-def test_the_last_step_of_an_episode_stands_still_to_the_bit_once_its_days_are_over(tiny_market: MarketData) -> None:
-    # Four days by threes: one day is left for the second step. Two days more at no return would move the last bits.
-    env = PortfolioEnv(tiny_market, "test", episode_days=4, rebalance_days=3, impact=0.3)
-    *_, before, last = (step.info for step in episode(env, [np.array([0.3, -0.1, 0.05, 0.0])] * 2))
-    state = kernel.PortfolioState(before["wealth"][None], before["drifted_weights"][None])
-    returns = np.append(tiny_market.returns[53], tiny_market.cash_returns[53])
-    state, _ = kernel.step(state, last["weights"][None], returns, tiny_market.volatility[52], env.simulation.costs)
-    assert last["date"] == tiny_market.dates[53]
-    assert last["wealth"] == state.wealth[0]
-    np.testing.assert_array_equal(last["drifted_weights"], state.weights[0])
+def test_past_the_end_of_its_episode_a_portfolio_stands_still_to_the_bit(tiny_market: MarketData) -> None:
+    # One day, held for thirty: 29 more days without a return would move the last bits of some portfolios.
+    env = PortfolioEnv(tiny_market, "test", episode_days=1, rebalance_days=30)
+    returns = np.append(tiny_market.returns[50], tiny_market.cash_returns[50])
+    for action in sampled_actions(env.action_space, 20):
+        _, last = episode(env, [action])
+        state = kernel.initial_state(1, 3)
+        state, _ = kernel.step(state, last.info["weights"][None], returns, np.zeros(3), env.simulation.costs)
+        assert last.info["date"] == tiny_market.dates[50]
+        assert last.info["wealth"] == state.wealth[0]
+        np.testing.assert_array_equal(last.info["drifted_weights"], state.weights[0])
 
 
 # ---------------------------------------------------------------- starts

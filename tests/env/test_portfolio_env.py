@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import InvalidAction
+from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils.env_checker import check_env as check_gymnasium
 
 from rllib_portfolio import ENV_ID
@@ -20,8 +20,9 @@ from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.env.rewards import BUILT_IN
+from rllib_portfolio.env.simulation import decision_rows
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.market import MarketData
+from rllib_portfolio.market import MarketData, Window
 from tests.env.rollouts import Step, assert_same_walk, sampled_actions, walk, walk_on, walk_vector
 
 MODULE_ID = f"rllib_portfolio:{ENV_ID}"
@@ -272,6 +273,14 @@ def test_the_earliest_window_starts_where_the_observation_of_its_first_decision_
             PortfolioEnv(tiny_market, too_early, execution_lag=lag)
 
 
+@pytest.mark.parametrize("window", [(4, 20), (10, 65), (10, 10), (20, 10)])
+def test_rows_that_hold_no_day_or_lie_outside_the_market_are_refused(tiny_market: MarketData, window: Window) -> None:
+    start, stop = window  # as walk-forward folds give them: half-open, of 64 rows
+    with pytest.raises(ConfigError, match=f"^window must lie .*, got rows {start} to {stop} of 64"):
+        decision_rows(tiny_market, window, execution_lag=1)
+    assert decision_rows(tiny_market, (5, 64), execution_lag=1) == (4, 63)
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
@@ -361,3 +370,22 @@ def test_the_vector_environment_takes_the_same_arguments_and_a_number_of_environ
     scalar, vector = (inspect.signature(kind).parameters for kind in (PortfolioEnv, PortfolioVectorEnv))
     assert [name for name in vector if name != "num_envs"] == list(scalar)
     assert all(vector[name] == scalar[name] for name in scalar)
+
+
+def test_a_vector_environment_wants_a_reset_before_its_first_step(tiny_market: MarketData) -> None:
+    env = PortfolioVectorEnv(2, tiny_market)
+    with pytest.raises(ResetNeeded, match="Call reset first"):
+        env.step(np.zeros((2, 4)))
+
+
+def test_a_list_of_seeds_must_have_one_for_each_environment(tiny_market: MarketData) -> None:
+    with pytest.raises(ConfigError, match="seed must be one number or 2 of them, got 1"):
+        PortfolioVectorEnv(2, tiny_market).reset(seed=[1])
+
+
+def test_the_action_of_a_finished_environment_is_ignored_whatever_it_is(tiny_market: MarketData) -> None:
+    env = PortfolioVectorEnv(2, tiny_market, episode_days=1)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 4)))
+    _, reward, _, _, _ = env.step(np.full((2, 4), np.nan))
+    np.testing.assert_array_equal(reward, 0.0)

@@ -118,10 +118,12 @@ def test_differential_sharpe_is_the_derivative_of_the_sharpe_ratio_of_the_decaye
     assert rewards == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
-def test_a_constant_return_keeps_the_differential_sharpe_finite() -> None:
-    # Without variance B - A^2 tends to 0: the floor under it must hold.
-    rewards = rewards_of(np.full((5000, 1), 0.01), reward="differential_sharpe", sharpe_decay=0.5)
+@pytest.mark.parametrize("daily_return", [0.0, 0.01])
+def test_a_portfolio_that_never_varies_keeps_the_differential_sharpe_finite(daily_return: float) -> None:
+    # B - A^2 halves every day, down to 0 / 0 at last: all cash at a rate of 0 does that. The floor under it must hold.
+    rewards = rewards_of(np.full((2000, 1), daily_return), reward="differential_sharpe", sharpe_decay=0.5)
     assert np.isfinite(rewards).all()
+    assert rewards[-1] == pytest.approx(0.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("reward", BUILT_IN)

@@ -1,7 +1,7 @@
 """Markets whose optimum is known, and how close a trained policy comes to it.
 
 Growth is computed exactly from the probabilities at every weight vector that the policy chooses; a simulated path only
-decides which states it visits.
+decides which states it visits, and the optimum is that of the same states.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,45 @@ from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData, kelly_market, leaked, regime_market
 
 FloatArray = NDArray[np.floating[Any]]
-Lottery = tuple[FloatArray, FloatArray]
-"""Risky returns of K outcomes, [K, N], and their probabilities, [K]."""
 
 FREE_TRADING = {"execution_lag": 0, "cost_bps": 0.0}
+SMALLEST_WEIGHT = 1e-8
+
+
+@dataclass(frozen=True)
+class Lottery:
+    """The next day's outcomes: returns of N risky assets, K rows, and their probabilities. Hashable."""
+
+    returns: tuple[tuple[float, ...], ...]
+    probabilities: tuple[float, ...]
+
+    def growth(self, weights: FloatArray) -> float:
+        """E log(1 + w'r) of weights [N+1], cash last and earning nothing."""
+        return float(np.log1p(np.array(self.returns) @ weights[:-1]) @ np.array(self.probabilities))
+
+    @property
+    def num_assets(self) -> int:
+        return len(self.returns[0])
+
+
+@lru_cache
+def best_growth(lottery: Lottery) -> float:
+    """The largest growth on the simplex."""
+    result = minimize(
+        lambda risky: -lottery.growth(np.append(risky, 0.0)),
+        np.full(lottery.num_assets, 0.5 / lottery.num_assets),
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * lottery.num_assets,
+        constraints={"type": "ineq", "fun": lambda risky: 1.0 - risky.sum()},
+        options={"ftol": 1e-14},
+    )
+    return -float(result.fun)
+
+
+@lru_cache
+def uniform_growth(lottery: Lottery) -> float:
+    """Growth of the uniform portfolio over the N + 1 assets, where a fresh policy starts."""
+    return lottery.growth(np.full(lottery.num_assets + 1, 1.0 / (lottery.num_assets + 1)))
 
 
 @dataclass(frozen=True)
@@ -37,96 +73,62 @@ class Certificate:
     Attributes:
         market: Its prices, drawn from a seed.
         lottery: The next day's outcomes, as known to whoever sees one observation [D].
-        states: Observations that stand for all states that the lottery depends on, with their frequencies.
     """
 
     market: Callable[[int], MarketData]
     lottery: Callable[[FloatArray], Lottery]
-    states: tuple[tuple[FloatArray, float], ...]
 
-    def optimal_growth(self) -> float:
-        """Growth a day of the best weights in each state."""
-        return sum(frequency * best_growth(self.lottery(state)) for state, frequency in self.states)
-
-    def uniform_growth(self) -> float:
-        """Growth a day of the uniform portfolio over the N + 1 assets, where a fresh policy starts."""
-        total = 0.0
-        for state, frequency in self.states:
-            returns, probabilities = self.lottery(state)
-            num_assets = returns.shape[1]
-            uniform = np.full((1, num_assets + 1), 1.0 / (num_assets + 1))
-            total += frequency * float(growth(uniform, (returns, probabilities))[0])
-        return total
-
-    def policy_growth(self, policy: PortfolioPolicy, seed: int, num_envs: int = 32, days: int = 252) -> float:
-        """Growth a day of a policy, over the states that it visits on fresh paths."""
+    def shares(self, policy: PortfolioPolicy, seed: int, num_envs: int = 32, days: int = 252) -> tuple[float, float]:
+        """Growth as a share of the optimum, and the closed share of the gap between uniform and optimum."""
         env = PortfolioVectorEnv(num_envs, self.market(seed + 1000), "all", random_start=True, **FREE_TRADING)
-        observation, _ = env.reset(seed=seed)
+        observations, _ = env.reset(seed=seed)
         growths = []
         for _ in range(days - 1):
-            weights = policy(observation)
-            growths += [float(growth(w[None], self.lottery(o))[0]) for w, o in zip(weights, observation, strict=True)]
-            observation, *_ = env.step(np.log(np.maximum(weights, 1e-9)) / -math.log(1e-9))
-        return float(np.mean(growths))
+            weights = policy(observations)
+            for weight, observation in zip(weights, observations, strict=True):
+                lottery = self.lottery(observation)
+                growths.append((lottery.growth(weight), best_growth(lottery), uniform_growth(lottery)))
+            observations, *_ = env.step(action_of(weights))
+        reached, optimum, uniform = np.mean(growths, axis=0)
+        return float(reached / optimum), float((reached - uniform) / (optimum - uniform))
 
 
-def growth(weights: FloatArray, lottery: Lottery) -> FloatArray:
-    """E log(1 + w'r), [B], of weights [B, N+1], cash last and earning nothing."""
-    returns, probabilities = lottery
-    return np.log1p(weights[:, :-1] @ returns.T) @ probabilities
-
-
-def best_growth(lottery: Lottery) -> float:
-    """The largest growth on the simplex."""
-    num_assets = lottery[0].shape[1]
-    result = minimize(
-        lambda risky: -float(growth(np.append(risky, 0.0)[None], lottery)[0]),
-        np.full(num_assets, 0.5 / num_assets),
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * num_assets,
-        constraints={"type": "ineq", "fun": lambda risky: 1.0 - risky.sum()},
-        options={"ftol": 1e-14},
-    )
-    return -float(result.fun)
+def action_of(weights: FloatArray) -> FloatArray:
+    """The action whose softmax gives `weights`: logits up to a constant, within what an action can say."""
+    logits = np.log(np.maximum(weights, SMALLEST_WEIGHT))
+    return (logits - logits.max(-1, keepdims=True)) / 10.0 + 1.0
 
 
 def kelly(move: float, probability: float) -> Certificate:
     """One asset that gains or loses `move`; the optimum is (2 p - 1) / move (Kelly 1956)."""
-    lottery = (np.array([[move], [-move]]), np.array([probability, 1.0 - probability]))
+    lottery = Lottery(((move,), (-move,)), (probability, 1.0 - probability))
     return Certificate(
         market=lambda seed: kelly_market(up=move, down=move, probability=probability, num_days=100_000, seed=seed),
         lottery=lambda observation: lottery,
-        states=((np.zeros(0), 1.0),),
     )
 
 
 def regimes(move: float = 0.2, odds: float = 0.58) -> Certificate:
     """Two assets; the observable regime says which of them has the odds on its side."""
     table = ((odds, 1.0 - odds), (1.0 - odds, odds))
-
-    def lottery(observation: FloatArray) -> Lottery:
-        chances = table[int(np.argmax(observation[:2]))]
-        outcomes = list(product((True, False), repeat=2))
-        probabilities = [
-            math.prod(p if up else 1.0 - p for p, up in zip(chances, ups, strict=True)) for ups in outcomes
-        ]
-        return np.where(outcomes, move, -move), np.array(probabilities)
-
+    ups = tuple(product((True, False), repeat=2))
+    returns = tuple(tuple(move if up else -move for up in row) for row in ups)
+    lotteries = [
+        Lottery(returns, tuple(math.prod(p if up else 1.0 - p for p, up in zip(row, u, strict=True)) for u in ups))
+        for row in table
+    ]
     return Certificate(
         market=lambda seed: regime_market(probability=table, up=move, down=move, num_days=100_000, seed=seed),
-        lottery=lottery,
-        states=((np.array([1.0, 0.0]), 0.5), (np.array([0.0, 1.0]), 0.5)),
+        lottery=lambda observation: lotteries[int(np.argmax(observation[:2]))],
     )
 
 
-def oracle(move: float = 0.02, probability: float = 0.5) -> Certificate:
+def oracle(move: float = 0.02) -> Certificate:
     """The next day's return stands in the observation: all in before a gain, all out before a loss."""
+    lotteries = {True: Lottery(((move,),), (1.0,)), False: Lottery(((-move,),), (1.0,))}
     return Certificate(
-        market=lambda seed: leaked(
-            kelly_market(up=move, down=move, probability=probability, num_days=100_000, seed=seed)
-        ),
-        lottery=lambda observation: (np.array([[math.copysign(move, observation[0])]]), np.ones(1)),
-        states=((np.array([1.0]), probability), (np.array([-1.0]), 1.0 - probability)),
+        market=lambda seed: leaked(kelly_market(up=move, down=move, probability=0.5, num_days=100_000, seed=seed)),
+        lottery=lambda observation: lotteries[bool(observation[0] > 0.0)],
     )
 
 

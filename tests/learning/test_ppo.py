@@ -10,10 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import gbm_market
-from tests.learning.certificates import FREE_TRADING, Certificate, kelly, oracle, regimes, trained_policy
+from tests.learning.certificates import (
+    FREE_TRADING,
+    Certificate,
+    action_of,
+    best_growth,
+    kelly,
+    oracle,
+    regimes,
+    trained_policy,
+    uniform_growth,
+)
 
 SEEDS = (0, 1, 2)
 STEPS = 500_000
@@ -21,26 +30,22 @@ STEPS = 500_000
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
-def share_of_growth(certificate: Certificate, policy: PortfolioPolicy, seed: int) -> tuple[float, float]:
-    """Growth as a fraction of the optimum, and the closed share of the gap between uniform and optimum."""
-    reached, optimum = certificate.policy_growth(policy, seed), certificate.optimal_growth()
-    uniform = certificate.uniform_growth()
-    return reached / optimum, (reached - uniform) / (optimum - uniform)
-
-
 def test_the_certificates_optima_are_those_of_the_closed_forms() -> None:
-    # Kelly: f = (2 * 0.58 - 1) / 0.2 = 0.8; growth 0.58 log(1.16) + 0.42 log(0.84)
-    assert kelly(0.2, 0.58).optimal_growth() == pytest.approx(0.58 * np.log(1.16) + 0.42 * np.log(0.84), rel=1e-6)
+    lottery = kelly(0.2, 0.58).lottery(np.zeros(2))
+    # f = (2 * 0.58 - 1) / 0.2 = 0.8; growth 0.58 log(1.16) + 0.42 log(0.84)
+    assert best_growth(lottery) == pytest.approx(0.58 * np.log(1.16) + 0.42 * np.log(0.84), rel=1e-6)
     # the uniform portfolio holds one half: 0.58 log(1.1) + 0.42 log(0.9)
-    assert kelly(0.2, 0.58).uniform_growth() == pytest.approx(0.58 * np.log(1.1) + 0.42 * np.log(0.9), rel=1e-12)
-    # oracle: half of the days earn log(1.02), the others nothing
-    assert oracle(0.02, 0.5).optimal_growth() == pytest.approx(0.5 * np.log(1.02), rel=1e-6)
+    assert uniform_growth(lottery) == pytest.approx(0.58 * np.log(1.1) + 0.42 * np.log(0.9), rel=1e-12)
+    # 0.8 in the asset that has the odds, nothing in the other: as above
+    assert best_growth(regimes().lottery(np.array([0.0, 1.0]))) == pytest.approx(best_growth(lottery), rel=1e-6)
+    assert best_growth(oracle(0.02).lottery(np.array([1.0]))) == pytest.approx(np.log(1.02), rel=1e-6)
+    assert best_growth(oracle(0.02).lottery(np.array([-1.0]))) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_minute_of_training_finds_the_kelly_fraction(tmp_path: Path) -> None:
     certificate = kelly(0.2, 0.58)
     policy = trained_policy(certificate.market(0), tmp_path, seed=0, total_timesteps=120_000)
-    growth, gap = share_of_growth(certificate, policy, 0)
+    growth, gap = certificate.shares(policy, seed=0)
     assert growth >= 0.95
     assert gap >= 0.75
 
@@ -49,7 +54,7 @@ def test_training_against_the_odds_would_be_noticed(tmp_path: Path) -> None:
     certificate = kelly(0.2, 0.58)
     mirrored = kelly(0.2, 0.42).market(0)  # the same market with up and down exchanged: its optimum is all cash
     policy = trained_policy(mirrored, tmp_path, seed=0, total_timesteps=40_000)
-    _, gap = share_of_growth(certificate, policy, 0)
+    _, gap = certificate.shares(policy, seed=0)
     assert gap < 0.0
 
 
@@ -68,7 +73,7 @@ def test_ppo_reaches_the_optimum(
     certificate: Certificate, least_growth: float, least_gap: float, seed: int, tmp_path: Path, record_property
 ) -> None:
     policy = trained_policy(certificate.market(seed), tmp_path, seed, STEPS)
-    growth, gap = share_of_growth(certificate, policy, seed)
+    growth, gap = certificate.shares(policy, seed)
     print(f"seed {seed}: {growth:.1%} of the optimal growth, {gap:.1%} of the gap closed")
     record_property("growth", growth)
     record_property("gap", gap)
@@ -88,7 +93,7 @@ def test_ppo_does_not_beat_the_uniform_portfolio_on_noise(seed: int, tmp_path: P
     excess, finished = [], False
     while not finished:
         weights = policy(observation)
-        observation, reward, _, truncated, _ = env.step(np.log(np.maximum(weights, 1e-9)) / -np.log(1e-9))
+        observation, reward, _, truncated, _ = env.step(action_of(weights))
         excess.append(reward[0])
         finished = bool(truncated[0])
     mean, standard_error = np.mean(excess), np.std(excess, ddof=1) / np.sqrt(len(excess))

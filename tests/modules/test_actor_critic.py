@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -82,9 +83,7 @@ def test_every_hidden_layer_is_linear_then_tanh_then_layer_norm(hidden_sizes: tu
         *hidden, last = [*module.trunk, *branch]
         widths = [NUM_OBSERVATIONS, *hidden_sizes]
         assert [type(layer) for layer in hidden] == [nn.Linear, nn.Tanh, nn.LayerNorm] * len(hidden_sizes)
-        assert [(layer.in_features, layer.out_features) for layer in hidden[::3]] == list(
-            zip(widths[:-1], widths[1:], strict=True)
-        )
+        assert [(layer.in_features, layer.out_features) for layer in hidden[::3]] == list(pairwise(widths))
         assert [layer.normalized_shape for layer in hidden[2::3]] == [(width,) for width in hidden_sizes]
         assert (last.in_features, last.out_features) == (hidden_sizes[-1], outputs)
 

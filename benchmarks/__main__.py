@@ -1,0 +1,41 @@
+"""`python -m benchmarks`: see benchmarks/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.throughput import suite as throughput
+
+FOLDER = Path(__file__).resolve().parent
+SUITES = {"throughput": throughput}
+
+
+def main() -> int:
+    """Run a suite."""
+    arguments = _parser().parse_args()
+    is_complete = not (arguments.quick or arguments.only)
+    # Only a complete run goes where the committed results are.
+    output = arguments.output or (FOLDER / "results" if is_complete else FOLDER.parent / "runs" / "benchmarks")
+    return SUITES[arguments.suite].run(
+        quick=arguments.quick, only=arguments.only, repetitions=arguments.repetitions, output=output
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, measured beside its peers.")
+    parser.add_argument("suite", nargs="?", choices=list(SUITES), default="throughput")
+    parser.add_argument("--quick", action="store_true", help="two minutes: one thread, one repetition, fewer cells")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=throughput.PARTS, help="one part; may be repeated"
+    )
+    parser.add_argument("--repetitions", type=int, help="of each measurement (default: 3, or 1 with --quick)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: benchmarks/results, or runs/benchmarks for a partial run"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

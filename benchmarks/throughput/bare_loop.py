@@ -1,0 +1,151 @@
+"""PPO as a bare torch loop over the vector environment: the limit of what eager torch and this environment allow.
+
+Nothing is logged and everything known to be fast is used: preallocated arrays, the actor alone while sampling,
+log-probabilities and values in one pass over the rollout, one gather of the batch per epoch, closed forms of the
+Gaussian, parameters and gradients in one flat buffer, fused Adam.
+"""
+# ruff: noqa: D102 - the methods are documented by `contenders.Contender`
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.throughput.network import ActorCritic
+from benchmarks.throughput.setting import Setting
+from benchmarks.throughput.stopwatch import Watched
+from rllib_portfolio.algorithms.flat_parameters import FlatParameters
+from rllib_portfolio.env import PortfolioVectorEnv
+
+_LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Batch(NamedTuple):
+    """S steps."""
+
+    observations: Tensor
+    actions: Tensor
+    log_probabilities: Tensor
+    advantages: Tensor
+    value_targets: Tensor
+
+
+class BareLoop:
+    """Sample T x B steps, then K epochs of minibatches."""
+
+    def __init__(self, setting: Setting, market_path: Path) -> None:
+        torch.manual_seed(setting.seed)
+        self.setting = setting
+        self.env = PortfolioVectorEnv(setting.num_envs, data=str(market_path))
+        self.network = ActorCritic(setting)
+        self.flat = FlatParameters(self.network)
+        self.optimizer = torch.optim.Adam([self.flat.parameter], lr=setting.learning_rate, fused=True)
+        rows, envs = setting.rollout_steps, setting.num_envs
+        self._observations = np.empty((rows + 1, envs, setting.observation_size), dtype=np.float32)
+        self._actions = np.empty((rows, envs, setting.action_size), dtype=np.float32)
+        self._rewards = np.empty((rows, envs), dtype=np.float32)
+        self._finished = np.zeros((rows + 1, envs), dtype=np.bool_)
+        """Row t: whether the episode had ended when observation t was seen, so that step t only resets."""
+        self._observations[-1], _ = self.env.reset(seed=setting.seed)
+
+    def sample(self) -> int:
+        self._observations[0], self._finished[0] = self._observations[-1], self._finished[-1]
+        log_std = self.network.action_log_std().detach()
+        std = log_std.exp()
+        for row in range(self.setting.rollout_steps):
+            actions = self._actions[row] = self._act(torch.from_numpy(self._observations[row]), std)
+            observations, rewards, _, truncated, _ = self.env.step(np.clip(actions, -1.0, 1.0))
+            self._observations[row + 1], self._rewards[row] = observations, rewards
+            self._finished[row + 1] = truncated
+        return self._finished[:-1].size - int(np.count_nonzero(self._finished[:-1]))
+
+    def train(self) -> int:
+        num_steps = self.sample()
+        self._update(self._batch())
+        return num_steps
+
+    def watched(self) -> Sequence[Watched]:
+        return [
+            Watched("environment", PortfolioVectorEnv, "step"),
+            Watched("policy", BareLoop, "_act"),
+            Watched("other sampling", BareLoop, "sample"),
+            Watched("batch", BareLoop, "_batch"),
+            Watched("advantages", BareLoop, "_advantages"),
+            Watched("batch", BareLoop, "_shuffled"),
+            Watched("forward", BareLoop, "_evaluate"),
+            Watched("backward", torch.autograd, "backward"),
+            Watched("optimiser", FlatParameters, "clip_gradient"),
+            Watched("optimiser", torch.optim.Adam, "step"),
+            Watched("other update", BareLoop, "_update"),
+        ]
+
+    def close(self) -> None:
+        self.env.close()
+
+    @torch.inference_mode()
+    def _act(self, observations: Tensor, std: Tensor) -> NDArray[Any]:
+        mean = self.network.mean(self.network.embed(observations))
+        return torch.addcmul(mean, torch.randn_like(mean), std).numpy()
+
+    @torch.no_grad()
+    def _batch(self) -> Batch:
+        observations, actions = torch.from_numpy(self._observations), torch.from_numpy(self._actions)
+        embeddings = self.network.embed(observations)
+        values = self.network.value(embeddings)
+        mean, log_std = self.network.mean(embeddings[:-1]), self.network.action_log_std()
+        advantages = torch.from_numpy(self._advantages(values.numpy()))
+        rows = torch.from_numpy(np.flatnonzero(~self._finished[:-1]))
+        columns = (observations[:-1], actions, log_probability(actions, mean, log_std), advantages)
+        *picked, raw = (column.flatten(0, 1)[rows] for column in columns)
+        standardised = (raw - raw.mean()) / (raw.std(correction=0) + 1e-8)
+        return Batch(*picked, standardised, raw + values[:-1].flatten()[rows])
+
+    def _advantages(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A_t = delta_t + gamma lambda A_{t+1}; an episode that ends is truncated, so that its last value counts."""
+        gamma, lambda_ = self.setting.gamma, self.setting.gae_lambda
+        deltas = self._rewards + gamma * values[1:] - values[:-1]
+        decay = np.where(self._finished[1:], 0.0, gamma * lambda_).astype(np.float32)
+        following = np.zeros_like(deltas[0])
+        for row in range(len(deltas) - 1, -1, -1):
+            following = deltas[row] = deltas[row] + decay[row] * following
+        return deltas
+
+    def _update(self, batch: Batch) -> None:
+        for _ in range(self.setting.num_epochs):
+            for minibatch in self._shuffled(batch):
+                self.flat.gradient.zero_()
+                self._loss(minibatch).backward()
+                self.flat.clip_gradient(self.setting.max_gradient_norm)
+                self.optimizer.step()
+
+    def _shuffled(self, batch: Batch) -> Iterator[Batch]:
+        num_steps = len(batch.advantages)
+        order = torch.randperm(num_steps)
+        columns = (column[order].tensor_split(round(num_steps / self.setting.minibatch_size)) for column in batch)
+        return map(Batch._make, zip(*columns, strict=True))
+
+    def _evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        embeddings = self.network.embed(observations)
+        return self.network.mean(embeddings), self.network.action_log_std(), self.network.value(embeddings)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        mean, log_std, values = self._evaluate(batch.observations)
+        ratio = torch.exp(log_probability(batch.actions, mean, log_std) - batch.log_probabilities)
+        clipped = ratio.clamp(1.0 - self.setting.clip, 1.0 + self.setting.clip)
+        policy_loss = -torch.min(batch.advantages * ratio, batch.advantages * clipped).mean()
+        value_loss = (values - batch.value_targets).square().mean()
+        entropy = (log_std + (0.5 + _LOG_SQRT_2_PI)).sum()
+        return policy_loss + self.setting.value_coefficient * value_loss - self.setting.entropy_coefficient * entropy
+
+
+def log_probability(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Of actions [..., A] under a Gaussian with mean [..., A] and log deviation [A]."""
+    standardised = (actions - mean) * torch.exp(-log_std)
+    return -0.5 * standardised.square().sum(-1) - (log_std + _LOG_SQRT_2_PI).sum()

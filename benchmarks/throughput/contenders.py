@@ -1,0 +1,56 @@
+"""Who is compared, by name; each module is imported by the worker process alone that measures it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from benchmarks.throughput.setting import Setting
+from benchmarks.throughput.stopwatch import Watched
+
+
+class Contender(Protocol):
+    """What a worker drives. Environments count what they sample: a step that only resets is none."""
+
+    def sample(self) -> int:
+        """Sample one batch; returns its environment steps."""
+
+    def train(self) -> int:
+        """Sample one batch and update on it; returns its environment steps."""
+
+    def watched(self) -> Sequence[Watched]:
+        """The functions whose time makes up the components."""
+
+    def close(self) -> None:
+        """End all processes."""
+
+
+class Entry(NamedTuple):
+    """One line of the registry."""
+
+    label: str
+    place: str
+    """module:class, called as `class(setting, market_path)`."""
+
+
+CONTENDERS = {
+    "ours": Entry("rllib_portfolio", "rllib:Ours"),
+    "stock": Entry("RLlib, stock, our vector env", "rllib:Stock"),
+    "stock_sync": Entry("RLlib, stock, its SyncVectorEnv", "rllib:StockSync"),
+    "sb3_dummy": Entry("SB3, DummyVecEnv", "sb3:Dummy"),
+    "sb3_subproc": Entry("SB3, SubprocVecEnv", "sb3:Subproc"),
+    "cleanrl": Entry("CleanRL-style single file", "cleanrl_style:CleanRLStyle"),
+    "bare": Entry("bare torch loop (the limit)", "bare_loop:BareLoop"),
+    "kernel": Entry("kernel.step alone", "environment:Kernel"),
+    "vector_env": Entry("PortfolioVectorEnv.step alone", "environment:VectorEnvironment"),
+}
+
+
+def build(name: str, setting: Setting, market_path: Path) -> Contender:
+    """Start a contender in this process."""
+    module, _, attribute = CONTENDERS[name].place.partition(":")
+    factory = getattr(importlib.import_module(f"benchmarks.throughput.{module}"), attribute)
+    contender: Contender = factory(setting, market_path)
+    return contender

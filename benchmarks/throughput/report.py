@@ -1,0 +1,58 @@
+"""Tables, picture and README from a run's JSON: `python -m benchmarks.throughput.report [FILE] [--readme]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.throughput.chart import draw
+from benchmarks.throughput.tables import markdown, print_tables, tables
+
+FOLDER = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- throughput: begin -->", "<!-- throughput: end -->"
+
+
+def main() -> None:
+    """Read, print, draw, and on request fill the README."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput.report", description=__doc__)
+    parser.add_argument("file", type=Path, nargs="?", default=FOLDER / "results" / "throughput.json")
+    parser.add_argument("--readme", action="store_true", help="put the tables into benchmarks/README.md")
+    arguments = parser.parse_args()
+    results = json.loads(arguments.file.read_text())
+    print_tables(tables(results))
+    draw(results, arguments.file.with_suffix(".png"))
+    if arguments.readme:
+        readme = FOLDER / "README.md"
+        readme.write_text(filled(readme.read_text(), results))
+
+
+def filled(text: str, results: Mapping[str, Any]) -> str:
+    """The README with everything between its two marks replaced by the results.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"README must hold {BEGIN} and {END}, got a text without. Put them back.")
+    return f"{before}{BEGIN}\n{_provenance(results)}\n\n{markdown(tables(results))}\n{END}{after}"
+
+
+def _provenance(results: Mapping[str, Any]) -> str:
+    machine, effort = results["machine"], results["effort"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    clean = "" if machine["git_is_clean"] else " with changes that were not committed"
+    revision = (machine["git_revision"] or "unknown")[:12]
+    return (
+        f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
+        f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
+        f"start {machine['load_average']}. {effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
+    )
+
+
+if __name__ == "__main__":
+    main()

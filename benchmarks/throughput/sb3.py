@@ -1,0 +1,133 @@
+"""Stable-Baselines3's PPO over our scalar environment, with the same network and hyperparameters.
+
+SB3 clips actions to [-1, 1] before they reach the environment, keeps the log-probability of the unclipped ones,
+normalises advantages within each minibatch and bootstraps at truncations, all by itself.
+"""
+# ruff: noqa: D102 - the methods are documented by `contenders.Contender`
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from torch import Tensor, nn
+
+from benchmarks.throughput.network import ActorCritic
+from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting
+from benchmarks.throughput.stopwatch import Watched
+from rllib_portfolio.env import PortfolioEnv
+
+
+class Dummy:
+    """All environments in this process, one after the other."""
+
+    vec_env: type[VecEnv] = DummyVecEnv
+
+    def __init__(self, setting: Setting, market_path: Path) -> None:
+        self._batch_size = setting.batch_size
+        make_env = partial(PortfolioEnv, data=str(market_path))
+        self._model = PPO(
+            SharedTrunkPolicy,
+            self.vec_env([make_env] * setting.num_envs),
+            learning_rate=setting.learning_rate,
+            n_steps=setting.rollout_steps,
+            batch_size=setting.minibatch_size,
+            n_epochs=setting.num_epochs,
+            gamma=setting.gamma,
+            gae_lambda=setting.gae_lambda,
+            clip_range=setting.clip,
+            ent_coef=setting.entropy_coefficient,
+            vf_coef=setting.value_coefficient,
+            max_grad_norm=setting.max_gradient_norm,
+            policy_kwargs={"setting": setting},
+            seed=setting.seed,
+            device="cpu",
+        )
+
+    def sample(self) -> int:
+        raise NotImplementedError
+
+    def train(self) -> int:
+        self._model.learn(self._batch_size, log_interval=None, reset_num_timesteps=False)
+        return self._batch_size
+
+    def watched(self) -> Sequence[Watched]:
+        return [
+            Watched("environment", self.vec_env, "step"),
+            Watched("policy", SharedTrunkPolicy, "forward"),
+            Watched("episodes", RolloutBuffer, "add"),
+            Watched("other sampling", PPO, "collect_rollouts"),
+            Watched("batch", RolloutBuffer, "_get_samples"),
+            Watched("advantages", RolloutBuffer, "compute_returns_and_advantage"),
+            Watched("forward", SharedTrunkPolicy, "evaluate_actions"),
+            Watched("backward", torch.autograd, "backward"),
+            Watched("optimiser", nn.utils, "clip_grad_norm_"),
+            Watched("optimiser", torch.optim.Adam, "step"),
+            Watched("other update", PPO, "train"),
+        ]
+
+    def close(self) -> None:
+        self._model.env.close()
+
+
+class Subproc(Dummy):
+    """Each environment in a process of its own."""
+
+    vec_env = SubprocVecEnv
+
+
+class SharedTrunkPolicy(ActorCriticPolicy):
+    """SB3's actor-critic policy with the layers of `ActorCritic` in the places that SB3 has for them."""
+
+    def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
+        self._setting = setting
+        log_std = INITIAL_LOG_STD - math.log(LOGIT_SCALE)
+        super().__init__(*args, log_std_init=log_std, ortho_init=False, **kwargs)
+
+    def _build(self, lr_schedule: Any) -> None:
+        network = ActorCritic(self._setting)
+        self._layers = [network]  # in a list, so that its parameters count once
+        super()._build(lr_schedule)
+        self.action_net = nn.Sequential(network.actor[-1], _Scale(1.0 / LOGIT_SCALE))
+        self.value_net = network.critic[-1]
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+    def _build_mlp_extractor(self) -> None:
+        (network,) = self._layers
+        self.mlp_extractor = _Branches(network, self._setting.hidden_sizes[-1])
+
+
+class _Branches(nn.Module):
+    """Everything below the two output layers: features -> (actor's, critic's)."""
+
+    def __init__(self, network: ActorCritic, latent_size: int) -> None:
+        super().__init__()
+        self.latent_dim_pi = self.latent_dim_vf = latent_size
+        self._trunk, self._actor, self._critic = network.trunk, network.actor[:-1], network.critic[:-1]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        embeddings = self._trunk(features)
+        return self._actor(embeddings), self._critic(embeddings)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        return self._actor(self._trunk(features))
+
+    def forward_critic(self, features: Tensor) -> Tensor:
+        return self._critic(self._trunk(features))
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self._factor = factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self._factor

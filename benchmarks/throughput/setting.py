@@ -1,0 +1,81 @@
+"""What is compared: the hyperparameters that every side is given, and the market that every side walks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.synthetic import gbm_market
+
+NUM_FEATURES = 7
+NUM_DAYS = 8_000
+INITIAL_LOG_STD = -0.7
+"""In logits, as in `rllib_portfolio.config.NetworkConfig`."""
+LOGIT_SCALE = 10.0
+"""As in `rllib_portfolio.config.EnvironmentConfig`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One comparison. Rewards and observations are normalised by nobody; the learning rate is constant."""
+
+    num_assets: int = 20
+    num_envs: int = 8
+    """Of each env runner."""
+    rollout_steps: int = 256
+    """Of each environment, between updates."""
+    minibatch_size: int = 64
+    num_epochs: int = 10
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 0.01
+    max_gradient_norm: float = 0.5
+    num_env_runners: int = 0
+    """Processes that sample, for RLlib; 0 samples in the process that learns."""
+    num_threads: int = 1
+    """Of torch, in the process that learns."""
+    seed: int = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Steps between updates."""
+        return self.num_envs * max(1, self.num_env_runners) * self.rollout_steps
+
+    @property
+    def observation_size(self) -> int:
+        """D: the features of each asset, and the weights with cash."""
+        return self.num_assets * NUM_FEATURES + self.action_size
+
+    @property
+    def action_size(self) -> int:
+        """N + 1."""
+        return self.num_assets + 1
+
+
+def market(num_assets: int) -> MarketData:
+    """Geometric Brownian motions, and features of noise: what they say does not matter to speed."""
+    plain = gbm_market(
+        mean=np.linspace(0.02, 0.1, num_assets).tolist(),
+        volatility=np.linspace(0.1, 0.3, num_assets).tolist(),
+        correlation=0.3,
+        num_days=NUM_DAYS,
+        cash_rate=0.02,
+    )
+    noise = np.random.default_rng(0).standard_normal((NUM_DAYS, num_assets, NUM_FEATURES), dtype=np.float32)
+    names = tuple(f"noise_{i}" for i in range(NUM_FEATURES))
+    return replace(plain, asset_features=noise, asset_feature_names=names)
+
+
+def market_file(num_assets: int, folder: Path) -> Path:
+    """The prepared market of `num_assets` assets in `folder`, written if it is not there."""
+    path = folder / f"market_{num_assets}.npz"
+    if not path.is_file():
+        market(num_assets).save(path)
+    return path

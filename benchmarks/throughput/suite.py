@@ -1,0 +1,139 @@
+"""The suite: measure the parts, and write the JSON, the picture and the tables."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import description
+from benchmarks.throughput import launch, targets
+from benchmarks.throughput.chart import draw
+from benchmarks.throughput.memory import MemoryJob
+from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, full_parts, quick_parts
+from benchmarks.throughput.summary import sides
+from benchmarks.throughput.tables import print_tables, tables
+
+LONG_PARTS = ("memory", "train")
+"""One run each, minutes long; not in a quick run unless asked for."""
+PARTS = (*full_parts(), *LONG_PARTS)
+
+
+@dataclass(slots=True)
+class Results:
+    """What a run has found so far, as it goes into the JSON."""
+
+    parts: dict[str, str]
+    effort: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=description)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    memory: dict[str, Any] | None = None
+    train_s: float | None = None
+    errors: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """With targets and summaries worked out."""
+        all_sides = sides(self.measurements)
+        return {
+            "suite": "throughput",
+            "started": self.started,
+            "machine": self.machine,
+            "effort": self.effort,
+            "hyperparameters": asdict(DEFAULT),
+            "parts": self.parts,
+            "targets": targets.checked(all_sides, self.memory, self.train_s),
+            "summary": [side.summary() for side in all_sides],
+            "memory": self.memory,
+            "train_s": self.train_s,
+            "errors": self.errors,
+            "measurements": self.measurements,
+        }
+
+
+def run(*, quick: bool, only: Sequence[str], repetitions: int | None, output: Path) -> int:
+    """Measure, print and write `throughput.json` and `throughput.png` into `output`.
+
+    Args:
+        quick: Two minutes instead of an hour.
+        only: Parts to measure; empty for all.
+        repetitions: Of each cell, or None for the default.
+        output: A folder.
+
+    Returns:
+        Exit code: 0, or 1 if a measurement failed, or 130 if it was interrupted; what was measured is written anyway.
+    """
+    effort = QUICK if quick else FULL
+    effort = effort if repetitions is None else replace(effort, repetitions=repetitions)
+    parts = _chosen(quick_parts() if quick else full_parts(), only)
+    long_parts = [name for name in LONG_PARTS if name in only or not (only or quick)]
+    results = Results(parts={name: part.title for name, part in parts.items()}, effort=asdict(effort))
+    interrupted = False
+    try:
+        with launch.market_folder() as folder:
+            for part in parts.values():
+                progress = _Progress(len(part.cells) * effort.repetitions)
+                for measurement in launch.measure_part(part, effort, folder):
+                    results.measurements.append(measurement)
+                    progress.show(measurement)
+            _measure_long(long_parts, folder, results)
+    except KeyboardInterrupt:
+        interrupted = True
+    results.errors += [m["error"] for m in results.measurements if "error" in m]
+    write(results.as_json(), output)
+    return 130 if interrupted else int(bool(results.errors))
+
+
+def write(values: dict[str, Any], output: Path) -> None:
+    """Print the tables; write the JSON and the picture."""
+    print_tables(tables(values))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "throughput.json").write_text(json.dumps(values, indent=1) + "\n")
+    draw(values, output / "throughput.png")
+    for error in values["errors"]:
+        print(f"error: {error}")
+    print(f"Wrote {output / 'throughput.json'} and {output / 'throughput.png'}.")
+
+
+def _chosen(parts: dict[str, Part], only: Sequence[str]) -> dict[str, Part]:
+    """The parts named; one that a quick run leaves out is taken from the full plan."""
+    if not only:
+        return parts
+    return {name: parts.get(name, part) for name, part in full_parts().items() if name in only}
+
+
+def _measure_long(names: Sequence[str], folder: Path, results: Results) -> None:
+    for name in names:
+        print(f"{name:<12}one long run ...", flush=True)
+        try:
+            if name == "memory":
+                job = MemoryJob(str(folder)).to_json()
+                results.memory = launch.answer_of("benchmarks.throughput.memory", job, num_threads=1)
+            else:
+                results.train_s = round(launch.seconds_of_training(), 1)
+        except launch.WorkerError as error:
+            results.errors.append(str(error))
+
+
+class _Progress:
+    """One line for each measurement of a part."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._started = total, 0, time.perf_counter()
+
+    def show(self, measurement: dict[str, Any]) -> None:
+        """A measurement is there."""
+        self._done += 1
+        setting = measurement["setting"]
+        left_s = (time.perf_counter() - self._started) / self._done * (self._total - self._done)
+        speed = "FAILED" if "error" in measurement else f"{measurement['steps_per_second']:>12,.0f} steps/s"
+        print(
+            f"{measurement['part']:<12}{self._done:>3}/{self._total:<4}{measurement['contender']:<12}"
+            f"{measurement['task']:<7}{setting['num_envs']:>4} envs {setting['num_threads']} thr. "
+            f"{speed}   ({left_s:.0f} s left of this part)",
+            flush=True,
+        )

@@ -1,0 +1,96 @@
+"""What an update of the fused learner reports: means over its minibatches, under the names of RLlib's learner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.ppo.ppo import (
+    LEARNER_RESULTS_KL_KEY,
+    LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
+    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY,
+)
+from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY, Learner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import (
+    DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY,
+    MODULE_TRAIN_BATCH_SIZE_MEAN,
+    NUM_ENV_STEPS_TRAINED,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+    NUM_MODULE_STEPS_TRAINED,
+    NUM_MODULE_STEPS_TRAINED_LIFETIME,
+    WEIGHTS_SEQ_NO,
+)
+from torch import Tensor
+
+from rllib_portfolio.algorithms.train_batch import Batch
+
+
+class MinibatchStats(NamedTuple):
+    """Means over one minibatch, on the device."""
+
+    policy_loss: Tensor
+    value_loss: Tensor
+    value_loss_unclipped: Tensor
+    entropy: Tensor
+    kl: Tensor
+    total_loss: Tensor
+    gradient_norm: Tensor
+
+
+_STAT_KEYS = (
+    POLICY_LOSS_KEY,
+    VF_LOSS_KEY,
+    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY,
+    ENTROPY_KEY,
+    LEARNER_RESULTS_KL_KEY,
+    Learner.TOTAL_LOSS_KEY,
+    "gradients_default_optimizer_global_norm",
+)
+
+
+def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, values: Tensor, num_epochs: int) -> None:
+    """Log the losses, how well the critic's `values` before the update explain their targets, and counts.
+
+    Args:
+        metrics: The learner's `MetricsLogger`.
+        stats: Of each minibatch; none of an update that was left out.
+        batch: The train batch, S steps.
+        values: Of its observations, before the update, [S].
+        num_epochs: How often each step was used.
+    """
+    residual = (batch.value_targets - values).var(correction=0)
+    explained = 1.0 - residual / batch.value_targets.var(correction=0).clamp(min=1e-12)
+    scalars = {LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: explained.clamp(min=-1.0).item()}
+    if stats:
+        means = torch.stack([torch.stack(step) for step in stats]).mean(0).tolist()
+        scalars |= dict(zip(_STAT_KEYS, means, strict=True))
+    metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
+    num_steps = len(batch.advantages)
+    metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), num_steps, reduce="mean")
+    trained = num_steps * num_epochs
+    for key in (
+        (DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED),
+        (ALL_MODULES, NUM_MODULE_STEPS_TRAINED),
+        (ALL_MODULES, NUM_ENV_STEPS_TRAINED),
+    ):
+        metrics.log_value(key, trained, reduce="sum", with_throughput=key[0] == ALL_MODULES)
+    for key in (
+        (DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED_LIFETIME),
+        (ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME),
+        (ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
+    ):
+        metrics.log_value(key, trained, reduce="lifetime_sum", with_throughput=True)
+
+
+def log_weights(metrics: Any, weights_seq_no: int, episodes: Sequence[SingleAgentEpisode]) -> None:
+    """Log the number of this update, and how many of them the sampling weights lie behind, mean over steps."""
+    sampled = np.concatenate([np.asarray(episode.get_extra_model_outputs(WEIGHTS_SEQ_NO)) for episode in episodes])
+    scalars = {
+        WEIGHTS_SEQ_NO: weights_seq_no,
+        DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY: float((weights_seq_no - sampled).mean()),
+    }
+    metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)

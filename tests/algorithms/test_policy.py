@@ -1,0 +1,397 @@
+"""An exported policy: the same weights without RLlib, for the observations it was trained on and no others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rllib_portfolio import load_policy
+from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy
+from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig
+from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.env.portfolio_env import PortfolioEnv
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.backtest import backtest
+from rllib_portfolio.market import MarketData, leaked, prepare_market
+from tests.market.tables import SHORT, config, random_table, scrambled
+from tests.tiny_runs import TinyRun, start_run, tiny_config
+
+CONFIG = config()
+DAY_ZERO = EnvironmentConfig(execution_lag=0)
+
+
+@pytest.fixture(scope="module")
+def market() -> MarketData:
+    return prepare_market(random_table(600), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def policy(market: MarketData) -> PortfolioPolicy:
+    return policy_for(market)
+
+
+def policy_for(market: MarketData, **spec: Any) -> PortfolioPolicy:
+    """A policy with random weights, strong enough that what it sees moves it."""
+    names = ObservationLayout(market).names
+    values: dict[str, Any] = {
+        "algo": "ppo",
+        "assets": market.assets,
+        "observation_names": names,
+        "network": NetworkConfig(hidden_sizes=(16, 16)).model_dump(mode="json"),
+        "market": CONFIG.model_dump(mode="json"),
+        "environment": EnvironmentConfig().model_dump(mode="json"),
+        "fitted": market.fitted,
+    }
+    return build_policy(PolicySpec(**{**values, **spec}), random_weights(len(names), len(market.assets) + 1))
+
+
+def random_weights(inputs: int, outputs: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        "trunk.0": (16, inputs),
+        "actor.0": (16, 16),
+        "actor.3": (outputs, 16),
+    }
+    weights = {f"{name}.weight": torch.randn(*shape, generator=generator) / 4 for name, shape in shapes.items()}
+    weights |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    for name in ("trunk.2", "actor.2"):
+        weights |= {f"{name}.weight": torch.ones(16), f"{name}.bias": torch.zeros(16)}
+    return weights | {"log_std": torch.zeros(outputs)}
+
+
+def observations_of(market: MarketData, count: int = 5) -> np.ndarray:
+    env = PortfolioEnv(market, "train", random_start=True)
+    return np.stack([env.reset(seed=seed)[0] for seed in range(count)])
+
+
+# ---------------------------------------------------------------- weights
+
+
+def test_weights_are_a_portfolio_for_one_observation_and_for_many(market: MarketData, policy: PortfolioPolicy) -> None:
+    observations = observations_of(market)
+    weights = policy(observations)
+    assert weights.shape == (5, 4)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-12)
+    assert (weights > 0).all()
+    assert weights.std(axis=0).max() > 0.01  # it sees something
+    for row, observation in zip(weights, observations, strict=True):
+        assert policy(observation).shape == (4,)
+        np.testing.assert_allclose(policy(observation), row, rtol=1e-6)
+
+
+def test_weights_are_softmax_of_the_logits_cut_at_the_action_space(market: MarketData, policy: PortfolioPolicy) -> None:
+    observations = observations_of(market)
+    with torch.no_grad():
+        logits = 10.0 * policy.module.forward_inference({"obs": torch.from_numpy(observations)})[
+            "action_dist_inputs"
+        ][:, :4].numpy().astype(np.float64)  # fmt: skip
+    exponentials = np.exp(np.clip(logits, -10.0, 10.0))
+    np.testing.assert_allclose(policy(observations), exponentials / exponentials.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_a_policy_decides_the_same_every_time(market: MarketData, policy: PortfolioPolicy) -> None:
+    observation = observations_of(market)[0]
+    np.testing.assert_array_equal(policy(observation), policy(observation))
+
+
+@pytest.mark.parametrize("shape", [(0,), (27,), (29,), (3, 27), (28, 3)])
+def test_an_observation_of_another_length_is_refused(policy: PortfolioPolicy, shape: tuple[int, ...]) -> None:
+    expected = len(policy.spec.observation_names)
+    if shape[-1] == expected:
+        shape = (*shape[:-1], expected + 1)
+    with pytest.raises(ValueError, match=rf"observation must have {expected} numbers in its last axis, got shape"):
+        policy(np.zeros(shape))
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_saved_policy_gives_identical_weights(tmp_path: Path, market: MarketData, policy: PortfolioPolicy) -> None:
+    policy.save(tmp_path / "policy")
+    loaded = load_policy(tmp_path / "policy")
+    assert loaded.spec == policy.spec
+    np.testing.assert_array_equal(loaded(observations_of(market)), policy(observations_of(market)))
+
+
+LOAD = """
+import sys
+import numpy as np
+from rllib_portfolio import load_policy
+policy = load_policy(sys.argv[1])
+np.save(sys.argv[2], policy(np.load(sys.argv[3])))
+import ray
+print(ray.is_initialized())
+"""
+
+
+def test_loading_a_policy_elsewhere_does_not_start_ray(
+    tmp_path: Path, market: MarketData, policy: PortfolioPolicy, pytestconfig: pytest.Config
+) -> None:
+    policy.save(tmp_path / "policy")
+    observations = observations_of(market)
+    np.save(tmp_path / "observations.npy", observations)
+    files = [str(tmp_path / name) for name in ("policy", "weights.npy", "observations.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *files],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False"]
+    np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), policy(observations))
+
+
+def edit_json(folder: Path, **changes: Any) -> None:
+    values = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps({**values, **changes}))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "weights cut short": lambda folder: (folder / "weights.safetensors").write_bytes(
+        (folder / "weights.safetensors").read_bytes()[:-10]
+    ),
+    "weights overwritten": lambda folder: (folder / "weights.safetensors").write_bytes(b"\xff" * 100),
+    "weights empty": lambda folder: (folder / "weights.safetensors").write_bytes(b""),
+    "weights missing": lambda folder: (folder / "weights.safetensors").unlink(),
+    "json cut short": lambda folder: (folder / "policy.json").write_text(
+        (folder / "policy.json").read_text()[:100]
+    ),
+    "json of something else": lambda folder: (folder / "policy.json").write_text("[1, 2]"),
+    "json without a field": lambda folder: (folder / "policy.json").write_text('{"algo": "ppo"}'),
+    "json with an unknown field": lambda folder: edit_json(folder, future=1),
+    "another network": lambda folder: edit_json(folder, network={"hidden_sizes": [32, 32], "initial_log_std": 0.0}),
+    "an impossible network": lambda folder: edit_json(folder, network={"hidden_sizes": [0]}),
+    "a later format": lambda folder: edit_json(folder, format_version=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda name: name.replace(" ", "-"))
+def test_damaged_files_are_told_in_one_line(tmp_path: Path, policy: PortfolioPolicy, damage: str) -> None:
+    folder = tmp_path / "policy"
+    policy.save(folder)
+    DAMAGES[damage](folder)
+    with pytest.raises(ConfigError) as raised:
+        load_policy(folder)
+    text = str(raised.value)
+    assert text.startswith("policy must be a folder with policy.json and weights.safetensors, got damaged files")
+    assert str(folder) in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", [".", "missing"])
+def test_a_folder_without_a_policy_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"policy must be a run, checkpoint or policy folder, got .* Name a folder"):
+        load_policy(tmp_path / name)
+
+
+# ---------------------------------------------------------------- markets that a policy understands
+
+
+def refused(policy: PortfolioPolicy, market: MarketData) -> str:
+    with pytest.raises(ConfigError) as raised:
+        policy.require_compatible(market)
+    return str(raised.value)
+
+
+def test_newer_rows_of_the_same_universe_are_welcome_and_change_no_old_decision(
+    market: MarketData, policy: PortfolioPolicy
+) -> None:
+    old, new = random_table(600), random_table(700, seed=1)
+    prices = pd.concat([old.prices, new.prices[600:]])
+    extended = replace(new, prices=prices, index=prices.mean(axis=1), extra=pd.DataFrame(index=prices.index))
+    longer = prepare_market(extended, CONFIG, policy.spec.fitted)
+    policy.require_compatible(longer)
+    assert longer.num_days == 700
+    (before,), (after,) = (
+        backtest(some, market.windows["test"], [policy], EnvironmentConfig()) for some in (market, longer)
+    )
+    np.testing.assert_array_equal(before.weights, after.weights)
+
+
+def test_other_assets_are_refused_and_named(market: MarketData, policy: PortfolioPolicy) -> None:
+    text = refused(policy, replace(market, assets=("AAA", "XYZ", "CCC")))
+    assert "assets must be those of training" in text
+    assert "the first difference at 1: XYZ instead of BBB" in text
+
+
+def test_the_same_assets_in_another_order_are_refused(policy: PortfolioPolicy) -> None:
+    reordered = prepare_market(random_table(600), CONFIG.model_copy(update={"assets": None}))
+    reordered = replace(reordered, assets=("BBB", "AAA", "CCC"))
+    assert "the first difference at 0: BBB instead of AAA" in refused(policy, reordered)
+
+
+def test_a_missing_asset_is_refused(policy: PortfolioPolicy) -> None:
+    two_assets = prepare_market(random_table(600, num_assets=2), CONFIG)
+    assert "got 2 instead of 3, the first difference at 2: nothing instead of CCC" in refused(policy, two_assets)
+
+
+def test_another_feature_set_is_refused_and_named(policy: PortfolioPolicy) -> None:
+    features = SHORT.model_copy(update={"rsi_days": 9})
+    text = refused(policy, prepare_market(random_table(600), config(features=features)))
+    assert "observations must be those of training" in text
+    assert "AAA.rsi_9 instead of AAA.rsi_7" in text
+
+
+def test_the_same_features_with_another_scale_are_refused(market: MarketData, policy: PortfolioPolicy) -> None:
+    # a new fit moves every number that the policy reads, and no name shows it
+    half = random_table(600)
+    half = replace(half, prices=half.prices[:400], index=half.index[:400], extra=half.extra[:400])
+    fitted_anew = prepare_market(half, CONFIG)
+    assert ObservationLayout(fitted_anew).names == ObservationLayout(market).names
+    text = refused(policy, fitted_anew)
+    assert "the fit that the policy was trained on, got another scaler, gmm, hmm" in text
+    assert "fitted=policy.spec.fitted" in text
+    raw = prepare_market(random_table(600), config(observation_filter="none"))
+    assert "another observation_filter" in refused(policy, raw)
+
+
+# ---------------------------------------------------------------- no decision sees the future
+
+
+def decisions_up_to(policy: PortfolioPolicy, market: MarketData, row: int, execution: EnvironmentConfig) -> np.ndarray:
+    """Whether each decision of the test window was taken at or before the close of `row`, beside its weights."""
+    start, _ = market.windows["test"]
+    (result,) = backtest(market, market.windows["test"], [policy], execution)
+    return result.weights[: row - (start - 1) + 1]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_decisions_up_to_t_ignore_every_later_price(market: MarketData, policy: PortfolioPolicy, lag: int) -> None:
+    execution = EnvironmentConfig(execution_lag=lag)
+    start, stop = market.windows["test"]
+    for row in (start - 1, start + 30, stop - 3):
+        other = prepare_market(scrambled(random_table(600), row), CONFIG, market.fitted)
+        one, two = (decisions_up_to(policy, some, row, execution) for some in (market, other))
+        assert len(one) == row - start + 2
+        np.testing.assert_array_equal(one, two)
+        (all_one,), (all_two,) = (
+            backtest(some, market.windows["test"], [policy], execution) for some in (market, other)
+        )
+        assert not np.array_equal(all_one.weights[len(one)], all_two.weights[len(one)])
+
+
+@pytest.mark.ray
+def test_a_trained_policys_decisions_up_to_t_ignore_every_later_price(finished_run: TinyRun) -> None:
+    market, run_config = finished_run.market, finished_run.config
+    from rllib_portfolio.market import read_table
+
+    table, trained = read_table(run_config.market), load_policy(finished_run.run_dir)
+    row = market.windows["test"][0] + 40
+    other = prepare_market(scrambled(table, row), run_config.market, trained.spec.fitted)
+    trained.require_compatible(other)
+    one, two = (decisions_up_to(trained, some, row, run_config.environment) for some in (market, other))
+    np.testing.assert_array_equal(one, two)
+    last_row = market.windows["test"][1] - 2
+    one, two = (decisions_up_to(trained, some, last_row, run_config.environment) for some in (market, other))
+    assert not np.array_equal(one, two)
+
+
+def test_a_leak_is_caught(market: MarketData) -> None:
+    row = market.windows["test"][0] + 30
+    other = prepare_market(scrambled(random_table(600), row), CONFIG, market.fitted)
+    cheat = policy_for(leaked(market))
+    one, two = (decisions_up_to(cheat, leaked(some), row, DAY_ZERO) for some in (market, other))
+    assert not np.array_equal(one, two)
+    np.testing.assert_array_equal(one[:-1], two[:-1])  # it knows one day, no more
+
+
+# ---------------------------------------------------------------- the running observation filter
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("num_env_runners", [0, 2])
+def test_the_running_filter_is_part_of_the_policy(
+    ray_session: None, tmp_path: Path, price_settings: dict[str, Any], num_env_runners: int
+) -> None:
+    from ray.rllib.connectors.env_to_module import MeanStdFilter
+    from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, DEFAULT_MODULE_ID
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+    from rllib_portfolio.algorithms import ppo
+
+    settings = {"market.observation_filter": "running", "resources.num_env_runners": num_env_runners}
+    run = start_run(tmp_path / "run", tiny_config(price_settings, settings))
+    rllib_config = ppo.algorithm_config(run.config, run.run_dir / "market.npz")
+    algorithm = rllib_config.build_algo()
+    try:
+        for _ in range(2):
+            algorithm.train()
+        policy = ppo.current_policy(algorithm, run.config, run.market)
+        states = algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: (runner.get_state([COMPONENT_ENV_TO_MODULE_CONNECTOR]), runner.get_spaces()),
+            local_env_runner=num_env_runners == 0,
+        )
+        weights = algorithm.learner_group.get_weights()[DEFAULT_MODULE_ID]
+    finally:
+        algorithm.stop()
+
+    frozen = rllib_config.copy(copy_frozen=False)
+    frozen.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter(update_stats=False))
+    observations = observations_of(run.market)
+    unfiltered = build_policy(replace(policy.spec, observation_mean=None, observation_std=None), weights)
+    assert not np.allclose(unfiltered(observations), policy(observations), atol=1e-4)
+    for state, spaces in states:  # of every env runner: they are merged after each iteration
+        pipeline = frozen.build_env_to_module_connector(spaces=spaces)
+        pipeline.set_state(state[COMPONENT_ENV_TO_MODULE_CONNECTOR])
+        for observation in observations:
+            episode = SingleAgentEpisode(observation_space=spaces[DEFAULT_MODULE_ID][0])
+            episode.add_env_reset(observation)
+            batch = pipeline(
+                rl_module=policy.module, batch={}, episodes=[episode], explore=False, shared_data={}, metrics=None
+            )
+            filtered = batch["obs"].numpy()[0]
+            np.testing.assert_allclose(unfiltered(filtered), policy(observation), atol=1e-6)
+
+
+def test_the_running_filter_survives_the_file(tmp_path: Path, market: MarketData) -> None:
+    names = ObservationLayout(market).names
+    rng = np.random.default_rng(0)
+    mean, std = rng.normal(size=len(names)), rng.uniform(0.5, 2.0, len(names))
+    policy = policy_for(market, observation_mean=mean.tolist(), observation_std=std.tolist())
+    policy.save(tmp_path / "policy")
+    observations = observations_of(market)
+    np.testing.assert_array_equal(load_policy(tmp_path / "policy")(observations), policy(observations))
+    by_hand = np.clip((observations - mean) / std, -10.0, 10.0)
+    np.testing.assert_allclose(policy(observations), policy_for(market)(by_hand), atol=1e-6)
+    far_away = 1e6 * np.ones(len(names))
+    np.testing.assert_allclose(policy(far_away), policy_for(market)(np.full(len(names), 10.0)), atol=1e-6)
+
+
+# ---------------------------------------------------------------- a policy of a run
+
+
+@pytest.mark.ray
+def test_a_policy_of_a_run_is_the_one_that_was_best_on_validation(finished_run: TinyRun) -> None:
+    from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+
+    newest = newest_checkpoint(finished_run.run_dir)
+    best = newest.with_name(read_progress(newest)["best_checkpoint"])
+    observations = observations_of(finished_run.market)
+    of_run, of_checkpoint, of_folder = (load_policy(path) for path in (finished_run.run_dir, best, best / "policy"))
+    np.testing.assert_array_equal(of_run(observations), of_checkpoint(observations))
+    np.testing.assert_array_equal(of_run(observations), of_folder(observations))
+    assert not np.array_equal(of_run(observations), load_policy(newest)(observations))
+
+
+@pytest.mark.ray
+def test_a_policy_says_what_it_was_trained_on(finished_run: TinyRun) -> None:
+    spec = load_policy(finished_run.run_dir).spec
+    assert spec.assets == ("AAA", "BBB", "CCC")
+    assert spec.environment_config == finished_run.config.environment
+    assert spec.market_config == finished_run.config.market
+    assert spec.fitted == finished_run.market.fitted
+    assert asdict(spec)["algo"] == "ppo"
+    assert isinstance(spec.market_config, MarketConfig)
