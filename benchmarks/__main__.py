@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ SUITES = {"throughput": throughput}
 def main() -> int:
     """Run a suite."""
     arguments = _parser().parse_args()
+    for stop in (signal.SIGINT, signal.SIGTERM):  # what was measured so far is written, in the background too
+        signal.signal(stop, signal.default_int_handler)
     is_complete = not (arguments.quick or arguments.only)
     # Only a complete run goes where the committed results are.
     output = arguments.output or (FOLDER / "results" if is_complete else FOLDER.parent / "runs" / "benchmarks")

@@ -43,9 +43,13 @@ CONTENDERS = {
     "sb3_subproc": Entry("SB3, SubprocVecEnv", "sb3:Subproc"),
     "cleanrl": Entry("CleanRL-style single file", "cleanrl_style:CleanRLStyle"),
     "bare": Entry("bare torch loop (the limit)", "bare_loop:BareLoop"),
+    "products": Entry("matrix products of the updates alone", "matrix_products:MatrixProducts"),
     "kernel": Entry("kernel.step alone", "environment:Kernel"),
     "vector_env": Entry("PortfolioVectorEnv.step alone", "environment:VectorEnvironment"),
 }
+STOCK = ("stock", "stock_sync")
+SB3 = ("sb3_dummy", "sb3_subproc")
+"""Configurations of one peer: it is compared in its fastest."""
 
 
 def build(name: str, setting: Setting, market_path: Path) -> Contender:

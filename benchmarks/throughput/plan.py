@@ -54,6 +54,9 @@ def full_parts() -> dict[str, Part]:
     return {
         "training": Part("PPO end to end, 8 environments, minibatch 64", _training()),
         "large": Part("PPO end to end, 64 environments, minibatch 512", _large()),
+        "products": Part(
+            "What the limit is made of: matrix products of the updates, without anything else", _products()
+        ),
         "sampling": Part("Sampling", _sampling()),
         "environment": Part("The environment alone, 256 environments", _environment()),
         "runners": Part("Env runners in processes of their own, 64 environments each", _runners()),
@@ -107,6 +110,14 @@ def _training() -> tuple[Cell, ...]:
 
 def _large() -> tuple[Cell, ...]:
     return tuple(_cells("large", ("ours", "stock", "cleanrl", "bare"), "train", LARGE, COMPARED_THREADS))
+
+
+def _products() -> tuple[Cell, ...]:
+    return tuple(
+        cell
+        for setting in (DEFAULT, LARGE)
+        for cell in _cells("products", ("products", "bare"), "train", setting, COMPARED_THREADS)
+    )
 
 
 def _sampling() -> tuple[Cell, ...]:

@@ -18,7 +18,6 @@ from ray.rllib.connectors.env_to_module import EnvToModulePipeline
 from ray.rllib.connectors.learner import GeneralAdvantageEstimation, LearnerConnectorPipeline
 from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
 from ray.rllib.core.learner.learner import Learner
-from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
@@ -26,7 +25,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting
 from benchmarks.throughput.stopwatch import Watched
-from rllib_portfolio.algorithms import env_runner, ppo, ppo_learner
+from rllib_portfolio.algorithms import env_runner, ppo, ppo_learner, train_batch
+from rllib_portfolio.algorithms.flat_parameters import FlatParameters
 from rllib_portfolio.config import (
     EnvironmentConfig,
     MarketConfig,
@@ -74,7 +74,10 @@ class Ours:
         return [
             *_WATCHED,
             Watched("episodes", env_runner, "cut_episodes"),
-            Watched("advantages", ppo_learner, "generalised_advantages"),
+            Watched("advantages", train_batch, "generalised_advantages"),
+            Watched("batch", train_batch.BatchBuilder, "build"),
+            Watched("batch", train_batch.Batch, "minibatches"),
+            Watched("optimiser", FlatParameters, "clip_gradient"),
             Watched("other sampling", env_runner.VectorisedEnvRunner, "sample"),
             Watched("other update", ppo_learner.FusedPPOLearner, "update"),
         ]
@@ -121,9 +124,9 @@ class StockSync(Stock):
 _WATCHED = (
     Watched("environment", PortfolioVectorEnv, "step"),
     Watched("environment", PortfolioEnv, "step"),
-    Watched("policy", TorchRLModule, "forward_exploration"),
+    Watched("policy", LayerNormActorCritic, "_forward"),
     Watched("policy", DiagonalGaussian, "sample"),
-    Watched("forward", TorchRLModule, "forward_train"),
+    Watched("forward", LayerNormActorCritic, "_forward_train"),
     Watched("forward", LayerNormActorCritic, "compute_values"),
     Watched("backward", torch.autograd, "backward"),
     Watched("optimiser", torch.optim.Adam, "step"),
@@ -150,6 +153,7 @@ def run_config(setting: Setting, env_runner_name: str, learner_name: str) -> Run
             rollout_steps=setting.rollout_steps,
             max_gradient_norm=setting.max_gradient_norm,
             normalize_rewards=False,
+            market_baseline=False,
         ),
         resources=ResourceConfig(
             num_env_runners=setting.num_env_runners,

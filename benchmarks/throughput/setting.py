@@ -20,7 +20,7 @@ LOGIT_SCALE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One comparison. Rewards and observations are normalised by nobody; the learning rate is constant."""
+    """One comparison; the learning rate is constant, and nobody normalises rewards or observations."""
 
     num_assets: int = 20
     num_envs: int = 8

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.throughput.contenders import CONTENDERS
+from benchmarks.throughput.contenders import CONTENDERS, STOCK
 from benchmarks.throughput.summary import Side, Spread, fastest, ratio, sides
 
 COMPONENTS = (
@@ -32,6 +32,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     builders: dict[str, Callable[[str, list[Side]], Table]] = {
         "training": _end_to_end,
         "large": _end_to_end,
+        "products": _products,
         "sampling": _sampling,
         "environment": _alone,
         "runners": _runners,
@@ -81,7 +82,7 @@ def _targets(targets: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _end_to_end(title: str, here: list[Side]) -> Table:
-    stock = fastest(side for side in here if side.contender in ("stock", "stock_sync"))
+    stock = fastest(side for side in here if side.contender in STOCK)
     rows = [
         [
             CONTENDERS[side.contender].label,
@@ -96,14 +97,26 @@ def _end_to_end(title: str, here: list[Side]) -> Table:
     return Table(title, ["", "torch threads", "steps/s", "range", "/ best stock", "peak memory, MiB"], rows)
 
 
+def _products(title: str, here: list[Side]) -> Table:
+    rows = [
+        [
+            f"{CONTENDERS[side.contender].label}, minibatch {side.setting['minibatch_size']}",
+            str(side.setting["num_threads"]),
+            _microseconds(side),
+        ]
+        for side in _by_contender(here)
+    ]
+    return Table(title, ["", "torch threads", "microseconds per step"], rows)
+
+
 def _sampling(title: str, here: list[Side]) -> Table:
     sizes = sorted({side.setting["num_envs"] for side in here})
     rows = [
         [CONTENDERS[name].label, *(_speed(_best(here, name, num_envs=size)) for size in sizes)] for name in _names(here)
     ]
-    for name in ("stock", "bare"):
-        ratios = [_paired(here, "ours", name, num_envs=size) for size in sizes]
-        rows.append([f"{CONTENDERS['ours'].label} / {CONTENDERS[name].label}", *map(_times, ratios)])
+    for what, names in (("best stock runner", STOCK), ("bare torch loop", ("bare",))):
+        ratios = [_paired(here, names, num_envs=size) for size in sizes]
+        rows.append([f"{CONTENDERS['ours'].label} / {what}", *map(_times, ratios)])
     header = ["steps/s, best thread setting", *(f"{size} environment{'s' * (size > 1)}" for size in sizes)]
     return Table(title, header, rows)
 
@@ -171,9 +184,11 @@ def _best(here: Iterable[Side], contender: str, task: str | None = None, **setti
     )
 
 
-def _paired(here: list[Side], numerator: str, denominator: str, **setting: int) -> Spread | None:
-    top, bottom = _best(here, numerator, **setting), _best(here, denominator, **setting)
-    return ratio(top, bottom) if top and bottom else None
+def _paired(here: list[Side], others: Sequence[str], **setting: int) -> Spread | None:
+    """Ours over the fastest of the others."""
+    ours = _best(here, "ours", **setting)
+    other = fastest(side for name in others if (side := _best(here, name, **setting)) is not None)
+    return ratio(ours, other) if ours and other else None
 
 
 def _speed(side: Side | None) -> str:

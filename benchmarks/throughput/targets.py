@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.throughput.contenders import SB3, STOCK
 from benchmarks.throughput.summary import Side, Spread, fastest, ratio
 
 
@@ -21,11 +22,11 @@ class RatioTarget:
 
 
 RATIO_TARGETS = (
-    RatioTarget("sampling, 8 environments / stock runner", "sampling", ("stock", "stock_sync"), 4.0, 8),
-    RatioTarget("sampling, 64 environments / stock runner", "sampling", ("stock", "stock_sync"), 6.5, 64),
+    RatioTarget("sampling, 8 environments / stock runner", "sampling", STOCK, 4.0, 8),
+    RatioTarget("sampling, 64 environments / stock runner", "sampling", STOCK, 6.5, 64),
     RatioTarget("sampling, 64 environments / bare loop", "sampling", ("bare",), 0.75, 64),
-    RatioTarget("PPO / stock RLlib PPO", "training", ("stock", "stock_sync"), 2.5, 8),
-    RatioTarget("PPO / best Stable-Baselines3", "training", ("sb3_dummy", "sb3_subproc"), 1.3, 8),
+    RatioTarget("PPO / stock RLlib PPO", "training", STOCK, 2.5, 8),
+    RatioTarget("PPO / best Stable-Baselines3", "training", SB3, 1.3, 8),
     RatioTarget("PPO / bare loop", "training", ("bare",), 0.85, 8),
     RatioTarget("PPO, 64 environments, minibatch 512 / bare loop", "large", ("bare",), 0.85, 64),
 )

@@ -1,7 +1,8 @@
 """One measurement in a process of its own: `python -m benchmarks.throughput.worker JOB`, JOB and answer as JSON.
 
-The answer is the last line of standard output: steps_per_second, steps, seconds, peak_memory_mb and, where asked for,
-microseconds of each component per environment step.
+The answer is the last line of standard output: steps_per_second, steps, seconds, cpu_seconds (of this process; if it is
+far below seconds x threads, others had the cores), peak_memory_mb, load_average and, where asked for, microseconds of
+each component per environment step.
 """
 
 from __future__ import annotations
@@ -59,11 +60,13 @@ def measure(job: Job) -> dict[str, Any]:
         stopwatch = Stopwatch()
         if job.with_components:
             stopwatch.attach(contender.watched())
+        cpu_before = time.process_time()
         steps, seconds = _timed(getattr(contender, job.task), job.measure_s)
         answer = {
             "steps_per_second": round(steps / seconds, 1),
             "steps": steps,
             "seconds": round(seconds, 3),
+            "cpu_seconds": round(time.process_time() - cpu_before, 3),
             "peak_memory_mb": peak_memory_mb(),
             "load_average": load_average(),
         }

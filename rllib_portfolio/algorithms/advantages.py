@@ -55,25 +55,26 @@ def generalised_advantages(
 
 
 def without_market_noise(
-    advantages: FloatArray, market_growth: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
+    values: FloatArray, market: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
 ) -> FloatArray:
-    """Advantages less what the day's market explains of them.
+    """Rewards or advantages less what the day's market explains of them.
 
     What assets return does not depend on what the agent does, so a baseline may be a function of it: the policy
     gradient keeps its mean and loses variance (Mao et al. 2019, arXiv 1807.02264, input-dependent baselines). The
-    baseline is the least-squares fit of the advantages by `market_growth`.
+    baseline is the least-squares fit by `market`. Rewards may lose a function of the returns alone, since later rewards
+    count towards earlier actions; advantages also one of the state, for the step's own action alone.
 
     Args:
-        advantages: A_t, [S].
-        market_growth: Log growth of portfolios that do not depend on the sampled action, over the same step, [S, P].
+        values: Rewards r_t or advantages A_t, [S].
+        market: What the market did in the same step, not depending on the sampled action, [S, P].
         total: Sums an array over all learners, so that all of them subtract one fit.
 
     Returns:
         The residuals, float32 [S].
     """
-    columns = np.column_stack([market_growth, advantages]).astype(np.float64)
+    columns = np.column_stack([market, values]).astype(np.float64)
     columns -= total(columns.sum(0)) / total(np.array([len(columns)], dtype=np.float64))
     regressors = columns[:, :-1]
     moments = total(regressors.T @ columns)
     coefficients, *_ = np.linalg.lstsq(moments[:, :-1], moments[:, -1], rcond=SMALLEST_MOMENT)
-    return np.asarray(advantages - regressors @ coefficients, dtype=np.float32)
+    return np.asarray(values - regressors @ coefficients, dtype=np.float32)

@@ -136,13 +136,15 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
     """A policy from its specification and the weights of its network; weights of the critic are left out."""
     num_assets = len(spec.assets)
-    module = LayerNormActorCritic(
-        observation_space=gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
-        action_space=gym.spaces.Box(-1.0, 1.0, (num_assets + 1,), np.float32),
-        inference_only=True,
-        model_config=validated(NetworkConfig, spec.network, "policy.json").model_dump()
-        | {"logit_scale": spec.environment_config.logit_scale},
-    )
+    # A run that is training samples actions from the random stream that initial weights would be drawn from.
+    with torch.random.fork_rng(devices=[]):
+        module = LayerNormActorCritic(
+            observation_space=gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
+            action_space=gym.spaces.Box(-1.0, 1.0, (num_assets + 1,), np.float32),
+            inference_only=True,
+            model_config=validated(NetworkConfig, spec.network, "policy.json").model_dump()
+            | {"logit_scale": spec.environment_config.logit_scale},
+        )
     wanted = module.state_dict()
     module.load_state_dict({name: torch.as_tensor(weights[name]) for name in wanted})
     module.eval()

@@ -78,7 +78,7 @@ class BatchBuilder:
         values = self._values(obs)
         last_values = self._values(self._tensor(np.stack([array[-1] for array in observations])))
         advantages = generalised_advantages(
-            [np.asarray(episode.get_rewards()) for episode in episodes],
+            self._rewards(episodes),
             values.cpu().numpy(),
             last_values.cpu().numpy(),
             np.array([episode.is_terminated for episode in episodes]),
@@ -103,16 +103,27 @@ class BatchBuilder:
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.team.device)
 
+    def _rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[NDArray[Any]]:
+        """Rewards chunk by chunk, less what a constant mix of the assets would have earned, if episodes tell returns."""
+        rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
+        if not self._has_market_baseline(episodes):
+            return rewards
+        returns = _outputs(episodes, ASSET_RETURNS)
+        residuals = without_market_noise(np.concatenate(rewards), returns, self.team.total)
+        return np.split(residuals, np.cumsum([len(chunk) for chunk in rewards])[:-1])
+
     def _less_market_noise(
         self, advantages: NDArray[Any], inputs: Tensor, episodes: Sequence[SingleAgentEpisode]
     ) -> NDArray[Any]:
-        """Regress out the growth of the mean action's portfolio and of the uniform one, if episodes tell returns."""
-        if not self.config.market_baseline or ASSET_RETURNS not in episodes[0].extra_model_outputs:
+        """Advantages less what the portfolio of the mean action would have grown by on the same day."""
+        if not self._has_market_baseline(episodes):
             return advantages
-        returns = _outputs(episodes, ASSET_RETURNS)
         weights = self.module.deterministic_weights(inputs).cpu().numpy()
-        growth = 1.0 + np.stack([(weights * returns).sum(-1), returns.mean(-1)], axis=1)
+        growth = 1.0 + (weights * _outputs(episodes, ASSET_RETURNS)).sum(-1, keepdims=True)
         return without_market_noise(advantages, np.log(growth.astype(np.float64)), self.team.total)
+
+    def _has_market_baseline(self, episodes: Sequence[SingleAgentEpisode]) -> bool:
+        return self.config.market_baseline and ASSET_RETURNS in episodes[0].extra_model_outputs
 
     def _standardised(self, advantages: NDArray[Any]) -> NDArray[Any]:
         """Zero mean and unit (population) deviation over the steps of all learners."""

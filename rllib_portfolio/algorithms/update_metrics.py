@@ -28,6 +28,9 @@ from torch import Tensor
 
 from rllib_portfolio.algorithms.train_batch import Batch
 
+NUM_UPDATES_LEFT_OUT = "num_updates_left_out"
+"""Because of gradients that were not finite; the log names their parameters."""
+
 
 class MinibatchStats(NamedTuple):
     """Means over one minibatch, on the device."""
@@ -69,6 +72,7 @@ def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, valu
         means = torch.stack([torch.stack(step) for step in stats]).mean(0).tolist()
         scalars |= dict(zip(_STAT_KEYS, means, strict=True))
     metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
+    metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), int(not stats), reduce="lifetime_sum")
     num_steps = len(batch.advantages)
     metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), num_steps, reduce="mean")
     trained = num_steps * num_epochs

@@ -16,7 +16,7 @@ from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, WEIGHTS_SEQ_NO
 
 from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.env_runner import ASSET_RETURNS, STREAMS, VectorisedEnvRunner
@@ -145,8 +145,9 @@ def test_episode_metrics_are_those_of_rllibs_runner(market_path: Path, shape: st
         assert {name: ours[name] for name in compared} == pytest.approx(
             {name: stock[name] for name in compared}, rel=1e-9, nan_ok=True
         )
+    num_steps = FRAGMENTS * 11 * config.num_envs_per_env_runner
+    assert sum(report["num_env_steps_sampled"] for report in reports[1]) == num_steps
     last = reports[1][-1]
-    assert last["num_env_steps_sampled_lifetime"] == FRAGMENTS * 11 * config.num_envs_per_env_runner
     if shape == "episodes end in fragments":
         assert last["episode_len_mean"] == 7
         assert last["episode_duration_sec_mean"] > 0.0
@@ -322,16 +323,13 @@ def test_remote_and_evaluation_runners_keep_their_streams_to_themselves(market_p
     trained = build_runner(VectorisedEnvRunner, config)
     trained.sample()
     state = trained.get_state()
-    evaluating = build_runner(VectorisedEnvRunner, config.copy(copy_frozen=False).evaluation(evaluation_config={}))
     for other in (
         build_runner(VectorisedEnvRunner, config, worker_index=1),
         build_runner(VectorisedEnvRunner, _in_evaluation(config)),
-        evaluating,
     ):
-        if other is not evaluating:
-            assert STREAMS not in other.get_state()
-            other.set_state(state)  # RLlib gives the training runner's state to the evaluation runner
-            assert other._streams is None
+        assert STREAMS not in other.get_state()
+        other.set_state(state)  # RLlib gives the training runner's state to the evaluation runner
+        assert other._streams is None
 
 
 def _in_evaluation(config: Any) -> Any:
@@ -461,6 +459,7 @@ def test_a_resumed_run_is_the_one_that_never_stopped(
 @pytest.mark.ray
 def test_evaluation_walks_whole_episodes_and_leaves_training_alone(ray_session: None, market_path: Path) -> None:
     config = algorithm_config(market_path).evaluation(
+        evaluation_interval=3,  # which makes RLlib build a runner for evaluation alone
         evaluation_num_env_runners=0,
         evaluation_duration=4,
         evaluation_duration_unit="episodes",
@@ -468,16 +467,18 @@ def test_evaluation_walks_whole_episodes_and_leaves_training_alone(ray_session: 
     )
     algorithm = config.build_algo()
     algorithm.train()
-    streams = algorithm.env_runner.get_state()[STREAMS]
+    runner, evaluating = algorithm.env_runner, algorithm.eval_env_runner
+    assert evaluating is not runner
+    streams = runner.get_state()[STREAMS]
     results = flat(algorithm.evaluate())
-    np.testing.assert_equal(
-        algorithm.env_runner.get_state()[STREAMS] | {"torch_generator": 0}, streams | {"torch_generator": 0}
-    )
+    np.testing.assert_equal(runner.get_state()[STREAMS], streams)
     assert results[f"{ENV_RUNNER_RESULTS}/num_episodes"] == 4
     assert results[f"{ENV_RUNNER_RESULTS}/episode_len_mean"] == 7
     assert np.isfinite(results[f"{ENV_RUNNER_RESULTS}/episode_return_mean"])
-    algorithm.set_state(algorithm.get_state())
-    assert EVALUATION_RESULTS not in algorithm.train()
+    algorithm.set_state(algorithm.get_state())  # RLlib gives the evaluation runner the training runner's state
+    assert evaluating._streams is None
+    np.testing.assert_equal(runner.get_state()[STREAMS], streams)
+    assert np.isfinite(flat(algorithm.train())["learners/default_policy/total_loss"])
     algorithm.stop()
 
 

@@ -113,6 +113,13 @@ def test_an_observation_of_another_length_is_refused(policy: PortfolioPolicy, sh
         policy(np.zeros(shape))
 
 
+def test_building_a_policy_draws_no_random_number(market: MarketData) -> None:
+    # a run builds one at each evaluation and checkpoint: its training must not depend on how often it does
+    before = torch.get_rng_state()
+    policy_for(market)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # ---------------------------------------------------------------- files
 
 

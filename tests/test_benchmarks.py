@@ -1,0 +1,178 @@
+"""The benchmarks' arithmetic and plumbing; what they measure is nobody's test."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.throughput import plan, suite, targets
+from benchmarks.throughput.contenders import CONTENDERS
+from benchmarks.throughput.network import ActorCritic
+from benchmarks.throughput.report import BEGIN, END, filled
+from benchmarks.throughput.setting import Setting
+from benchmarks.throughput.stopwatch import Stopwatch, Watched
+from benchmarks.throughput.summary import Spread, fastest, ratio, sides
+from benchmarks.throughput.worker import Job
+
+
+def measurement(
+    contender: str, speed: float, repetition: int, part: str = "training", **setting: Any
+) -> dict[str, Any]:
+    return {
+        "part": part,
+        "contender": contender,
+        "task": "train",
+        "setting": dataclasses.asdict(Setting(**setting)),
+        "repetition": repetition,
+        "steps_per_second": speed,
+        "peak_memory_mb": 100.0,
+    }
+
+
+def test_a_side_is_summarised_by_median_and_range_and_failures_are_left_out() -> None:
+    speeds = [300.0, 100.0, 200.0]
+    measurements = [measurement("ours", speed, i) for i, speed in enumerate(speeds)]
+    measurements.append({**measurement("ours", 0.0, 3), "error": "died"})
+    (side,) = sides(measurements)
+    assert side.steps_per_second == Spread(median=200.0, low=100.0, high=300.0, repetitions=3)
+
+
+def test_each_contender_is_taken_in_its_fastest_thread_setting() -> None:
+    found = sides([measurement("bare", 100.0, 0, num_threads=1), measurement("bare", 150.0, 0, num_threads=2)])
+    best = fastest(found)
+    assert best is not None
+    assert best.setting["num_threads"] == 2
+
+
+def test_ratios_are_paired_by_repetition() -> None:
+    # The machine slows to a half in repetition 1: 200/100 = 2, 100/50 = 2, 300/100 = 3. The medians of the speeds, 200
+    # and 100, would hide the 3; pairing across repetitions would give anything from 1 to 6.
+    ours = [measurement("ours", speed, i) for i, speed in enumerate([200.0, 100.0, 300.0])]
+    bare = [measurement("bare", speed, i) for i, speed in enumerate([100.0, 50.0, 100.0])]
+    numerator, denominator = sides([*ours, *bare])
+    assert ratio(numerator, denominator) == Spread(median=2.0, low=2.0, high=3.0, repetitions=3)
+
+
+def test_targets_compare_with_the_fastest_configuration_of_a_peer() -> None:
+    measurements = [
+        measurement("ours", 300.0, 0),
+        measurement("stock", 100.0, 0),
+        measurement("stock_sync", 150.0, 0, num_threads=2),
+        measurement("sb3_dummy", 250.0, 0),
+    ]
+    rows = {row["name"]: row for row in targets.checked(sides(measurements), {"growth": 0.03}, train_s=180.0)}
+    assert rows["PPO / stock RLlib PPO"]["median"] == 2.0  # 300 / 150
+    assert rows["PPO / stock RLlib PPO"]["met"] is False  # 2.5 is asked for
+    assert rows["PPO / stock RLlib PPO"]["sides"][1] == {"contender": "stock_sync", "num_threads": 2}
+    assert rows["PPO / best Stable-Baselines3"]["median"] == 1.2
+    assert rows["PPO / bare loop"]["met"] is None
+    assert rows["make train, 500000 PPO steps, minutes"]["met"] is True  # 3
+    assert rows["growth of peak memory from 200000 to 2 million steps"]["met"] is False
+
+
+def test_every_other_repetition_runs_the_other_way_round() -> None:
+    cells = plan.full_parts()["training"].cells
+    assert plan.in_order(cells, 1) == plan.in_order(cells, 0)[::-1]
+    assert plan.in_order(cells, 2) not in (plan.in_order(cells, 0), plan.in_order(cells, 1))
+    assert set(plan.in_order(cells, 2)) == set(cells)
+
+
+def test_time_in_an_inner_function_does_not_count_for_the_outer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Program:
+        def outer(self) -> None:
+            wait(1.0)
+            self.inner()
+            wait(2.0)
+
+        def inner(self) -> None:
+            wait(10.0)
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    stopwatch = Stopwatch()
+    stopwatch.attach([Watched("outside", Program, "outer"), Watched("inside", Program, "inner")])
+    Program().outer()
+    assert stopwatch.seconds == {"outside": 3.0, "inside": 10.0}
+
+
+def test_the_plain_network_is_the_package_s_network() -> None:
+    from ray.rllib.core.columns import Columns
+
+    from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+
+    setting = Setting(num_assets=3, hidden_sizes=(16, 8))
+    plain = ActorCritic(setting)
+    module = LayerNormActorCritic(
+        observation_space=gym.spaces.Box(-1.0, 1.0, (setting.observation_size,)),
+        action_space=gym.spaces.Box(-1.0, 1.0, (setting.action_size,)),
+        model_config={"hidden_sizes": setting.hidden_sizes, "initial_log_std": 0.0, "logit_scale": 10.0},
+    )
+    module.load_state_dict(plain.state_dict())
+    observations = torch.from_numpy(np.random.default_rng(0).standard_normal((5, setting.observation_size))).float()
+    outputs = module.forward_train({Columns.OBS: observations})
+    mean, log_std = outputs[Columns.ACTION_DIST_INPUTS].chunk(2, dim=-1)
+    embeddings = plain.embed(observations)
+    torch.testing.assert_close(plain.mean(embeddings), mean)
+    torch.testing.assert_close(plain.action_log_std().expand_as(mean), log_std)
+    torch.testing.assert_close(plain.value(embeddings), module.compute_values({Columns.OBS: observations}))
+
+
+def test_stable_baselines_trains_the_same_network() -> None:
+    from benchmarks.throughput.sb3 import SharedTrunkPolicy
+
+    setting = Setting(num_assets=3, hidden_sizes=(16, 8))
+    spaces = (gym.spaces.Box(-1.0, 1.0, (size,)) for size in (setting.observation_size, setting.action_size))
+    policy = SharedTrunkPolicy(*spaces, lr_schedule=lambda _: 3e-4, setting=setting)
+    plain = policy._layers[0]
+    trained = {id(parameter) for group in policy.optimizer.param_groups for parameter in group["params"]}
+    in_networks = {id(parameter) for name, parameter in plain.named_parameters() if name != "log_std"}
+    assert trained == in_networks | {id(policy.log_std)}
+    observations = torch.from_numpy(np.random.default_rng(0).standard_normal((5, setting.observation_size))).float()
+    distribution, embeddings = policy.get_distribution(observations).distribution, plain.embed(observations)
+    torch.testing.assert_close(distribution.mean, plain.mean(embeddings))
+    torch.testing.assert_close(distribution.stddev, plain.action_log_std().exp().expand_as(distribution.mean))
+    torch.testing.assert_close(policy.predict_values(observations).squeeze(-1), plain.value(embeddings))
+
+
+def test_a_worker_measures_the_bare_loop_and_the_run_becomes_json_picture_and_readme(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    setting = Setting(num_assets=2, num_envs=2, rollout_steps=32, hidden_sizes=(8, 8))
+    job = Job("bare", "train", setting, 0.1, 1, with_components=True, market_folder=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.throughput.worker", json.dumps(dataclasses.asdict(job))],
+        cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["steps"] >= 64
+    assert answer["peak_memory_mb"] > 50
+    assert sum(answer["components_us"].values()) == pytest.approx(1e6 / answer["steps_per_second"], rel=0.01)
+
+    cell = {"part": "training", "contender": "bare", "task": "train", "setting": dataclasses.asdict(setting)}
+    results = suite.Results(parts={"training": "PPO"}, effort=dataclasses.asdict(plan.QUICK))
+    results.measurements.append({**cell, "repetition": 0, **answer})
+    suite.write(results.as_json(), tmp_path)
+    written = json.loads((tmp_path / "throughput.json").read_text())
+    assert {"machine", "hyperparameters", "targets", "summary", "measurements"} <= set(written)
+    assert {"name", "median", "range", "met"} <= set(written["targets"][0])
+    assert (tmp_path / "throughput.png").stat().st_size > 1000
+    assert CONTENDERS["bare"].label in filled(f"a {BEGIN} old {END} z", written)
+
+
+@pytest.mark.parametrize("parts", [plan.full_parts(), plan.quick_parts()])
+def test_every_cell_names_a_contender(parts: dict[str, plan.Part]) -> None:
+    assert {cell.contender for part in parts.values() for cell in part.cells} <= set(CONTENDERS)

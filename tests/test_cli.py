@@ -1,0 +1,267 @@
+"""`train.py` as people and schedulers call it: what it prints, how it exits, what a signal leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from rllib_portfolio import cli
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from tests.test_tracking import rows_of
+from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config
+
+NOISE = ("WARNING", "Warning", "warn(", "Deprecat", "Traceback", "ERROR", "(pid=", "gputil", "new API stack")
+
+
+def train_command(*arguments: object) -> list[str]:
+    return [sys.executable, "train.py", *map(str, arguments)]
+
+
+@pytest.fixture
+def shell(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Options of a process in the checkout, without the settings that these tests make for Ray."""
+    ours = ("RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED", "PYTHONWARNINGS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    return {"cwd": pytestconfig.rootpath, "env": environment, "text": True}
+
+
+@pytest.fixture
+def config_path(tmp_path: Path, price_settings: dict[str, Any]) -> Path:
+    return write_config(tmp_path / "tiny.yaml", price_settings)
+
+
+def write_config(path: Path, *settings: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(tiny_config(*settings).model_dump(mode="json")))
+    return path
+
+
+def assert_quiet(stderr: str) -> None:
+    assert [line for line in stderr.splitlines() if any(word in line for word in NOISE)] == []
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+@pytest.mark.ray
+def test_a_run_prints_its_progress_its_tables_and_its_verdict(
+    tmp_path: Path, shell: dict[str, Any], config_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    command = train_command("--config", config_path, "--num-env-runners", 2, "--output-dir", run_dir)
+    done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
+    assert done.returncode == 0, done.stderr
+    assert_quiet(done.stderr)
+    assert f"Run folder: {run_dir}" in done.stderr
+    assert "640 steps: validation Sharpe " in done.stderr
+    for text in (
+        "validation window, ",
+        "test window, ",
+        "PPO policy",
+        "1/N",
+        "buy-and-hold",
+        "all cash",
+        "On the test window (",
+        "information ratio",
+        f"Written: {run_dir}/results.json",
+    ):
+        assert text in done.stdout, text
+    assert max(len(line) for line in done.stdout.splitlines() if not line.startswith(("On the", "Written"))) <= 100
+    # two runners of 4 environments: 128 steps an iteration
+    assert [int(row["steps"]) for row in rows_of(run_dir)] == [128, 256, 384, 512, 640]
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["resources"]["num_env_runners"] == 2
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes of a test; those that are left over are ended with their session."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for_rows(run_dir: Path, process: subprocess.Popen[str], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not ((run_dir / "progress.csv").is_file() and len(rows_of(run_dir)) >= 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "training does not get going"
+        time.sleep(0.05)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
+    tmp_path: Path,
+    shell: dict[str, Any],
+    processes: list[subprocess.Popen[str]],
+    number: signal.Signals,
+    exit_code: int,
+) -> None:
+    endless = {"schedule.total_timesteps": 10**8, "schedule.evaluation_interval": 10**8}
+    config_path, run_dir = write_config(tmp_path / "endless.yaml", COIN, endless), tmp_path / "run"
+    command = train_command("--config", config_path, "--output-dir", run_dir)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **shell)
+    processes.append(process)
+    wait_for_rows(run_dir, process)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal sends Ctrl-C: to Ray's processes, too
+    else:
+        process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == exit_code, stderr
+    assert_quiet(stderr)
+    assert stdout.splitlines()[-1].endswith(f"Continue with: python train.py --resume {run_dir}")
+    newest = newest_checkpoint(run_dir)
+    assert newest is not None
+    steps = read_progress(newest)["steps"]
+    assert steps == int(rows_of(run_dir)[-1]["steps"])
+    if number == signal.SIGTERM:
+        command = train_command("--resume", run_dir, "--total-timesteps", steps + 2 * STEPS_PER_ITERATION)
+        done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
+        assert done.returncode == 0, done.stderr
+        assert_quiet(done.stderr)
+        assert "On the test window (" in done.stdout
+        expected = range(STEPS_PER_ITERATION, steps + 2 * STEPS_PER_ITERATION + 1, STEPS_PER_ITERATION)
+        assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
+
+
+def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:
+    done = subprocess.run(train_command("--help"), capture_output=True, timeout=60, check=False, **shell)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for text in ("--set A.B=V", "--resume DIR", "--device", "examples:", "python train.py --algo ppo"):
+        assert text in done.stdout
+
+
+# ---------------------------------------------------------------- what can be mended: one line, exit code 2
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that `train.py` prints on stderr; it must exit with 2 and say nothing else."""
+    assert cli.train(["--quiet", *map(str, arguments)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+def test_an_unknown_setting(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = refusal(capsys, "--set", "training.gama=0.9", "--output-dir", tmp_path / "run")
+    assert line.startswith("training.gama is not a known setting (")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_setting_without_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, "--set", "training.gamma").startswith("--set must read section.setting=value")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "setting"),
+    [
+        ("--learning-rate", "-1", "training.learning_rate"),
+        ("--total-timesteps", "0", "schedule.total_timesteps"),
+        ("--num-env-runners", "-1", "resources.num_env_runners"),
+        ("--seed", "-1", "seed"),
+    ],
+)
+def test_a_flag_out_of_bounds(capsys: pytest.CaptureFixture[str], flag: str, value: str, setting: str) -> None:
+    assert refusal(capsys, f"{flag}={value}").startswith(f"{setting}: input should be greater than")
+
+
+def test_broken_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("training: {gamma: 0.9\nseed: [")
+    assert refusal(capsys, "--config", path).startswith(f"config must be a YAML file, got {path} (")
+
+
+def test_a_missing_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = refusal(capsys, "--config", tmp_path / "none.yaml")
+    assert line.startswith(f"config must be a readable file, got {tmp_path}/none.yaml (No such file or directory)")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = refusal(capsys, "--device", "cuda", "--output-dir", tmp_path / "run")
+    assert line.startswith("--device must be one that this machine has, got cuda")
+    assert line.endswith("Use --device cpu.")
+
+
+def test_a_missing_table_of_prices(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = refusal(capsys, "--data-path", tmp_path / "prices.csv", "--output-dir", tmp_path / "run")
+    assert f"{tmp_path}/prices.csv" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_directory_that_holds_something(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    line = refusal(capsys, "--output-dir", tmp_path)
+    assert line.startswith(f"output directory must be new or empty, got {tmp_path}.")
+    assert f"--resume {tmp_path}" in line
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
+def test_an_output_directory_that_cannot_be_made(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, config_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    line = refusal(capsys, "--config", config_path, "--output-dir", tmp_path / "file" / "run")
+    assert line.startswith(f"output directory must be writable, got {tmp_path}/file/run (Not a directory)")
+
+
+def test_resuming_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        line = refusal(capsys, "--resume", path)
+        assert line == f"run must be a folder with config.yaml and market.npz, got {path}. Name a run's folder."
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--set", "training.gamma=0.5"], "--set"),
+        (["--seed", "0"], "--seed"),
+        (["--seed", "1", "--learning-rate", "0"], "--seed, --learning-rate"),
+        (["--output-dir", "elsewhere"], "--output-dir"),
+        (["--config", "other.yaml"], "--config"),
+        (["--data-path", "prices.csv"], "--data-path"),
+    ],
+)
+def test_resuming_with_other_settings(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], named: str
+) -> None:
+    line = refusal(capsys, "--resume", tmp_path, *flags)
+    assert line.startswith(f"--resume must keep the run's own settings, got {named}. ")
+
+
+@pytest.mark.ray
+def test_resuming_from_a_damaged_checkpoint(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, finished_run: TinyRun
+) -> None:
+    shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    newest = newest_checkpoint(tmp_path / "run")
+    assert newest is not None
+    state = next((newest / "rllib").rglob("*.pkl"))
+    state.write_bytes(state.read_bytes()[:-1])
+    line = refusal(capsys, "--resume", tmp_path / "run", "--total-timesteps", 2 * TOTAL_STEPS)
+    assert line.startswith(f"checkpoint must be whole, got a changed file {state.relative_to(newest)} ({newest}).")
+    assert line.endswith("Remove it; the run resumes from the one before.")
+
+
+def test_an_unknown_flag_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.train(["--learning-rat", "1e-3", "--no-such-flag"])
+    assert raised.value.code == 2
+    assert "unrecognized arguments: --no-such-flag" in capsys.readouterr().err

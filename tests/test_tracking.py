@@ -1,0 +1,155 @@
+"""What a run leaves to look at: TensorBoard events and progress.csv say the same, also after an interruption."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rllib_portfolio.tracking import Tracker
+from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun
+
+Scalars = dict[str, list[tuple[int, float]]]
+
+
+def events_of(run_dir: Path) -> Scalars:
+    """Tag to (step, value), as TensorBoard shows them."""
+    events = EventAccumulator(str(run_dir))
+    events.Reload()
+    scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {tag: points for tag, points in scalars.items() if points}
+
+
+def rows_of(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "progress.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def columns_of(run_dir: Path) -> Scalars:
+    """The same from progress.csv; empty cells are left out."""
+    columns = defaultdict(list)
+    for row in rows_of(run_dir):
+        for name, value in row.items():
+            if name != "steps" and value:
+                columns[name].append((int(row["steps"]), float(value)))
+    return dict(columns)
+
+
+def assert_same(events: Scalars, columns: Scalars) -> None:
+    assert events.keys() == columns.keys()
+    for name, points in events.items():
+        assert [step for step, _ in points] == [step for step, _ in columns[name]], name
+        assert [value for _, value in points] == pytest.approx([value for _, value in columns[name]], rel=1e-6), name
+
+
+# ---------------------------------------------------------------- the tracker alone
+
+
+def test_rows_and_events_say_the_same(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.log(64, {"loss": 0.5})
+    tracker.log(128, {"loss": 0.25, "sharpe": -1.0})
+    tracker.log(192, {"loss": 0.125})
+    tracker.close()
+    assert rows_of(tmp_path) == [
+        {"steps": "64", "loss": "0.5", "sharpe": ""},
+        {"steps": "128", "loss": "0.25", "sharpe": "-1.0"},
+        {"steps": "192", "loss": "0.125", "sharpe": ""},
+    ]
+    assert events_of(tmp_path) == {"loss": [(64, 0.5), (128, 0.25), (192, 0.125)], "sharpe": [(128, -1.0)]}
+
+
+def test_rows_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.log(64, {"loss": 0.5})
+    assert [row["steps"] for row in rows_of(tmp_path)] == ["64"]
+    assert events_of(tmp_path) == {"loss": [(64, 0.5)]}
+    tracker.close()
+
+
+@pytest.mark.parametrize("resumed_at", [0, 64, 128])
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path, resumed_at: int) -> None:
+    before = Tracker(tmp_path)
+    for steps in (64, 128, 192):
+        before.log(steps, {"loss": 0.5, "sharpe": 1.0})
+    before.close()
+    after = Tracker(tmp_path, resumed_at=resumed_at)
+    for steps in range(resumed_at + 64, 257, 64):
+        after.log(steps, {"loss": 0.25, "kl": 0.125})
+    after.close()
+    expected = [(steps, 0.5 if steps <= resumed_at else 0.25) for steps in (64, 128, 192, 256)]
+    assert columns_of(tmp_path)["loss"] == expected
+    assert events_of(tmp_path)["loss"] == expected
+    assert_same(events_of(tmp_path), columns_of(tmp_path))
+
+
+def test_numbers_are_written_in_full(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.log(64, {"loss": 0.1 + 0.2})
+    tracker.close()
+    assert float(rows_of(tmp_path)[0]["loss"]) == 0.1 + 0.2
+
+
+# ---------------------------------------------------------------- of a run
+
+
+@pytest.mark.ray
+def test_a_run_shows_losses_policy_returns_validation_and_speed(finished_run: TinyRun) -> None:
+    events = events_of(finished_run.run_dir)
+    assert set(events) >= {
+        "episode/return",
+        "speed/steps_per_second",
+        "training/policy_loss",
+        "training/value_loss",
+        "training/total_loss",
+        "training/entropy",
+        "training/kl",
+        "training/explained_variance",
+        "training/gradient_norm",
+        "training/learning_rate",
+        "training/reward_scale",
+        "validation/sharpe_ratio",
+        "validation/annual_return",
+        "validation/volatility",
+        "validation/max_drawdown",
+        "validation/daily_turnover",
+        "validation/cost_per_year",
+    }
+    every_iteration = list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
+    assert [step for step, _ in events["training/total_loss"]] == every_iteration
+    assert [step for step, _ in events["validation/sharpe_ratio"]] == [128, 256, 384, 512, 640]
+    assert_same(events, columns_of(finished_run.run_dir))
+
+
+@pytest.mark.ray
+def test_the_scalars_of_a_run_are_plausible(finished_run: TinyRun) -> None:
+    columns = {name: [value for _, value in points] for name, points in columns_of(finished_run.run_dir).items()}
+    assert min(columns["speed/steps_per_second"]) > 0
+    assert min(columns["training/reward_scale"]) > 0
+    assert max(columns["training/explained_variance"]) <= 1
+    assert min(columns["validation/volatility"]) > 0
+    assert all(0 < drawdown < 1 for drawdown in columns["validation/max_drawdown"])
+    assert all(0 < turnover < 1 for turnover in columns["validation/daily_turnover"])
+    # 10 bps of what is traded; turnover is half of the L1 distance and at least half of what is traded
+    for cost, turnover in zip(columns["validation/cost_per_year"], columns["validation/daily_turnover"], strict=True):
+        assert 252 * 10e-4 * turnover <= cost * (1 + 1e-9) <= 252 * 10e-4 * 2 * turnover
+
+
+@pytest.mark.ray
+def test_the_learning_rate_falls_linearly_to_its_end(finished_run: TinyRun) -> None:
+    start = finished_run.config.training.learning_rate
+    for steps, rate in columns_of(finished_run.run_dir)["training/learning_rate"]:
+        assert rate == pytest.approx(start * (1 - steps / TOTAL_STEPS), abs=1e-12)
+
+
+@pytest.mark.ray
+def test_the_total_loss_is_the_sum_of_its_parts_without_kl(finished_run: TinyRun) -> None:
+    training = finished_run.config.training
+    for row in rows_of(finished_run.run_dir):
+        part = {name: float(row[f"training/{name}"]) for name in ("policy_loss", "value_loss", "entropy", "total_loss")}
+        parts = part["policy_loss"] + training.value_coefficient * part["value_loss"]
+        parts -= training.entropy_coefficient * part["entropy"]
+        assert part["total_loss"] == pytest.approx(parts, rel=1e-4, abs=1e-6)

@@ -1,0 +1,353 @@
+"""A training run from its first iteration to its closing comparison, stopped and killed on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rllib_portfolio import load_policy
+from rllib_portfolio.algorithms.checkpoint import checkpoint_name, checkpoints, newest_checkpoint, read_progress
+from rllib_portfolio.config import RunConfig, load_run_config
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.evaluation.backtest import backtest
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.results import compare_best_policy
+from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
+from tests.test_tracking import assert_same, columns_of, events_of, rows_of
+from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, start_run, tiny_config
+
+pytestmark = pytest.mark.ray
+
+IN_CASH = {
+    "environment.min_cash": 1.0,
+    "environment.reward": "log_return",
+    "market.cash_rate": 0.05,
+    "schedule.checkpoint_interval": 150,
+    "schedule.checkpoints_kept": 10,
+    "schedule.evaluation_interval": 200,
+}
+"""All in cash, so that nothing the policy does matters and no evaluation is better than the first."""
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the run's own comes after it."""
+
+
+def names(run_dir: Path) -> list[str]:
+    return [folder.name for folder in checkpoints(run_dir)]
+
+
+def deterministic_columns(run_dir: Path) -> list[dict[str, str]]:
+    """The rows of progress.csv without their speed."""
+    return [
+        {name: value for name, value in row.items() if name != "speed/steps_per_second"} for row in rows_of(run_dir)
+    ]
+
+
+def newest_progress(run_dir: Path) -> dict[str, Any]:
+    newest = newest_checkpoint(run_dir)
+    assert newest is not None
+    return {name: value for name, value in read_progress(newest).items() if name != "elapsed_s"}
+
+
+def newest_weights(run: TinyRun) -> np.ndarray:
+    """What the policy of the last checkpoint holds over the test window."""
+    newest = newest_checkpoint(run.run_dir)
+    assert newest is not None
+    (walk,) = backtest(run.market, run.market.windows["test"], [load_policy(newest)], run.config.environment)
+    return walk.weights
+
+
+def assert_same_run(run: TinyRun, reference: TinyRun) -> None:
+    """Both ended with the same policy, to the bit, by way of the same iterations."""
+    np.testing.assert_array_equal(newest_weights(run), newest_weights(reference))
+    assert newest_progress(run.run_dir) == newest_progress(reference.run_dir)
+    assert deterministic_columns(run.run_dir) == deterministic_columns(reference.run_dir)
+    assert_same(events_of(run.run_dir), columns_of(run.run_dir))
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture(scope="module")
+def run_in_cash(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    run = start_run(tmp_path_factory.mktemp("runs") / "cash", tiny_config(COIN, IN_CASH))
+    assert run.train()
+    return run
+
+
+def test_checkpoints_come_at_the_first_iteration_at_or_after_each_multiple(run_in_cash: TinyRun) -> None:
+    # iterations of 64 steps: 150 -> 192, 300 -> 320, 450 -> 512, 600 -> 640; 256 is the first evaluation, the best one
+    assert names(run_in_cash.run_dir) == [checkpoint_name(steps) for steps in (192, 256, 320, 512, 640)]
+    assert [read_progress(folder)["steps"] for folder in checkpoints(run_in_cash.run_dir)] == [192, 256, 320, 512, 640]
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(finished_run: TinyRun) -> None:
+    scores = dict(columns_of(finished_run.run_dir)["validation/sharpe_ratio"])
+    best = max(scores, key=scores.__getitem__)
+    improvements = [steps for steps in scores if scores[steps] == max(scores[s] for s in scores if s <= steps)]
+    written = sorted({192, 320, 512, 640, *improvements})
+    assert best not in written[-2:], "the seed of finished_run no longer gives an early best checkpoint"
+    assert names(finished_run.run_dir) == [checkpoint_name(steps) for steps in sorted({best, *written[-2:]})]
+    progress = newest_progress(finished_run.run_dir)
+    assert (progress["best_checkpoint"], progress["best_score"]) == (checkpoint_name(best), scores[best])
+
+
+def test_the_best_checkpoint_reproduces_its_validation_score(finished_run: TinyRun) -> None:
+    best = newest_progress(finished_run.run_dir)["best_score"]
+    record = json.loads((finished_run.run_dir / "results.json").read_text())
+    assert record["windows"]["validation"]["strategies"]["PPO policy"]["sharpe_ratio"] == pytest.approx(best, rel=1e-9)
+
+
+# ---------------------------------------------------------------- what is reported
+
+
+def test_a_run_reports_every_iteration(finished_run: TinyRun) -> None:
+    steps = [status.steps for status in finished_run.statuses]
+    assert steps == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
+    assert all(status.total_steps == TOTAL_STEPS for status in finished_run.statuses)
+    messages = {status.steps: status.message for status in finished_run.statuses if status.message is not None}
+    assert list(messages) == [128, 256, 384, 512, 640]
+    assert messages[256].startswith("      256 steps: validation Sharpe ")
+    assert messages[256].endswith("(best so far)")
+    assert "best" not in messages[640]
+
+
+def test_the_reported_return_is_raw_and_not_missing_after_the_first_episode(run_in_cash: TinyRun) -> None:
+    # 20 days of cash at 5 % a year, log(1.05) / 252 a day; reward normalisation would make it about 1
+    returns = [status.episode_return for status in run_in_cash.statuses]
+    assert math.isnan(returns[0])  # 16 of an episode's 20 days
+    assert returns[1:] == pytest.approx([20 * math.log(1.05) / 252] * 9, rel=1e-6)
+
+
+def test_an_undefined_validation_score_is_never_the_better_one(run_in_cash: TinyRun) -> None:
+    assert newest_progress(run_in_cash.run_dir)["best_checkpoint"] == checkpoint_name(256)
+    assert newest_progress(run_in_cash.run_dir)["best_score"] is None
+    assert all(math.isnan(status.validation_sharpe) for status in run_in_cash.statuses)
+    assert "validation/sharpe_ratio" not in columns_of(run_in_cash.run_dir)
+    load_policy(run_in_cash.run_dir)
+
+
+@pytest.mark.parametrize(("patience", "stopped_at"), [(1, 448), (2, 640)])
+def test_a_run_stops_early_when_validation_no_longer_improves(
+    ray_session: None, tmp_path: Path, patience: int, stopped_at: int
+) -> None:
+    # evaluations at 256 (the first is the best), 448, 640, 832 ...
+    settings = {"schedule.early_stopping_evaluations": patience, "schedule.total_timesteps": 10 * TOTAL_STEPS}
+    run = start_run(tmp_path / "run", tiny_config(COIN, IN_CASH, settings))
+    assert run.train()
+    assert run.statuses[-1].steps == stopped_at
+    assert names(run.run_dir)[-1] == checkpoint_name(stopped_at)
+    assert run.train(resume=True)  # and it stays stopped
+    assert run.statuses[-1].steps == stopped_at
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+def restart(finished_run: TinyRun, run_dir: Path) -> TinyRun:
+    """A fresh folder with the configuration and market of `finished_run`."""
+    create_run_folder(run_dir, finished_run.config, finished_run.market)
+    return TinyRun(finished_run.config, finished_run.market, run_dir)
+
+
+def test_a_stopped_run_continues_as_if_it_had_never_stopped(finished_run: TinyRun, tmp_path: Path) -> None:
+    run = restart(finished_run, tmp_path / "run")
+    assert not run.stop_at(448)
+    assert names(run.run_dir)[-1] == checkpoint_name(448)  # where none was due
+    assert [int(row["steps"]) for row in rows_of(run.run_dir)][-1] == 448
+    assert run.train(resume=True)
+    assert_same_run(run, finished_run)
+
+
+@pytest.mark.parametrize("killed_at", [STEPS_PER_ITERATION, 7 * STEPS_PER_ITERATION])  # before any checkpoint, after
+def test_a_killed_run_continues_from_its_last_checkpoint(finished_run: TinyRun, tmp_path: Path, killed_at: int) -> None:
+    def kill(status: Any) -> None:
+        if status.steps == killed_at:
+            raise Killed
+
+    run = restart(finished_run, tmp_path / "run")
+    with pytest.raises(Killed):
+        run.train(on_progress=kill)
+    last = newest_checkpoint(run.run_dir)
+    saved = 0 if last is None else read_progress(last)["steps"]
+    assert saved < killed_at
+    assert (saved == 0) == (killed_at == STEPS_PER_ITERATION)
+    assert int(rows_of(run.run_dir)[-1]["steps"]) == killed_at  # rows that will come again
+    assert run.train(resume=True)
+    assert run.statuses[0].steps == saved + STEPS_PER_ITERATION
+    assert_same_run(run, finished_run)
+
+
+def test_evaluations_and_checkpoints_do_not_change_the_training(finished_run: TinyRun, tmp_path: Path) -> None:
+    seldom = {"schedule.evaluation_interval": 10**6, "schedule.checkpoint_interval": 10**6}
+    run = restart(finished_run, tmp_path / "run").with_settings(seldom)
+    assert not run.stop_at(256)
+    for row, reference in zip(rows_of(run.run_dir), rows_of(finished_run.run_dir)[:4], strict=True):
+        for name in ("training/total_loss", "training/entropy", "training/gradient_norm"):
+            assert row[name] == reference[name]
+
+
+def test_another_seed_gives_another_run(finished_run: TinyRun, tmp_path: Path) -> None:
+    run = restart(finished_run, tmp_path / "run").with_settings({})
+    run.config = run.config.model_copy(update={"seed": 3})
+    assert not run.stop_at(STEPS_PER_ITERATION)
+    assert deterministic_columns(run.run_dir)[0] != deterministic_columns(finished_run.run_dir)[0]
+
+
+def test_a_finished_run_can_go_on_for_longer(finished_run: TinyRun, tmp_path: Path) -> None:
+    shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    run = TinyRun(finished_run.config, finished_run.market, tmp_path / "run")
+    assert run.train(resume=True)
+    assert run.statuses == []  # nothing was left to do
+    longer = run.with_settings({"schedule.total_timesteps": TOTAL_STEPS + STEPS_PER_ITERATION})
+    assert longer.train(resume=True)
+    assert [status.steps for status in longer.statuses] == [TOTAL_STEPS + STEPS_PER_ITERATION]
+
+
+def test_a_run_whose_best_checkpoint_was_removed_finds_a_new_one(finished_run: TinyRun, tmp_path: Path) -> None:
+    # as after a damaged checkpoint: the one before may name a best one that had made way for it
+    shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    settings = {"schedule.total_timesteps": TOTAL_STEPS + STEPS_PER_ITERATION}
+    run = TinyRun(finished_run.config, finished_run.market, tmp_path / "run").with_settings(settings)
+    shutil.rmtree(run.run_dir / "checkpoints" / newest_progress(run.run_dir)["best_checkpoint"])
+    assert run.train(resume=True)
+    assert newest_progress(run.run_dir)["best_checkpoint"] == checkpoint_name(704)
+    load_policy(run.run_dir)
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+def test_the_record_says_everything_that_the_run_depends_on(finished_run: TinyRun, pytestconfig: pytest.Config) -> None:
+    from importlib.metadata import version
+
+    record = json.loads((finished_run.run_dir / "run.json").read_text())
+    assert RunConfig(**record["config"]) == finished_run.config
+    assert record["seed"] == finished_run.config.seed
+    assert record["data_hash"] == finished_run.market.data_hash
+    assert record["data_source"] == finished_run.config.market.data
+    for package in ("ray", "torch", "numpy", "pandas", "gymnasium"):
+        assert record["versions"][package] == version(package)
+    test_window = record["windows"]["test"]
+    start, stop = finished_run.market.windows["test"]
+    assert test_window == [str(finished_run.market.dates[start]), str(finished_run.market.dates[stop - 1])]
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if head:  # the tests may run from a source archive
+        assert len(record["git_revision"].removesuffix("-dirty")) == 40
+
+
+def test_the_resolved_configuration_and_the_market_are_beside_it(finished_run: TinyRun) -> None:
+    assert load_run_config(finished_run.run_dir / "config.yaml", {}) == finished_run.config
+    config, market = open_run_folder(finished_run.run_dir, {})
+    assert config == finished_run.config
+    assert market.data_hash == finished_run.market.data_hash
+    np.testing.assert_array_equal(market.asset_features, finished_run.market.asset_features)
+
+
+def test_a_folder_that_holds_something_is_not_written_over(tmp_path: Path) -> None:
+    require_fresh(tmp_path / "new")
+    require_fresh(tmp_path)
+    (tmp_path / "thesis.txt").touch()
+    for path in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(ConfigError, match="output directory must be new or empty"):
+            require_fresh(path)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], type[ValueError], str]] = {
+    "no-configuration": (lambda run: (run / "config.yaml").unlink(), ConfigError, "run must be a folder with config"),
+    "no-market": (lambda run: (run / "market.npz").unlink(), ConfigError, "run must be a folder with config.yaml"),
+    "market-cut-short": (
+        lambda run: (run / "market.npz").write_bytes((run / "market.npz").read_bytes()[:1000]),
+        DataError,
+        "market must be a prepared .npz file",
+    ),
+    "checkpoint-changed": (
+        lambda run: (newest_checkpoint(run) / "policy" / "policy.json").write_text("{}"),
+        ConfigError,
+        "got a changed file policy/policy.json",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_folder_is_refused_before_anything_starts(
+    finished_run: TinyRun, tmp_path: Path, damage: str
+) -> None:
+    shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    break_it, error, text = DAMAGES[damage]
+    break_it(tmp_path / "run")
+    with pytest.raises(error, match=text):
+        open_run_folder(tmp_path / "run", {})
+
+
+# ---------------------------------------------------------------- the closing comparison
+
+
+def strict_json(path: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    result: dict[str, Any] = json.loads(path.read_text(), parse_constant=refuse)
+    return result
+
+
+def test_the_comparison_is_written_as_json_csv_and_picture(finished_run: TinyRun) -> None:
+    record = strict_json(finished_run.run_dir / "results.json")
+    table = pd.read_csv(finished_run.run_dir / "results.csv", index_col=["window", "strategy"])
+    for window in ("validation", "test"):
+        start, stop = finished_run.market.windows[window]
+        assert record["windows"][window]["first"] == str(finished_run.market.dates[start])
+        assert record["windows"][window]["last"] == str(finished_run.market.dates[stop - 1])
+        strategies = record["windows"][window]["strategies"]
+        assert next(iter(strategies)) == "PPO policy"
+        assert {"1/N", "buy-and-hold", "all cash"} <= set(strategies)
+        assert len(strategies) > 4  # the index, too
+        for name, row in strategies.items():
+            for column, value in row.items():
+                written = table.loc[(window, name), column]
+                assert value is None if math.isnan(written) else value == pytest.approx(written)
+    verdict = record["verdict"]
+    assert verdict["outcome"] in ("beats", "no difference", "loses")
+    assert verdict["sentence"].startswith(f"On the test window ({record['windows']['test']['first']} to ")
+    picture = (finished_run.run_dir / "equity_curve.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 10_000
+
+
+def test_what_is_undefined_is_null_in_json(run_in_cash: TinyRun) -> None:
+    compare_best_policy(run_in_cash.run_dir, run_in_cash.config, run_in_cash.market)
+    strategies = strict_json(run_in_cash.run_dir / "results.json")["windows"]["test"]["strategies"]
+    assert strategies["PPO policy"]["sharpe_ratio"] is None
+    assert strategies["PPO policy"]["annual_return"] == pytest.approx(0.05)
+
+
+def test_the_comparison_refuses_another_market(finished_run: TinyRun, tiny_market: MarketData) -> None:
+    with pytest.raises(ConfigError, match="assets must be those of training"):
+        compare_best_policy(finished_run.run_dir, finished_run.config, tiny_market)
+
+
+# ---------------------------------------------------------------- one run on the bundled universe
+
+
+def test_the_bundled_universe_trains(ray_session: None, tmp_path: Path) -> None:
+    settings = {"schedule.total_timesteps": STEPS_PER_ITERATION, "schedule.evaluation_interval": 10**6}
+    run = start_run(tmp_path / "run", tiny_config(settings))
+    assert run.train()
+    results = compare_best_policy(run.run_dir, run.config, run.market)
+    assert run.market.num_assets == 20
+    assert results.dates == {"validation": ("2012-01-03", "2015-12-31"), "test": ("2016-01-04", "2022-12-28")}
+    # an almost untrained policy holds the uniform portfolio over 21 assets
+    policy, equal_weight = results.tables["test"].iloc[0], results.tables["test"].loc["1/N"]
+    assert policy["annual_return"] == pytest.approx(equal_weight["annual_return"], abs=0.02)
