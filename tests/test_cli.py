@@ -54,6 +54,7 @@ def assert_quiet(stderr: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     tmp_path: Path, shell: dict[str, Any], config_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def wait_for_rows(run_dir: Path, process: subprocess.Popen[str], timeout_s: floa
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
     tmp_path: Path,

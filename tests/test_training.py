@@ -118,8 +118,9 @@ def test_a_run_reports_every_iteration(finished_run: TinyRun) -> None:
     messages = {status.steps: status.message for status in finished_run.statuses if status.message is not None}
     assert list(messages) == [128, 256, 384, 512, 640]
     assert messages[256].startswith("      256 steps: validation Sharpe ")
-    assert messages[256].endswith("(best so far)")
-    assert "best" not in messages[640]
+    best = newest_progress(finished_run.run_dir)["best_checkpoint"]
+    last_best = max(steps for steps, message in messages.items() if message.endswith(" (best so far)"))
+    assert checkpoint_name(last_best) == best
 
 
 def test_the_reported_return_is_raw_and_not_missing_after_the_first_episode(run_in_cash: TinyRun) -> None:

@@ -152,7 +152,7 @@ class FusedPPOLearner(PPOTorchLearner):
         stats = [self._gradient_step(minibatch, weight) for minibatch in minibatches()]
         is_finite = torch.isfinite(torch.stack([step.gradient_norm for step in stats])).tolist()
         if all(is_finite) or self._scaler is not None:  # the scaler has left out the steps that overflowed
-            return [step for step, finite in zip(stats, is_finite, strict=True) if finite]
+            return self._with_shared_kl([step for step, finite in zip(stats, is_finite, strict=True) if finite], weight)
         before.restore()
         self._shuffle.set_state(generator_state)
         names = self._non_finite_gradients(minibatches(), weight)
@@ -169,6 +169,12 @@ class FusedPPOLearner(PPOTorchLearner):
                 return names
             self._apply_gradient()
         return ["all parameters together (its norm overflowed)"]
+
+    def _with_shared_kl(self, stats: list[MinibatchStats], weight: float) -> list[MinibatchStats]:
+        """The last divergence taken over all learners, so that all of them adapt one and the same coefficient to it."""
+        if stats:
+            stats[-1] = stats[-1]._replace(kl=self._team.sum(stats[-1].kl * weight) / self._team.size)
+        return stats
 
     def _gradient_step(self, minibatch: Batch, weight: float) -> MinibatchStats:
         total_loss, parts = self._backward(minibatch, weight)

@@ -78,7 +78,7 @@ class BatchBuilder:
         values = self._values(obs)
         last_values = self._values(self._tensor(np.stack([array[-1] for array in observations])))
         advantages = generalised_advantages(
-            self._rewards(episodes),
+            self._rewards(episodes, obs),
             values.cpu().numpy(),
             last_values.cpu().numpy(),
             np.array([episode.is_terminated for episode in episodes]),
@@ -103,13 +103,21 @@ class BatchBuilder:
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.team.device)
 
-    def _rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[NDArray[Any]]:
-        """Rewards chunk by chunk, less what a constant mix of the assets would have earned, if episodes tell returns."""
+    def _rewards(self, episodes: Sequence[SingleAgentEpisode], observations: Tensor) -> list[NDArray[Any]]:
+        """Rewards chunk by chunk, less what portfolios that no action changes would have earned, if episodes tell.
+
+        These are each asset, and what the policy would hold if its drifted weights were always their mean: a function
+        of the market alone.
+        """
         rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
         if not self._has_market_baseline(episodes):
             return rewards
-        returns = _outputs(episodes, ASSET_RETURNS)
-        residuals = without_market_noise(np.concatenate(rewards), returns, self.team.total)
+        returns = _outputs(episodes, ASSET_RETURNS).astype(np.float64)
+        detached = observations.clone()
+        drifted = detached[:, -returns.shape[1] :]
+        drifted[:] = drifted.mean(0)
+        growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
+        residuals = without_market_noise(np.concatenate(rewards), np.hstack([growth, returns]), self.team.total)
         return np.split(residuals, np.cumsum([len(chunk) for chunk in rewards])[:-1])
 
     def _less_market_noise(
@@ -118,9 +126,17 @@ class BatchBuilder:
         """Advantages less what the portfolio of the mean action would have grown by on the same day."""
         if not self._has_market_baseline(episodes):
             return advantages
+        growth = self._mean_action_growth(inputs, _outputs(episodes, ASSET_RETURNS).astype(np.float64))
+        return without_market_noise(advantages, growth, self.team.total)
+
+    def _mean_action_growth(self, inputs: Tensor, returns: NDArray[Any]) -> NDArray[Any]:
+        """Log growth before costs, [S, 1], of the weights that mean actions ask for, over asset returns [S, N+1]."""
         weights = self.module.deterministic_weights(inputs).cpu().numpy()
-        growth = 1.0 + (weights * _outputs(episodes, ASSET_RETURNS)).sum(-1, keepdims=True)
-        return without_market_noise(advantages, np.log(growth.astype(np.float64)), self.team.total)
+        return np.log1p((weights * returns).sum(-1, keepdims=True))
+
+    def _distribution_inputs(self, observations: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.module.forward_inference({Columns.OBS: observations})[Columns.ACTION_DIST_INPUTS]
 
     def _has_market_baseline(self, episodes: Sequence[SingleAgentEpisode]) -> bool:
         return self.config.market_baseline and ASSET_RETURNS in episodes[0].extra_model_outputs

@@ -1,4 +1,7 @@
-"""What an update of the fused learner reports: means over its minibatches, under the names of RLlib's learner."""
+"""What an update of the fused learner reports: means over its minibatches, under the names of RLlib's learner.
+
+The KL divergence alone is the last minibatch's, as in RLlib, which reports the last minibatch's of everything.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,8 @@ def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, valu
     if stats:
         means = torch.stack([torch.stack(step) for step in stats]).mean(0).tolist()
         scalars |= dict(zip(_STAT_KEYS, means, strict=True))
+        # How far the policy has come, to which the coefficient is adapted: at first every minibatch's is zero.
+        scalars[LEARNER_RESULTS_KL_KEY] = stats[-1].kl.item()
     metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
     metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), int(not stats), reduce="lifetime_sum")
     num_steps = len(batch.advantages)

@@ -208,15 +208,15 @@ def test_the_lookback_of_rllibs_episodes_is_not_learned_twice(market_path: Path)
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
 
 
-def test_the_market_baseline_changes_advantages_and_nothing_else(market_path: Path) -> None:
+def test_the_market_baseline_changes_advantages_and_value_targets_alone(market_path: Path) -> None:
     config, runner, episodes = sampled(market_path)
     assert ASSET_RETURNS in episodes[0].extra_model_outputs
     learner = build_learner(FusedPPOLearner, config, runner)
     with_baseline, _ = learner._batches.build(episodes)
     learner.config.training(market_baseline=False)
     without, _ = learner._batches.build(episodes)
-    for name in Batch._fields:
-        assert torch.equal(getattr(with_baseline, name), getattr(without, name)) == (name != "advantages")
+    changed = {name for name in Batch._fields if not torch.equal(getattr(with_baseline, name), getattr(without, name))}
+    assert changed == {"advantages", "value_targets"}
 
 
 # ---------------------------------------------------------------- minibatches
@@ -413,7 +413,12 @@ def test_clipping_by_anything_but_the_norm_is_refused(market_path: Path) -> None
 # ---------------------------------------------------------------- several learners
 
 RAY_DATA_WARNS = "ignore::DeprecationWarning:ray.data.context"  # of its own options
-FIVE = {"resources.num_envs_per_env_runner": 5, "training.entropy_coefficient": 0.01}
+FIVE = {
+    "resources.num_envs_per_env_runner": 5,
+    "training.entropy_coefficient": 0.01,
+    "training.use_kl_loss": True,
+    "training.kl_target": 1e-3,
+}
 """Five environments: no two learners can have equally many steps."""
 FULL_BATCH = {"num_epochs": 3, "minibatch_size": None, "timesteps": TIMESTEPS}
 
@@ -467,6 +472,11 @@ def test_two_learners_do_what_one_does_with_the_whole_batch(market_path: Path, t
     two_learners.learner_group.set_state({"learner": start})
     for held in on_shares(two_learners, shares):
         assert largest_difference(held, weights(alone)) < 2e-5
+    coefficients = [
+        result.get()["update_state"]["kl_coefficient"]
+        for result in two_learners.learner_group.foreach_learner(lambda learner: learner.get_state())
+    ]
+    assert coefficients == [alone.get_state()["update_state"]["kl_coefficient"]] * 2 != [config.kl_coeff] * 2
     # A bad share of one of them is left out by both.
     for held in on_shares(two_learners, [poisoned(shares[0]), shares[1]]):
         assert largest_difference(held, weights(alone)) < 2e-5

@@ -147,3 +147,8 @@ def test_a_state_does_not_change_with_the_scale_that_gave_it() -> None:
     remembered = {**state, "open_sums": dict(state["open_sums"])}
     scale.update([chunks[1]])
     assert state == remembered
+
+
+def test_finished_episodes_are_forgotten() -> None:
+    unfinished, finished = episode_of(REWARDS[1]), episode_of(REWARDS[2], truncated=True)
+    assert set(scale_after([unfinished, finished]).get_state()["open_sums"]) == {unfinished.id_}
