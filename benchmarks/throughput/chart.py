@@ -94,7 +94,7 @@ def _lines(axes: Axes, here: list[Side]) -> None:
 def _stacks(axes: Axes, here: list[Side]) -> None:
     """Microseconds per step, component by component."""
     shown = sorted(here, key=lambda s: (s.setting["num_envs"], list(CONTENDERS).index(s.contender)))[::-1]
-    labels = [f"{CONTENDERS[s.contender].label.split(',')[0]}\n{s.setting['num_envs']} envs" for s in shown]
+    labels = [f"{CONTENDERS[s.contender].short}\n{s.setting['num_envs']} envs" for s in shown]
     left = [0.0] * len(shown)
     for name, colour in zip(COMPONENTS, _COMPONENT_COLOURS, strict=True):
         widths = [side.components_us.get(name, 0.0) for side in shown]

@@ -31,21 +31,23 @@ class Entry(NamedTuple):
     """One line of the registry."""
 
     label: str
+    short: str
+    """For the head of a column."""
     place: str
     """module:class, called as `class(setting, market_path)`."""
 
 
 CONTENDERS = {
-    "ours": Entry("rllib_portfolio", "rllib:Ours"),
-    "stock": Entry("RLlib, stock, our vector env", "rllib:Stock"),
-    "stock_sync": Entry("RLlib, stock, its SyncVectorEnv", "rllib:StockSync"),
-    "sb3_dummy": Entry("SB3, DummyVecEnv", "sb3:Dummy"),
-    "sb3_subproc": Entry("SB3, SubprocVecEnv", "sb3:Subproc"),
-    "cleanrl": Entry("CleanRL-style single file", "cleanrl_style:CleanRLStyle"),
-    "bare": Entry("bare torch loop (the limit)", "bare_loop:BareLoop"),
-    "products": Entry("matrix products of the updates alone", "matrix_products:MatrixProducts"),
-    "kernel": Entry("kernel.step alone", "environment:Kernel"),
-    "vector_env": Entry("PortfolioVectorEnv.step alone", "environment:VectorEnvironment"),
+    "ours": Entry("rllib_portfolio", "ours", "rllib:Ours"),
+    "stock": Entry("RLlib, stock, our vector env", "stock", "rllib:Stock"),
+    "stock_sync": Entry("RLlib, stock, its SyncVectorEnv", "stock, sync", "rllib:StockSync"),
+    "sb3_dummy": Entry("SB3, DummyVecEnv", "SB3", "sb3:Dummy"),
+    "sb3_subproc": Entry("SB3, SubprocVecEnv", "SB3, subproc", "sb3:Subproc"),
+    "cleanrl": Entry("CleanRL-style single file", "CleanRL-style", "cleanrl_style:CleanRLStyle"),
+    "bare": Entry("bare torch loop (the limit)", "bare loop", "bare_loop:BareLoop"),
+    "products": Entry("matrix products of the updates alone", "products", "matrix_products:MatrixProducts"),
+    "kernel": Entry("kernel.step alone", "kernel", "environment:Kernel"),
+    "vector_env": Entry("PortfolioVectorEnv.step alone", "vector env", "environment:VectorEnvironment"),
 }
 STOCK = ("stock", "stock_sync")
 SB3 = ("sb3_dummy", "sb3_subproc")

@@ -125,9 +125,8 @@ def _sampling() -> tuple[Cell, ...]:
     for num_envs in NUM_ENVS_SWEEP:
         setting = _sampling_setting(num_envs)
         threads = COMPARED_THREADS if num_envs in (8, 64) else (1,)
-        cells += _cells("sampling", ("ours", "stock", "bare"), "sample", setting, threads)
-        if num_envs in (8, 64):
-            cells += _cells("sampling", ("stock_sync",), "sample", setting)
+        contenders = ("ours", "stock", "bare") if threads == (1,) else ("ours", "stock", "stock_sync", "bare")
+        cells += _cells("sampling", contenders, "sample", setting, threads)
     return tuple(cells)
 
 

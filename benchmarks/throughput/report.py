@@ -50,7 +50,8 @@ def _provenance(results: Mapping[str, Any]) -> str:
     return (
         f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
         f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
-        f"start {machine['load_average']}. {effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
+        f"start {machine['load_average']}, {results['core_share']:.0%} of a core for each measured thread. "
+        f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
     )
 
 

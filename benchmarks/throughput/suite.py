@@ -15,11 +15,12 @@ from benchmarks.throughput import launch, targets
 from benchmarks.throughput.chart import draw
 from benchmarks.throughput.memory import MemoryJob
 from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, full_parts, quick_parts
-from benchmarks.throughput.summary import sides
+from benchmarks.throughput.summary import core_share, sides
 from benchmarks.throughput.tables import print_tables, tables
 
 LONG_PARTS = ("memory", "train")
 """One run each, minutes long; not in a quick run unless asked for."""
+FREE_CORE_SHARE = 0.95
 PARTS = (*full_parts(), *LONG_PARTS)
 
 
@@ -45,6 +46,7 @@ class Results:
             "machine": self.machine,
             "effort": self.effort,
             "hyperparameters": asdict(DEFAULT),
+            "core_share": core_share(self.measurements),
             "parts": self.parts,
             "targets": targets.checked(all_sides, self.memory, self.train_s),
             "summary": [side.summary() for side in all_sides],
@@ -94,6 +96,8 @@ def write(values: dict[str, Any], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "throughput.json").write_text(json.dumps(values, indent=1) + "\n")
     draw(values, output / "throughput.png")
+    if (share := values["core_share"]) is not None and share < FREE_CORE_SHARE:
+        print(f"warning: a measured process had {share:.0%} of its core. Others used the machine: measure again.")
     for error in values["errors"]:
         print(f"error: {error}")
     print(f"Wrote {output / 'throughput.json'} and {output / 'throughput.png'}.")

@@ -86,6 +86,19 @@ def sides(measurements: Iterable[Measurement]) -> list[Side]:
     ]
 
 
+def core_share(measurements: Iterable[Measurement]) -> float | None:
+    """Median of the processor time over the time of single-threaded, single-process measurements: 1 on a free machine."""
+    shares = [
+        m["cpu_seconds"] / m["seconds"]
+        for m in measurements
+        if "cpu_seconds" in m
+        and m["setting"]["num_threads"] == 1
+        and m["setting"]["num_env_runners"] == 0
+        and m["contender"] != "sb3_subproc"
+    ]
+    return round(statistics.median(shares), 3) if shares else None
+
+
 def fastest(candidates: Iterable[Side]) -> Side | None:
     """The side with the highest median, or None if there is none: a contender in its best thread setting."""
     return max(candidates, key=lambda side: side.steps_per_second.median, default=None)

@@ -155,13 +155,12 @@ def _assets(title: str, here: list[Side]) -> Table:
 def _components(title: str, here: list[Side]) -> Table:
     shown = _by_contender(here)
     header = [
-        f"{CONTENDERS[s.contender].label}: {s.setting['num_envs']} envs, minibatch {s.setting['minibatch_size']}"
-        for s in shown
+        f"{CONTENDERS[s.contender].short}, {s.setting['num_envs']} envs, {s.setting['minibatch_size']}" for s in shown
     ]
     columns = [side.components_us for side in shown]
     rows = [[name, *(f"{c[name]:.1f}" if name in c else "" for c in columns)] for name in COMPONENTS]
     rows.append(["all", *(f"{sum(column.values()):.1f}" for column in columns)])
-    return Table(title, ["microseconds per step, one thread", *header], rows)
+    return Table(title, ["microseconds per step, one thread; environments, minibatch", *header], rows)
 
 
 def _names(here: Iterable[Side]) -> list[str]:
