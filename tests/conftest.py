@@ -97,7 +97,6 @@ def finished_run(
     from tests.tiny_runs import start_run, tiny_config
 
     schedule = {
-        "seed": 2,  # with which the best checkpoint is not among the last two
         "schedule.checkpoint_interval": 150,
         "schedule.checkpoints_kept": 2,
         "schedule.evaluation_interval": 128,

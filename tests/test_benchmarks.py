@@ -18,7 +18,7 @@ from benchmarks.throughput import plan, suite, targets
 from benchmarks.throughput.contenders import CONTENDERS
 from benchmarks.throughput.network import ActorCritic
 from benchmarks.throughput.report import BEGIN, END, filled
-from benchmarks.throughput.setting import Setting
+from benchmarks.throughput.setting import Setting, market_file
 from benchmarks.throughput.stopwatch import Stopwatch, Watched
 from benchmarks.throughput.summary import Spread, fastest, ratio, sides
 from benchmarks.throughput.worker import Job
@@ -146,6 +146,27 @@ def test_stable_baselines_trains_the_same_network() -> None:
     torch.testing.assert_close(distribution.mean, plain.mean(embeddings))
     torch.testing.assert_close(distribution.stddev, plain.action_log_std().exp().expand_as(distribution.mean))
     torch.testing.assert_close(policy.predict_values(observations).squeeze(-1), plain.value(embeddings))
+
+
+def test_the_loops_bootstrap_at_truncation_and_start_anew_after_the_step_that_only_resets(tmp_path: Path) -> None:
+    from benchmarks.throughput.bare_loop import BareLoop
+    from benchmarks.throughput.cleanrl_style import CleanRLStyle
+
+    setting = Setting(num_assets=2, num_envs=1, rollout_steps=4, hidden_sizes=(8, 8), gamma=0.5, gae_lambda=0.5)
+    rewards, values, finished = [1.0, 2.0, 0.0, 3.0], [10.0, 20.0, 40.0, 60.0, 80.0], [False, False, True, False, False]
+    # delta_t = r_t + 0.5 V_{t+1} - V_t; the episode ends with step 1, step 2 only resets.
+    # A_3 = 3 + 40 - 60 = -17
+    # A_1 = 2 + 20 - 20 = 2, A_0 = 1 + 10 - 10 + 0.25 x 2 = 1.5
+    bare = BareLoop(setting, market_file(2, tmp_path))
+    bare._rewards[:, 0], bare._finished[:, 0] = rewards, finished
+    advantages = bare._advantages(np.array(values, dtype=np.float32)[:, None])
+    np.testing.assert_allclose(advantages[[0, 1, 3], 0], [1.5, 2.0, -17.0])
+
+    cleanrl = CleanRLStyle(setting, market_file(2, tmp_path))
+    cleanrl.rewards[:, 0], cleanrl.values[:, 0] = torch.tensor(rewards), torch.tensor(values[:-1])
+    cleanrl.dones[:, 0] = torch.tensor(finished[:-1]).float()
+    cleanrl.agent.get_value = lambda _: torch.tensor([values[-1]])  # type: ignore[method-assign]
+    np.testing.assert_allclose(cleanrl.advantages()[[0, 1, 3], 0], [1.5, 2.0, -17.0])
 
 
 def test_a_worker_measures_the_bare_loop_and_the_run_becomes_json_picture_and_readme(

@@ -91,7 +91,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.communicate()
 
 
 def wait_for_rows(run_dir: Path, process: subprocess.Popen[str], timeout_s: float = 120.0) -> None:

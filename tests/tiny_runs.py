@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rllib_portfolio.config import RunConfig, load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from tests.market.tables import SHORT, random_prices
@@ -75,7 +77,12 @@ def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
 
 
 def write_prices(path: Path) -> dict[str, Any]:
-    """Three assets and an index over 600 days as a CSV file; the market settings that read it."""
+    """Three assets and an index over 600 days as a CSV file; the market settings that read it.
+
+    AAA rises in the training window and falls after it: the more a policy learns, the worse it does on validation, so
+    that the best checkpoint of a run is an early one.
+    """
     prices = random_prices(600)
+    prices["AAA"] *= np.exp(0.01 * np.concatenate([np.arange(360), np.arange(360, 120, -1)]))
     prices.assign(index=prices.mean(axis=1)).to_csv(path)
     return {"market.data": str(path), "market.features": SHORT.model_dump()}

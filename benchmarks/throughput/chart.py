@@ -23,15 +23,15 @@ _COMPONENT_COLOURS = (
 )  # fmt: skip
 
 
-def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Write the picture; nothing if the run has none of its parts."""
+def draw(results: Mapping[str, Any], path: Path) -> bool:
+    """Write the picture; returns False, and writes nothing, if the run has none of its parts."""
     by_part: dict[str, list[Side]] = {}
     for side in sides(results["measurements"]):
         by_part.setdefault(side.part, []).append(side)
     panels = {"training": _bars, "sampling": _lines, "components": _stacks, "assets": _costs}
     present = [part for part in panels if part in by_part]
     if not present:
-        return
+        return False
     columns = min(2, len(present))
     rows = -(-len(present) // columns)
     figure = Figure(figsize=(7.0 * columns, 4.2 * rows), layout="constrained")
@@ -43,6 +43,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in ("ray", "torch", "stable-baselines3"))
     figure.supxlabel(f"{machine['processor']}, {machine['cores']} cores; {versions}", fontsize=8, color="#666666")
     figure.savefig(path, dpi=150)
+    return True
 
 
 def _bars(axes: Axes, here: list[Side]) -> None:

@@ -46,11 +46,12 @@ def _provenance(results: Mapping[str, Any]) -> str:
     machine, effort = results["machine"], results["effort"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     clean = "" if machine["git_is_clean"] else " with changes that were not committed"
+    share = "an unknown share" if results["core_share"] is None else f"{results['core_share']:.0%}"
     revision = (machine["git_revision"] or "unknown")[:12]
     return (
         f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
         f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
-        f"start {machine['load_average']}, {results['core_share']:.0%} of a core for each measured thread. "
+        f"start {machine['load_average']}, {share} of a core for each measured thread. "
         f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
     )
 

@@ -95,12 +95,12 @@ def write(values: dict[str, Any], output: Path) -> None:
     print_tables(tables(values))
     output.mkdir(parents=True, exist_ok=True)
     (output / "throughput.json").write_text(json.dumps(values, indent=1) + "\n")
-    draw(values, output / "throughput.png")
+    has_picture = draw(values, output / "throughput.png")
     if (share := values["core_share"]) is not None and share < FREE_CORE_SHARE:
         print(f"warning: a measured process had {share:.0%} of its core. Others used the machine: measure again.")
     for error in values["errors"]:
         print(f"error: {error}")
-    print(f"Wrote {output / 'throughput.json'} and {output / 'throughput.png'}.")
+    print(f"Wrote {output / 'throughput.json'}{' and throughput.png' if has_picture else ''}.")
 
 
 def _chosen(parts: dict[str, Part], only: Sequence[str]) -> dict[str, Part]:

@@ -87,7 +87,7 @@ def sides(measurements: Iterable[Measurement]) -> list[Side]:
 
 
 def core_share(measurements: Iterable[Measurement]) -> float | None:
-    """Median of the processor time over the time of single-threaded, single-process measurements: 1 on a free machine."""
+    """Processor time over wall time of measurements with one thread and one process, median: 1 on a free machine."""
     shares = [
         m["cpu_seconds"] / m["seconds"]
         for m in measurements
