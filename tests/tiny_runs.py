@@ -79,10 +79,12 @@ def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
 def write_prices(path: Path) -> dict[str, Any]:
     """Three assets and an index over 600 days as a CSV file; the market settings that read it.
 
-    AAA rises in the training window and falls after it: the more a policy learns, the worse it does on validation, so
-    that the best checkpoint of a run is an early one.
+    AAA outgrows BBB in the training window and falls behind after it: the more a policy learns, the worse it does on
+    validation, so that the best checkpoint of a run is an early one.
     """
     prices = random_prices(600)
-    prices["AAA"] *= np.exp(0.01 * np.concatenate([np.arange(360), np.arange(360, 120, -1)]))
+    turn = np.exp(0.004 * np.concatenate([np.arange(360), np.arange(360, 120, -1)]))
+    prices["AAA"] *= turn
+    prices["BBB"] /= turn
     prices.assign(index=prices.mean(axis=1)).to_csv(path)
     return {"market.data": str(path), "market.features": SHORT.model_dump()}

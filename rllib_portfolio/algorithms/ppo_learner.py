@@ -216,7 +216,8 @@ class FusedPPOLearner(PPOTorchLearner):
         outputs = module._forward_train(inputs)  # the public one walks all submodules to set `training`
         distribution_class = module.get_train_action_dist_cls()
         distribution = distribution_class.from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())
-        ratio = torch.exp(distribution.logp(batch.actions) - batch.log_probabilities)
+        log_ratio = distribution.logp(batch.actions) - batch.log_probabilities
+        ratio = torch.exp(log_ratio)
         clipped = ratio.clamp(1.0 - config.clip_param, 1.0 + config.clip_param)
         policy_loss = -torch.min(batch.advantages * ratio, batch.advantages * clipped).mean()
         values = module.compute_values(inputs, embeddings=outputs.get(Columns.EMBEDDINGS)).float()
@@ -225,7 +226,7 @@ class FusedPPOLearner(PPOTorchLearner):
         entropy = distribution.entropy().mean()
         entropy_coefficient = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].get_current_value()
         total = policy_loss + config.vf_loss_coeff * value_loss - entropy_coefficient * entropy
-        kl = torch.zeros_like(entropy)
+        kl = (ratio - 1.0 - log_ratio).detach().mean()  # an estimate to look at; RLlib reports 0 without the KL term
         if config.use_kl_loss:
             kl = distribution_class.from_logits(batch.distribution_inputs).kl(distribution).mean()
             total = total + self.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID] * kl

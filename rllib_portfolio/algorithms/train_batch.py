@@ -115,7 +115,7 @@ class BatchBuilder:
         returns = _outputs(episodes, ASSET_RETURNS).astype(np.float64)
         detached = observations.clone()
         drifted = detached[:, -returns.shape[1] :]
-        drifted[:] = drifted.mean(0)
+        drifted[:] = self.team.sum(drifted.sum(0)) / float(self.team.total(np.array([len(drifted)]))[0])
         growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
         residuals = without_market_noise(np.concatenate(rewards), np.hstack([growth, returns]), self.team.total)
         return np.split(residuals, np.cumsum([len(chunk) for chunk in rewards])[:-1])
