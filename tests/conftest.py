@@ -106,3 +106,13 @@ def finished_run(
     assert run.train()
     compare_best_policy(run.run_dir, run.config, run.market)
     return run
+
+
+@pytest.fixture(scope="session")
+def run_in_cash(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A run whose best checkpoint is its first evaluation, whatever is learned. Copy the folder to change it."""
+    from tests.tiny_runs import IN_CASH, start_run, tiny_config
+
+    run = start_run(tmp_path_factory.mktemp("runs") / "in-cash", tiny_config(IN_CASH))
+    assert run.train()
+    return run

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rllib_portfolio.config import RunConfig, load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from tests.market.tables import SHORT, random_prices
@@ -27,28 +25,47 @@ TINY = {
     "resources.device": "cpu",
 }
 COIN = {"market.data": {"source": "kelly", "num_days": 300}}
-"""One asset that doubles money slowly; no features, so nothing to prepare."""
+"""One asset, no features: nothing to prepare."""
+IN_CASH = {
+    **COIN,
+    "market.cash_rate": 0.05,
+    "environment.min_cash": 1.0,
+    "environment.reward": "log_return",
+    "schedule.checkpoint_interval": 150,
+    "schedule.checkpoints_kept": 2,
+    "schedule.evaluation_interval": 200,
+}
+"""All in cash, so that nothing a policy does matters: no evaluation is better than the first, after 256 steps."""
 
 
 @dataclass
 class TinyRun:
-    """A run folder and what went into it. `statuses` are those that training reported."""
+    """A run folder and what went into it; what training reported, and the checkpoints that it wrote on the way."""
 
     config: RunConfig
     market: MarketData
     run_dir: Path
     statuses: list[Any] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
 
     def train(self, **options: Any) -> bool:
         """`training.run` in the folder, keeping what it reports; `options` go to it."""
         from rllib_portfolio import training
 
-        options = {"on_progress": self.statuses.append, **options}
+        options = {"on_progress": self._note, **options}
         return training.run(self.config, self.market, self.run_dir, **options)
 
     def stop_at(self, steps: int, **options: Any) -> bool:
         """Train until `steps` are done, then stop as Ctrl-C does."""
         return self.train(should_stop=lambda: bool(self.statuses) and self.statuses[-1].steps >= steps, **options)
+
+    def _note(self, status: Any) -> None:
+        from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
+
+        self.statuses.append(status)
+        newest = newest_checkpoint(self.run_dir)
+        if newest is not None and newest.name not in self.written:
+            self.written.append(newest.name)
 
     def with_settings(self, settings: Mapping[str, Any]) -> TinyRun:
         """The same folder under another configuration."""
@@ -77,14 +94,7 @@ def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
 
 
 def write_prices(path: Path) -> dict[str, Any]:
-    """Three assets and an index over 600 days as a CSV file; the market settings that read it.
-
-    AAA outgrows BBB in the training window and falls behind after it: the more a policy learns, the worse it does on
-    validation, so that the best checkpoint of a run is an early one.
-    """
+    """Three assets and an index over 600 days as a CSV file; the market settings that read it."""
     prices = random_prices(600)
-    turn = np.exp(0.004 * np.concatenate([np.arange(360), np.arange(360, 120, -1)]))
-    prices["AAA"] *= turn
-    prices["BBB"] /= turn
     prices.assign(index=prices.mean(axis=1)).to_csv(path)
     return {"market.data": str(path), "market.features": SHORT.model_dump()}

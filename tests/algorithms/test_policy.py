@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rllib_portfolio import load_policy
+from rllib_portfolio.algorithms.checkpoint import checkpoint_name
 from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig
 from rllib_portfolio.env.observation import ObservationLayout
@@ -381,13 +382,10 @@ def test_the_running_filter_survives_the_file(tmp_path: Path, market: MarketData
 
 
 @pytest.mark.ray
-def test_a_policy_of_a_run_is_the_one_that_was_best_on_validation(finished_run: TinyRun) -> None:
-    from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
-
-    newest = newest_checkpoint(finished_run.run_dir)
-    best = newest.with_name(read_progress(newest)["best_checkpoint"])
-    observations = observations_of(finished_run.market)
-    of_run, of_checkpoint, of_folder = (load_policy(path) for path in (finished_run.run_dir, best, best / "policy"))
+def test_a_policy_of_a_run_is_the_one_that_was_best_on_validation(run_in_cash: TinyRun) -> None:
+    best, newest = (run_in_cash.run_dir / "checkpoints" / checkpoint_name(steps) for steps in (256, 640))
+    observations = observations_of(run_in_cash.market)
+    of_run, of_checkpoint, of_folder = (load_policy(path) for path in (run_in_cash.run_dir, best, best / "policy"))
     np.testing.assert_array_equal(of_run(observations), of_checkpoint(observations))
     np.testing.assert_array_equal(of_run(observations), of_folder(observations))
     assert not np.array_equal(of_run(observations), load_policy(newest)(observations))
