@@ -45,7 +45,7 @@ class Effort:
     warmup_iterations: int
 
 
-FULL = Effort(repetitions=3, measure_s=10.0, warmup_iterations=2)
+FULL = Effort(repetitions=3, measure_s=5.0, warmup_iterations=2)
 QUICK = Effort(repetitions=1, measure_s=2.0, warmup_iterations=1)
 
 
