@@ -32,8 +32,8 @@ from rllib_portfolio.config import (
     MarketConfig,
     NetworkConfig,
     PPOConfig,
+    PPORunConfig,
     ResourceConfig,
-    RunConfig,
 )
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
@@ -133,9 +133,9 @@ _WATCHED = (
 )
 
 
-def run_config(setting: Setting, env_runner_name: str, learner_name: str) -> RunConfig:
+def run_config(setting: Setting, env_runner_name: str, learner_name: str) -> PPORunConfig:
     """The run configuration of a setting."""
-    return RunConfig(
+    return PPORunConfig(
         seed=setting.seed,
         market=MarketConfig(observation_filter="none"),
         environment=EnvironmentConfig(logit_scale=LOGIT_SCALE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +14,41 @@ from benchmarks.machine import description
 from benchmarks.throughput import launch, targets
 from benchmarks.throughput.chart import draw
 from benchmarks.throughput.memory import MemoryJob
-from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, full_parts, quick_parts
+from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, dqn_parts, full_parts, quick_parts
 from benchmarks.throughput.summary import core_share, sides
 from benchmarks.throughput.tables import print_tables, tables
 
 LONG_PARTS = ("memory", "train")
 """One run each, minutes long; not in a quick run unless asked for."""
 FREE_CORE_SHARE = 0.95
-PARTS = (*full_parts(), *LONG_PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Parts that are measured and written together, into NAME.json."""
+
+    name: str
+    parts: Callable[[], dict[str, Part]]
+    quick_parts: Callable[[], dict[str, Part]]
+    long_parts: tuple[str, ...] = ()
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """All that can be asked for."""
+        return (*self.parts(), *self.long_parts)
+
+
+SUITES = {
+    "throughput": Suite("throughput", full_parts, quick_parts, LONG_PARTS),
+    "dqn": Suite("dqn", dqn_parts, dqn_parts),
+}
 
 
 @dataclass(slots=True)
 class Results:
     """What a run has found so far, as it goes into the JSON."""
 
+    suite: str
     parts: dict[str, str]
     effort: dict[str, Any]
     machine: dict[str, Any] = field(default_factory=description)
@@ -41,14 +62,16 @@ class Results:
         """With targets and summaries worked out."""
         all_sides = sides(self.measurements)
         return {
-            "suite": "throughput",
+            "suite": self.suite,
             "started": self.started,
             "machine": self.machine,
             "effort": self.effort,
             "hyperparameters": asdict(DEFAULT),
             "core_share": core_share(self.measurements),
             "parts": self.parts,
-            "targets": targets.checked(all_sides, self.memory, self.train_s),
+            "targets": targets.checked_dqn(all_sides)
+            if self.suite == "dqn"
+            else targets.checked(all_sides, self.memory, self.train_s),
             "summary": [side.summary() for side in all_sides],
             "memory": self.memory,
             "train_s": self.train_s,
@@ -57,10 +80,11 @@ class Results:
         }
 
 
-def run(*, quick: bool, only: Sequence[str], repetitions: int | None, output: Path) -> int:
-    """Measure, print and write `throughput.json` and `throughput.png` into `output`.
+def run(suite: Suite, *, quick: bool, only: Sequence[str], repetitions: int | None, output: Path) -> int:
+    """Measure, print and write NAME.json, and NAME.png if there is something to draw, into `output`.
 
     Args:
+        suite: What to measure.
         quick: Two minutes instead of an hour.
         only: Parts to measure; empty for all.
         repetitions: Of each cell, or None for the default.
@@ -71,9 +95,9 @@ def run(*, quick: bool, only: Sequence[str], repetitions: int | None, output: Pa
     """
     effort = QUICK if quick else FULL
     effort = effort if repetitions is None else replace(effort, repetitions=repetitions)
-    parts = _chosen(quick_parts() if quick else full_parts(), only)
-    long_parts = [name for name in LONG_PARTS if name in only or not (only or quick)]
-    results = Results(parts={name: part.title for name, part in parts.items()}, effort=asdict(effort))
+    parts = _chosen(suite, quick, only)
+    long_parts = [name for name in suite.long_parts if name in only or not (only or quick)]
+    results = Results(suite.name, parts={name: part.title for name, part in parts.items()}, effort=asdict(effort))
     interrupted = False
     try:
         with launch.market_folder() as folder:
@@ -94,20 +118,22 @@ def write(values: dict[str, Any], output: Path) -> None:
     """Print the tables; write the JSON and the picture."""
     print_tables(tables(values))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "throughput.json").write_text(json.dumps(values, indent=1) + "\n")
-    has_picture = draw(values, output / "throughput.png")
+    path = output / f"{values['suite']}.json"
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    has_picture = draw(values, path.with_suffix(".png"))
     if (share := values["core_share"]) is not None and share < FREE_CORE_SHARE:
         print(f"warning: a measured process had {share:.0%} of its core. Others used the machine: measure again.")
     for error in values["errors"]:
         print(f"error: {error}")
-    print(f"Wrote {output / 'throughput.json'}{' and throughput.png' if has_picture else ''}.")
+    print(f"Wrote {path}{f' and {path.stem}.png' if has_picture else ''}.")
 
 
-def _chosen(parts: dict[str, Part], only: Sequence[str]) -> dict[str, Part]:
+def _chosen(suite: Suite, quick: bool, only: Sequence[str]) -> dict[str, Part]:
     """The parts named; one that a quick run leaves out is taken from the full plan."""
+    parts = suite.quick_parts() if quick else suite.parts()
     if not only:
         return parts
-    return {name: parts.get(name, part) for name, part in full_parts().items() if name in only}
+    return {name: parts.get(name, part) for name, part in suite.parts().items() if name in only}
 
 
 def _measure_long(names: Sequence[str], folder: Path, results: Results) -> None:

@@ -90,12 +90,18 @@ class ActionTable:
         """Index of the action that trades nothing."""
         return len(self.names) - 1
 
-    def target(self, actions: IntArray, drifted: FloatArray, volatility: FloatArray) -> FloatArray:
-        """Target weights [B, N+1] of actions [B], given drifted weights [B, N+1] and daily volatility [B, N]."""
+    def target(self, actions: IntArray, drifted: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Target weights [B, N+1] of actions [B], given drifted weights [B, N+1] and daily volatility [B, N].
+
+        Raises:
+            ValueError: If the inverse-volatility action is chosen without a volatility.
+        """
         weights = self.weights[actions]
-        if self.inverse_volatility is not None:
-            chosen = (actions == self.inverse_volatility)[:, None]
-            weights = np.where(chosen, inverse_volatility_weights(volatility), weights)
+        chosen = actions == self.inverse_volatility
+        if chosen.any():
+            if volatility is None:
+                raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
+            weights = np.where(chosen[:, None], inverse_volatility_weights(volatility), weights)
         return np.where((actions == self.hold)[:, None], drifted, weights)
 
 
