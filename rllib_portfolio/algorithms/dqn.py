@@ -126,7 +126,7 @@ class PortfolioDQN(ScalesRewards, DQN):
             )
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and, on request, the replay buffer, which RLlib's new stack leaves out whatever is asked for."""
+        """RLlib's state and, on request, the replay buffer: RLlib's new stack leaves it out, whatever is asked for."""
         state = super().get_state(*args, **kwargs)
         if self.config.store_buffer_in_checkpoints:
             state[REPLAY_BUFFER] = self.local_replay_buffer.get_state()

@@ -107,14 +107,16 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps)
         stats, num_steps = [], 0
-        for _ in range(num_updates):
-            batch = draw()
-            td_errors, step = self._gradient_step(batch, weight=1.0)
+        for update in range(num_updates):
+            td_errors, step = self._gradient_step(draw(), weight=1.0)
             put_back(td_errors)
             num_steps += len(td_errors)
             stats += [step] if step is not None else []
+            if not update:  # the target network is copied after the first gradient step at which it is due
+                self.after_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += num_updates
-        return self._finish(stats, num_updates, num_steps, timesteps)
+        self._log(stats, num_updates, num_steps)
+        return self.metrics.reduce()
 
     def update(
         self,
@@ -139,7 +141,9 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         td_errors, step = self._gradient_step(columns, num_steps / mean_steps)
         self._weights_seq_no += 1
         self.metrics.log_value((DEFAULT_MODULE_ID, TD_ERROR_KEY), td_errors, reduce="item_series")
-        return self._finish([step] if step is not None else [], 1, num_steps, timesteps or {}, _no_metrics_reduce)
+        self.after_gradient_based_update(timesteps=timesteps or {})
+        self._log([step] if step is not None else [], 1, num_steps)
+        return None if _no_metrics_reduce else self.metrics.reduce()
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         state = super().get_state(components, not_components=not_components, **kwargs)
@@ -217,15 +221,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         losses = _LOSSES[self.config.td_error_loss_fn](values, targets, reduction="none")
         return (batch.weights * losses).mean(), ((values - targets).detach(), values.detach())
 
-    def _finish(
-        self,
-        stats: list[StepStats],
-        num_updates: int,
-        num_steps: int,
-        timesteps: dict[str, Any],
-        no_metrics_reduce: bool = False,
-    ) -> Any:
-        """Log means over the gradient steps, and update the target network if it is time."""
+    def _log(self, stats: list[StepStats], num_updates: int, num_steps: int) -> None:
+        """Means over the gradient steps, and counts."""
         if stats:
             means = torch.stack([torch.stack(step) for step in stats]).mean(0).tolist()
             self.metrics.log_dict(dict(zip(_STAT_KEYS, means, strict=True)), key=DEFAULT_MODULE_ID, window=1)
@@ -239,8 +236,6 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             (ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
         ):
             self.metrics.log_value(key, num_steps, reduce="lifetime_sum")
-        self.after_gradient_based_update(timesteps=timesteps)
-        return None if no_metrics_reduce else self.metrics.reduce()
 
 
 def _chosen(values: Tensor, actions: Tensor) -> Tensor:

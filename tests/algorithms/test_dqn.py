@@ -69,7 +69,7 @@ def test_an_iteration_samples_stores_learns_and_sends_weights(market_path: Path)
 
 
 def test_the_target_network_is_copied_at_its_interval(market_path: Path) -> None:
-    with algorithm(market_path) as built:
+    with algorithm(market_path, {"training.steps_per_update": 8}) as built:  # one gradient step at a visit
         copies = [built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID].get("num_target_updates", 0) for _ in range(5)]
         # every 40 steps, at the first visit to the learner at or after them
         assert copies == [1, 2, 3, 4, 5]
