@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import description
+from benchmarks.throughput.report import marks
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
+README = ROOT / "benchmarks" / "README.md"
 INTERVAL = 10_000
 REACHED = 0.9
 """Share of the optimal growth."""
@@ -194,6 +196,8 @@ def main() -> int:
     values = {"machine": description(), "steps": arguments.steps, "summary": rows, "runs": runs}
     arguments.output.write_text(json.dumps(values) + "\n")
     draw(runs, arguments.output.with_suffix(".png"))
+    if arguments.output == RESULTS:
+        README.write_text(_filled(README.read_text(), rows))
     print(f"Wrote {arguments.output} and {arguments.output.with_suffix('.png').name}.")
     return 0
 
@@ -208,6 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)  # one run, in its own process
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser
+
+
+def _filled(text: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The README with the table between its two marks."""
+    first, last = marks("ablation")
+    before, _, rest = text.partition(first)
+    _, _, after = rest.partition(last)
+    return f"{before}{first}\n{table(rows)}\n{last}{after}"
 
 
 def _file(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
