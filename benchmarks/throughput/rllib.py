@@ -28,7 +28,7 @@ from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio.algorithms import env_runner, ppo, ppo_learner, train_batch
 from rllib_portfolio.algorithms.flat_parameters import FlatParameters
 from rllib_portfolio.config import (
-    EnvironmentConfig,
+    ContinuousEnvironmentConfig,
     MarketConfig,
     NetworkConfig,
     PPOConfig,
@@ -138,7 +138,7 @@ def run_config(setting: Setting, env_runner_name: str, learner_name: str) -> PPO
     return PPORunConfig(
         seed=setting.seed,
         market=MarketConfig(observation_filter="none"),
-        environment=EnvironmentConfig(logit_scale=LOGIT_SCALE),
+        environment=ContinuousEnvironmentConfig(logit_scale=LOGIT_SCALE),
         network=NetworkConfig(hidden_sizes=setting.hidden_sizes, initial_log_std=INITIAL_LOG_STD),
         training=PPOConfig(
             learning_rate=setting.learning_rate,

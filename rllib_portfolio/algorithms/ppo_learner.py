@@ -8,6 +8,7 @@ buffer, and metrics are means over the update, under RLlib's names.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -26,6 +27,8 @@ from rllib_portfolio.algorithms.flat_parameters import Snapshot
 from rllib_portfolio.algorithms.fused_learner import FusedLearner
 from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder
 from rllib_portfolio.algorithms.update_metrics import MinibatchStats, log_update, log_weights
+from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 logger = logging.getLogger(__name__)
 
@@ -147,23 +150,33 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
 
     def _minibatch_loss(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """PPO's clipped loss (Schulman et al. 2017, eqs. 7 and 9), term by term as RLlib's learner has it."""
-        module, config = self._trained_module, self.config
-        inputs = {Columns.OBS: batch.observations}
-        outputs = module._forward_train(inputs)  # the public one walks all submodules to set `training`
-        distribution_class = module.get_train_action_dist_cls()
-        distribution = distribution_class.from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())
+        config = self.config
+        distribution, values = self._evaluate(batch.observations)
         log_ratio = distribution.logp(batch.actions) - batch.log_probabilities
         ratio = torch.exp(log_ratio)
         clipped = ratio.clamp(1.0 - config.clip_param, 1.0 + config.clip_param)
         policy_loss = -torch.min(batch.advantages * ratio, batch.advantages * clipped).mean()
-        values = module.compute_values(inputs, embeddings=outputs.get(Columns.EMBEDDINGS)).float()
         squared_error = (values - batch.value_targets).square()
-        value_loss = squared_error.clamp(max=config.vf_clip_param).mean()
+        value_loss = value_loss_unclipped = squared_error.mean()
+        if config.vf_clip_param < math.inf:
+            value_loss = squared_error.clamp(max=config.vf_clip_param).mean()
         entropy = distribution.entropy().mean()
         entropy_coefficient = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].get_current_value()
         total = policy_loss + config.vf_loss_coeff * value_loss - entropy_coefficient * entropy
-        kl = (ratio - 1.0 - log_ratio).detach().mean()  # an estimate to look at; RLlib reports 0 without the KL term
         if config.use_kl_loss:
-            kl = distribution_class.from_logits(batch.distribution_inputs).kl(distribution).mean()
+            kl = type(distribution).from_logits(batch.distribution_inputs).kl(distribution).mean()
             total = total + self.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID] * kl
-        return total, (policy_loss, value_loss, squared_error.mean(), entropy, kl)
+        else:  # an estimate to look at; RLlib reports 0 without the KL term
+            kl = (ratio.detach() - 1.0 - log_ratio.detach()).mean()
+        return total, (policy_loss, value_loss, value_loss_unclipped, entropy, kl)
+
+    def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
+        """Distribution of actions, and values, of observations [B, D]."""
+        module = self._trained_module
+        if isinstance(module, LayerNormActorCritic):
+            distribution, values = module.evaluate(observations)
+            return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
+        inputs = {Columns.OBS: observations}
+        outputs = module._forward_train(inputs)  # the public one walks all submodules to set `training`
+        distribution = module.get_train_action_dist_cls().from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())
+        return distribution, module.compute_values(inputs, embeddings=outputs.get(Columns.EMBEDDINGS)).float()

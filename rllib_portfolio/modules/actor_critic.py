@@ -54,6 +54,12 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         inputs = self.action_distribution_inputs(embeddings)
         return {Columns.ACTION_DIST_INPUTS: inputs, Columns.EMBEDDINGS: embeddings}
 
+    def evaluate(self, observations: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        """Distribution of actions and values [B] of observations [B, D]: what learning needs, in fewest kernels."""
+        embeddings = self.trunk(observations)
+        mean = self.actor(embeddings) * self._inverse_scale
+        return DiagonalGaussian(mean, self.log_std - self._log_scale), self.critic(embeddings).squeeze(-1)
+
     def action_distribution_inputs(self, embeddings: Tensor) -> Tensor:
         """Mean and log standard deviation of the actions, [B, 2 (N+1)], from the trunk's output [B, h_1]."""
         mean = self.actor(embeddings) * self._inverse_scale

@@ -16,11 +16,11 @@ from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import kelly_market
 
 SEEDS = (0, 1, 2)
-STEPS = 500_000
+STEPS = 200_000
 LADDER = {"environment": {"action_table": "ladder", "action_levels": 5}}
 """One asset: 0, 20, 40, 60, 80, 100 % of it, and hold."""
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(3600), pytest.mark.usefixtures("ray_session")]
 
 
 def test_seconds_of_training_leave_a_bad_bet(tmp_path: Path) -> None:
