@@ -202,6 +202,7 @@ def test_a_worker_measures_the_bare_loop_and_the_run_becomes_json_picture_and_re
     cell = {"part": "training", "contender": "bare", "task": "train", "setting": dataclasses.asdict(setting)}
     results = suite.Results("throughput", parts={"training": "PPO"}, effort=dataclasses.asdict(plan.QUICK))
     results.measurements.append({**cell, "repetition": 0, **answer})
+    results.sign(["training"])
     suite.write(results.as_json(), tmp_path)
     written = json.loads((tmp_path / "throughput.json").read_text())
     assert {"machine", "hyperparameters", "targets", "summary", "measurements"} <= set(written)
@@ -209,6 +210,27 @@ def test_a_worker_measures_the_bare_loop_and_the_run_becomes_json_picture_and_re
     assert (tmp_path / "throughput.png").stat().st_size > 1000
     begin, end = marks("throughput")
     assert CONTENDERS["bare"].label in filled(f"a {begin} old {end} z", written)
+
+
+def test_parts_measured_anew_replace_those_of_an_earlier_run_and_say_so() -> None:
+    def results(revision: str, speed: float, *parts: str) -> suite.Results:
+        made = suite.Results(
+            "throughput", {part: part for part in parts}, effort={}, machine={"git_revision": revision}
+        )
+        made.measurements += [measurement("ours", speed, 0, part=part) for part in parts]
+        made.sign(parts)
+        return made
+
+    earlier = results("a", 1.0, "training", "sampling").as_json()
+    merged = results("b", 2.0, "sampling")
+    merged.keep(earlier, suite.SUITES["throughput"])
+    speeds = {m["part"]: m["steps_per_second"] for m in merged.as_json()["measurements"]}
+    assert speeds == {"training": 1.0, "sampling": 2.0}
+    assert list(merged.parts) == ["training", "sampling"]
+    assert {part: signed["git_revision"] for part, signed in merged.measured.items()} == {
+        "training": "a",
+        "sampling": "b",
+    }
 
 
 @pytest.mark.parametrize("parts", [plan.full_parts(), plan.quick_parts(), plan.dqn_parts()])

@@ -57,8 +57,15 @@ def _provenance(results: Mapping[str, Any]) -> str:
         f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
         f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
         f"start {machine['load_average']}, {share} of a core for each measured thread. "
-        f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
+        f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s.{_earlier_parts(results)}"
     )
+
+
+def _earlier_parts(results: Mapping[str, Any]) -> str:
+    """Which parts come from an earlier run of another revision."""
+    revision = results["machine"]["git_revision"]
+    earlier = {p: m["git_revision"][:12] for p, m in results["measured"].items() if m["git_revision"] != revision}
+    return "".join(f" {part}: revision {other}." for part, other in earlier.items())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,25 @@ class Results:
     memory: dict[str, Any] | None = None
     train_s: float | None = None
     errors: list[str] = field(default_factory=list)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For each part: when, of which revision, and the share of its core that a measured process had."""
+
+    def sign(self, parts: Iterable[str]) -> None:
+        """Note where and when these parts were measured: now."""
+        for part in parts:
+            share = core_share(m for m in self.measurements if m["part"] == part)
+            revision = self.machine["git_revision"]
+            self.measured[part] = {"started": self.started, "git_revision": revision, "core_share": share}
+
+    def keep(self, earlier: Mapping[str, Any], suite: Suite) -> None:
+        """Take over what an earlier run measured and this one did not."""
+        kept = [part for part in earlier["parts"] if part not in self.parts]
+        self.measurements = [m for m in earlier["measurements"] if m["part"] in kept] + self.measurements
+        titles = {**earlier["parts"], **self.parts}
+        self.parts = {part: titles[part] for part in suite.parts() if part in titles}
+        self.memory = self.memory or earlier["memory"]
+        self.train_s = self.train_s or earlier["train_s"]
+        self.measured = {part: earlier["measured"][part] for part in kept} | self.measured
 
     def as_json(self) -> dict[str, Any]:
         """With targets and summaries worked out."""
@@ -76,11 +95,14 @@ class Results:
             "memory": self.memory,
             "train_s": self.train_s,
             "errors": self.errors,
+            "measured": self.measured,
             "measurements": self.measurements,
         }
 
 
-def run(suite: Suite, *, quick: bool, only: Sequence[str], repetitions: int | None, output: Path) -> int:
+def run(
+    suite: Suite, *, quick: bool, only: Sequence[str], repetitions: int | None, output: Path, merge: bool = False
+) -> int:
     """Measure, print and write NAME.json, and NAME.png if there is something to draw, into `output`.
 
     Args:
@@ -89,6 +111,7 @@ def run(suite: Suite, *, quick: bool, only: Sequence[str], repetitions: int | No
         only: Parts to measure; empty for all.
         repetitions: Of each cell, or None for the default.
         output: A folder.
+        merge: Keep what the file in `output` says of other parts.
 
     Returns:
         Exit code: 0, or 1 if a measurement failed, or 130 if it was interrupted; what was measured is written anyway.
@@ -110,6 +133,9 @@ def run(suite: Suite, *, quick: bool, only: Sequence[str], repetitions: int | No
     except KeyboardInterrupt:
         interrupted = True
     results.errors += [m["error"] for m in results.measurements if "error" in m]
+    results.sign(parts)
+    if merge:
+        results.keep(json.loads((output / f"{suite.name}.json").read_text()), suite)
     write(results.as_json(), output)
     return 130 if interrupted else int(bool(results.errors))
 
