@@ -35,6 +35,7 @@ from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
@@ -121,9 +122,7 @@ class PortfolioDQN(ScalesRewards, DQN):
         buffer = {**self.local_replay_buffer.counts(), BETA: self.local_replay_buffer.beta(after)}
         self.metrics.log_dict(buffer, key=REPLAY_BUFFER_RESULTS, window=1)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group, policies={DEFAULT_MODULE_ID}, inference_only=True
-            )
+            sync_weights(self.env_runner_group, self.learner_group)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and, on request, the replay buffer: RLlib's new stack leaves it out, whatever is asked for."""

@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import PPOConfig, PPORunConfig
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
@@ -105,11 +106,7 @@ class PortfolioPPO(ScalesRewards, PPO):
             )
             self.metrics.aggregate(learner_results, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group,
-                policies=set(learner_results[0].keys()) - {ALL_MODULES},
-                inference_only=True,
-            )
+            sync_weights(self.env_runner_group, self.learner_group)
 
     def _timesteps(self) -> dict[str, int]:
         """What the learners' schedules are functions of."""

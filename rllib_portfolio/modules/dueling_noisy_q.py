@@ -92,7 +92,7 @@ class DuelingQNetwork(nn.Module):
             return advantages
         first, second = layers[2:]
         value = second(functional.relu(first(features)))
-        return value + advantages - advantages.mean(-1, keepdim=True)
+        return advantages + (value - advantages.mean(-1, keepdim=True))
 
 
 def _stream(sizes: Sequence[int], sigma0: float | None) -> nn.ModuleList:
