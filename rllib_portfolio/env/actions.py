@@ -56,6 +56,8 @@ def constrained_weights(target: FloatArray, drifted: FloatArray, limits: Executi
 
 def bound_violation(weights: FloatArray, limits: ExecutionConfig) -> FloatArray:
     """How far weights [..., N+1] lie outside the maximum weight and the minimum cash: the worst excess, [...]."""
+    if limits.max_weight == 1.0 and limits.min_cash == 0.0:
+        return np.zeros(weights.shape[:-1])
     above = weights[..., :-1].max(-1) - limits.max_weight
     short = limits.min_cash - weights[..., -1]
     return np.asarray(np.maximum(np.maximum(above, short), 0.0))
