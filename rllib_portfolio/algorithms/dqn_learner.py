@@ -31,9 +31,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from rllib_portfolio.algorithms.fused_learner import FusedLearner
+from rllib_portfolio.algorithms.perturbed_network import PerturbedNetwork, by_role, lay_out
 from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ReplayBatch
 from rllib_portfolio.algorithms.update_metrics import NUM_UPDATES_LEFT_OUT
-from rllib_portfolio.modules.dueling_noisy_q import Noise
+from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -57,21 +58,11 @@ class StepStats(NamedTuple):
     """Of one gradient step, on the device."""
 
     loss: Tensor
-    q_mean: Tensor
-    q_max: Tensor
-    q_min: Tensor
-    td_error: Tensor
+    q_values: Tensor
+    """Of the actions taken, [B]."""
+    td_errors: Tensor
+    """Absolute, [B]."""
     gradient_norm: Tensor
-
-
-_STAT_KEYS = (
-    QF_LOSS_KEY,
-    QF_MEAN_KEY,
-    QF_MAX_KEY,
-    QF_MIN_KEY,
-    TD_ERROR_MEAN_KEY,
-    "gradients_default_optimizer_global_norm",
-)
 
 
 class FusedDQNLearner(FusedLearner, DQNTorchLearner):
@@ -80,10 +71,17 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
     Noise is drawn anew for every batch, for the online network and for its target apart.
     """
 
+    parameter_order = staticmethod(by_role)
+
     def build(self) -> None:
         super().build()
         self._noise = torch.Generator(device=self._device)
         self._noise.manual_seed(self.config.seed or 0)
+        module = self._trained_module
+        self._online, self._target = module.q_net, module.target_q_net
+        if module.q_net.is_noisy:
+            lay_out(module.target_q_net)
+            self._online, self._target = PerturbedNetwork(module.q_net), PerturbedNetwork(module.target_q_net)
         self._loss = self._compiled(self._td_loss)
 
     def update_from_buffer(
@@ -167,26 +165,28 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
 
     def _gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
         """Absolute TD errors [B], and statistics unless a gradient was not finite and the step was left out."""
-        module = self._trained_module
-        batch = self._batch(columns)
-        noise = module.q_net.draw_noise(None, self._noise)
-        target_noise = module.target_q_net.draw_noise(None, self._noise)
-        loss, (td_errors, q_values) = self._backward(partial(self._loss, batch, noise, target_noise), weight)
+        for network in (self._online, self._target):
+            if isinstance(network, PerturbedNetwork):
+                network.draw(self._noise)
+        loss, (td_errors, q_values) = self._backward(partial(self._loss, self._batch(columns)), weight)
         norm = self._apply_finite_gradient()
         absolute = td_errors.abs()
         if norm is None:
             return np.nan_to_num(absolute.cpu().numpy(), nan=0.0, posinf=0.0), None
-        stats = StepStats(loss.detach(), q_values.mean(), q_values.max(), q_values.min(), absolute.mean(), norm)
-        return absolute.cpu().numpy(), stats
+        return absolute.cpu().numpy(), StepStats(loss.detach(), q_values, absolute, norm)
+
+    def _finish_gradient(self) -> None:
+        if isinstance(self._online, PerturbedNetwork):
+            self._online.finish_gradient()
 
     def _apply_finite_gradient(self) -> Tensor | None:
         """Clip and step; the norm, or None and no step, with the culprits named, if it was not finite."""
         if self._scaler is not None:  # leaves out a gradient that overflowed
             norm = self._apply_gradient()
             return norm if torch.isfinite(norm) else None
-        names = [] if torch.isfinite(self._flat.gradient.sum()) else self._flat.non_finite_gradients()
-        if not names:
+        if torch.isfinite(torch.linalg.vector_norm(self._flat.gradient)):
             return self._apply_gradient()
+        names = self._flat.non_finite_gradients() or ["all parameters together (its norm overflowed)"]
         logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
         return None
 
@@ -204,19 +204,17 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             weights=tensor(WEIGHTS),
         )
 
-    def _td_loss(
-        self, batch: Batch, noise: Noise | None, target_noise: Noise | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _td_loss(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Weighted loss; TD errors Q(s, a) - (R + discount Q_target(s', a*)) and the values Q(s, a), [B].
 
         a* maximises the online network's Q(s', .) with double Q, and the target's without.
         """
-        module = self._trained_module
-        online = module.q_net.perturbed(noise)
-        values = _chosen(online(batch.observations), batch.actions).float()
+        values = _chosen(self._online(batch.observations), batch.actions).float()
         with torch.no_grad():
-            next_values = module.target_q_net.perturbed(target_noise)(batch.next_observations)
-            deciding = online(batch.next_observations) if self.config.double_q else next_values
+            next_values = self._target(batch.next_observations)
+            deciding = next_values
+            if self.config.double_q:
+                deciding = _ranked(self._online, batch.next_observations)
             targets = batch.rewards + batch.discounts * _chosen(next_values, deciding.argmax(-1)).float()
         losses = _LOSSES[self.config.td_error_loss_fn](values, targets, reduction="none")
         return (batch.weights * losses).mean(), ((values - targets).detach(), values.detach())
@@ -224,8 +222,17 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
     def _log(self, stats: list[StepStats], num_updates: int, num_steps: int) -> None:
         """Means over the gradient steps, and counts."""
         if stats:
-            means = torch.stack([torch.stack(step) for step in stats]).mean(0).tolist()
-            self.metrics.log_dict(dict(zip(_STAT_KEYS, means, strict=True)), key=DEFAULT_MODULE_ID, window=1)
+            loss, q_values, td_errors, norm = (torch.stack(column) for column in zip(*stats, strict=True))
+            scalars = {
+                QF_LOSS_KEY: loss.mean(),
+                QF_MEAN_KEY: q_values.mean(),
+                QF_MAX_KEY: q_values.amax(-1).mean(),
+                QF_MIN_KEY: q_values.amin(-1).mean(),
+                TD_ERROR_MEAN_KEY: td_errors.mean(),
+                "gradients_default_optimizer_global_norm": norm.mean(),
+            }
+            scalars = {name: value.item() for name, value in scalars.items()}
+            self.metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
         left_out = num_updates - len(stats)
         self.metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), left_out, reduce="lifetime_sum")
         for key in ((DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED), (ALL_MODULES, NUM_ENV_STEPS_TRAINED)):
@@ -236,6 +243,11 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             (ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
         ):
             self.metrics.log_value(key, num_steps, reduce="lifetime_sum")
+
+
+def _ranked(network: PerturbedNetwork | DuelingQNetwork, observations: Tensor) -> Tensor:
+    """Something [B, K] whose largest entry is that of the action values."""
+    return network.advantages(observations) if isinstance(network, PerturbedNetwork) else network(observations)
 
 
 def _chosen(values: Tensor, actions: Tensor) -> Tensor:

@@ -24,6 +24,11 @@ class FusedLearner(TorchLearner):
     one would do with n times the batch.
     """
 
+    @staticmethod
+    def parameter_order(name: str) -> int:
+        """Rank of the parameter of this name in the flat buffer."""
+        return 0
+
     def build(self) -> None:
         config = self.config
         if config.grad_clip is not None and config.grad_clip_by != "global_norm":
@@ -38,7 +43,7 @@ class FusedLearner(TorchLearner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         if self._flat is not None:
             raise ValueError(f"learner must have one module, got a second one, {module_id}. Use the stock learner.")
-        self._flat = FlatParameters(self._module[module_id].unwrapped())
+        self._flat = FlatParameters(self._module[module_id].unwrapped(), self.parameter_order)
         optimizer = torch.optim.Adam([self._flat.parameter], fused=True)
         self.register_optimizer(
             module_id=module_id, optimizer=optimizer, params=[self._flat.parameter], lr_or_lr_schedule=config.lr
@@ -77,9 +82,13 @@ class FusedLearner(TorchLearner):
         with self._mixed_precision():
             total_loss, parts = loss()
         (total_loss if self._scaler is None else self._scaler.scale(total_loss)).backward()
+        self._finish_gradient()
         if self._team.size > 1:
             self._team.sum(self._flat.gradient.mul_(weight)).div_(self._team.size)
         return total_loss, parts
+
+    def _finish_gradient(self) -> None:
+        """Called after a backward pass, before gradients are averaged over learners."""
 
     def _apply_gradient(self) -> Tensor:
         """Clip and step; returns the gradient's norm before clipping."""

@@ -72,9 +72,9 @@ class DuelingQNetwork(nn.Module):
     def forward(self, observations: Tensor, noise: Noise | None = None) -> Tensor:
         """Action values [B, K], with the mean weights or with noise of one draw for each row."""
         if noise is None:
-            return self._values(observations, self.streams)
+            return self.values(observations, self.streams)
         layers = [partial(layer, noise=draw) for layer, draw in zip(self.streams, noise, strict=True)]
-        return self._values(observations, layers)
+        return self.values(observations, layers)
 
     def perturbed(self, noise: Noise | None) -> QFunction:
         """The network under one draw for all rows; its weights are computed once, for any number of calls."""
@@ -82,17 +82,24 @@ class DuelingQNetwork(nn.Module):
             return self
         parameters = [layer.perturbed(draw) for layer, draw in zip(self.streams, noise, strict=True)]
         layers = [partial(functional.linear, weight=weight, bias=bias) for weight, bias in parameters]
-        return lambda observations: self._values(observations, layers)
+        return lambda observations: self.values(observations, layers)
 
-    def _values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
+    def values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
+        """Action values [B, K] with `layers` in the places of the streams'."""
         features = self.features(observations)
-        first, second = layers[:2]
-        advantages = second(functional.relu(first(features)))
+        advantages = _run(layers[:2], features)
         if self.value is None:
             return advantages
-        first, second = layers[2:]
-        value = second(functional.relu(first(features)))
-        return advantages + (value - advantages.mean(-1, keepdim=True))
+        return advantages + (_run(layers[2:], features) - advantages.mean(-1, keepdim=True))
+
+    def advantages(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
+        """What actions are worth beside each other, [B, K]: action values but for a number the same for all actions."""
+        return _run(layers[:2], self.features(observations))
+
+
+def _run(stream: Sequence[QFunction], features: Tensor) -> Tensor:
+    hidden, output = stream
+    return output(functional.relu(hidden(features), inplace=True))
 
 
 def _stream(sizes: Sequence[int], sigma0: float | None) -> nn.ModuleList:
