@@ -126,6 +126,7 @@ _WATCHED = (
     Watched("environment", PortfolioEnv, "step"),
     Watched("policy", LayerNormActorCritic, "_forward"),
     Watched("policy", DiagonalGaussian, "sample"),
+    Watched("forward", LayerNormActorCritic, "evaluate"),
     Watched("forward", LayerNormActorCritic, "_forward_train"),
     Watched("forward", LayerNormActorCritic, "compute_values"),
     Watched("backward", torch.autograd, "backward"),
