@@ -19,7 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rllib_portfolio.config import RunConfig, load_run_config, parse_assignment
+from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError, DataError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "tune_configs"
@@ -38,6 +39,7 @@ examples:
   python train.py --algo ppo --data-path prices.csv --index-path index.csv
   python train.py --algo ppo --set environment.cost_bps=25 --set training.gamma=0.95 --seed 1
   python train.py --algo ppo --num-env-runners 2 --output-dir runs/two-runners
+  python train.py --algo dqn --buffer-capacity 50000 --set environment.action_levels=10
   python train.py --resume runs/ppo/20260131-120000              continue after Ctrl-C, SIGTERM or a crash
   tensorboard --logdir runs
 
@@ -67,7 +69,7 @@ def _train_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run = parser.add_argument_group("the run")
-    run.add_argument("--algo", choices=["ppo"], default="ppo", help="algorithm (default: ppo)")
+    run.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: tune_configs/<algo>.yaml)")
     run.add_argument(
         "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
@@ -78,6 +80,9 @@ def _train_parser() -> argparse.ArgumentParser:
     run.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: runs/<algo>/<timestamp>)")
     run.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR from its last checkpoint")
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
+    dqn = parser.add_argument_group("DQN alone")
+    dqn.add_argument("--buffer-capacity", type=int, metavar="N", help="observations in the replay buffer")
+    dqn.add_argument("--batch-size", type=int, metavar="N", help="transitions in a gradient step")
     data = parser.add_argument_group("data")
     data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
@@ -98,6 +103,8 @@ _FLAG_SETTINGS = {
     "seed": "seed",
     "total_timesteps": "schedule.total_timesteps",
     "learning_rate": "training.learning_rate",
+    "buffer_capacity": "training.buffer_capacity",
+    "batch_size": "training.batch_size",
     "data_path": "market.data",
     "index_path": "market.index_path",
     "num_env_runners": "resources.num_env_runners",
@@ -105,7 +112,8 @@ _FLAG_SETTINGS = {
     "num_learners": "resources.num_learners",
     "device": "resources.device",
 }
-_FIXED_ON_RESUME = ("config", "set", "seed", "learning_rate", "data_path", "index_path", "output_dir")
+_DQN_FLAGS = ("buffer_capacity", "batch_size")
+_FIXED_ON_RESUME = ("config", "set", "seed", "learning_rate", *_DQN_FLAGS, "data_path", "index_path", "output_dir")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -119,8 +127,9 @@ def _train(arguments: argparse.Namespace) -> int:
         _require_resumable(arguments)
         run_dir = arguments.resume
     else:
-        config_path = arguments.config or _default_config(arguments.algo)
-        config = load_run_config(config_path, {"algo": arguments.algo, **overrides})
+        algo = _algorithm(arguments)
+        config_path = arguments.config or _default_config(algo)
+        config = load_run_config(config_path, {"algo": algo, **overrides})
         run_dir = arguments.output_dir or Path("runs") / config.algo / datetime.now().strftime("%Y%m%d-%H%M%S")
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     _quieten_libraries()
@@ -174,6 +183,18 @@ def _require_resumable(arguments: argparse.Namespace) -> None:
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"--resume must keep the run's own settings, got {flags}. Leave it out, or start a new run.")
+
+
+def _algorithm(arguments: argparse.Namespace) -> str:
+    """What --algo says, or the file; the two must agree, and flags of one algorithm must come with it."""
+    in_file = read_yaml(arguments.config).get("algo") if arguments.config is not None else None
+    algo: str = arguments.algo or in_file or "ppo"
+    if in_file is not None and in_file != algo:
+        raise ConfigError(f"--algo must be that of {arguments.config}, {in_file}, got {algo}. Leave it out.")
+    given = [f"--{name.replace('_', '-')}" for name in _DQN_FLAGS if getattr(arguments, name) is not None]
+    if given and algo != "dqn":
+        raise ConfigError(f"{', '.join(given)} must come with --algo dqn, got {algo}. Leave it out.")
+    return algo
 
 
 def _require_device(config: RunConfig) -> None:

@@ -1,6 +1,6 @@
 """The run configuration: what a YAML file may say, with bounds, and nothing else.
 
-Precedence: defaults < file < `--set a.b=v` and flags. Unknown keys are errors. This floor knows no ray and no torch.
+Unknown keys are errors. This floor knows no ray and no torch.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rllib_portfolio.errors import ConfigError
@@ -19,6 +17,7 @@ from rllib_portfolio.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Days = Annotated[int, Field(ge=1)]
+LayerSize = Annotated[int, Field(ge=1, le=8192)]
 CostBps = Annotated[float, Field(ge=0, lt=5000)]
 DateWindow = tuple[str, str]
 """First and last date, both inclusive, as ISO text."""
@@ -126,13 +125,38 @@ class EnvironmentConfig(ExecutionConfig):
     """Start at a random day; null: true for the training window, false elsewhere."""
 
 
+class ContinuousEnvironmentConfig(EnvironmentConfig):
+    """The environment of an algorithm with continuous actions."""
+
+    action_mode: Literal["continuous"] = "continuous"
+
+
+class DiscreteEnvironmentConfig(EnvironmentConfig):
+    """The environment of an algorithm with discrete actions."""
+
+    action_mode: Literal["discrete"] = "discrete"
+
+
 class NetworkConfig(StrictModel):
     """The LayerNorm actor-critic."""
 
-    hidden_sizes: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field((256, 256), min_length=2)
+    hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=2)
     """The first is the shared trunk, the rest is each branch."""
     initial_log_std: float = Field(-0.7, ge=-5, le=2)
     """Log standard deviation of a fresh policy, in logits."""
+
+
+class QNetworkConfig(StrictModel):
+    """The dueling noisy Q-network."""
+
+    hidden_sizes: tuple[LayerSize, LayerSize] = (256, 256)
+    """Width of the features, and of each stream."""
+    dueling: bool = True
+    """Two streams, value and advantage; or one for the action values."""
+    noisy: bool = True
+    """Explore by noise on the weights; or epsilon-greedily (`training.epsilon_*`)."""
+    sigma0: float = Field(0.5, ge=0)
+    """Initial noise (Fortunato et al. 2017)."""
 
 
 class PPOConfig(StrictModel):
@@ -161,6 +185,46 @@ class PPOConfig(StrictModel):
     """Regress out of the advantages what the day's asset returns explain, whatever was done (fused learner)."""
 
 
+class DQNConfig(StrictModel):
+    """DQN's own settings."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate_end: float | None = Field(None, ge=0)
+    """Falls linearly to this over `total_timesteps`; null keeps it constant."""
+    gamma: Fraction = 0.99
+    batch_size: int = Field(64, ge=1)
+    buffer_capacity: int = Field(100_000, ge=1)
+    """Observations in the replay buffer."""
+    learning_starts: int = Field(1000, ge=1)
+    """Transitions in the buffer before the first gradient step."""
+    rollout_steps: int = Field(4, ge=1)
+    """Steps of each environment between two visits to the learner."""
+    steps_per_update: int = Field(4, ge=1)
+    """Environment steps, over all environments, for each gradient step."""
+    target_update_interval: int = Field(1000, ge=1)
+    """Environment steps between two copies of the weights into the target network."""
+    n_step: int = Field(1, ge=1)
+    """Rewards summed before bootstrapping."""
+    loss: Literal["huber", "mse"] = "huber"
+    max_gradient_norm: float | None = Field(10.0, gt=0)
+    double_q: bool = True
+    prioritized: bool = True
+    per_alpha: Fraction = 0.6
+    per_beta_start: Fraction = 0.4
+    per_beta_end: Fraction = 1.0
+    """Reached at `total_timesteps`."""
+    per_epsilon: float = Field(1e-6, gt=0)
+    epsilon_start: Fraction = 1.0
+    """Probability of a random action, where the network has no noise to explore with."""
+    epsilon_end: Fraction = 0.05
+    epsilon_fraction: float = Field(0.2, gt=0, le=1)
+    """Share of `total_timesteps` over which the probability falls."""
+    normalize_rewards: bool = True
+    """Divide rewards by the running standard deviation of their discounted sum."""
+    store_buffer_in_checkpoints: bool = True
+    """So that a resumed run continues exactly; without, it refills the buffer first."""
+
+
 class ScheduleConfig(StrictModel):
     """How long a run goes on and what it does on the way. All intervals in environment steps."""
 
@@ -170,6 +234,12 @@ class ScheduleConfig(StrictModel):
     evaluation_interval: int = Field(25_000, ge=1)
     early_stopping_evaluations: int | None = Field(None, ge=1)
     """Stop after so many evaluations without a better validation score; null never stops early."""
+
+
+class DQNScheduleConfig(ScheduleConfig):
+    """DQN's defaults: it makes fewer steps a second, so that it is looked at more often."""
+
+    evaluation_interval: int = Field(10_000, ge=1)
 
 
 class ResourceConfig(StrictModel):
@@ -183,7 +253,7 @@ class ResourceConfig(StrictModel):
     env_runner: Literal["vectorised", "stock"] = "vectorised"
     """Our env runner, or RLlib's."""
     learner: Literal["fused", "stock"] = "fused"
-    """Our PPO learner, or RLlib's."""
+    """Our learner, or RLlib's."""
     mixed_precision: Literal["bf16", "fp16"] | None = None
     """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
     compile_update: bool = False
@@ -195,17 +265,32 @@ class ResourceConfig(StrictModel):
         return self.num_envs_per_env_runner * max(1, self.num_env_runners)
 
 
-class RunConfig(StrictModel):
-    """One training run, complete."""
+class DQNResourceConfig(ResourceConfig):
+    """DQN's defaults."""
 
-    algo: Literal["ppo"] = "ppo"
+    num_envs_per_env_runner: int = Field(8, ge=1)
+
+
+class RunConfig(StrictModel):
+    """One training run, complete; what `network` and `training` hold is the algorithm's: see its subclasses."""
+
+    algo: str
     seed: int = Field(0, ge=0, lt=2**31)
     market: MarketConfig = MarketConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
-    network: NetworkConfig = NetworkConfig()
-    training: PPOConfig = PPOConfig()
+    network: NetworkConfig | QNetworkConfig
+    training: PPOConfig | DQNConfig
     schedule: ScheduleConfig = ScheduleConfig()
     resources: ResourceConfig = ResourceConfig()
+
+
+class PPORunConfig(RunConfig):
+    """A run of PPO."""
+
+    algo: Literal["ppo"] = "ppo"
+    environment: ContinuousEnvironmentConfig = ContinuousEnvironmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: PPOConfig = PPOConfig()
 
     @model_validator(mode="after")
     def _minibatch_fits_batch(self) -> Self:
@@ -218,82 +303,43 @@ class RunConfig(StrictModel):
         return self
 
 
+class DQNRunConfig(RunConfig):
+    """A run of DQN."""
+
+    algo: Literal["dqn"] = "dqn"
+    environment: DiscreteEnvironmentConfig = DiscreteEnvironmentConfig()
+    network: QNetworkConfig = QNetworkConfig()
+    training: DQNConfig = DQNConfig()
+    schedule: DQNScheduleConfig = DQNScheduleConfig()
+    resources: DQNResourceConfig = DQNResourceConfig()
+
+    @model_validator(mode="after")
+    def _buffer_fits(self) -> Self:
+        training = self.training
+        if training.n_step > training.rollout_steps:
+            raise ValueError(
+                f"training.n_step must be at most training.rollout_steps, {training.rollout_steps}, got "
+                f"{training.n_step}. Raise training.rollout_steps."
+            )
+        fragment = (training.rollout_steps + 1) * self.resources.num_envs
+        least = max(training.learning_starts, training.batch_size, fragment)
+        if training.buffer_capacity <= least:
+            raise ValueError(
+                f"training.buffer_capacity must exceed learning_starts, the batch and one fragment, {least}, got "
+                f"{training.buffer_capacity}. Raise it."
+            )
+        return self
+
+
+RUN_CONFIGS: dict[str, type[RunConfig]] = {"ppo": PPORunConfig, "dqn": DQNRunConfig}
+
+
 def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
     """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Reads `1e-4` as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it is text."""
-
-
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """The run configuration of a YAML file with overrides on top.
-
-    Args:
-        path: YAML file, or None for the defaults.
-        overrides: Dotted setting to value, as from `--set training.gamma=0.95`.
-
-    Raises:
-        ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
-    """
-    values = read_yaml(path) if path is not None else {}
-    for name, value in overrides.items():
-        _set_dotted(values, name, value)
-    where = f"{path}" if path is not None else "command line"
-    return validated(RunConfig, values, where if not overrides or path is None else f"{where} and command line")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Raises:
-        ConfigError: If the file is missing, is not YAML, or holds something else.
-    """
-    try:
-        values = yaml.load(path.read_text(), _YamlLoader)
-    except OSError as error:
-        raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
-    if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise ConfigError(f"config must map settings to values, got {kind} ({path}). Correct the file.")
-    return values
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """`training.gamma=0.95` as a dotted setting and a value; the value is read as YAML.
-
-    Raises:
-        ConfigError: If there is no `=`, or the value is not YAML.
-    """
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
-    try:
-        return name.strip(), yaml.load(value, _YamlLoader)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
-
-
-def _set_dotted(values: dict[str, Any], name: str, value: Any) -> None:
-    *sections, setting = name.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{name} must name a setting of a section, but {section} is a value. Correct the name.")
-        values = inner
-    values[setting] = value
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:

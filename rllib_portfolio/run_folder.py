@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_whole
-from rllib_portfolio.config import RunConfig, load_run_config
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, REPLAY_BUFFER_RESULTS
 
-from rllib_portfolio.algorithms import ppo
+from rllib_portfolio.algorithms import dqn, ppo
 from rllib_portfolio.algorithms.callbacks import FINISHED_RETURNS
 from rllib_portfolio.algorithms.checkpoint import (
     checkpoint_name,
@@ -24,7 +24,7 @@ from rllib_portfolio.algorithms.checkpoint import (
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy, load_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.metrics import (
@@ -39,6 +39,7 @@ from rllib_portfolio.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
+ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 RETURN_WINDOW = 100
 """Finished episodes that the reported episode return is a mean of."""
 
@@ -106,7 +107,7 @@ class _Run:
     def __init__(self, config: RunConfig, market: MarketData, run_dir: Path, resume: bool) -> None:
         self.config, self.market, self.run_dir = config, market, run_dir
         self.state = LoopState()
-        self.algorithm = ppo.build(config, (run_dir / MARKET).resolve())
+        self.algorithm = ALGORITHMS[config.algo].build(config, (run_dir / MARKET).resolve())
         checkpoint = newest_checkpoint(run_dir) if resume else None
         if checkpoint is not None:
             self.state = _resumed_state(checkpoint)
@@ -157,7 +158,8 @@ class _Run:
         scalars = {
             "episode/return": self.state.episode_return,
             "speed/steps_per_second": (steps - self.state.steps) / duration,
-            **_learner_scalars(result[LEARNER_RESULTS][DEFAULT_MODULE_ID]),
+            **_learner_scalars(result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})),
+            **_buffer_scalars(result.get(REPLAY_BUFFER_RESULTS, {})),
             "training/reward_scale": self.algorithm.reward_scale.std,
         }
         self.state.steps = steps
@@ -195,7 +197,7 @@ class _Run:
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
 
     def current_policy(self) -> PortfolioPolicy:
-        return ppo.current_policy(self.algorithm, self.config, self.market)
+        return current_policy(self.algorithm, self.config, self.market)
 
     def _status(self, scalars: dict[str, float], message: str | None) -> Status:
         sharpe = self.state.validation_sharpe
@@ -256,9 +258,18 @@ def _learner_scalars(results: dict[str, Any]) -> dict[str, float]:
         "entropy": "training/entropy",
         "mean_kl_loss": "training/kl",
         "vf_explained_var": "training/explained_variance",
+        "qf_loss": "training/td_loss",
+        "qf_mean": "training/q_mean",
+        "qf_max": "training/q_max",
+        "td_error_mean": "training/td_error",
         "gradients_default_optimizer_global_norm": "training/gradient_norm",
         "default_optimizer_learning_rate": "training/learning_rate",
     }
+    return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}
+
+
+def _buffer_scalars(results: dict[str, Any]) -> dict[str, float]:
+    names = {"num_env_steps_stored": "replay/transitions", "beta": "replay/beta"}
     return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}
 
 

@@ -17,7 +17,7 @@ import torch
 from benchmarks.throughput import plan, suite, targets
 from benchmarks.throughput.contenders import CONTENDERS
 from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.report import BEGIN, END, filled
+from benchmarks.throughput.report import filled, marks
 from benchmarks.throughput.setting import Setting, market_file
 from benchmarks.throughput.stopwatch import Stopwatch, Watched
 from benchmarks.throughput.summary import Spread, fastest, ratio, sides
@@ -77,6 +77,22 @@ def test_targets_compare_with_the_fastest_configuration_of_a_peer() -> None:
     assert rows["PPO / bare loop"]["met"] is None
     assert rows["make train, 500000 PPO steps, minutes"]["met"] is True  # 3
     assert rows["growth of peak memory from 200000 to 2 million steps"]["met"] is False
+
+
+def test_the_targets_of_dqn() -> None:
+    replay = {"buffer_mb": 66.0, "observations_mb": 60.0}
+    measurements = [
+        measurement("dqn_ours", 2000.0, 0, part="dqn"),
+        measurement("dqn_stock", 400.0, 0, part="dqn"),
+        measurement("dqn_sb3", 4000.0, 0, part="dqn"),
+        {**measurement("replay_ours", 4000.0, 0, part="replay"), **replay},
+    ]
+    rows = {row["name"]: row for row in targets.checked_dqn(sides(measurements))}
+    assert rows["DQN updates / stock RLlib DQN"]["median"] == 5.0
+    assert rows["DQN updates / stock RLlib DQN"]["met"] is True
+    assert rows["DQN updates / Stable-Baselines3 DQN"]["met"] is False  # 0.5
+    assert rows["batch of 64 and its new priorities, milliseconds"]["median"] == 0.25
+    assert rows["memory of a full buffer / its observations"]["median"] == 1.1
 
 
 def test_every_other_repetition_runs_the_other_way_round() -> None:
@@ -184,16 +200,39 @@ def test_a_worker_measures_the_bare_loop_and_the_run_becomes_json_picture_and_re
     assert sum(answer["components_us"].values()) == pytest.approx(1e6 / answer["steps_per_second"], rel=0.01)
 
     cell = {"part": "training", "contender": "bare", "task": "train", "setting": dataclasses.asdict(setting)}
-    results = suite.Results(parts={"training": "PPO"}, effort=dataclasses.asdict(plan.QUICK))
+    results = suite.Results("throughput", parts={"training": "PPO"}, effort=dataclasses.asdict(plan.QUICK))
     results.measurements.append({**cell, "repetition": 0, **answer})
+    results.sign(["training"])
     suite.write(results.as_json(), tmp_path)
     written = json.loads((tmp_path / "throughput.json").read_text())
     assert {"machine", "hyperparameters", "targets", "summary", "measurements"} <= set(written)
     assert {"name", "median", "range", "met"} <= set(written["targets"][0])
     assert (tmp_path / "throughput.png").stat().st_size > 1000
-    assert CONTENDERS["bare"].label in filled(f"a {BEGIN} old {END} z", written)
+    begin, end = marks("throughput")
+    assert CONTENDERS["bare"].label in filled(f"a {begin} old {end} z", written)
 
 
-@pytest.mark.parametrize("parts", [plan.full_parts(), plan.quick_parts()])
+def test_parts_measured_anew_replace_those_of_an_earlier_run_and_say_so() -> None:
+    def results(revision: str, speed: float, *parts: str) -> suite.Results:
+        made = suite.Results(
+            "throughput", {part: part for part in parts}, effort={}, machine={"git_revision": revision}
+        )
+        made.measurements += [measurement("ours", speed, 0, part=part) for part in parts]
+        made.sign(parts)
+        return made
+
+    earlier = results("a", 1.0, "training", "sampling").as_json()
+    merged = results("b", 2.0, "sampling")
+    merged.keep(earlier, suite.SUITES["throughput"])
+    speeds = {m["part"]: m["steps_per_second"] for m in merged.as_json()["measurements"]}
+    assert speeds == {"training": 1.0, "sampling": 2.0}
+    assert list(merged.parts) == ["training", "sampling"]
+    assert {part: signed["git_revision"] for part, signed in merged.measured.items()} == {
+        "training": "a",
+        "sampling": "b",
+    }
+
+
+@pytest.mark.parametrize("parts", [plan.full_parts(), plan.quick_parts(), plan.dqn_parts()])
 def test_every_cell_names_a_contender(parts: dict[str, plan.Part]) -> None:
     assert {cell.contender for part in parts.values() for cell in part.cells} <= set(CONTENDERS)

@@ -19,7 +19,7 @@ import yaml
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from tests.test_tracking import rows_of
-from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config
+from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
 
 NOISE = ("WARNING", "Warning", "warn(", "Deprecat", "Traceback", "ERROR", "(pid=", "gputil", "new API stack")
 
@@ -81,6 +81,26 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     # two runners of 4 environments: 128 steps an iteration
     assert [int(row["steps"]) for row in rows_of(run_dir)] == [128, 256, 384, 512, 640]
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["resources"]["num_env_runners"] == 2
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_run_of_dqn_is_told_in_the_same_way(
+    tmp_path: Path, shell: dict[str, Any], price_settings: dict[str, Any]
+) -> None:
+    config_path, run_dir = tmp_path / "dqn.yaml", tmp_path / "run"
+    config_path.write_text(yaml.safe_dump(tiny_dqn_config(price_settings).model_dump(mode="json")))
+    command = train_command(
+        "--config", config_path, "--batch-size", 8, "--buffer-capacity", 300, "--output-dir", run_dir
+    )
+    done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
+    assert done.returncode == 0, done.stderr
+    assert_quiet(done.stderr)
+    assert "640 steps: validation Sharpe " in done.stderr
+    assert "DQN policy" in done.stdout
+    written = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert written["training"]["batch_size"] == 8
+    assert written["training"]["buffer_capacity"] == 300
 
 
 @pytest.fixture
@@ -182,6 +202,21 @@ def test_a_setting_without_a_value(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_flag_out_of_bounds(capsys: pytest.CaptureFixture[str], flag: str, value: str, setting: str) -> None:
     assert refusal(capsys, f"{flag}={value}").startswith(f"{setting}: input should be greater than")
+
+
+@pytest.mark.parametrize("flag", ["--buffer-capacity", "--batch-size"])
+def test_a_flag_of_dqn_for_ppo(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert refusal(capsys, flag, 64) == f"{flag} must come with --algo dqn, got ppo. Leave it out."
+
+
+def test_a_flag_of_dqn_out_of_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(capsys, "--algo", "dqn", "--buffer-capacity", 10)
+    assert line.startswith("training.buffer_capacity must exceed learning_starts, the batch and one fragment, 1000,")
+
+
+def test_another_algorithm_than_the_file_s(capsys: pytest.CaptureFixture[str]) -> None:
+    path = cli.CONFIG_FOLDER / "dqn.yaml"
+    assert refusal(capsys, "--config", path, "--algo", "ppo").startswith(f"--algo must be that of {path}, dqn, got ppo")
 
 
 def test_broken_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

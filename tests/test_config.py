@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rllib_portfolio.config import RunConfig, import_function, load_run_config, parse_assignment
+from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig, import_function
+from rllib_portfolio.config_file import load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 
@@ -209,7 +210,7 @@ def test_text_that_only_looks_like_a_number_stays_text() -> None:
 def test_set_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
     path = yaml_file(tmp_path, "training: {gamma: 0.5, clip: 0.3}")
     config = with_set("training.gamma=0.7", path=path)
-    defaults = RunConfig()
+    defaults = PPORunConfig()
     assert config.training.gamma == 0.7
     assert config.training.clip == 0.3 != defaults.training.clip
     assert config.training.num_epochs == defaults.training.num_epochs
@@ -241,8 +242,33 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> Non
     assert refusal(path=tmp_path / name).startswith(f"config must be a readable file, got {tmp_path / name}")
 
 
+def test_the_algorithm_decides_what_network_and_training_hold() -> None:
+    config = with_set("algo=dqn", "training.batch_size=32", "network.hidden_sizes=[128, 64]")
+    assert isinstance(config, DQNRunConfig)
+    assert config.training.batch_size == 32
+    assert config.environment.action_mode == "discrete"
+    assert config.resources.num_envs == 8
+    assert config.schedule.evaluation_interval == 10_000
+    assert "training.clip is not a known setting" in refusal("algo=dqn", "training.clip=0.1")
+    assert "training.n_step is not a known setting" in refusal("training.n_step=3")
+    assert refusal("algo=sac") == "algo must be one of ppo, dqn, got 'sac' (command line). Correct the name."
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_an_algorithm_has_one_kind_of_actions(algo: str) -> None:
+    other = {"ppo": "discrete", "dqn": "continuous"}[algo]
+    assert "environment.action_mode" in refusal(f"algo={algo}", f"environment.action_mode={other}")
+
+
+def test_a_buffer_too_small_to_learn_from_is_refused() -> None:
+    message = refusal("algo=dqn", "training.buffer_capacity=1000")
+    assert message.startswith("training.buffer_capacity must exceed learning_starts, the batch and one fragment, 1000,")
+    message = refusal("algo=dqn", "training.n_step=5")
+    assert message.startswith("training.n_step must be at most training.rollout_steps, 4, got 5.")
+
+
 def test_a_run_configuration_cannot_be_changed() -> None:
-    config = RunConfig()
+    config = PPORunConfig()
     with pytest.raises(ValueError, match="frozen"):
         config.training.gamma = 0.5  # type: ignore[misc]
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from rllib_portfolio.config import RunConfig, load_run_config
+from rllib_portfolio.config import RUN_CONFIGS, PPORunConfig
+from rllib_portfolio.config_file import load_run_config
 
 FOLDER = Path(__file__).parents[1] / "tune_configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -28,8 +29,7 @@ def missing_settings(model: BaseModel, values: dict[str, Any], prefix: str = "")
 
 
 def test_there_is_a_file_for_every_algorithm() -> None:
-    algorithms = RunConfig.model_fields["algo"].annotation.__args__
-    assert {path.stem for path in FILES} >= set(algorithms)
+    assert {path.stem for path in FILES} >= set(RUN_CONFIGS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -42,23 +42,24 @@ def test_a_file_names_every_setting_of_every_section(path: Path) -> None:
 def test_a_file_says_the_defaults_of_the_models(path: Path) -> None:
     config = load_run_config(path, {})
     assert config.algo == path.stem
-    assert config == RunConfig(algo=config.algo)
+    assert config == RUN_CONFIGS[config.algo]()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(path: Path) -> None:
-    from rllib_portfolio.algorithms import ppo
+    from rllib_portfolio.training import ALGORITHMS
 
     config = load_run_config(path, {})
     before = config.model_dump_json()
-    built = ppo.algorithm_config(config, Path("market.npz"))
+    built = ALGORITHMS[config.algo].algorithm_config(config, Path("market.npz"))
     built.validate()
     assert config.model_dump_json() == before
-    assert built.train_batch_size_per_learner == config.training.rollout_steps * config.resources.num_envs
+    assert built.lr is not None
+    assert built.env_config["cost_bps"] == config.environment.cost_bps
 
 
 def test_an_incomplete_file_would_be_noticed() -> None:
     values = yaml.safe_load((FOLDER / "ppo.yaml").read_text())
     del values["training"]["clip"]
     del values["market"]["features"]["rsi_days"]
-    assert missing_settings(RunConfig(), values) == ["market.features.rsi_days", "training.clip"]
+    assert missing_settings(PPORunConfig(), values) == ["market.features.rsi_days", "training.clip"]

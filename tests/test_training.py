@@ -16,14 +16,23 @@ import pytest
 
 from rllib_portfolio import load_policy
 from rllib_portfolio.algorithms.checkpoint import checkpoint_name, checkpoints, newest_checkpoint, read_progress
-from rllib_portfolio.config import RunConfig, load_run_config
+from rllib_portfolio.config import PPORunConfig
+from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.results import compare_best_policy
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
 from tests.test_tracking import assert_same, columns_of, events_of, rows_of
-from tests.tiny_runs import IN_CASH, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, start_run, tiny_config
+from tests.tiny_runs import (
+    IN_CASH,
+    STEPS_PER_ITERATION,
+    TOTAL_STEPS,
+    TinyRun,
+    start_run,
+    tiny_config,
+    tiny_dqn_config,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -219,7 +228,7 @@ def test_the_record_says_everything_that_the_run_depends_on(finished_run: TinyRu
     from importlib.metadata import version
 
     record = json.loads((finished_run.run_dir / "run.json").read_text())
-    assert RunConfig(**record["config"]) == finished_run.config
+    assert PPORunConfig(**record["config"]) == finished_run.config
     assert record["seed"] == finished_run.config.seed
     assert record["data_hash"] == finished_run.market.data_hash
     assert record["data_source"] == finished_run.config.market.data
@@ -338,3 +347,46 @@ def test_the_bundled_universe_trains(ray_session: None, tmp_path: Path) -> None:
     # an almost untrained policy holds the uniform portfolio over 21 assets
     policy, equal_weight = results.tables["test"].iloc[0], results.tables["test"].loc["1/N"]
     assert policy["annual_return"] == pytest.approx(equal_weight["annual_return"], abs=0.02)
+
+
+# ---------------------------------------------------------------- DQN
+
+
+@pytest.fixture(scope="module")
+def dqn_run(ray_session: None, tmp_path_factory: pytest.TempPathFactory, price_settings: dict[str, Any]) -> TinyRun:
+    """A DQN run that came to its end."""
+    run = start_run(tmp_path_factory.mktemp("runs") / "dqn", tiny_dqn_config(price_settings))
+    assert run.train()
+    return run
+
+
+def test_a_dqn_run_ends_with_checkpoints_a_policy_and_its_tables(dqn_run: TinyRun) -> None:
+    assert dqn_run.statuses[-1].steps == TOTAL_STEPS
+    assert len(names(dqn_run.run_dir)) >= 3
+    policy = load_policy(dqn_run.run_dir)
+    assert policy.table is not None
+    assert policy.table.names[-1] == "hold"
+    results = compare_best_policy(dqn_run.run_dir, dqn_run.config, dqn_run.market)
+    assert "DQN policy" in results.tables["test"].index
+    assert results.tables["test"].loc["DQN policy"].notna().all()
+
+
+def test_a_dqn_run_tells_beta_the_buffer_and_the_loss(dqn_run: TinyRun) -> None:
+    rows = rows_of(dqn_run.run_dir)
+    assert [int(row["steps"]) for row in rows] == list(range(64, TOTAL_STEPS + 1, 64))
+    betas = [float(row["replay/beta"]) for row in rows]
+    # 0.4 + 0.6 of the share of the run
+    assert betas == pytest.approx([0.4 + 0.06 * count for count in range(1, 11)])
+    assert float(rows[3]["replay/transitions"]) == 256.0
+    for name in ("training/td_loss", "training/q_mean", "training/td_error", "training/gradient_norm"):
+        assert np.isfinite(float(rows[-1][name])), name
+    assert_same(events_of(dqn_run.run_dir), columns_of(dqn_run.run_dir))
+
+
+def test_a_stopped_dqn_run_continues_as_if_it_had_not_been(
+    dqn_run: TinyRun, tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    run = start_run(tmp_path / "run", tiny_dqn_config(price_settings))
+    assert not run.stop_at(320)
+    assert run.train(resume=True)
+    assert_same_run(run, dqn_run)

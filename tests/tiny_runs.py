@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rllib_portfolio.config import RunConfig, load_run_config
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from tests.market.tables import SHORT, random_prices
 
@@ -36,6 +37,23 @@ IN_CASH = {
     "schedule.evaluation_interval": 200,
 }
 """All in cash, so that nothing a policy does matters: no evaluation is better than the first, after 256 steps."""
+
+
+TINY_DQN = {
+    "algo": "dqn",
+    "environment.episode_days": 20,
+    "network.hidden_sizes": [16, 16],
+    "training.batch_size": 16,
+    "training.buffer_capacity": 500,
+    "training.learning_starts": 50,
+    "training.target_update_interval": 100,
+    "schedule.total_timesteps": TOTAL_STEPS,
+    "schedule.checkpoint_interval": 200,
+    "schedule.evaluation_interval": STEPS_PER_ITERATION,
+    "resources.num_envs_per_env_runner": 4,
+    "resources.device": "cpu",
+}
+"""DQN, as small; its iterations are of 64 steps, too, since it evaluates that often."""
 
 
 @dataclass
@@ -73,12 +91,20 @@ class TinyRun:
         for name, value in settings.items():
             section, setting = name.split(".")
             values[section][setting] = value
-        return TinyRun(RunConfig(**values), self.market, self.run_dir)
+        return TinyRun(type(self.config)(**values), self.market, self.run_dir)
 
 
 def tiny_config(*settings: Mapping[str, Any]) -> RunConfig:
     """The tiny configuration with dotted settings on top, later ones first."""
     merged = dict(TINY)
+    for more in settings:
+        merged |= more
+    return load_run_config(None, merged)
+
+
+def tiny_dqn_config(*settings: Mapping[str, Any]) -> RunConfig:
+    """The tiny DQN configuration with dotted settings on top, later ones first."""
+    merged = dict(TINY_DQN)
     for more in settings:
         merged |= more
     return load_run_config(None, merged)

@@ -46,6 +46,11 @@ CONTENDERS = {
     "cleanrl": Entry("CleanRL-style single file", "CleanRL-style", "cleanrl_style:CleanRLStyle"),
     "bare": Entry("bare torch loop (the limit)", "bare loop", "bare_loop:BareLoop"),
     "products": Entry("matrix products of the updates alone", "products", "matrix_products:MatrixProducts"),
+    "dqn_ours": Entry("rllib_portfolio", "ours", "dqn:Ours"),
+    "dqn_stock": Entry("RLlib, stock, prioritized", "stock", "dqn:Stock"),
+    "dqn_sb3": Entry("SB3, uniform, plain network", "SB3", "dqn_sb3:Dummy"),
+    "replay_ours": Entry("ArrayEpisodeReplayBuffer", "ours", "replay:Ours"),
+    "replay_stock": Entry("RLlib's PrioritizedEpisodeReplayBuffer", "stock", "replay:Stock"),
     "kernel": Entry("kernel.step alone", "kernel", "environment:Kernel"),
     "vector_env": Entry("PortfolioVectorEnv.step alone", "vector env", "environment:VectorEnvironment"),
 }

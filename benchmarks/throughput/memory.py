@@ -67,9 +67,9 @@ def _growth(curve: list[tuple[int, float]], settled_steps: int) -> dict[str, Any
 
 def _config() -> Any:
     """The product's defaults, reward normalisation and callbacks included, with less arithmetic."""
-    from rllib_portfolio.config import MarketConfig, NetworkConfig, PPOConfig, ResourceConfig, RunConfig
+    from rllib_portfolio.config import MarketConfig, NetworkConfig, PPOConfig, PPORunConfig, ResourceConfig
 
-    return RunConfig(
+    return PPORunConfig(
         market=MarketConfig(observation_filter="none"),
         network=NetworkConfig(hidden_sizes=(32, 32)),
         training=PPOConfig(num_epochs=1, minibatch_size=1024),

@@ -65,6 +65,18 @@ def full_parts() -> dict[str, Part]:
     }
 
 
+def dqn_parts() -> dict[str, Part]:
+    """DQN beside its peers, with one torch thread."""
+    contenders = ("dqn_ours", "dqn_stock", "dqn_sb3")
+    return {
+        "dqn": Part("DQN end to end, 8 environments, batch 64", tuple(_cells("dqn", contenders, "train", DEFAULT))),
+        "replay": Part(
+            "A batch of 64 from a full buffer of 100000, and new priorities for it",
+            tuple(_cells("replay", ("replay_ours", "replay_stock"), "train", DEFAULT)),
+        ),
+    }
+
+
 def quick_parts() -> dict[str, Part]:
     """What two minutes allow: one torch thread, and the comparisons that matter most."""
     training = _cells("training", ("ours", "stock", "sb3_dummy", "cleanrl", "bare"), "train", DEFAULT)

@@ -12,7 +12,6 @@ from benchmarks.throughput.chart import draw
 from benchmarks.throughput.tables import markdown, print_tables, tables
 
 FOLDER = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- throughput: begin -->", "<!-- throughput: end -->"
 
 
 def main() -> None:
@@ -35,11 +34,17 @@ def filled(text: str, results: Mapping[str, Any]) -> str:
     Raises:
         ValueError: If a mark is missing.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = marks(results["suite"])
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"README must hold {BEGIN} and {END}, got a text without. Put them back.")
-    return f"{before}{BEGIN}\n{_provenance(results)}\n\n{markdown(tables(results))}\n{END}{after}"
+        raise ValueError(f"README must hold {first} and {last}, got a text without. Put them back.")
+    return f"{before}{first}\n{_provenance(results)}\n\n{markdown(tables(results))}\n{last}{after}"
+
+
+def marks(suite: str) -> tuple[str, str]:
+    """What stands before and after a suite's results in the README."""
+    return f"<!-- {suite}: begin -->", f"<!-- {suite}: end -->"
 
 
 def _provenance(results: Mapping[str, Any]) -> str:
@@ -52,8 +57,15 @@ def _provenance(results: Mapping[str, Any]) -> str:
         f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
         f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
         f"start {machine['load_average']}, {share} of a core for each measured thread. "
-        f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
+        f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s.{_earlier_parts(results)}"
     )
+
+
+def _earlier_parts(results: Mapping[str, Any]) -> str:
+    """Which parts come from an earlier run of another revision."""
+    revision = results["machine"]["git_revision"]
+    earlier = {p: m["git_revision"][:12] for p, m in results["measured"].items() if m["git_revision"] != revision}
+    return "".join(f" {part}: revision {other}." for part, other in earlier.items())
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio.algorithms import env_runner, ppo, ppo_learner, train_batch
 from rllib_portfolio.algorithms.flat_parameters import FlatParameters
 from rllib_portfolio.config import (
-    EnvironmentConfig,
+    ContinuousEnvironmentConfig,
     MarketConfig,
     NetworkConfig,
     PPOConfig,
+    PPORunConfig,
     ResourceConfig,
-    RunConfig,
 )
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
@@ -133,12 +133,12 @@ _WATCHED = (
 )
 
 
-def run_config(setting: Setting, env_runner_name: str, learner_name: str) -> RunConfig:
+def run_config(setting: Setting, env_runner_name: str, learner_name: str) -> PPORunConfig:
     """The run configuration of a setting."""
-    return RunConfig(
+    return PPORunConfig(
         seed=setting.seed,
         market=MarketConfig(observation_filter="none"),
-        environment=EnvironmentConfig(logit_scale=LOGIT_SCALE),
+        environment=ContinuousEnvironmentConfig(logit_scale=LOGIT_SCALE),
         network=NetworkConfig(hidden_sizes=setting.hidden_sizes, initial_log_std=INITIAL_LOG_STD),
         training=PPOConfig(
             learning_rate=setting.learning_rate,

@@ -14,6 +14,8 @@ NUM_FEATURES = 7
 NUM_DAYS = 8_000
 INITIAL_LOG_STD = -0.7
 """In logits, as in `rllib_portfolio.config.NetworkConfig`."""
+STEPS_PER_UPDATE = 4
+"""DQN: environment steps for each gradient step."""
 LOGIT_SCALE = 10.0
 """As in `rllib_portfolio.config.EnvironmentConfig`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +14,41 @@ from benchmarks.machine import description
 from benchmarks.throughput import launch, targets
 from benchmarks.throughput.chart import draw
 from benchmarks.throughput.memory import MemoryJob
-from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, full_parts, quick_parts
+from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, dqn_parts, full_parts, quick_parts
 from benchmarks.throughput.summary import core_share, sides
 from benchmarks.throughput.tables import print_tables, tables
 
 LONG_PARTS = ("memory", "train")
 """One run each, minutes long; not in a quick run unless asked for."""
 FREE_CORE_SHARE = 0.95
-PARTS = (*full_parts(), *LONG_PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Parts that are measured and written together, into NAME.json."""
+
+    name: str
+    parts: Callable[[], dict[str, Part]]
+    quick_parts: Callable[[], dict[str, Part]]
+    long_parts: tuple[str, ...] = ()
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """All that can be asked for."""
+        return (*self.parts(), *self.long_parts)
+
+
+SUITES = {
+    "throughput": Suite("throughput", full_parts, quick_parts, LONG_PARTS),
+    "dqn": Suite("dqn", dqn_parts, dqn_parts),
+}
 
 
 @dataclass(slots=True)
 class Results:
     """What a run has found so far, as it goes into the JSON."""
 
+    suite: str
     parts: dict[str, str]
     effort: dict[str, Any]
     machine: dict[str, Any] = field(default_factory=description)
@@ -36,44 +57,70 @@ class Results:
     memory: dict[str, Any] | None = None
     train_s: float | None = None
     errors: list[str] = field(default_factory=list)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For each part: when, of which revision, and the share of its core that a measured process had."""
+
+    def sign(self, parts: Iterable[str]) -> None:
+        """Note where and when these parts were measured: now."""
+        for part in parts:
+            share = core_share(m for m in self.measurements if m["part"] == part)
+            revision = self.machine["git_revision"]
+            self.measured[part] = {"started": self.started, "git_revision": revision, "core_share": share}
+
+    def keep(self, earlier: Mapping[str, Any], suite: Suite) -> None:
+        """Take over what an earlier run measured and this one did not."""
+        kept = [part for part in earlier["parts"] if part not in self.parts]
+        self.measurements = [m for m in earlier["measurements"] if m["part"] in kept] + self.measurements
+        titles = {**earlier["parts"], **self.parts}
+        self.parts = {part: titles[part] for part in suite.parts() if part in titles}
+        self.memory = self.memory or earlier["memory"]
+        self.train_s = self.train_s or earlier["train_s"]
+        self.measured = {part: earlier["measured"][part] for part in kept} | self.measured
 
     def as_json(self) -> dict[str, Any]:
         """With targets and summaries worked out."""
         all_sides = sides(self.measurements)
         return {
-            "suite": "throughput",
+            "suite": self.suite,
             "started": self.started,
             "machine": self.machine,
             "effort": self.effort,
             "hyperparameters": asdict(DEFAULT),
             "core_share": core_share(self.measurements),
             "parts": self.parts,
-            "targets": targets.checked(all_sides, self.memory, self.train_s),
+            "targets": targets.checked_dqn(all_sides)
+            if self.suite == "dqn"
+            else targets.checked(all_sides, self.memory, self.train_s),
             "summary": [side.summary() for side in all_sides],
             "memory": self.memory,
             "train_s": self.train_s,
             "errors": self.errors,
+            "measured": self.measured,
             "measurements": self.measurements,
         }
 
 
-def run(*, quick: bool, only: Sequence[str], repetitions: int | None, output: Path) -> int:
-    """Measure, print and write `throughput.json` and `throughput.png` into `output`.
+def run(
+    suite: Suite, *, quick: bool, only: Sequence[str], repetitions: int | None, output: Path, merge: bool = False
+) -> int:
+    """Measure, print and write NAME.json, and NAME.png if there is something to draw, into `output`.
 
     Args:
+        suite: What to measure.
         quick: Two minutes instead of an hour.
         only: Parts to measure; empty for all.
         repetitions: Of each cell, or None for the default.
         output: A folder.
+        merge: Keep what the file in `output` says of other parts.
 
     Returns:
         Exit code: 0, or 1 if a measurement failed, or 130 if it was interrupted; what was measured is written anyway.
     """
     effort = QUICK if quick else FULL
     effort = effort if repetitions is None else replace(effort, repetitions=repetitions)
-    parts = _chosen(quick_parts() if quick else full_parts(), only)
-    long_parts = [name for name in LONG_PARTS if name in only or not (only or quick)]
-    results = Results(parts={name: part.title for name, part in parts.items()}, effort=asdict(effort))
+    parts = _chosen(suite, quick, only)
+    long_parts = [name for name in suite.long_parts if name in only or not (only or quick)]
+    results = Results(suite.name, parts={name: part.title for name, part in parts.items()}, effort=asdict(effort))
     interrupted = False
     try:
         with launch.market_folder() as folder:
@@ -86,6 +133,9 @@ def run(*, quick: bool, only: Sequence[str], repetitions: int | None, output: Pa
     except KeyboardInterrupt:
         interrupted = True
     results.errors += [m["error"] for m in results.measurements if "error" in m]
+    results.sign(parts)
+    if merge:
+        results.keep(json.loads((output / f"{suite.name}.json").read_text()), suite)
     write(results.as_json(), output)
     return 130 if interrupted else int(bool(results.errors))
 
@@ -94,20 +144,22 @@ def write(values: dict[str, Any], output: Path) -> None:
     """Print the tables; write the JSON and the picture."""
     print_tables(tables(values))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "throughput.json").write_text(json.dumps(values, indent=1) + "\n")
-    has_picture = draw(values, output / "throughput.png")
+    path = output / f"{values['suite']}.json"
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    has_picture = draw(values, path.with_suffix(".png"))
     if (share := values["core_share"]) is not None and share < FREE_CORE_SHARE:
         print(f"warning: a measured process had {share:.0%} of its core. Others used the machine: measure again.")
     for error in values["errors"]:
         print(f"error: {error}")
-    print(f"Wrote {output / 'throughput.json'}{' and throughput.png' if has_picture else ''}.")
+    print(f"Wrote {path}{f' and {path.stem}.png' if has_picture else ''}.")
 
 
-def _chosen(parts: dict[str, Part], only: Sequence[str]) -> dict[str, Part]:
+def _chosen(suite: Suite, quick: bool, only: Sequence[str]) -> dict[str, Part]:
     """The parts named; one that a quick run leaves out is taken from the full plan."""
+    parts = suite.quick_parts() if quick else suite.parts()
     if not only:
         return parts
-    return {name: parts.get(name, part) for name, part in full_parts().items() if name in only}
+    return {name: parts.get(name, part) for name, part in suite.parts().items() if name in only}
 
 
 def _measure_long(names: Sequence[str], folder: Path, results: Results) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from benchmarks.throughput.contenders import CONTENDERS, STOCK
+from benchmarks.throughput.setting import STEPS_PER_UPDATE
 from benchmarks.throughput.summary import Side, Spread, fastest, ratio, sides
 
 COMPONENTS = (
@@ -38,6 +39,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         "runners": _runners,
         "assets": _assets,
         "components": _components,
+        "dqn": _dqn,
+        "replay": _replay,
     }
     for part, builder in builders.items():
         if here := [side for side in all_sides if side.part == part]:
@@ -161,6 +164,31 @@ def _components(title: str, here: list[Side]) -> Table:
     rows = [[name, *(f"{c[name]:.1f}" if name in c else "" for c in columns)] for name in COMPONENTS]
     rows.append(["all", *(f"{sum(column.values()):.1f}" for column in columns)])
     return Table(title, ["microseconds per step, one thread; environments, minibatch", *header], rows)
+
+
+def _dqn(title: str, here: list[Side]) -> Table:
+    rows = [
+        [
+            CONTENDERS[side.contender].label,
+            _number(side.steps_per_second.median),
+            _number(side.steps_per_second.median / STEPS_PER_UPDATE),
+            _range(side.steps_per_second),
+            _number(side.peak_memory_mb),
+        ]
+        for side in _by_contender(here)
+    ]
+    return Table(title, ["one thread", "steps/s", "updates/s", "range of steps/s", "peak memory, MiB"], rows)
+
+
+def _replay(title: str, here: list[Side]) -> Table:
+    rows = []
+    for side in _by_contender(here):
+        answers = list(side.by_repetition.values())
+        milliseconds = Spread.of([1e3 / float(answer["steps_per_second"]) for answer in answers])
+        memory = Spread.of([answer["buffer_mb"] for answer in answers])
+        share = Spread.of([answer["buffer_mb"] / answer["observations_mb"] for answer in answers])
+        rows.append([CONTENDERS[side.contender].label, *(f"{s.median:.3g}" for s in (milliseconds, memory, share))])
+    return Table(title, ["", "milliseconds", "memory, MiB", "/ its observations"], rows)
 
 
 def _names(here: Iterable[Side]) -> list[str]:

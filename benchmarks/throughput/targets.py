@@ -19,6 +19,7 @@ class RatioTarget:
     others: tuple[str, ...]
     at_least: float
     num_envs: int
+    ours: str = "ours"
 
 
 RATIO_TARGETS = (
@@ -30,6 +31,12 @@ RATIO_TARGETS = (
     RatioTarget("PPO / bare loop", "training", ("bare",), 0.85, 8),
     RatioTarget("PPO, 64 environments, minibatch 512 / bare loop", "large", ("bare",), 0.85, 64),
 )
+DQN_TARGETS = (
+    RatioTarget("DQN updates / stock RLlib DQN", "dqn", ("dqn_stock",), 4.0, 8, ours="dqn_ours"),
+    RatioTarget("DQN updates / Stable-Baselines3 DQN", "dqn", ("dqn_sb3",), 0.65, 8, ours="dqn_ours"),
+)
+REPLAY_MS = 0.5
+BUFFER_BYTES = 1.15
 KERNEL_STEPS_PER_SECOND = 500_000
 TRAIN_MINUTES = 6.0
 MEMORY_GROWTH = 0.02
@@ -48,9 +55,23 @@ def checked(all_sides: Sequence[Side], memory: dict[str, Any] | None, train_s: f
     return rows
 
 
+def checked_dqn(all_sides: Sequence[Side]) -> list[dict[str, Any]]:
+    """The targets of the DQN suite."""
+    rows = [_checked_ratio(target, all_sides) for target in DQN_TARGETS]
+    buffer = fastest(side for side in all_sides if side.contender == "replay_ours")
+    milliseconds = memory = None
+    if buffer is not None:
+        answers = list(buffer.by_repetition.values())
+        milliseconds = Spread.of([1e3 / float(answer["steps_per_second"]) for answer in answers])
+        memory = Spread.of([answer["buffer_mb"] / answer["observations_mb"] for answer in answers])
+    rows.append(_row("batch of 64 and its new priorities, milliseconds", milliseconds, at_most=REPLAY_MS))
+    rows.append(_row("memory of a full buffer / its observations", memory, at_most=BUFFER_BYTES))
+    return rows
+
+
 def _checked_ratio(target: RatioTarget, all_sides: Sequence[Side]) -> dict[str, Any]:
     here = [s for s in all_sides if s.part == target.part and s.setting["num_envs"] == target.num_envs]
-    ours = fastest(side for side in here if side.contender == "ours")
+    ours = fastest(side for side in here if side.contender == target.ours)
     other = fastest(side for side in here if side.contender in target.others)
     measured = ratio(ours, other) if ours and other else None
     row = _row(target.name, measured, at_least=target.at_least)

@@ -70,6 +70,7 @@ def measure(job: Job) -> dict[str, Any]:
             "peak_memory_mb": peak_memory_mb(),
             "load_average": load_average(),
         }
+        answer |= getattr(contender, "facts", {})
         if job.with_components:
             answer["components_us"] = _per_step(stopwatch, steps, seconds)
         return answer

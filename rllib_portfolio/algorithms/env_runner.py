@@ -129,7 +129,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         num_runners = self.config.num_env_runners or 1
         steps = (self.num_env_steps_sampled_lifetime // num_runners + steps_in_fragment) * num_runners
         batch = {Columns.OBS: torch.from_numpy(observations).to(self._device)}
-        with torch.no_grad():
+        with torch.inference_mode():
             outputs = self.module._forward_exploration(batch, t=steps)
             sampled = outputs.pop(Columns.ACTIONS, None)
             if sampled is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ class FlatParameters:
 
     Args:
         module: A module on its final device; it must not be moved or re-typed afterwards.
+        order: Of names; parameters of equal rank stay in the order of the module.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, order: Callable[[str], int] = lambda name: 0) -> None:
         named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        named.sort(key=lambda item: order(item[0]))
         self._names = [name for name, _ in named]
         self._sizes = [parameter.numel() for _, parameter in named]
         flat = torch.cat([parameter.detach().reshape(-1) for _, parameter in named])
@@ -32,8 +35,9 @@ class FlatParameters:
     def clip_gradient(self, max_norm: float | None) -> Tensor:
         """Scale the gradient down to `max_norm`; returns the norm that it had."""
         norm = torch.linalg.vector_norm(self.gradient)
-        if max_norm is not None:
-            self.gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        if max_norm is None or (norm.device.type == "cpu" and norm <= max_norm):  # on CUDA the question would wait
+            return norm
+        self.gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def non_finite_gradients(self) -> list[str]:

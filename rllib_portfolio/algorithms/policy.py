@@ -15,18 +15,23 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ray.rllib.connectors.env_to_module import MeanStdFilter
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.filter import RunningStat
+from ray.rllib.utils.numpy import SMALL_NUMBER
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress, require_whole
-from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, validated
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig, validated
+from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.policy import MarketView
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
 FloatArray = NDArray[np.floating[Any]]
 FORMAT_VERSION = 1
@@ -45,6 +50,8 @@ class PolicySpec:
     market: dict[str, Any]
     environment: dict[str, Any]
     fitted: dict[str, Any]
+    action_table: dict[str, Any] | None = None
+    """Of a policy with discrete actions: names, weights [K, N+1], and the index of the inverse-volatility action."""
     observation_mean: list[float] | None = None
     observation_std: list[float] | None = None
     format_version: int = FORMAT_VERSION
@@ -69,23 +76,51 @@ class PortfolioPolicy:
     """
 
     spec: PolicySpec
-    module: LayerNormActorCritic
+    module: LayerNormActorCritic | DuelingNoisyQ
     name: str = "policy"
+    table: ActionTable | None = field(init=False, default=None)
     _mean: FloatArray | None = field(init=False, default=None)
     _std: FloatArray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        if self.spec.action_table is not None:
+            self.table = _action_table(self.spec.action_table)
         if self.spec.observation_mean is not None:
             self._mean = np.asarray(self.spec.observation_mean, dtype=np.float32)
             self._std = np.asarray(self.spec.observation_std, dtype=np.float32)
 
-    def __call__(self, observation: FloatArray) -> FloatArray:
+    def __call__(self, observation: FloatArray, volatility: FloatArray | None = None) -> FloatArray:
         """Target weights [N+1] or [B, N+1], cash last, of observations [D] or [B, D] as the environment gives them.
 
+        Args:
+            observation: Features, then drifted weights.
+            volatility: Trailing daily volatility [N] or [B, N], for the inverse-volatility action of a discrete policy.
+
         Raises:
-            ValueError: If the observation has another length than the policy was trained on.
+            ValueError: If the observation has another length than in training, or the volatility is needed.
         """
         observation = np.asarray(observation, dtype=np.float32)
+        weights = self._weights(self._outputs(observation), np.atleast_2d(observation), volatility)
+        return weights if observation.ndim == 2 else weights[0]
+
+    def decide(self, view: MarketView) -> FloatArray | None:
+        """Target weights for a back-test; None holds what there is."""
+        observation = view.observation
+        outputs = self._outputs(observation)
+        if self.table is not None and outputs[0] == self.table.hold:
+            return None
+        return self._weights(outputs, observation[None], view.volatility)[0]
+
+    def _weights(self, outputs: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Target weights [B, N+1] of the network's outputs for observations [B, D]."""
+        num_weights = len(self.spec.assets) + 1
+        if self.table is None:
+            actions = np.clip(outputs[:, :num_weights], -1.0, 1.0)
+            return softmax_weights(actions, self.spec.environment["logit_scale"])
+        return self.table.target(outputs, observations[:, -num_weights:].astype(np.float64), volatility)
+
+    def _outputs(self, observation: FloatArray) -> NDArray[Any]:
+        """What the network says: mean and log deviation [B, 2 (N+1)], or action indices [B]."""
         if observation.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
@@ -95,14 +130,9 @@ class PortfolioPolicy:
             observation = np.clip((observation - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
         batch = torch.from_numpy(np.atleast_2d(observation))
         with torch.inference_mode():
-            inputs = self.module.forward_inference({Columns.OBS: batch})[Columns.ACTION_DIST_INPUTS].numpy()
-        actions = np.clip(inputs[:, : len(self.spec.assets) + 1], -1.0, 1.0)
-        weights = softmax_weights(actions, self.spec.environment["logit_scale"])
-        return weights if observation.ndim == 2 else weights[0]
-
-    def decide(self, view: MarketView) -> FloatArray:
-        """Target weights for a back-test."""
-        return self(view.observation)
+            outputs = self.module.forward_inference({Columns.OBS: batch})
+        column = Columns.ACTION_DIST_INPUTS if self.table is None else Columns.ACTIONS
+        return outputs[column].numpy()
 
     def require_compatible(self, market: MarketData) -> None:
         """Raise unless the market has the assets, observations and fitted numbers that the policy was trained on.
@@ -135,20 +165,71 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
     """A policy from its specification and the weights of its network; weights of the critic are left out."""
-    num_assets = len(spec.assets)
     # A run that is training samples actions from the random stream that initial weights would be drawn from.
     with torch.random.fork_rng(devices=[]):
-        module = LayerNormActorCritic(
-            observation_space=gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
-            action_space=gym.spaces.Box(-1.0, 1.0, (num_assets + 1,), np.float32),
-            inference_only=True,
-            model_config=validated(NetworkConfig, spec.network, "policy.json").model_dump()
-            | {"logit_scale": spec.environment_config.logit_scale},
-        )
+        module = _inference_module(spec)
     wanted = module.state_dict()
     module.load_state_dict({name: torch.as_tensor(weights[name]) for name in wanted})
     module.eval()
     return PortfolioPolicy(spec, module)
+
+
+def _inference_module(spec: PolicySpec) -> LayerNormActorCritic | DuelingNoisyQ:
+    """A fresh network for inference."""
+    spaces: dict[str, Any] = {
+        "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
+        "inference_only": True,
+    }
+    if spec.action_table is not None:
+        network = validated(QNetworkConfig, spec.network, "policy.json").model_dump()
+        num_actions = len(spec.action_table["names"])
+        return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network, **spaces)
+    network = validated(NetworkConfig, spec.network, "policy.json").model_dump()
+    network["logit_scale"] = spec.environment_config.logit_scale
+    box = gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32)
+    return LayerNormActorCritic(action_space=box, model_config=network, **spaces)
+
+
+def _action_table(values: Mapping[str, Any]) -> ActionTable:
+    return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"])
+
+
+def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> PortfolioPolicy:
+    """The policy that an algorithm's learners have reached.
+
+    Args:
+        algorithm: What `ppo.build` or `dqn.build` made.
+        config: The run's configuration.
+        market: Its market.
+    """
+    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
+    mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
+    table = None
+    if config.environment.action_mode == "discrete":
+        built = build_action_table(config.environment, market.assets)
+        table = asdict(built) | {"weights": built.weights.tolist()}
+    spec = PolicySpec(
+        algo=config.algo,
+        assets=market.assets,
+        observation_names=ObservationLayout(market).names,
+        network=config.network.model_dump(mode="json"),
+        market=config.market.model_dump(mode="json"),
+        environment=config.environment.model_dump(mode="json"),
+        fitted=market.fitted,
+        action_table=table,
+        observation_mean=mean,
+        observation_std=std,
+    )
+    return build_policy(spec, weights)
+
+
+def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
+    pipeline = algorithm.env_runner._env_to_module if algorithm.env_runner else algorithm.env_to_module_connector
+    (mean_std_filter,) = (piece for piece in pipeline.connectors if isinstance(piece, MeanStdFilter))
+    (state,) = mean_std_filter.get_state().values()
+    (running,) = (RunningStat.from_state(moments) for moments in state["running_stats"])
+    return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()
 
 
 def load_policy(path: str | Path) -> PortfolioPolicy:

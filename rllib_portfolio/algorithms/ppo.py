@@ -9,11 +9,9 @@ from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.connectors.env_to_module import MeanStdFilter
-from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core import ALL_MODULES
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
-from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -24,22 +22,14 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
-from ray.rllib.utils.numpy import SMALL_NUMBER
 
-from rllib_portfolio import ENV_ID
-from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
-from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
-from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
-from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
-from rllib_portfolio.config import PPOConfig, RunConfig
-from rllib_portfolio.env.observation import ObservationLayout
-from rllib_portfolio.market import MarketData
+from rllib_portfolio.algorithms.reward_scale import ScalesRewards
+from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.weight_sync import sync_weights
+from rllib_portfolio.config import PPOConfig, PPORunConfig
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
-REWARD_SCALE = "reward_scale"
-SAMPLE_TIMEOUT_S = 20.0
-_ENV_RUNNERS = {"vectorised": VectorisedEnvRunner, "stock": SeededEnvRunner}
 _LEARNERS = {"fused": FusedPPOLearner, "stock": PPOTorchLearner}
 
 
@@ -84,16 +74,12 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         return self
 
 
-class PortfolioPPO(PPO):
-    """RLlib's PPO whose learners see normalised rewards; the normaliser is part of its checkpoint."""
+class PortfolioPPO(ScalesRewards, PPO):
+    """RLlib's PPO whose learners see normalised rewards."""
 
     @classmethod
     def get_default_config(cls) -> PortfolioPPOConfig:
         return PortfolioPPOConfig()
-
-    def setup(self, config: PortfolioPPOConfig) -> None:
-        self.reward_scale = RunningRewardScale(config.gamma)
-        super().setup(config)
 
     def training_step(self) -> None:
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
@@ -120,11 +106,7 @@ class PortfolioPPO(PPO):
             )
             self.metrics.aggregate(learner_results, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group,
-                policies=set(learner_results[0].keys()) - {ALL_MODULES},
-                inference_only=True,
-            )
+            sync_weights(self.env_runner_group, self.learner_group)
 
     def _timesteps(self) -> dict[str, int]:
         """What the learners' schedules are functions of."""
@@ -135,68 +117,29 @@ class PortfolioPPO(PPO):
             ),
         }
 
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {**super().get_state(*args, **kwargs), REWARD_SCALE: self.reward_scale.get_state()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        super().set_state(state)
-        if REWARD_SCALE in state:
-            self.reward_scale.set_state(state[REWARD_SCALE])
-
-
-def build(config: RunConfig, market_path: Path) -> PortfolioPPO:
+def build(config: PPORunConfig, market_path: Path) -> PortfolioPPO:
     """The algorithm of a run over the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
 
 
-def algorithm_config(config: RunConfig, market_path: Path) -> PortfolioPPOConfig:
-    """RLlib's configuration of a run, through its fluent methods alone: they refuse unknown settings."""
-    resources, environment = config.resources, config.environment
-    result = (
-        PortfolioPPOConfig()
-        .environment(
-            f"rllib_portfolio:{ENV_ID}",
-            env_config={"data": str(market_path), **environment.model_dump()},
-            normalize_actions=False,
-            clip_actions=True,
-        )
-        .env_runners(
-            env_runner_cls=_ENV_RUNNERS[resources.env_runner],
-            num_env_runners=resources.num_env_runners,
-            num_envs_per_env_runner=resources.num_envs_per_env_runner,
-            gym_env_vectorize_mode="vector_entry_point",
-            rollout_fragment_length=config.training.rollout_steps,
-            sample_timeout_s=SAMPLE_TIMEOUT_S,
-        )
-        .learners(
-            learner_class=_LEARNERS[resources.learner],
-            num_learners=resources.num_learners,
-            num_gpus_per_learner=_gpus_per_learner(resources.device),
-        )
-        .rl_module(rl_module_spec=module_spec(config))
-        .callbacks(ReportFinishedEpisodes)
-        .debugging(seed=config.seed, log_level="ERROR")
-        .training(**_training_settings(config))
-    )
-    if config.market.observation_filter == "running":
-        result.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
-    return result
+def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOConfig:
+    """RLlib's configuration of a run."""
+    result = with_run_settings(PortfolioPPOConfig(), config, market_path, _LEARNERS)
+    return result.rl_module(rl_module_spec=module_spec(config)).training(**_training_settings(config))
 
 
-def module_spec(config: RunConfig) -> RLModuleSpec:
+def module_spec(config: PPORunConfig) -> RLModuleSpec:
     """The actor-critic that the configuration asks for."""
     network = config.network.model_dump() | {"logit_scale": config.environment.logit_scale}
     return RLModuleSpec(module_class=LayerNormActorCritic, model_config=network)
 
 
-def _training_settings(config: RunConfig) -> dict[str, Any]:
+def _training_settings(config: PPORunConfig) -> dict[str, Any]:
     ppo: PPOConfig = config.training
     batch_size = ppo.rollout_steps * config.resources.num_envs
-    learning_rate: Any = ppo.learning_rate
-    if ppo.learning_rate_end is not None:
-        learning_rate = [[0, ppo.learning_rate], [config.schedule.total_timesteps, ppo.learning_rate_end]]
     return {
-        "lr": learning_rate,
+        "lr": learning_rate(config),
         "gamma": ppo.gamma,
         "lambda_": ppo.gae_lambda,
         "clip_param": ppo.clip,
@@ -216,34 +159,3 @@ def _training_settings(config: RunConfig) -> dict[str, Any]:
         "mixed_precision": config.resources.mixed_precision,
         "compile_update": config.resources.compile_update,
     }
-
-
-def _gpus_per_learner(device: str) -> int:
-    return 1 if device == "cuda" else 0
-
-
-def current_policy(algorithm: PortfolioPPO, config: RunConfig, market: MarketData) -> PortfolioPolicy:
-    """The policy that the learners have reached."""
-    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
-    mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
-    spec = PolicySpec(
-        algo=config.algo,
-        assets=market.assets,
-        observation_names=ObservationLayout(market).names,
-        network=config.network.model_dump(mode="json"),
-        market=config.market.model_dump(mode="json"),
-        environment=config.environment.model_dump(mode="json"),
-        fitted=market.fitted,
-        observation_mean=mean,
-        observation_std=std,
-    )
-    return build_policy(spec, weights)
-
-
-def _filter_moments(algorithm: PortfolioPPO) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
-    pipeline = algorithm.env_runner._env_to_module if algorithm.env_runner else algorithm.env_to_module_connector
-    (mean_std_filter,) = (piece for piece in pipeline.connectors if isinstance(piece, MeanStdFilter))
-    (state,) = mean_std_filter.get_state().values()
-    (running,) = (RunningStat.from_state(moments) for moments in state["running_stats"])
-    return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()

@@ -8,8 +8,9 @@ buffer, and metrics are means over the update, under RLlib's names.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,54 +23,28 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
-from rllib_portfolio.algorithms.flat_parameters import FlatParameters, Snapshot
-from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder, Team
+from rllib_portfolio.algorithms.flat_parameters import Snapshot
+from rllib_portfolio.algorithms.fused_learner import FusedLearner
+from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder
 from rllib_portfolio.algorithms.update_metrics import MinibatchStats, log_update, log_weights
+from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 logger = logging.getLogger(__name__)
 
 UPDATE_STATE = "update_state"
-_HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class FusedPPOLearner(PPOTorchLearner):
-    """PPO on whole-array episodes of one module.
-
-    Several learners average flat gradients, weighted by the steps that each of them holds, and standardise advantages
-    over all of them, so that n learners do what one would do with n times the batch.
-    """
+class FusedPPOLearner(FusedLearner, PPOTorchLearner):
+    """PPO on whole-array episodes of one module; several learners standardise advantages over all of them."""
 
     def build(self) -> None:
-        config = self.config
-        if config.grad_clip is not None and config.grad_clip_by != "global_norm":
-            raise ValueError(
-                f"grad_clip_by must be 'global_norm', got {config.grad_clip_by!r}. Change it, or use the stock learner."
-            )
-        self._flat: FlatParameters | None = None
         self._shuffle = torch.Generator()
-        self._shuffle.manual_seed(config.seed or 0)
+        self._shuffle.manual_seed(self.config.seed or 0)
         self._timesteps: dict[str, Any] = {}
         super().build()
-        self._team = Team(max(1, config.num_learners), self._device)
-        self._batches = BatchBuilder(self._trained_module, config, self._team)
-        self._scaler = torch.amp.GradScaler(self._device_type) if config.mixed_precision == "fp16" else None
-        self._loss = self._minibatch_loss
-        if config.compile_update:
-            self._loss = torch.compile(self._loss, backend=config.torch_compile_learner_dynamo_backend)
-
-    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        if self._flat is not None:
-            raise ValueError(f"learner must have one module, got a second one, {module_id}. Use the stock learner.")
-        self._flat = FlatParameters(self._module[module_id].unwrapped())
-        optimizer = torch.optim.Adam([self._flat.parameter], fused=True)
-        self.register_optimizer(
-            module_id=module_id, optimizer=optimizer, params=[self._flat.parameter], lr_or_lr_schedule=config.lr
-        )
-
-    def _make_modules_ddp_if_necessary(self) -> None:
-        """No wrapper: gradients are averaged as one flat tensor. The first learner's weights are everyone's."""
-        if self.config.num_learners > 1:
-            torch.distributed.broadcast(self._flat.parameter.data, src=0)
+        self._batches = BatchBuilder(self._trained_module, self.config, self._team)
+        self._loss = self._compiled(self._minibatch_loss)
 
     def update(
         self,
@@ -126,14 +101,6 @@ class FusedPPOLearner(PPOTorchLearner):
         step = self._timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].update(timestep=step)
 
-    @property
-    def _trained_module(self) -> Any:
-        return self.module[DEFAULT_MODULE_ID].unwrapped()
-
-    @property
-    def _device_type(self) -> str:
-        return torch.device(self._device).type
-
     def _run_epochs(
         self, batch: Batch, num_epochs: int, minibatch_size: int | None, shuffle: bool
     ) -> list[MinibatchStats]:
@@ -164,7 +131,7 @@ class FusedPPOLearner(PPOTorchLearner):
     def _non_finite_gradients(self, minibatches: Iterator[Batch], weight: float) -> list[str]:
         """Names of the parameters whose gradient is the first that is not finite, found by making the steps again."""
         for minibatch in minibatches:
-            self._backward(minibatch, weight)
+            self._backward(partial(self._loss, minibatch), weight)
             if names := self._flat.non_finite_gradients():
                 return names
             self._apply_gradient()
@@ -177,57 +144,39 @@ class FusedPPOLearner(PPOTorchLearner):
         return stats
 
     def _gradient_step(self, minibatch: Batch, weight: float) -> MinibatchStats:
-        total_loss, parts = self._backward(minibatch, weight)
+        total_loss, parts = self._backward(partial(self._loss, minibatch), weight)
         norm = self._apply_gradient()
         return MinibatchStats(*(part.detach() for part in parts), total_loss.detach(), norm)
 
-    def _backward(self, minibatch: Batch, weight: float) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The gradient of a minibatch, over all learners, into the flat buffer; the loss and its parts."""
-        self._flat.gradient.zero_()
-        with self._mixed_precision():
-            total_loss, parts = self._loss(minibatch)
-        (total_loss if self._scaler is None else self._scaler.scale(total_loss)).backward()
-        if self._team.size > 1:
-            self._team.sum(self._flat.gradient.mul_(weight)).div_(self._team.size)
-        return total_loss, parts
-
-    def _apply_gradient(self) -> Tensor:
-        """Clip and step; returns the gradient's norm before clipping."""
-        optimizer = self.get_optimizer()
-        if self._scaler is None:
-            norm = self._flat.clip_gradient(self.config.grad_clip)
-            optimizer.step()
-            return norm
-        self._scaler.unscale_(optimizer)
-        norm = self._flat.clip_gradient(self.config.grad_clip)
-        self._scaler.step(optimizer)  # leaves out a gradient that overflowed
-        self._scaler.update()
-        return norm
-
-    def _mixed_precision(self) -> AbstractContextManager[Any]:
-        if self.config.mixed_precision is None:
-            return nullcontext()
-        return torch.autocast(self._device_type, _HALF_PRECISION[self.config.mixed_precision])
-
     def _minibatch_loss(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """PPO's clipped loss (Schulman et al. 2017, eqs. 7 and 9), term by term as RLlib's learner has it."""
-        module, config = self._trained_module, self.config
-        inputs = {Columns.OBS: batch.observations}
-        outputs = module._forward_train(inputs)  # the public one walks all submodules to set `training`
-        distribution_class = module.get_train_action_dist_cls()
-        distribution = distribution_class.from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())
+        config = self.config
+        distribution, values = self._evaluate(batch.observations)
         log_ratio = distribution.logp(batch.actions) - batch.log_probabilities
         ratio = torch.exp(log_ratio)
         clipped = ratio.clamp(1.0 - config.clip_param, 1.0 + config.clip_param)
         policy_loss = -torch.min(batch.advantages * ratio, batch.advantages * clipped).mean()
-        values = module.compute_values(inputs, embeddings=outputs.get(Columns.EMBEDDINGS)).float()
         squared_error = (values - batch.value_targets).square()
-        value_loss = squared_error.clamp(max=config.vf_clip_param).mean()
+        value_loss = value_loss_unclipped = squared_error.mean()
+        if config.vf_clip_param < math.inf:
+            value_loss = squared_error.clamp(max=config.vf_clip_param).mean()
         entropy = distribution.entropy().mean()
         entropy_coefficient = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].get_current_value()
         total = policy_loss + config.vf_loss_coeff * value_loss - entropy_coefficient * entropy
-        kl = (ratio - 1.0 - log_ratio).detach().mean()  # an estimate to look at; RLlib reports 0 without the KL term
         if config.use_kl_loss:
-            kl = distribution_class.from_logits(batch.distribution_inputs).kl(distribution).mean()
+            kl = type(distribution).from_logits(batch.distribution_inputs).kl(distribution).mean()
             total = total + self.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID] * kl
-        return total, (policy_loss, value_loss, squared_error.mean(), entropy, kl)
+        else:  # an estimate to look at; RLlib reports 0 without the KL term
+            kl = (ratio.detach() - 1.0 - log_ratio.detach()).mean()
+        return total, (policy_loss, value_loss, value_loss_unclipped, entropy, kl)
+
+    def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
+        """Distribution of actions, and values, of observations [B, D]."""
+        module = self._trained_module
+        if isinstance(module, LayerNormActorCritic):
+            distribution, values = module.evaluate(observations)
+            return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
+        inputs = {Columns.OBS: observations}
+        outputs = module._forward_train(inputs)  # the public one walks all submodules to set `training`
+        distribution = module.get_train_action_dist_cls().from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())
+        return distribution, module.compute_values(inputs, embeddings=outputs.get(Columns.EMBEDDINGS)).float()

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from scipy.signal import lfilter
 
 SCALED_REWARD_BOUND = 10.0
+REWARD_SCALE = "reward_scale"
 
 
 class RunningRewardScale:
@@ -81,6 +83,22 @@ class RunningRewardScale:
         scaled.rewards = InfiniteLookbackBuffer(rewards.astype(np.float32), lookback=episode.rewards.lookback)
         scaled.rewards.finalized = True
         return scaled
+
+
+class ScalesRewards(Algorithm):
+    """A base beside one of RLlib's algorithms, whose checkpoint then holds the running scale."""
+
+    def setup(self, config: Any) -> None:
+        self.reward_scale = RunningRewardScale(config.gamma)
+        super().setup(config)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_state(*args, **kwargs), REWARD_SCALE: self.reward_scale.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        if REWARD_SCALE in state:
+            self.reward_scale.set_state(state[REWARD_SCALE])
 
 
 def _rewards(episode: SingleAgentEpisode) -> np.ndarray:

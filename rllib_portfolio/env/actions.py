@@ -56,6 +56,8 @@ def constrained_weights(target: FloatArray, drifted: FloatArray, limits: Executi
 
 def bound_violation(weights: FloatArray, limits: ExecutionConfig) -> FloatArray:
     """How far weights [..., N+1] lie outside the maximum weight and the minimum cash: the worst excess, [...]."""
+    if limits.max_weight == 1.0 and limits.min_cash == 0.0:
+        return np.zeros(weights.shape[:-1])
     above = weights[..., :-1].max(-1) - limits.max_weight
     short = limits.min_cash - weights[..., -1]
     return np.asarray(np.maximum(np.maximum(above, short), 0.0))
@@ -90,12 +92,18 @@ class ActionTable:
         """Index of the action that trades nothing."""
         return len(self.names) - 1
 
-    def target(self, actions: IntArray, drifted: FloatArray, volatility: FloatArray) -> FloatArray:
-        """Target weights [B, N+1] of actions [B], given drifted weights [B, N+1] and daily volatility [B, N]."""
+    def target(self, actions: IntArray, drifted: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Target weights [B, N+1] of actions [B], given drifted weights [B, N+1] and daily volatility [B, N].
+
+        Raises:
+            ValueError: If the inverse-volatility action is chosen without a volatility.
+        """
         weights = self.weights[actions]
-        if self.inverse_volatility is not None:
-            chosen = (actions == self.inverse_volatility)[:, None]
-            weights = np.where(chosen, inverse_volatility_weights(volatility), weights)
+        chosen = actions == self.inverse_volatility
+        if chosen.any():
+            if volatility is None:
+                raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
+            weights = np.where(chosen[:, None], inverse_volatility_weights(volatility), weights)
         return np.where((actions == self.hold)[:, None], drifted, weights)
 
 

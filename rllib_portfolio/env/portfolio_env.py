@@ -160,6 +160,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         self._generators: list[np.random.Generator] = []
         self._finished = np.zeros(num_envs, dtype=np.bool_)
         self._mask = np.ones(num_envs, dtype=np.bool_)
+        self._masks: dict[str, NDArray[np.bool_]] = {}
         self._never = np.zeros(num_envs, dtype=np.bool_)
 
     @property
@@ -226,7 +227,9 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
 
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = self.simulation.info()
-        return info | {f"_{name}": self._mask for name in info}
+        if not self._masks:
+            self._masks = {f"_{name}": self._mask for name in info}
+        return info | self._masks
 
 
 def resolve_market(

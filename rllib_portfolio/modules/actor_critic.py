@@ -46,17 +46,23 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return ["critic"]
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        embeddings = self.trunk(batch[Columns.OBS])
+        embeddings = _run(self.trunk, batch[Columns.OBS])
         return {Columns.ACTION_DIST_INPUTS: self.action_distribution_inputs(embeddings)}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        embeddings = self.trunk(batch[Columns.OBS])
+        embeddings = _run(self.trunk, batch[Columns.OBS])
         inputs = self.action_distribution_inputs(embeddings)
         return {Columns.ACTION_DIST_INPUTS: inputs, Columns.EMBEDDINGS: embeddings}
 
+    def evaluate(self, observations: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        """Distribution of actions and values [B] of observations [B, D]: what learning needs, in fewest kernels."""
+        embeddings = _run(self.trunk, observations)
+        mean = _run(self.actor, embeddings) * self._inverse_scale
+        return DiagonalGaussian(mean, self.log_std - self._log_scale), _run(self.critic, embeddings).squeeze(-1)
+
     def action_distribution_inputs(self, embeddings: Tensor) -> Tensor:
         """Mean and log standard deviation of the actions, [B, 2 (N+1)], from the trunk's output [B, h_1]."""
-        mean = self.actor(embeddings) * self._inverse_scale
+        mean = _run(self.actor, embeddings) * self._inverse_scale
         log_std = (self.log_std - self._log_scale).expand_as(mean)
         return torch.cat([mean, log_std], dim=-1)
 
@@ -67,8 +73,15 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
         if embeddings is None:
-            embeddings = self.trunk(batch[Columns.OBS])
-        return self.critic(embeddings).squeeze(-1)
+            embeddings = _run(self.trunk, batch[Columns.OBS])
+        return _run(self.critic, embeddings).squeeze(-1)
+
+
+def _run(layers: nn.Sequential, inputs: Tensor) -> Tensor:
+    """The layers one after the other, without the search for hooks that calling a module begins with."""
+    for layer in layers:
+        inputs = layer.forward(inputs)
+    return inputs
 
 
 def _hidden_layer(inputs: int, outputs: int) -> list[nn.Module]:

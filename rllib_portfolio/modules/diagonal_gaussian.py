@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian
@@ -13,20 +13,35 @@ _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class DiagonalGaussian(TorchDiagGaussian):
-    """RLlib's diagonal Gaussian in closed forms of mean and log deviation: the same numbers in fewer kernels."""
+    """RLlib's diagonal Gaussian in closed forms of mean and log deviation: the same numbers in fewer kernels.
+
+    Args:
+        loc: Mean, [B, A].
+        log_std: Log deviation, [B, A], or [A] for all rows.
+    """
 
     def __init__(self, loc: Tensor, log_std: Tensor) -> None:
+        self.loc = loc
         self.log_std = log_std
-        super().__init__(loc=loc, scale=log_std.exp())
 
     @classmethod
     def from_logits(cls, logits: Tensor, **kwargs: object) -> Self:
         loc, log_std = logits.chunk(2, dim=-1)
         return cls(loc, log_std)
 
+    @property
+    def _dist(self) -> Any:
+        """Torch's distribution, for what has no closed form here; made when it is asked for."""
+        return self._get_torch_distribution(self.loc, self.log_std.exp())
+
+    def sample(self, *, sample_shape: tuple[int, ...] | None = None) -> Tensor:
+        shape = (*(sample_shape or ()), *self.loc.shape)
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return torch.addcmul(self.loc, noise, self.log_std.exp())
+
     def logp(self, value: Tensor) -> Tensor:
         standardised = (value - self.loc) * torch.exp(-self.log_std)
-        return -(0.5 * standardised.square() + self.log_std + _LOG_SQRT_2_PI).sum(-1)
+        return -0.5 * standardised.square().sum(-1) - (self.log_std + _LOG_SQRT_2_PI).sum(-1)
 
     def entropy(self) -> Tensor:
         return (self.log_std + (0.5 + _LOG_SQRT_2_PI)).sum(-1)

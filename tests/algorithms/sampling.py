@@ -17,7 +17,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_portfolio.algorithms import ppo
-from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config import PPORunConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "environment": {"episode_days": 7},
@@ -59,7 +59,7 @@ def algorithm_config(market_path: Path, settings: Mapping[str, Any] | None = Non
     for name, value in (settings or {}).items():
         section, _, setting = name.partition(".")
         values.setdefault(section, {})[setting] = value
-    return ppo.algorithm_config(RunConfig(seed=3, **values), market_path).callbacks(WhereFrom)
+    return ppo.algorithm_config(PPORunConfig(seed=3, **values), market_path).callbacks(WhereFrom)
 
 
 def build_runner(

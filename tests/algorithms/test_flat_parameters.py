@@ -56,6 +56,18 @@ def test_parameters_stay_views_after_loading() -> None:
     assert torch.equal(flat.parameter, torch.cat([p.detach().flatten() for p in other.parameters()]))
 
 
+def test_parameters_can_be_laid_out_in_another_order() -> None:
+    module = network()
+    flat = FlatParameters(module, order=lambda name: name.endswith("bias"))  # weights, then biases
+    parameters = dict(module.named_parameters())
+    names = ["0.weight", "2.weight", "3.weight", "0.bias", "2.bias", "3.bias"]
+    assert torch.equal(flat.parameter, torch.cat([parameters[name].detach().flatten() for name in names]))
+    backward(module)
+    assert torch.equal(flat.gradient, torch.cat([parameters[name].grad.flatten() for name in names]))
+    parameters["2.bias"].grad[0] = torch.nan
+    assert flat.non_finite_gradients() == ["2.bias"]
+
+
 def test_an_optimiser_step_on_the_buffer_is_one_on_the_parameters() -> None:
     plain, module = network(), network()
     flat = FlatParameters(module)

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.market import gbm_market
-from tests.learning.certificates import (
+from benchmarks.learning.certificates import (
     FREE_TRADING,
     Certificate,
     action_of,
@@ -23,6 +21,8 @@ from tests.learning.certificates import (
     trained_policy,
     uniform_growth,
 )
+from rllib_portfolio.env import PortfolioVectorEnv
+from rllib_portfolio.market import gbm_market
 
 SEEDS = (0, 1, 2)
 STEPS = 500_000

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from rllib_portfolio.algorithms import ppo
-from rllib_portfolio.algorithms.policy import PortfolioPolicy
-from rllib_portfolio.config import RunConfig
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
+from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData, kelly_market, leaked, regime_market
+from rllib_portfolio.training import ALGORITHMS
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -43,6 +43,7 @@ class Lottery:
 
     @property
     def num_assets(self) -> int:
+        """N."""
         return len(self.returns[0])
 
 
@@ -133,18 +134,40 @@ def oracle(move: float = 0.02) -> Certificate:
 
 
 def trained_policy(
-    market: MarketData, folder: Path, seed: int, total_timesteps: int, **sections: Any
+    market: MarketData, folder: Path, seed: int, total_timesteps: int, algo: str = "ppo", **sections: Any
 ) -> PortfolioPolicy:
-    """The policy of a PPO run with the defaults, and `sections` of the configuration on top."""
+    """The policy of a run with the defaults, free of cost and lag, and `sections` of the configuration on top."""
     environment = FREE_TRADING | sections.pop("environment", {})
-    config = RunConfig(seed=seed, environment=environment, schedule={"total_timesteps": total_timesteps}, **sections)
-    path = folder / f"market_{seed}.npz"
+    schedule = {"total_timesteps": total_timesteps}
+    config = RUN_CONFIGS[algo](seed=seed, environment=environment, schedule=schedule, **sections)
+    return train(config, market, folder)
+
+
+def train(
+    config: RunConfig,
+    market: MarketData,
+    folder: Path,
+    watch: Callable[[int, Any, PortfolioPolicy], None] | None = None,
+    interval: int = 10_000,
+) -> PortfolioPolicy:
+    """Train to the end of the schedule, without checkpoints; the policy that is reached.
+
+    Args:
+        config: What to train.
+        market: The market to train on.
+        folder: Where it is written for the env runners.
+        watch: Called with steps, algorithm and policy after the iteration that crosses a multiple of `interval` steps.
+        interval: Environment steps.
+    """
+    path = folder / f"market_{config.seed}.npz"
     market.save(path)
-    algorithm = ppo.build(config, path)
+    algorithm = ALGORITHMS[config.algo].build(config, path)
     try:
         steps = 0
-        while steps < total_timesteps:
-            steps = int(algorithm.train()["num_env_steps_sampled_lifetime"])
-        return ppo.current_policy(algorithm, config, market)
+        while steps < config.schedule.total_timesteps:
+            before, steps = steps, int(algorithm.train()["num_env_steps_sampled_lifetime"])
+            if watch is not None and before // interval < steps // interval:
+                watch(steps, algorithm, current_policy(algorithm, config, market))
+        return current_policy(algorithm, config, market)
     finally:
         algorithm.stop()

@@ -1,0 +1,259 @@
+"""What each part of DQN brings: `python -m benchmarks.learning.ablation [--seeds 5] [--steps 200000] [--jobs 2]`.
+
+Six variants learn the Kelly market with optimum 0.8 on a ladder of 20 % steps. Every 10000 environment steps the greedy
+policy's growth is computed exactly, and its action values are compared with what they should be. Each run leaves a
+file; a run whose file is there is not made again, so that an interrupted benchmark goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import description
+from benchmarks.throughput.report import marks
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
+README = ROOT / "benchmarks" / "README.md"
+INTERVAL = 10_000
+REACHED = 0.9
+"""Share of the optimal growth."""
+_OFF = {"training": {"double_q": False, "prioritized": False}, "network": {"dueling": False, "noisy": False}}
+VARIANTS: dict[str, dict[str, dict[str, bool]]] = {
+    "vanilla": _OFF,
+    "+ double": {**_OFF, "training": {**_OFF["training"], "double_q": True}},
+    "+ prioritized": {**_OFF, "training": {**_OFF["training"], "prioritized": True}},
+    "+ dueling": {**_OFF, "network": {**_OFF["network"], "dueling": True}},
+    "+ noisy": {**_OFF, "network": {**_OFF["network"], "noisy": True}},
+    "all": {},
+}
+
+
+def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
+    """One run: its learning curve."""
+    import ray
+    import torch
+
+    from benchmarks.learning.certificates import FREE_TRADING, kelly, train
+    from rllib_portfolio.config import DQNRunConfig
+    from rllib_portfolio.env import PortfolioVectorEnv
+
+    torch.set_num_threads(1)
+    certificate = kelly(0.2, 0.58)
+    lottery = certificate.lottery(np.zeros(1))
+    config = DQNRunConfig(
+        seed=seed,
+        environment={**FREE_TRADING, "action_table": "ladder", "action_levels": 5},
+        schedule={"total_timesteps": steps},
+        **VARIANTS[variant],
+    )
+    env = PortfolioVectorEnv(64, certificate.market(seed + 1000), "all", random_start=True, **FREE_TRADING)
+    observations, _ = env.reset(seed=seed)
+    curve = []
+
+    def watch(step: int, algorithm: Any, policy: Any) -> None:
+        growth, gap = certificate.shares(policy, seed, num_envs=8, days=64)
+        # On this market no action changes what comes later: the value is the reward of the greedy action for ever.
+        reward = np.mean([lottery.growth(weights) for weights in policy(observations)]) - lottery.growth(_uniform())
+        realised = reward / (1.0 - config.training.gamma)
+        with torch.inference_mode():
+            values = policy.module.compute_q_values({"obs": torch.from_numpy(observations)})["qf_preds"].max(-1).values
+        predicted = float(values.mean()) * algorithm.reward_scale.std
+        curve.append({"steps": step, "growth": growth, "gap": gap, "predicted": predicted, "realised": float(realised)})
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            train(config, certificate.market(seed), Path(folder), watch, INTERVAL)
+    finally:
+        ray.shutdown()
+    return curve
+
+
+def _uniform() -> Any:
+    return np.array([0.5, 0.5])
+
+
+def steps_to(curve: Sequence[dict[str, float]], share: float = REACHED) -> float:
+    """Steps at the first of two evaluations in a row at or above `share` of the optimal growth; NaN if never."""
+    for now, later in pairwise(curve):
+        if min(now["growth"], later["growth"]) >= share:
+            return now["steps"]
+    return float("nan")
+
+
+def overestimation(curve: Sequence[dict[str, float]]) -> float:
+    """Predicted less realised value over the second half of a run, mean, in log wealth."""
+    half = curve[len(curve) // 2 :]
+    return float(np.mean([point["predicted"] - point["realised"] for point in half]))
+
+
+def summary(runs: dict[str, dict[str, list[dict[str, float]]]]) -> list[dict[str, Any]]:
+    """One row for each variant."""
+    rows = []
+    for variant, seeds in runs.items():
+        reached = [steps_to(curve) for curve in seeds.values()]
+        biases = [overestimation(curve) for curve in seeds.values()]
+        ends = [float(np.mean([point["growth"] for point in curve[-5:]])) for curve in seeds.values()]
+        in_time = [step if np.isfinite(step) else np.inf for step in reached]
+        rows.append(
+            {
+                "variant": variant,
+                "seeds": len(seeds),
+                "reached": int(np.isfinite(reached).sum()),
+                "steps_to_90": _finite(np.median(in_time)),
+                "steps_to_90_range": [_finite(min(in_time)), _finite(max(in_time))],
+                "overestimation": float(np.median(biases)),
+                "overestimation_range": [min(biases), max(biases)],
+                "final_growth": float(np.median(ends)),
+                "final_growth_range": [min(ends), max(ends)],
+            }
+        )
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown."""
+
+    def steps(value: float | None) -> str:
+        return "never" if value is None else f"{value / 1000:.0f} k"
+
+    lines = [
+        "| variant | steps to 90 % of the optimal growth | range | seeds that got there | overestimation | range "
+        "| growth at the end | range |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        low, high = row["steps_to_90_range"]
+        bias_low, bias_high = row["overestimation_range"]
+        end_low, end_high = row["final_growth_range"]
+        lines.append(
+            f"| {row['variant']} | {steps(row['steps_to_90'])} | {steps(low)} to {steps(high)} "
+            f"| {row['reached']} of {row['seeds']} "
+            f"| {row['overestimation']:+.3f} | {bias_low:+.3f} to {bias_high:+.3f} "
+            f"| {row['final_growth']:.1%} | {end_low:.1%} to {end_high:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(runs: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
+    """Learning curves, median and range over seeds, and overestimation."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
+    growth_axes, bias_axes = figure.subplots(1, 2)
+    for variant, seeds in runs.items():
+        curves = list(seeds.values())
+        length = min(map(len, curves))
+        steps = [point["steps"] / 1000 for point in curves[0][:length]]
+        growth = np.array([[point["growth"] for point in curve[:length]] for curve in curves])
+        bias = np.array([[point["predicted"] - point["realised"] for point in curve[:length]] for curve in curves])
+        for axes, values in ((growth_axes, growth), (bias_axes, bias)):
+            (line,) = axes.plot(steps, np.median(values, axis=0), label=variant)
+            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.12)
+    growth_axes.axhline(REACHED, color="#888888", linewidth=0.8, linestyle="--")
+    growth_axes.set_ylim(0.0, 1.02)
+    growth_axes.set_ylabel("share of the optimal growth")
+    bias_axes.axhline(0.0, color="#888888", linewidth=0.8)
+    bias_axes.set_ylabel("predicted less realised value, log wealth")
+    for axes in (growth_axes, bias_axes):
+        axes.set_xlabel("thousand environment steps")
+        axes.spines[["top", "right"]].set_visible(False)
+    growth_axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> int:
+    """Make the runs that are missing, then write table, JSON and picture."""
+    arguments = _parser().parse_args()
+    if arguments.variant is not None:
+        print(json.dumps(learn(arguments.variant, arguments.seed, arguments.steps)))
+        return 0
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    jobs = [(variant, seed) for seed in range(arguments.seeds) for variant in VARIANTS]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for count, line in enumerate(pool.map(lambda job: _make(*job, arguments), jobs), start=1):
+            print(f"{count:>3}/{len(jobs)}  {line}", flush=True)
+    runs = dict(_collected(arguments))
+    rows = summary(runs)
+    print(table(rows))
+    values = {"machine": description(), "steps": arguments.steps, "summary": rows, "runs": runs}
+    arguments.output.write_text(json.dumps(values) + "\n")
+    draw(runs, arguments.output.with_suffix(".png"))
+    if arguments.output == RESULTS:
+        README.write_text(_filled(README.read_text(), rows))
+    print(f"Wrote {arguments.output} and {arguments.output.with_suffix('.png').name}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.ablation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=200_000, help="environment steps of each run")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation", help="where finished runs are kept")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="JSON; the picture goes beside it")
+    parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)  # one run, in its own process
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def _filled(text: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The README with the table between its two marks."""
+    first, last = marks("ablation")
+    before, _, rest = text.partition(first)
+    _, _, after = rest.partition(last)
+    return f"{before}{first}\n{table(rows)}\n{last}{after}"
+
+
+def _file(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
+    name = variant.replace("+ ", "").replace(" ", "_")
+    return arguments.runs / f"{name}_{seed}_{arguments.steps}.json"
+
+
+def _make(variant: str, seed: int, arguments: argparse.Namespace) -> str:
+    path = _file(variant, seed, arguments)
+    if path.is_file():
+        return f"{variant}, seed {seed}: made before"
+    command = [sys.executable, "-m", "benchmarks.learning.ablation", "--variant", variant, "--seed", str(seed)]
+    environment = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [*command, "--steps", str(arguments.steps)],
+        cwd=ROOT,
+        env={**os.environ, **environment, "RAY_ADDRESS": "local", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{variant}, seed {seed} failed: {done.stderr[-2000:]}")
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(done.stdout.strip().splitlines()[-1])
+    unfinished.replace(path)
+    return f"{variant}, seed {seed}"
+
+
+def _collected(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, list[dict[str, float]]]]]:
+    for variant in VARIANTS:
+        files = {str(seed): _file(variant, seed, arguments) for seed in range(arguments.seeds)}
+        yield variant, {seed: json.loads(path.read_text()) for seed, path in files.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

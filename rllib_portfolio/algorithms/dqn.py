@@ -1,0 +1,240 @@
+"""DQN on RLlib's new API stack: prioritized replay, double Q, a dueling noisy network."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.algorithms.dqn import DQN
+from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
+from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    REPLAY_BUFFER_ADD_DATA_TIMER,
+    REPLAY_BUFFER_RESULTS,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TD_ERROR_KEY,
+    TIMERS,
+)
+
+from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
+from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
+from rllib_portfolio.algorithms.reward_scale import ScalesRewards
+from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.weight_sync import sync_weights
+from rllib_portfolio.config import DQNConfig, DQNRunConfig
+from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
+
+logger = logging.getLogger(__name__)
+
+REPLAY_BUFFER = "replay_buffer"
+BETA = "beta"
+STEPS_PER_ITERATION = 1000
+"""Environment steps that RLlib's `train()` makes at least, unless the schedule has shorter intervals."""
+_LEARNERS = {"fused": FusedDQNLearner, "stock": DQNTorchLearner}
+
+
+class PortfolioDQNConfig(RLlibDQNConfig):
+    """RLlib's DQN configuration, and what it does not have."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or PortfolioDQN)
+        self.normalize_rewards = True
+        self.learning_starts = 1000
+        self.steps_per_update = 4
+        self.mixed_precision: str | None = None
+        self.compile_update = False
+        self.replay_buffer_config = {"type": BUFFER_TYPE}
+
+    def training(
+        self,
+        *,
+        normalize_rewards: bool = NotProvided,
+        learning_starts: int = NotProvided,
+        steps_per_update: int = NotProvided,
+        mixed_precision: str | None = NotProvided,
+        compile_update: bool = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """RLlib's settings, and ours.
+
+        Args:
+            normalize_rewards: Divide rewards by the running deviation of their discounted sum.
+            learning_starts: Transitions that the buffer must hold before the first gradient step.
+            steps_per_update: Environment steps for each gradient step.
+            mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
+            compile_update: Run the fused learner's loss through torch.compile.
+            **kwargs: RLlib's own settings.
+        """
+        super().training(**kwargs)
+        ours = {
+            "normalize_rewards": normalize_rewards,
+            "learning_starts": learning_starts,
+            "steps_per_update": steps_per_update,
+            "mixed_precision": mixed_precision,
+            "compile_update": compile_update,
+        }
+        for name, value in ours.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+
+class PortfolioDQN(ScalesRewards, DQN):
+    """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
+
+    def training_step(self) -> None:
+        before = self._num_steps_sampled()
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            episodes, env_runner_results = synchronous_parallel_sample(
+                worker_set=self.env_runner_group,
+                sample_timeout_s=self.config.sample_timeout_s,
+                _uses_new_env_runners=True,
+                _return_metrics=True,
+            )
+            if not episodes:
+                return
+            self.metrics.aggregate(env_runner_results, key=ENV_RUNNER_RESULTS)
+        with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
+            if self.config.normalize_rewards:
+                self.reward_scale.update(episodes)
+            self.local_replay_buffer.add(episodes)
+        after = self._num_steps_sampled()
+        per_update = self.config.steps_per_update
+        num_updates = after // per_update - before // per_update
+        if len(self.local_replay_buffer) < self.config.learning_starts or not num_updates:
+            return
+        self._learn(num_updates, after)
+        buffer = {**self.local_replay_buffer.counts(), BETA: self.local_replay_buffer.beta(after)}
+        self.metrics.log_dict(buffer, key=REPLAY_BUFFER_RESULTS, window=1)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            sync_weights(self.env_runner_group, self.learner_group)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and, on request, the replay buffer: RLlib's new stack leaves it out, whatever is asked for."""
+        state = super().get_state(*args, **kwargs)
+        if self.config.store_buffer_in_checkpoints:
+            state[REPLAY_BUFFER] = self.local_replay_buffer.get_state()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        if REPLAY_BUFFER in state:
+            self.local_replay_buffer.set_state(state[REPLAY_BUFFER])
+        else:
+            logger.warning(
+                "The checkpoint holds no replay buffer (store_buffer_in_checkpoints was off): it is refilled, and "
+                "learning goes on when %d new transitions are in it.",
+                self.config.learning_starts,
+            )
+
+    def _learn(self, num_updates: int, num_steps: int) -> None:
+        """Gradient steps on batches of the buffer, each of which gets its priorities before the next one is drawn."""
+        timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps, NUM_AGENT_STEPS_SAMPLED_LIFETIME: num_steps}
+        draw = partial(self._draw, self.local_replay_buffer.beta(num_steps))
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            if self.learner_group.is_local and issubclass(self.config.learner_class, FusedDQNLearner):
+                (result,) = self.learner_group.foreach_learner(
+                    lambda learner: learner.update_from_buffer(
+                        draw, self.local_replay_buffer.update_priorities, num_updates, timesteps
+                    )
+                )
+                self.metrics.aggregate([result.get()], key=LEARNER_RESULTS)
+                return
+            for _ in range(num_updates):
+                results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps)
+                td_errors = [np.asarray(result[DEFAULT_MODULE_ID].pop(TD_ERROR_KEY).peek()) for result in results]
+                self.local_replay_buffer.update_priorities(np.concatenate([np.ravel(errors) for errors in td_errors]))
+                self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    def _draw(self, beta: float) -> ReplayBatch:
+        config = self.config
+        batch: ReplayBatch = self.local_replay_buffer.sample(
+            config.total_train_batch_size, n_step=config.n_step, gamma=config.gamma, beta=beta
+        )
+        if config.normalize_rewards:
+            batch[Columns.REWARDS] = (batch[Columns.REWARDS] / self.reward_scale.std).astype(np.float32)
+        return batch
+
+    def _num_steps_sampled(self) -> int:
+        return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+
+def _multi_agent(batch: ReplayBatch) -> MultiAgentBatch:
+    return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(batch)}, env_steps=len(batch[Columns.ACTIONS]))
+
+
+def build(config: DQNRunConfig, market_path: Path) -> PortfolioDQN:
+    """The algorithm of a run over the prepared market at `market_path`, which every env runner must be able to read."""
+    return algorithm_config(config, market_path).build_algo()
+
+
+def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNConfig:
+    """RLlib's configuration of a run."""
+    result = with_run_settings(PortfolioDQNConfig(), config, market_path, _LEARNERS)
+    schedule = config.schedule
+    intervals = (schedule.total_timesteps, schedule.evaluation_interval, schedule.checkpoint_interval)
+    return (
+        result.rl_module(rl_module_spec=module_spec(config))
+        .training(**_training_settings(config))
+        .reporting(
+            min_sample_timesteps_per_iteration=min(STEPS_PER_ITERATION, *intervals), min_time_s_per_iteration=None
+        )
+    )
+
+
+def module_spec(config: DQNRunConfig) -> RLModuleSpec:
+    """The Q-network that the configuration asks for."""
+    dqn = config.training
+    epsilon = (
+        dqn.epsilon_start,
+        dqn.epsilon_end,
+        max(1, round(dqn.epsilon_fraction * config.schedule.total_timesteps)),
+    )
+    return RLModuleSpec(module_class=DuelingNoisyQ, model_config=config.network.model_dump() | {"epsilon": epsilon})
+
+
+def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
+    dqn: DQNConfig = config.training
+    return {
+        "lr": learning_rate(config),
+        "gamma": dqn.gamma,
+        "train_batch_size_per_learner": dqn.batch_size // max(1, config.resources.num_learners),
+        "grad_clip": dqn.max_gradient_norm,
+        "grad_clip_by": "global_norm",
+        "n_step": dqn.n_step,
+        "double_q": dqn.double_q,
+        "td_error_loss_fn": dqn.loss,
+        "num_atoms": 1,
+        "tau": 1.0,
+        "target_network_update_freq": dqn.target_update_interval,
+        "replay_buffer_config": {
+            "type": BUFFER_TYPE,
+            "capacity": dqn.buffer_capacity,
+            "alpha": dqn.per_alpha if dqn.prioritized else 0.0,
+            "beta": (dqn.per_beta_start, dqn.per_beta_end),
+            "beta_steps": config.schedule.total_timesteps,
+            "epsilon": dqn.per_epsilon,
+            "seed": config.seed,
+        },
+        "store_buffer_in_checkpoints": dqn.store_buffer_in_checkpoints,
+        "learning_starts": dqn.learning_starts,
+        "steps_per_update": dqn.steps_per_update,
+        "normalize_rewards": dqn.normalize_rewards,
+        "mixed_precision": config.resources.mixed_precision,
+        "compile_update": config.resources.compile_update,
+    }

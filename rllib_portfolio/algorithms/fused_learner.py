@@ -1,0 +1,109 @@
+"""What our learners share: one module, flat parameters, one fused optimiser, gradients averaged as one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from torch import Tensor
+
+from rllib_portfolio.algorithms.flat_parameters import FlatParameters
+from rllib_portfolio.algorithms.train_batch import Team
+
+_HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class FusedLearner(TorchLearner):
+    """A base beside one of RLlib's Torch learners: `class Ours(FusedLearner, PPOTorchLearner)`.
+
+    Several learners average flat gradients, weighted by the steps that each of them holds, so that n learners do what
+    one would do with n times the batch.
+    """
+
+    @staticmethod
+    def parameter_order(name: str) -> int:
+        """Rank of the parameter of this name in the flat buffer."""
+        return 0
+
+    def build(self) -> None:
+        config = self.config
+        if config.grad_clip is not None and config.grad_clip_by != "global_norm":
+            raise ValueError(
+                f"grad_clip_by must be 'global_norm', got {config.grad_clip_by!r}. Change it, or use the stock learner."
+            )
+        self._flat: FlatParameters | None = None
+        super().build()
+        self._team = Team(max(1, config.num_learners), self._device)
+        self._scaler = torch.amp.GradScaler(self._device_type) if config.mixed_precision == "fp16" else None
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        if self._flat is not None:
+            raise ValueError(f"learner must have one module, got a second one, {module_id}. Use the stock learner.")
+        self._flat = FlatParameters(self._module[module_id].unwrapped(), self.parameter_order)
+        optimizer = torch.optim.Adam([self._flat.parameter], fused=True)
+        self.register_optimizer(
+            module_id=module_id, optimizer=optimizer, params=[self._flat.parameter], lr_or_lr_schedule=config.lr
+        )
+
+    @property
+    def _trained_module(self) -> Any:
+        return self.module[DEFAULT_MODULE_ID].unwrapped()
+
+    @property
+    def _device_type(self) -> str:
+        return torch.device(self._device).type
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """No wrapper: gradients are averaged as one flat tensor. The first learner's weights are everyone's."""
+        if self.config.num_learners > 1:
+            torch.distributed.broadcast(self._flat.parameter.data, src=0)
+
+    def _compiled(self, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """The loss through torch.compile, if the configuration asks for it."""
+        if not self.config.compile_update:
+            return loss
+        return torch.compile(loss, backend=self.config.torch_compile_learner_dynamo_backend)
+
+    def _backward(self, loss: Callable[[], tuple[Tensor, Any]], weight: float) -> tuple[Tensor, Any]:
+        """The gradient of a minibatch's loss, over all learners, into the flat buffer.
+
+        Args:
+            loss: Gives the total loss and whatever else is of interest.
+            weight: Steps of this learner's minibatch over their mean over the learners.
+
+        Returns:
+            What `loss` gave.
+        """
+        self._flat.gradient.zero_()
+        with self._mixed_precision():
+            total_loss, parts = loss()
+        (total_loss if self._scaler is None else self._scaler.scale(total_loss)).backward()
+        self._finish_gradient()
+        if self._team.size > 1:
+            self._team.sum(self._flat.gradient.mul_(weight)).div_(self._team.size)
+        return total_loss, parts
+
+    def _finish_gradient(self) -> None:
+        """Called after a backward pass, before gradients are averaged over learners."""
+
+    def _apply_gradient(self) -> Tensor:
+        """Clip and step; returns the gradient's norm before clipping."""
+        optimizer = self.get_optimizer()
+        if self._scaler is None:
+            norm = self._flat.clip_gradient(self.config.grad_clip)
+            optimizer.step()
+            return norm
+        self._scaler.unscale_(optimizer)
+        norm = self._flat.clip_gradient(self.config.grad_clip)
+        self._scaler.step(optimizer)  # leaves out a gradient that overflowed
+        self._scaler.update()
+        return norm
+
+    def _mixed_precision(self) -> AbstractContextManager[Any]:
+        if self.config.mixed_precision is None:
+            return nullcontext()
+        return torch.autocast(self._device_type, _HALF_PRECISION[self.config.mixed_precision])

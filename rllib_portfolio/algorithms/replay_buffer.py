@@ -1,0 +1,173 @@
+"""Prioritized experience replay (Schaul et al. 2016, arXiv 1511.05952) on arrays, behind RLlib's buffer interface.
+
+RLlib's buffer keeps episode objects and draws transition by transition in Python. Here a batch is drawn, weighted and
+put back with whole-array operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import (
+    NUM_ENV_STEPS_ADDED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_STORED,
+)
+from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
+
+from rllib_portfolio.algorithms.sum_tree import SumTree
+from rllib_portfolio.algorithms.transition_store import TransitionStore
+
+FloatArray = NDArray[np.floating[Any]]
+ReplayBatch = dict[str, NDArray[Any]]
+"""Columns of B transitions under RLlib's names: obs, actions, rewards, new_obs, terminateds, n_step, weights."""
+WEIGHTS = "weights"
+N_STEP = "n_step"
+
+
+class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
+    """The last `capacity` observations, drawn in proportion to priority.
+
+    P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |TD error| + epsilon (eq. 1, proportional variant); one draw from each
+    of B equal segments (appendix B.2.1); weights w_i = (N P(i))^-beta / max_j w_j over the batch (section 3.4). New
+    transitions have the largest priority so far.
+
+    `replay_buffer_config={"type": BUFFER_TYPE, "capacity": ..., "alpha": ...}`.
+
+    Args:
+        capacity: Observations held. The last one of an episode counts, although no transition starts there.
+        alpha: How much priorities matter; 0 draws uniformly.
+        beta: Correction of the bias that drawing by priority brings, at step 0 and at `beta_steps` environment steps;
+            linear in between.
+        beta_steps: 0 keeps beta at its last value.
+        epsilon: Priority of a transition without TD error.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self,
+        capacity: int = 100_000,
+        *,
+        alpha: float = 0.6,
+        beta: tuple[float, float] = (0.4, 1.0),
+        beta_steps: int = 0,
+        epsilon: float = 1e-6,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(capacity, **kwargs)
+        self.alpha, self.epsilon = alpha, epsilon
+        self.beta_start, self.beta_end = beta
+        self.beta_steps = beta_steps
+        self.rng = np.random.default_rng(seed)
+        self._store = TransitionStore(capacity)
+        self._priorities = SumTree(capacity)
+        """p^alpha of each row; 0 where no transition starts."""
+        self._max_priority = 1.0
+        self._last_rows = np.empty(0, dtype=np.int64)
+
+    def beta(self, timestep: int) -> float:
+        """Beta after `timestep` environment steps."""
+        if not self.beta_steps:
+            return self.beta_end
+        return self.beta_start + (self.beta_end - self.beta_start) * min(1.0, timestep / self.beta_steps)
+
+    def add(self, episodes: SingleAgentEpisode | Sequence[SingleAgentEpisode]) -> None:
+        """Append episode chunks at the largest priority so far."""
+        rows = self._store.add([episodes] if isinstance(episodes, SingleAgentEpisode) else episodes)
+        self._priorities[rows.written] = 0.0
+        self._priorities[rows.with_transition] = self._max_priority
+
+    def sample(
+        self,
+        num_items: int | None = None,
+        *,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        beta: float = 1.0,
+        **kwargs: Any,
+    ) -> ReplayBatch:
+        """Draw a batch; `update_priorities` belongs to the last one drawn.
+
+        Args:
+            num_items: B.
+            n_step: Steps whose rewards are summed, unless the episode ends before.
+            gamma: Discount of that sum.
+            beta: Exponent of the importance weights.
+            **kwargs: Others of RLlib's arguments are ignored.
+
+        Raises:
+            ValueError: If the buffer is empty.
+        """
+        if not len(self):
+            raise ValueError("replay buffer must hold a transition, got none. Add episodes first.")
+        size = num_items or self.batch_size_B
+        total = self._priorities.total
+        targets = (np.arange(size) + self.rng.random(size)) * (total / size)
+        rows = self._last_rows = self._priorities.find(targets)
+        drawn = self._store.n_step(rows, n_step, gamma)
+        weights = (len(self) * self._priorities[rows] / total) ** -beta
+        self.sampled_timesteps += size
+        return {
+            Columns.OBS: drawn.observations,
+            Columns.ACTIONS: drawn.actions,
+            Columns.REWARDS: drawn.rewards,
+            Columns.NEXT_OBS: drawn.next_observations,
+            Columns.TERMINATEDS: drawn.terminated,
+            N_STEP: drawn.num_steps,
+            WEIGHTS: (weights / weights.max()).astype(np.float32),
+        }
+
+    def update_priorities(self, priorities: FloatArray, module_id: str | None = None) -> None:
+        """Give the transitions drawn last the priorities of their absolute TD errors [B]."""
+        powered = (np.abs(np.asarray(priorities, dtype=np.float64)) + self.epsilon) ** self.alpha
+        self._priorities[self._last_rows] = powered
+        self._max_priority = max(self._max_priority, float(powered.max()))
+
+    def get_num_timesteps(self, module_id: str | None = None) -> int:
+        return self._store.num_transitions
+
+    def get_num_episodes(self, module_id: str | None = None) -> int:
+        """Not kept: transitions are what is stored."""
+        raise NotImplementedError("an ArrayEpisodeReplayBuffer holds transitions; ask for get_num_timesteps().")
+
+    def get_added_timesteps(self, module_id: str | None = None) -> int:
+        return self._store.num_added
+
+    def counts(self) -> dict[str, int]:
+        """Transitions held, added and drawn so far, under RLlib's names."""
+        return {
+            NUM_ENV_STEPS_STORED: len(self),
+            NUM_ENV_STEPS_ADDED_LIFETIME: self._store.num_added,
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.sampled_timesteps,
+        }
+
+    def get_metrics(self) -> dict[str, Any]:
+        """`counts` as RLlib's metrics."""
+        self.metrics.log_dict(self.counts(), window=1)
+        return self.metrics.reduce()
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "store": self._store.get_state(),
+            "priorities": self._priorities[:].copy(),
+            "max_priority": self._max_priority,
+            "sampled_timesteps": self.sampled_timesteps,
+            "generator": self.rng.bit_generator.state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._store.set_state(state["store"])
+        self._priorities[np.arange(self.capacity)] = state["priorities"]
+        self._max_priority = state["max_priority"]
+        self.sampled_timesteps = state["sampled_timesteps"]
+        self.rng.bit_generator.state = state["generator"]
+
+
+BUFFER_TYPE = f"{ArrayEpisodeReplayBuffer.__module__}.{ArrayEpisodeReplayBuffer.__name__}"
+"""RLlib looks for "EpisodeReplayBuffer" in the name, so it must be given as text."""

@@ -1,0 +1,65 @@
+"""What a run's configuration says to RLlib, whatever the algorithm: environment, env runners, learners, seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.env_to_module import MeanStdFilter
+
+from rllib_portfolio import ENV_ID
+from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
+from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
+from rllib_portfolio.config import RunConfig
+
+SAMPLE_TIMEOUT_S = 20.0
+_ENV_RUNNERS = {"vectorised": VectorisedEnvRunner, "stock": SeededEnvRunner}
+
+Config = TypeVar("Config", bound=AlgorithmConfig)
+
+
+def with_run_settings(result: Config, config: RunConfig, market_path: Path, learner_classes: dict[str, Any]) -> Config:
+    """RLlib's configuration with the run's settings, through its fluent methods alone: they refuse unknown ones.
+
+    Args:
+        result: A fresh configuration of the algorithm.
+        config: The run's configuration.
+        market_path: Its prepared market, which every env runner must be able to read.
+        learner_classes: For each value of `resources.learner`.
+    """
+    resources, environment = config.resources, config.environment
+    result = (
+        result.environment(
+            f"rllib_portfolio:{ENV_ID}",
+            env_config={"data": str(market_path), **environment.model_dump()},
+            normalize_actions=False,
+            clip_actions=True,
+        )
+        .env_runners(
+            env_runner_cls=_ENV_RUNNERS[resources.env_runner],
+            num_env_runners=resources.num_env_runners,
+            num_envs_per_env_runner=resources.num_envs_per_env_runner,
+            gym_env_vectorize_mode="vector_entry_point",
+            rollout_fragment_length=config.training.rollout_steps,
+            sample_timeout_s=SAMPLE_TIMEOUT_S,
+        )
+        .learners(
+            learner_class=learner_classes[resources.learner],
+            num_learners=resources.num_learners,
+            num_gpus_per_learner=1 if resources.device == "cuda" else 0,
+        )
+        .callbacks(ReportFinishedEpisodes)
+        .debugging(seed=config.seed, log_level="ERROR")
+    )
+    if config.market.observation_filter == "running":
+        result.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
+    return result
+
+
+def learning_rate(config: RunConfig) -> Any:
+    """The learning rate as RLlib takes it: constant, or falling linearly over the run."""
+    training = config.training
+    if training.learning_rate_end is None:
+        return training.learning_rate
+    return [[0, training.learning_rate], [config.schedule.total_timesteps, training.learning_rate_end]]

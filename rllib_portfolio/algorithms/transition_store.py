@@ -1,0 +1,196 @@
+"""Transitions in a ring of arrays, each observation stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+IntArray = NDArray[np.integer[Any]]
+NO_ROW = -1
+_CODEC = "zstd"
+_COLUMNS = ("observations", "actions", "rewards", "terminated", "next_rows")
+
+
+class Rows(NamedTuple):
+    """Where an addition went."""
+
+    written: IntArray
+    """Rows that hold something new; what they held before is gone."""
+    with_transition: IntArray
+    """Rows that a transition starts from since then."""
+
+
+class Transitions(NamedTuple):
+    """B transitions over up to n steps."""
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float32]
+    """sum_{k < m} gamma^k r_{t+k}, m <= n the steps that the episode has from t on."""
+    terminated: NDArray[np.bool_]
+    num_steps: IntArray
+    """m."""
+    next_observations: NDArray[Any]
+    """o_{t+m}."""
+
+
+class TransitionStore:
+    """The last `capacity` observations of any number of episodes, and the transitions between them.
+
+    Row i holds an observation, the action taken there, its reward, and the row of the observation after it. The last
+    observation of an episode has a row, too, but no transition. Episodes may come in chunks: a chunk continues the row
+    at which the one before it ended. Rows are overwritten in the order in which they were written, so that a transition
+    disappears before the observation that it leads to.
+
+    Args:
+        capacity: Number of rows.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.num_transitions = 0
+        self.num_added = 0
+        self.observations = self.actions = np.empty(0)
+        self.rewards = np.zeros(capacity, dtype=np.float32)
+        self.terminated = np.zeros(capacity, dtype=np.bool_)
+        self.next_rows = np.full(capacity, NO_ROW, dtype=np.int32)
+        self._head = 0
+        self._num_rows = 0
+        self._open_rows: dict[str, int] = {}
+        """Last row of each episode that is under way."""
+
+    def add(self, episodes: Sequence[SingleAgentEpisode]) -> Rows:
+        """Append episode chunks.
+
+        Raises:
+            ValueError: If they do not fit into the store at once.
+        """
+        episodes = [episode for episode in episodes if len(episode)]
+        most_rows = sum(len(episode) + 1 for episode in episodes)
+        if most_rows > self.capacity:
+            raise ValueError(
+                f"capacity must hold a whole addition of {most_rows} observations, got {self.capacity}. Raise "
+                "the capacity, or sample smaller fragments."
+            )
+        self._forget_open_rows(most_rows)
+        chains = [self._write(episode) for episode in episodes]
+        if not chains:
+            nothing = np.empty(0, dtype=np.int64)
+            return Rows(nothing, nothing)
+        return Rows(
+            written=np.concatenate([rows for rows, _ in chains]),
+            with_transition=np.concatenate([chain[:-1] for _, chain in chains]),
+        )
+
+    def n_step(self, rows: IntArray, num_steps: int, gamma: float) -> Transitions:
+        """Transitions from `rows` [B] over `num_steps` steps, or fewer where the episode ends before.
+
+        The observation to bootstrap from is the one where the sum of rewards stops: at truncation, and where later
+        steps are not there yet, too.
+        """
+        rewards = np.zeros(len(rows))
+        steps = np.zeros(len(rows), dtype=np.int64)
+        terminated = np.zeros(len(rows), dtype=np.bool_)
+        row = rows
+        goes_on = np.ones(len(rows), dtype=np.bool_)
+        for k in range(num_steps):
+            rewards += np.where(goes_on, gamma**k * self.rewards[row], 0.0)
+            steps += goes_on
+            terminated |= goes_on & self.terminated[row]
+            row = np.where(goes_on, self.next_rows[row], row)
+            goes_on &= self.next_rows[row] != NO_ROW
+        return Transitions(
+            observations=self.observations[rows],
+            actions=self.actions[rows],
+            rewards=rewards.astype(np.float32),
+            terminated=terminated,
+            num_steps=steps,
+            next_observations=self.observations[row],
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """What the store holds, compressed."""
+        columns = {name: _compressed(getattr(self, name)[: self._num_rows]) for name in _COLUMNS}
+        return {
+            "columns": columns,
+            "capacity": self.capacity,
+            "num_transitions": self.num_transitions,
+            "num_added": self.num_added,
+            "head": self._head,
+            "num_rows": self._num_rows,
+            "open_rows": dict(self._open_rows),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Hold what `get_state` gave.
+
+        Raises:
+            ValueError: If that was a store of another capacity.
+        """
+        if state["capacity"] != self.capacity:
+            raise ValueError(
+                f"capacity must be that of the checkpoint, {state['capacity']}, got {self.capacity}. Leave it as it is."
+            )
+        self._num_rows, self._head = state["num_rows"], state["head"]
+        self.num_transitions, self.num_added = state["num_transitions"], state["num_added"]
+        self._open_rows = dict(state["open_rows"])
+        for name in _COLUMNS:
+            values = _decompressed(state["columns"][name])
+            empty = NO_ROW if name == "next_rows" else 0
+            column = np.full((self.capacity, *values.shape[1:]), empty, values.dtype)
+            column[: self._num_rows] = values
+            setattr(self, name, column)
+
+    def _write(self, episode: SingleAgentEpisode) -> tuple[IntArray, IntArray]:
+        """New rows of a chunk of T steps, and its T + 1 rows in order of time."""
+        observations = np.asarray(episode.get_observations())
+        actions = np.asarray(episode.get_actions())
+        if not self._num_rows:
+            self._make_room(observations[0], actions[0])
+        open_row = self._open_rows.pop(episode.id_, None)
+        is_continued = open_row is not None
+        rows = (self._head + np.arange(len(observations) - is_continued)) % self.capacity
+        chain = np.concatenate([[open_row], rows]) if is_continued else rows
+        self.num_transitions += len(episode) - int(np.count_nonzero(self.next_rows[rows] != NO_ROW))
+        self.num_added += len(episode)
+        self._head = int(rows[-1] + 1) % self.capacity
+        self._num_rows = min(self.capacity, self._num_rows + len(rows))
+        self.observations[rows] = observations[is_continued:]
+        before, last = chain[:-1], chain[-1]
+        self.actions[before] = actions
+        self.rewards[before] = np.asarray(episode.get_rewards())
+        self.terminated[before] = False
+        self.terminated[before[-1]] = episode.is_terminated
+        self.next_rows[before] = chain[1:]
+        self.next_rows[last] = NO_ROW
+        if not episode.is_done:
+            self._open_rows[episode.id_] = int(last)
+        return rows, chain
+
+    def _make_room(self, observation: NDArray[Any], action: NDArray[Any]) -> None:
+        self.observations = np.zeros((self.capacity, *observation.shape), observation.dtype)
+        narrow = np.int32 if np.issubdtype(action.dtype, np.integer) else action.dtype
+        self.actions = np.zeros((self.capacity, *action.shape), narrow)
+
+    def _forget_open_rows(self, num_rows: int) -> None:
+        """Episodes whose last row is about to be overwritten, or was left without an end long ago, start anew."""
+        for id_, row in list(self._open_rows.items()):
+            if (row - self._head) % self.capacity < num_rows:
+                del self._open_rows[id_]
+
+
+def _compressed(array: NDArray[Any]) -> dict[str, Any]:
+    data = pa.compress(np.ascontiguousarray(array).view(np.uint8).reshape(-1), codec=_CODEC, asbytes=True)
+    return {"data": data, "dtype": array.dtype.str, "shape": array.shape, "num_bytes": array.nbytes}
+
+
+def _decompressed(state: dict[str, Any]) -> NDArray[Any]:
+    if not state["num_bytes"]:
+        return np.empty(state["shape"], state["dtype"])
+    data = pa.decompress(state["data"], decompressed_size=state["num_bytes"], codec=_CODEC)
+    return np.frombuffer(data, dtype=state["dtype"]).reshape(state["shape"])

@@ -1,0 +1,90 @@
+"""A run configuration from its file and the command line.
+
+Precedence: defaults < file < `--set a.b=v` and flags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
+from rllib_portfolio.errors import ConfigError
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Reads `1e-4` as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it is text."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """The run configuration of a YAML file with overrides on top.
+
+    Args:
+        path: YAML file, or None for the defaults.
+        overrides: Dotted setting to value, as from `--set training.gamma=0.95`.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
+    """
+    values = read_yaml(path) if path is not None else {}
+    for name, value in overrides.items():
+        _set_dotted(values, name, value)
+    where = f"{path}" if path is not None else "command line"
+    algo = values.get("algo", "ppo")
+    if algo not in RUN_CONFIGS:
+        raise ConfigError(f"algo must be one of {', '.join(RUN_CONFIGS)}, got {algo!r} ({where}). Correct the name.")
+    model = RUN_CONFIGS[algo]
+    return validated(model, values, where if not overrides or path is None else f"{where} and command line")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or holds something else.
+    """
+    try:
+        values = yaml.load(path.read_text(), _YamlLoader)
+    except OSError as error:
+        raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise ConfigError(f"config must map settings to values, got {kind} ({path}). Correct the file.")
+    return values
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`training.gamma=0.95` as a dotted setting and a value; the value is read as YAML.
+
+    Raises:
+        ConfigError: If there is no `=`, or the value is not YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
+    try:
+        return name.strip(), yaml.load(value, _YamlLoader)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
+
+
+def _set_dotted(values: dict[str, Any], name: str, value: Any) -> None:
+    *sections, setting = name.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name} must name a setting of a section, but {section} is a value. Correct the name.")
+        values = inner
+    values[setting] = value

@@ -1,0 +1,200 @@
+"""DQN as an algorithm: what an iteration does, what a checkpoint holds, and what can be switched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import LEARNER_RESULTS, REPLAY_BUFFER_RESULTS
+
+from rllib_portfolio.algorithms import dqn
+from rllib_portfolio.algorithms.policy import current_policy, load_policy
+from rllib_portfolio.env import PortfolioVectorEnv
+from rllib_portfolio.evaluation.backtest import backtest
+from rllib_portfolio.market import MarketData
+from tests.algorithms.dqn_runs import run_config
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+
+@pytest.fixture
+def market_path(tiny_market: MarketData, tmp_path: Path) -> Path:
+    tiny_market.save(tmp_path / "market.npz")
+    return tmp_path / "market.npz"
+
+
+@contextmanager
+def algorithm(market_path: Path, settings: Mapping[str, Any] | None = None) -> Iterator[dqn.PortfolioDQN]:
+    """An algorithm whose iterations are 40 steps long."""
+    config = dqn.algorithm_config(run_config(settings), market_path)
+    built = config.reporting(min_sample_timesteps_per_iteration=40).build_algo()
+    try:
+        yield built
+    finally:
+        built.stop()
+
+
+def weights(built: dqn.PortfolioDQN) -> dict[str, np.ndarray]:
+    return {name: np.array(w) for name, w in built.learner_group.get_weights()[DEFAULT_MODULE_ID].items()}
+
+
+def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def test_an_iteration_samples_stores_learns_and_sends_weights(market_path: Path) -> None:
+    with algorithm(market_path) as built:
+        results = [built.train() for _ in range(3)]
+        steps = [result["num_env_steps_sampled_lifetime"] for result in results]
+        assert steps == [40, 80, 120]
+        # one gradient step of 8 transitions for every 4 environment steps from the 24th on: (40 - 16) / 4, 10, 10
+        trained = [result[LEARNER_RESULTS][DEFAULT_MODULE_ID]["num_module_steps_trained"] for result in results]
+        assert trained == [48, 80, 80]
+        assert results[-1][REPLAY_BUFFER_RESULTS]["num_env_steps_stored"] == 120
+        # beta after 120 of 400 steps: 0.4 + 0.6 * 0.3
+        assert results[-1][REPLAY_BUFFER_RESULTS]["beta"] == pytest.approx(0.58)
+        sampler = built.env_runner.module.get_state()
+        for name, value in weights(built).items():
+            if not name.startswith("target"):
+                np.testing.assert_array_equal(sampler[name], value, err_msg=name)
+
+
+def test_the_target_network_is_copied_at_its_interval(market_path: Path) -> None:
+    with algorithm(market_path, {"training.steps_per_update": 8}) as built:  # one gradient step at a visit
+        copies = [built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID].get("num_target_updates", 0) for _ in range(5)]
+        # every 40 steps, at the first visit to the learner at or after them
+        assert copies == [1, 2, 3, 4, 5]
+        values = weights(built)
+        online = {f"target_{name}": value for name, value in values.items() if name.startswith("q_net")}
+        assert_same(online, {name: value for name, value in values.items() if name.startswith("target")})
+
+
+def test_a_resumed_run_is_one_that_never_stopped(market_path: Path, tmp_path: Path) -> None:
+    with algorithm(market_path) as built:
+        for _ in range(2):
+            built.train()
+        built.save_to_path(str(tmp_path / "checkpoint"))
+        expected = [built.train()["env_runners"].get("episode_return_mean") for _ in range(2)]
+        expected_weights, expected_buffer = weights(built), built.local_replay_buffer.get_state()
+    with algorithm(market_path) as resumed:
+        resumed.restore_from_path(str(tmp_path / "checkpoint"))
+        assert resumed._num_steps_sampled() == 80
+        got = [resumed.train()["env_runners"].get("episode_return_mean") for _ in range(2)]
+        assert got == expected
+        assert_same(weights(resumed), expected_weights)
+        buffer = resumed.local_replay_buffer.get_state()
+        np.testing.assert_array_equal(buffer["priorities"], expected_buffer["priorities"])
+        assert buffer["store"]["columns"] == expected_buffer["store"]["columns"]
+        assert buffer["generator"] == expected_buffer["generator"]
+
+
+def test_without_a_stored_buffer_it_says_what_it_refills(
+    market_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"training.store_buffer_in_checkpoints": False}
+    with algorithm(market_path, settings) as built:
+        built.train()
+        built.save_to_path(str(tmp_path / "checkpoint"))
+    with algorithm(market_path, settings) as resumed, caplog.at_level(logging.WARNING):
+        resumed.restore_from_path(str(tmp_path / "checkpoint"))
+        assert "it is refilled, and learning goes on when 20 new transitions are in it" in caplog.text
+        assert len(resumed.local_replay_buffer) == 0
+        before = weights(resumed)
+        resumed.training_step()  # 8 of 20
+        assert_same(weights(resumed), before)
+        resumed.train()
+        assert len(resumed.local_replay_buffer) >= 40
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network.noisy": False},
+        {"network.dueling": False},
+        {"training.double_q": False},
+        {"training.prioritized": False},
+        {"training.n_step": 3},
+        {"training.loss": "mse"},
+        {"training.normalize_rewards": False},
+        {"resources.env_runner": "stock"},
+        {"resources.learner": "stock"},
+        {"resources.num_env_runners": 2, "resources.num_envs_per_env_runner": 1},
+        {"market.observation_filter": "running"},
+        {"environment.action_table": "lattice", "environment.action_levels": 2},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_every_switch_trains_and_decides(settings: dict[str, Any], market_path: Path, tiny_market: MarketData) -> None:
+    with algorithm(market_path, settings) as built:
+        before = weights(built)
+        for _ in range(2):
+            result = built.train()
+        assert result["num_env_steps_sampled_lifetime"] == 80
+        after = weights(built)
+        assert any(not np.array_equal(value, before[name]) for name, value in after.items())
+        policy = current_policy(built, run_config(settings), tiny_market)
+        (walk,) = backtest(tiny_market, tiny_market.windows["test"], [policy], run_config(settings).environment)
+        assert np.isfinite(walk.returns).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own options
+def test_two_learners_do_what_one_does(market_path: Path) -> None:
+    settings = {"network.noisy": False, "training.epsilon_end": 1.0}  # all actions random: both see the same data
+    results = []
+    for num_learners in (0, 2):
+        with algorithm(market_path, {**settings, "resources.num_learners": num_learners}) as built:
+            built.train()
+            results.append(weights(built))
+    one, two = results
+    for name, value in one.items():
+        # Adam moves a weight whose gradient is nothing but rounding by up to the learning rate, 1e-4, at each update.
+        difference = np.abs(two[name] - value)
+        assert np.mean(difference > 1e-6) < 0.1, name
+        assert difference.max() < 2e-4, name
+
+
+def test_the_exported_policy_decides_as_the_environment_maps_actions(
+    market_path: Path, tiny_market: MarketData, tmp_path: Path
+) -> None:
+    config = run_config({"environment.cost_bps": 25.0, "environment.max_turnover": 0.4})
+    with algorithm(market_path, {"environment.cost_bps": 25.0, "environment.max_turnover": 0.4}) as built:
+        built.train()
+        module = built.env_runner.module
+        current_policy(built, config, tiny_market).save(tmp_path / "policy")
+        policy = load_policy(tmp_path / "policy")
+        assert policy.table is not None
+        whole_window = config.environment.model_dump() | {"episode_days": None}
+        env = PortfolioVectorEnv(1, tiny_market, "test", **whole_window)
+        assert policy.table.names == env.action_names
+        (walk,) = backtest(tiny_market, tiny_market.windows["test"], [policy], config.environment)
+        observation, _ = env.reset(seed=0)
+        returns = []
+        for _ in range(len(walk.returns)):
+            action = module.forward_inference({"obs": torch.from_numpy(observation)})["actions"].numpy()
+            observation, _, _, _, info = env.step(action)
+            returns.append(info["portfolio_return"][0])
+    np.testing.assert_allclose(walk.returns, returns, rtol=1e-9)
+
+
+def test_the_inverse_volatility_action_needs_a_volatility(market_path: Path, tiny_market: MarketData) -> None:
+    ladder = {"environment.action_table": "ladder"}
+    with algorithm(market_path, ladder) as built:
+        policy = current_policy(built, run_config(ladder), tiny_market)
+    table = policy.table
+    assert table is not None
+    drifted = np.array([[0.25, 0.25, 0.25, 0.25]])
+    with pytest.raises(ValueError, match="volatility must be given for the inverse-volatility action"):
+        table.target(np.array([table.inverse_volatility]), drifted, None)
+    # 1 / (1, 2, 4) of their sum 1.75
+    chosen = table.target(np.array([table.inverse_volatility]), drifted, np.array([[0.01, 0.02, 0.04]]))
+    np.testing.assert_allclose(chosen, [[4 / 7, 2 / 7, 1 / 7, 0.0]])
+    assert table.target(np.array([table.hold]), drifted, None).tolist() == drifted.tolist()

@@ -1,0 +1,153 @@
+"""Prioritized replay: who is drawn, how it is weighted, and what a checkpoint keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.core.columns import Columns
+from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
+from scipy.stats import chisquare
+
+from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from tests.algorithms.transitions import chunk
+
+
+def buffer_of(num_steps: int, **settings: object) -> ArrayEpisodeReplayBuffer:
+    buffer = ArrayEpisodeReplayBuffer(capacity=1000, seed=0, **settings)
+    buffer.add([chunk("a", 0, [float(t) for t in range(num_steps)], truncated=True)])
+    return buffer
+
+
+def set_priorities(buffer: ArrayEpisodeReplayBuffer, td_errors: np.ndarray) -> None:
+    """Give transition t the TD error td_errors[t]."""
+    batch = buffer.sample(len(td_errors))  # all priorities are equal: one draw from each
+    order = batch[Columns.REWARDS].astype(int)
+    assert sorted(order) == list(range(len(td_errors)))
+    buffer.update_priorities(td_errors[order])
+
+
+def test_segments_are_stratified() -> None:
+    # With equal priorities, B draws from B segments take every one of B transitions once.
+    buffer = buffer_of(50)
+    for _ in range(3):
+        assert sorted(buffer.sample(50)[Columns.REWARDS].tolist()) == list(range(50))
+
+
+def test_draws_are_proportional_to_priority_and_weights_undo_it() -> None:
+    buffer = buffer_of(4, alpha=0.5, epsilon=0.0)
+    td_errors = np.array([1.0, 4.0, 16.0, 0.25])
+    set_priorities(buffer, td_errors)
+    # p^alpha = 1, 2, 4, 1/2 of 7.5 together
+    probabilities = np.array([1.0, 2.0, 4.0, 0.5]) / 7.5
+    batches = [buffer.sample(1, beta=0.4) for _ in range(20_000)]
+    counts = np.bincount([int(batch[Columns.REWARDS][0]) for batch in batches], minlength=4)
+    assert chisquare(counts, probabilities * len(batches)).pvalue > 0.001
+    batch = buffer.sample(200, beta=0.4)
+    drawn = batch[Columns.REWARDS].astype(int)
+    assert set(drawn) == {0, 1, 2, 3}
+    # w = (N P)^-beta over its largest, which is that of the smallest probability
+    expected = (4 * probabilities[drawn]) ** -0.4 / (4 * 0.5 / 7.5) ** -0.4
+    np.testing.assert_allclose(batch[WEIGHTS], expected, rtol=1e-6)
+
+
+def test_new_transitions_have_the_largest_priority_so_far() -> None:
+    buffer = buffer_of(4, alpha=1.0, epsilon=0.0)
+    set_priorities(buffer, np.array([0.1, 0.1, 9.8, 0.0]))
+    buffer.add([chunk("b", 0, [100.0], truncated=True)])
+    drawn = np.concatenate([buffer.sample(1)[Columns.REWARDS] for _ in range(4000)])
+    # 9.8 of 0.1 + 0.1 + 9.8 + 0 + 9.8
+    assert np.mean(drawn == 100.0) == pytest.approx(9.8 / 19.8, abs=0.03)
+    assert not (drawn == 3.0).any()
+
+
+def test_epsilon_keeps_what_was_predicted_well() -> None:
+    buffer = buffer_of(4, alpha=1.0, epsilon=0.01)
+    set_priorities(buffer, np.zeros(4))
+    assert sorted(buffer.sample(4)[Columns.REWARDS].tolist()) == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_alpha_zero_is_uniform_replay() -> None:
+    buffer = buffer_of(4, alpha=0.0)
+    set_priorities(buffer, np.array([1e3, 1e-3, 1.0, 0.0]))
+    for _ in range(5):
+        batch = buffer.sample(4, beta=0.4)
+        assert sorted(batch[Columns.REWARDS].tolist()) == [0.0, 1.0, 2.0, 3.0]
+        assert batch[WEIGHTS].tolist() == [1.0] * 4
+
+
+def test_overwritten_transitions_are_not_drawn() -> None:
+    buffer = ArrayEpisodeReplayBuffer(capacity=10, seed=0)
+    for start in range(0, 40, 4):
+        buffer.add([chunk("a", start, [float(t) for t in range(start, start + 4)])])
+    drawn = buffer.sample(200)
+    # ten observations, 31 ... 40, nine transitions between them
+    assert set(drawn[Columns.REWARDS].tolist()) == set(map(float, range(31, 40)))
+    assert (drawn[Columns.NEXT_OBS][:, 0] == drawn[Columns.OBS][:, 0] + 1.0).all()
+    assert len(buffer) == 9
+    assert buffer.get_added_timesteps() == 40
+
+
+def test_n_step_columns_reach_the_batch() -> None:
+    batch = buffer_of(3).sample(3, n_step=2, gamma=0.5)
+    order = np.argsort(batch[Columns.OBS][:, 0])
+    assert batch[Columns.REWARDS][order].tolist() == [0.5, 2.0, 2.0]  # 0 + 1/2, 1 + 2/2, 2
+    assert batch[N_STEP][order].tolist() == [2, 2, 1]
+    assert batch[Columns.TERMINATEDS].tolist() == [False] * 3
+
+
+def test_beta_rises_linearly_and_stays() -> None:
+    buffer = ArrayEpisodeReplayBuffer(10, beta=(0.4, 1.0), beta_steps=1000)
+    assert [buffer.beta(step) for step in (0, 500, 1000, 5000)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
+
+
+def test_an_empty_buffer_has_nothing_to_draw() -> None:
+    with pytest.raises(ValueError, match="replay buffer must hold a transition, got none"):
+        ArrayEpisodeReplayBuffer(10).sample(1)
+
+
+def test_a_restored_buffer_draws_what_the_saved_one_draws() -> None:
+    buffer = buffer_of(30)
+    set_priorities(buffer, np.linspace(0.0, 3.0, 30))
+    copy = ArrayEpisodeReplayBuffer(capacity=1000, seed=99)
+    copy.set_state(buffer.get_state())
+    for step in range(3):
+        ours, theirs = buffer.sample(16, beta=0.5), copy.sample(16, beta=0.5)
+        for name, column in ours.items():
+            np.testing.assert_array_equal(column, theirs[name], err_msg=name)
+        for each in (buffer, copy):
+            each.update_priorities(ours[Columns.REWARDS] * step)
+            each.add([chunk("b", 3 * step, [5.0, 6.0, 7.0])])
+    assert len(copy) == len(buffer) == 39
+
+
+def test_a_checkpoint_of_observations_that_repeat_is_small() -> None:
+    buffer = ArrayEpisodeReplayBuffer(capacity=4000)
+    for walk in range(30):  # the same days again
+        buffer.add([chunk(str(walk), 0, [0.0] * 100, truncated=True)])
+    observations = buffer.get_state()["store"]["columns"]["observations"]
+    assert observations["num_bytes"] == 30 * 101 * 2 * 4
+    assert len(observations["data"]) < observations["num_bytes"] / 10
+
+
+def test_a_full_buffer_takes_little_more_than_its_observations() -> None:
+    buffer = ArrayEpisodeReplayBuffer(capacity=20_000)
+    observations = np.zeros((20_000, 161), dtype=np.float32)
+    buffer._store._make_room(observations[0], np.int64(0))
+    columns = [
+        getattr(buffer._store, name) for name in ("observations", "actions", "rewards", "terminated", "next_rows")
+    ]
+    levels = buffer._priorities._levels
+    num_bytes = sum(array.nbytes for array in [*columns, *levels])
+    assert num_bytes <= 1.05 * observations.nbytes
+
+
+def test_rllib_makes_it_from_its_configuration() -> None:
+    from ray.rllib.utils.from_config import from_config
+    from ray.rllib.utils.replay_buffers import ReplayBuffer
+
+    config = DQNConfig().training(replay_buffer_config={"type": BUFFER_TYPE, "capacity": 77, "alpha": 0.3})
+    buffer = from_config(ReplayBuffer, config.replay_buffer_config)
+    assert isinstance(buffer, ArrayEpisodeReplayBuffer)
+    assert isinstance(buffer, EpisodeReplayBuffer)
+    assert (buffer.capacity, buffer.alpha) == (77, 0.3)
