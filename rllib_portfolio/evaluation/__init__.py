@@ -2,6 +2,17 @@
 
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.baselines import index_result, reference_strategies
+from rllib_portfolio.evaluation.lineup import Lineup, all_strategies, walk_lineup
 from rllib_portfolio.evaluation.policy import MarketView, Strategy
 
-__all__ = ["BacktestResult", "MarketView", "Strategy", "backtest", "index_result", "reference_strategies"]
+__all__ = [
+    "BacktestResult",
+    "Lineup",
+    "MarketView",
+    "Strategy",
+    "all_strategies",
+    "backtest",
+    "index_result",
+    "reference_strategies",
+    "walk_lineup",
+]

@@ -7,6 +7,8 @@ Conventions of every function here:
 - Volatilities are sample standard deviations (ddof 1); means scale with `periods_per_year`, deviations with its root.
 - A NaN in a column makes that column's measure NaN; no day is ever left out. What is undefined is NaN, never 0 or an
   infinity: too few days, or a denominator below 1e-12, which counts as zero.
+
+Measures over a moving window are in `rolling`, the dates of a drawdown in `drawdowns`, those of weights in `holdings`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ def annualised_return(returns: FloatArray, periods_per_year: float = PERIODS_PER
     """Geometric: (V_T / V_0)^(periods_per_year / T) - 1, T the number of returns."""
     years = len(returns) / periods_per_year
     return _scalar((1.0 + total_return(returns)) ** (1.0 / years if years else np.nan) - 1.0)
+
+
+def mean_daily_return(returns: FloatArray) -> Measure:
+    """Arithmetic mean of the daily returns, per day."""
+    return _scalar(_mean(np.asarray(returns, dtype=np.float64)))
 
 
 def annualised_volatility(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
@@ -69,6 +76,11 @@ def max_drawdown(returns: FloatArray) -> Measure:
     return _scalar(worst if len(returns) else np.full_like(worst, np.nan))
 
 
+def ulcer_index(returns: FloatArray) -> Measure:
+    """sqrt(mean(drawdown^2)) over the closes of the T days, a fraction (Martin and McCann 1989 quote per cent)."""
+    return _scalar(np.sqrt(_mean(drawdown(returns)[1:] ** 2)))
+
+
 def calmar_ratio(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
     """Annualised return / max drawdown."""
     return _ratio(annualised_return(returns, periods_per_year), max_drawdown(returns))
@@ -84,6 +96,32 @@ def conditional_value_at_risk(returns: FloatArray, tail: float = 0.05) -> Measur
     returns = np.asarray(returns, dtype=np.float64)
     in_tail = returns <= _quantile(returns, tail)
     return _ratio(-np.where(in_tail, returns, 0.0).sum(axis=0), in_tail.sum(axis=0))
+
+
+def tail_ratio(returns: FloatArray, tail: float = 0.05) -> Measure:
+    """|q(1 - tail)| / |q(tail)|, q quantiles of the returns, linearly interpolated: above 1, gains reach further."""
+    return _ratio(np.abs(_quantile(returns, 1.0 - tail)), np.abs(_quantile(returns, tail)))
+
+
+def skewness(returns: FloatArray) -> Measure:
+    """m_3 / m_2^(3/2), m_j the j-th central moment over T (ddof 0, as the deflated Sharpe ratio takes it)."""
+    return _standardised_moment(returns, 3)
+
+
+def kurtosis(returns: FloatArray) -> Measure:
+    """m_4 / m_2^2, RAW: 3 for a normal distribution (ddof 0, as the deflated Sharpe ratio takes it)."""
+    return _standardised_moment(returns, 4)
+
+
+def win_rate(returns: FloatArray) -> Measure:
+    """Share of ALL days that gained; a day without change is no gain."""
+    returns = np.asarray(returns, dtype=np.float64)
+    return _scalar(_mean(np.where(np.isnan(returns), np.nan, returns > 0.0)))
+
+
+def profit_factor(returns: FloatArray) -> Measure:
+    """Sum of the gains / sum of the losses: the Omega ratio at threshold 0."""
+    return omega_ratio(returns, threshold=0.0)
 
 
 def information_ratio(
@@ -144,6 +182,13 @@ def _mean(values: FloatArray) -> FloatArray:
 
 def _std(values: FloatArray) -> FloatArray:
     return np.asarray(values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan))
+
+
+def _standardised_moment(returns: FloatArray, order: int) -> Measure:
+    returns = np.asarray(returns, dtype=np.float64)
+    deviation = returns - _mean(returns)
+    scale = np.sqrt(_mean(deviation**2))
+    return _scalar(_mean((deviation / np.where(scale > SMALLEST_DENOMINATOR, scale, np.nan)) ** order))
 
 
 def _quantile(returns: FloatArray, tail: float) -> FloatArray:

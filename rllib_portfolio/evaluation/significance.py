@@ -1,25 +1,22 @@
-"""Whether a difference between two strategies is more than chance.
+"""Whether the mean return of one strategy differs from another's by more than chance.
 
-Present: the stationary-bootstrap test of the mean active return. Not here: the Sharpe-difference test of Ledoit and
-Wolf (2008), and corrections for the number of policies that were tried.
+Here: the stationary-bootstrap test of the mean active return, which verdicts rest on, and three textbook tests that
+readers ask for, each with what it ignores. Elsewhere: `sharpe_tests` (Sharpe ratios), `bootstrap` (intervals),
+`multiple_comparison` (many strategies at once), `selection` (how many were tried), `seeds` (how many seeds).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.bootstrap import SMALLEST_DEVIATION, block_length
 
 FloatArray = NDArray[np.floating[Any]]
-
-SMALLEST_DEVIATION = 1e-12
-"""A standard deviation below this counts as zero, as in the metrics."""
-
-MIN_DAYS_FOR_BLOCKS = 10
-"""Autocorrelations of fewer days say nothing."""
 
 
 class ActiveReturnTest(NamedTuple):
@@ -50,18 +47,92 @@ def mean_active_return_test(active: FloatArray, num_resamples: int = 2000, seed:
 
     if np.abs(active).max() < SMALLEST_DEVIATION:
         return ActiveReturnTest(1.0, 1)
-    block_days = _block_days(active)
+    block_days = block_length(active)
     resampled = StationaryBootstrap(block_days, active, seed=seed).apply(np.mean, num_resamples)
     mean = active.mean()
     num_as_far = int((np.abs(resampled - mean) >= abs(mean)).sum())
     return ActiveReturnTest((1 + num_as_far) / (num_resamples + 1), block_days)
 
 
-def _block_days(active: FloatArray) -> int:
-    """Optimal mean block length, at least 1 and at most the series; 1 where nothing can be estimated."""
-    from arch.bootstrap import optimal_block_length
+class TextbookTest(NamedTuple):
+    """One of the three textbook tests, two-sided."""
 
-    if len(active) < MIN_DAYS_FOR_BLOCKS or active.std() < SMALLEST_DEVIATION:
-        return 1
-    optimum = float(optimal_block_length(pd.Series(active))["stationary"].iloc[0])
-    return min(max(1, math.ceil(optimum)), len(active)) if math.isfinite(optimum) else 1
+    name: str
+    statistic: float
+    p_value: float
+    null_hypothesis: str
+    ignores: str
+    """What it leaves out, as a sentence for the reader."""
+
+
+def textbook_tests(returns: FloatArray, benchmark: FloatArray) -> tuple[TextbookTest, ...]:
+    """Paired t, Wilcoxon signed-rank and two-sample Kolmogorov-Smirnov on the same days.
+
+    Where the two never differ by 1e-12 or more, p is 1 and the statistic NaN. Wilcoxon drops days without difference.
+
+    Args:
+        returns: Daily returns of the strategy, [T], T at least 2.
+        benchmark: Those of the benchmark on the same days, [T].
+
+    Raises:
+        ConfigError: If the two are not of one length of at least 2 days, or hold a NaN.
+
+    Source: Student (1908), Biometrika 6(1); Wilcoxon (1945), Biometrics Bulletin 1(6); Smirnov (1939); as in SciPy.
+    """
+    returns, benchmark = np.asarray(returns, dtype=np.float64), np.asarray(benchmark, dtype=np.float64)
+    _require_aligned(returns, benchmark)
+    active = returns - benchmark
+    if np.abs(active).max() < SMALLEST_DEVIATION:
+        results = [(float("nan"), 1.0)] * len(_TEXTBOOK)
+    else:
+        results = [
+            _t_test(active),
+            _figures(stats.wilcoxon(active)),
+            _figures(stats.ks_2samp(returns, benchmark, method="asymp")),
+        ]
+    return tuple(
+        TextbookTest(name, *figures, null_hypothesis, ignores)
+        for (name, null_hypothesis, ignores), figures in zip(_TEXTBOOK, results, strict=True)
+    )
+
+
+_TEXTBOOK = (
+    (
+        "paired t",
+        "the mean daily active return is 0",
+        "It takes days for independent and is blind to risk: a mean bought with leverage passes it.",
+    ),
+    (
+        "Wilcoxon signed-rank",
+        "active returns are symmetric about 0",
+        "It takes days for independent, ranks days and so plays down the largest gains and losses, and calls skew a "
+        "difference of location.",
+    ),
+    (
+        "Kolmogorov-Smirnov",
+        "both have the same distribution of daily returns",
+        "It takes days for independent and the two strategies for unrelated, though they live the same days; a "
+        "difference of volatility alone is enough to reject.",
+    ),
+)
+
+
+def _t_test(active: FloatArray) -> tuple[float, float]:
+    """A constant difference has no noise to measure it by: p is 0, the statistic NaN."""
+    if active.std() < SMALLEST_DEVIATION:
+        return float("nan"), 0.0
+    return _figures(stats.ttest_1samp(active, 0.0))
+
+
+def _figures(result: Any) -> tuple[float, float]:
+    return float(result.statistic), float(result.pvalue)
+
+
+def _require_aligned(returns: FloatArray, benchmark: FloatArray) -> None:
+    if returns.shape != benchmark.shape or returns.ndim != 1 or len(returns) < 2:
+        raise ConfigError(
+            f"benchmark must have the days of the strategy, at least 2, got shapes {benchmark.shape} and "
+            f"{returns.shape} (textbook tests). Align the two."
+        )
+    if np.isnan(returns).any() or np.isnan(benchmark).any():
+        raise ConfigError("returns must be numbers, got a NaN (textbook tests). Look for gaps in the series.")

@@ -1,10 +1,16 @@
-"""Slow, obvious re-implementations of the metrics: one day at a time, the standard library's statistics."""
+"""Slow, obvious re-implementations of metrics and tests: one day at a time, the standard library's statistics.
+
+Written from the definitions and the papers, not from the package.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
+
+import numpy as np
 
 
 def wealth_path(returns: Sequence[float]) -> list[float]:
@@ -62,3 +68,111 @@ def omega_ratio(returns: Sequence[float], threshold: Sequence[float]) -> float:
     gains = sum(r - h for r, h in zip(returns, threshold, strict=True) if r > h)
     losses = sum(h - r for r, h in zip(returns, threshold, strict=True) if r < h)
     return gains / losses
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    return -value_at_risk(values, share)
+
+
+def tail_ratio(returns: Sequence[float], tail: float) -> float:
+    return abs(quantile(returns, 1.0 - tail)) / abs(quantile(returns, tail))
+
+
+def ulcer_index(returns: Sequence[float]) -> float:
+    wealth = wealth_path(returns)
+    falls = [1.0 - now / max(wealth[: i + 1]) for i, now in enumerate(wealth)]
+    return math.sqrt(statistics.fmean([fall * fall for fall in falls[1:]]))
+
+
+def standardised_moment(returns: Sequence[float], order: int) -> float:
+    mean, deviation = statistics.fmean(returns), statistics.pstdev(returns)
+    return statistics.fmean([((r - mean) / deviation) ** order for r in returns])
+
+
+def win_rate(returns: Sequence[float]) -> float:
+    return len([r for r in returns if r > 0.0]) / len(returns)
+
+
+def profit_factor(returns: Sequence[float]) -> float:
+    return sum(r for r in returns if r > 0.0) / -sum(r for r in returns if r < 0.0)
+
+
+def worst_drawdown(returns: Sequence[float]) -> tuple[float, int, int, int | None]:
+    """Depth, and rows of the wealth path (0 is the start) of peak, trough and recovery."""
+    wealth = wealth_path(returns)
+    depth, peak, trough = max(
+        (1.0 - wealth[j] / wealth[i], i, -j) for i in range(len(wealth)) for j in range(i, len(wealth))
+    )
+    back = [row for row in range(-trough, len(wealth)) if wealth[row] >= wealth[peak] * (1.0 - 1e-12)]
+    return depth, peak, -trough, back[0] if back else None
+
+
+def sharpe_difference(a: Sequence[float], b: Sequence[float]) -> float:
+    return statistics.fmean(a) / statistics.pstdev(a) - statistics.fmean(b) / statistics.pstdev(b)
+
+
+def sharpe_standard_error(a: Sequence[float], b: Sequence[float], bandwidth: float) -> float:
+    """Ledoit and Wolf (2008): D Psi D' by Parzen's kernel from VAR(1) residuals, the gradient by finite differences."""
+    rows = [(x, y, x * x, y * y) for x, y in zip(a, b, strict=True)]
+    mean = [statistics.fmean(column) for column in zip(*rows, strict=True)]
+    centred = np.array([[value - mean[i] for i, value in enumerate(row)] for row in rows])
+    before, now = centred[:-1], centred[1:]
+    coefficients = np.linalg.solve(before.T @ before, before.T @ now).T  # normal equations, not bounded
+    residuals = [now[t] - coefficients @ before[t] for t in range(len(now))]
+    psi = np.zeros((4, 4))
+    for t, row_t in enumerate(residuals):
+        for s, row_s in enumerate(residuals):
+            weight = parzen(abs(t - s) / bandwidth) if t != s else 1.0
+            psi += weight * np.outer(row_t, row_s) / len(residuals)
+    recolour = np.linalg.inv(np.eye(4) - coefficients)
+    gradient = np.array(sharpe_gradient(mean))
+    variance = len(rows) / (len(rows) - 4) * gradient @ recolour @ psi @ recolour.T @ gradient
+    return math.sqrt(variance / len(rows))
+
+
+def parzen(x: float) -> float:
+    if x <= 0.5:
+        return 1.0 - 6.0 * x**2 + 6.0 * x**3
+    return 2.0 * (1.0 - x) ** 3 if x <= 1.0 else 0.0
+
+
+def sharpe_gradient(moments: Sequence[float]) -> list[float]:
+    def f(v: Sequence[float]) -> float:
+        return v[0] / math.sqrt(v[2] - v[0] ** 2) - v[1] / math.sqrt(v[3] - v[1] ** 2)
+
+    gradient = []
+    for i, moment in enumerate(moments):
+        step = 1e-6 * max(abs(moment), 1e-3)
+        up, down = ([*moments[:i], moment + sign * step, *moments[i + 1 :]] for sign in (1.0, -1.0))
+        gradient.append((f(up) - f(down)) / (2.0 * step))
+    return gradient
+
+
+def block_statistic(a: Sequence[float], b: Sequence[float], starts: Sequence[int], block_days: int) -> float:
+    """d* of one history of circular blocks: |difference* - difference| / s*, section 3.2 of Ledoit and Wolf."""
+    days = [(start + i) % len(a) for start in starts for i in range(block_days)]
+    drawn = [(a[t], b[t], a[t] ** 2, b[t] ** 2) for t in days]
+    mean = [statistics.fmean(column) for column in zip(*drawn, strict=True)]
+    gradient = sharpe_gradient(mean)
+    zetas = []
+    for j in range(len(starts)):
+        block = drawn[j * block_days : (j + 1) * block_days]
+        zetas.append([sum(row[i] - mean[i] for row in block) / math.sqrt(block_days) for i in range(4)])
+    variance = statistics.fmean([sum(g * z for g, z in zip(gradient, zeta, strict=True)) ** 2 for zeta in zetas])
+    moved = sharpe_difference([row[0] for row in drawn], [row[1] for row in drawn]) - sharpe_difference(a, b)
+    return abs(moved) / math.sqrt(variance / len(days))
+
+
+def backtest_overfitting(trials: Sequence[Sequence[float]], num_blocks: int) -> list[float]:
+    """Logits of CSCV; `trials` holds one list of days per trial, as many days as fill the blocks."""
+    size = len(trials[0]) // num_blocks
+    logits = []
+    for chosen in itertools.combinations(range(num_blocks), num_blocks // 2):
+        inside = [[r for i, r in enumerate(trial) if i // size in chosen] for trial in trials]
+        outside = [[r for i, r in enumerate(trial) if i // size not in chosen] for trial in trials]
+        scores = [[statistics.fmean(half) / statistics.stdev(half) for half in side] for side in (inside, outside)]
+        best = scores[0].index(max(scores[0]))
+        rank = sorted(scores[1]).index(scores[1][best]) + 1
+        share = rank / (len(trials) + 1)
+        logits.append(math.log(share / (1.0 - share)))
+    return logits

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from rllib_portfolio.evaluation import metrics
 from tests.evaluation import oracles
@@ -83,6 +86,38 @@ def test_omega_ratio_at_zero_is_the_profit_factor_and_elsewhere_is_not() -> None
     assert metrics.omega_ratio(RETURNS, CASH) == pytest.approx(0.9, rel=1e-12)
 
 
+def test_mean_win_rate_and_profit_factor() -> None:
+    # 0.10 - 0.20 + 0.05 + 0.05 = 0; 3 of 4 days gain; 0.20 / 0.20
+    assert metrics.mean_daily_return(RETURNS) == pytest.approx(0.0, abs=1e-16)
+    assert metrics.win_rate(RETURNS) == 0.75
+    assert metrics.profit_factor(RETURNS) == pytest.approx(1.0, rel=1e-12)
+    assert metrics.profit_factor(RETURNS) == metrics.omega_ratio(RETURNS, threshold=0.0)
+
+
+def test_a_day_without_change_is_no_gain() -> None:
+    assert metrics.win_rate(np.array([0.1, 0.0, 0.0, -0.1])) == 0.25
+
+
+def test_skewness_and_raw_kurtosis_are_of_moments_over_t() -> None:
+    # mean 0; squares 0.01 + 0.04 + 2 * 0.0025 = 0.055, m2 = 0.01375; cubes 0.001 - 0.008 + 2 * 0.000125 = -0.00675,
+    # m3 = -0.0016875; fourth powers 0.0001 + 0.0016 + 2 * 0.00000625 = 0.0017125, m4 = 0.000428125
+    assert metrics.skewness(RETURNS) == pytest.approx(-0.0016875 / 0.01375**1.5, rel=1e-12)
+    assert metrics.kurtosis(RETURNS) == pytest.approx(0.000428125 / 0.01375**2, rel=1e-12)
+    # a coin: 1 and -1 have m2 = m4 = 1, the least kurtosis there is
+    assert metrics.kurtosis(np.array([0.01, -0.01])) == pytest.approx(1.0, rel=1e-12)
+    assert metrics.kurtosis(np.random.default_rng(0).normal(size=200_000)) == pytest.approx(3.0, abs=0.05)
+
+
+def test_tail_ratio_compares_the_ends() -> None:
+    # ordered -0.20 0.05 0.05 0.10: at 25 % -0.0125 (above); at 75 % position 2.25: 0.05 + 0.25 * 0.05 = 0.0625
+    assert metrics.tail_ratio(RETURNS, 0.25) == pytest.approx(5.0, rel=1e-12)
+
+
+def test_ulcer_index_is_the_root_mean_square_drawdown_of_the_closes() -> None:
+    # drawdowns 0, 0.2, 0.16, 0.118: (0.04 + 0.0256 + 0.013924) / 4 = 0.019881 = 0.141^2
+    assert metrics.ulcer_index(RETURNS) == pytest.approx(0.141, rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_metrics_agree_with_slow_oracles(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -100,6 +135,15 @@ def test_metrics_agree_with_slow_oracles(seed: int) -> None:
         (metrics.beta(returns, benchmark, cash), oracles.beta(*lists)),
         (metrics.alpha(returns, benchmark, cash), oracles.alpha(*lists, 252)),
         (metrics.omega_ratio(returns, cash), oracles.omega_ratio(lists[0], lists[2])),
+        (metrics.mean_daily_return(returns), statistics.fmean(lists[0])),
+        (metrics.win_rate(returns), oracles.win_rate(lists[0])),
+        (metrics.profit_factor(returns), oracles.profit_factor(lists[0])),
+        (metrics.skewness(returns), oracles.standardised_moment(lists[0], 3)),
+        (metrics.kurtosis(returns), oracles.standardised_moment(lists[0], 4)),
+        (metrics.skewness(returns), stats.skew(returns)),
+        (metrics.kurtosis(returns), stats.kurtosis(returns, fisher=False)),
+        (metrics.tail_ratio(returns), oracles.tail_ratio(lists[0], 0.05)),
+        (metrics.ulcer_index(returns), oracles.ulcer_index(lists[0])),
     ]:
         assert ours == pytest.approx(theirs, rel=1e-9)
 
@@ -118,6 +162,13 @@ MEASURES = {
     "beta": lambda returns: metrics.beta(returns, _benchmark(returns), 1e-4),
     "alpha": lambda returns: metrics.alpha(returns, _benchmark(returns), 1e-4),
     "omega_ratio": lambda returns: metrics.omega_ratio(returns, 1e-4),
+    "mean_daily_return": metrics.mean_daily_return,
+    "win_rate": metrics.win_rate,
+    "profit_factor": metrics.profit_factor,
+    "skewness": metrics.skewness,
+    "kurtosis": metrics.kurtosis,
+    "tail_ratio": metrics.tail_ratio,
+    "ulcer_index": metrics.ulcer_index,
 }
 
 
@@ -167,6 +218,10 @@ def test_ratios_without_a_denominator_are_nan_and_not_infinite() -> None:
         metrics.beta(RETURNS, np.full(4, 0.01)),
         metrics.alpha(RETURNS, np.full(4, 0.01)),
         metrics.annualised_volatility(np.array([0.01])),
+        metrics.profit_factor(rising),
+        metrics.skewness(rising),
+        metrics.kurtosis(rising),
+        metrics.tail_ratio(np.zeros(10)),
     ]:
         assert np.isnan(undefined)
 

@@ -1,0 +1,147 @@
+"""The classical allocation rules: functions of the trailing days alone, from a `History` to target weights [N+1].
+
+All are long only. Moments are plain sample moments of daily simple returns, without shrinkage; skfolio solves. Returns
+go to it in per cent: its tolerances are absolute, and daily variances, of the order of 1e-4, would be small beside
+them; no rule here depends on the unit. A solution that the solver calls inaccurate counts as none.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.env.actions import inverse_volatility_weights
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.baselines import merton_weights
+from rllib_portfolio.evaluation.refitting import MONTH_DAYS, YEAR_DAYS, History
+
+FloatArray = NDArray[np.floating[Any]]
+
+PER_CENT = 100.0
+CVAR_CONFIDENCE = 0.95
+SOLVER_TOLERANCES = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10}
+LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
+"""Where logarithms are solved for, Clarabel stalls now and then short of more; risks are then equal to 4 digits."""
+
+
+def equal_weight(history: History, share: float = 1.0) -> FloatArray:
+    """1/N over the risky assets of `share` of the wealth, the rest in cash."""
+    return np.append(np.full(history.num_assets, share / history.num_assets), 1.0 - share)
+
+
+def inverse_volatility(history: History) -> FloatArray:
+    """w_i proportional to 1 / sigma_i: risk parity where all correlations are equal."""
+    return inverse_volatility_weights(history.returns.std(0, ddof=1))
+
+
+def minimum_variance(history: History) -> FloatArray:
+    """The w that minimises w' Sigma w over w >= 0, sum w = 1.
+
+    Source: Markowitz (1952), "Portfolio Selection", Journal of Finance 7(1).
+    """
+    from skfolio.optimization import MeanRisk
+
+    return _solved(MeanRisk(solver_params=SOLVER_TOLERANCES), history)
+
+
+def maximum_sharpe(history: History) -> FloatArray:
+    """The tangency portfolio: the w that maximises (mu - r)' w / sqrt(w' Sigma w) over w >= 0, sum w = 1.
+
+    There is none where no asset earned more than cash.
+
+    Source: Sharpe (1966), "Mutual Fund Performance", Journal of Business 39(1), for the ratio.
+    """
+    from skfolio.optimization import MeanRisk, ObjectiveFunction
+
+    model = MeanRisk(
+        objective_function=ObjectiveFunction.MAXIMIZE_RATIO,
+        risk_free_rate=PER_CENT * float(history.cash_returns.mean()),
+        solver_params=SOLVER_TOLERANCES,
+    )
+    return _solved(model, history)
+
+
+def mean_cvar(history: History) -> FloatArray:
+    """The w that maximises (mu - r)' w / CVaR_95(w) over w >= 0, sum w = 1: the tangency portfolio of mean and CVaR.
+
+    CVaR is of the days themselves, not of a fitted law. There is none where no asset earned more than cash.
+
+    Source: Rockafellar and Uryasev (2000), "Optimization of Conditional Value-at-Risk", Journal of Risk 2(3).
+    """
+    from skfolio.measures import RiskMeasure
+    from skfolio.optimization import MeanRisk, ObjectiveFunction
+
+    model = MeanRisk(
+        objective_function=ObjectiveFunction.MAXIMIZE_RATIO,
+        risk_measure=RiskMeasure.CVAR,
+        cvar_beta=CVAR_CONFIDENCE,
+        risk_free_rate=PER_CENT * float(history.cash_returns.mean()),
+        solver_params=SOLVER_TOLERANCES,
+    )
+    return _solved(model, history)
+
+
+def risk_parity(history: History) -> FloatArray:
+    """The w > 0, sum w = 1, at which w_i (Sigma w)_i is the same for all i: equal contributions to the variance.
+
+    Source: Maillard, Roncalli and Teiletche (2010), "The Properties of Equally Weighted Risk Contribution Portfolios",
+        Journal of Portfolio Management 36(4).
+    """
+    from skfolio.optimization import RiskBudgeting
+
+    return _solved(RiskBudgeting(solver_params=LOGARITHM_TOLERANCES), history)
+
+
+def hierarchical_risk_parity(history: History) -> FloatArray:
+    """Variance split down the halves of the assets in order of their clustering: no matrix is inverted.
+
+    Ward linkage of the distances sqrt((1 - correlation) / 2); the paper takes single linkage.
+
+    Source: López de Prado (2016), "Building Diversified Portfolios that Outperform Out of Sample", Journal of
+        Portfolio Management 42(4).
+    """
+    from skfolio.optimization import HierarchicalRiskParity
+
+    return _solved(HierarchicalRiskParity(), history)
+
+
+def momentum(history: History, num_winners: int, skip_days: int = MONTH_DAYS) -> FloatArray:
+    """Equal weights in the `num_winners` assets of highest return over the history, its last `skip_days` left out.
+
+    Over 252 days with 21 skipped these are the eleven-month returns lagged one month of Carhart (1997). Ties go to the
+    asset that comes first.
+
+    Source: Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers: Implications for Stock Market
+        Efficiency", Journal of Finance 48(1).
+    """
+    past = history.returns[: len(history.returns) - skip_days]
+    winners = np.argsort(-np.log1p(past).sum(0), kind="stable")[:num_winners]
+    weights = np.zeros(history.num_assets + 1)
+    weights[winners] = 1.0 / len(winners)
+    return weights
+
+
+def merton(history: History, risk_aversion: float = 1.0, periods_per_year: int = YEAR_DAYS) -> FloatArray:
+    """`merton_weights` of the history's annualised moments: full covariance, cash allowed."""
+    mean_excess, covariance = periods_per_year * history.mean_excess, periods_per_year * history.covariance
+    return merton_weights(mean_excess, covariance, risk_aversion)
+
+
+def _solved(model: Any, history: History) -> FloatArray:
+    """Weights [N+1] of a skfolio optimisation, without cash; a ConfigError where it has no solution."""
+    from skfolio.exceptions import SkfolioError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # "Solution may be inaccurate"
+            fitted = np.asarray(model.fit(PER_CENT * history.returns).weights_)
+    except (SkfolioError, ValueError, UserWarning) as error:
+        raise ConfigError(
+            f"weights must be an optimum, got {type(error).__name__}: {error} ({type(model).__name__}, "
+            f"{len(history.returns)} days of {history.num_assets} assets). Look at the prices of these days."
+        ) from error
+    risky = np.maximum(fitted, 0.0)
+    return np.append(risky / risky.sum(), 0.0)

@@ -1,0 +1,137 @@
+"""How strategies went through the crises of the last decades.
+
+A crisis that a strategy was trained or selected on proves little: it is marked as in-sample. One without data is said
+to have none, and is not left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.drawdowns import worst_drawdown
+
+FloatArray = NDArray[np.floating[Any]]
+Dates = NDArray[np.datetime64]
+Sample = Literal["in-sample", "out of sample", "unknown", "no data"]
+
+FREE_DAYS = 5
+"""Weekends and holidays at the edge of a window: so many calendar days without data leave it complete."""
+
+
+class Crisis(NamedTuple):
+    """A window of calendar days, both ends included."""
+
+    name: str
+    first_day: np.datetime64
+    last_day: np.datetime64
+
+
+CRISES = tuple(
+    Crisis(name, np.datetime64(first_day), np.datetime64(last_day))
+    for name, first_day, last_day in (
+        ("dot-com", "2000-03-01", "2002-10-31"),
+        ("financial crisis", "2008-01-01", "2009-03-31"),
+        ("European debt", "2011-08-01", "2012-06-30"),
+        ("COVID", "2020-02-01", "2020-04-30"),
+        ("rate hikes", "2022-01-01", "2022-10-31"),
+    )
+)
+
+
+def crisis_table(
+    returns: FloatArray,
+    dates: Dates,
+    names: Sequence[str],
+    cash_returns: FloatArray | float = 0.0,
+    trained_until: np.datetime64 | None = None,
+    periods_per_year: float = metrics.PERIODS_PER_YEAR,
+) -> pd.DataFrame:
+    """One row per crisis and strategy, indexed by both names.
+
+    Columns: total_return, max_drawdown (from the close before the window), sharpe_ratio, recovery_days (trading days
+    from the trough inside the window until wealth is back at the peak before it, after the window's end too; NaN if
+    that is not within the data or nothing was lost), num_days, sample ("in-sample", "out of sample", "unknown" or "no
+    data") and note.
+
+    Args:
+        returns: Daily simple returns, [T, K].
+        dates: Their days, datetime64[D] [T], increasing.
+        names: The K names.
+        cash_returns: What cash earned, a number or [T].
+        trained_until: Last day that anything was fitted, tuned or selected on: a window that begins by then is
+            in-sample. None: nobody knows.
+        periods_per_year: Days per year.
+
+    Raises:
+        ConfigError: If names, dates and returns do not belong together.
+    """
+    returns, dates = np.asarray(returns, dtype=np.float64), np.asarray(dates, dtype="datetime64[D]")
+    _require_table(returns, dates, names)
+    cash = np.broadcast_to(np.asarray(cash_returns, dtype=np.float64), len(dates))
+    rows = []
+    for crisis in CRISES:
+        start, stop = np.searchsorted(dates, crisis.first_day), np.searchsorted(dates, crisis.last_day, side="right")
+        shared: dict[str, float | str] = {
+            "num_days": int(stop - start),
+            "sample": _sample(crisis, bool(stop > start), trained_until),
+            "note": _note(crisis, dates[start:stop]),
+        }
+        measures = (
+            _measures(returns[start:, k], dates[start:], cash[start:], int(stop - start), periods_per_year)
+            for k in range(len(names))
+        )
+        rows += [
+            {"crisis": crisis.name, "strategy": name} | each | shared
+            for name, each in zip(names, measures, strict=True)
+        ]
+    return pd.DataFrame(rows).set_index(["crisis", "strategy"])
+
+
+def _measures(
+    returns: FloatArray, dates: Dates, cash: FloatArray, num_days: int, periods_per_year: float
+) -> dict[str, float | str]:
+    """Of one strategy from a window's first day to the end of the data, `num_days` of them inside."""
+    inside = returns[:num_days]
+    fall = worst_drawdown(returns, dates, num_days) if num_days else None
+    return {
+        "total_return": float(metrics.total_return(inside)),
+        "max_drawdown": float(metrics.max_drawdown(inside)),
+        "sharpe_ratio": float(metrics.sharpe_ratio(inside, cash[:num_days], periods_per_year)),
+        "recovery_days": float("nan") if fall is None or fall.recovery_days is None else float(fall.recovery_days),
+    }
+
+
+def _sample(crisis: Crisis, has_data: bool, trained_until: np.datetime64 | None) -> Sample:
+    if not has_data:
+        return "no data"
+    if trained_until is None:
+        return "unknown"
+    return "in-sample" if crisis.first_day <= trained_until else "out of sample"
+
+
+def _note(crisis: Crisis, days: Dates) -> str:
+    """What the data leave out, as a sentence; empty where they cover the window."""
+    if not len(days):
+        return f"No data from {crisis.first_day} to {crisis.last_day}."
+    free = np.timedelta64(FREE_DAYS, "D")
+    if days[0] - crisis.first_day > free or crisis.last_day - days[-1] > free:
+        return f"Data from {days[0]} to {days[-1]} only."
+    return ""
+
+
+def _require_table(returns: FloatArray, dates: Dates, names: Sequence[str]) -> None:
+    if returns.shape != (len(dates), len(names)):
+        raise ConfigError(
+            f"returns must have one row per day and one column per name, got shape {returns.shape} for {len(dates)} "
+            f"days and {len(names)} names (crises). Align them first."
+        )
+    if len(dates) > 1 and not (dates[1:] > dates[:-1]).all():
+        repeated = dates[1:][dates[1:] <= dates[:-1]][0]
+        raise ConfigError(f"dates must increase, got {repeated} out of order (crises). Sort them and drop duplicates.")

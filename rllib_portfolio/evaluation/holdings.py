@@ -1,0 +1,136 @@
+"""What a strategy held and what its trading cost, from the weights of a back-test.
+
+Cash counts as one asset: half in cash and half in one stock is less concentrated than all in that stock. NaN weights
+give NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.backtest import BacktestResult
+
+FloatArray = NDArray[np.floating[Any]]
+
+BPS = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Trading and concentration of one strategy, means over days unless said.
+
+    Attributes:
+        turnover_per_year: Half the L1 distance over all N+1 weights, summed over a year: 1 is the whole portfolio once.
+        traded_per_year: Traded notional of the risky assets, summed over a year.
+        cost_per_year: Fractions of wealth that trading cost, summed over a year.
+        cost_drag: Annualised return before costs less annualised return after them.
+        break_even_cost_bps: See `break_even_cost_bps`.
+        effective_assets: 1 / sum(w^2); N for 1/N, 1 for a single asset.
+        herfindahl: sum(w^2), from 1 / (N+1) to 1.
+        active_share: Half the L1 distance to 1/N over the risky assets, from 0 to 1.
+    """
+
+    turnover_per_year: float
+    traded_per_year: float
+    cost_per_year: float
+    cost_drag: float
+    break_even_cost_bps: float
+    effective_assets: float
+    herfindahl: float
+    active_share: float
+
+
+def holdings(
+    result: BacktestResult, benchmark: BacktestResult, periods_per_year: float = metrics.PERIODS_PER_YEAR
+) -> Holdings:
+    """The figures of one strategy; `benchmark`, over the same days, is what the break-even cost compares it with."""
+    return Holdings(
+        turnover_per_year=_per_year(result.turnover, periods_per_year),
+        traded_per_year=_per_year(result.traded, periods_per_year),
+        cost_per_year=_per_year(result.cost, periods_per_year),
+        cost_drag=cost_drag(result, periods_per_year),
+        break_even_cost_bps=break_even_cost_bps(result, benchmark),
+        effective_assets=float(effective_assets(result.weights).mean()),
+        herfindahl=float(herfindahl_index(result.weights).mean()),
+        active_share=float(active_share(result.weights).mean()),
+    )
+
+
+def herfindahl_index(weights: FloatArray) -> FloatArray:
+    """sum(w^2) over all N+1 weights of each day: [T, N+1] gives [T].
+
+    Source: Herfindahl (1950) and Hirschman (1945), of market shares; here of weights.
+    """
+    return np.asarray((np.asarray(weights, dtype=np.float64) ** 2).sum(axis=-1))
+
+
+def effective_assets(weights: FloatArray) -> FloatArray:
+    """1 / sum(w^2): how many equally weighted assets would be as concentrated, [T, N+1] gives [T]."""
+    return np.asarray(1.0 / herfindahl_index(weights))
+
+
+def active_share(weights: FloatArray) -> FloatArray:
+    """Half the L1 distance of each day's weights to 1/N over the risky assets: [T, N+1] gives [T], in [0, 1].
+
+    Source: Cremers and Petajisto (2009), "How Active Is Your Fund Manager? A New Measure That Predicts Performance",
+        Review of Financial Studies 22(9), equation (1), with 1/N for the benchmark index.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    num_assets = weights.shape[-1] - 1
+    equal = np.append(np.full(num_assets, 1.0 / num_assets), 0.0)
+    return np.asarray(0.5 * np.abs(weights - equal).sum(axis=-1))
+
+
+def gross_returns(result: BacktestResult) -> FloatArray:
+    """Returns before costs, [T]: g - 1 where V_t+1 = V_t (1 - c) g. Weights do not depend on what was paid."""
+    return np.asarray((1.0 + result.returns) / (1.0 - result.cost) - 1.0)
+
+
+def cost_drag(result: BacktestResult, periods_per_year: float = metrics.PERIODS_PER_YEAR) -> float:
+    """Annualised return before costs less annualised return after them."""
+    before = metrics.annualised_return(gross_returns(result), periods_per_year)
+    return float(before - metrics.annualised_return(result.returns, periods_per_year))
+
+
+def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> float:
+    """Cost per traded notional at which both end with the same wealth, each paying it for its own trades.
+
+    The trades stay those of the back-test, at any cost: sum_t log((1 - k traded_t) g_t) is the same for both at k.
+
+    Returns:
+        Basis points. NaN where there is no such cost: the strategy is behind free of cost already, or is ahead at any
+        cost because it trades less.
+
+    Raises:
+        ConfigError: If the two are over different days.
+    """
+    if not np.array_equal(result.dates, benchmark.dates):
+        raise ConfigError(
+            f"benchmark must be over the days of the strategy, got {len(benchmark.dates)} days beside "
+            f"{len(result.dates)} (strategies {benchmark.name} and {result.name}). Back-test them together."
+        )
+
+    def lead(cost: float) -> float:
+        ours, theirs = (
+            (np.log1p(gross_returns(each)) + np.log1p(-cost * each.traded)).sum() for each in (result, benchmark)
+        )
+        return float(ours - theirs)
+
+    most_traded = max(result.traded.max(initial=0.0), benchmark.traded.max(initial=0.0))
+    if not most_traded > metrics.SMALLEST_DENOMINATOR:
+        return float("nan")
+    ruinous = (1.0 - 1e-9) / most_traded
+    if not (lead(0.0) > 0.0 > lead(ruinous)):
+        return float("nan")
+    return float(brentq(lead, 0.0, ruinous, xtol=1e-12)) / BPS
+
+
+def _per_year(daily: FloatArray, periods_per_year: float) -> float:
+    return float(periods_per_year * daily.mean())

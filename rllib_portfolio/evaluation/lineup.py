@@ -1,0 +1,142 @@
+"""The whole line-up of a report: policies beside every baseline, on the same days, costs and kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import classical
+from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight, index_result
+from rllib_portfolio.evaluation.policy import Strategy
+from rllib_portfolio.evaluation.refitting import MONTH_DAYS, YEAR_DAYS, RefitSchedule, Refitted, failed_fits
+from rllib_portfolio.market import MarketData, Window
+
+FloatArray = NDArray[np.floating[Any]]
+
+EQUITY_SHARE = 0.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lineup:
+    """What the strategies of a report did over one window.
+
+    Attributes:
+        results: Policies, baselines, the index (where the market has one), and a constant mix for each policy.
+        failures: The failed fits: strategy, date, reason.
+    """
+
+    results: tuple[BacktestResult, ...]
+    failures: pd.DataFrame
+
+
+def all_strategies(
+    market: MarketData,
+    schedule: RefitSchedule | None = None,
+    risk_aversions: Sequence[float] = (1.0,),
+    num_winners: int | None = None,
+) -> list[Strategy]:
+    """Every baseline of a report that trades the risky assets and cash.
+
+    What is estimated is fitted again on each fit's trailing days; nothing is fitted on a training window. 1/N monthly
+    and 60/40 trade every 21 days, momentum at the schedule's frequency on 252 days, all others as their schedule says.
+
+    Args:
+        market: The market that they will walk.
+        schedule: When the fitted ones are fitted, and on how many days.
+        risk_aversions: One Merton row for each.
+        num_winners: Assets that momentum holds; a quarter of the assets by default, at least one.
+
+    Raises:
+        ConfigError: If the schedule's `min_days`, `num_winners` or a risk aversion is out of range.
+    """
+    schedule = schedule or RefitSchedule()
+    winners = max(1, market.num_assets // 4) if num_winners is None else num_winners
+    _require_settings(market, schedule, risk_aversions, winners)
+    monthly = RefitSchedule(MONTH_DAYS, window_days=0, min_days=0)
+    one_year = RefitSchedule(schedule.refit_days, window_days=YEAR_DAYS, min_days=YEAR_DAYS)
+    sixty_forty = partial(classical.equal_weight, share=EQUITY_SHARE)
+    return [
+        EqualWeight(),
+        Refitted("1/N monthly", classical.equal_weight, monthly),
+        BuyAndHold(),
+        AllCash(),
+        Refitted("60/40 with cash", sixty_forty, monthly),
+        Refitted("inverse volatility", classical.inverse_volatility, schedule),
+        Refitted("minimum variance", classical.minimum_variance, schedule),
+        Refitted("maximum Sharpe", classical.maximum_sharpe, schedule),
+        Refitted("mean-CVaR", classical.mean_cvar, schedule),
+        Refitted("risk parity", classical.risk_parity, schedule),
+        Refitted("hierarchical risk parity", classical.hierarchical_risk_parity, schedule),
+        Refitted(f"momentum top-{winners}", partial(classical.momentum, num_winners=winners), one_year),
+        *(_merton(market, schedule, risk_aversion) for risk_aversion in risk_aversions),
+    ]
+
+
+def average_mix(result: BacktestResult) -> ConstantMix:
+    """The constant mix at a walk's average weights: what its strategy held, without its timing.
+
+    The average is known only at the end of the walk: this row answers whether timing added anything, and cannot be
+    held.
+    """
+    return ConstantMix(result.weights.mean(0), name=f"constant mix of {result.name}")
+
+
+def walk_lineup(
+    market: MarketData,
+    window: Window,
+    execution: ExecutionConfig,
+    policies: Sequence[Strategy] = (),
+    baselines: Sequence[Strategy] | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Lineup:
+    """Walk policies and baselines over one window.
+
+    Args:
+        market: The market to walk.
+        window: Half-open range of rows whose returns are earned.
+        execution: Costs, limits, lag and days between decisions, the same for all.
+        policies: What is judged; each of them gets a constant mix at its own average weights.
+        baselines: What it is judged against; `all_strategies` by default.
+        progress: Called after each day with the days done and the days in all.
+
+    Raises:
+        ConfigError: As `backtest`.
+    """
+    strategies = [*policies, *(all_strategies(market) if baselines is None else baselines)]
+    results = backtest(market, window, strategies, execution, progress=progress)
+    index = index_result(market, window, execution)
+    mixes = [average_mix(result) for result in results[: len(policies)]]
+    mixed = backtest(market, window, mixes, execution) if mixes else ()
+    return Lineup((*results, *([] if index is None else [index]), *mixed), failed_fits(strategies, market))
+
+
+def _merton(market: MarketData, schedule: RefitSchedule, risk_aversion: float) -> Refitted:
+    rule = partial(classical.merton, risk_aversion=risk_aversion, periods_per_year=market.periods_per_year)
+    return Refitted(f"Merton (risk aversion {risk_aversion:g})", rule, schedule)
+
+
+def _require_settings(
+    market: MarketData, schedule: RefitSchedule, risk_aversions: Sequence[float], num_winners: int
+) -> None:
+    if schedule.min_days < 2:
+        raise ConfigError(
+            f"min_days must be at least 2, got {schedule.min_days} (refit schedule). Moments need two days; raise it."
+        )
+    if not 1 <= num_winners <= market.num_assets:
+        raise ConfigError(
+            f"num_winners must lie between 1 and the {market.num_assets} assets, got {num_winners} (momentum). Choose "
+            "fewer."
+        )
+    for risk_aversion in risk_aversions:
+        if not risk_aversion > 0.0:
+            raise ConfigError(f"risk_aversions must be above 0, got {risk_aversion} (Merton). Raise it.")

@@ -1,0 +1,164 @@
+"""Many strategies at once: whether any beats the benchmark, and which may be the best.
+
+Both look at mean daily returns, not at risk: pass excess returns, or returns scaled to one volatility. The best of many
+looks good by chance; these tests know how many there are on the table, but not what was tried before: that is
+`selection`'s part.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.bootstrap import SMALLEST_DEVIATION, block_length
+
+FloatArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+
+
+class SuperiorAbilityTest(NamedTuple):
+    """One-sided test that no strategy has a higher mean return than the benchmark."""
+
+    p_value: float
+    """Hansen's consistent one."""
+    p_value_lower: float
+    """Bound that takes poor strategies for absent."""
+    p_value_upper: float
+    """Bound that takes all strategies for as good as the benchmark (White's reality check, studentised)."""
+    num_compared: int
+    """Strategies that ever differ from the benchmark."""
+    block_days: int
+
+
+class ConfidenceSet(NamedTuple):
+    """Strategies among which is the best, with probability `level` or more."""
+
+    included: BoolArray
+    """[K]."""
+    p_values: FloatArray
+    """The smallest size at which each strategy would be left out, [K]."""
+    level: float
+    block_days: int
+
+
+def superior_ability_test(
+    returns: FloatArray, benchmark: FloatArray, num_resamples: int = 2000, seed: int = 0
+) -> SuperiorAbilityTest:
+    """Hansen's SPA: the largest t statistic of K mean active returns, against its bootstrap distribution.
+
+    arch does not divide by the standard errors omega_k that the statistic asks for, so the active returns are divided
+    by them before it sees them. Where no strategy is ahead the statistic is 0, as small as it can be, and p is 1.
+
+    Args:
+        returns: Daily returns, [T, K].
+        benchmark: Those of the benchmark on the same days, [T].
+        num_resamples: Resampled histories of the stationary bootstrap.
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: If a return is NaN.
+
+    Source: Hansen (2005), "A Test for Superior Predictive Ability", Journal of Business & Economic Statistics 23(4).
+    """
+    from arch.bootstrap import SPA
+
+    active = _require_numbers(returns) - np.asarray(benchmark, dtype=np.float64)[:, None]
+    active = active[:, np.abs(active).max(axis=0) >= SMALLEST_DEVIATION]
+    if active.shape[1] == 0:
+        return SuperiorAbilityTest(1.0, 1.0, 1.0, 0, 1)
+    block_days = _longest_block(active)
+    deviation = np.maximum(_long_run_deviation(active, block_days), SMALLEST_DEVIATION)
+    if not (active.mean(axis=0) > 0.0).any():
+        return SuperiorAbilityTest(1.0, 1.0, 1.0, active.shape[1], block_days)
+    test = SPA(np.zeros(len(active)), -active / deviation, block_size=block_days, reps=num_resamples, seed=seed)
+    test.compute()
+    p_values = test.pvalues
+    return SuperiorAbilityTest(
+        float(p_values["consistent"]),
+        float(p_values["lower"]),
+        float(p_values["upper"]),
+        active.shape[1],
+        block_days,
+    )
+
+
+def model_confidence_set(
+    returns: FloatArray, level: float = 0.95, num_resamples: int = 2000, seed: int = 0
+) -> ConfidenceSet:
+    """The strategies that cannot be told from the best by their mean return, by the T_max statistic.
+
+    Strategies that never differ are one, and share its p-value. A large set means that the data say little.
+
+    Args:
+        returns: Daily returns, [T, K].
+        level: Probability with which the set holds the best.
+        num_resamples: Resampled histories of the stationary bootstrap.
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: If a return is NaN.
+
+    Source: Hansen, Lunde and Nason (2011), "The Model Confidence Set", Econometrica 79(2), section 3.1.2; arch's MCS
+        with minus the returns as losses.
+    """
+    from arch.bootstrap import MCS
+
+    returns = _require_numbers(returns)
+    first_of = _first_equal(returns)
+    distinct = np.unique(first_of)
+    if len(distinct) < 2:
+        return ConfidenceSet(np.ones(returns.shape[1], dtype=np.bool_), np.ones(returns.shape[1]), level, 1)
+    losses: Any = -returns[:, distinct]
+    block_days = _longest_block(losses - losses.mean(axis=1, keepdims=True))
+    confidence_set = MCS(losses, 1.0 - level, reps=num_resamples, block_size=block_days, method="max", seed=seed)
+    confidence_set.compute()
+    table = confidence_set.pvalues["Pvalue"]
+    p_of = {distinct[model]: p_value for model, p_value in zip(table.index, table.to_numpy(), strict=True)}
+    p_values = np.array([p_of[first] for first in first_of])
+    return ConfidenceSet(p_values > 1.0 - level, p_values, level, block_days)
+
+
+def _long_run_deviation(active: FloatArray, block_days: int) -> FloatArray:
+    """omega: the deviation of sqrt(T) times a mean under the stationary bootstrap, without drawing, [K].
+
+    omega^2 = gamma_0 + 2 sum_i kappa_i gamma_i, kappa_i = (T - i)/T (1 - p)^i + i/T (1 - p)^(T - i), p = 1 / block_days
+    (Politis and Romano 1994, lemma 1). Autocovariances by Fourier transform.
+    """
+    num_days = len(active)
+    spectrum = np.fft.rfft(active - active.mean(axis=0), 2 * num_days, axis=0)
+    autocovariance = np.fft.irfft(np.abs(spectrum) ** 2, axis=0)[:num_days] / num_days
+    lag, stay = np.arange(num_days), 1.0 - 1.0 / block_days
+    kappa = (1.0 - lag / num_days) * stay**lag + lag / num_days * stay ** (num_days - lag)
+    variance = autocovariance[0] + 2.0 * kappa[1:] @ autocovariance[1:]
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+
+def _longest_block(columns: FloatArray) -> int:
+    return max(block_length(column) for column in columns.T)
+
+
+def _first_equal(returns: FloatArray) -> NDArray[np.intp]:
+    """For each column, the first one that never differs from it by 1e-12 or more."""
+    num = returns.shape[1]
+    is_equal = [
+        [np.abs(returns[:, j] - returns[:, k]).max() < SMALLEST_DEVIATION for j in range(num)] for k in range(num)
+    ]
+    return np.asarray(np.argmax(np.array(is_equal), axis=1))
+
+
+def _require_numbers(returns: FloatArray) -> FloatArray:
+    returns = np.asarray(returns, dtype=np.float64)
+    if returns.ndim != 2 or len(returns) < 2:
+        raise ConfigError(
+            f"returns must be [T, K] with at least 2 days, got shape {returns.shape} (multiple comparison). Put one "
+            "strategy into each column."
+        )
+    if np.isnan(returns).any():
+        column = int(np.isnan(returns).any(axis=0).argmax())
+        raise ConfigError(
+            f"returns must be numbers, got a NaN in column {column} (multiple comparison). Look for gaps in the series."
+        )
+    return returns

@@ -1,0 +1,83 @@
+"""Measures over a moving window of days: each is the measure of `metrics`, taken of every window at once.
+
+Row t is the measure of the `window_days` days that end with day t. It is NaN before the first window is full, in every
+window that holds a NaN, and where the measure itself is undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import metrics
+
+FloatArray = NDArray[np.floating[Any]]
+
+WINDOW_DAYS = 252
+
+
+def rolling_sharpe_ratio(
+    returns: FloatArray,
+    cash_returns: FloatArray | float = 0.0,
+    window_days: int = WINDOW_DAYS,
+    periods_per_year: float = metrics.PERIODS_PER_YEAR,
+) -> FloatArray:
+    """Sharpe ratio of each window, of the shape of `returns`: [T] or [T, K]."""
+    return _rolling(
+        lambda window, cash: metrics.sharpe_ratio(window, cash, periods_per_year), window_days, returns, cash_returns
+    )
+
+
+def rolling_volatility(
+    returns: FloatArray, window_days: int = WINDOW_DAYS, periods_per_year: float = metrics.PERIODS_PER_YEAR
+) -> FloatArray:
+    """Annualised volatility of each window, of the shape of `returns`."""
+    return _rolling(lambda window: metrics.annualised_volatility(window, periods_per_year), window_days, returns)
+
+
+def rolling_max_drawdown(returns: FloatArray, window_days: int = WINDOW_DAYS) -> FloatArray:
+    """Largest drawdown within each window, the value at its start included, of the shape of `returns`."""
+    return _rolling(metrics.max_drawdown, window_days, returns)
+
+
+def rolling_beta(
+    returns: FloatArray,
+    benchmark: FloatArray,
+    cash_returns: FloatArray | float = 0.0,
+    window_days: int = WINDOW_DAYS,
+) -> FloatArray:
+    """Beta against `benchmark` [T] in each window, of the shape of `returns`."""
+    return _rolling(metrics.beta, window_days, returns, benchmark, cash_returns)
+
+
+def _rolling(
+    measure: Callable[..., metrics.Measure], window_days: int, returns: FloatArray, *others: FloatArray | float
+) -> FloatArray:
+    """`measure(windows, *windows of others)` of each column; windows are [window_days, T'], one per column."""
+    if window_days < 2:
+        raise ConfigError(f"window_days must be at least 2, got {window_days} (rolling measures). Widen it.")
+    returns = np.asarray(returns, dtype=np.float64)
+    num_days = len(returns)
+    rolled = np.full(returns.shape, np.nan)
+    if num_days < window_days:
+        return rolled
+    beside = [_windows(np.broadcast_to(np.asarray(other, dtype=np.float64), num_days), window_days) for other in others]
+    # One strategy at a time: what a measure makes of its windows is window_days times as large as the series.
+    for source, target in zip(_columns(returns), _columns(rolled), strict=True):
+        target[window_days - 1 :] = measure(_windows(source, window_days), *beside)
+    return rolled
+
+
+def _columns(series: FloatArray) -> list[FloatArray]:
+    """Views of the K columns; of [T], the series itself."""
+    return [series] if series.ndim == 1 else list(series.T)
+
+
+def _windows(series: FloatArray, window_days: int) -> FloatArray:
+    """[window_days, T - window_days + 1], one window per column, without a copy."""
+    return sliding_window_view(series, window_days).T

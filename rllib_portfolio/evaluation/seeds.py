@@ -1,0 +1,62 @@
+"""How much of a result is the luck of the seed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.errors import ConfigError
+
+FloatArray = NDArray[np.floating[Any]]
+
+TRIMMED = 0.25
+
+
+class SeedSummary(NamedTuple):
+    """Interquartile mean of all runs, with a percentile interval over seeds."""
+
+    interquartile_mean: float
+    lower: float
+    upper: float
+    num_runs: int
+    level: float
+
+
+def seed_summary(scores: FloatArray, num_draws: int = 10_000, level: float = 0.95, seed: int = 0) -> SeedSummary:
+    """Interquartile mean over S seeds and J folds, with its stratified-bootstrap interval.
+
+    Seeds are drawn with replacement within each fold, so that every draw holds every fold as often as the data do. The
+    interval is of the luck of training, not of the market: the days are the same in all draws. With fewer than 4 runs
+    nothing is trimmed.
+
+    Args:
+        scores: One number per run, [S, J], or [S] for one fold.
+        num_draws: Resampled sets of runs.
+        level: Coverage of the interval.
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: If there is no run or a score is NaN.
+
+    Source: Agarwal, Schwarzer, Castro, Courville and Bellemare (2021), "Deep Reinforcement Learning at the Edge of the
+        Statistical Precipice", NeurIPS 34, arXiv 2108.13264, section 4.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    if scores.size == 0 or np.isnan(scores).any():
+        what = "no run" if scores.size == 0 else f"a NaN for seed {int(np.isnan(scores).any(axis=1).argmax())}"
+        raise ConfigError(f"scores must be numbers, at least one, got {what} (seeds). Leave out runs that failed.")
+    drawn = np.random.default_rng(seed).integers(len(scores), size=(num_draws, *scores.shape))
+    resampled = scores[drawn, np.arange(scores.shape[1])]
+    means = interquartile_mean(resampled.reshape(num_draws, -1))
+    lower, upper = np.quantile(means, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
+    estimate = interquartile_mean(scores.reshape(1, -1))[0]
+    return SeedSummary(float(estimate), float(lower), float(upper), scores.size, level)
+
+
+def interquartile_mean(runs: FloatArray) -> FloatArray:
+    """Mean of the middle half of each row, floor(n / 4) runs cut at either end: [..., n] gives [...]."""
+    cut = int(TRIMMED * runs.shape[-1])
+    return np.asarray(np.sort(runs, axis=-1)[..., cut : runs.shape[-1] - cut].mean(axis=-1))
