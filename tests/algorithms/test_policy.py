@@ -17,7 +17,7 @@ import torch
 
 from rllib_portfolio import load_policy
 from rllib_portfolio.algorithms.checkpoint import checkpoint_name
-from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy
+from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy, current_policy
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.portfolio_env import PortfolioEnv
@@ -337,7 +337,7 @@ def test_the_running_filter_is_part_of_the_policy(
     try:
         for _ in range(2):
             algorithm.train()
-        policy = ppo.current_policy(algorithm, run.config, run.market)
+        policy = current_policy(algorithm, run.config, run.market)
         states = algorithm.env_runner_group.foreach_env_runner(
             lambda runner: (runner.get_state([COMPONENT_ENV_TO_MODULE_CONNECTOR]), runner.get_spaces()),
             local_env_runner=num_env_runners == 0,
@@ -395,7 +395,7 @@ def test_a_policy_of_a_run_is_the_one_that_was_best_on_validation(run_in_cash: T
 def test_a_policy_says_what_it_was_trained_on(finished_run: TinyRun) -> None:
     spec = load_policy(finished_run.run_dir).spec
     assert spec.assets == ("AAA", "BBB", "CCC")
-    assert spec.environment_config == finished_run.config.environment
+    assert spec.environment_config.model_dump() == finished_run.config.environment.model_dump()
     assert spec.market_config == finished_run.config.market
     assert spec.fitted == finished_run.market.fitted
     assert asdict(spec)["algo"] == "ppo"
