@@ -28,18 +28,15 @@ from ray.rllib.utils.metrics import (
     TD_ERROR_KEY,
 )
 from torch import Tensor
-from torch.nn import functional
 
 from rllib_portfolio.algorithms.fused_learner import FusedLearner
-from rllib_portfolio.algorithms.perturbed_network import PerturbedNetwork, by_role, lay_out
+from rllib_portfolio.algorithms.fused_q_network import FusedQNetwork, by_role, lay_out
 from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ReplayBatch
 from rllib_portfolio.algorithms.update_metrics import NUM_UPDATES_LEFT_OUT
-from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
 
 logger = logging.getLogger(__name__)
 
 LEARNING_STATE = "learning_state"
-_LOSSES = {"huber": functional.huber_loss, "mse": functional.mse_loss}
 
 
 class Batch(NamedTuple):
@@ -78,10 +75,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         self._noise = torch.Generator(device=self._device)
         self._noise.manual_seed(self.config.seed or 0)
         module = self._trained_module
-        self._online, self._target = module.q_net, module.target_q_net
-        if module.q_net.is_noisy:
-            lay_out(module.target_q_net)
-            self._online, self._target = PerturbedNetwork(module.q_net), PerturbedNetwork(module.target_q_net)
+        lay_out(module.target_q_net)
+        self._online, self._target = FusedQNetwork(module.q_net), FusedQNetwork(module.target_q_net)
         self._loss = self._compiled(self._td_loss)
 
     def update_from_buffer(
@@ -165,27 +160,27 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
 
     def _gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
         """Absolute TD errors [B], and statistics unless a gradient was not finite and the step was left out."""
-        for network in (self._online, self._target):
-            if isinstance(network, PerturbedNetwork):
-                network.draw(self._noise)
-        loss, (td_errors, q_values) = self._backward(partial(self._loss, self._batch(columns)), weight)
-        norm = self._apply_finite_gradient()
-        absolute = td_errors.abs()
+        with torch.no_grad():
+            self._online.draw(self._noise)
+            self._target.draw(self._noise)
+            with self._mixed_precision():
+                loss, td_errors, q_values = self._loss(self._batch(columns))
+            self._average_gradient(weight)
+            norm = self._apply_finite_gradient()
+            absolute = td_errors.abs()
         if norm is None:
             return np.nan_to_num(absolute.cpu().numpy(), nan=0.0, posinf=0.0), None
-        return absolute.cpu().numpy(), StepStats(loss.detach(), q_values, absolute, norm)
-
-    def _finish_gradient(self) -> None:
-        if isinstance(self._online, PerturbedNetwork):
-            self._online.finish_gradient()
+        return absolute.cpu().numpy(), StepStats(loss, q_values, absolute, norm)
 
     def _apply_finite_gradient(self) -> Tensor | None:
         """Clip and step; the norm, or None and no step, with the culprits named, if it was not finite."""
         if self._scaler is not None:  # leaves out a gradient that overflowed
             norm = self._apply_gradient()
             return norm if torch.isfinite(norm) else None
-        if torch.isfinite(torch.linalg.vector_norm(self._flat.gradient)):
-            return self._apply_gradient()
+        norm = self._flat.clip_gradient(self.config.grad_clip)
+        if torch.isfinite(norm):
+            self.get_optimizer().step()
+            return norm
         names = self._flat.non_finite_gradients() or ["all parameters together (its norm overflowed)"]
         logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
         return None
@@ -204,20 +199,24 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             weights=tensor(WEIGHTS),
         )
 
-    def _td_loss(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Weighted loss; TD errors Q(s, a) - (R + discount Q_target(s', a*)) and the values Q(s, a), [B].
+    def _td_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted loss, TD errors Q(s, a) - (R + discount Q_target(s', a*)) and values Q(s, a), [B]; writes gradients.
 
         a* maximises the online network's Q(s', .) with double Q, and the target's without.
         """
-        values = _chosen(self._online(batch.observations), batch.actions).float()
-        with torch.no_grad():
-            next_values = self._target(batch.next_observations)
-            deciding = next_values
-            if self.config.double_q:
-                deciding = _ranked(self._online, batch.next_observations)
-            targets = batch.rewards + batch.discounts * _chosen(next_values, deciding.argmax(-1)).float()
-        losses = _LOSSES[self.config.td_error_loss_fn](values, targets, reduction="none")
-        return (batch.weights * losses).mean(), ((values - targets).detach(), values.detach())
+        actions = batch.actions[:, None]
+        all_values, activations = self._online.forward(batch.observations)
+        values = all_values.gather(-1, actions).squeeze(-1).float()
+        next_values = self._target.values(batch.next_observations)
+        deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
+        best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).squeeze(-1).float()
+        td_errors = values - (batch.rewards + batch.discounts * best_values)
+        losses, slopes = _LOSSES[self.config.td_error_loss_fn](td_errors)
+        slopes = batch.weights * slopes / len(slopes)
+        if self._scaler is not None:
+            slopes = self._scaler.scale(slopes)
+        self._online.backward(activations, torch.zeros_like(all_values).float().scatter_(-1, actions, slopes[:, None]))
+        return (batch.weights * losses).mean(), td_errors, values
 
     def _log(self, stats: list[StepStats], num_updates: int, num_steps: int) -> None:
         """Means over the gradient steps, and counts."""
@@ -245,11 +244,15 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             self.metrics.log_value(key, num_steps, reduce="lifetime_sum")
 
 
-def _ranked(network: PerturbedNetwork | DuelingQNetwork, observations: Tensor) -> Tensor:
-    """Something [B, K] whose largest entry is that of the action values."""
-    return network.advantages(observations) if isinstance(network, PerturbedNetwork) else network(observations)
+def _huber(errors: Tensor) -> tuple[Tensor, Tensor]:
+    """Huber's loss with its bend at 1 (1964, eq. 2.7), and its slope."""
+    slopes = errors.clamp(-1.0, 1.0)
+    return slopes * (errors - 0.5 * slopes), slopes
 
 
-def _chosen(values: Tensor, actions: Tensor) -> Tensor:
-    """Q(s, a) [B] of values [B, K] and actions [B]."""
-    return values.gather(-1, actions[:, None]).squeeze(-1)
+def _squared(errors: Tensor) -> tuple[Tensor, Tensor]:
+    """The squared error and its slope."""
+    return errors.square(), 2.0 * errors
+
+
+_LOSSES = {"huber": _huber, "mse": _squared}

@@ -33,11 +33,12 @@ class FlatParameters:
             parameter.grad = gradient.view(parameter.shape)
 
     def clip_gradient(self, max_norm: float | None) -> Tensor:
-        """Scale the gradient down to `max_norm`; returns the norm that it had."""
+        """Scale the gradient down to `max_norm`, unless it is not finite; returns the norm that it had."""
         norm = torch.linalg.vector_norm(self.gradient)
-        if max_norm is None or (norm.device.type == "cpu" and norm <= max_norm):  # on CUDA the question would wait
-            return norm
-        self.gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        if max_norm is None or (norm.device.type == "cpu" and not max_norm < norm < torch.inf):
+            return norm  # on CUDA the question would wait
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        self.gradient.mul_(torch.where(norm.isfinite(), scale, 1.0))
         return norm
 
     def non_finite_gradients(self) -> list[str]:

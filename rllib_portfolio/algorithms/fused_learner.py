@@ -82,13 +82,13 @@ class FusedLearner(TorchLearner):
         with self._mixed_precision():
             total_loss, parts = loss()
         (total_loss if self._scaler is None else self._scaler.scale(total_loss)).backward()
-        self._finish_gradient()
-        if self._team.size > 1:
-            self._team.sum(self._flat.gradient.mul_(weight)).div_(self._team.size)
+        self._average_gradient(weight)
         return total_loss, parts
 
-    def _finish_gradient(self) -> None:
-        """Called after a backward pass, before gradients are averaged over learners."""
+    def _average_gradient(self, weight: float) -> None:
+        """Over all learners; `weight` as for `_backward`."""
+        if self._team.size > 1:
+            self._team.sum(self._flat.gradient.mul_(weight)).div_(self._team.size)
 
     def _apply_gradient(self) -> Tensor:
         """Clip and step; returns the gradient's norm before clipping."""

@@ -63,18 +63,13 @@ class DuelingQNetwork(nn.Module):
 
     def draw_noise(self, rows: int | None, generator: torch.Generator | None = None) -> Noise | None:
         """One draw for all rows (None), or one for each; None of a network without noise."""
-        if not self.is_noisy:
-            return None
-        sizes = [size for layer in self.streams for size in layer.noise_sizes]
-        drawn = draw_noise(sizes, rows, generator, self.advantage[0].weight_mean.device)
-        return [LayerNoise(*pair) for pair in _pairs(drawn)]
+        return _noise_of(self.streams, rows, generator) if self.is_noisy else None
 
     def forward(self, observations: Tensor, noise: Noise | None = None) -> Tensor:
         """Action values [B, K], with the mean weights or with noise of one draw for each row."""
         if noise is None:
-            return self.values(observations, self.streams)
-        layers = [partial(layer, noise=draw) for layer, draw in zip(self.streams, noise, strict=True)]
-        return self.values(observations, layers)
+            return self._values(observations, self.streams)
+        return self._values(observations, _under(noise, self.streams))
 
     def perturbed(self, noise: Noise | None) -> QFunction:
         """The network under one draw for all rows; its weights are computed once, for any number of calls."""
@@ -82,9 +77,16 @@ class DuelingQNetwork(nn.Module):
             return self
         parameters = [layer.perturbed(draw) for layer, draw in zip(self.streams, noise, strict=True)]
         layers = [partial(functional.linear, weight=weight, bias=bias) for weight, bias in parameters]
-        return lambda observations: self.values(observations, layers)
+        return lambda observations: self._values(observations, layers)
 
-    def values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
+    def explore(self, observations: Tensor) -> Tensor:
+        """What actions are worth beside each other under fresh noise for each row, [B, K]: enough to choose one."""
+        layers: Sequence[QFunction] = list(self.advantage)
+        if self.is_noisy:
+            layers = _under(_noise_of(layers, len(observations)), layers)
+        return _run(layers, self.features(observations))
+
+    def _values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
         """Action values [B, K] with `layers` in the places of the streams'."""
         features = self.features(observations)
         advantages = _run(layers[:2], features)
@@ -92,9 +94,16 @@ class DuelingQNetwork(nn.Module):
             return advantages
         return advantages + (_run(layers[2:], features) - advantages.mean(-1, keepdim=True))
 
-    def advantages(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
-        """What actions are worth beside each other, [B, K]: action values but for a number the same for all actions."""
-        return _run(layers[:2], self.features(observations))
+
+def _noise_of(layers: Sequence[NoisyLinear], rows: int | None, generator: torch.Generator | None = None) -> Noise:
+    """One draw for all rows (None), or one for each."""
+    sizes = [size for layer in layers for size in layer.noise_sizes]
+    drawn = draw_noise(sizes, rows, generator, layers[0].weight_mean.device)
+    return [LayerNoise(*pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
+
+
+def _under(noise: Noise, layers: Sequence[NoisyLinear]) -> list[QFunction]:
+    return [partial(layer, noise=draw) for layer, draw in zip(layers, noise, strict=True)]
 
 
 def _run(stream: Sequence[QFunction], features: Tensor) -> Tensor:
@@ -106,10 +115,6 @@ def _stream(sizes: Sequence[int], sigma0: float | None) -> nn.ModuleList:
     if sigma0 is None:
         return nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
     return nn.ModuleList(NoisyLinear(inputs, outputs, sigma0) for inputs, outputs in pairwise(sizes))
-
-
-def _pairs(values: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(values[::2], values[1::2], strict=True))
 
 
 class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
@@ -162,12 +167,12 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
     def _forward_exploration(self, batch: dict[str, Any], t: int = 0, **kwargs: Any) -> dict[str, Tensor]:
         observations = batch[Columns.OBS]
         rows = len(observations)
-        q_values = self.q_net(observations, self.q_net.draw_noise(rows))
-        greedy = q_values.argmax(-1)
+        advantages = self.q_net.explore(observations)
+        greedy = advantages.argmax(-1)
         epsilon = self.epsilon(t)
         if epsilon == 0.0:
             return {Columns.ACTIONS: greedy}
-        anything = torch.randint(q_values.shape[-1], (rows,), device=greedy.device)
+        anything = torch.randint(advantages.shape[-1], (rows,), device=greedy.device)
         explores = torch.rand(rows, device=greedy.device) < epsilon
         return {Columns.ACTIONS: torch.where(explores, anything, greedy)}
 

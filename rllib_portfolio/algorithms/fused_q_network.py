@@ -1,0 +1,234 @@
+"""A dueling Q-network and its gradient, written out for the learner: no autograd, no copies, few kernels.
+
+At batches of some dozens the update is bound by memory and by calls, not by arithmetic. So the first layers of both
+streams are one matrix, gradients are written where the optimiser reads them rather than added to zeros, and the noise of
+a layer is used while it is in the cache: mu + sigma * eps on the way in, and on the way back the gradient of sigma, which
+is eps times that of mu (Fortunato et al. 2017, arXiv 1706.10295, eqs. 8 and 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork, Noise
+from rllib_portfolio.modules.noisy_linear import LayerNoise
+
+_ROLES = ("0.weight", "0.bias", "1.weight", "1.bias")
+"""Of a stream's parameters: the same one of both streams lies side by side, hidden layer (0) before output layer (1)."""
+
+
+def by_role(name: str) -> int:
+    """Where the parameter of this name belongs in a flat buffer: features, weights (or means), deviations."""
+    if name.split(".")[-3] == "features":
+        return -1
+    role = name.rsplit(".", 2)[-2] + "." + name.rsplit(".", 1)[-1].removesuffix("_mean").removesuffix("_deviation")
+    return _ROLES.index(role) + (len(_ROLES) if name.endswith("_deviation") else 0)
+
+
+class Activations(NamedTuple):
+    """What the way back needs of the way there, for B observations."""
+
+    observations: Tensor
+    rectified: Tensor
+    """Before the layer norm, [B, h_1]."""
+    mean: Tensor
+    rstd: Tensor
+    features: Tensor
+    hidden: Tensor
+    """Of all S streams, [B, S h_2]."""
+
+
+class _Layers(NamedTuple):
+    """Views of a flat buffer in the order of `by_role`: weights, means, deviations or gradients of S streams."""
+
+    hidden_weight: Tensor
+    """[S h_2, h_1]."""
+    hidden_bias: Tensor
+    output_weights: tuple[Tensor, ...]
+    """[K, h_2], and [1, h_2] where there is a value stream."""
+    output_biases: tuple[Tensor, ...]
+    each: tuple[tuple[Tensor, Tensor], ...]
+    """Weight and bias of each layer, in the order of `DuelingQNetwork.streams`."""
+
+
+class FusedQNetwork:
+    """Action values of a network, under the noise of the last `draw` if it has noise, and their gradient.
+
+    Args:
+        network: Its parameters lie in the order of `by_role`; if they have gradients, those lie so, too.
+    """
+
+    def __init__(self, network: DuelingQNetwork) -> None:
+        self._network = network
+        self._linear, _, self._norm = network.features
+        means = _stream_parameters(network, "_mean" if network.is_noisy else "")
+        learns = means[0].grad is not None
+        self._means = self._weights = _layers(_joined(means), network)
+        self._gradient = _layers(_joined([p.grad for p in means]), network) if learns else None
+        self._noise: Noise | None = None
+        if network.is_noisy:
+            deviations = _stream_parameters(network, "_deviation")
+            self._weights = _layers(torch.empty_like(_joined(means)), network)
+            self._deviations = _layers(_joined(deviations), network)
+            self._deviation_gradient = _layers(_joined([p.grad for p in deviations]), network) if learns else None
+            self._scratch = torch.empty(max(p.numel() for p in means), device=means[0].device)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Perturb the weights anew, by the parameters as they are now; nothing to do for a network without noise."""
+        self._noise = self._network.draw_noise(None, generator)
+        if self._noise is None:
+            return
+        for noise, mean, deviation, layer in zip(
+            self._noise, self._means.each, self._deviations.each, self._weights.each, strict=True
+        ):
+            torch.addcmul(mean[0], deviation[0], self._outer(noise), out=layer[0])
+            torch.addcmul(mean[1], deviation[1], noise.outputs, out=layer[1])
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Activations]:
+        """Action values [B, K] of observations [B, D], and what `backward` needs."""
+        rectified = self._rectified(observations)
+        features, mean, rstd = self._normalised(rectified)
+        weights = self._weights
+        hidden = torch.addmm(weights.hidden_bias, features, weights.hidden_weight.t()).relu_()
+        outputs = [
+            torch.addmm(bias, part, weight.t())
+            for bias, part, weight in zip(
+                weights.output_biases, self._by_stream(hidden), weights.output_weights, strict=True
+            )
+        ]
+        activations = Activations(observations, rectified, mean, rstd, features, hidden)
+        if len(outputs) == 1:
+            return outputs[0], activations
+        advantages, values = outputs
+        return advantages + (values - advantages.mean(-1, keepdim=True)), activations
+
+    def values(self, observations: Tensor) -> Tensor:
+        """Action values [B, K]."""
+        return self.forward(observations)[0]
+
+    def advantages(self, observations: Tensor) -> Tensor:
+        """What actions are worth beside each other, [B, K]: action values but for a number the same for all actions."""
+        features = self._normalised(self._rectified(observations))[0]
+        weight, bias = self._weights.each[0]
+        hidden = torch.addmm(bias, features, weight.t()).relu_()
+        weight, bias = self._weights.each[1]
+        return torch.addmm(bias, hidden, weight.t())
+
+    def backward(self, activations: Activations, gradient: Tensor) -> None:
+        """Write the gradient of all parameters, given that of the action values [B, K]."""
+        weights, ours = self._weights, self._gradient
+        outputs = [gradient]
+        if len(weights.output_weights) == 2:
+            outputs = [gradient - gradient.mean(-1, keepdim=True), gradient.sum(-1, keepdim=True)]
+        for output, part, weight, bias in zip(
+            outputs, self._by_stream(activations.hidden), ours.output_weights, ours.output_biases, strict=True
+        ):
+            _layer_gradient(output, part, weight, bias)
+        hidden = [torch.mm(output, weight) for output, weight in zip(outputs, weights.output_weights, strict=True)]
+        before_relu = _through_relu(torch.cat(hidden, 1), activations.hidden)
+        _layer_gradient(before_relu, activations.features, ours.hidden_weight, ours.hidden_bias)
+        self._features_gradient(activations, torch.mm(before_relu, weights.hidden_weight))
+        if self._noise is not None:
+            self._finish_deviations(self._noise)
+
+    def _features_gradient(self, activations: Activations, gradient: Tensor) -> None:
+        """Of the linear layer and the layer norm, given that of the features [B, h_1]."""
+        norm = self._norm
+        rectified, norm.weight.grad[:], norm.bias.grad[:] = torch.ops.aten.native_layer_norm_backward(
+            gradient.float(),
+            activations.rectified,
+            norm.normalized_shape,
+            activations.mean,
+            activations.rstd,
+            norm.weight.detach(),
+            norm.bias.detach(),
+            [True, True, True],
+        )
+        before_relu = _through_relu(rectified, activations.rectified)
+        _layer_gradient(before_relu, activations.observations, self._linear.weight.grad, self._linear.bias.grad)
+
+    def _finish_deviations(self, noise: Noise) -> None:
+        for draw, mean, deviation in zip(noise, self._gradient.each, self._deviation_gradient.each, strict=True):
+            torch.mul(mean[0], self._outer(draw), out=deviation[0])
+            torch.mul(mean[1], draw.outputs, out=deviation[1])
+
+    def _rectified(self, observations: Tensor) -> Tensor:
+        linear = self._linear
+        return torch.addmm(linear.bias.detach(), observations, linear.weight.detach().t()).relu_().float()
+
+    def _normalised(self, rectified: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, and mean and reciprocal deviation of each row."""
+        norm = self._norm
+        return torch.native_layer_norm(
+            rectified, norm.normalized_shape, norm.weight.detach(), norm.bias.detach(), norm.eps
+        )
+
+    def _by_stream(self, hidden: Tensor) -> tuple[Tensor, ...]:
+        return hidden.chunk(len(self._weights.output_weights), 1)
+
+    def _outer(self, noise: LayerNoise) -> Tensor:
+        """eps of a layer's weights, in a buffer that the next call writes over."""
+        shape = (len(noise.outputs), len(noise.inputs))
+        return torch.outer(noise.outputs, noise.inputs, out=self._scratch[: shape[0] * shape[1]].view(shape))
+
+
+def lay_out(network: nn.Module) -> None:
+    """Move the parameters of a network that does not learn into one buffer, in the order of `by_role`."""
+    ordered = [p for _, p in sorted(network.named_parameters(), key=lambda item: by_role(item[0]))]
+    buffer = torch.cat([parameter.detach().reshape(-1) for parameter in ordered])
+    edges = accumulate((parameter.numel() for parameter in ordered), initial=0)
+    for parameter, (start, stop) in zip(ordered, pairwise(edges), strict=True):
+        parameter.data = buffer[start:stop].view(parameter.shape)
+
+
+def _layer_gradient(outputs: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Write the gradient of a linear layer, given that of its outputs [B, q] and its inputs [B, p]."""
+    if outputs.dtype == inputs.dtype == weight.dtype:
+        torch.mm(outputs.t(), inputs, out=weight)
+    else:  # in half precision
+        weight.copy_(torch.mm(outputs.t(), inputs))
+    torch.sum(outputs, 0, dtype=bias.dtype, out=bias)
+
+
+def _through_relu(gradient: Tensor, outputs: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward(gradient, outputs, 0.0)
+
+
+def _stream_parameters(network: DuelingQNetwork, kind: str) -> list[Tensor]:
+    """In the order of `by_role`: kind is "_mean", "_deviation" or, without noise, ""."""
+    streams = [network.advantage] + ([network.value] if network.value is not None else [])
+    names = [role.split(".") for role in _ROLES]
+    return [getattr(stream[int(layer)], name + kind) for layer, name in names for stream in streams]
+
+
+def _layers(flat: Tensor, network: DuelingQNetwork) -> _Layers:
+    """`flat` [all parameters of one kind] cut into layers."""
+    shapes = [parameter.shape for parameter in _stream_parameters(network, "_mean" if network.is_noisy else "")]
+    edges = list(accumulate((shape.numel() for shape in shapes), initial=0))
+    views = [flat[a:b].view(shape) for (a, b), shape in zip(pairwise(edges), shapes, strict=True)]
+    streams = len(views) // len(_ROLES)
+    hidden_weights, hidden_biases, output_weights, output_biases = (
+        tuple(views[start : start + streams]) for start in range(0, len(views), streams)
+    )
+    width = hidden_weights[0].shape[1]
+    per_layer = zip(hidden_weights, hidden_biases, output_weights, output_biases, strict=True)
+    return _Layers(
+        flat[: edges[streams]].view(-1, width),
+        flat[edges[streams] : edges[2 * streams]],
+        output_weights,
+        output_biases,
+        tuple(pair for hw, hb, ow, ob in per_layer for pair in ((hw, hb), (ow, ob))),
+    )
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """One flat view of tensors that lie side by side."""
+    for tensor, following in pairwise(tensors):
+        assert tensor.data_ptr() + tensor.numel() * tensor.element_size() == following.data_ptr()
+    size = sum(tensor.numel() for tensor in tensors)
+    return tensors[0].detach().as_strided((size,), (1,))
