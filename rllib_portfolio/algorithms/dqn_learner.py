@@ -160,11 +160,13 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
 
     def _gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
         """Absolute TD errors [B], and statistics unless a gradient was not finite and the step was left out."""
+        batch = self._batch(columns)
         with torch.no_grad():
-            self._online.draw(self._noise)
-            self._target.draw(self._noise)
-            with self._mixed_precision():
-                loss, td_errors, q_values = self._loss(self._batch(columns))
+            with self._mixed_precision():  # one network after the other: the weights just drawn are in the cache
+                self._target.draw(self._noise)
+                next_values = self._target.values(batch.next_observations)
+                self._online.draw(self._noise)
+                loss, td_errors, q_values = self._loss(batch, next_values)
             self._average_gradient(weight)
             norm = self._apply_finite_gradient()
             absolute = td_errors.abs()
@@ -199,16 +201,15 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             weights=tensor(WEIGHTS),
         )
 
-    def _td_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _td_loss(self, batch: Batch, next_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weighted loss, TD errors Q(s, a) - (R + discount Q_target(s', a*)) and values Q(s, a), [B]; writes gradients.
 
-        a* maximises the online network's Q(s', .) with double Q, and the target's without.
+        a* maximises the online network's Q(s', .) with double Q, and `next_values`, the target's [B, K], without.
         """
+        deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
         actions = batch.actions[:, None]
         all_values, activations = self._online.forward(batch.observations)
         values = all_values.gather(-1, actions).squeeze(-1).float()
-        next_values = self._target.values(batch.next_observations)
-        deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
         best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).squeeze(-1).float()
         td_errors = values - (batch.rewards + batch.discounts * best_values)
         losses, slopes = _LOSSES[self.config.td_error_loss_fn](td_errors)
