@@ -98,31 +98,30 @@ class PortfolioDQN(ScalesRewards, DQN):
     """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
 
     def training_step(self) -> None:
-        before = self._num_steps_sampled()
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            episodes, env_runner_results = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
+        """Sample and learn in turns until an iteration's steps are made.
+
+        Metrics are gathered once for all turns: for each of them they would cost as much as a gradient step.
+        """
+        steps = self._num_steps_sampled()
+        until = steps + (self.config.min_sample_timesteps_per_iteration or 1)
+        env_runner_results: list[Any] = []
+        while steps < until:
+            with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+                episodes, results = self._sample()
             if not episodes:
-                return
-            self.metrics.aggregate(env_runner_results, key=ENV_RUNNER_RESULTS)
-        with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
-            if self.config.normalize_rewards:
-                self.reward_scale.update(episodes)
-            self.local_replay_buffer.add(episodes)
-        after = self._num_steps_sampled()
-        per_update = self.config.steps_per_update
-        num_updates = after // per_update - before // per_update
-        if len(self.local_replay_buffer) < self.config.learning_starts or not num_updates:
-            return
-        self._learn(num_updates, after)
-        buffer = {**self.local_replay_buffer.counts(), BETA: self.local_replay_buffer.beta(after)}
-        self.metrics.log_dict(buffer, key=REPLAY_BUFFER_RESULTS, window=1)
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            sync_weights(self.env_runner_group, self.learner_group)
+                break
+            env_runner_results += results
+            with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
+                if self.config.normalize_rewards:
+                    self.reward_scale.update(episodes)
+                self.local_replay_buffer.add(episodes)
+            before, steps = steps, steps + sum(len(episode) for episode in episodes)
+            num_updates = steps // self.config.steps_per_update - before // self.config.steps_per_update
+            if len(self.local_replay_buffer) >= self.config.learning_starts and num_updates:
+                self._learn(num_updates, steps)
+                with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+                    sync_weights(self.env_runner_group, self.learner_group)
+        self._gather_metrics(env_runner_results, steps)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and, on request, the replay buffer: RLlib's new stack leaves it out, whatever is asked for."""
@@ -142,24 +141,50 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self.config.learning_starts,
             )
 
+    def _sample(self) -> tuple[list[Any], list[Any]]:
+        """Episode chunks of all env runners, and the metrics of those in processes of their own: they may be lost."""
+        if not self.env_runner_group.num_remote_env_runners():
+            return self.env_runner_group.local_env_runner.sample(), []
+        return synchronous_parallel_sample(
+            worker_set=self.env_runner_group,
+            sample_timeout_s=self.config.sample_timeout_s,
+            _uses_new_env_runners=True,
+            _return_metrics=True,
+        )
+
     def _learn(self, num_updates: int, num_steps: int) -> None:
         """Gradient steps on batches of the buffer, each of which gets its priorities before the next one is drawn."""
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps, NUM_AGENT_STEPS_SAMPLED_LIFETIME: num_steps}
         draw = partial(self._draw, self.local_replay_buffer.beta(num_steps))
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            if self.learner_group.is_local and issubclass(self.config.learner_class, FusedDQNLearner):
-                (result,) = self.learner_group.foreach_learner(
+            if self._learns_from_buffer:
+                self.learner_group.foreach_learner(
                     lambda learner: learner.update_from_buffer(
                         draw, self.local_replay_buffer.update_priorities, num_updates, timesteps
                     )
                 )
-                self.metrics.aggregate([result.get()], key=LEARNER_RESULTS)
                 return
             for _ in range(num_updates):
                 results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps)
                 td_errors = [np.asarray(result[DEFAULT_MODULE_ID].pop(TD_ERROR_KEY).peek()) for result in results]
                 self.local_replay_buffer.update_priorities(np.concatenate([np.ravel(errors) for errors in td_errors]))
                 self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    @property
+    def _learns_from_buffer(self) -> bool:
+        """Whether the learner is ours, in this process, and asks the buffer by itself."""
+        return self.learner_group.is_local and issubclass(self.config.learner_class, FusedDQNLearner)
+
+    def _gather_metrics(self, env_runner_results: list[Any], num_steps: int) -> None:
+        """What env runners, learner and buffer have to tell of the steps just made, up to `num_steps` of the run."""
+        if not self.env_runner_group.num_remote_env_runners():
+            env_runner_results = [self.env_runner_group.local_env_runner.get_metrics()]
+        self.metrics.aggregate(env_runner_results, key=ENV_RUNNER_RESULTS)
+        if self._learns_from_buffer:
+            (result,) = self.learner_group.foreach_learner(lambda learner: learner.gather_metrics())
+            self.metrics.aggregate([result.get()], key=LEARNER_RESULTS)
+        buffer = {**self.local_replay_buffer.counts(), BETA: self.local_replay_buffer.beta(num_steps)}
+        self.metrics.log_dict(buffer, key=REPLAY_BUFFER_RESULTS, window=1)
 
     def _draw(self, beta: float) -> ReplayBatch:
         config = self.config

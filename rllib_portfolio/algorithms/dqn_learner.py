@@ -78,6 +78,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         lay_out(module.target_q_net)
         self._online, self._target = FusedQNetwork(module.q_net), FusedQNetwork(module.target_q_net)
         self._loss = self._compiled(self._td_loss)
+        self._untold: list[tuple[StepStats | None, int]] = []
+        """Of each gradient step that is not in the metrics yet: its statistics, if it was made, and its batch size."""
 
     def update_from_buffer(
         self,
@@ -85,30 +87,28 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         put_back: Callable[[NDArray[Any]], None],
         num_updates: int,
         timesteps: dict[str, Any],
-    ) -> Any:
-        """Gradient steps on batches of a buffer in this process.
+    ) -> None:
+        """Gradient steps on batches of a buffer in this process; `gather_metrics` tells of them.
 
         Args:
             draw: Gives a batch.
             put_back: Takes its absolute TD errors, before the next one is drawn.
             num_updates: Number of gradient steps.
             timesteps: What schedules and target updates are functions of.
-
-        Returns:
-            Metrics.
         """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps)
-        stats, num_steps = [], 0
         for update in range(num_updates):
             td_errors, step = self._gradient_step(draw(), weight=1.0)
             put_back(td_errors)
-            num_steps += len(td_errors)
-            stats += [step] if step is not None else []
+            self._untold.append((step, len(td_errors)))
             if not update:  # the target network is copied after the first gradient step at which it is due
                 self.after_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += num_updates
-        self._log(stats, num_updates, num_steps)
+
+    def gather_metrics(self) -> Any:
+        """Metrics of all gradient steps since the last call."""
+        self._log()
         return self.metrics.reduce()
 
     def update(
@@ -135,7 +135,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         self._weights_seq_no += 1
         self.metrics.log_value((DEFAULT_MODULE_ID, TD_ERROR_KEY), td_errors, reduce="item_series")
         self.after_gradient_based_update(timesteps=timesteps or {})
-        self._log([step] if step is not None else [], 1, num_steps)
+        self._untold.append((step, num_steps))
+        self._log()
         return None if _no_metrics_reduce else self.metrics.reduce()
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
@@ -219,8 +220,12 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         self._online.backward(activations, torch.zeros_like(all_values).float().scatter_(-1, actions, slopes[:, None]))
         return (batch.weights * losses).mean(), td_errors, values
 
-    def _log(self, stats: list[StepStats], num_updates: int, num_steps: int) -> None:
-        """Means over the gradient steps, and counts."""
+    def _log(self) -> None:
+        """Means over the gradient steps that nobody was told of, and counts."""
+        stats = [step for step, _ in self._untold if step is not None]
+        left_out = len(self._untold) - len(stats)
+        num_steps = sum(size for _, size in self._untold)
+        self._untold.clear()
         if stats:
             loss, q_values, td_errors, norm = (torch.stack(column) for column in zip(*stats, strict=True))
             scalars = {
@@ -233,7 +238,6 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             }
             scalars = {name: value.item() for name, value in scalars.items()}
             self.metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
-        left_out = num_updates - len(stats)
         self.metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), left_out, reduce="lifetime_sum")
         for key in ((DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED), (ALL_MODULES, NUM_ENV_STEPS_TRAINED)):
             self.metrics.log_value(key, num_steps, reduce="sum")

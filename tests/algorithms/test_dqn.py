@@ -31,10 +31,12 @@ def market_path(tiny_market: MarketData, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def algorithm(market_path: Path, settings: Mapping[str, Any] | None = None) -> Iterator[dqn.PortfolioDQN]:
-    """An algorithm whose iterations are 40 steps long."""
+def algorithm(
+    market_path: Path, settings: Mapping[str, Any] | None = None, iteration_steps: int = 40
+) -> Iterator[dqn.PortfolioDQN]:
+    """An algorithm whose iterations are five fragments of 8 steps, or as many as are given."""
     config = dqn.algorithm_config(run_config(settings), market_path)
-    built = config.reporting(min_sample_timesteps_per_iteration=40).build_algo()
+    built = config.reporting(min_sample_timesteps_per_iteration=iteration_steps).build_algo()
     try:
         yield built
     finally:
@@ -104,15 +106,17 @@ def test_without_a_stored_buffer_it_says_what_it_refills(
     with algorithm(market_path, settings) as built:
         built.train()
         built.save_to_path(str(tmp_path / "checkpoint"))
-    with algorithm(market_path, settings) as resumed, caplog.at_level(logging.WARNING):
+    with algorithm(market_path, settings, iteration_steps=8) as resumed, caplog.at_level(logging.WARNING):
         resumed.restore_from_path(str(tmp_path / "checkpoint"))
         assert "it is refilled, and learning goes on when 20 new transitions are in it" in caplog.text
         assert len(resumed.local_replay_buffer) == 0
         before = weights(resumed)
         resumed.training_step()  # 8 of 20
         assert_same(weights(resumed), before)
-        resumed.train()
-        assert len(resumed.local_replay_buffer) >= 40
+        for _ in range(2):  # 24 of 20
+            resumed.train()
+        assert len(resumed.local_replay_buffer) == 24
+        assert any(not np.array_equal(value, before[name]) for name, value in weights(resumed).items())
 
 
 @pytest.mark.parametrize(
