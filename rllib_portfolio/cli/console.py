@@ -24,6 +24,9 @@ def guarded(command: Callable[[], int]) -> int:
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def quieten_libraries() -> None:
@@ -132,3 +135,23 @@ def say(arguments: argparse.Namespace, text: str) -> None:
     """A line on stderr, unless --quiet."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal that takes (done, in all); elsewhere its label alone; nothing when quiet."""
+    from tqdm import tqdm
+
+    is_shown = sys.stderr.isatty() and not arguments.quiet
+    if not is_shown:
+        say(arguments, f"{label} ...")
+    bar = tqdm(desc=label, unit=unit, leave=False, disable=not is_shown, dynamic_ncols=True)
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        bar.close()
