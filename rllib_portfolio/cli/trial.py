@@ -144,12 +144,12 @@ class Trial:
         tables, strategies = {}, self._beside_references()
         if self.subsets:
             with progress_bar(self.arguments, "Walking parts of the universe", "walk") as progress:
-                tables["universe"] = universe_sensitivity(
+                tables["Parts of the universe"] = universe_sensitivity(
                     self.market, self.window, strategies, self.execution, self.subsets, progress=progress
                 )
         if self.arguments.start_shift:
             with progress_bar(self.arguments, "Walking from later first days", "walk") as progress:
-                tables["start"] = start_sensitivity(
+                tables["Later first days"] = start_sensitivity(
                     self.market, self.window, strategies, self.execution, self.arguments.start_shift, progress=progress
                 )
         return tables
