@@ -81,7 +81,7 @@ def wealth_figure(evidence: Evidence) -> Figure:
             tickvals=ticks,
             ticktext=[f"{tick:g}" for tick in ticks],
         ),
-        yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat=".0%", nticks=4),
+        yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat=".0%", nticks=5),
         xaxis=axis(anchor="y2"),
     )
     return {"data": data, "layout": figure}

@@ -33,7 +33,7 @@ def page(report: Report) -> str:
         f'<link rel="icon" href="{ICON}"><title>{escape(evidence.title)}</title><style>{STYLE}</style></head><body>'
         f"<header><h1>{escape(evidence.title)}</h1>{_subtitle(report)}{_verdicts(report)}{_tiles(report)}"
         f"{_contents()}</header><main>{body}</main><footer>{_footer(report)}</footer>"
-        f'<script type="application/json" id="figures">{figures}</script>'
+        f'<script type="application/json" id="plots">{figures}</script>'
         f"<script>{_plotly()}</script><script>{SCRIPT}</script></body></html>"
     )
 
@@ -59,15 +59,16 @@ def _verdicts(report: Report) -> str:
         reason = "no benchmark was given, so nothing can be said about who beats whom."
         return f'<div class="verdict"><span class="badge">no verdict</span><p>There is no verdict: {reason}</p></div>'
     return "".join(
-        _verdict(name, judged, "" if place == 0 else " further")
+        _verdict(name, judged, str(report.evidence.benchmark), "" if place == 0 else " further")
         for place, (name, judged) in enumerate(report.verdicts.items())
     )
 
 
-def _verdict(name: str, judged: Verdict, kind: str) -> str:
-    word = {"beats": "beats", "loses": "loses", "no difference": "no-difference"}[judged.outcome]
+def _verdict(name: str, judged: Verdict, benchmark: str, kind: str) -> str:
+    word = judged.outcome.replace(" ", "-")
+    claim = {"beats": "beats", "loses": "loses to", "no difference": "no difference to"}[judged.outcome]
     return (
-        f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(name)}: {escape(judged.outcome)}</span>'
+        f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(f"{name}: {claim} {benchmark}")}</span>'
         f"<p>{escape(judged.sentence)}</p></div>"
     )
 

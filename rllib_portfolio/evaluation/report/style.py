@@ -96,7 +96,7 @@ footer {{ padding-bottom: 40px; font-size: 13px; color: var(--soft); }}
 """
 
 SCRIPT = """
-const report = JSON.parse(document.getElementById("figures").textContent);
+const report = JSON.parse(document.getElementById("plots").textContent);
 const touch = matchMedia("(pointer: coarse)").matches || innerWidth < 700;
 const panels = [];
 for (const [id, figure] of Object.entries(report)) {
