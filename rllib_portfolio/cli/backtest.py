@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, quieten_libraries, say
+from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn
 from rllib_portfolio.cli.settings import require_run_folders
 from rllib_portfolio.config import ExecutionConfig, validated
 from rllib_portfolio.errors import ConfigError
@@ -127,8 +127,9 @@ def execute(arguments: argparse.Namespace) -> int:
     market = _market(arguments, runs[0])
     trial = Trial(arguments, market, _window_name(arguments, market), execution, subjects, subsets)
     report = trial.report()
+    if trial.is_in_sample:
+        warn(trial.in_sample_sentence)
     report.print()
-    trial.warn_if_in_sample()
     report_folder.clear(folder)
     report.write(folder)
     report_folder.write_record(folder, trial.record())
