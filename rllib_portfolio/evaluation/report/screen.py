@@ -17,11 +17,11 @@ TABLE_WIDTH = 100
 """Off a terminal."""
 
 _PERFORMANCE = {
-    "annual_return": "return",
+    "annual_return": "return/y",
     "annual_volatility": "vol.",
     "max_drawdown": "drawdown",
-    "turnover_per_year": "turnover",
-    "cost_per_year": "cost",
+    "turnover_per_year": "turnover/y",
+    "cost_per_year": "cost/y",
     "sharpe_ratio": "Sharpe",
 }
 _DIFFERENCE = {
@@ -41,7 +41,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         if not console.is_terminal:
             console.width = TABLE_WIDTH
     evidence = report.evidence
-    console.print(_table(report, f"{evidence.title}: {evidence.days}, figures a year", _PERFORMANCE))
+    console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE))
     if evidence.benchmark is not None:
         console.print(_table(report, f"Against {evidence.benchmark}", _DIFFERENCE))
     for judged in report.verdicts.values():
@@ -51,7 +51,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("strategy", overflow="fold")  # a long name takes two lines, no figure is cut
     shown = {name: label for name, label in columns.items() if name in report.table}
     for label in shown.values():
