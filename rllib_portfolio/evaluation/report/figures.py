@@ -180,7 +180,7 @@ def months_figure(evidence: Evidence, name: str) -> Figure | None:
     }
     figure = layout(
         max(150, 52 + 24 * len(table)),
-        xaxis=axis(side="top", showgrid=False, fixedrange=True),
+        xaxis=axis(side="top", showgrid=False, fixedrange=True, tickangle=0),
         yaxis=axis(type="category", autorange="reversed", showgrid=False, fixedrange=True, dtick=1),
         margin={"l": 40, "r": 8, "t": 26, "b": 8},
     )
