@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_portfolio.cli.console import progress_bar
+from rllib_portfolio.cli.console import progress_bar, say
 from rllib_portfolio.cli.subjects import Subject
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.evaluation import Lineup, all_strategies, walk_lineup
@@ -80,9 +80,10 @@ class Trial:
                 if subject.seeds
             },
             tuning=tuning,
-            validation=self._validation(by_name),
+            validation=self._validation(),
             notes=self.notes(),
         )
+        say(self.arguments, "Testing what is luck ...")
         return report_of_walks(lineup, context=context)
 
     def notes(self) -> tuple[str, ...]:
@@ -154,10 +155,8 @@ class Trial:
                 )
         return tables
 
-    def _validation(self, by_name: dict[str, BacktestResult]) -> BacktestResult:
-        """The headline's walk of the window that it was selected on, on the market that it was trained on."""
+    def _validation(self) -> BacktestResult:
+        """The headline's walk of the window that it was selected on, on the market and the terms of its training."""
         headline = self.subjects[0]
-        if self.window_name == "validation" and self.arguments.data_path is None:
-            return by_name[headline.name]
-        trained_on = headline.runs[0].market
-        return backtest(trained_on, trained_on.windows["validation"], [headline.strategy], self.execution)[0]
+        run = headline.runs[0]
+        return backtest(run.market, run.market.windows["validation"], [headline.strategy], run.config.environment)[0]

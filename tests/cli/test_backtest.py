@@ -19,7 +19,9 @@ from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
 from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.evaluation.ensemble import Ensemble
+from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio
 from rllib_portfolio.market import MarketData
 from tests.tiny_runs import TinyRun
 
@@ -113,6 +115,24 @@ def test_seeds_become_one_subject_on_a_window_that_is_marked_in_sample(
     assert not stale.exists()
     assert json.loads((output / "backtest.json").read_text())["runs"] == [str(run_dir)]
     assert "PPO policy, 2 seeds" not in (output / "report.html").read_text()
+
+
+@pytest.mark.ray
+def test_the_trials_of_a_search_deflate_the_sharpe_ratio_of_the_validation_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run_dir: Path, finished_run: TinyRun
+) -> None:
+    summary = {"num_trials": 20, "sharpe_variance": 0.5, "periods_per_year": 252}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    flags = ["--no-costs-table", "--quiet", "--tuning", str(tmp_path), "--cost-bps", "50"]  # selection paid 10
+    assert cli.backtest([str(run_dir), *flags]) == 0
+    capsys.readouterr()
+    (run,) = open_runs([run_dir])
+    market = run.market
+    (walk,) = backtest(market, market.windows["validation"], [run.policy], finished_run.config.environment)
+    cash = market.cash_returns[slice(*market.windows["validation"])]
+    expected = deflated_sharpe_ratio(SharpeSample.of(walk.returns, cash), num_trials=20, sharpe_variance=0.5)
+    text = (run_dir / "report" / "results.json").read_text()
+    assert f'"deflated_sharpe_ratio": {expected!r}' in text
 
 
 @pytest.mark.ray
