@@ -219,4 +219,6 @@ def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _per_cent(share: float) -> str:
-    return f"{100.0 * share:.1f} %"
+    if share > 0.9995:
+        return "more than 99.9 %"
+    return "less than 0.1 %" if share < 0.0005 else f"{100.0 * share:.1f} %"
