@@ -222,5 +222,5 @@ def test_one_strategy_without_benchmark_is_told_what_it_misses(tmp_path: Path) -
     table = generate_performance_report({"alone": values(0)})
     told = "\n".join(table.attrs["statements"])
     assert "No benchmark was given" in told
-    assert "One strategy cannot be compared with others: the model confidence set is left out." in told
+    assert "the superior ability test and the model confidence set are left out." in told
     assert {"verdict", "beta", "confidence_set_p_value"}.isdisjoint(table.columns)
