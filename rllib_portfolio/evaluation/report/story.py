@@ -171,13 +171,15 @@ def _crisis_table(report: Report, table: pd.DataFrame) -> str:
 def falsification(report: Report, panels: Panels) -> str:
     """What would show that the claims above are wrong."""
     sentences = [
-        *(sentence for name in report.verdicts for sentence in _of_verdict(report, name)),
+        *(sentence for name in list(report.verdicts)[:SHOWN_VERDICTS] for sentence in _of_verdict(report, name)),
         *_of_costs(report),
         *_of_seeds(report),
         *(_OF_WALKS if report.evidence.walks else _OF_VALUES),
     ]
     return section("falsify", "What would falsify this", notes(sentences))
 
+
+SHOWN_VERDICTS = 4
 
 _OF_WALKS = (
     "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "

@@ -47,7 +47,7 @@ def browser() -> str:
 
 
 def without_scripts(page: Path) -> str:
-    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL).replace("\u00a0", " ")
 
 
 def test_every_panel_is_drawn_without_a_word_on_the_console(browser: str, page: Path, tmp_path: Path) -> None:
@@ -121,6 +121,16 @@ def test_verdicts_statements_and_names_are_on_the_page_as_text(page: Path, whole
         assert escape(sentence) in text
     assert "python backtest.py walk-forward --algo ppo" in text
     assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+
+
+def test_of_many_verdicts_the_first_are_shown_and_the_others_folded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = np.cumprod(1.0 + rng.normal(0.0005, 0.01, (60, 7)), axis=0)
+    generate_performance_report({f"number {k}": paths[:, k] for k in range(6)}, paths[:, 6], tmp_path / "many.html")
+    text = without_scripts(tmp_path / "many.html")
+    assert text.count('class="verdict') == 6
+    folded = text[text.index("<summary>2 more verdicts</summary>") : text.index("</details>")]
+    assert [f"number {k}:" in folded for k in range(6)] == [False] * 4 + [True] * 2
 
 
 def test_what_is_missing_is_said_in_its_place(tmp_path: Path) -> None:
