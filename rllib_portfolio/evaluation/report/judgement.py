@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rllib_portfolio.evaluation.report.columns import GROUPS
+from rllib_portfolio.evaluation.report.findings import TOO_FEW
 from rllib_portfolio.evaluation.report.markup import (
     Panels,
     definitions,
@@ -96,7 +97,7 @@ def all_at_once(report: Report, panels: Panels) -> str:
             )
         )
     if not parts:
-        parts.append(paragraph("Left out: one strategy cannot be compared with others.", "soft"))
+        parts.append(paragraph(TOO_FEW, "soft"))
     return section("all", "All strategies at once", *parts)
 
 
@@ -219,4 +220,6 @@ def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _per_cent(share: float) -> str:
-    return f"{100.0 * share:.1f} %"
+    if share > 0.9995:
+        return "more than 99.9 %"
+    return "less than 0.1 %" if share < 0.0005 else f"{100.0 * share:.1f} %"

@@ -17,6 +17,10 @@ from rllib_portfolio.evaluation.verdicts import Verdict
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
 
+NO_BREAK = "\u00a0"
+SHOWN_VERDICTS = 3
+"""Beside the headline's; further ones are folded."""
+
 ICON = "data:,"
 """Nothing: else a browser asks the network for one."""
 
@@ -64,7 +68,9 @@ def _verdicts(report: Report) -> str:
         _verdict(name, judged, benchmark, " further" if place else "")
         for place, (name, judged) in enumerate(report.verdicts.items())
     )
-    return "".join((first, _tiles(report), *others))
+    shown, folded = others[:SHOWN_VERDICTS], others[SHOWN_VERDICTS:]
+    more = f"<details><summary>{len(folded)} more verdicts</summary>{''.join(folded)}</details>" if folded else ""
+    return "".join((first, _tiles(report), *shown, more))
 
 
 def _verdict(name: str, judged: Verdict, benchmark: str, kind: str) -> str:
@@ -72,8 +78,15 @@ def _verdict(name: str, judged: Verdict, benchmark: str, kind: str) -> str:
     claim = {"beats": "beats", "loses": "loses to", "no difference": "no difference to"}[judged.outcome]
     return (
         f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(f"{name}: {claim} {benchmark}")}</span>'
-        f"<p>{escape(judged.sentence)}</p></div>"
+        f"<p>{_unbroken(escape(judged.sentence))}</p></div>"
     )
+
+
+def _unbroken(text: str) -> str:
+    """No line ends between a number and its sign."""
+    for sign in (" %", " = ", " &lt; "):
+        text = text.replace(sign, sign.replace(" ", NO_BREAK))
+    return text
 
 
 def _tiles(report: Report) -> str:

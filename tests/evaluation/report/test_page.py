@@ -47,7 +47,7 @@ def browser() -> str:
 
 
 def without_scripts(page: Path) -> str:
-    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL).replace("\u00a0", " ")
 
 
 def test_every_panel_is_drawn_without_a_word_on_the_console(browser: str, page: Path, tmp_path: Path) -> None:
@@ -68,12 +68,15 @@ def test_a_panel_that_is_not_drawn_and_an_error_are_seen(browser: str, page: Pat
     assert any("Error" in line for line in seen.console)
 
 
-@pytest.mark.parametrize(("device", "size"), [("desktop", (1280, 9000)), ("phone", (390, 14000))])
-def test_the_page_is_photographed(browser: str, page: Path, tmp_path: Path, device: str, size: tuple[int, int]) -> None:
-    target = SCREENSHOTS / f"{device}.png"
-    screenshot(browser, page, tmp_path, size, target)
-    header = target.read_bytes()[:24]
-    assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == size
+def test_the_page_is_photographed(browser: str, page: Path, tmp_path: Path) -> None:
+    phone = tmp_path / "phone.html"  # a window is never narrower than 500 pixels, a frame may be
+    frame = f'<iframe src="{page.as_uri()}" style="width:390px;height:14000px;border:0"></iframe>'
+    phone.write_text(f'<!doctype html><body style="margin:0;background:#999">{frame}</body>')
+    for device, opened, size in (("desktop", page, (1280, 9000)), ("phone", phone, (500, 14000))):
+        target = SCREENSHOTS / f"{device}.png"
+        screenshot(browser, opened, tmp_path / device, size, target)
+        header = target.read_bytes()[:24]
+        assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == size
 
 
 def test_the_page_of_value_series_draws_all_that_it_has(browser: str, tmp_path: Path) -> None:
@@ -118,6 +121,16 @@ def test_verdicts_statements_and_names_are_on_the_page_as_text(page: Path, whole
         assert escape(sentence) in text
     assert "python backtest.py walk-forward --algo ppo" in text
     assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+
+
+def test_of_many_verdicts_the_first_are_shown_and_the_others_folded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = np.cumprod(1.0 + rng.normal(0.0005, 0.01, (60, 7)), axis=0)
+    generate_performance_report({f"number {k}": paths[:, k] for k in range(6)}, paths[:, 6], tmp_path / "many.html")
+    text = without_scripts(tmp_path / "many.html")
+    assert text.count('class="verdict') == 6
+    folded = text[text.index("<summary>2 more verdicts</summary>") : text.index("</details>")]
+    assert [f"number {k}:" in folded for k in range(6)] == [False] * 4 + [True] * 2
 
 
 def test_what_is_missing_is_said_in_its_place(tmp_path: Path) -> None:
