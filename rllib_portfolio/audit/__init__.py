@@ -14,6 +14,7 @@ from rllib_portfolio.audit import causality, determinism, trading
 from rllib_portfolio.audit.certificate import Certificate, Check, Counterexample
 from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.market import MarketData
 
 __all__ = ["CHECKS", "Certificate", "Check", "Counterexample", "Specimen", "audit"]
 
@@ -73,7 +74,7 @@ def audit(specimen: Specimen, on_check: Callable[[str], None] = lambda name: Non
             checks.append(Check(name, "PASS", run(specimen)))
         except Counterexample as found:
             checks.append(Check(name, "FAIL", str(found)))
-    facts = {**determinism.market_facts(specimen.market), **_versions()}
+    facts = {**_market_facts(specimen.market), **_versions()}
     return Certificate(tuple(checks), facts, (*specimen.market.notes, UNPROVEN))
 
 
@@ -85,3 +86,11 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _market_facts(market: MarketData) -> dict[str, str]:
+    """What a certificate says of the data: label to text."""
+    windows = {
+        name: f"{market.dates[start]} to {market.dates[stop - 1]}" for name, (start, stop) in market.windows.items()
+    }
+    return {"data": market.source, "data hash": market.data_hash, **{f"{k} window": v for k, v in windows.items()}}

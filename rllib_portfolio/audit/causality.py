@@ -22,7 +22,7 @@ from rllib_portfolio.audit.differences import (
     with_another_future,
 )
 from rllib_portfolio.audit.specimen import Specimen
-from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig, import_function
+from rllib_portfolio.config import EnvironmentConfig, import_function
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.evaluation import all_strategies, backtest
 from rllib_portfolio.evaluation.policy import Strategy
@@ -125,7 +125,7 @@ def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specim
             raise Counterexample(f"{difference} {where}.")
 
 
-def strategies_of(specimen: Specimen, market: MarketData) -> list[Strategy]:
+def _strategies(specimen: Specimen, market: MarketData) -> list[Strategy]:
     """The policy, where there is one, and every baseline."""
     policies = [] if specimen.policy is None else [specimen.policy]
     return [*policies, *all_strategies(market)]
@@ -133,10 +133,8 @@ def strategies_of(specimen: Specimen, market: MarketData) -> list[Strategy]:
 
 def _weights(market: MarketData, window: Window, specimen: Specimen) -> dict[str, NDArray[Any]]:
     """Weights that each strategy traded to at each decision of the window."""
-    execution = ExecutionConfig(**{name: getattr(specimen.environment, name) for name in ExecutionConfig.model_fields})
-    return {
-        result.name: result.weights for result in backtest(market, window, strategies_of(specimen, market), execution)
-    }
+    walks = backtest(market, window, _strategies(specimen, market), specimen.environment)
+    return {walk.name: walk.weights for walk in walks}
 
 
 def _observations(market: MarketData, window: Window, config: EnvironmentConfig, seed: int) -> NDArray[Any]:

@@ -17,11 +17,11 @@ from rllib_portfolio.audit.differences import (
     value_text,
 )
 from rllib_portfolio.audit.specimen import Specimen
-from rllib_portfolio.config import ExecutionConfig, import_function
+from rllib_portfolio.config import import_function
 from rllib_portfolio.env.portfolio_env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.evaluation.baselines import EqualWeight
-from rllib_portfolio.market import CASH, MarketData, prepare_market
+from rllib_portfolio.market import CASH, prepare_market
 
 NUM_ENVS = 3
 NUM_STEPS = 300
@@ -116,9 +116,8 @@ def _require_same_episodes(specimen: Specimen) -> None:
 
 def _require_same_walks(specimen: Specimen, window: tuple[int, int]) -> str:
     market = specimen.market
-    execution = ExecutionConfig(**{name: getattr(specimen.environment, name) for name in ExecutionConfig.model_fields})
     strategies = [EqualWeight(), *([] if specimen.policy is None else [specimen.policy])]
-    walks = [backtest(market, window, strategies, execution) for _ in range(2)]
+    walks = [backtest(market, window, strategies, specimen.environment) for _ in range(2)]
     dates = market.dates[window[0] - 1 : window[1] - 1]
     for one, other in zip(*walks, strict=True):
         columns = [f"the weight of {asset} by {one.name}" for asset in (*market.assets, CASH)]
@@ -179,11 +178,3 @@ def _require_same_answers(ours: Sequence[_Answer], others: Sequence[_Answer], ho
         for name, value in one.info.items():
             if not np.array_equal(value, other.info[name]):
                 raise Counterexample(f"info {name} is {value}, and {other.info[name]} {where}.")
-
-
-def market_facts(market: MarketData) -> dict[str, str]:
-    """What a certificate says of the data: label to text."""
-    windows = {
-        name: f"{market.dates[start]} to {market.dates[stop - 1]}" for name, (start, stop) in market.windows.items()
-    }
-    return {"data": market.source, "data hash": market.data_hash, **{f"{k} window": v for k, v in windows.items()}}

@@ -172,7 +172,7 @@ def _require_paying_backtest(
     market: MarketData, window: Window, settings: list[EnvironmentConfig], specimen: Specimen
 ) -> str:
     strategies = [EqualWeight(), *([] if specimen.policy is None else [specimen.policy])]
-    walks = [backtest(market, window, strategies, _execution(config)) for config in settings]
+    walks = [backtest(market, window, strategies, config) for config in settings]
     start, stop = window
     returns = np.column_stack([market.returns, market.cash_returns])[start:stop]
     for one, other in zip(*walks, strict=True):
@@ -195,10 +195,6 @@ def _cost(move: FloatArray, config: ExecutionConfig, volatility: FloatArray) -> 
     """The cost of one trade, sum cost_i |dw_i| + k sum sigma_i |dw_i|^1.5, from |dw| [N]."""
     rates = 1e-4 * np.broadcast_to(np.asarray(config.cost_bps, dtype=np.float64), move.shape)
     return float((rates * move).sum() + config.impact * (volatility * move**1.5).sum())
-
-
-def _execution(config: EnvironmentConfig) -> ExecutionConfig:
-    return ExecutionConfig(**{name: getattr(config, name) for name in ExecutionConfig.model_fields})
 
 
 def _reset(simulation: Simulation) -> None:
