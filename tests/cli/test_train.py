@@ -18,6 +18,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.cli.settings import CONFIG_FOLDER
 from tests.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
 
@@ -215,7 +216,7 @@ def test_a_flag_of_dqn_out_of_bounds(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_another_algorithm_than_the_file_s(capsys: pytest.CaptureFixture[str]) -> None:
-    path = cli.CONFIG_FOLDER / "dqn.yaml"
+    path = CONFIG_FOLDER / "dqn.yaml"
     assert refusal(capsys, "--config", path, "--algo", "ppo").startswith(f"--algo must be that of {path}, dqn, got ppo")
 
 

@@ -1,31 +1,20 @@
-"""The command line: arguments, progress, signals, exit codes. The only module that prints.
-
-Exit codes: 0 done, 2 a setting, file or argument that cannot be used (one line says which), 130 and 143 stopped by
-Ctrl-C and SIGTERM after writing a checkpoint.
-"""
+"""`train.py`: one training run from a configuration, or the continuation of one."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import logging
-import os
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rllib_portfolio.cli.console import Display, guarded, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.errors import ConfigError
 
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "tune_configs"
-
-_TRAIN_DESCRIPTION = """\
+_DESCRIPTION = """\
 Train a portfolio-allocation policy with RLlib, and compare it with what anyone can hold.
 
 While it runs: one progress bar here, TensorBoard events and progress.csv in the output directory, checkpoints under
@@ -33,7 +22,7 @@ checkpoints/. At the end the policy that was best on the validation window walks
 1/N, buy-and-hold, all cash, the index and a Merton portfolio, after the same costs.
 """
 
-_TRAIN_EPILOG = """\
+_EPILOG = """\
 examples:
   python train.py --algo ppo                                     the bundled 20 S&P 500 stocks, 1990-2022
   python train.py --algo ppo --data-path prices.csv --index-path index.csv
@@ -49,25 +38,14 @@ Every setting that --set accepts stands in tune_configs/<algo>.yaml, with its me
 
 def train(arguments: Sequence[str] | None = None) -> int:
     """`train.py`."""
-    return _guarded(lambda: _train(_train_parser().parse_args(arguments)))
+    parser = argparse.ArgumentParser(prog="train.py", formatter_class=argparse.RawDescriptionHelpFormatter)
+    configure(parser)
+    return guarded(lambda: execute(parser.parse_args(arguments)))
 
 
-def _guarded(command: Callable[[], int]) -> int:
-    """Run a command; what the user can mend becomes one line and exit code 2."""
-    try:
-        return command()
-    except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def _train_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description=_TRAIN_DESCRIPTION,
-        epilog=_TRAIN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the flags."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     run = parser.add_argument_group("the run")
     run.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: tune_configs/<algo>.yaml)")
@@ -96,7 +74,6 @@ def _train_parser() -> argparse.ArgumentParser:
         "--device", choices=["cpu", "cuda", "auto"], help="where the learner computes (default: auto)"
     )
     machines.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
-    return parser
 
 
 _FLAG_SETTINGS = {
@@ -116,7 +93,8 @@ _DQN_FLAGS = ("buffer_capacity", "batch_size")
 _FIXED_ON_RESUME = ("config", "set", "seed", "learning_rate", *_DQN_FLAGS, "data_path", "index_path", "output_dir")
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def execute(arguments: argparse.Namespace) -> int:
+    """Train; the exit code."""
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= {
         setting: getattr(arguments, flag)
@@ -128,25 +106,25 @@ def _train(arguments: argparse.Namespace) -> int:
         run_dir = arguments.resume
     else:
         algo = _algorithm(arguments)
-        config_path = arguments.config or _default_config(algo)
+        config_path = arguments.config or default_config(algo)
         config = load_run_config(config_path, {"algo": algo, **overrides})
         run_dir = arguments.output_dir or Path("runs") / config.algo / datetime.now().strftime("%Y%m%d-%H%M%S")
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
-    _quieten_libraries()
+    quieten_libraries()
     from rllib_portfolio.market import load_market
     from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
 
     if arguments.resume is not None:
         config, market = open_run_folder(run_dir, overrides)
-        _require_device(config)
+        require_device(config)
     else:
         require_fresh(run_dir)
-        _require_device(config)
-        _say(arguments, "Preparing the market ...")
+        require_device(config)
+        say(arguments, "Preparing the market ...")
         market = load_market(config.market)
         create_run_folder(run_dir, config, market)
     for note in market.notes:
-        _say(arguments, f"Note: {note}")
+        say(arguments, f"Note: {note}")
     return _train_in_folder(arguments, config, market, run_dir)
 
 
@@ -154,8 +132,8 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio import training
     from rllib_portfolio.results import compare_best_policy
 
-    _say(arguments, f"Run folder: {run_dir}   (tensorboard --logdir {run_dir})")
-    with _ray(config, arguments.address), _stop_signals() as received, _Display(arguments.quiet) as display:
+    say(arguments, f"Run folder: {run_dir}   (tensorboard --logdir {run_dir})")
+    with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
         finished = training.run(
             config,
             market,
@@ -172,12 +150,6 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     return 0
 
 
-def _default_config(algo: str) -> Path | None:
-    """The committed configuration of an algorithm; without a source tree the same defaults stand in the models."""
-    path = CONFIG_FOLDER / f"{algo}.yaml"
-    return path if path.is_file() else None
-
-
 def _require_resumable(arguments: argparse.Namespace) -> None:
     given = [name for name in _FIXED_ON_RESUME if getattr(arguments, name) not in (None, [])]
     if given:
@@ -186,129 +158,9 @@ def _require_resumable(arguments: argparse.Namespace) -> None:
 
 
 def _algorithm(arguments: argparse.Namespace) -> str:
-    """What --algo says, or the file; the two must agree, and flags of one algorithm must come with it."""
-    in_file = read_yaml(arguments.config).get("algo") if arguments.config is not None else None
-    algo: str = arguments.algo or in_file or "ppo"
-    if in_file is not None and in_file != algo:
-        raise ConfigError(f"--algo must be that of {arguments.config}, {in_file}, got {algo}. Leave it out.")
+    """The algorithm; flags of one algorithm must come with it."""
+    algo = chosen_algorithm(arguments.algo, arguments.config)
     given = [f"--{name.replace('_', '-')}" for name in _DQN_FLAGS if getattr(arguments, name) is not None]
     if given and algo != "dqn":
         raise ConfigError(f"{', '.join(given)} must come with --algo dqn, got {algo}. Leave it out.")
     return algo
-
-
-def _require_device(config: RunConfig) -> None:
-    if config.resources.device != "cuda":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            "--device must be one that this machine has, got cuda, and torch finds no CUDA device. Use --device cpu."
-        )
-
-
-def _quieten_libraries() -> None:
-    """Ray's banners and hints are for people who build on Ray, not for people who train a policy."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    importlib.import_module("ray.rllib")  # sets its loggers' levels when it is imported
-    for name in ("ray", "ray.rllib", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
-
-
-@contextmanager
-def _ray(config: RunConfig, address: str | None) -> Iterator[None]:
-    """A Ray session for the run: the cluster at `address`, that of the surrounding job, or one on this machine."""
-    import ray
-    import torch
-
-    torch.set_num_threads(config.resources.torch_threads)
-    options: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "runtime_env": {"env_vars": {"PYTHONWARNINGS": "ignore"}},
-    }
-    if address is not None:
-        options["address"] = address
-    elif "RAY_ADDRESS" not in os.environ:
-        processes = 1 + config.resources.num_env_runners + config.resources.num_learners
-        options |= {"address": "local", "num_cpus": max(os.cpu_count() or 1, processes), "include_dashboard": False}
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(
-            f"--address must lead to a running Ray cluster, got {address!r} ({' '.join(str(error).split())}). "
-            "Start one, or leave it out."
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """The signals received so far: the first one stops the run after its iteration, the second one at once."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        for name, handler in before.items():
-            signal.signal(name, handler)
-        print("\nStopping after this iteration, then writing a checkpoint ...", file=sys.stderr)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-_BAR_FORMAT = "{percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} steps, {rate_fmt}, {remaining} left{postfix}"
-
-
-class _Display:
-    """One progress bar on a terminal, a line for each evaluation elsewhere, nothing when quiet."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, status: Any) -> None:
-        if self._quiet:
-            return
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(
-                total=status.total_steps,
-                unit="step",
-                unit_scale=True,
-                disable=not sys.stderr.isatty(),
-                dynamic_ncols=True,
-                bar_format=_BAR_FORMAT,
-            )
-        if status.message is not None:
-            tqdm.write(status.message, file=sys.stderr)
-        self._bar.set_postfix_str(
-            f"return {status.episode_return:+.3f}, validation Sharpe {status.validation_sharpe:.2f}", refresh=False
-        )
-        self._bar.update(status.steps - self._bar.n)
-
-
-def _say(arguments: argparse.Namespace, text: str) -> None:
-    if not arguments.quiet:
-        print(text, file=sys.stderr)

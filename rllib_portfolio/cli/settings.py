@@ -1,0 +1,49 @@
+"""Which configuration a command runs: the algorithm's own file, or one that was named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config_file import read_yaml
+from rllib_portfolio.errors import ConfigError
+
+CONFIG_FOLDER = Path(__file__).resolve().parent.parent.parent / "tune_configs"
+
+
+def default_config(algo: str) -> Path | None:
+    """The committed configuration of an algorithm; without a source tree the same defaults stand in the models."""
+    path = CONFIG_FOLDER / f"{algo}.yaml"
+    return path if path.is_file() else None
+
+
+def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
+    """What --algo says, or the file, or ppo; the two must agree."""
+    in_file = read_yaml(config_path).get("algo") if config_path is not None else None
+    chosen: str = algo or in_file or "ppo"
+    if in_file is not None and in_file != chosen:
+        raise ConfigError(f"--algo must be that of {config_path}, {in_file}, got {chosen}. Leave it out.")
+    return chosen
+
+
+def require_device(config: RunConfig) -> None:
+    """Raise if the configuration wants a CUDA device that this machine has not."""
+    if config.resources.device != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "--device must be one that this machine has, got cuda, and torch finds no CUDA device. Use --device cpu."
+        )
+
+
+def require_run_folders(run_dirs: Sequence[Path]) -> None:
+    """Raise if a folder holds no run, or is given twice: asked before anything heavy is imported."""
+    for number, run_dir in enumerate(run_dirs):
+        if not (run_dir / "config.yaml").is_file():
+            what = "which is none of a run" if run_dir.is_dir() else "which does not exist"
+            raise ConfigError(f"RUN_DIR must be a folder that train.py wrote, got {run_dir}, {what}. Name another.")
+        if run_dir.resolve() in [other.resolve() for other in run_dirs[:number]]:
+            raise ConfigError(f"RUN_DIR must be given once each, got {run_dir} twice. Leave one out.")

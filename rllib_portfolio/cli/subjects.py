@@ -1,0 +1,176 @@
+"""Which runs are judged, and as what: runs that differ in their seed alone are one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_portfolio.algorithms.policy import PortfolioPolicy
+from rllib_portfolio.config import ExecutionConfig, MarketConfig, RunConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.ensemble import Ensemble
+from rllib_portfolio.evaluation.policy import Strategy
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_folder import open_run_folder
+from rllib_portfolio.training import best_policy
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: what it was told, what it saw, and its best policy."""
+
+    run_dir: Path
+    config: RunConfig
+    market: MarketData
+    policy: PortfolioPolicy
+
+    @property
+    def trained_until(self) -> np.datetime64:
+        """Last day that anything was fitted or selected on: that of the validation window."""
+        return self.market.dates[self.market.windows["validation"][1] - 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What one verdict is about.
+
+    Attributes:
+        strategy: The policy; of several seeds, their ensemble.
+        runs: One run per seed.
+        seeds: The policies of several seeds as rows of their own; empty for a single run.
+    """
+
+    strategy: Strategy
+    runs: tuple[Run, ...]
+    seeds: tuple[Strategy, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Row label."""
+        return self.strategy.name
+
+
+def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None) -> list[Run]:
+    """The runs with their best policies; `overrides` are dotted settings on top of their configurations.
+
+    Raises:
+        ConfigError: If a folder holds no run or no whole policy.
+    """
+    runs = []
+    for run_dir in run_dirs:
+        config, market = open_run_folder(run_dir, overrides or {})
+        runs.append(Run(run_dir, config, market, best_policy(run_dir, market)))
+    return runs
+
+
+def newer_data(run: Run, data_path: str | None, index_path: str | None) -> MarketConfig | None:
+    """Another table for the policy of a run, with its assets and settings; None where none is named.
+
+    Raises:
+        ConfigError: If an index comes without prices, or the run's market was not a table of prices.
+    """
+    if data_path is None:
+        if index_path is not None:
+            raise ConfigError("--index-path must come with --data-path, got it alone. Name the table of prices, too.")
+        return None
+    spec = run.policy.spec
+    if "features" not in spec.fitted:
+        raise ConfigError(
+            f"--data-path must be for a run on a table of prices, got {run.run_dir}, trained on {run.market.source}. "
+            "Leave it out."
+        )
+    return spec.market_config.model_copy(update={"data": data_path, "index_path": index_path, "assets": spec.assets})
+
+
+def require_comparable(runs: Sequence[Run], overrides: dict[str, Any]) -> ExecutionConfig:
+    """The execution that all runs share, with the command's `overrides` on top.
+
+    Raises:
+        ConfigError: If two runs saw other prices, dates or features, or traded on other terms; says what differs.
+    """
+    first = runs[0]
+    terms = _terms(first.config, overrides)
+    for run in runs[1:]:
+        pair = f"({first.run_dir} and {run.run_dir})"
+        _require_same_market(first.market, run.market, pair)
+        other = _terms(run.config, overrides)
+        for name in ExecutionConfig.model_fields:
+            if getattr(other, name) != getattr(terms, name):
+                flag = f"Give all of them one --{name.replace('_', '-')}"
+                remedy = flag if name in _SETTABLE else "Back-test them one by one"
+                raise ConfigError(
+                    f"runs must trade on the same terms, got {name} {getattr(terms, name)} and {getattr(other, name)} "
+                    f"{pair}. {remedy}."
+                )
+        run.policy.require_compatible(first.market)
+    return terms
+
+
+def subjects_of(runs: Sequence[Run]) -> list[Subject]:
+    """The subjects, in the order in which their first runs were named.
+
+    Raises:
+        ConfigError: If two runs are the same but for their folder.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.config.model_copy(update={"seed": 0}).model_dump_json(), []).append(run)
+    algorithms = [group[0].config.algo for group in groups.values()]
+    subjects = []
+    for group in groups.values():
+        name = f"{group[0].config.algo.upper()} policy"
+        if algorithms.count(group[0].config.algo) > 1:
+            name += f" {group[0].run_dir}"
+        subjects.append(_subject(name, group))
+    return subjects
+
+
+def _subject(name: str, runs: list[Run]) -> Subject:
+    if len(runs) == 1:
+        runs[0].policy.name = name
+        return Subject(runs[0].policy, (runs[0],))
+    seeds = [run.config.seed for run in runs]
+    for run in runs:
+        if seeds.count(run.config.seed) > 1:
+            raise ConfigError(
+                f"runs of one configuration must differ in seed, got seed {run.config.seed} twice ({run.run_dir}). "
+                "Leave one out."
+            )
+        run.policy.name = f"{name}, seed {run.config.seed}"
+    policies = tuple(run.policy for run in runs)
+    return Subject(Ensemble(policies, f"{name}, {len(runs)} seeds"), tuple(runs), policies)
+
+
+_SETTABLE = ("cost_bps", "execution_lag")
+
+
+def _terms(config: RunConfig, overrides: dict[str, Any]) -> ExecutionConfig:
+    values = {name: getattr(config.environment, name) for name in ExecutionConfig.model_fields}
+    return ExecutionConfig(**{**values, **overrides})
+
+
+def _require_same_market(one: MarketData, other: MarketData, pair: str) -> None:
+    rates = [f"{market.periods_per_year * market.cash_returns.mean():.2%} a year" for market in (one, other)]
+    differences = (
+        ("prices", one.data_hash == other.data_hash, one.data_hash[:12], other.data_hash[:12]),
+        ("assets", one.assets == other.assets, ", ".join(one.assets), ", ".join(other.assets)),
+        ("windows", _windows(one) == _windows(other), _windows(one), _windows(other)),
+        ("cash returns", np.array_equal(one.cash_returns, other.cash_returns), *rates),
+    )
+    for name, is_same, ours, theirs in differences:
+        if not is_same:
+            raise ConfigError(
+                f"runs must be of the same market, got {name} {ours} and {theirs} {pair}. Back-test them one by one."
+            )
+
+
+def _windows(market: MarketData) -> str:
+    return ", ".join(
+        f"{name} {market.dates[start]} to {market.dates[stop - 1]}"
+        for name, (start, stop) in market.windows.items()
+        if name != "all"
+    )

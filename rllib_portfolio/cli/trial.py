@@ -1,0 +1,162 @@
+"""Subjects on trial: everything that is walked for a report, and what its reader must know."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rllib_portfolio.cli.console import progress_bar, say
+from rllib_portfolio.cli.subjects import Subject
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation import Lineup, all_strategies, walk_lineup
+from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.evaluation.policy import Strategy
+from rllib_portfolio.evaluation.report import Report, ReportContext, TuningRecord, report_of_walks
+from rllib_portfolio.evaluation.sensitivity import cost_sensitivity, start_sensitivity, universe_sensitivity
+from rllib_portfolio.market import MarketData, Window
+
+
+class Trial:
+    """Subjects on a window of a market: what a report is made of."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        market: MarketData,
+        window_name: str,
+        execution: ExecutionConfig,
+        subjects: Sequence[Subject],
+        subsets: dict[str, tuple[str, ...]],
+    ) -> None:
+        self.arguments, self.market, self.execution = arguments, market, execution
+        self.subjects, self.subsets, self.window_name = subjects, subsets, window_name
+        self.window: Window = market.windows[window_name]
+        self.trained_until = max(run.trained_until for subject in subjects for run in subject.runs)
+
+    @property
+    def is_in_sample(self) -> bool:
+        """Whether a day of the window was fitted, tuned or selected on."""
+        return bool(self.market.dates[self.window[0]] <= self.trained_until)
+
+    @property
+    def days(self) -> tuple[np.datetime64, np.datetime64]:
+        """First and last day of the window."""
+        return self.market.dates[self.window[0]], self.market.dates[self.window[1] - 1]
+
+    @property
+    def in_sample_sentence(self) -> str:
+        """What must be said of days that the policies have seen."""
+        first, last = self.days
+        return (
+            f"IN-SAMPLE: the policies were fitted and selected on days up to {self.trained_until}, and these are "
+            f"{first} to {last}. No figure here says how they do on days that they have not seen: judge them on "
+            "--window test."
+        )
+
+    def report(self) -> Report:
+        """Walk everything, and judge."""
+        # What can be refused comes first: the line-up takes longest.
+        tuning = None if self.arguments.tuning is None else TuningRecord.read(self.arguments.tuning)
+        sensitivities = self._sensitivities()
+        lineup = self._lineup()
+        by_name = {result.name: result for result in lineup.results}
+        context = ReportContext(
+            title=f"{', '.join(subject.name for subject in self.subjects)}: {self.window_name} window{self._mark}",
+            market=self.market,
+            window=self.window,
+            execution=self.execution,
+            subjects=tuple(subject.name for subject in self.subjects),
+            trained_until=self.trained_until,
+            command=self.arguments.command_line,
+            cost_curve=self._cost_curve(),
+            sensitivities=sensitivities,
+            seed_walks={
+                subject.name: tuple(by_name[seed.name] for seed in subject.seeds)
+                for subject in self.subjects
+                if subject.seeds
+            },
+            tuning=tuning,
+            validation=self._validation(),
+            notes=self.notes(),
+        )
+        say(self.arguments, "Testing what is luck ...")
+        return report_of_walks(lineup, context=context)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of this report must know beside what every report says."""
+        notes = []
+        if self.is_in_sample:
+            notes.append(self.in_sample_sentence)
+        trained = [run.config.environment for subject in self.subjects for run in subject.runs]
+        for name in ("cost_bps", "execution_lag"):
+            given = getattr(self.arguments, name)
+            if given is not None and any(getattr(config, name) != given for config in trained):
+                notes.append(f"{name} is {given:g} here, by the command; training had {getattr(trained[0], name)}.")
+        return tuple(notes)
+
+    def record(self) -> dict[str, Any]:
+        """What was done, as JSON values."""
+        first, last = self.days
+        return {
+            "command": self.arguments.command_line,
+            "runs": [str(run.run_dir) for subject in self.subjects for run in subject.runs],
+            "window": self.window_name,
+            "first": str(first),
+            "last": str(last),
+            "is_in_sample": self.is_in_sample,
+            "data_source": self.market.source,
+            "data_hash": self.market.data_hash,
+            "execution": self.execution.model_dump(mode="json"),
+        }
+
+    @property
+    def _mark(self) -> str:
+        return " (IN-SAMPLE)" if self.is_in_sample else ""
+
+    def _lineup(self) -> Lineup:
+        seeds = [seed for subject in self.subjects for seed in subject.seeds]
+        baselines = [*seeds, *all_strategies(self.market)]
+        num_strategies = len(self.subjects) + len(baselines)
+        first, last = self.days
+        label = f"Walking {num_strategies} strategies, {self.window_name} window{self._mark}, {first} to {last}"
+        with progress_bar(self.arguments, label, "day") as progress:
+            return walk_lineup(self.market, self.window, self.execution, self._judged(), baselines, progress=progress)
+
+    def _judged(self) -> list[Strategy]:
+        return [subject.strategy for subject in self.subjects]
+
+    def _beside_references(self) -> list[Strategy]:
+        """What sensitivity tables hold: the subjects, and what they are measured by."""
+        return [*self._judged(), EqualWeight(), BuyAndHold()]
+
+    def _cost_curve(self) -> Any:
+        if self.arguments.no_costs_table:
+            return None
+        with progress_bar(self.arguments, "Walking again with execution lag 0 and 1", "walk") as progress:
+            return cost_sensitivity(
+                self.market, self.window, self._beside_references(), self.execution, progress=progress
+            )
+
+    def _sensitivities(self) -> dict[str, Any]:
+        tables, strategies = {}, self._beside_references()
+        if self.subsets:
+            with progress_bar(self.arguments, "Walking parts of the universe", "walk") as progress:
+                tables["Parts of the universe"] = universe_sensitivity(
+                    self.market, self.window, strategies, self.execution, self.subsets, progress=progress
+                )
+        if self.arguments.start_shift:
+            with progress_bar(self.arguments, "Walking from later first days", "walk") as progress:
+                tables["Later first days"] = start_sensitivity(
+                    self.market, self.window, strategies, self.execution, self.arguments.start_shift, progress=progress
+                )
+        return tables
+
+    def _validation(self) -> BacktestResult:
+        """The headline's walk of the window that it was selected on, on the market and the terms of its training."""
+        headline = self.subjects[0]
+        run = headline.runs[0]
+        return backtest(run.market, run.market.windows["validation"], [headline.strategy], run.config.environment)[0]

@@ -1,0 +1,37 @@
+"""Several policies as one strategy: the mean of what they want to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation.policy import MarketView, Strategy
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Holds the mean of its members' target weights: the runs of one configuration under several seeds, as a rule.
+
+    Each member sees the ensemble's own portfolio, and one that would hold counts with the drifted weights of it. Where
+    all would hold, nothing is traded.
+
+    Attributes:
+        members: Strategies, at least one.
+        name: Row label.
+    """
+
+    members: Sequence[Strategy]
+    name: str
+
+    def decide(self, view: MarketView) -> FloatArray | None:
+        """The mean over members, [N+1]."""
+        targets = [member.decide(view) for member in self.members]
+        if all(target is None for target in targets):
+            return None
+        return np.asarray(np.mean([view.drifted_weights if target is None else target for target in targets], axis=0))

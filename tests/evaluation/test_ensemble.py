@@ -1,0 +1,41 @@
+"""Several policies as one: the mean of their weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation.backtest import backtest
+from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
+from rllib_portfolio.evaluation.ensemble import Ensemble
+from rllib_portfolio.market import MarketData
+
+EXECUTION = ExecutionConfig(cost_bps=0.0)
+
+
+def test_it_holds_the_mean_of_its_members_weights(tiny_market: MarketData) -> None:
+    # (1/3, 1/3, 1/3, 0), all cash and (0.6, 0, 0, 0.4): (0.9333, 0.3333, 0.3333, 1.4) / 3
+    mix = ConstantMix(np.array([0.6, 0.0, 0.0, 0.4]))
+    ensemble = Ensemble([EqualWeight(), AllCash(), mix], "three")
+    (walked,) = backtest(tiny_market, tiny_market.windows["test"], [ensemble], EXECUTION)
+    expected = np.array([1 / 3 + 0.6, 1 / 3, 1 / 3, 1.4]) / 3
+    np.testing.assert_allclose(walked.weights, np.tile(expected, (14, 1)), rtol=1e-14)
+    assert walked.name == "three"
+
+
+def test_a_member_that_holds_counts_with_the_weights_of_the_ensemble(tiny_market: MarketData) -> None:
+    # Day 1: both want 1/N. Day 2: one of them keeps what the others drifted to, the other goes back to 1/N: half way.
+    ensemble = Ensemble([EqualWeight(), BuyAndHold()], "both")
+    (walked,) = backtest(tiny_market, tiny_market.windows["test"], [ensemble], EXECUTION)
+    grown = np.full(3, 1 / 3) * (1.0 + tiny_market.returns[50])
+    drifted = grown / grown.sum()
+    np.testing.assert_allclose(walked.weights[1, :3], (drifted + 1 / 3) / 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize("members", [[BuyAndHold()], [BuyAndHold(), BuyAndHold("another")]])
+def test_where_all_hold_nothing_is_traded(tiny_market: MarketData, members: list[BuyAndHold]) -> None:
+    window = tiny_market.windows["test"]
+    held, walked = backtest(tiny_market, window, [BuyAndHold(), Ensemble(members, "all")], EXECUTION)
+    np.testing.assert_array_equal(walked.returns, held.returns)
+    assert walked.turnover[1:].sum() == 0.0
