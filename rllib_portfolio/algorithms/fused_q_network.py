@@ -1,9 +1,9 @@
 """A dueling Q-network and its gradient, written out for the learner: no autograd, no copies, few kernels.
 
 At batches of some dozens the update is bound by memory and by calls, not by arithmetic. So the first layers of both
-streams are one matrix, gradients are written where the optimiser reads them rather than added to zeros, and the noise of
-a layer is used while it is in the cache: mu + sigma * eps on the way in, and on the way back the gradient of sigma, which
-is eps times that of mu (Fortunato et al. 2017, arXiv 1706.10295, eqs. 8 and 9).
+streams are one matrix, gradients are written where the optimiser reads them rather than added to zeros, and the noise
+of a layer is used while it is in the cache: mu + sigma * eps on the way in, and on the way back the gradient of sigma,
+which is eps times that of mu (Fortunato et al. 2017, arXiv 1706.10295, eqs. 8 and 9).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork, Noise
 from rllib_portfolio.modules.noisy_linear import LayerNoise
 
 _ROLES = ("0.weight", "0.bias", "1.weight", "1.bias")
-"""Of a stream's parameters: the same one of both streams lies side by side, hidden layer (0) before output layer (1)."""
+"""Of a stream's parameters: the same one of both streams lies side by side, hidden layer (0) before output (1)."""
 
 
 def by_role(name: str) -> int:
@@ -172,7 +172,7 @@ class FusedQNetwork:
         return hidden.chunk(len(self._weights.output_weights), 1)
 
     def _outer(self, noise: LayerNoise) -> Tensor:
-        """eps of a layer's weights, in a buffer that the next call writes over."""
+        """The noise eps of a layer's weights, in a buffer that the next call writes over."""
         shape = (len(noise.outputs), len(noise.inputs))
         return torch.outer(noise.outputs, noise.inputs, out=self._scratch[: shape[0] * shape[1]].view(shape))
 
