@@ -180,6 +180,7 @@ def falsification(report: Report, panels: Panels) -> str:
 
 
 SHOWN_VERDICTS = 4
+"""Of many judged strategies, so many are asked what would undo their verdicts."""
 
 _OF_WALKS = (
     "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "

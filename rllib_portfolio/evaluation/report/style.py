@@ -105,7 +105,10 @@ for (const [id, figure] of Object.entries(report)) {
   layout.dragmode = touch ? false : "zoom";
   if (innerWidth < 700) {
     if (layout.showlegend) layout.height += 90;
-    for (const trace of figure.data) if (trace.type === "heatmap") trace.textfont.size = 8;
+    for (const trace of figure.data) if (trace.type === "heatmap") {
+      trace.textfont.size = 8;
+      layout.xaxis.tickfont.size = 8;
+    }
   }
   Plotly.newPlot(panel, figure.data, layout, {responsive: true, displayModeBar: false, doubleClick: "reset"});
   panels.push(panel);
