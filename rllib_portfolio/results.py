@@ -17,8 +17,9 @@ from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation import index_result, reference_strategies
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
-from rllib_portfolio.evaluation.comparison import Verdict, compare, verdict
+from rllib_portfolio.evaluation.comparison import compare, verdict
 from rllib_portfolio.evaluation.figures import equity_curve
+from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.market import MarketData
 
 TABLE_WIDTH = 100

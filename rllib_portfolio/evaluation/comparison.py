@@ -1,14 +1,9 @@
-"""Tables and verdicts: strategies side by side on the same days.
-
-A verdict says in one sentence whether a policy beat its benchmark. It rests on the test of the mean active return
-alone: the Sharpe-difference test and the deflated Sharpe ratio are not part of it, and a window is one draw of history.
-"""
+"""Tables and verdicts: strategies side by side on the same days. What makes a verdict is in `verdicts`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,37 +12,11 @@ from numpy.typing import NDArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.evaluation.significance import mean_active_return_test
+from rllib_portfolio.evaluation.verdicts import Pair, Verdict, judge
 
 FloatArray = NDArray[np.floating[Any]]
-Outcome = Literal["beats", "no difference", "loses"]
-
-SIGNIFICANCE_LEVEL = 0.05
-SUSPICIOUS_SHARPE_GAIN = 0.3
-"""A Sharpe ratio so far above 1/N on real prices is more often leakage than skill."""
 
 _PATTERNS = {"sharpe_ratio": "{:.2f}", "turnover_per_year": "{:.2f}", "cost_per_year": "{:.2%}"}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a policy beat its benchmark on the same days.
-
-    Attributes:
-        outcome: "beats" or "loses" where the mean active return differs from 0 at the 5 % level, else "no difference".
-        p_value: Two-sided, of the stationary-bootstrap test of the mean daily active return.
-        information_ratio: Annualised; NaN where the two never differ.
-        sharpe_difference: Sharpe ratio of the policy less the benchmark's; NaN where either is undefined.
-        leakage_suspected: Whether that difference is 0.3 or more.
-        sentence: The verdict in plain English, with its figures.
-    """
-
-    outcome: Outcome
-    p_value: float
-    information_ratio: float
-    sharpe_difference: float
-    leakage_suspected: bool
-    sentence: str
 
 
 def compare(
@@ -102,7 +71,7 @@ def verdict(
     window_name: str = "test",
     seed: int = 0,
 ) -> Verdict:
-    """Whether `policy` beat `benchmark`.
+    """Whether `policy` beat `benchmark`, by both tests of `verdicts`.
 
     Args:
         policy: The result that is judged.
@@ -110,54 +79,16 @@ def verdict(
         cash_returns: What cash earned on these days, [T].
         periods_per_year: Days per year.
         window_name: Name of the window in the sentence.
-        seed: Of the bootstrap.
+        seed: Of the bootstraps.
 
     Raises:
         ConfigError: If the results are over different days.
     """
     _require_same_days((policy, benchmark), cash_returns)
-    active = policy.returns - benchmark.returns
-    p_value = mean_active_return_test(active, seed=seed).p_value
-    outcome: Outcome = "no difference"
-    if p_value < SIGNIFICANCE_LEVEL:
-        outcome = "beats" if active.mean() > 0.0 else "loses"
-    table = compare((policy, benchmark), cash_returns, periods_per_year)
-    sharpe_difference = float(table["sharpe_ratio"].iloc[0] - table["sharpe_ratio"].iloc[1])
-    information_ratio = float(metrics.information_ratio(policy.returns, benchmark.returns, periods_per_year))
-    leakage_suspected = sharpe_difference >= SUSPICIOUS_SHARPE_GAIN
-    sentence = (
-        f"On the {window_name} window ({policy.dates[0]} to {policy.dates[-1]}) the policy {_CLAIMS[outcome]} "
-        f"{benchmark.name}: {_side_by_side(table)}, information ratio {_number(information_ratio)} ({_p(p_value)})."
+    days = f"the {window_name} window ({policy.dates[0]} to {policy.dates[-1]})"
+    return judge(
+        Pair(policy.name, benchmark.name, days, policy.returns, benchmark.returns, cash_returns, periods_per_year), seed
     )
-    if leakage_suspected:
-        sentence += (
-            f" On real prices a Sharpe ratio {sharpe_difference:.2f} above {benchmark.name} is more often leakage than "
-            "skill: hunt for leakage first."
-        )
-    return Verdict(outcome, p_value, information_ratio, sharpe_difference, leakage_suspected, sentence)
-
-
-_CLAIMS: dict[Outcome, str] = {
-    "beats": "beat",
-    "no difference": "did not beat",
-    "loses": "lost to",
-}
-
-
-def _side_by_side(table: pd.DataFrame) -> str:
-    policy, benchmark = table.iloc[0], table.iloc[1]
-    annual = f"annual return {policy.annual_return:.1%} against {benchmark.annual_return:.1%}".replace("%", " %")
-    return f"{annual}, Sharpe {_number(policy.sharpe_ratio)} against {_number(benchmark.sharpe_ratio)}"
-
-
-def _number(value: float) -> str:
-    return "undefined" if np.isnan(value) else f"{value:.2f}"
-
-
-def _p(p_value: float) -> str:
-    if p_value < 0.001:
-        return "p < 0.001"
-    return f"p = {p_value:.2f}" if p_value >= 0.1 else f"p = {p_value:.3f}"
 
 
 def _require_same_days(results: Sequence[BacktestResult], cash_returns: FloatArray) -> None:

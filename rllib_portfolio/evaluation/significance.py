@@ -1,8 +1,9 @@
 """Whether the mean return of one strategy differs from another's by more than chance.
 
-Here: the stationary-bootstrap test of the mean active return, which verdicts rest on, and three textbook tests that
-readers ask for, each with what it ignores. Elsewhere: `sharpe_tests` (Sharpe ratios), `bootstrap` (intervals),
-`multiple_comparison` (many strategies at once), `selection` (how many were tried), `seeds` (how many seeds).
+Here: the stationary-bootstrap test of the mean active return, one of the two that `verdicts` rest on, and three
+textbook tests that readers ask for, each with what it ignores. Elsewhere: `sharpe_tests` (Sharpe ratios), `bootstrap`
+(intervals), `multiple_comparison` (many strategies at once), `selection` (how many were tried), `seeds` (how many
+seeds).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,9 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import BacktestResult, backtest
 from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
 from rllib_portfolio.evaluation.comparison import compare, format_comparison, verdict
+from rllib_portfolio.evaluation.sharpe_tests import bootstrap_sharpe_test
 from rllib_portfolio.evaluation.significance import mean_active_return_test
+from rllib_portfolio.evaluation.verdicts import holm_rejections
 from tests.evaluation.hand_made import market_of, random_market
 
 DAYS = 500
@@ -76,36 +76,37 @@ def test_results_over_other_days_are_not_compared() -> None:
 def test_a_policy_equal_to_its_benchmark_makes_no_difference() -> None:
     judged = verdict(_result(MARKET), BENCHMARK, CASH)
     assert judged.outcome == "no difference"
-    assert judged.p_value == 1.0
+    assert judged.mean_p_value == 1.0
     assert np.isnan(judged.information_ratio)
     assert judged.sharpe_difference == 0.0
     assert "did not beat 1/N" in judged.sentence
-    assert "information ratio undefined (p = 1.00)" in judged.sentence
+    assert "information ratio undefined (mean active return: p = 1.00)" in judged.sentence
+    assert "difference 0.00 (Ledoit-Wolf: p = 1.00). Neither is significant" in judged.sentence
 
 
 def test_a_policy_that_differs_by_rounding_makes_no_difference() -> None:
     judged = verdict(_result(MARKET + 1e-15), BENCHMARK, CASH)
-    assert (judged.outcome, judged.p_value) == ("no difference", 1.0)
+    assert (judged.outcome, judged.mean_p_value) == ("no difference", 1.0)
 
 
 @pytest.mark.parametrize(("daily", "outcome"), [(0.002, "beats"), (-0.002, "loses")])
 def test_a_clear_difference_is_called_by_its_sign(daily: float, outcome: str) -> None:
     judged = verdict(_result(MARKET + daily + _noise(0.005, seed=1)), BENCHMARK, CASH)
     assert judged.outcome == outcome
-    assert judged.p_value < 0.001
+    assert judged.mean_p_value < 0.001
     assert np.sign(judged.information_ratio) == np.sign(daily)
 
 
 def test_a_constant_difference_is_certain() -> None:
     judged = verdict(_result(MARKET - 1e-5), BENCHMARK, CASH)
     assert judged.outcome == "loses"
-    assert judged.p_value == pytest.approx(1 / 2001)
+    assert judged.mean_p_value == pytest.approx(1 / 2001)
 
 
 def test_a_difference_within_noise_is_none() -> None:
     judged = verdict(_result(MARKET + _noise(0.005, seed=1)), BENCHMARK, CASH)
     assert judged.outcome == "no difference"
-    assert judged.p_value > 0.05
+    assert judged.mean_p_value > 0.05
 
 
 def test_the_sentence_says_when_what_and_how_sure() -> None:
@@ -114,9 +115,14 @@ def test_the_sentence_says_when_what_and_how_sure() -> None:
     # 0.1, -0.05: mean 0.025, deviation 0.15 / sqrt 2: sqrt 2 * 0.025 * sqrt 2 / 0.15 = 0.33
     policy, benchmark = _result(np.array([0.1, 0.0])), _result(np.array([0.0, 0.05]), "1/N")
     judged = verdict(policy, benchmark, np.zeros(2), periods_per_year=2, window_name="validation")
+    # Two days are too few for the Sharpe test, and any resampled mean of them can be as far off: p is far above 5 %.
     assert judged.sentence.startswith(
-        "On the validation window (2016-01-04 to 2016-01-05) the policy did not beat 1/N: annual return 10.0 % against "
-        "5.0 %, Sharpe 1.00 against 1.00, information ratio 0.33 (p = "
+        "On the validation window (2016-01-04 to 2016-01-05) policy did not beat 1/N: annual return 10.0 % against "
+        "5.0 %, information ratio 0.33 (mean active return: p = "
+    )
+    assert judged.sentence.endswith(
+        "); Sharpe 1.00 against 1.00, difference 0.00 (Ledoit-Wolf: p undefined). Neither is significant at 5 % over "
+        "both tests (Holm)."
     )
     assert not judged.leakage_suspected
 
@@ -131,7 +137,9 @@ def test_a_sharpe_ratio_too_good_to_be_true_is_called_suspicious() -> None:
 def test_the_verdict_is_the_same_for_the_same_seed() -> None:
     policy = _result(MARKET + _noise(0.005, seed=1))
     assert verdict(policy, BENCHMARK, CASH, seed=3) == verdict(policy, BENCHMARK, CASH, seed=3)
-    assert verdict(policy, BENCHMARK, CASH, seed=3).p_value != verdict(policy, BENCHMARK, CASH, seed=4).p_value
+    assert (
+        verdict(policy, BENCHMARK, CASH, seed=3).mean_p_value != verdict(policy, BENCHMARK, CASH, seed=4).mean_p_value
+    )
 
 
 def test_the_test_rejects_a_true_null_about_as_often_as_it_says() -> None:
@@ -152,5 +160,77 @@ def test_dependent_days_are_drawn_in_blocks() -> None:
     assert mean_active_return_test(shocks[:5]).block_days == 1
 
 
-def test_alternate_names_of_the_policy_stay_out_of_the_sentence() -> None:
-    assert "the policy " in verdict(replace(_result(MARKET), name="ppo"), BENCHMARK, CASH).sentence
+def test_the_sentence_names_the_strategy_that_is_judged() -> None:
+    assert ") PPO policy did not beat 1/N" in verdict(_result(MARKET, "PPO policy"), BENCHMARK, CASH).sentence
+    assert (
+        ") PPO seed ensemble lost to 1/N"
+        in verdict(_result(MARKET - 1e-5, "PPO seed ensemble"), BENCHMARK, CASH).sentence
+    )
+
+
+def test_holm_takes_the_smallest_p_value_first_and_stops_at_the_first_that_is_too_large() -> None:
+    # two at 5 %: 2.5 % for the smaller, then 5 % for the larger
+    assert holm_rejections([0.04, 0.024]) == (True, True)
+    assert holm_rejections([0.04, 0.026]) == (False, False)
+    assert holm_rejections([0.06, 0.01]) == (False, True)
+    assert holm_rejections([0.01, np.nan]) == (True, False)
+    # three: 5/3, 5/2 and 5 %
+    assert holm_rejections([0.03, 0.016, 0.024]) == (True, True, True)
+    assert holm_rejections([0.03, 0.016, 0.026]) == (False, True, False)
+
+
+def test_both_p_values_are_those_of_the_two_tests() -> None:
+    returns = MARKET + _noise(0.005, seed=1)
+    judged = verdict(_result(returns), BENCHMARK, CASH)
+    assert judged.mean_p_value == mean_active_return_test(returns - MARKET).p_value
+    assert judged.sharpe_p_value == bootstrap_sharpe_test(returns, MARKET, CASH).p_value
+
+
+def test_an_edge_that_one_test_alone_sees_counts() -> None:
+    # the same mean, 5 basis points a day, at a fifth of the risk, and a hair more so that the active mean points up:
+    # the Sharpe ratio is five times the benchmark's, while the mean active return is next to nothing
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0.0, 0.01, 4000)
+    noise -= noise.mean()
+    benchmark, policy = 0.0005 + noise, 0.0005 + 1e-7 + 0.2 * noise
+    judged = verdict(_result(policy), _result(benchmark, "1/N"), np.zeros(4000))
+    assert judged.mean_p_value > 0.5
+    assert judged.sharpe_p_value < 0.025
+    assert judged.outcome == "beats"
+    assert "The Sharpe difference is significant at 5 %" in judged.sentence
+
+
+def test_more_return_for_less_sharpe_ratio_is_a_choice_of_risk() -> None:
+    # the policy earns twice the mean for ten times the risk
+    rng = np.random.default_rng(3)
+    days = 4000
+    benchmark = 0.002 + rng.normal(0.0, 0.002, days)
+    policy = 0.004 + rng.normal(0.0, 0.02, days)
+    judged = verdict(_result(policy), _result(benchmark, "1/N"), np.zeros(days))
+    assert judged.mean_p_value < 0.001
+    assert judged.sharpe_difference < -5.0
+    assert judged.sharpe_p_value < 0.001
+    assert judged.outcome == "no difference"
+    assert judged.sentence.endswith(
+        "Both are significant at 5 % over both tests (Holm), but return and Sharpe ratio point to opposite sides, "
+        "which is a choice of risk and not skill."
+    )
+
+
+def test_the_same_strategy_at_half_the_leverage_loses_by_its_return_alone() -> None:
+    # its Sharpe ratio is the benchmark's, to rounding, so that it points nowhere
+    rng = np.random.default_rng(4)
+    benchmark = 0.002 + rng.normal(0.0, 0.01, 4000)
+    judged = verdict(_result(0.5 * benchmark), _result(benchmark, "1/N"), np.zeros(4000))
+    assert judged.sharpe_p_value == 1.0
+    assert judged.outcome == "loses"
+    assert "The mean active return is significant at 5 %" in judged.sentence
+
+
+def test_cash_has_no_sharpe_ratio_and_is_judged_by_its_return() -> None:
+    rng = np.random.default_rng(5)
+    benchmark = _result(0.002 + rng.normal(0.0, 0.01, 4000), "1/N")
+    judged = verdict(_result(np.full(4000, 1e-5)), benchmark, np.full(4000, 1e-5))
+    assert np.isnan(judged.sharpe_p_value)
+    assert judged.outcome == "loses"
+    assert "Sharpe undefined against" in judged.sentence

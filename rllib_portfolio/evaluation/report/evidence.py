@@ -1,0 +1,211 @@
+"""What a report is about: K strategies on the same T days, from walks of a market or from anyone's value series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.backtest import BacktestResult
+from rllib_portfolio.evaluation.baselines import EqualWeight
+from rllib_portfolio.evaluation.lineup import Lineup
+from rllib_portfolio.evaluation.notes import report_notes
+from rllib_portfolio.evaluation.report.tuning import TuningRecord
+from rllib_portfolio.market import MarketData, Window
+
+FloatArray = NDArray[np.floating[Any]]
+Dates = NDArray[np.datetime64]
+
+FIRST_DAY = np.datetime64("1970-01-01")
+"""Day 0 of series without dates."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportContext:
+    """What the walks alone do not tell.
+
+    Attributes:
+        title: Heading of the report.
+        market: The market that was walked.
+        window: Half-open range of rows whose returns were earned.
+        execution: Costs, limits and lag that all rows share.
+        subjects: Names of the rows that are judged; the first is the headline.
+        trained_until: Last day that anything was fitted, tuned or selected on: a crisis that begins by then is
+            in-sample. None: nobody knows.
+        command: What regenerates the report.
+        cost_curve: From `sensitivity.cost_sensitivity`.
+        sensitivities: Title to a table of `sensitivity`: universes, first days.
+        seed_walks: Subject to one walk per seed.
+        tuning: How many trials there were.
+        validation: The walk that the policy was selected on: the deflated Sharpe ratio is of these days.
+        notes: More sentences for the reader.
+    """
+
+    title: str
+    market: MarketData
+    window: Window
+    execution: ExecutionConfig
+    subjects: tuple[str, ...]
+    trained_until: np.datetime64 | None = None
+    command: str = ""
+    cost_curve: pd.DataFrame | None = None
+    sensitivities: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    seed_walks: Mapping[str, tuple[BacktestResult, ...]] = field(default_factory=dict)
+    tuning: TuningRecord | None = None
+    validation: BacktestResult | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """Returns of K strategies on the same T days, and what is known of them.
+
+    Attributes:
+        title: Heading of the report.
+        names: K distinct names.
+        dates: Days whose returns were earned, datetime64[D] [T]; counted from `FIRST_DAY` where series had none.
+        returns: Daily simple returns, [T, K].
+        cash_returns: What cash earned, [T].
+        periods_per_year: Days per year.
+        subjects: Names that are judged, the headline first.
+        benchmark: Name of what they are judged against; None where nothing was given.
+        walks: Their walks, in the order of the names; empty for value series.
+        has_dates: Whether `dates` are days of a calendar.
+        statements: Sentences that the reader must know, omissions among them.
+        context: Of walks; None for value series.
+        failures: Fits that failed: strategy, date, reason; None for value series.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    dates: Dates
+    returns: FloatArray
+    cash_returns: FloatArray
+    periods_per_year: float
+    subjects: tuple[str, ...]
+    benchmark: str | None
+    walks: tuple[BacktestResult, ...] = ()
+    has_dates: bool = True
+    statements: tuple[str, ...] = ()
+    context: ReportContext | None = None
+    failures: pd.DataFrame | None = None
+
+    @property
+    def num_days(self) -> int:
+        """T."""
+        return len(self.dates)
+
+    @property
+    def headline(self) -> str:
+        """Name of the strategy that the report is about."""
+        return self.subjects[0]
+
+    @property
+    def benchmark_returns(self) -> FloatArray | None:
+        """[T], or None without a benchmark."""
+        return None if self.benchmark is None else self.of(self.benchmark)
+
+    @property
+    def days(self) -> str:
+        """The days in words."""
+        if not self.has_dates:
+            return f"{self.num_days} days without dates"
+        return f"the {self.num_days} days from {self.dates[0]} to {self.dates[-1]}"
+
+    def of(self, name: str) -> FloatArray:
+        """Returns of one strategy, [T]."""
+        return self.returns[:, self.names.index(name)]
+
+    def walk_of(self, name: str) -> BacktestResult | None:
+        """The walk of one strategy; None for value series."""
+        return self.walks[self.names.index(name)] if self.walks else None
+
+    def day(self, date: np.datetime64) -> str:
+        """A day as the reader writes it: 2020-03-23, or "day 17"."""
+        return str(date) if self.has_dates else f"day {int((date - FIRST_DAY).astype(int))}"
+
+
+def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
+    """The walks of a line-up as evidence, judged against its 1/N.
+
+    Raises:
+        ConfigError: If the line-up has no 1/N or lacks a subject, a name repeats, or walks are over other days than the
+            market's.
+    """
+    names = tuple(walk.name for walk in lineup.results)
+    _require_names(names, context.subjects)
+    dates = lineup.results[0].dates
+    rows = _rows(lineup, context.market, dates)
+    failures = _failure_statements(lineup.failures)
+    return Evidence(
+        title=context.title,
+        names=names,
+        dates=dates,
+        returns=np.stack([walk.returns for walk in lineup.results], axis=1),
+        cash_returns=context.market.cash_returns[rows],
+        periods_per_year=context.market.periods_per_year,
+        subjects=context.subjects,
+        benchmark=EqualWeight().name,
+        walks=lineup.results,
+        statements=(*report_notes(context.market, context.execution), *failures, *context.notes),
+        context=context,
+        failures=lineup.failures,
+    )
+
+
+def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
+    """What cash earned on these days, [T]; None where the market has not all of them."""
+    rows = np.searchsorted(market.dates, dates)
+    if not len(rows) or rows[-1] >= market.num_days or not np.array_equal(market.dates[rows], dates):
+        return None
+    return np.asarray(market.cash_returns[rows])
+
+
+def excess_sharpe(walk: BacktestResult, cash: FloatArray, periods_per_year: float = metrics.PERIODS_PER_YEAR) -> float:
+    """Sharpe ratio of one walk."""
+    return float(metrics.sharpe_ratio(walk.returns, cash, periods_per_year))
+
+
+def _rows(lineup: Lineup, market: MarketData, dates: Dates) -> NDArray[np.intp]:
+    for walk in lineup.results:
+        if not np.array_equal(walk.dates, dates):
+            raise ConfigError(
+                f"lineup must be over the same days, got {walk.dates[0]} to {walk.dates[-1]} beside {dates[0]} to "
+                f"{dates[-1]} (strategies {walk.name} and {lineup.results[0].name}). Back-test them together."
+            )
+    if cash_returns_on(market, dates) is None:
+        raise ConfigError(
+            f"market must have the days of the walks, got none for some of {dates[0]} to {dates[-1]} (report). Give "
+            "the market that was walked."
+        )
+    return np.searchsorted(market.dates, dates)
+
+
+def _require_names(names: tuple[str, ...], subjects: tuple[str, ...]) -> None:
+    benchmark = EqualWeight().name
+    if benchmark not in names:
+        raise ConfigError(f"lineup must hold {benchmark}, got {', '.join(names) or 'none'} (report). Walk it, too.")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"lineup must have distinct names, got {', '.join(names)} (report). Rename one of them.")
+    unknown = [name for name in subjects if name not in names or name == benchmark]
+    if unknown or not subjects:
+        raise ConfigError(
+            f"subjects must be rows of the line-up other than {benchmark}, got {', '.join(unknown) or 'none'} "
+            f"(report). Choose from {', '.join(names)}."
+        )
+
+
+def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
+    """How often each strategy could not be fitted and held its weights."""
+    if not len(failures):
+        return ()
+    counts = failures.groupby("strategy", sort=False).size()
+    listed = ", ".join(f"{name} {count} times" for name, count in counts.items())
+    return (f"Fits that failed, so that the weights before were held: {listed}. The dates are in failed_fits.csv.",)

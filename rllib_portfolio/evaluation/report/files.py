@@ -1,0 +1,189 @@
+"""The report as files.
+
+report.html   the page                          report.csv       the table
+results.json  everything but the daily figures  crisis_*.csv     one crisis each, all strategies
+returns/      *.parquet, one per strategy       weights/         *.parquet, one per strategy that was walked
+cost_curve.csv, seeds.csv, failed_fits.csv and sensitivity_*.csv where there is something to tell
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.crises import CRISES
+
+if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report.report import Report
+
+NO_FOLDERS = (".htm", ".json", ".parquet", ".pdf", ".png", ".txt", ".xls", ".xlsx")
+"""Suffixes of other formats, which nobody means a folder by."""
+
+
+def write_report(report: Report, path: Path) -> tuple[Path, ...]:
+    """Write a table, a page or a folder, by the suffix of `path`.
+
+    Raises:
+        ConfigError: If it ends in another format's suffix, or cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix in NO_FOLDERS:
+        raise ConfigError(
+            f"output_path must end in .csv or .html, or name a folder, got {path} (report). Choose one of them."
+        )
+    try:
+        folder = path.parent if suffix in (".csv", ".html") else path
+        folder.mkdir(parents=True, exist_ok=True)
+        if suffix == ".csv":
+            return (_table(report, path), *_crises(report, folder, f"{path.stem}_"), _notes(report, path))
+        if suffix == ".html":
+            return (_page(report, path),)
+        return _everything(report, folder)
+    except OSError as error:
+        raise ConfigError(
+            f"output_path must be writable, got {path} ({error.strerror}). Choose another place."
+        ) from None
+
+
+def _everything(report: Report, folder: Path) -> tuple[Path, ...]:
+    return (
+        _page(report, folder / "report.html"),
+        _table(report, folder / "report.csv"),
+        _results(report, folder / "results.json"),
+        *_crises(report, folder, ""),
+        *_daily(report, folder),
+        *_extras(report, folder),
+    )
+
+
+def _page(report: Report, path: Path) -> Path:
+    from rllib_portfolio.evaluation.report.page import page
+
+    path.write_text(page(report), encoding="utf-8")
+    return path
+
+
+def _table(report: Report, path: Path) -> Path:
+    report.table.to_csv(path)
+    return path
+
+
+def _notes(report: Report, path: Path) -> Path:
+    """Verdicts and statements, which have no place in a table."""
+    notes = path.with_name(f"{path.stem}_notes.txt")
+    sentences = [judged.sentence for judged in report.verdicts.values()]
+    notes.write_text("\n".join((*sentences, *report.statements)) + "\n", encoding="utf-8")
+    return notes
+
+
+def _crises(report: Report, folder: Path, prefix: str) -> Iterable[Path]:
+    """One file for each crisis, those without data included: they say so."""
+    if report.crises is None:
+        return
+    for crisis in CRISES:
+        path = folder / f"{prefix}crisis_{_slug(crisis.name)}.csv"
+        report.crises.loc[crisis.name].to_csv(path)
+        yield path
+
+
+def _daily(report: Report, folder: Path) -> Iterable[Path]:
+    """Returns and, of walks, weights of each strategy by day."""
+    evidence = report.evidence
+    index: Any = (
+        pd.DatetimeIndex(evidence.dates, name="date")
+        if evidence.has_dates
+        else pd.RangeIndex(1, evidence.num_days + 1, name="day")
+    )
+    for name, slug in zip(evidence.names, _slugs(evidence.names), strict=True):
+        walk = evidence.walk_of(name)
+        whole = pd.DataFrame({"return": evidence.of(name)}, index=index) if walk is None else walk.to_frame()
+        is_weight = whole.columns.str.startswith("weight.")
+        for kind, frame in (("returns", whole.loc[:, ~is_weight]), ("weights", whole.loc[:, is_weight])):
+            if len(frame.columns):
+                (folder / kind).mkdir(exist_ok=True)
+                path = folder / kind / f"{slug}.parquet"
+                frame.to_parquet(path)
+                yield path
+
+
+def _extras(report: Report, folder: Path) -> Iterable[Path]:
+    """Tables that only some reports have."""
+    context, failures = report.evidence.context, report.evidence.failures
+    tables: dict[str, pd.DataFrame | None] = {"failed_fits": failures, "seeds": report.findings.seed_scores}
+    if context is not None:
+        tables["cost_curve"] = context.cost_curve
+        tables |= {f"sensitivity_{_slug(title)}": table for title, table in context.sensitivities.items()}
+    for name, table in tables.items():
+        if table is not None and len(table):
+            path = folder / f"{name}.csv"
+            table.to_csv(path, index=table.index.names != [None])
+            yield path
+
+
+def _results(report: Report, path: Path) -> Path:
+    evidence, findings = report.evidence, report.findings
+    selection = findings.selection
+    record = {
+        "title": evidence.title,
+        "first_day": evidence.day(evidence.dates[0]),
+        "last_day": evidence.day(evidence.dates[-1]),
+        "num_days": evidence.num_days,
+        "periods_per_year": evidence.periods_per_year,
+        "benchmark": evidence.benchmark,
+        "subjects": evidence.subjects,
+        "verdicts": {name: asdict(judged) for name, judged in report.verdicts.items()},
+        "strategies": report.table.to_dict(orient="index"),
+        "bootstrap": {"num_draws": report.statistics.num_draws, "block_days": report.statistics.block_days},
+        "superior_ability": None if findings.superior is None else findings.superior._asdict(),
+        "selection": None
+        if selection is None
+        else {
+            "num_trials": selection.num_trials,
+            "hurdle": selection.hurdle,
+            "validation_sharpe": selection.validation_sharpe,
+            "deflated_sharpe_ratio": selection.deflated,
+            "probability_of_overfitting": None if selection.overfitting is None else selection.overfitting.probability,
+            "note": selection.note,
+        },
+        "seeds": findings.seeds.to_dict(orient="index"),
+        "crises": [] if report.crises is None else report.crises.reset_index().to_dict(orient="records"),
+        "statements": report.statements,
+        "command": "" if evidence.context is None else evidence.context.command,
+    }
+    path.write_text(json.dumps(json_value(record), indent=1, allow_nan=False), encoding="utf-8")
+    return path
+
+
+def json_value(value: Any) -> Any:
+    """Plain values, with null for what is undefined: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {str(name): json_value(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "strategy"
+
+
+def _slugs(names: Iterable[str]) -> list[str]:
+    """File names, numbered where two names look alike without their signs."""
+    slugs: list[str] = []
+    for name in names:
+        slug, number = _slug(name), 2
+        while slug in slugs:
+            slug, number = f"{_slug(name)}-{number}", number + 1
+        slugs.append(slug)
+    return slugs

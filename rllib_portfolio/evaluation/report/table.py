@@ -1,0 +1,257 @@
+"""The table: every figure of every strategy, and for each that is undefined the reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.baselines import INDEX_NAME
+from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, Interval, bootstrap_intervals
+from rllib_portfolio.evaluation.drawdowns import worst_drawdown
+from rllib_portfolio.evaluation.holdings import gross_returns, holdings
+from rllib_portfolio.evaluation.report.columns import COLUMNS, UNDEFINED
+from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.evaluation.selection import SharpeSample, probabilistic_sharpe_ratio
+from rllib_portfolio.evaluation.significance import textbook_tests
+from rllib_portfolio.evaluation.verdicts import Pair, Verdict, judge
+
+FloatArray = NDArray[np.floating[Any]]
+
+HOLDINGS = (
+    "turnover_per_year",
+    "cost_per_year",
+    "cost_drag",
+    "break_even_cost_bps",
+    "effective_assets",
+    "herfindahl",
+    "active_share",
+)
+_TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatisticsTable:
+    """Figures of K strategies.
+
+    Attributes:
+        frame: One row per strategy, columns as in `columns`, and `undefined`: why a cell is empty. Columns that nothing
+            is known of are not there: the evidence states which and why.
+        reasons: The same reasons by strategy and column.
+        verdicts: Of every strategy but the benchmark; empty without one.
+        block_days: Mean length of a block of the intervals' bootstrap.
+        num_draws: Its resampled histories.
+    """
+
+    frame: pd.DataFrame
+    reasons: dict[tuple[str, str], str]
+    verdicts: dict[str, Verdict]
+    block_days: int
+    num_draws: int
+
+
+def statistics_table(
+    evidence: Evidence, plan: BootstrapPlan, confidence_p_values: FloatArray | None
+) -> StatisticsTable:
+    """Work out every figure.
+
+    Args:
+        evidence: The strategies and their days.
+        plan: How the intervals are bootstrapped.
+        confidence_p_values: Of the model confidence set, [K]; None where there is none.
+    """
+    verdicts = _verdicts(evidence, plan.seed)
+    frame, block_days = _measures(evidence, plan)
+    frame = frame.join(_drawdown_dates(evidence))
+    if verdicts:
+        frame = frame.join(_against_benchmark(evidence, verdicts))
+    if confidence_p_values is not None:
+        frame["confidence_set_p_value"] = confidence_p_values
+    if evidence.walks:
+        frame = frame.join(_holdings(evidence))
+    frame = frame[[name for name in COLUMNS if name in frame]]
+    reasons = {
+        (name, column): _reason(evidence, name, column)
+        for name in evidence.names
+        for column in frame.columns
+        if _is_missing(frame.at[name, column])
+    }
+    frame[UNDEFINED] = [_all_reasons(reasons, name) for name in evidence.names]
+    return StatisticsTable(frame, reasons, verdicts, block_days, plan.num_draws)
+
+
+def _measures(evidence: Evidence, plan: BootstrapPlan) -> tuple[pd.DataFrame, int]:
+    """All that returns alone tell, with intervals."""
+    returns, cash, periods = evidence.returns, evidence.cash_returns, evidence.periods_per_year
+    benchmark = evidence.benchmark_returns
+    intervals = bootstrap_intervals(returns, benchmark, cash, periods, plan)
+    values: dict[str, Any] = {
+        "total_return": metrics.total_return(returns),
+        "annual_return": metrics.annualised_return(returns, periods),
+        "mean_daily_return": metrics.mean_daily_return(returns),
+        "annual_volatility": metrics.annualised_volatility(returns, periods),
+        "sharpe_ratio": metrics.sharpe_ratio(returns, cash, periods),
+        **_bounds("sharpe", intervals.sharpe_ratio),
+        "sortino_ratio": metrics.sortino_ratio(returns, cash, periods),
+        "calmar_ratio": metrics.calmar_ratio(returns, periods),
+        "omega_ratio": metrics.omega_ratio(returns, cash),
+        "profit_factor": metrics.profit_factor(returns),
+        "win_rate": metrics.win_rate(returns),
+        "max_drawdown": metrics.max_drawdown(returns),
+        **_bounds("drawdown", intervals.max_drawdown),
+        "ulcer_index": metrics.ulcer_index(returns),
+        "value_at_risk": metrics.value_at_risk(returns),
+        "conditional_value_at_risk": metrics.conditional_value_at_risk(returns),
+        **_bounds("cvar", intervals.conditional_value_at_risk),
+        "skewness": metrics.skewness(returns),
+        "kurtosis": metrics.kurtosis(returns),
+        "tail_ratio": metrics.tail_ratio(returns),
+        "probabilistic_sharpe_ratio": [
+            probabilistic_sharpe_ratio(SharpeSample.of(each, cash, periods)) for each in returns.T
+        ],
+    }
+    if intervals.sharpe_difference is not None:
+        values |= _bounds("difference", intervals.sharpe_difference)
+    frame = pd.DataFrame(values, index=pd.Index(evidence.names, name="strategy"))
+    if evidence.benchmark is not None:
+        frame.loc[evidence.benchmark, ["difference_lower", "difference_upper"]] = np.nan
+    return frame, intervals.block_days
+
+
+def _bounds(name: str, interval: Interval) -> dict[str, FloatArray]:
+    return {f"{name}_lower": interval.lower, f"{name}_upper": interval.upper}
+
+
+def _drawdown_dates(evidence: Evidence) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for column in evidence.returns.T:
+        fall = worst_drawdown(column, evidence.dates)
+        rows.append(
+            {
+                "drawdown_peak": None if fall is None else evidence.day(fall.peak),
+                "drawdown_trough": None if fall is None else evidence.day(fall.trough),
+                "drawdown_recovery": None if fall is None or np.isnat(fall.recovery) else evidence.day(fall.recovery),
+                "drawdown_days": math.nan if fall is None else float(fall.length_days),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(evidence.names, name="strategy"), dtype=object).astype(
+        {"drawdown_days": np.float64}
+    )
+
+
+def _verdicts(evidence: Evidence, seed: int) -> dict[str, Verdict]:
+    """Of every strategy but the benchmark."""
+    benchmark, name = evidence.benchmark_returns, evidence.benchmark
+    if benchmark is None or name is None:
+        return {}
+    cash, periods = evidence.cash_returns, evidence.periods_per_year
+    return {
+        each: judge(Pair(each, name, evidence.days, evidence.of(each), benchmark, cash, periods), seed)
+        for each in evidence.names
+        if each != name
+    }
+
+
+def _against_benchmark(evidence: Evidence, verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    benchmark = evidence.benchmark_returns
+    assert benchmark is not None
+    rows: dict[str, dict[str, Any]] = {}
+    for name, judged in verdicts.items():
+        returns, cash = evidence.of(name), evidence.cash_returns
+        rows[name] = {
+            "information_ratio": judged.information_ratio,
+            "mean_p_value": judged.mean_p_value,
+            "sharpe_difference": judged.sharpe_difference,
+            "sharpe_p_value": judged.sharpe_p_value,
+            "verdict": judged.outcome,
+            **dict(zip(_TEXTBOOK, [test.p_value for test in textbook_tests(returns, benchmark)], strict=True)),
+            "alpha": float(metrics.alpha(returns, benchmark, cash, evidence.periods_per_year)),
+            "beta": float(metrics.beta(returns, benchmark, cash)),
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(evidence.names).rename_axis("strategy")
+    frame["verdict"] = frame["verdict"].astype(object).where(frame["verdict"].notna(), None)
+    return frame
+
+
+def _holdings(evidence: Evidence) -> pd.DataFrame:
+    benchmark = evidence.walk_of(str(evidence.benchmark))
+    assert benchmark is not None
+    rows = {}
+    for walk in evidence.walks:
+        figures = asdict(holdings(walk, benchmark, evidence.periods_per_year))
+        rows[walk.name] = {name: figures[name] for name in HOLDINGS}
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+    if INDEX_NAME in frame.index:
+        frame.loc[INDEX_NAME, ["effective_assets", "herfindahl", "active_share"]] = np.nan
+    return frame
+
+
+def _all_reasons(reasons: dict[tuple[str, str], str], name: str) -> str:
+    """One strategy's reasons in one cell: "beta, alpha: it is the benchmark itself; ..."."""
+    columns: dict[str, list[str]] = {}
+    for (row, column), reason in reasons.items():
+        if row == name:
+            columns.setdefault(reason, []).append(column)
+    return "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in columns.items())
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _reason(evidence: Evidence, name: str, column: str) -> str:
+    """Why a figure is undefined, as well as it can be known."""
+    if name == evidence.benchmark and column in _AGAINST:
+        return "it is the benchmark itself"
+    if name == INDEX_NAME and column in ("effective_assets", "herfindahl", "active_share"):
+        return "the index is one fund: what it holds is not known"
+    if column == "break_even_cost_bps":
+        return _no_break_even(evidence, name)
+    returns = evidence.of(name)
+    excess = returns - evidence.cash_returns
+    if column == "drawdown_recovery" and float(metrics.max_drawdown(returns)) > 0.0:
+        return "not back at the peak by the last day"
+    if column in ("calmar_ratio", *_DRAWDOWN_DATES):
+        return "it never fell"
+    if column == "profit_factor" and not (returns < 0.0).any():
+        return "no day lost"
+    if column in ("omega_ratio", "sortino_ratio") and not (excess < -metrics.SMALLEST_DENOMINATOR).any():
+        return "no day was behind cash"
+    if column == "information_ratio":
+        return "it never differs from the benchmark, or always by the same"
+    if column.startswith("sharpe") or column.startswith("difference"):
+        return "its excess return never changes, so that there is no risk to divide by"
+    if returns.std() < metrics.SMALLEST_DENOMINATOR:
+        return "its return never changes"
+    return "nothing to divide by"
+
+
+_DRAWDOWN_DATES = ("drawdown_peak", "drawdown_trough", "drawdown_recovery", "drawdown_days")
+_AGAINST = frozenset(
+    (
+        "information_ratio",
+        "mean_p_value",
+        "sharpe_difference",
+        "difference_lower",
+        "difference_upper",
+        "sharpe_p_value",
+        "verdict",
+        "alpha",
+        "beta",
+        "break_even_cost_bps",
+        *_TEXTBOOK,
+    )
+)
+
+
+def _no_break_even(evidence: Evidence, name: str) -> str:
+    walk, benchmark = evidence.walk_of(name), evidence.walk_of(str(evidence.benchmark))
+    assert walk is not None
+    assert benchmark is not None
+    ours, theirs = (np.log1p(gross_returns(each)).sum() for each in (walk, benchmark))
+    return "behind the benchmark at any cost" if ours <= theirs else "ahead of the benchmark at any cost"

@@ -1,0 +1,194 @@
+"""Whether a strategy beat its benchmark: two tests, one word, one sentence.
+
+The tests look at the same days, drawn jointly, each two-sided:
+
+- the mean active return is zero (stationary bootstrap): did it earn more? The more powerful one between portfolios
+  that move together.
+- the Sharpe ratios are equal (Ledoit and Wolf 2008, studentised circular bootstrap): did it earn more per unit of risk?
+
+Two tests are two chances to be fooled. Holm's step-down holds the chance of any false claim at 5 %: the smaller p-value
+is significant up to 2.5 %, and then the larger one up to 5 %. The outcome follows from both:
+
+- "beats" where at least one difference is significant and neither points the other way,
+- "loses" likewise, to the other side,
+- "no difference" where neither is significant, or where return and Sharpe ratio point to opposite sides: more return
+  bought with more risk than it is worth, or less of both, is a choice of risk and not skill.
+
+A test that is undefined (nothing to divide by, or fewer than 10 days) can be neither significant nor contrary; it still
+counts as one of the two. The deflated Sharpe ratio is no part of a verdict, and a window is one draw of history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
+from rllib_portfolio.evaluation.sharpe_tests import MIN_DAYS, bootstrap_sharpe_test
+from rllib_portfolio.evaluation.significance import mean_active_return_test
+
+FloatArray = NDArray[np.floating[Any]]
+Outcome = Literal["beats", "no difference", "loses"]
+
+SIGNIFICANCE_LEVEL = 0.05
+SUSPICIOUS_SHARPE_GAIN = 0.3
+"""A Sharpe ratio so far above 1/N on real prices is more often leakage than skill."""
+
+SMALLEST_DIFFERENCE = 1e-9
+"""What is less is rounding and points nowhere: the same strategy at another leverage has the same Sharpe ratio."""
+
+SHARPE_DRAWS = 4999
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A strategy and its benchmark on the same T days.
+
+    Attributes:
+        name: Of the strategy.
+        benchmark_name: Of the benchmark.
+        days: The days in words, for the sentence: "the test window (2016-01-04 to 2022-12-28)".
+        returns: Daily simple returns of the strategy, [T].
+        benchmark: Those of the benchmark, [T].
+        cash_returns: What cash earned, a number or [T].
+        periods_per_year: Days per year.
+    """
+
+    name: str
+    benchmark_name: str
+    days: str
+    returns: FloatArray
+    benchmark: FloatArray
+    cash_returns: FloatArray | float = 0.0
+    periods_per_year: float = metrics.PERIODS_PER_YEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a strategy beat its benchmark on the same days.
+
+    Attributes:
+        outcome: "beats", "no difference" or "loses", at the 5 % level over both tests: see the module.
+        mean_p_value: Two-sided, of the stationary-bootstrap test of the mean daily active return.
+        sharpe_p_value: Two-sided, of the Ledoit-Wolf test of the Sharpe difference; NaN where it is undefined.
+        information_ratio: Annualised; NaN where the two never differ.
+        sharpe_difference: Sharpe ratio of the strategy less the benchmark's; NaN where either is undefined.
+        leakage_suspected: Whether that difference is 0.3 or more.
+        sentence: The verdict in plain English, with its figures.
+    """
+
+    outcome: Outcome
+    mean_p_value: float
+    sharpe_p_value: float
+    information_ratio: float
+    sharpe_difference: float
+    leakage_suspected: bool
+    sentence: str
+
+
+def judge(pair: Pair, seed: int = 0) -> Verdict:
+    """The verdict over a pair.
+
+    Args:
+        pair: The strategy, its benchmark and their days.
+        seed: Of both bootstraps.
+    """
+    active = pair.returns - pair.benchmark
+    mean_p = mean_active_return_test(active, seed=seed).p_value
+    sharpe_p = _sharpe_p_value(pair, seed)
+    sharpe, benchmark_sharpe = (
+        float(metrics.sharpe_ratio(each, pair.cash_returns, pair.periods_per_year))
+        for each in (pair.returns, pair.benchmark)
+    )
+    difference = sharpe - benchmark_sharpe
+    outcome = _outcome((float(active.mean()), difference), (mean_p, sharpe_p))
+    suspected = difference >= SUSPICIOUS_SHARPE_GAIN
+    ratio = float(metrics.information_ratio(pair.returns, pair.benchmark, pair.periods_per_year))
+    sentence = _sentence(pair, outcome, (mean_p, sharpe_p), ratio, (sharpe, benchmark_sharpe))
+    if suspected:
+        sentence += (
+            f" On real prices a Sharpe ratio {difference:.2f} above {pair.benchmark_name} is more often leakage than "
+            "skill: hunt for leakage first."
+        )
+    return Verdict(outcome, mean_p, sharpe_p, ratio, difference, suspected, sentence)
+
+
+def holm_rejections(p_values: Sequence[float], level: float = SIGNIFICANCE_LEVEL) -> tuple[bool, ...]:
+    """Which of m hypotheses Holm's step-down rejects so that any false rejection has probability `level` at most.
+
+    In the order of their p-values, the j-th (from 0) is rejected up to level / (m - j), until the first that is not. A
+    NaN counts as 1.
+
+    Source: Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics
+        6(2).
+    """
+    values = [1.0 if math.isnan(p) else p for p in p_values]
+    rejected = [False] * len(values)
+    for place, test in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        if values[test] > level / (len(values) - place):
+            break
+        rejected[test] = True
+    return tuple(rejected)
+
+
+def p_text(p_value: float) -> str:
+    """As in `p = 0.031`, `p < 0.001`, or `p undefined`."""
+    if math.isnan(p_value):
+        return "p undefined"
+    if p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {p_value:.2f}" if p_value >= 0.1 else f"p = {p_value:.3f}"
+
+
+def _outcome(differences: tuple[float, float], p_values: tuple[float, float]) -> Outcome:
+    rejected = holm_rejections(p_values)
+    signs = {float(np.sign(each)) for each in differences if abs(each) > SMALLEST_DIFFERENCE}
+    if not any(rejected) or len(signs) != 1:
+        return "no difference"
+    return "beats" if signs == {1.0} else "loses"
+
+
+def _sharpe_p_value(pair: Pair, seed: int) -> float:
+    if len(pair.returns) < MIN_DAYS:
+        return math.nan
+    plan = BootstrapPlan(num_draws=SHARPE_DRAWS, seed=seed)
+    return bootstrap_sharpe_test(pair.returns, pair.benchmark, pair.cash_returns, pair.periods_per_year, plan).p_value
+
+
+_CLAIMS: dict[Outcome, str] = {"beats": "beat", "no difference": "did not beat", "loses": "lost to"}
+
+
+def _sentence(
+    pair: Pair, outcome: Outcome, p_values: tuple[float, float], ratio: float, sharpes: tuple[float, float]
+) -> str:
+    ours, theirs = (
+        f"{metrics.annualised_return(each, pair.periods_per_year):.1%}".replace("%", " %")
+        for each in (pair.returns, pair.benchmark)
+    )
+    difference = sharpes[0] - sharpes[1]
+    return (
+        f"On {pair.days} {pair.name} {_CLAIMS[outcome]} {pair.benchmark_name}: annual return {ours} against {theirs}, "
+        f"information ratio {_number(ratio)} (mean active return: {p_text(p_values[0])}); Sharpe "
+        f"{_number(sharpes[0])} against {_number(sharpes[1])}, difference {_number(difference)} (Ledoit-Wolf: "
+        f"{p_text(p_values[1])}). {_reason(outcome, p_values)}"
+    )
+
+
+def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
+    """How the two tests make the outcome, with Holm's correction named."""
+    mean, sharpe = holm_rejections(p_values)
+    if not (mean or sharpe):
+        return "Neither is significant at 5 % over both tests (Holm)."
+    which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
+    contrary = " but return and Sharpe ratio point to opposite sides, which is a choice of risk and not skill"
+    return f"{which} significant at 5 % over both tests (Holm){',' + contrary if outcome == 'no difference' else ''}."
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.2f}"
