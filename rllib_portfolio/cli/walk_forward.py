@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--algo",
         nargs="+",
         choices=list(RUN_CONFIGS),
-        help="algorithms of the table (default: those of --config, or ppo)",
+        help="algorithms (default: those of --config, or ppo)",
     )
     runs.add_argument(
         "--config", nargs="+", type=Path, default=[], metavar="FILE",
@@ -82,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--validation-years",
         type=float,
         metavar="Y",
-        help="length of validation (default: 2, a tenth of the days at most)",
+        help="length of validation (default: 2, or a tenth of the days)",
     )
     folds.add_argument(
         "--test-years", type=float, metavar="Y", help="length of a test window; the number of folds follows"
@@ -141,18 +140,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> int:
-    from rllib_portfolio.walk_forward.record import update_record
     from rllib_portfolio.walk_forward.runs import finished_outcome
 
     _say_plan(arguments, plan, output)
     known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
     if known:
         say(arguments, f"{len(known)} of {len(plan.runs)} runs were finished before.")
-    started = time.monotonic()
     outcomes, received = _train(arguments, plan, output, known)
-    update_record(
-        output, plan, runs=[outcome.to_json() for outcome in outcomes], wall_s=round(time.monotonic() - started, 3)
-    )
     again = f"python backtest.py walk-forward --resume {output}"
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
@@ -178,11 +172,13 @@ def _train(
     if len(known) == len(plan.runs):
         return known, []
     from rllib_portfolio.walk_forward import train_runs
+    from rllib_portfolio.walk_forward.record import note_training
 
-    largest = max(plan.configs.values(), key=lambda config: _num_processes(config))
-    display = FoldDisplay(arguments.quiet, known)
+    largest = max(plan.configs.values(), key=_num_processes)
+    display, started = FoldDisplay(arguments.quiet, known), datetime.now()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
         outcomes = train_runs(plan, output, on_progress=display.show, should_stop=lambda: bool(received))
+    note_training(output, plan, outcomes, started)
     return outcomes, received
 
 
@@ -229,6 +225,8 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     for flag, setting in _FLAG_SETTINGS.items():
         if getattr(arguments, flag) is not None:
             overrides[setting] = getattr(arguments, flag)
+    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+        overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
     return [
         load_run_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
         for algo in dict.fromkeys(algos)

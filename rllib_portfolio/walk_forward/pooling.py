@@ -7,6 +7,7 @@ There is no fresh start in cash.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,8 +41,8 @@ class FoldPolicy:
 class PooledPolicy:
     """A `Strategy` for the days of several folds: each day is decided by the policy of its own fold.
 
-    That policy is shown the drifted weights of this strategy's one portfolio, and the features of its own fold's market.
-    On days of no fold the portfolio is held.
+    It is shown the drifted weights of this strategy's one portfolio, and the features of its own fold's market. On
+    days of no fold the portfolio is held.
 
     Args:
         name: Row label.
@@ -53,7 +54,7 @@ class PooledPolicy:
 
     def __init__(self, name: str, folds: Sequence[FoldPolicy]) -> None:
         _require_same_days([fold.market for fold in folds])
-        for before, after in zip(folds[:-1], folds[1:], strict=True):
+        for before, after in itertools.pairwise(folds):
             if after.test[0] < before.test[1]:
                 raise ConfigError(
                     f"folds must follow each other, got test windows {before.test} and {after.test} ({name}). "

@@ -9,13 +9,17 @@ OUTPUT/report/                         the report
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.run_folder import provenance
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
+
+if TYPE_CHECKING:
+    from rllib_portfolio.walk_forward.runs import RunOutcome
 
 RECORD = "walk_forward.json"
 
@@ -77,6 +81,20 @@ def read_record(output: Path) -> dict[str, Any]:
 def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
     """Write the plan and `entries` over those that are there."""
     write_json(output / RECORD, read_record(output) | {"plan": plan.to_json(), **provenance(), **entries})
+
+
+def note_training(output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOutcome], started: datetime) -> None:
+    """Record what became of the runs, and how long this session took."""
+    session = {
+        "started": started.isoformat(timespec="seconds"),
+        "wall_s": round((datetime.now() - started).total_seconds(), 3),
+    }
+    update_record(
+        output,
+        plan,
+        runs=[outcome.to_json() for outcome in outcomes],
+        sessions=[*read_record(output).get("sessions", []), session],
+    )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.evaluation.comparison import compare
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.metrics import sharpe_ratio
+from rllib_portfolio.evaluation.report import Report, ReportContext, report_of_walks
 from rllib_portfolio.evaluation.seeds import SeedSummary, seed_summary
 from rllib_portfolio.evaluation.sensitivity import cost_sensitivity
 from rllib_portfolio.market import MarketData, Window
@@ -250,8 +251,7 @@ def _notes(plan: WalkForwardPlan, used: Sequence[int], policies: Mapping[str, By
     ]
     if len(plan.seeds) > 1:
         notes.append(
-            "An ensemble trades the mean of its seeds' target weights; each seed is a row of its own, not judged: no seed "
-            "was chosen by what it did on these days."
+            "An ensemble trades the mean of its seeds' target weights; each seed is a row of its own, none is chosen."
         )
     left_out = [algo.upper() for algo in plan.configs if algo not in policies]
     if left_out:
