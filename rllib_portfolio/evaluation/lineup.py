@@ -23,6 +23,8 @@ from rllib_portfolio.market import MarketData, Window
 FloatArray = NDArray[np.floating[Any]]
 
 EQUITY_SHARE = 0.6
+MIX_OF = "constant mix of"
+"""Begins the names of the rows that know the end of the walk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +89,7 @@ def average_mix(result: BacktestResult) -> ConstantMix:
     The average is known only at the end of the walk: this row answers whether timing added anything, and cannot be
     held.
     """
-    return ConstantMix(result.weights.mean(0), name=f"constant mix of {result.name}")
+    return ConstantMix(result.weights.mean(0), name=f"{MIX_OF} {result.name}")
 
 
 def walk_lineup(

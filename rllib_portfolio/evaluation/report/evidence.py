@@ -15,7 +15,7 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.evaluation.baselines import EqualWeight
-from rllib_portfolio.evaluation.lineup import Lineup
+from rllib_portfolio.evaluation.lineup import MIX_OF, Lineup
 from rllib_portfolio.evaluation.notes import report_notes
 from rllib_portfolio.evaluation.report.tuning import TuningRecord
 from rllib_portfolio.market import MarketData, Window
@@ -25,6 +25,12 @@ Dates = NDArray[np.datetime64]
 
 FIRST_DAY = np.datetime64("1970-01-01")
 """Day 0 of series without dates."""
+
+
+HINDSIGHT = (
+    f'A row "{MIX_OF} ..." holds the average weights of that strategy, which are known only at the end: it shows what '
+    "the strategy's timing added, and nobody could have held it."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +150,7 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
     dates = lineup.results[0].dates
     rows = _rows(lineup, context.market, dates)
     failures = _failure_statements(lineup.failures)
+    mixes = (HINDSIGHT,) if any(name.startswith(MIX_OF) for name in names) else ()
     return Evidence(
         title=context.title,
         names=names,
@@ -154,7 +161,7 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
         subjects=context.subjects,
         benchmark=EqualWeight().name,
         walks=lineup.results,
-        statements=(*report_notes(context.market, context.execution), *failures, *context.notes),
+        statements=(*report_notes(context.market, context.execution), *mixes, *failures, *context.notes),
         context=context,
         failures=lineup.failures,
     )

@@ -18,13 +18,11 @@ TABLE_WIDTH = 100
 
 _PERFORMANCE = {
     "annual_return": "a year",
-    "annual_volatility": "volatility",
-    "sharpe_ratio": "Sharpe",
-    "sortino_ratio": "Sortino",
+    "annual_volatility": "vol.",
     "max_drawdown": "drawdown",
-    "conditional_value_at_risk": "CVaR 95",
     "turnover_per_year": "turnover/y",
     "cost_per_year": "cost/y",
+    "sharpe_ratio": "Sharpe",
 }
 _DIFFERENCE = {
     "information_ratio": "IR",

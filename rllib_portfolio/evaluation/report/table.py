@@ -54,6 +54,11 @@ class StatisticsTable:
     block_days: int
     num_draws: int
 
+    def number(self, strategy: str, column: str) -> float:
+        """One figure; NaN where it is undefined."""
+        value: Any = self.frame.at[strategy, column]
+        return float(value)
+
 
 def statistics_table(
     evidence: Evidence, plan: BootstrapPlan, confidence_p_values: FloatArray | None

@@ -142,13 +142,9 @@ def _aligned(
     if not has_dates and len({len(series) for series in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(series)}" for name, series in columns.items())
         raise DataError(f"arrays must be of one length, got {lengths} (report). Give pandas Series with dates instead.")
-    table = pd.concat(dict(columns), axis=1, join="inner")
-    if (
-        benchmark is not None
-        and not columns[benchmark]
-        .index.isin(pd.concat(dict(list(columns.items())[:-1]), axis=1, join="inner").index)
-        .any()
-    ):
+    table = _joined(columns)
+    others = {name: series for name, series in columns.items() if name != benchmark}
+    if benchmark is not None and not columns[benchmark].index.isin(_joined(others).index).any():
         span = _span(columns[benchmark])
         raise DataError(
             f"benchmark must share days with the strategies, got {span} beside {_span(next(iter(columns.values())))} "
@@ -169,6 +165,13 @@ def _aligned(
         for name, series in columns.items()
         if len(series) > len(table)
     )
+
+
+def _joined(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """The rows that all have."""
+    series: Any = list(columns.values())
+    table: pd.DataFrame = pd.concat(series, axis=1, join="inner", keys=list(columns))
+    return table
 
 
 def _span(series: pd.Series) -> str:

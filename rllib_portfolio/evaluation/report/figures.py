@@ -1,0 +1,238 @@
+"""Plots over time: wealth and drawdown, rolling Sharpe ratio, weights, monthly returns, crises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.crises import CRISES, Crisis
+from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.evaluation.report.lines import (
+    SOFT_INK,
+    Figure,
+    axis,
+    days_of,
+    drawing_order,
+    drawn_rows,
+    is_shown,
+    layout,
+    line_of,
+    log_ticks,
+    rounded,
+    strategy_line,
+)
+from rllib_portfolio.evaluation.rolling import WINDOW_DAYS, rolling_sharpe_ratio
+from rllib_portfolio.market import CASH
+
+FloatArray = NDArray[np.floating[Any]]
+
+SHOWN_ASSETS = 9
+"""Largest average holdings that have a colour of their own in the plot of weights."""
+
+WEIGHT_POINTS = 260
+ASSET_COLOURS = (
+    "#1756a9",
+    "#5b8fd0",
+    "#2b7a5b",
+    "#86b59f",
+    "#b5542b",
+    "#dba079",
+    "#7a4a9e",
+    "#b79ccd",
+    "#a3872c",
+)
+OTHERS_COLOUR, CASH_COLOUR = "#c3c9d1", "#e9ecef"
+LOSS_TO_GAIN = [[0.0, "#b5542b"], [0.5, "#fbfbfa"], [1.0, "#1756a9"]]
+
+
+def wealth_figure(evidence: Evidence) -> Figure:
+    """Wealth on a log scale, drawdown below, on one time axis."""
+    wealth = np.cumprod(1.0 + evidence.returns, axis=0)
+    under_water = -metrics.drawdown(evidence.returns)[1:]
+    turns = [*under_water.argmin(axis=0), *wealth.argmax(axis=0), *wealth.argmin(axis=0)]
+    rows = drawn_rows(evidence.num_days, [int(row) for row in turns])
+    data = []
+    for name in drawing_order(evidence):
+        k = evidence.names.index(name)
+        data.append(strategy_line(evidence, name, rows, wealth[rows, k]))
+        data.append(
+            strategy_line(
+                evidence,
+                name,
+                rows,
+                under_water[rows, k],
+                yaxis="y2",
+                hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
+            )
+        )
+    shown = [k for k, name in enumerate(evidence.names) if is_shown(evidence, name)]
+    ticks = log_ticks(float(wealth[:, shown].min()), float(wealth[:, shown].max()))
+    figure = layout(
+        520,
+        hovermode="closest",
+        yaxis=axis(
+            "Wealth, start = 1 (log)",
+            type="log",
+            domain=[0.34, 1.0],
+            tickvals=ticks,
+            ticktext=[f"{tick:g}" for tick in ticks],
+        ),
+        yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat=".0%", nticks=4),
+        xaxis=axis(anchor="y2"),
+    )
+    return {"data": data, "layout": figure}
+
+
+def rolling_figure(evidence: Evidence) -> Figure | None:
+    """Sharpe ratio of the last 252 days; None where there are fewer."""
+    if evidence.num_days < WINDOW_DAYS:
+        return None
+    rolled = rolling_sharpe_ratio(evidence.returns, evidence.cash_returns, WINDOW_DAYS, evidence.periods_per_year)
+    rows = WINDOW_DAYS - 1 + drawn_rows(evidence.num_days - WINDOW_DAYS + 1)
+    data = [
+        strategy_line(
+            evidence,
+            name,
+            rows,
+            rolled[rows, evidence.names.index(name)],
+            hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
+        )
+        for name in drawing_order(evidence)
+    ]
+    zero = {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": 0,
+        "y1": 0,
+        "line": {"color": SOFT_INK, "width": 1},
+    }
+    return {"data": data, "layout": layout(300, yaxis=axis("Sharpe, 252 days"), shapes=[zero])}
+
+
+def weights_figure(evidence: Evidence, name: str) -> Figure | None:
+    """What one strategy held, stacked to 100 %; None for value series."""
+    walk = evidence.walk_of(name)
+    if walk is None:
+        return None
+    rows = drawn_rows(evidence.num_days, limit=WEIGHT_POINTS)
+    risky, names = walk.weights[:, :-1], walk.assets
+    order = np.argsort(-risky.mean(axis=0), kind="stable")
+    largest, rest = order[:SHOWN_ASSETS], order[SHOWN_ASSETS:]
+    bands = [(names[i], risky[:, i], ASSET_COLOURS[place]) for place, i in enumerate(largest)]
+    if len(rest):
+        bands.append((f"{len(rest)} others", risky[:, rest].sum(axis=1), OTHERS_COLOUR))
+    bands.append((CASH.lower(), walk.weights[:, -1], CASH_COLOUR))
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": label,
+            "x": days_of(evidence, rows),
+            "y": rounded(held[rows], 4),
+            "stackgroup": "weights",
+            "line": {"width": 0, "color": colour},
+            "fillcolor": colour,
+            "hovertemplate": f"{label}: %{{y:.1%}}<extra></extra>",
+        }
+        for label, held, colour in bands
+    ]
+    legend = {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 11}, "traceorder": "normal"}
+    figure = layout(360, showlegend=True, legend=legend, yaxis=axis("Weight", tickformat=".0%", range=[0, 1], nticks=6))
+    return {"data": data, "layout": figure}
+
+
+def months_figure(evidence: Evidence, name: str) -> Figure | None:
+    """Return of every month, years from the newest down; None for series without dates."""
+    if not evidence.has_dates:
+        return None
+    months = evidence.dates.astype("datetime64[M]").astype(int)
+    firsts = np.flatnonzero(np.diff(months, prepend=months[0] - 1))
+    growth = np.multiply.reduceat(1.0 + evidence.of(name), firsts) - 1.0
+    years, numbers = 1970 + months[firsts] // 12, months[firsts] % 12
+    table = pd.DataFrame({"year": years, "month": numbers, "return": growth}).pivot(
+        index="year", columns="month", values="return"
+    )
+    table = table.reindex(columns=range(12))
+    strongest = max(0.01, float(np.nanquantile(np.abs(table.to_numpy()), 0.95)))
+    cells = [rounded(row, 4) for row in table.to_numpy()]
+    heat = {
+        "type": "heatmap",
+        "z": cells,
+        "x": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+        "y": [str(year) for year in table.index],
+        "text": [[_per_cent(value) for value in row] for row in cells],
+        "texttemplate": "%{text}",
+        "textfont": {"size": 10},
+        "colorscale": LOSS_TO_GAIN,
+        "zmin": -strongest,
+        "zmax": strongest,
+        "xgap": 2,
+        "ygap": 2,
+        "showscale": False,
+        "hoverongaps": False,
+        "hovertemplate": "%{x} %{y}: %{z:.1%}<extra></extra>",
+    }
+    figure = layout(
+        max(150, 52 + 24 * len(table)),
+        xaxis=axis(side="top", showgrid=False, fixedrange=True),
+        yaxis=axis(type="category", autorange="reversed", showgrid=False, fixedrange=True, dtick=1),
+        margin={"l": 40, "r": 8, "t": 26, "b": 8},
+    )
+    return {"data": [heat], "layout": figure}
+
+
+def crisis_figure(evidence: Evidence, crisis: Crisis) -> Figure | None:
+    """Wealth from the close before the window; None where there is no day in it."""
+    start = int(np.searchsorted(evidence.dates, crisis.first_day))
+    stop = int(np.searchsorted(evidence.dates, crisis.last_day, side="right"))
+    if stop <= start:
+        return None
+    wealth = np.cumprod(1.0 + evidence.returns[start:stop], axis=0) - 1.0
+    rows = drawn_rows(stop - start, limit=200)
+    data = [
+        strategy_line(
+            evidence,
+            name,
+            start + rows,
+            wealth[rows, evidence.names.index(name)],
+            hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
+        )
+        for name in drawing_order(evidence)
+    ]
+    zero = {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": 0,
+        "y1": 0,
+        "line": {"color": SOFT_INK, "width": 1},
+    }
+    figure = layout(
+        210,
+        margin={"l": 44, "r": 8, "t": 6, "b": 28},
+        xaxis=axis(nticks=4),
+        yaxis=axis(tickformat=".0%", nticks=5),
+        shapes=[zero],
+    )
+    return {"data": data, "layout": figure}
+
+
+def crisis_figures(evidence: Evidence) -> dict[str, Figure | None]:
+    """One for each crisis."""
+    return {crisis.name: crisis_figure(evidence, crisis) for crisis in CRISES}
+
+
+def _per_cent(value: float | None) -> str:
+    return "" if value is None else f"{100.0 * value:.1f}".replace("-", "−")
+
+
+def chip_line(evidence: Evidence, name: str) -> str:
+    """Colour of a strategy's button."""
+    return str(line_of(evidence, name)["color"])

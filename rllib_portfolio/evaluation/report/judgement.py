@@ -1,0 +1,218 @@
+"""Sections that weigh what happened: the table, the tests, the trials, costs, seeds and exposure."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rllib_portfolio.evaluation.report.columns import GROUPS
+from rllib_portfolio.evaluation.report.markup import (
+    Panels,
+    definitions,
+    notes,
+    paragraph,
+    plain_table,
+    section,
+    strategy_table,
+)
+from rllib_portfolio.evaluation.report.panels import cost_figure, overfitting_figure, seeds_figure, sharpe_figure
+from rllib_portfolio.evaluation.significance import textbook_tests
+from rllib_portfolio.evaluation.verdicts import p_text
+
+if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report.report import Report
+
+
+def figures(report: Report, panels: Panels) -> str:
+    """Every figure of every strategy, with intervals."""
+    columns = [*GROUPS["Return and risk"], *GROUPS["Losses and tails"]]
+    return section(
+        "figures",
+        "Every figure, with its interval",
+        paragraph("Intervals hold 95 % of resampled histories; all strategies live the same resampled days.", "soft"),
+        panels.plot("sharpe", sharpe_figure(report.evidence, report.table)),
+        "<h3>Return and risk</h3>",
+        strategy_table(report, GROUPS["Return and risk"]),
+        "<h3>Losses and tails</h3>",
+        strategy_table(report, GROUPS["Losses and tails"]),
+        definitions(columns),
+    )
+
+
+def difference(report: Report, panels: Panels) -> str:
+    """Each row against the benchmark."""
+    evidence = report.evidence
+    benchmark, name = evidence.benchmark_returns, evidence.benchmark
+    if benchmark is None or name is None:
+        return section(
+            "difference", "The difference to a benchmark", paragraph("Left out: no benchmark was given.", "soft")
+        )
+    text = (
+        "A verdict rests on two tests: whether the mean active return is zero (stationary block bootstrap), and "
+        "whether the Sharpe ratios are equal (Ledoit and Wolf 2008, studentised bootstrap). Holm's step-down holds the "
+        "chance of a false claim at 5 % over both. A strategy beats or loses where one of the differences is "
+        "significant and the other does not point the other way."
+    )
+    tests = textbook_tests(evidence.of(evidence.headline), benchmark)
+    ignored = [f"{test.name} ({p_text(test.p_value)} for {evidence.headline}): {test.ignores}" for test in tests]
+    return section(
+        "difference",
+        f"The difference to {name}",
+        paragraph(text),
+        strategy_table(report, GROUPS["Against the benchmark"]),
+        definitions(GROUPS["Against the benchmark"]),
+        "<h3>What the textbook tests ignore</h3>",
+        notes(ignored),
+    )
+
+
+def all_at_once(report: Report, panels: Panels) -> str:
+    """The superior ability test and the model confidence set."""
+    findings, evidence, parts = report.findings, report.evidence, []
+    superior, confidence_set = findings.superior, findings.confidence_set
+    if superior is not None:
+        parts.append(
+            paragraph(
+                f"Does any of the {superior.num_compared} rows that differ from {evidence.benchmark} have a higher "
+                f"mean return? Hansen's test of superior predictive ability: {p_text(superior.p_value)} (bounds "
+                f"{superior.p_value_lower:.2f} to {superior.p_value_upper:.2f}). The best of many looks good by "
+                "chance; this p-value knows how many there are on the table, but not what was tried before."
+            )
+        )
+    if confidence_set is not None:
+        included = [name for name, is_in in zip(evidence.names, confidence_set.included, strict=True) if is_in]
+        parts.append(
+            paragraph(
+                f"Which may be the best by mean return? The model confidence set holds the best one with "
+                f"{confidence_set.level:.0%} probability: {len(included)} of {len(evidence.names)} rows "
+                f"({', '.join(included)}). A large set means that the data say little.".replace("%", " %")
+            )
+        )
+    if not parts:
+        parts.append(paragraph("Left out: one strategy cannot be compared with others.", "soft"))
+    return section("all", "All strategies at once", *parts)
+
+
+def trials(report: Report, panels: Panels) -> str:
+    """Probabilistic and deflated Sharpe ratio, and the probability of overfitting."""
+    selection, headline = report.findings.selection, report.evidence.headline
+    psr = report.statistics.number(headline, "probabilistic_sharpe_ratio")
+    parts = []
+    if not math.isnan(psr):
+        parts.append(
+            paragraph(
+                f"Had {headline} been the only strategy ever tried, its true Sharpe ratio would be above 0 with "
+                f"probability {_per_cent(psr)} (probabilistic Sharpe ratio, on the days of this report)."
+            )
+        )
+    if selection is None:
+        text = (
+            "How many were tried is not known: the deflated Sharpe ratio and the probability of overfitting are "
+            "left out."
+        )
+        return section("trials", "How many were tried", *parts, paragraph(text, "soft"))
+    parts.append(
+        paragraph(
+            f"It was chosen among {selection.num_trials} trials, pruned and failed ones included. The best of so many "
+            f"worthless ones is expected to show a Sharpe ratio of {selection.hurdle:.2f}."
+        )
+    )
+    if not math.isnan(selection.deflated):
+        parts.append(
+            paragraph(
+                f"On the days that it was selected on it showed {selection.validation_sharpe:.2f}: the deflated Sharpe "
+                f"ratio, the probability that its true one is above that bar, is {_per_cent(selection.deflated)}."
+            )
+        )
+    else:
+        parts.append(paragraph("Left out: the deflated Sharpe ratio needs the returns that were selected on.", "soft"))
+    if selection.overfitting is not None:
+        parts.append(
+            paragraph(
+                f"Probability of backtest overfitting: {_per_cent(selection.overfitting.probability)} of all ways to "
+                "halve the days pick a trial that is not above the median on the other half. Noise gives 50 %."
+            )
+        )
+    parts.append(paragraph(selection.note, "soft small"))
+    ranks = overfitting_figure(report.findings)
+    return section("trials", "How many were tried", *parts, "" if ranks is None else panels.plot("overfitting", ranks))
+
+
+def costs(report: Report, panels: Panels) -> str:
+    """The cost curve, the other lag, other universes and first days."""
+    context = report.evidence.context
+    figure = cost_figure(report.evidence)
+    parts = []
+    if figure is None:
+        parts.append(paragraph("Left out: no walks at other costs were given.", "soft"))
+    else:
+        parts.append(
+            paragraph(
+                "The same decisions at other costs. Solid: the lag of this report; dotted: the other one; diamonds: "
+                "with market impact. Nothing was trained again.",
+                "soft",
+            )
+        )
+        parts.append(panels.plot("costs", figure))
+    if context is not None and context.cost_curve is not None:
+        rows = _of_subjects(report, context.cost_curve)
+        parts.append(f"<details><summary>The curve in figures</summary>{plain_table(rows, report)}</details>")
+    for title, table in ({} if context is None else context.sensitivities).items():
+        parts.append(f"<h3>{escape(title)}</h3>{plain_table(_of_subjects(report, table), report)}")
+    return section("costs", "What costs, lag and universe do to it", *parts)
+
+
+def seeds(report: Report, panels: Panels) -> str:
+    """How much is the luck of the seed."""
+    figure = seeds_figure(report.evidence, report.findings, report.table)
+    if figure is None:
+        text = (
+            "Left out: no walks of single seeds were given." if report.evidence.walks else "Value series have no seeds."
+        )
+        return section("seeds", "The luck of the seed", paragraph(text, "soft"))
+    text = (
+        "One dot per training seed; below the dots the interquartile mean and its 95 % interval over seeds. The dotted "
+        f"line is {report.evidence.benchmark}. The interval is of the luck of training, not of the market."
+    )
+    return section("seeds", "The luck of the seed", paragraph(text, "soft"), panels.plot("seeds", figure))
+
+
+def exposure(report: Report, panels: Panels) -> str:
+    """What was held and traded."""
+    columns = [column for column in GROUPS["Against the benchmark"] if column.name == "beta"]
+    columns = [*columns, *GROUPS["Trading and exposure"]]
+    if not any(column.name in report.table for column in columns):
+        return section(
+            "exposure", "Exposure and trading", paragraph("Left out: value series carry no weights.", "soft")
+        )
+    return section(
+        "exposure",
+        "Exposure and trading",
+        *_near_equal_weight(report),
+        strategy_table(report, columns),
+        definitions(columns),
+    )
+
+
+def _near_equal_weight(report: Report) -> list[str]:
+    """A policy that holds 1/N and calls it learning is the commonest failure of all."""
+    if "active_share" not in report.table:
+        return []
+    close = [name for name in report.evidence.subjects if report.statistics.number(name, "active_share") < 0.1]
+    return [
+        paragraph(f"{name} holds nearly 1/N: on average less than a tenth of it is placed differently.")
+        for name in close
+    ]
+
+
+def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
+    """The judged rows and the benchmark of a sensitivity table."""
+    wanted = [*report.evidence.subjects, report.evidence.benchmark]
+    return table[table.index.get_level_values("strategy").isin(wanted)]
+
+
+def _per_cent(share: float) -> str:
+    return f"{100.0 * share:.1f} %"

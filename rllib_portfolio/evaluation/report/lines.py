@@ -1,0 +1,145 @@
+"""The look of the plots: colours, axes, and how many of many days are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation.baselines import INDEX_NAME
+from rllib_portfolio.evaluation.figures import INK, MUTED_COLOURS, POLICY_COLOUR
+from rllib_portfolio.evaluation.report.evidence import Evidence
+
+FloatArray = NDArray[np.floating[Any]]
+Figure = dict[str, Any]
+"""A figure as plotly.js takes it: `data` and `layout`."""
+
+SUBJECT_COLOURS = (POLICY_COLOUR, "#b5542b", "#2b7a5b", "#7a4a9e", "#a3872c")
+BENCHMARK_COLOUR = "#222222"
+GRID, SOFT_INK = "#e7e9ec", "#5c6570"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+
+SHOWN_SUBJECTS = 3
+SHOWN_FIRST = ("buy-and-hold", INDEX_NAME)
+"""Drawn from the start, beside subjects and benchmark; the others wait for a click."""
+
+MAX_POINTS = 900
+"""Of one line. A phone has 400 pixels across, a desktop 1100."""
+
+
+def colour_of(evidence: Evidence, name: str) -> str:
+    """The subjects in strong colours, the benchmark in black, the others muted."""
+    if name in evidence.subjects and len(evidence.subjects) <= len(SUBJECT_COLOURS):
+        return SUBJECT_COLOURS[evidence.subjects.index(name)]
+    if name == evidence.headline:
+        return POLICY_COLOUR
+    if name == evidence.benchmark:
+        return BENCHMARK_COLOUR
+    others = [each for each in evidence.names if each not in (evidence.headline, evidence.benchmark)]
+    return MUTED_COLOURS[1:][others.index(name) % len(MUTED_COLOURS[1:])]
+
+
+def line_of(evidence: Evidence, name: str) -> dict[str, Any]:
+    """Colour, width and dash of a strategy's line."""
+    colour = colour_of(evidence, name)
+    if name == evidence.headline:
+        return {"color": colour, "width": 2.4}
+    if name in evidence.subjects or name == evidence.benchmark:
+        return {"color": colour, "width": 1.7}
+    place = evidence.names.index(name)
+    return {"color": colour, "width": 1.2, "dash": ("solid", "dash", "dot")[place // len(MUTED_COLOURS) % 3]}
+
+
+def is_shown(evidence: Evidence, name: str) -> bool:
+    """Whether the line is drawn before anyone clicks."""
+    if name in evidence.subjects:
+        return evidence.subjects.index(name) < SHOWN_SUBJECTS
+    return name == evidence.benchmark or name in SHOWN_FIRST
+
+
+def drawing_order(evidence: Evidence) -> list[str]:
+    """The headline last, so that it lies on top."""
+    first = [name for name in evidence.names if name not in evidence.subjects and name != evidence.benchmark]
+    benchmark = [] if evidence.benchmark is None else [evidence.benchmark]
+    return [*first, *benchmark, *(name for name in reversed(evidence.subjects))]
+
+
+def strategy_line(evidence: Evidence, name: str, rows: NDArray[np.intp], values: FloatArray, **more: Any) -> Figure:
+    """A line over the days of `rows`, which the page's buttons show and hide."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "meta": name,
+        "x": days_of(evidence, rows),
+        "y": rounded(values),
+        "line": line_of(evidence, name),
+        "visible": is_shown(evidence, name),
+        "hovertemplate": f"{name}: %{{y}}<extra></extra>",
+        **more,
+    }
+
+
+def days_of(evidence: Evidence, rows: NDArray[np.intp]) -> list[Any]:
+    """Days of a plot's axis."""
+    return [str(day) for day in evidence.dates[rows]] if evidence.has_dates else [int(row) + 1 for row in rows]
+
+
+def drawn_rows(num_days: int, kept: Iterable[int] = (), limit: int = MAX_POINTS) -> NDArray[np.intp]:
+    """Evenly spaced rows from the first to the last, `limit` at most, and those that must be seen."""
+    if num_days <= limit:
+        return np.arange(num_days)
+    even = np.linspace(0, num_days - 1, limit).round().astype(np.intp)
+    return np.unique(np.concatenate([even, np.fromiter(kept, dtype=np.intp)]))
+
+
+def rounded(values: FloatArray, digits: int = 5) -> list[float | None]:
+    """To so many significant digits, which no eye can tell from all of them; None for what is not a number."""
+    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in np.asarray(values)]
+
+
+def layout(height: int, **more: Any) -> Figure:
+    """The house's layout; `more` overrides it."""
+    return {
+        "height": height,
+        "margin": {"l": 52, "r": 14, "t": 10, "b": 34},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "showlegend": False,
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": "white", "bordercolor": GRID, "font": {"family": FONT, "size": 12, "color": INK}},
+        "xaxis": axis(),
+        "yaxis": axis(),
+        **more,
+    }
+
+
+def axis(title: str = "", **more: Any) -> Figure:
+    """An axis in the house's style."""
+    return {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "linecolor": GRID,
+        "ticks": "",
+        "tickfont": {"color": SOFT_INK, "size": 11},
+        "title": {"text": title, "font": {"size": 11, "color": SOFT_INK}, "standoff": 6},
+        "automargin": True,
+        "fixedrange": False,
+        **more,
+    }
+
+
+def log_ticks(lowest: float, highest: float) -> list[float]:
+    """Round values for a logarithmic axis of wealth, five or so."""
+    steps: tuple[tuple[float, ...], ...] = ((1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,))
+    for step in steps:
+        exponents = range(math.floor(math.log10(lowest)) - 1, math.ceil(math.log10(highest)) + 1)
+        ticks = [each * 10.0**power for power in exponents for each in step]
+        inside = [tick for tick in ticks if lowest * 0.98 <= tick <= highest * 1.02]
+        if len(inside) <= 8:
+            break
+    return inside

@@ -1,0 +1,129 @@
+"""Pieces of the page: tables that scroll, plots, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rllib_portfolio.evaluation.report.columns import COLUMNS, DASH, Column, text_of
+from rllib_portfolio.evaluation.report.lines import Figure, colour_of, is_shown
+
+if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report.report import Report
+
+
+class Panels:
+    """The plots of a page, by the id of the element that each of them is drawn into."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Figure] = {}
+
+    def plot(self, name: str, figure: Figure) -> str:
+        """The element of a plot."""
+        self.figures[name] = figure
+        height = figure["layout"]["height"]
+        return f'<div class="panel" id="{name}" style="min-height:{height}px"></div>'
+
+
+def section(anchor: str, heading: str, *parts: str) -> str:
+    """A card with a heading."""
+    return f'<section id="{anchor}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>'
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """One paragraph of plain text."""
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def notes(sentences: Iterable[str]) -> str:
+    """A list of sentences."""
+    return f'<ul class="notes">{"".join(f"<li>{escape(each)}</li>" for each in sentences)}</ul>'
+
+
+def chips(report: Report) -> str:
+    """Buttons that show and hide a strategy in all plots at once; they are the legend, too."""
+    evidence = report.evidence
+    buttons = [
+        f'<button type="button" aria-pressed="{str(is_shown(evidence, name)).lower()}" '
+        f'style="--chip:{colour_of(evidence, name)}">{escape(name)}</button>'
+        for name in (*evidence.subjects, *(each for each in evidence.names if each not in evidence.subjects))
+    ]
+    return f'<div class="chips" aria-label="strategies shown">{"".join(buttons)}</div>'
+
+
+def strategy_table(report: Report, columns: Sequence[Column], rows: Sequence[str] | None = None) -> str:
+    """Columns of the report's table, and below it why cells are empty."""
+    table, reasons = report.table, report.statistics.reasons
+    shown = [column for column in columns if column.name in table]
+    names = list(table.index) if rows is None else list(rows)
+    head = "".join(f'<th title="{escape(column.meaning)}">{escape(column.label)}</th>' for column in shown)
+    body = []
+    for name in names:
+        cells = []
+        for column in shown:
+            text = text_of(column.name, table.at[name, column.name])
+            reason = reasons.get((name, column.name))
+            cells.append(f'<td title="{escape(reason)}">{text}</td>' if reason else f"<td>{escape(text)}</td>")
+        body.append(f"<tr{_row_class(report, name)}><th>{escape(name)}</th>{''.join(cells)}</tr>")
+    return _scrolling(f"<th>strategy</th>{head}", body) + _empty_cells(reasons, names, shown)
+
+
+def plain_table(frame: pd.DataFrame, report: Report | None = None) -> str:
+    """Any table of figures, its index as the first columns."""
+    flat = frame.reset_index() if frame.index.names != [None] else frame
+    head = "".join(f"<th>{escape(_label(str(name)))}</th>" for name in flat.columns)
+    body = []
+    for _, row in flat.iterrows():
+        first, *others = [(str(name), row[name]) for name in flat.columns]
+        cells = "".join(f"<td>{escape(_cell(name, value))}</td>" for name, value in others)
+        kind = "" if report is None else _row_class(report, str(first[1]))
+        body.append(f"<tr{kind}><th>{escape(_cell(*first))}</th>{cells}</tr>")
+    return _scrolling(head, body)
+
+
+def definitions(columns: Iterable[Column]) -> str:
+    """What each column means."""
+    seen = {column.label: column.meaning for column in columns if column.label != "to"}
+    items = "".join(f"<li><b>{escape(label)}</b>: {escape(meaning)}</li>" for label, meaning in seen.items())
+    return f'<details><summary>What the columns mean</summary><ul class="notes">{items}</ul></details>'
+
+
+def _scrolling(head: str, body: Sequence[str]) -> str:
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _row_class(report: Report, name: str) -> str:
+    if name in report.evidence.subjects:
+        return ' class="subject"'
+    return ' class="benchmark"' if name == report.evidence.benchmark else ""
+
+
+def _empty_cells(reasons: dict[tuple[str, str], str], names: Sequence[str], columns: Sequence[Column]) -> str:
+    """Why cells of this table are empty, for those who have no mouse to hover with."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        for column in columns:
+            if reason := reasons.get((name, column.name)):
+                found.setdefault((name, reason), []).append(column.label)
+    if not found:
+        return ""
+    items = [f"{name}: {', '.join(labels)}: {reason}." for (name, reason), labels in found.items()]
+    return f"<details><summary>{DASH} Why some cells are empty ({len(items)})</summary>{notes(items)}</details>"
+
+
+def _label(name: str) -> str:
+    column = COLUMNS.get(name)
+    return column.label if column else name.replace("_", " ")
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date())
+    if name in COLUMNS:
+        return text_of(name, value)
+    if isinstance(value, float):
+        return DASH if value != value else f"{value:g}"
+    return str(value)

@@ -1,0 +1,221 @@
+"""Sections that tell what happened: the clock, the data, the returns, the crises, and what would falsify it all."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation.report.figures import (
+    crisis_figures,
+    months_figure,
+    rolling_figure,
+    wealth_figure,
+    weights_figure,
+)
+from rllib_portfolio.evaluation.report.markup import (
+    Panels,
+    chips,
+    notes,
+    paragraph,
+    plain_table,
+    section,
+)
+from rllib_portfolio.evaluation.rolling import WINDOW_DAYS
+
+if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report.report import Report
+
+POWER_FACTOR = (1.960 + 0.842) ** 2
+"""(z_0.975 + z_0.80)^2: years times the squared information ratio that a two-sided 5 % test of 80 % power asks for."""
+
+
+def clock(report: Report, panels: Panels) -> str:
+    """When what is seen is traded, and what it pays."""
+    context = report.evidence.context
+    if context is None:
+        text = (
+            "The strategies came as value series: when they decided, what they knew then and what they paid is "
+            "not known."
+        )
+        return section("clock", "The clock: what was known, what was traded, what was earned", paragraph(text))
+    steps = "".join(f"<li><b>{escape(head)}</b>{escape(text)}</li>" for head, text in _steps(context.execution))
+    lag = context.execution.execution_lag
+    closing = (
+        "Nothing is filled at a price that it was decided on."
+        if lag
+        else "The decision is filled at the very close that it saw, which nobody can do exactly: read the curve with one "
+        "day of lag, too."
+    )
+    return section(
+        "clock",
+        "The clock: what was known, what was traded, what was earned",
+        f'<ol class="clock">{steps}</ol>',
+        paragraph(f"{closing} Every row of this report goes through the same steps on the same days.", "soft small"),
+    )
+
+
+def _steps(execution: ExecutionConfig) -> tuple[tuple[str, str], ...]:
+    lag = execution.execution_lag
+    seen = "Close t" if lag == 0 else f"Close t − {lag}"
+    cost = float(np.mean(execution.cost_bps))
+    impact = " and market impact" if execution.impact > 0.0 else ""
+    days = "the next day" if execution.rebalance_days == 1 else f"after {execution.rebalance_days} days"
+    return (
+        (seen, "The strategy sees prices and features up to this close, and its own drifted weights."),
+        ("Close t", f"It trades to its target weights at this close and pays {cost:g} bp of what it trades{impact}."),
+        ("Day t + 1", "The new weights earn the day's simple returns; cash earns its rate."),
+        (
+            "Close t + 1",
+            f"Wealth is booked: V(t+1) = V(t) (1 − cost) × growth. The weights drift; it decides again {days}.",
+        ),
+    )
+
+
+def data(report: Report, panels: Panels) -> str:
+    """What the data are and are not, and all that the reader must know."""
+    evidence = report.evidence
+    context = evidence.context
+    parts = []
+    if context is not None:
+        market = context.market
+        names = ", ".join(market.assets[:30]) + (" …" if market.num_assets > 30 else "")
+        parts.append(paragraph(f"{market.num_assets} assets and cash ({names}), {evidence.days}."))
+    parts.append(notes(report.statements))
+    return section("data", "The data, and what to know before believing them", *parts)
+
+
+def returns(report: Report, panels: Panels) -> str:
+    """Wealth, drawdown, rolling Sharpe ratio, months and weights."""
+    evidence = report.evidence
+    parts = [
+        paragraph(
+            "Net daily returns, pooled over all test days. Buttons show and hide a strategy in every plot.", "soft"
+        ),
+        chips(report),
+        "<h3>Wealth, and how far it is below its peak</h3>",
+        panels.plot("wealth", wealth_figure(evidence)),
+        f"<h3>Sharpe ratio of the last {WINDOW_DAYS} days</h3>",
+    ]
+    rolling = rolling_figure(evidence)
+    if rolling is None:
+        parts.append(paragraph(f"Left out: it needs {WINDOW_DAYS} days, and there are {evidence.num_days}.", "soft"))
+    else:
+        parts.append(panels.plot("rolling", rolling))
+    parts.append(f"<h3>Months of {escape(evidence.headline)}, per cent</h3>")
+    months = months_figure(evidence, evidence.headline)
+    parts.append(_left_out("the series have no dates") if months is None else panels.plot("months", months))
+    for place, name in enumerate(evidence.subjects if evidence.walks else evidence.subjects[:1]):
+        parts.append(f"<h3>What {escape(name)} held</h3>")
+        weights = weights_figure(evidence, name)
+        missing = _left_out("value series carry no weights")
+        parts.append(missing if weights is None else panels.plot(f"weights-{place}", weights))
+    return section("returns", "The returns", *parts)
+
+
+def crises(report: Report, panels: Panels) -> str:
+    """One card per crisis, and the table."""
+    table, heading = report.crises, "The crises"
+    if table is None:
+        return section("crises", heading, _left_out("the series have no dates"))
+    cards = []
+    for place, (name, figure) in enumerate(crisis_figures(report.evidence).items()):
+        first = table.loc[name].iloc[0]
+        note = f"{first['sample']}{'. ' + first['note'] if first['note'] else ''}"
+        plot = "" if figure is None else panels.plot(f"crisis-{place}", figure)
+        cards.append(f'<div><h3>{escape(name)}</h3><p class="soft small">{escape(str(note))}</p>{plot}</div>')
+    intro = (
+        "Return since the close before the window. In-sample: the policy was trained or selected on days of it, so it "
+        "proves little. Recovery counts trading days from the lowest close until the old peak is reached again."
+    )
+    return section(
+        "crises",
+        heading,
+        paragraph(intro, "soft"),
+        chips(report),
+        f'<div class="cards">{"".join(cards)}</div>',
+        _crisis_table(report, table),
+    )
+
+
+def _crisis_table(report: Report, table: pd.DataFrame) -> str:
+    """Subjects, benchmark and index of each crisis; all rows are in the files."""
+    evidence = report.evidence
+    parts = []
+    for name in dict.fromkeys(table.index.get_level_values("crisis")):
+        rows = table.loc[name]
+        if not rows["num_days"].iloc[0]:
+            continue
+        shown = rows[["total_return", "max_drawdown", "sharpe_ratio", "recovery_days"]].copy()
+        shown["recovery_days"] = ["not back" if math.isnan(days) else f"{days:.0f} d" for days in rows["recovery_days"]]
+        kept = [each for each in (*evidence.subjects, evidence.benchmark) if each in rows.index]
+        others = [each for each in rows.index if each not in kept]
+        ordered = shown.loc[[*kept, *others]]
+        parts.append(
+            f"<details><summary>{escape(str(name))}: all strategies</summary>{plain_table(ordered, report)}</details>"
+        )
+    return "".join(parts)
+
+
+def falsification(report: Report, panels: Panels) -> str:
+    """What would show that the claims above are wrong."""
+    sentences = [
+        *(sentence for name in report.verdicts for sentence in _of_verdict(report, name)),
+        *_of_costs(report),
+        *_of_seeds(report),
+        "The audit command scrambles every price after a day and looks whether a decision before it moves: one that "
+        "does is a leak, and every figure above is void.",
+        "Another universe, with the companies that failed in it, is the test that no bundled price table can give.",
+    ]
+    return section("falsify", "What would falsify this", notes(sentences))
+
+
+def _of_verdict(report: Report, name: str) -> list[str]:
+    judged, benchmark = report.verdicts[name], report.evidence.benchmark
+    years = report.evidence.num_days / report.evidence.periods_per_year
+    if math.isnan(judged.information_ratio) or abs(judged.information_ratio) < 0.01:
+        return [f"{name} and {benchmark} earned the same: no number of days like these would tell them apart."]
+    needed = POWER_FACTOR / judged.information_ratio**2
+    if judged.outcome == "no difference":
+        return [
+            f"{name} against {benchmark}: at an information ratio of {judged.information_ratio:.2f} it takes about "
+            f"{needed:.0f} years to tell a difference with 80 % power, and these are {years:.1f}. "
+            '"No difference" is not "equal": more days can overturn it either way.'
+        ]
+    return [
+        f"{name} {judged.outcome}: days after {report.evidence.day(report.evidence.dates[-1])} on which the mean "
+        "active return has the other sign, or either p-value above 5 % once they are added, would undo it."
+    ]
+
+
+def _of_costs(report: Report) -> list[str]:
+    if "break_even_cost_bps" not in report.table:
+        return []
+    sentences = []
+    for name in report.evidence.subjects:
+        cost = report.statistics.number(name, "break_even_cost_bps")
+        if not math.isnan(cost):
+            sentences.append(
+                f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.evidence.benchmark}."
+            )
+    return sentences
+
+
+def _of_seeds(report: Report) -> list[str]:
+    seeds, benchmark = report.findings.seeds, report.evidence.benchmark
+    if benchmark is None or not len(seeds):
+        return []
+    bar = report.statistics.number(benchmark, "sharpe_ratio")
+    return [
+        f"Training {name} again with other seeds: {summary.num_runs:.0f} of them gave an interquartile mean Sharpe "
+        f"ratio of {summary.interquartile_mean:.2f} ({summary.lower:.2f} to {summary.upper:.2f}) against {bar:.2f}."
+        for name, summary in seeds.iterrows()
+    ]
+
+
+def _left_out(reason: str) -> str:
+    return paragraph(f"Left out: {reason}.", "soft")
