@@ -1,0 +1,87 @@
+"""The no-leak certificate of a configured environment and, where there is one, of its policy.
+
+Four questions, each of which can fail: does anything know the future, can every corner be held, is every trade paid
+for, and is everything repeatable? Neither ray nor torch is needed; a policy is anything that a back-test can walk.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from rllib_portfolio.audit import causality, determinism, trading
+from rllib_portfolio.audit.certificate import Certificate, Check, Counterexample
+from rllib_portfolio.audit.specimen import Specimen
+from rllib_portfolio.env.simulation import Simulation
+
+__all__ = ["CHECKS", "Certificate", "Check", "Counterexample", "Specimen", "audit"]
+
+_PACKAGES = ("rllib-portfolio", "numpy", "pandas", "gymnasium", "scikit-learn", "statsmodels", "torch")
+UNPROVEN = (
+    "The scramble test covers the days and strategies that it names. It cannot prove that the prices themselves, or a "
+    "user's own columns, were known on their dates."
+)
+
+
+def _corners(specimen: Specimen) -> str:
+    market = specimen.market
+    window = market.windows.get("train", market.windows["all"])
+    simulation = Simulation(market, window, specimen.environment, market.num_assets + 1, random_start=False)
+    return trading.require_reachable_corners(simulation)
+
+
+CHECKS: dict[str, Callable[[Specimen], str]] = {
+    "determinism": determinism.require_deterministic,
+    "no future (scramble)": causality.require_causal,
+    "corners reachable": _corners,
+    "costs charged": trading.require_costs,
+}
+"""Name to a function that says what it covered, or raises a `Counterexample`. Determinism comes first: what changes by
+itself also changes when prices do."""
+
+
+def audit(specimen: Specimen, on_check: Callable[[str], None] = lambda name: None) -> Certificate:
+    """Make every check.
+
+    Args:
+        specimen: What is audited.
+        on_check: Told of each check before it is made.
+
+    Returns:
+        The certificate, or the counterexamples. A user's feature that fails ends the audit: its market cannot be used.
+
+    Raises:
+        ConfigError: If the configuration cannot be used.
+        DataError: If the prices cannot be used.
+    """
+    names = list(CHECKS)
+    for name, check in (
+        (names[0], determinism.require_deterministic_custom_features),
+        (names[1], causality.require_causal_custom_features),
+    ):
+        try:
+            check(specimen)
+        except Counterexample as found:
+            failed = Check(name, "FAIL", str(found))
+            not_run = (Check(other, "not run", f"{name} failed") for other in names if other != name)
+            return Certificate((failed, *not_run), _versions())
+    checks = []
+    for name, run in CHECKS.items():
+        on_check(name)
+        try:
+            checks.append(Check(name, "PASS", run(specimen)))
+        except Counterexample as found:
+            checks.append(Check(name, "FAIL", str(found)))
+    facts = {**determinism.market_facts(specimen.market), **_versions()}
+    return Certificate(tuple(checks), facts, (*specimen.market.notes, UNPROVEN))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

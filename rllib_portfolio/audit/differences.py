@@ -1,0 +1,139 @@
+"""Where two markets that should agree differ first, and tables whose future is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.market import MarketData, PriceTable
+
+Array = NDArray[Any]
+
+
+class Difference(NamedTuple):
+    """The first value of an array that is another one in the other market."""
+
+    array: str
+    column: str
+    row: int
+    date: str
+    one: str
+    other: str
+
+    def __str__(self) -> str:
+        return f"{self.column} on {self.date} is {self.one}, and {self.other}"
+
+
+def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
+    """`table` with every price, index level and extra value after row `after` replaced by another positive one."""
+    rng = np.random.default_rng(seed)
+
+    def other(values: Any) -> Any:
+        copy = values.copy()
+        copy.iloc[after + 1 :] = np.exp(rng.normal(0.0, 2.0, copy.iloc[after + 1 :].shape))
+        return copy
+
+    index = None if table.index is None else other(table.index)
+    return replace(table, prices=other(table.prices), index=index, extra=other(table.extra))
+
+
+def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketData:
+    """`market` with all that it holds after `row` replaced; cash returns are known one day ahead."""
+    rng = np.random.default_rng(seed)
+
+    def other(array: Array, low: float, high: float, known_until: int = row) -> Array:
+        copy = array.copy()
+        copy[known_until + 1 :] = rng.uniform(low, high, copy[known_until + 1 :].shape)
+        return copy
+
+    index = market.index_returns
+    return replace(
+        market,
+        returns=other(market.returns, -0.2, 0.2),
+        cash_returns=other(market.cash_returns, 0.0, 0.001, row + 1),
+        volatility=other(market.volatility, 0.01, 0.1),
+        asset_features=other(market.asset_features, -1.0, 1.0),
+        market_features=other(market.market_features, -1.0, 1.0),
+        index_returns=None if index is None else other(index, -0.2, 0.2),
+    )
+
+
+def differences(one: MarketData, other: MarketData, row: int) -> list[Difference]:
+    """The first difference up to `row` of each array, the earliest day first; cash returns are known one day ahead.
+
+    Values must agree to the last bit.
+    """
+    found = []
+    for name, columns in _columns(one).items():
+        last = row + (name == "cash_returns")
+        ours, theirs = getattr(one, name), getattr(other, name)
+        if ours is not None:
+            cells = (array[: last + 1].reshape(min(last + 1, len(array)), -1) for array in (ours, theirs))
+            difference = first_difference(name, columns, one.dates, *cells)
+            found += [] if difference is None else [difference]
+    return sorted(found, key=lambda difference: difference.row)
+
+
+def first_difference(
+    array: str, columns: list[str], dates: NDArray[np.datetime64], one: Array, other: Array
+) -> Difference | None:
+    """The first row, and in it the first column, at which [T, C] and [T, C] are not the same bits.
+
+    Arrays of other lengths differ at the end of the shorter one; NaN is the same as NaN.
+    """
+    length = min(len(one), len(other))
+    a, b = one[:length], other[:length]
+    differs = (a != b) & ~((a != a) & (b != b))
+    if differs.any():
+        row = int(np.argmax(differs.any(axis=1)))
+        column = int(np.argmax(differs[row]))
+        return Difference(
+            array, columns[column], row, str(dates[row]), value_text(a[row, column]), value_text(b[row, column])
+        )
+    if len(one) != len(other):
+        return Difference(array, f"the number of rows of {array}", length, "-", str(len(one)), str(len(other)))
+    return None
+
+
+def value_text(value: Any) -> str:
+    """A number with as many digits as tell it from its neighbours."""
+    if isinstance(value, np.float32):
+        return f"{value:.9g}"
+    return f"{value:.17g}" if isinstance(value, float) else str(value)
+
+
+def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:
+    """The first entry in which two nested JSON values differ, with both values; None where they agree."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = [*one, *(key for key in other if key not in one)]
+        entries = ((one.get(key), other.get(key), f"{name}.{key}") for key in keys)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        entries = ((a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
+    else:
+        is_same = one == other or (one != one and other != other)
+        return None if is_same else f"{name} is {one}, and {other}"
+    return next((text for a, b, where in entries if (text := changed_entry(a, b, where)) is not None), None)
+
+
+def feature_cells(values: pd.DataFrame | pd.Series) -> Array:
+    """What a user's feature gave, [T, C]."""
+    return np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+
+
+def _columns(market: MarketData) -> dict[str, list[str]]:
+    """Array to what each of its columns is, in the order in which they are compared."""
+    assets = market.assets
+    return {
+        "dates": ["the date"],
+        "returns": [f"the return of {asset}" for asset in assets],
+        "cash_returns": ["the return of cash"],
+        "index_returns": ["the return of the index"],
+        "volatility": [f"the volatility of {asset}" for asset in assets],
+        "asset_features": [f"feature {name} of {asset}" for asset in assets for name in market.asset_feature_names],
+        "market_features": [f"feature {name}" for name in market.market_feature_names],
+    }

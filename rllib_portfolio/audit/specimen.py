@@ -1,0 +1,65 @@
+"""What is audited: a configured market and environment, with a policy or without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rllib_portfolio.config import EnvironmentConfig, MarketConfig
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.evaluation.policy import Strategy
+from rllib_portfolio.market import MarketData, PriceTable, load_market, prepare_market, read_table
+
+
+@dataclass(frozen=True, eq=False)
+class Specimen:
+    """A configured market and environment, with a policy or without one.
+
+    Attributes:
+        market_config: Where prices come from and what is computed of them.
+        environment: Costs, limits, action map and reward.
+        policy: A trained policy or any other strategy.
+        fitted: `MarketData.fitted` that the policy was trained with; None fits anew.
+        data_hash: Of the prices that the policy was trained on, or empty for other ones.
+        is_newer_data: Whether the prices are not those of training, so that nothing may be fitted on them.
+        seed: Of actions and episodes.
+    """
+
+    market_config: MarketConfig
+    environment: EnvironmentConfig
+    policy: Strategy | None = None
+    fitted: Mapping[str, Any] | None = None
+    data_hash: str = ""
+    is_newer_data: bool = False
+    seed: int = 0
+
+    @cached_property
+    def table(self) -> PriceTable | None:
+        """The prices; None for a market that does not come from a table."""
+        data = self.market_config.data
+        return None if isinstance(data, dict) or data.endswith(".npz") else read_table(self.market_config)
+
+    @cached_property
+    def market(self) -> MarketData:
+        """The market as it is, fitted as the policy was.
+
+        Raises:
+            DataError: If the prices are not those that the policy was trained on.
+        """
+        if self.table is None:
+            market = load_market(self.market_config)
+        else:
+            market = prepare_market(self.table, self.market_config, self.fitted)
+        if self.data_hash and market.data_hash != self.data_hash:
+            raise DataError(
+                f"prices must be those of the run, got other ones (hash {market.data_hash[:12]} instead of "
+                f"{self.data_hash[:12]}, {market.source}). Restore the file, or give the newer one with --data-path."
+            )
+        return market
+
+    @property
+    def custom_features(self) -> tuple[str, ...]:
+        """The user's own features."""
+        return () if self.table is None else self.market_config.features.custom
