@@ -17,6 +17,7 @@ from rllib_portfolio.config_file import load_run_config, parse_assignment, read_
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report import TuningRecord
     from rllib_portfolio.walk_forward import RunOutcome, WalkForwardPlan
 
 _DESCRIPTION = """\
@@ -94,6 +95,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
     )  # fmt: skip
     data.add_argument("--resume", type=Path, metavar="DIR", help="continue the analysis in DIR with its own settings")
+    data.add_argument(
+        "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
+    )
     data.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
     data.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
 
@@ -104,7 +108,6 @@ _FLAG_SETTINGS = {
     "data_path": "market.data",
     "index_path": "market.index_path",
 }
-_FREE_ON_RESUME = ("resume", "address", "quiet")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -118,6 +121,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from rllib_portfolio.walk_forward import FoldLengths, WalkForwardPlan, plan_walk_forward, start_analysis
     from rllib_portfolio.walk_forward.record import read_record
 
+    arguments.tuning_record = _tuning(arguments)
     if arguments.resume is not None:
         output = arguments.resume.resolve()
         plan = WalkForwardPlan.from_json(read_record(output)["plan"])
@@ -134,8 +138,9 @@ def execute(arguments: argparse.Namespace) -> int:
         say(arguments, "Preparing the market ...")
         plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths)
         plan = start_analysis(plan, output, arguments.command_line)
-    for config in plan.configs.values():
-        require_device(config)
+    if arguments.address is None:  # a cluster has other devices than this machine
+        for config in plan.configs.values():
+            require_device(config)
     return _analyse(arguments, plan, output)
 
 
@@ -193,7 +198,7 @@ def _report(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, 
     if pooled is None:
         return False
     update_record(output, plan, pooled=pooled.write(output))
-    report = pooled.report(plan, read_record(output)["command"])
+    report = pooled.report(plan, read_record(output)["command"], arguments.tuning_record)
     report.write(output / "report")
     report.print()
     for name, summary in pooled.seed_summaries.items():
@@ -242,11 +247,7 @@ def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_alone(arguments: argparse.Namespace) -> None:
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name, value in vars(arguments).items()
-        if name not in _FREE_ON_RESUME and name in _FLAGS and value not in (None, [], False)
-    ]
+    given = [f"--{flag.replace('_', '-')}" for flag in _FIXED if getattr(arguments, flag) not in (None, [], False)]
     if given:
         raise ConfigError(
             f"--resume must keep the analysis' own settings, got {', '.join(given)}. Leave it out; to add seeds or "
@@ -254,10 +255,16 @@ def _require_alone(arguments: argparse.Namespace) -> None:
         )
 
 
-_FLAGS = (
+_FIXED = (
     "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
     "validation_years", "test_years", "data_path", "index_path", "output_dir",
 )  # fmt: skip
+
+
+def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
+    from rllib_portfolio.evaluation.report import TuningRecord
+
+    return None if arguments.tuning is None else TuningRecord.read(arguments.tuning)
 
 
 def _output(arguments: argparse.Namespace) -> Path:

@@ -2,6 +2,7 @@
 
 OUTPUT/walk_forward.json               this record
 OUTPUT/<algo>/fold-<k>/seed-<s>/       a complete run folder for each training run
+OUTPUT/results.csv                     the pooled table
 OUTPUT/walks/*.parquet                 the pooled walk of each row of the table
 OUTPUT/report/                         the report
 """

@@ -18,7 +18,7 @@ from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.evaluation.comparison import compare
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.metrics import sharpe_ratio
-from rllib_portfolio.evaluation.report import Report, ReportContext, report_of_walks
+from rllib_portfolio.evaluation.report import Report, ReportContext, TuningRecord, report_of_walks
 from rllib_portfolio.evaluation.seeds import SeedSummary, seed_summary
 from rllib_portfolio.evaluation.sensitivity import cost_sensitivity
 from rllib_portfolio.market import MarketData, Window
@@ -77,19 +77,27 @@ class PooledResult:
         """One row per strategy: see `compare`."""
         return compare(self.lineup.results, self.market.cash_returns[slice(*self.window)], self.market.periods_per_year)
 
-    def report(self, plan: WalkForwardPlan, command: str) -> Report:
-        """Table, crises and verdicts; `command` is how to make it again."""
+    def report(self, plan: WalkForwardPlan, command: str, tuning: TuningRecord | None = None) -> Report:
+        """Table, crises and verdicts.
+
+        Args:
+            plan: The analysis.
+            command: How to make it again.
+            tuning: The search that the configurations come from. Days that it selected on are in-sample.
+        """
+        selected_until, tuned = _selected_until(tuning, self.trained_until)
         context = ReportContext(
             title=f"Walk-forward of {', '.join(algo.upper() for algo in plan.configs)}",
             market=self.market,
             window=self.window,
             execution=plan.execution,
             subjects=self.subjects,
-            trained_until=self.trained_until,
+            trained_until=selected_until,
             command=command,
             cost_curve=self.costs,
             seed_walks=self.seed_walks,
-            notes=self.notes,
+            tuning=tuning,
+            notes=(*self.notes, *tuned),
         )
         return report_of_walks(self.lineup, context=context)
 
@@ -236,6 +244,24 @@ def _fold_sharpe(walk: BacktestResult, market: MarketData, test: Window) -> floa
     dates: NDArray[np.datetime64] = market.dates[slice(*test)]
     returns = walk.returns[np.isin(walk.dates, dates)]
     return float(sharpe_ratio(returns, market.cash_returns[slice(*test)], market.periods_per_year))
+
+
+def _selected_until(tuning: TuningRecord | None, trained_until: np.datetime64) -> tuple[np.datetime64, tuple[str, ...]]:
+    """The last day that settings or policies of the first fold were chosen on, and what is to be said of it."""
+    if tuning is None:
+        return trained_until, ()
+    if tuning.trial_returns is None or not isinstance(tuning.trial_returns.index, pd.DatetimeIndex):
+        return trained_until, (
+            "The search that the settings come from kept no daily returns: whether it selected on days of this walk is "
+            "not known.",
+        )
+    last = tuning.trial_returns.index.max().to_numpy().astype("datetime64[D]")
+    if last <= trained_until:
+        return trained_until, ()
+    return last, (
+        f"IN-SAMPLE up to {last}: the settings were selected by a search on days up to then, which are days of this "
+        "walk.",
+    )
 
 
 def _missing_spans(plan: WalkForwardPlan, used: Sequence[int]) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from rllib_portfolio.algorithms.checkpoint import checkpoints, newest_checkpoint
 from rllib_portfolio.algorithms.policy import load_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation import backtest
+from rllib_portfolio.evaluation.report import TuningRecord
 from rllib_portfolio.run_folder import open_run_folder
 from rllib_portfolio.walk_forward import (
     FoldLengths,
@@ -114,6 +117,33 @@ def test_the_pooled_walk_holds_what_each_fold_s_ensemble_says(finished: Any) -> 
     assert pooled.seed_summaries["PPO ensemble"].num_runs == 4
 
 
+@pytest.mark.parametrize(
+    ("last_day", "until", "sentence"),
+    [
+        ("2010-06-30", None, None),
+        ("2011-03-31", "2011-03-31", "IN-SAMPLE up to 2011-03-31: the settings were selected by a search on days up"),
+        (None, None, "The search that the settings come from kept no daily returns"),
+    ],
+)
+def test_days_that_the_settings_were_selected_on_are_in_sample(
+    finished: Any, last_day: str | None, until: str | None, sentence: str | None
+) -> None:
+    plan, output, outcomes, _ = finished
+    pooled = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
+    assert pooled is not None
+    assert pooled.trained_until == np.datetime64(plan.fold_dates[0]["validation"][1])
+    trials = None
+    if last_day is not None:
+        days = pd.bdate_range(end=last_day, periods=80)
+        trials = pd.DataFrame(np.random.default_rng(0).normal(0.0, 0.01, (80, 4)), index=days)
+    report = pooled.report(plan, "command", TuningRecord(4, 0.1, trial_returns=trials))
+    context = report.evidence.context
+    assert context is not None
+    assert context.trained_until == (pooled.trained_until if until is None else np.datetime64(until))
+    notes = [note for note in context.notes if "selected by a search" in note or "The search that" in note]
+    assert [note[: len(sentence or "")] for note in notes] == ([] if sentence is None else [sentence])
+
+
 def test_the_pooled_walk_is_written_as_tables(finished: Any, tmp_path: Path) -> None:
     plan, output, outcomes, _ = finished
     pooled = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
@@ -153,6 +183,31 @@ def test_an_interrupted_analysis_leaves_checkpoints_and_goes_on_from_them(
     for run in plan.runs:  # every iteration once: none is lost, none is repeated
         rows = [int(row["steps"]) for row in rows_of(run.folder(tmp_path / "out"))]
         assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
+
+
+def test_a_run_whose_process_dies_goes_on_in_another_one(
+    ray_session: None, tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    settings = {
+        "environment.reward": "tests.walk_forward.user_rewards:unhurried",
+        "schedule.checkpoint_interval": STEPS_PER_ITERATION,
+    }
+    plan = start(tmp_path / "out", tiny_config(price_settings, settings), num_seeds=1, lengths=FoldLengths(num_folds=1))
+    folder = plan.runs[0].folder(tmp_path / "out")
+    killed: list[int] = []
+
+    def kill_once(progress: Progress) -> None:
+        if not killed and progress.running.get(plan.runs[0], 0) >= 2 * STEPS_PER_ITERATION:
+            (events,) = folder.glob("events.out.tfevents.*")  # its name ends in the process id and a counter
+            killed.append(int(events.name.split(".")[-2]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    (outcome,) = train_runs(plan, tmp_path / "out", on_progress=kill_once)
+    assert len(killed) == 1
+    assert (outcome.status, outcome.steps) == ("finished", TOTAL_STEPS)
+    rows = [int(row["steps"]) for row in rows_of(folder)]
+    assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 2
 
 
 def crash_prices(path: Path, plan: WalkForwardPlan) -> None:
