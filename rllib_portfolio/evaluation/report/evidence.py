@@ -125,6 +125,11 @@ class Evidence:
             return f"{self.num_days} days without dates"
         return f"the {self.num_days} days from {self.dates[0]} to {self.dates[-1]}"
 
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Rows that somebody could have held: all but the mixes of average weights."""
+        return tuple(name for name in self.names if not (self.walks and name.startswith(MIX_OF)))
+
     def of(self, name: str) -> FloatArray:
         """Returns of one strategy, [T]."""
         return self.returns[:, self.names.index(name)]

@@ -81,7 +81,7 @@ def wealth_figure(evidence: Evidence) -> Figure:
             tickvals=ticks,
             ticktext=[f"{tick:g}" for tick in ticks],
         ),
-        yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat=".0%", nticks=4),
+        yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat=".0%", nticks=5),
         xaxis=axis(anchor="y2"),
     )
     return {"data": data, "layout": figure}
@@ -180,7 +180,7 @@ def months_figure(evidence: Evidence, name: str) -> Figure | None:
     }
     figure = layout(
         max(150, 52 + 24 * len(table)),
-        xaxis=axis(side="top", showgrid=False, fixedrange=True),
+        xaxis=axis(side="top", showgrid=False, fixedrange=True, tickangle=0),
         yaxis=axis(type="category", autorange="reversed", showgrid=False, fixedrange=True, dtick=1),
         margin={"l": 40, "r": 8, "t": 26, "b": 8},
     )

@@ -50,8 +50,8 @@ class Findings:
     """Everything beyond the table.
 
     Attributes:
-        superior: Hansen's test over all rows against the benchmark; None without one.
-        confidence_set: Over all rows; None for a single strategy.
+        superior: Hansen's test over the evidence's contenders against the benchmark; None without one.
+        confidence_set: Over the evidence's contenders; None for a single strategy.
         selection: None without a tuning record.
         seed_scores: One row per subject and seed: its figures; empty without walks of seeds.
         seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval.
@@ -73,8 +73,9 @@ def find(evidence: Evidence, seed: int = 0) -> Findings:
     statements = []
     superior = _superior(evidence, seed)
     confidence_set = None
-    if len(evidence.names) > 1:
-        confidence_set = model_confidence_set(_excess(evidence), seed=seed)
+    if len(evidence.contenders) > 1:
+        rows = [evidence.names.index(name) for name in evidence.contenders]
+        confidence_set = model_confidence_set(_excess(evidence)[:, rows], seed=seed)
     else:
         statements.append("One strategy cannot be compared with others: the model confidence set is left out.")
     selection = _selection(evidence)
@@ -94,10 +95,10 @@ def _excess(evidence: Evidence) -> FloatArray:
 
 
 def _superior(evidence: Evidence, seed: int) -> SuperiorAbilityTest | None:
-    """All rows but the benchmark against it."""
+    """All rows that could have been held against the benchmark."""
     if evidence.benchmark is None:
         return None
-    others = [k for k, name in enumerate(evidence.names) if name != evidence.benchmark]
+    others = [evidence.names.index(name) for name in evidence.contenders if name != evidence.benchmark]
     return superior_ability_test(evidence.returns[:, others], evidence.of(evidence.benchmark), seed=seed)
 
 

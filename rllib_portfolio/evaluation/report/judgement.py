@@ -32,7 +32,11 @@ def figures(report: Report, panels: Panels) -> str:
     return section(
         "figures",
         "Every figure, with its interval",
-        paragraph("Intervals hold 95 % of resampled histories; all strategies live the same resampled days.", "soft"),
+        paragraph(
+            "Intervals hold 95 % of resampled histories; all strategies live the same resampled days. Hollow dots are "
+            "rows that nobody could have held.",
+            "soft",
+        ),
         panels.plot("sharpe", sharpe_figure(report.evidence, report.table)),
         "<h3>Return and risk</h3>",
         strategy_table(report, GROUPS["Return and risk"]),
@@ -83,11 +87,11 @@ def all_at_once(report: Report, panels: Panels) -> str:
             )
         )
     if confidence_set is not None:
-        included = [name for name, is_in in zip(evidence.names, confidence_set.included, strict=True) if is_in]
+        included = [name for name, is_in in zip(evidence.contenders, confidence_set.included, strict=True) if is_in]
         parts.append(
             paragraph(
                 f"Which may be the best by mean return? The model confidence set holds the best one with "
-                f"{confidence_set.level:.0%} probability: {len(included)} of {len(evidence.names)} rows "
+                f"{confidence_set.level:.0%} probability: {len(included)} of {len(evidence.contenders)} rows "
                 f"({', '.join(included)}). A large set means that the data say little.".replace("%", " %")
             )
         )
@@ -215,4 +219,6 @@ def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _per_cent(share: float) -> str:
-    return f"{100.0 * share:.1f} %"
+    if share > 0.9995:
+        return "more than 99.9 %"
+    return "less than 0.1 %" if share < 0.0005 else f"{100.0 * share:.1f} %"

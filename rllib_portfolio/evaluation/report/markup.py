@@ -23,9 +23,10 @@ class Panels:
 
     def plot(self, name: str, figure: Figure) -> str:
         """The element of a plot."""
-        self.figures[name] = figure
+        element = f"plot-{name}"  # sections have their own names
+        self.figures[element] = figure
         height = figure["layout"]["height"]
-        return f'<div class="panel" id="{name}" style="min-height:{height}px"></div>'
+        return f'<div class="panel" id="{element}" style="min-height:{height}px"></div>'
 
 
 def section(anchor: str, heading: str, *parts: str) -> str:

@@ -31,9 +31,9 @@ def page(report: Report) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="{ICON}"><title>{escape(evidence.title)}</title><style>{STYLE}</style></head><body>'
-        f"<header><h1>{escape(evidence.title)}</h1>{_subtitle(report)}{_verdicts(report)}{_tiles(report)}"
+        f"<header><h1>{escape(evidence.title)}</h1>{_subtitle(report)}{_verdicts(report)}"
         f"{_contents()}</header><main>{body}</main><footer>{_footer(report)}</footer>"
-        f'<script type="application/json" id="figures">{figures}</script>'
+        f'<script type="application/json" id="plots">{figures}</script>'
         f"<script>{_plotly()}</script><script>{SCRIPT}</script></body></html>"
     )
 
@@ -54,20 +54,24 @@ def _subtitle(report: Report) -> str:
 
 
 def _verdicts(report: Report) -> str:
-    """The headline's verdict large, those of other judged strategies below it."""
+    """The headline's verdict large with its figures, those of other judged strategies below it."""
     if not report.verdicts:
         reason = "no benchmark was given, so nothing can be said about who beats whom."
-        return f'<div class="verdict"><span class="badge">no verdict</span><p>There is no verdict: {reason}</p></div>'
-    return "".join(
-        _verdict(name, judged, "" if place == 0 else " further")
+        none = f'<div class="verdict"><span class="badge">no verdict</span><p>There is no verdict: {reason}</p></div>'
+        return none + _tiles(report)
+    benchmark = str(report.evidence.benchmark)
+    first, *others = (
+        _verdict(name, judged, benchmark, " further" if place else "")
         for place, (name, judged) in enumerate(report.verdicts.items())
     )
+    return "".join((first, _tiles(report), *others))
 
 
-def _verdict(name: str, judged: Verdict, kind: str) -> str:
-    word = {"beats": "beats", "loses": "loses", "no difference": "no-difference"}[judged.outcome]
+def _verdict(name: str, judged: Verdict, benchmark: str, kind: str) -> str:
+    word = judged.outcome.replace(" ", "-")
+    claim = {"beats": "beats", "loses": "loses to", "no difference": "no difference to"}[judged.outcome]
     return (
-        f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(name)}: {escape(judged.outcome)}</span>'
+        f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(f"{name}: {claim} {benchmark}")}</span>'
         f"<p>{escape(judged.sentence)}</p></div>"
     )
 
@@ -87,7 +91,7 @@ def _tiles(report: Report) -> str:
     ):
         if column not in table:
             continue
-        lines = [label]
+        lines = [f"{label}, {evidence.headline}"]
         if column == "sharpe_ratio":
             bounds = [text_of("sharpe_ratio", row[each]) for each in ("sharpe_lower", "sharpe_upper")]
             lines.append(f"95 %: {bounds[0]} to {bounds[1]}")

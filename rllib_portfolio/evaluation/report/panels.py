@@ -31,7 +31,11 @@ def sharpe_figure(evidence: Evidence, table: pd.DataFrame) -> Figure:
             "mode": "markers",
             "x": rounded(row[["sharpe_ratio"]].to_numpy(float), 4),
             "y": [name],
-            "marker": {"color": colour_of(evidence, str(name)), "size": 10 if name in evidence.subjects else 7},
+            "marker": {
+                "color": colour_of(evidence, str(name)),
+                "size": 10 if name in evidence.subjects else 7,
+                "symbol": "circle" if name in evidence.contenders else "circle-open",
+            },
             "error_x": {
                 "type": "data",
                 "symmetric": False,

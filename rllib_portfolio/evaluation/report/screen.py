@@ -17,7 +17,7 @@ TABLE_WIDTH = 100
 """Off a terminal."""
 
 _PERFORMANCE = {
-    "annual_return": "a year",
+    "annual_return": "return/y",
     "annual_volatility": "vol.",
     "max_drawdown": "drawdown",
     "turnover_per_year": "turnover/y",
@@ -51,14 +51,21 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("strategy", no_wrap=True)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("strategy", overflow="fold")  # a long name takes two lines, no figure is cut
     shown = {name: label for name, label in columns.items() if name in report.table}
     for label in shown.values():
         table.add_column(label, justify="right", no_wrap=True)
     intervals = "sharpe_ratio" in shown
     if intervals:
-        table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("95 %", justify="right", no_wrap=True)
     for name, row in report.table.iterrows():
         cells = [text_of(column, row[column]) for column in shown]
         if intervals:

@@ -48,8 +48,8 @@ def clock(report: Report, panels: Panels) -> str:
     closing = (
         "Nothing is filled at a price that it was decided on."
         if lag
-        else "The decision is filled at the very close that it saw, which nobody can do exactly: read the curve with one "
-        "day of lag, too."
+        else "The decision is filled at the very close that it saw, which nobody can do exactly: read the curve with "
+        "one day of lag, too."
     )
     return section(
         "clock",
@@ -125,7 +125,7 @@ def crises(report: Report, panels: Panels) -> str:
     cards = []
     for place, (name, figure) in enumerate(crisis_figures(report.evidence).items()):
         first = table.loc[name].iloc[0]
-        note = f"{first['sample']}{'. ' + first['note'] if first['note'] else ''}"
+        note = first["note"] if first["sample"] == "no data" else f"{first['sample']}. {first['note']}".rstrip(". ")
         plot = "" if figure is None else panels.plot(f"crisis-{place}", figure)
         cards.append(f'<div><h3>{escape(name)}</h3><p class="soft small">{escape(str(note))}</p>{plot}</div>')
     intro = (

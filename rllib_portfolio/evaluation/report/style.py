@@ -69,7 +69,7 @@ summary {{ cursor: pointer; color: var(--soft); }}
   margin-right: 6px; background: var(--line); }}
 .chips button[aria-pressed=true] {{ color: var(--ink); border-color: #b9c0c9; }}
 .chips button[aria-pressed=true]::before {{ background: var(--chip); }}
-.panel {{ width: 100%; margin: 2px 0 6px; }}
+.panel {{ width: 100%; margin: 2px 0 6px; overflow: hidden; }}
 .cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 18px 22px; margin: 8px 0; }}
 .cards h3 {{ margin: 0 0 2px; }}
 .cards .small {{ margin: 0; }}
@@ -96,17 +96,24 @@ footer {{ padding-bottom: 40px; font-size: 13px; color: var(--soft); }}
 """
 
 SCRIPT = """
-const report = JSON.parse(document.getElementById("figures").textContent);
+const report = JSON.parse(document.getElementById("plots").textContent);
 const touch = matchMedia("(pointer: coarse)").matches || innerWidth < 700;
 const panels = [];
 for (const [id, figure] of Object.entries(report)) {
   const panel = document.getElementById(id);
   const layout = figure.layout;
   layout.dragmode = touch ? false : "zoom";
-  if (innerWidth < 700 && layout.showlegend) layout.height += 90;
+  if (innerWidth < 700) {
+    if (layout.showlegend) layout.height += 90;
+    for (const trace of figure.data) if (trace.type === "heatmap") trace.textfont.size = 8;
+  }
   Plotly.newPlot(panel, figure.data, layout, {responsive: true, displayModeBar: false, doubleClick: "reset"});
   panels.push(panel);
 }
+const fit = () => {
+  for (const panel of panels) if (Math.abs(panel.clientWidth - panel._fullLayout.width) > 1) Plotly.Plots.resize(panel);
+};
+new ResizeObserver(() => requestAnimationFrame(fit)).observe(document.body);
 for (const chip of document.querySelectorAll(".chips button")) {
   chip.addEventListener("click", () => {
     const shown = chip.getAttribute("aria-pressed") !== "true";

@@ -68,7 +68,7 @@ def statistics_table(
     Args:
         evidence: The strategies and their days.
         plan: How the intervals are bootstrapped.
-        confidence_p_values: Of the model confidence set, [K]; None where there is none.
+        confidence_p_values: Of the model confidence set, one per contender; None where there is none.
     """
     verdicts = _verdicts(evidence, plan.seed)
     frame, block_days = _measures(evidence, plan)
@@ -76,7 +76,8 @@ def statistics_table(
     if verdicts:
         frame = frame.join(_against_benchmark(evidence, verdicts))
     if confidence_p_values is not None:
-        frame["confidence_set_p_value"] = confidence_p_values
+        in_set = pd.Series(confidence_p_values, index=list(evidence.contenders))
+        frame["confidence_set_p_value"] = in_set.reindex(list(evidence.names)).to_numpy()
     if evidence.walks:
         frame = frame.join(_holdings(evidence))
     frame = frame[[name for name in COLUMNS if name in frame]]
@@ -215,6 +216,8 @@ def _reason(evidence: Evidence, name: str, column: str) -> str:
         return "it is the benchmark itself"
     if name == INDEX_NAME and column in ("effective_assets", "herfindahl", "active_share"):
         return "the index is one fund: what it holds is not known"
+    if column == "confidence_set_p_value":
+        return "nobody could have held it: it knows the end of the walk"
     if column == "break_even_cost_bps":
         return _no_break_even(evidence, name)
     returns = evidence.of(name)

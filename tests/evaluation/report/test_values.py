@@ -1,0 +1,158 @@
+"""Anyone's value series: what is refused, what is cut, and that the reader is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.evaluation import generate_performance_report
+from rllib_portfolio.evaluation.report.values import evidence_of_values
+
+DAYS = pd.bdate_range("2015-01-01", periods=40)
+
+
+def series(seed: int = 0, index: Any = DAYS, name: str | None = None) -> pd.Series:
+    rng = np.random.default_rng(seed)
+    return pd.Series(100.0 * np.cumprod(1.0 + rng.normal(0.0005, 0.01, len(index))), index=index, name=name)
+
+
+def spoiled(position: int, value: float) -> pd.Series:
+    values = series()
+    values.iloc[position] = value
+    return values
+
+
+def statements(*arguments: Any, **settings: Any) -> str:
+    return "\n".join(evidence_of_values(*arguments, **settings).statements)
+
+
+def test_returns_are_those_between_the_values() -> None:
+    # 100, 110, 99, then flat: + 10 %, - 10 %, 0 %
+    evidence = evidence_of_values({"mine": np.array([100.0, 110.0, 99.0, *[99.0] * 9])})
+    assert evidence.returns[:3, 0] == pytest.approx([0.1, -0.1, 0.0], abs=1e-15)
+    assert evidence.num_days == 11
+
+
+def test_the_benchmark_is_the_last_row_under_its_own_name() -> None:
+    assert evidence_of_values({"mine": series()}, series(1, name="S&P 500")).names == ("mine", "S&P 500")
+    assert evidence_of_values({"mine": series()}, series(1)).names == ("mine", "benchmark")
+    assert evidence_of_values({"mine": series()}, series(1, name="mine")).names == ("mine", "mine (benchmark)")
+
+
+def test_cash_earns_its_rate_each_day() -> None:
+    # (1 + r)^252 = 1.05
+    evidence = evidence_of_values({"mine": series()}, cash_rate=0.05)
+    assert (1.0 + evidence.cash_returns[0]) ** 252 == pytest.approx(1.05, rel=1e-12)
+
+
+def test_series_over_other_days_are_cut_to_those_in_common_and_the_report_says_so() -> None:
+    # 40 and 40 days, 10 later: days 10 to 39 are shared, 30 values; each loses 10
+    evidence = evidence_of_values({"early": series(), "late": series(1, pd.bdate_range(DAYS[10], periods=40))})
+    assert (evidence.num_days, evidence.dates[0], evidence.dates[-1]) == (
+        29,
+        np.datetime64(DAYS[11].date()),
+        np.datetime64(DAYS[39].date()),
+    )
+    for name in ("early", "late"):
+        assert f"{name} has 40 values" in "\n".join(evidence.statements)
+    assert "10 of them are left out: only the 30 days from 2015-01-15 to 2015-02-25" in evidence.statements[0]
+
+
+def test_values_missing_at_the_ends_are_cut_and_those_inside_are_refused() -> None:
+    values = spoiled(0, np.nan)
+    values.iloc[-1] = np.nan
+    evidence = evidence_of_values({"short": values, "long": series(1)})
+    assert evidence.num_days == 37
+    assert not np.isnan(evidence.returns).any()
+    assert "long has 40 values" in "\n".join(evidence.statements)
+    with pytest.raises(DataError, match=r"values must be without gaps, got nan \(strategy mine, 2015-01-08\)"):
+        evidence_of_values({"mine": spoiled(5, np.nan)})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_values_at_or_below_zero_are_refused(value: float) -> None:
+    with pytest.raises(DataError, match=rf"values must be above 0, got {value} \(strategy mine, 2015-01-08\)"):
+        evidence_of_values({"mine": spoiled(5, value)})
+
+
+def test_returns_given_for_values_are_recognised() -> None:
+    with pytest.raises(DataError, match=r"not returns: \(1 \+ returns\)\.cumprod\(\) makes them"):
+        evidence_of_values({"mine": series().pct_change().dropna()})
+
+
+def test_infinite_values_are_refused() -> None:
+    with pytest.raises(DataError, match="values must be finite, got inf"):
+        evidence_of_values({"mine": spoiled(5, np.inf)})
+
+
+def test_texts_are_refused() -> None:
+    with pytest.raises(DataError, match="values must be numbers"):
+        evidence_of_values({"mine": pd.Series(["a"] * 40, index=DAYS)})
+
+
+def test_days_that_repeat_or_fall_are_refused() -> None:
+    repeated = pd.DatetimeIndex([*DAYS[:5], DAYS[4], *DAYS[5:]])
+    for index in (repeated, DAYS[::-1]):
+        with pytest.raises(DataError, match="dates must increase, one value a day, got 2015-"):
+            evidence_of_values({"mine": series(index=index)})
+
+
+def test_a_benchmark_over_other_days_is_refused() -> None:
+    with pytest.raises(DataError, match="benchmark must share days with the strategies, got 2020-01-01 to 2020-02-25"):
+        evidence_of_values({"mine": series()}, series(1, pd.bdate_range("2020-01-01", periods=40)))
+
+
+def test_strategies_without_a_day_in_common_are_refused() -> None:
+    with pytest.raises(DataError, match=r"series must share at least 12 days, got 0 \(a 2015-01-01 to "):
+        evidence_of_values({"a": series(), "b": series(1, pd.bdate_range("2020-01-01", periods=40))})
+
+
+def test_too_few_values_are_refused() -> None:
+    with pytest.raises(DataError, match="series must share at least 12 days, got 11"):
+        evidence_of_values({"mine": series(index=DAYS[:11])})
+
+
+def test_no_strategy_is_refused() -> None:
+    with pytest.raises(DataError, match="strategies must be at least one, got none"):
+        evidence_of_values({})
+
+
+def test_arrays_of_other_lengths_and_arrays_beside_dates_are_refused() -> None:
+    with pytest.raises(DataError, match="arrays must be of one length, got a 20, b 21"):
+        evidence_of_values({"a": np.ones(20), "b": np.ones(21)})
+    with pytest.raises(DataError, match="series must all have dates or none, got dates for b and none for a"):
+        evidence_of_values({"a": np.ones(40), "b": series()})
+
+
+def test_what_arrays_leave_out_is_stated() -> None:
+    told = statements({"mine": np.linspace(1.0, 2.0, 40)})
+    assert "The series have no dates: crises, monthly returns and dates of drawdowns are left out." in told
+    assert "No benchmark was given" in told
+    assert "Value series carry no weights" in told
+    assert "Cash was taken to earn nothing" in told
+
+
+def test_monthly_values_taken_for_daily_ones_are_questioned() -> None:
+    monthly = series(index=pd.date_range("2010-01-31", periods=60, freq="ME"))
+    assert "Values are 31 calendar days apart, and 252 of them were taken for a year" in statements({"mine": monthly})
+    assert "calendar days apart" not in statements({"mine": monthly}, periods_per_year=12)
+    assert "calendar days apart" not in statements({"mine": series()})
+
+
+def test_days_with_a_time_zone_are_the_same_days() -> None:
+    zoned = series(1, DAYS.tz_localize("America/New_York"))
+    assert evidence_of_values({"plain": series(), "zoned": zoned}).num_days == 39
+
+
+def test_no_column_of_the_table_is_silently_empty() -> None:
+    for given, benchmark in (({"mine": series()}, None), ({"mine": series(), "b": series(1)}, series(2))):
+        table = generate_performance_report(given, benchmark)
+        assert "turnover_per_year" not in table
+        assert ("information_ratio" in table) == (benchmark is not None)
+        for strategy, row in table.iterrows():
+            for name in table.columns[row.isna()]:
+                assert name in row["undefined"], (strategy, name)
