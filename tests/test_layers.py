@@ -1,4 +1,4 @@
-"""Floors 1 to 4 load neither ray nor torch: asked of a fresh interpreter, for every module on the floor.
+"""Floors 1 to 4 and the audit load neither ray nor torch: asked of a fresh interpreter, for every module on the floor.
 
 `lint-imports` checks the same on the source; this sees what third parties drag in.
 """
@@ -27,6 +27,7 @@ print(*sorted({"ray", "torch"} & set(sys.modules)))
         "rllib_portfolio.market",
         "rllib_portfolio.env",
         "rllib_portfolio.evaluation",
+        "rllib_portfolio.audit",
     ],
 )
 def test_importing_a_lower_floor_loads_neither_ray_nor_torch(module: str, pytestconfig: pytest.Config) -> None:

@@ -72,6 +72,8 @@ def require_deterministic(specimen: Specimen) -> str:
     window = (window[0], min(window[1], window[0] + WALK_DAYS))
     names = _require_same_walks(specimen, window)
     prepared = "the market prepared twice; " if specimen.table is not None else ""
+    if specimen.trained_on is not None:
+        prepared += "the run's market.npz the same; "
     return (
         f"{prepared}{NUM_STEPS} steps of {NUM_ENVS} seeds twice, the scalar environment against the vector one: "
         f"observations, rewards, ends and infos; the walks of {names} twice over {market.dates[window[0]]} to "
@@ -80,6 +82,11 @@ def require_deterministic(specimen: Specimen) -> str:
 
 
 def _require_same_market(specimen: Specimen) -> None:
+    trained_on = specimen.trained_on
+    if trained_on is not None:
+        found = differences(trained_on, specimen.market, trained_on.num_days)
+        if found:
+            raise Counterexample(f"{found[0]} in the run's own market and when it is prepared again from its prices.")
     if specimen.table is None:
         return
     again = prepare_market(specimen.table, specimen.market_config, specimen.fitted)

@@ -68,8 +68,12 @@ def differences(one: MarketData, other: MarketData, row: int) -> list[Difference
 
     Values must agree to the last bit.
     """
-    found = []
+    found, others = [], _columns(other)
     for name, columns in _columns(one).items():
+        if columns != others[name]:
+            date, names = str(one.dates[0]), (", ".join(columns), ", ".join(others[name]))
+            found.append(Difference(name, f"the names of {name}", 0, date, *names))
+            continue
         last = row + (name == "cash_returns")
         ours, theirs = getattr(one, name), getattr(other, name)
         if ours is not None:

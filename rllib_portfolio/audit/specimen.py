@@ -22,7 +22,7 @@ class Specimen:
         environment: Costs, limits, action map and reward.
         policy: A trained policy or any other strategy.
         fitted: `MarketData.fitted` that the policy was trained with; None fits anew.
-        data_hash: Of the prices that the policy was trained on, or empty for other ones.
+        trained_on: The market that the policy was trained on, as it was kept; None without one.
         is_newer_data: Whether the prices are not those of training, so that nothing may be fitted on them.
         seed: Of actions and episodes.
     """
@@ -31,7 +31,7 @@ class Specimen:
     environment: EnvironmentConfig
     policy: Strategy | None = None
     fitted: Mapping[str, Any] | None = None
-    data_hash: str = ""
+    trained_on: MarketData | None = None
     is_newer_data: bool = False
     seed: int = 0
 
@@ -52,10 +52,12 @@ class Specimen:
             market = load_market(self.market_config)
         else:
             market = prepare_market(self.table, self.market_config, self.fitted)
-        if self.data_hash and market.data_hash != self.data_hash:
+        trained_on = self.trained_on
+        if trained_on is not None and market.data_hash != trained_on.data_hash:
             raise DataError(
                 f"prices must be those of the run, got other ones (hash {market.data_hash[:12]} instead of "
-                f"{self.data_hash[:12]}, {market.source}). Restore the file, or give the newer one with --data-path."
+                f"{trained_on.data_hash[:12]}, {market.source}). Restore the file, or give the newer one with "
+                "--data-path."
             )
         return market
 

@@ -23,6 +23,8 @@ WEALTH_TOLERANCE = 1e-9
 FALLBACK_COST_BPS = 10.0
 """Charged where the configured cost is 0, so that there is something to double."""
 COST_DAYS = 252
+ROUNDING = 1e-9
+"""As a share of the reward and of the cost: what differs by less is the same."""
 
 
 def require_reachable_corners(simulation: Simulation) -> str:
@@ -83,14 +85,16 @@ def _require_whole_table(simulation: Simulation) -> str:
     table = simulation.table
     assert table is not None
     slots = simulation.market.num_assets + 1
-    largest = np.zeros(slots)
+    largest, is_limited = np.zeros(slots), False
     for first in range(0, table.num_actions, slots):
         actions = np.minimum(np.arange(first, first + slots), table.num_actions - 1)
         _reset(simulation)
         drifted = simulation.info()["drifted_weights"]
         row = int(np.searchsorted(simulation.market.dates, simulation.info()["date"][0]))
         volatility = simulation.market.volatility[[row - simulation.config.execution_lag] * slots]
-        wanted = constrained_weights(table.target(actions, drifted, volatility), drifted, simulation.config)
+        target = table.target(actions, drifted, volatility)
+        wanted = constrained_weights(target, drifted, simulation.config)
+        is_limited |= not np.array_equal(target, wanted)
         simulation.step(actions)
         held = simulation.info()["weights"]
         worst = int(np.abs(held - wanted).max(-1).argmax())
@@ -108,7 +112,8 @@ def _require_whole_table(simulation: Simulation) -> str:
             f"; at most {largest[~is_corner].max():.4g} of any other ({', '.join(names[~is_corner][:3])}"
             f"{', ...' if (~is_corner).sum() > 3 else ''})"
         )
-    return f"{table.num_actions} actions hold what they say; {there}"
+    limited = "; the constraint (max_weight, max_turnover or min_cash) limits some of them" if is_limited else ""
+    return f"{table.num_actions} actions hold what they say{limited}; {there}"
 
 
 def _limited(wanted: FloatArray) -> str:
@@ -153,7 +158,8 @@ def _require_paying_environment(
                 f"wealth at twice the cost is {ratio:.9g} of that at the configured cost {where}; the trades cost "
                 f"{factor:.9g}."
             )
-        if step == 0 and dear > cheap and not dearer_reward < reward:
+        is_lower = reward - dearer_reward > ROUNDING * (abs(reward) + dear - cheap)
+        if step == 0 and dear > cheap and not is_lower:
             raise Counterexample(
                 f"the reward {settings[0].reward} is {reward:.9g} at a cost of {cheap:.3g} and {dearer_reward:.9g} at "
                 f"{dear:.3g} {where}, which traded {move.sum():.3g} of wealth: costs are not inside it."

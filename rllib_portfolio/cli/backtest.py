@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, quieten_libraries, say
+from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn
+from rllib_portfolio.cli.settings import require_run_folders
 from rllib_portfolio.config import ExecutionConfig, validated
 from rllib_portfolio.errors import ConfigError
 
@@ -112,6 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
     }
     validated(ExecutionConfig, overrides, "command line")
     subsets = dict(_subset(text) for text in arguments.universe)
+    require_run_folders(arguments.run_dirs)
     folder = _folder(arguments)
     report_folder.require_renewable(folder)
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
@@ -125,8 +127,9 @@ def execute(arguments: argparse.Namespace) -> int:
     market = _market(arguments, runs[0])
     trial = Trial(arguments, market, _window_name(arguments, market), execution, subjects, subsets)
     report = trial.report()
+    if trial.is_in_sample:
+        warn(trial.in_sample_sentence)
     report.print()
-    trial.warn_if_in_sample()
     report_folder.clear(folder)
     report.write(folder)
     report_folder.write_record(folder, trial.record())
@@ -144,21 +147,14 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _market(arguments: argparse.Namespace, run: Run) -> MarketData:
     """The run's own market, or a newer table as the run's policy reads it."""
+    from rllib_portfolio.cli.subjects import newer_data
     from rllib_portfolio.market import load_market
 
-    if arguments.data_path is None:
-        if arguments.index_path is not None:
-            raise ConfigError("--index-path must come with --data-path, got it alone. Name the table of prices, too.")
+    config = newer_data(run, arguments.data_path, arguments.index_path)
+    if config is None:
         return run.market
-    spec = run.policy.spec
-    if "features" not in spec.fitted:
-        raise ConfigError(
-            f"--data-path must be for a run on a table of prices, got {run.run_dir}, trained on {run.market.source}. "
-            "Leave it out."
-        )
-    new_data = {"data": arguments.data_path, "index_path": arguments.index_path, "assets": spec.assets}
     say(arguments, "Preparing the market ...")
-    market = load_market(spec.market_config.model_copy(update=new_data), fitted=spec.fitted)
+    market = load_market(config, fitted=run.policy.spec.fitted)
     run.policy.require_compatible(market)
     return market
 

@@ -137,6 +137,13 @@ def say(arguments: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """A line on stdout that nobody overlooks, --quiet or not."""
+    from rich.console import Console
+
+    Console().print(text, style="bold red", soft_wrap=True, highlight=False, markup=False)
+
+
 @contextmanager
 def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal that takes (done, in all); elsewhere its label alone; nothing when quiet."""

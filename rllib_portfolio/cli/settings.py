@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rllib_portfolio.config import RunConfig
@@ -36,3 +37,13 @@ def require_device(config: RunConfig) -> None:
         raise ConfigError(
             "--device must be one that this machine has, got cuda, and torch finds no CUDA device. Use --device cpu."
         )
+
+
+def require_run_folders(run_dirs: Sequence[Path]) -> None:
+    """Raise if a folder holds no run, or is given twice: asked before anything heavy is imported."""
+    for number, run_dir in enumerate(run_dirs):
+        if not (run_dir / "config.yaml").is_file():
+            what = "which is none of a run" if run_dir.is_dir() else "which does not exist"
+            raise ConfigError(f"RUN_DIR must be a folder that train.py wrote, got {run_dir}, {what}. Name another.")
+        if run_dir.resolve() in [other.resolve() for other in run_dirs[:number]]:
+            raise ConfigError(f"RUN_DIR must be given once each, got {run_dir} twice. Leave one out.")

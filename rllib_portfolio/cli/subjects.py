@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
-from rllib_portfolio.config import ExecutionConfig, RunConfig
+from rllib_portfolio.config import ExecutionConfig, MarketConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.policy import Strategy
@@ -54,21 +54,36 @@ class Subject:
         return self.strategy.name
 
 
-def open_runs(run_dirs: Sequence[Path]) -> list[Run]:
-    """The runs with their best policies.
+def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None) -> list[Run]:
+    """The runs with their best policies; `overrides` are dotted settings on top of their configurations.
 
     Raises:
-        ConfigError: If a folder is missing, is given twice, or holds no run or no whole policy.
+        ConfigError: If a folder holds no run or no whole policy.
     """
-    runs: dict[Path, Run] = {}
+    runs = []
     for run_dir in run_dirs:
-        if not run_dir.is_dir():
-            raise ConfigError(f"run must be a folder that train.py wrote, got {run_dir}, which is none. Name another.")
-        if run_dir.resolve() in runs:
-            raise ConfigError(f"runs must be given once each, got {run_dir} twice. Leave one out.")
-        config, market = open_run_folder(run_dir, {})
-        runs[run_dir.resolve()] = Run(run_dir, config, market, best_policy(run_dir, market))
-    return list(runs.values())
+        config, market = open_run_folder(run_dir, overrides or {})
+        runs.append(Run(run_dir, config, market, best_policy(run_dir, market)))
+    return runs
+
+
+def newer_data(run: Run, data_path: str | None, index_path: str | None) -> MarketConfig | None:
+    """Another table for the policy of a run, with its assets and settings; None where none is named.
+
+    Raises:
+        ConfigError: If an index comes without prices, or the run's market was not a table of prices.
+    """
+    if data_path is None:
+        if index_path is not None:
+            raise ConfigError("--index-path must come with --data-path, got it alone. Name the table of prices, too.")
+        return None
+    spec = run.policy.spec
+    if "features" not in spec.fitted:
+        raise ConfigError(
+            f"--data-path must be for a run on a table of prices, got {run.run_dir}, trained on {run.market.source}. "
+            "Leave it out."
+        )
+    return spec.market_config.model_copy(update={"data": data_path, "index_path": index_path, "assets": spec.assets})
 
 
 def require_comparable(runs: Sequence[Run], overrides: dict[str, Any]) -> ExecutionConfig:

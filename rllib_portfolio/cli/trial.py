@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_portfolio.cli.console import progress_bar
+from rllib_portfolio.cli.console import progress_bar, say
 from rllib_portfolio.cli.subjects import Subject
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.evaluation import Lineup, all_strategies, walk_lineup
@@ -47,13 +47,25 @@ class Trial:
         """First and last day of the window."""
         return self.market.dates[self.window[0]], self.market.dates[self.window[1] - 1]
 
+    @property
+    def in_sample_sentence(self) -> str:
+        """What must be said of days that the policies have seen."""
+        first, last = self.days
+        return (
+            f"IN-SAMPLE: the policies were fitted and selected on days up to {self.trained_until}, and these are "
+            f"{first} to {last}. No figure here says how they do on days that they have not seen: judge them on "
+            "--window test."
+        )
+
     def report(self) -> Report:
         """Walk everything, and judge."""
+        # What can be refused comes first: the line-up takes longest.
         tuning = None if self.arguments.tuning is None else TuningRecord.read(self.arguments.tuning)
+        sensitivities = self._sensitivities()
         lineup = self._lineup()
         by_name = {result.name: result for result in lineup.results}
         context = ReportContext(
-            title=f"{', '.join(subject.name for subject in self.subjects)}: {self._where()}",
+            title=f"{', '.join(subject.name for subject in self.subjects)}: {self.window_name} window{self._mark}",
             market=self.market,
             window=self.window,
             execution=self.execution,
@@ -61,34 +73,30 @@ class Trial:
             trained_until=self.trained_until,
             command=self.arguments.command_line,
             cost_curve=self._cost_curve(),
-            sensitivities=self._sensitivities(),
+            sensitivities=sensitivities,
             seed_walks={
                 subject.name: tuple(by_name[seed.name] for seed in subject.seeds)
                 for subject in self.subjects
                 if subject.seeds
             },
             tuning=tuning,
-            validation=self._validation(by_name),
+            validation=self._validation(),
             notes=self.notes(),
         )
+        say(self.arguments, "Testing what is luck ...")
         return report_of_walks(lineup, context=context)
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of this report must know beside what every report says."""
         notes = []
         if self.is_in_sample:
-            notes.append(self._in_sample_sentence())
+            notes.append(self.in_sample_sentence)
         trained = [run.config.environment for subject in self.subjects for run in subject.runs]
         for name in ("cost_bps", "execution_lag"):
             given = getattr(self.arguments, name)
             if given is not None and any(getattr(config, name) != given for config in trained):
                 notes.append(f"{name} is {given:g} here, by the command; training had {getattr(trained[0], name)}.")
         return tuple(notes)
-
-    def warn_if_in_sample(self) -> None:
-        """Loudly."""
-        if self.is_in_sample:
-            print(self._in_sample_sentence())
 
     def record(self) -> dict[str, Any]:
         """What was done, as JSON values."""
@@ -105,23 +113,16 @@ class Trial:
             "execution": self.execution.model_dump(mode="json"),
         }
 
-    def _where(self) -> str:
-        first, last = self.days
-        marked = " (IN-SAMPLE)" if self.is_in_sample else ""
-        return f"{self.window_name} window, {first} to {last}{marked}"
-
-    def _in_sample_sentence(self) -> str:
-        first, last = self.days
-        return (
-            f"IN-SAMPLE: the policies were fitted and selected on days up to {self.trained_until}, and these are "
-            f"{first} to {last}. No figure here says how they do on days that they have not seen: judge them on "
-            "--window test."
-        )
+    @property
+    def _mark(self) -> str:
+        return " (IN-SAMPLE)" if self.is_in_sample else ""
 
     def _lineup(self) -> Lineup:
         seeds = [seed for subject in self.subjects for seed in subject.seeds]
         baselines = [*seeds, *all_strategies(self.market)]
-        label = f"Walking {len(self.subjects) + len(baselines)} strategies, {self._where()}"
+        num_strategies = len(self.subjects) + len(baselines)
+        first, last = self.days
+        label = f"Walking {num_strategies} strategies, {self.window_name} window{self._mark}, {first} to {last}"
         with progress_bar(self.arguments, label, "day") as progress:
             return walk_lineup(self.market, self.window, self.execution, self._judged(), baselines, progress=progress)
 
@@ -144,20 +145,18 @@ class Trial:
         tables, strategies = {}, self._beside_references()
         if self.subsets:
             with progress_bar(self.arguments, "Walking parts of the universe", "walk") as progress:
-                tables["universe"] = universe_sensitivity(
+                tables["Parts of the universe"] = universe_sensitivity(
                     self.market, self.window, strategies, self.execution, self.subsets, progress=progress
                 )
         if self.arguments.start_shift:
             with progress_bar(self.arguments, "Walking from later first days", "walk") as progress:
-                tables["start"] = start_sensitivity(
+                tables["Later first days"] = start_sensitivity(
                     self.market, self.window, strategies, self.execution, self.arguments.start_shift, progress=progress
                 )
         return tables
 
-    def _validation(self, by_name: dict[str, BacktestResult]) -> BacktestResult:
-        """The headline's walk of the window that it was selected on, on the market that it was trained on."""
+    def _validation(self) -> BacktestResult:
+        """The headline's walk of the window that it was selected on, on the market and the terms of its training."""
         headline = self.subjects[0]
-        if self.window_name == "validation" and self.arguments.data_path is None:
-            return by_name[headline.name]
-        trained_on = headline.runs[0].market
-        return backtest(trained_on, trained_on.windows["validation"], [headline.strategy], self.execution)[0]
+        run = headline.runs[0]
+        return backtest(run.market, run.market.windows["validation"], [headline.strategy], run.config.environment)[0]

@@ -34,4 +34,4 @@ class Ensemble:
         targets = [member.decide(view) for member in self.members]
         if all(target is None for target in targets):
             return None
-        return np.mean([view.drifted_weights if target is None else target for target in targets], axis=0)
+        return np.asarray(np.mean([view.drifted_weights if target is None else target for target in targets], axis=0))

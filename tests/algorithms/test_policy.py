@@ -18,13 +18,14 @@ import torch
 from rllib_portfolio import load_policy
 from rllib_portfolio.algorithms.checkpoint import checkpoint_name
 from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy, current_policy
+from rllib_portfolio.audit.differences import scrambled
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.portfolio_env import PortfolioEnv
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData, leaked, prepare_market
-from tests.market.tables import SHORT, config, random_table, scrambled
+from tests.market.tables import SHORT, config, random_table
 from tests.tiny_runs import TinyRun, start_run, tiny_config
 
 CONFIG = config()

@@ -1,8 +1,7 @@
-"""Markets small enough to work out by hand, and markets whose future is another one."""
+"""Markets small enough to work out by hand."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,23 +29,4 @@ def market_of(returns: ArrayLike, cash_returns: ArrayLike = 0.0, volatility: Arr
         first_row=0,
         windows={"all": (1, days)},
         source="by hand",
-    )
-
-
-def with_another_future(market: MarketData, row: int, seed: int = 0) -> MarketData:
-    """`market` with everything after `row` replaced: returns, cash, volatility and features."""
-    rng = np.random.default_rng(seed)
-
-    def scrambled(array: FloatArray, low: float, high: float) -> FloatArray:
-        copy = array.copy()
-        copy[row + 1 :] = rng.uniform(low, high, copy[row + 1 :].shape)
-        return copy
-
-    return replace(
-        market,
-        returns=scrambled(market.returns, -0.2, 0.2),
-        cash_returns=scrambled(market.cash_returns, 0.0, 0.001),
-        volatility=scrambled(market.volatility, 0.01, 0.1),
-        asset_features=scrambled(market.asset_features, -1.0, 1.0),
-        market_features=scrambled(market.market_features, -1.0, 1.0),
     )

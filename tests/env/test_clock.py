@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rllib_portfolio.audit.differences import with_another_future
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.market import MarketData, gbm_market, leaked
-from tests.env.markets import with_another_future
 from tests.env.rollouts import Step, assert_same_walk, episode, sampled_actions
 
 LAGS = (0, 1)

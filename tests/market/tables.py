@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,19 +58,6 @@ def random_table(num_days: int = 700, num_assets: int = 3, seed: int = 0, with_i
     prices = random_prices(num_days, num_assets, seed)
     index = prices.mean(axis=1).rename("index") if with_index else None
     return PriceTable(prices, index, pd.DataFrame(index=prices.index), "random")
-
-
-def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
-    """Every price, index level and extra value after row `after` replaced by another positive one."""
-    rng = np.random.default_rng(seed)
-
-    def other(values: Any) -> Any:
-        copy = values.copy()
-        copy.iloc[after + 1 :] = np.exp(rng.normal(0.0, 2.0, copy.iloc[after + 1 :].shape))
-        return copy
-
-    index = None if table.index is None else other(table.index)
-    return replace(table, prices=other(table.prices), index=index, extra=other(table.extra))
 
 
 def config(**values: Any) -> MarketConfig:

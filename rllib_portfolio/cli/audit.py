@@ -1,0 +1,156 @@
+"""`backtest.py audit`: the no-leak certificate of an environment and of a trained policy, or a counterexample."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rllib_portfolio.cli.console import quieten_libraries, say
+from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_run_folders
+from rllib_portfolio.config import RUN_CONFIGS
+from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rllib_portfolio.audit import Certificate, Specimen
+
+TABLE_WIDTH = 100
+
+_DESCRIPTION = """\
+Prove that nothing leaks, or show the first counterexample.
+
+  determinism            the same seed twice gives the same bits; the scalar and the vector environment are one
+  no future (scramble)   replace every price after a day t: features, regimes, observations, baselines' weights and the
+                         policy's decisions up to t do not change, not in the last bit
+  corners reachable      each asset, and cash, can be all that is held
+  costs charged          at twice the cost, wealth and reward are lower by what was traded
+
+With a run folder the run's environment and its best policy are audited; without one a configured environment and the
+baselines. The certificate goes to RUN_DIR/audit.json, or to --output.
+"""
+
+_EPILOG = """\
+examples:
+  python backtest.py audit runs/ppo/20260131-120000
+  python backtest.py audit --set market.features.custom='["my_features:breadth"]' --data-path prices.csv
+  python backtest.py audit --config my.yaml --set environment.reward=my_rewards:reward --output certificate.json
+
+exit code: 0 every check passed, 1 a counterexample was found, 2 something cannot be used
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the flags."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.usage = "%(prog)s [RUN_DIR | --config FILE | --algo NAME] [options]"
+    parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: tune_configs/<algo>.yaml)")
+    parser.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
+    )
+    parser.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices, newer ones for a run")
+    parser.add_argument("--index-path", metavar="FILE", help="its index level, if that is not a column of it")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/audit.json)")
+    parser.add_argument("--quiet", action="store_true", help="no progress display; the certificate is still printed")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Audit; the exit code."""
+    output = arguments.output
+    if output is None and arguments.run_dir is not None:
+        output = arguments.run_dir / "audit.json"
+    if output is not None:
+        _require_renewable(output)
+    specimen, facts = _of_run(arguments) if arguments.run_dir is not None else _of_configuration(arguments)
+    from rllib_portfolio.audit import audit
+
+    certificate = audit(specimen, lambda name: say(arguments, f"Checking: {name} ..."))
+    certificate = replace(certificate, facts={**facts, **certificate.facts})
+    _print(certificate)
+    if output is not None:
+        certificate.write(output)
+        print(f"Written: {output}")
+    return 0 if certificate.passed else 1
+
+
+def _of_configuration(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:
+    from rllib_portfolio.audit import Specimen
+
+    algo = chosen_algorithm(arguments.algo, arguments.config)
+    overrides = dict(parse_assignment(text) for text in arguments.set)
+    for name, setting in (("data_path", "market.data"), ("index_path", "market.index_path")):
+        if getattr(arguments, name) is not None:
+            overrides[setting] = getattr(arguments, name)
+    path = arguments.config or default_config(algo)
+    config = load_run_config(path, {"algo": algo, **overrides})
+    facts = {"environment": f"{path or 'the defaults'}, as for {algo}", "policy": "none, the baselines alone"}
+    return Specimen(config.market, config.environment, seed=config.seed), facts
+
+
+def _of_run(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:
+    given = [f"--{name}" for name in ("config", "algo") if getattr(arguments, name) is not None]
+    if given:
+        raise ConfigError(f"RUN_DIR must come without {' and '.join(given)}, got both. The run has its own settings.")
+    overrides = dict(parse_assignment(text) for text in arguments.set)
+    require_run_folders([arguments.run_dir])
+    quieten_libraries()
+    from rllib_portfolio.audit import Specimen
+    from rllib_portfolio.cli.subjects import newer_data, open_runs
+
+    (run,) = open_runs([arguments.run_dir], overrides)
+    run.policy.name = f"{run.config.algo.upper()} policy"
+    newer = newer_data(run, arguments.data_path, arguments.index_path)
+    specimen = Specimen(
+        market_config=newer or run.config.market,
+        environment=run.config.environment,
+        policy=run.policy,
+        fitted=run.policy.spec.fitted if "features" in run.policy.spec.fitted else None,
+        trained_on=None if newer else run.market,
+        is_newer_data=newer is not None,
+        seed=run.config.seed,
+    )
+    run.policy.require_compatible(specimen.market)
+    facts = {"environment": str(arguments.run_dir), "policy": f"{run.policy.name}, best on validation"}
+    return specimen, facts
+
+
+def _require_renewable(path: Path) -> None:
+    """Raise if the file exists and is not an earlier certificate."""
+    if not path.exists():
+        return
+    try:
+        is_ours = {"checks", "facts"} <= set(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise ConfigError(f"--output must be new or an earlier certificate, got {path}. Choose another.")
+
+
+def _print(certificate: Certificate) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    table = Table(title="Audit", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in ("check", "", "what was covered, or the counterexample"):
+        table.add_column(heading, no_wrap=heading != "what was covered, or the counterexample", vertical="top")
+    styles = {"PASS": "green", "FAIL": "bold red", "not run": "dim"}
+    for check in certificate.checks:
+        table.add_row(check.name, f"[{styles[check.status]}]{check.status}[/]", check.text.replace("[", "\\["))
+    console.print(table)
+    for label, text in certificate.facts.items():
+        console.print(f"  {label:<20} {text}", highlight=False, markup=False, soft_wrap=True)
+    for note in certificate.notes:
+        console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if certificate.passed:
+        console.print("PASS: nothing leaks in what was covered above.", highlight=False)
+    else:
+        text = f"FAIL: {certificate.counterexample}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,66 @@
+"""Features, rewards and strategies with one mistake each, as an audit must find it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.rewards import StepOutcome
+from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.evaluation.policy import MarketView
+
+FloatArray = NDArray[np.floating[Any]]
+
+_dice = np.random.default_rng(0)
+
+
+def jittery(prices: pd.DataFrame) -> pd.DataFrame:
+    """Another number each time, but only in the last digits."""
+    return prices.pct_change() + 1e-12 * _dice.standard_normal(prices.shape)
+
+
+def gross(outcome: StepOutcome) -> FloatArray:
+    """The log return with the cost given back."""
+    return outcome.log_return - np.log1p(-outcome.cost)
+
+
+def random_reward(outcome: StepOutcome) -> FloatArray:
+    """The log return, and dice."""
+    return outcome.log_return + 1e-6 * _dice.standard_normal(outcome.wealth.shape)
+
+
+@dataclass(frozen=True)
+class Prophet:
+    """Holds what will rise tomorrow: the array behind a view leads to the whole market."""
+
+    name: str = "prophet"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        behind = view.past_returns.base
+        assert behind is not None
+        returns = behind.reshape(-1, view.past_returns.shape[1])
+        weights = np.zeros(len(view.drifted_weights))
+        weights[int(np.argmax(returns[view.row + 1]))] = 1.0
+        return weights
+
+
+@dataclass(frozen=True)
+class Gambler:
+    """Holds another portfolio each time."""
+
+    name: str = "gambler"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        return _dice.dirichlet(np.ones(len(view.drifted_weights)))
+
+
+class SoftmaxTwice(Simulation):
+    """The rivals' mistake: weights are taken for logits once more."""
+
+    def _target(self, actions: NDArray[Any]) -> FloatArray:
+        return softmax_weights(softmax_weights(actions, self.config.logit_scale), 1.0)
