@@ -18,7 +18,7 @@ from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report import TuningRecord
-    from rllib_portfolio.walk_forward import RunOutcome, WalkForwardPlan
+    from rllib_portfolio.walk_forward import Run, RunOutcome, WalkForwardPlan
 
 _DESCRIPTION = """\
 Walk-forward analysis: train on each window of the past, judge on the days that came after it.
@@ -121,7 +121,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from rllib_portfolio.walk_forward import FoldLengths, WalkForwardPlan, plan_walk_forward, start_analysis
     from rllib_portfolio.walk_forward.record import read_record
 
-    arguments.tuning_record = _tuning(arguments)
+    tuning = _tuning(arguments)  # a wrong path must not cost hours
     if arguments.resume is not None:
         output = arguments.resume.resolve()
         plan = WalkForwardPlan.from_json(read_record(output)["plan"])
@@ -141,10 +141,11 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.address is None:  # a cluster has other devices than this machine
         for config in plan.configs.values():
             require_device(config)
-    return _analyse(arguments, plan, output)
+    return _analyse(arguments, plan, output, tuning)
 
 
-def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> int:
+def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, tuning: TuningRecord | None) -> int:
+    """Train what is not finished, then report on all that is; the exit code."""
     from rllib_portfolio.walk_forward.runs import finished_outcome
 
     _say_plan(arguments, plan, output)
@@ -160,7 +161,7 @@ def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path)
     for outcome in failed:
         print(f"failed: {outcome.run}: {outcome.error}", file=sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
-    is_reported = _report(arguments, plan, output, finished)
+    is_reported = _report(arguments, plan, output, finished, tuning)
     if failed:
         kept = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
         print(
@@ -187,7 +188,13 @@ def _train(
     return outcomes, received
 
 
-def _report(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, finished: Sequence[Any]) -> bool:
+def _report(
+    arguments: argparse.Namespace,
+    plan: WalkForwardPlan,
+    output: Path,
+    finished: Sequence[Run],
+    tuning: TuningRecord | None,
+) -> bool:
     """Pool, write and print; False if there is nothing to pool."""
     from rllib_portfolio.walk_forward import pool_runs
     from rllib_portfolio.walk_forward.record import read_record, update_record
@@ -198,8 +205,7 @@ def _report(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, 
     if pooled is None:
         return False
     update_record(output, plan, pooled=pooled.write(output))
-    report = pooled.report(plan, read_record(output)["command"], arguments.tuning_record)
-    report.write(output / "report")
+    report = pooled.report(pooled.context(plan, read_record(output)["command"], tuning))
     report.print()
     for name, summary in pooled.seed_summaries.items():
         print(
@@ -207,6 +213,7 @@ def _report(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, 
             f"{summary.level:.0%} interval over seeds {summary.lower:.2f} to {summary.upper:.2f} "
             f"({summary.num_runs} runs)."
         )
+    report.write(output / "report")
     print(f"Written: {output}/report, results.csv, walks, walk_forward.json")
     return True
 

@@ -77,8 +77,12 @@ class PooledResult:
         """One row per strategy: see `compare`."""
         return compare(self.lineup.results, self.market.cash_returns[slice(*self.window)], self.market.periods_per_year)
 
-    def report(self, plan: WalkForwardPlan, command: str, tuning: TuningRecord | None = None) -> Report:
-        """Table, crises and verdicts.
+    def report(self, context: ReportContext) -> Report:
+        """Table, crises and verdicts."""
+        return report_of_walks(self.lineup, context=context)
+
+    def context(self, plan: WalkForwardPlan, command: str, tuning: TuningRecord | None = None) -> ReportContext:
+        """What a report must know beside the walks.
 
         Args:
             plan: The analysis.
@@ -86,7 +90,7 @@ class PooledResult:
             tuning: The search that the configurations come from. Days that it selected on are in-sample.
         """
         selected_until, tuned = _selected_until(tuning, self.trained_until)
-        context = ReportContext(
+        return ReportContext(
             title=f"Walk-forward of {', '.join(algo.upper() for algo in plan.configs)}",
             market=self.market,
             window=self.window,
@@ -99,7 +103,6 @@ class PooledResult:
             tuning=tuning,
             notes=(*self.notes, *tuned),
         )
-        return report_of_walks(self.lineup, context=context)
 
     def write(self, output: Path) -> dict[str, Any]:
         """Write each walk and the table; returns what the record says of them, as JSON values."""

@@ -20,6 +20,7 @@ from rllib_portfolio.evaluation.report import TuningRecord
 from rllib_portfolio.run_folder import open_run_folder
 from rllib_portfolio.walk_forward import (
     FoldLengths,
+    PooledResult,
     Progress,
     RunOutcome,
     WalkForwardPlan,
@@ -59,6 +60,15 @@ def finished(
     plan = start(output, tiny_config(price_settings, OFTEN), tiny_dqn_config(price_settings))
     reported: list[Progress] = []
     return plan, output, train_runs(plan, output, on_progress=reported.append), reported
+
+
+@pytest.fixture(scope="module")
+def pooled(finished: Any) -> PooledResult:
+    """What the runs of PPO alone pool to."""
+    plan, output, outcomes, _ = finished
+    result = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
+    assert result is not None
+    return result
 
 
 def test_every_run_ends_in_a_run_folder_of_its_own(finished: Any) -> None:
@@ -126,28 +136,21 @@ def test_the_pooled_walk_holds_what_each_fold_s_ensemble_says(finished: Any) -> 
     ],
 )
 def test_days_that_the_settings_were_selected_on_are_in_sample(
-    finished: Any, last_day: str | None, until: str | None, sentence: str | None
+    finished: Any, pooled: PooledResult, last_day: str | None, until: str | None, sentence: str | None
 ) -> None:
-    plan, output, outcomes, _ = finished
-    pooled = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
-    assert pooled is not None
+    plan = finished[0]
     assert pooled.trained_until == np.datetime64(plan.fold_dates[0]["validation"][1])
     trials = None
     if last_day is not None:
         days = pd.bdate_range(end=last_day, periods=80)
         trials = pd.DataFrame(np.random.default_rng(0).normal(0.0, 0.01, (80, 4)), index=days)
-    report = pooled.report(plan, "command", TuningRecord(4, 0.1, trial_returns=trials))
-    context = report.evidence.context
-    assert context is not None
+    context = pooled.context(plan, "command", TuningRecord(4, 0.1, trial_returns=trials))
     assert context.trained_until == (pooled.trained_until if until is None else np.datetime64(until))
     notes = [note for note in context.notes if "selected by a search" in note or "The search that" in note]
     assert [note[: len(sentence or "")] for note in notes] == ([] if sentence is None else [sentence])
 
 
-def test_the_pooled_walk_is_written_as_tables(finished: Any, tmp_path: Path) -> None:
-    plan, output, outcomes, _ = finished
-    pooled = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
-    assert pooled is not None
+def test_the_pooled_walk_is_written_as_tables(pooled: PooledResult, tmp_path: Path) -> None:
     written = json.loads(json.dumps(pooled.write(tmp_path), allow_nan=False))
     frame = pd.read_parquet(tmp_path / written["walks"]["PPO ensemble"])
     np.testing.assert_array_equal(frame["return"], pooled.lineup.results[0].returns)
@@ -164,20 +167,19 @@ def test_an_interrupted_analysis_leaves_checkpoints_and_goes_on_from_them(
     ray_session: None, tmp_path: Path, price_settings: dict[str, Any]
 ) -> None:
     unhurried = {"environment.reward": "tests.walk_forward.user_rewards:unhurried"}
-    plan = start(tmp_path / "out", tiny_config(price_settings, OFTEN, unhurried), num_seeds=2)
+    plan = start(tmp_path / "out", tiny_config(price_settings, OFTEN, unhurried), num_seeds=1)
     reported: list[Progress] = []
 
-    def two_are_under_way() -> bool:
-        running = reported[-1].running if reported else {}
-        return len(running) == 2 and min(running.values()) >= STEPS_PER_ITERATION
+    def is_one_under_way() -> bool:
+        return any(steps >= STEPS_PER_ITERATION for steps in reported[-1].running.values()) if reported else False
 
-    outcomes = train_runs(plan, tmp_path / "out", on_progress=reported.append, should_stop=two_are_under_way)
-    assert set(statuses(outcomes).values()) == {"stopped"}
-    stopped = {outcome.run: outcome.steps for outcome in outcomes if outcome.steps}
-    assert len(stopped) == 2
+    outcomes = train_runs(plan, tmp_path / "out", on_progress=reported.append, should_stop=is_one_under_way)
+    assert {"stopped"} <= set(statuses(outcomes).values()) <= {"stopped", "finished"}
+    stopped = {outcome.run: outcome.steps for outcome in outcomes if outcome.status == "stopped" and outcome.steps}
+    assert stopped
     for run, steps in stopped.items():
-        assert 0 < steps < TOTAL_STEPS
-        assert [read_progress(folder)["steps"] for folder in checkpoints(run.folder(tmp_path / "out"))][-1] == steps
+        assert steps < TOTAL_STEPS
+        assert read_progress(checkpoints(run.folder(tmp_path / "out"))[-1])["steps"] == steps
     again = train_runs(plan, tmp_path / "out")
     assert set(statuses(again).values()) == {"finished"}
     for run in plan.runs:  # every iteration once: none is lost, none is repeated
@@ -281,7 +283,9 @@ def test_a_fold_that_is_missing_in_the_middle_leaves_a_hole_in_all_rows(
     assert all(np.array_equal(result.dates, expected) for result in pooled.lineup.results)
     np.testing.assert_array_equal(pooled.market.dates[slice(*pooled.window)], expected)
     assert pooled.table.loc["all cash", "total_return"] == pytest.approx(1.02 ** (len(expected) / 252) - 1.0)
-    assert set(pooled.report(plan, "command").table.index) == {result.name for result in pooled.lineup.results}
+    assert set(pooled.report(pooled.context(plan, "command")).table.index) == {
+        result.name for result in pooled.lineup.results
+    }
 
 
 def test_runs_with_processes_of_their_own_get_room_for_all_of_them(

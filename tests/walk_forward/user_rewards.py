@@ -21,5 +21,5 @@ def no_crash(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
 
 
 def unhurried(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
-    time.sleep(0.02)
+    time.sleep(0.04)
     return outcome.log_return
