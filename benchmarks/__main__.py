@@ -7,15 +7,22 @@ import signal
 import sys
 from pathlib import Path
 
+from benchmarks.evaluation import tear_sheet
 from benchmarks.throughput.suite import SUITES, run
 
 FOLDER = Path(__file__).resolve().parent
+TEAR_SHEET = "tear-sheet"
+"""No suite of parts: two sides and one ratio."""
 
 
 def main() -> int:
     """Run a suite."""
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.suite == TEAR_SHEET:
+        is_committed = not (arguments.quick or arguments.repetitions)
+        folder = FOLDER / "results" if is_committed else FOLDER.parent / "runs" / "benchmarks"
+        return tear_sheet.run(arguments.output or folder, arguments.repetitions, quick=arguments.quick)
     suite = SUITES[arguments.suite]
     if unknown := set(arguments.only) - set(suite.part_names):
         parser.error(f"--only must be one of {', '.join(suite.part_names)}, got {', '.join(sorted(unknown))}")
@@ -37,7 +44,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, measured beside its peers.")
-    parser.add_argument("suite", nargs="?", choices=list(SUITES), default="throughput")
+    parser.add_argument("suite", nargs="?", choices=[*SUITES, TEAR_SHEET], default="throughput")
     parser.add_argument("--quick", action="store_true", help="two minutes: one thread, one repetition, fewer cells")
     parser.add_argument("--only", action="append", default=[], metavar="PART", help="one part; may be repeated")
     parser.add_argument("--repetitions", type=int, help="of each measurement (default: 3, or 1 with --quick)")

@@ -43,7 +43,8 @@ SUSPICIOUS_SHARPE_GAIN = 0.3
 SMALLEST_DIFFERENCE = 1e-9
 """What is less is rounding and points nowhere: the same strategy at another leverage has the same Sharpe ratio."""
 
-SHARPE_DRAWS = 4999
+SHARPE_DRAWS = 1999
+"""As many as those of the mean active return: a p-value of 5 % is then known to half a per cent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import BacktestResult, backtest
 from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
+from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
 from rllib_portfolio.evaluation.comparison import compare, format_comparison, verdict
 from rllib_portfolio.evaluation.sharpe_tests import bootstrap_sharpe_test
 from rllib_portfolio.evaluation.significance import mean_active_return_test
@@ -183,7 +184,7 @@ def test_both_p_values_are_those_of_the_two_tests() -> None:
     returns = MARKET + _noise(0.005, seed=1)
     judged = verdict(_result(returns), BENCHMARK, CASH)
     assert judged.mean_p_value == mean_active_return_test(returns - MARKET).p_value
-    assert judged.sharpe_p_value == bootstrap_sharpe_test(returns, MARKET, CASH).p_value
+    assert judged.sharpe_p_value == bootstrap_sharpe_test(returns, MARKET, CASH, plan=BootstrapPlan(1999)).p_value
 
 
 def test_an_edge_that_one_test_alone_sees_counts() -> None:

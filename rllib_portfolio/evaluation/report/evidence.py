@@ -166,7 +166,13 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
         subjects=context.subjects,
         benchmark=EqualWeight().name,
         walks=lineup.results,
-        statements=(*report_notes(context.market, context.execution), *mixes, *failures, *context.notes),
+        statements=(
+            *report_notes(context.market, context.execution),
+            *_missing_days(context, dates),
+            *mixes,
+            *failures,
+            *context.notes,
+        ),
         context=context,
         failures=lineup.failures,
     )
@@ -212,6 +218,15 @@ def _require_names(names: tuple[str, ...], subjects: tuple[str, ...]) -> None:
             f"subjects must be rows of the line-up other than {benchmark}, got {', '.join(unknown) or 'none'} "
             f"(report). Choose from {', '.join(names)}."
         )
+
+
+def _missing_days(context: ReportContext, dates: Dates) -> tuple[str, ...]:
+    """Days of the window that no walk covers: a fold that failed leaves such a gap."""
+    start, stop = context.window
+    num_missing = int((~np.isin(context.market.dates[start:stop], dates)).sum())
+    if not num_missing:
+        return ()
+    return (f"{num_missing} of the {stop - start} days of the window were not walked, and are in no figure.",)
 
 
 def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:

@@ -23,6 +23,12 @@ from rllib_portfolio.evaluation.selection import BacktestOverfitting, expected_b
 
 FloatArray = NDArray[np.floating[Any]]
 
+FEWEST_ROWS = 3
+TOO_FEW = (
+    "With fewer than three rows there is no best of many: the superior ability test and the model confidence set are "
+    "left out."
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
@@ -50,8 +56,9 @@ class Findings:
     """Everything beyond the table.
 
     Attributes:
-        superior: Hansen's test over the evidence's contenders against the benchmark; None without one.
-        confidence_set: Over the evidence's contenders; None for a single strategy.
+        superior: Hansen's test over the evidence's contenders against the benchmark; None without one, and
+            for fewer than three rows.
+        confidence_set: Over the evidence's contenders; None for fewer than three.
         selection: None without a tuning record.
         seed_scores: One row per subject and seed: its figures; empty without walks of seeds.
         seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval.
@@ -71,13 +78,13 @@ class Findings:
 def find(evidence: Evidence, seed: int = 0) -> Findings:
     """Work out the findings; `seed` is that of the bootstraps."""
     statements = []
-    superior = _superior(evidence, seed)
-    confidence_set = None
-    if len(evidence.contenders) > 1:
+    superior = confidence_set = None
+    if len(evidence.contenders) >= FEWEST_ROWS:
+        superior = _superior(evidence, seed)
         rows = [evidence.names.index(name) for name in evidence.contenders]
         confidence_set = model_confidence_set(_excess(evidence)[:, rows], seed=seed)
     else:
-        statements.append("One strategy cannot be compared with others: the model confidence set is left out.")
+        statements.append(TOO_FEW)
     selection = _selection(evidence)
     if selection is None:
         statements.append(

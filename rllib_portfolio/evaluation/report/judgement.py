@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rllib_portfolio.evaluation.report.columns import GROUPS
+from rllib_portfolio.evaluation.report.findings import TOO_FEW
 from rllib_portfolio.evaluation.report.markup import (
     Panels,
     definitions,
@@ -96,7 +97,7 @@ def all_at_once(report: Report, panels: Panels) -> str:
             )
         )
     if not parts:
-        parts.append(paragraph("Left out: one strategy cannot be compared with others.", "soft"))
+        parts.append(paragraph(TOO_FEW, "soft"))
     return section("all", "All strategies at once", *parts)
 
 

@@ -125,7 +125,11 @@ def crises(report: Report, panels: Panels) -> str:
     cards = []
     for place, (name, figure) in enumerate(crisis_figures(report.evidence).items()):
         first = table.loc[name].iloc[0]
-        note = first["note"] if first["sample"] == "no data" else f"{first['sample']}. {first['note']}".rstrip(". ")
+        note = (
+            first["note"]
+            if first["sample"] == "no data"
+            else ". ".join(filter(None, (_SAMPLES.get(first["sample"], first["sample"]), first["note"])))
+        )
         plot = "" if figure is None else panels.plot(f"crisis-{place}", figure)
         cards.append(f'<div><h3>{escape(name)}</h3><p class="soft small">{escape(str(note))}</p>{plot}</div>')
     intro = (
@@ -151,7 +155,10 @@ def _crisis_table(report: Report, table: pd.DataFrame) -> str:
         if not rows["num_days"].iloc[0]:
             continue
         shown = rows[["total_return", "max_drawdown", "sharpe_ratio", "recovery_days"]].copy()
-        shown["recovery_days"] = ["not back" if math.isnan(days) else f"{days:.0f} d" for days in rows["recovery_days"]]
+        shown["recovery_days"] = [
+            f"{days:.0f} d" if days == days else "not back" if fall > 0.0 else "never fell"
+            for days, fall in zip(rows["recovery_days"], rows["max_drawdown"], strict=True)
+        ]
         kept = [each for each in (*evidence.subjects, evidence.benchmark) if each in rows.index]
         others = [each for each in rows.index if each not in kept]
         ordered = shown.loc[[*kept, *others]]
@@ -167,11 +174,21 @@ def falsification(report: Report, panels: Panels) -> str:
         *(sentence for name in report.verdicts for sentence in _of_verdict(report, name)),
         *_of_costs(report),
         *_of_seeds(report),
-        "The audit command scrambles every price after a day and looks whether a decision before it moves: one that "
-        "does is a leak, and every figure above is void.",
-        "Another universe, with the companies that failed in it, is the test that no bundled price table can give.",
+        *(_OF_WALKS if report.evidence.walks else _OF_VALUES),
     ]
     return section("falsify", "What would falsify this", notes(sentences))
+
+
+_OF_WALKS = (
+    "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "
+    "is a leak, and every figure above is void.",
+    "Another universe, with the companies that failed in it, is the test that no bundled price table can give.",
+)
+_OF_VALUES = (
+    "Costs that the values leave out, a price that was used before it was known, or assets chosen because they did "
+    "well: any of them voids every figure above, and none can be seen in a value series.",
+)
+_SAMPLES = {"unknown": "whether anything was trained on these days is not known"}
 
 
 def _of_verdict(report: Report, name: str) -> list[str]:

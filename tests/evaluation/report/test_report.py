@@ -119,6 +119,22 @@ def test_a_line_up_without_equal_weight_or_over_other_days_is_refused(lineup: Li
         report_of_walks(Lineup(mixed, lineup.failures), context=context)
 
 
+def test_days_of_the_window_that_nobody_walked_are_counted(lineup: Lineup, context: ReportContext) -> None:
+    cut = slice(100, None)
+    late = tuple(
+        replace(
+            walk,
+            **{
+                name: getattr(walk, name)[cut]
+                for name in ("dates", "returns", "wealth", "weights", "turnover", "traded", "cost")
+            },
+        )
+        for walk in lineup.results
+    )
+    report = report_of_walks(Lineup(late, lineup.failures), context=context, plan=FEW)
+    assert "100 of the 6098 days of the window were not walked, and are in no figure." in report.statements
+
+
 def test_failed_fits_are_counted(lineup: Lineup, context: ReportContext, tmp_path: Path) -> None:
     failures = pd.DataFrame({"strategy": ["minimum variance"] * 2, "date": ["2001-01-02", "2001-02-01"], "reason": "x"})
     report = report_of_walks(Lineup(lineup.results, failures), context=context, plan=FEW)
@@ -222,5 +238,5 @@ def test_one_strategy_without_benchmark_is_told_what_it_misses(tmp_path: Path) -
     table = generate_performance_report({"alone": values(0)})
     told = "\n".join(table.attrs["statements"])
     assert "No benchmark was given" in told
-    assert "One strategy cannot be compared with others: the model confidence set is left out." in told
+    assert "the superior ability test and the model confidence set are left out." in told
     assert {"verdict", "beta", "confidence_set_p_value"}.isdisjoint(table.columns)
