@@ -68,11 +68,12 @@ def require_causal(specimen: Specimen) -> str:
             _require_same(market, with_another_future(market, row), row, specimen, _AFTER)
         return f"{_covered(market, specimen, rows)}; the simulator's own features are taken as they are"
     frozen = prepare_market(table, specimen.market_config, market.fitted)
-    for row in inside:
+    rows = [*inside, *_later_rows(market)] if specimen.is_newer_data else inside
+    for row in rows:
         other = prepare_market(scrambled(table, row), specimen.market_config, market.fitted)
         _require_same(frozen, other, row, specimen, f"{_AFTER}, what was fitted being frozen")
     if specimen.is_newer_data:
-        return f"{_covered(market, specimen, inside)}; nothing is fitted on newer prices"
+        return f"{_covered(market, specimen, rows)} with the fit frozen: nothing is fitted on newer prices"
     fitted = prepare_market(table, specimen.market_config) if specimen.fitted is not None else market
     later = _later_rows(market)
     for row in later:
@@ -171,7 +172,7 @@ def _later_rows(market: MarketData) -> list[int]:
     """The last day of training, and one in the middle of each later window."""
     windows = market.windows
     last = [windows["train"][1] - 1] if "train" in windows else []
-    later = [sum(windows[name]) // 2 for name in ("validation", "test") if name in windows]
+    later = [sum(windows[name]) // 2 for name in ("validation", "test", "new") if name in windows]
     return sorted({min(row, market.num_days - 2) for row in [*last, *later]})
 
 

@@ -166,6 +166,12 @@ def _window_name(arguments: argparse.Namespace, market: MarketData) -> str:
         raise ConfigError(
             f"--window must be one that the data have, got {name} ({market.source}). Choose from {there}."
         )
+    start, stop = market.windows[name]
+    if stop - start < 2:
+        raise ConfigError(
+            f"--window must hold at least 2 days, got 1 ({name}, {market.dates[start]}, {market.source}). Give more "
+            "days."
+        )
     return name
 
 

@@ -100,6 +100,18 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
     assert "It cannot prove" in certificate.notes[-1]
 
 
+def test_on_newer_prices_nothing_is_fitted_and_new_days_are_covered(prices_path: Path) -> None:
+    old = on_prices(prices_path)
+    table = old.table
+    assert table is not None
+    cut = replace(table, prices=table.prices[:500], index=table.index[:500], extra=table.extra[:500])
+    fitted = prepare_market(cut, old.market_config).fitted
+    specimen = on_prices(prices_path, fitted=fitted, is_newer_data=True)
+    assert specimen.market.windows["new"] == (500, 600)
+    text = outcome_of(audit(specimen), NAMES[1]).text
+    assert text.endswith(f"{specimen.market.dates[550]} with the fit frozen: nothing is fitted on newer prices")
+
+
 @pytest.mark.parametrize(
     "environment",
     [

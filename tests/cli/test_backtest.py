@@ -130,7 +130,7 @@ def test_the_trials_of_a_search_deflate_the_sharpe_ratio_of_the_validation_windo
     market = run.market
     (walk,) = backtest(market, market.windows["validation"], [run.policy], finished_run.config.environment)
     cash = market.cash_returns[slice(*market.windows["validation"])]
-    expected = deflated_sharpe_ratio(SharpeSample.of(walk.returns, cash), num_trials=20, sharpe_variance=0.5)
+    expected = deflated_sharpe_ratio(SharpeSample.of(walk.returns, cash), 20, 0.5)
     text = (run_dir / "report" / "results.json").read_text()
     assert f'"deflated_sharpe_ratio": {expected!r}' in text
 
@@ -150,6 +150,19 @@ def test_a_newer_table_is_judged_on_its_new_days(
     assert (record["first"], record["last"]) == (str(days[0].date()), str(days[-1].date()))
     assert record["execution"]["cost_bps"] == 25.0
     assert "cost_bps is 25 here, by the command; training had 10.0." in capsys.readouterr().out
+
+
+@pytest.mark.ray
+def test_one_new_day_is_no_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run_dir: Path, finished_run: TinyRun
+) -> None:
+    known = pd.read_csv(finished_run.config.market.data, index_col=0, parse_dates=True)
+    day = known.index[-1] + pd.offsets.BDay()
+    pd.concat([known, known.iloc[-1:].set_axis([day])]).to_csv(tmp_path / "newer.csv", index_label="date")
+    line = refusal(capsys, run_dir, "--data-path", tmp_path / "newer.csv")
+    assert line == (
+        f"--window must hold at least 2 days, got 1 (new, {day.date()}, {tmp_path}/newer.csv). Give more days."
+    )
 
 
 # ---------------------------------------------------------------- which runs are one subject
