@@ -89,6 +89,13 @@ def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
             name: [str(market.dates[start]), str(market.dates[stop - 1])]
             for name, (start, stop) in market.windows.items()
         },
+        **provenance(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """What software makes a result: git revision, Python and packages, as JSON values."""
+    return {
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},

@@ -1,0 +1,290 @@
+"""`backtest.py walk-forward`: train on each window of the past, judge on what came after it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_portfolio.cli.console import progress_bar, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.fold_progress import FoldDisplay
+from rllib_portfolio.cli.settings import default_config, require_device
+from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
+from rllib_portfolio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report import TuningRecord
+    from rllib_portfolio.walk_forward import Run, RunOutcome, WalkForwardPlan
+
+_DESCRIPTION = """\
+Walk-forward analysis: train on each window of the past, judge on the days that came after it.
+
+The days are cut into folds of [training] [purge] [validation] [test]. Each fold prepares the market anew, trains every
+seed of every algorithm, and keeps the policy that was best on its validation window. One portfolio then walks the test
+windows of all folds, without a break, beside every baseline, after the same costs.
+
+Folds and seeds train side by side, as many as the Ray cluster has room for. What is finished is never repeated: the
+same command, or --resume, continues after Ctrl-C, SIGTERM, a crash, or a failure whose cause is mended.
+"""
+
+_EPILOG = """\
+examples:
+  python backtest.py walk-forward --algo ppo --folds 4 --seeds 3
+  python backtest.py walk-forward --algo ppo dqn --seeds 5 --total-timesteps 200000
+  python backtest.py walk-forward --algo ppo --rolling --train-years 8 --test-years 1
+  python backtest.py walk-forward --algo ppo --data-path prices.csv --test-start 2010-01-01
+  python backtest.py walk-forward --algo ppo dqn --set environment.cost_bps=25 --set dqn.training.gamma=0.9
+  python backtest.py walk-forward --resume runs/walk-forward/20260131-120000
+  python backtest.py walk-forward --algo ppo --address auto --output-dir /shared/walk-forward
+
+Exit codes: 0 done, 1 done but for runs that failed, 2 a setting that cannot be used, 130 and 143 stopped.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the flags."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    runs = parser.add_argument_group("the runs")
+    runs.add_argument(
+        "--algo",
+        nargs="+",
+        choices=list(RUN_CONFIGS),
+        help="algorithms (default: those of --config, or ppo)",
+    )
+    runs.add_argument(
+        "--config", nargs="+", type=Path, default=[], metavar="FILE",
+        help="YAML file, one for each algorithm at most (default: tune_configs/<algo>.yaml)",
+    )  # fmt: skip
+    runs.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V",
+        help="override one setting of all algorithms, or as ALGO.A.B=V of one; may be repeated",
+    )  # fmt: skip
+    runs.add_argument("--seeds", type=int, metavar="N", help="seeds of each algorithm and fold (default: 3)")
+    runs.add_argument("--seed", type=int, metavar="S", help="the first seed; the others count up (default: 0)")
+    runs.add_argument(
+        "--total-timesteps", type=int, metavar="N", help="environment steps of each run (default: 500000)"
+    )
+    folds = parser.add_argument_group("the folds")
+    folds.add_argument("--folds", type=int, metavar="N", help="test windows of equal length (default: 4)")
+    folds.add_argument("--rolling", action="store_true", help="training windows keep their length (default: expand)")
+    folds.add_argument(
+        "--test-start", metavar="DATE",
+        help="first out-of-sample day (default: 2000-01-01 for sp500, after 40 %% of the days for other data)",
+    )  # fmt: skip
+    folds.add_argument(
+        "--train-years", type=float, metavar="Y", help="length of the (first) training window (default: all there is)"
+    )
+    folds.add_argument(
+        "--validation-years",
+        type=float,
+        metavar="Y",
+        help="length of validation (default: 2, or a tenth of the days)",
+    )
+    folds.add_argument(
+        "--test-years", type=float, metavar="Y", help="length of a test window; the number of folds follows"
+    )
+    data = parser.add_argument_group("data and folders")
+    data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
+    data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
+    data.add_argument(
+        "--output-dir", type=Path, metavar="DIR",
+        help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
+    )  # fmt: skip
+    data.add_argument("--resume", type=Path, metavar="DIR", help="continue the analysis in DIR with its own settings")
+    data.add_argument(
+        "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
+    )
+    data.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
+    data.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
+
+
+_FLAG_SETTINGS = {
+    "seed": "seed",
+    "total_timesteps": "schedule.total_timesteps",
+    "data_path": "market.data",
+    "index_path": "market.index_path",
+}
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Plan, train, pool, report; the exit code."""
+    if arguments.resume is not None:
+        _require_alone(arguments)
+    else:
+        configs = _configs(arguments)
+    # Everything above is checked before the heavy imports: a typo must not cost seconds.
+    quieten_libraries()
+    from rllib_portfolio.walk_forward import FoldLengths, WalkForwardPlan, plan_walk_forward, start_analysis
+    from rllib_portfolio.walk_forward.record import read_record
+
+    tuning = _tuning(arguments)  # a wrong path must not cost hours
+    if arguments.resume is not None:
+        output = arguments.resume.resolve()
+        plan = WalkForwardPlan.from_json(read_record(output)["plan"])
+    else:
+        lengths = FoldLengths(
+            num_folds=arguments.folds,
+            test_years=arguments.test_years,
+            validation_years=arguments.validation_years,
+            train_years=arguments.train_years,
+            first_test_day=arguments.test_start,
+            is_expanding=not arguments.rolling,
+        )
+        output = _output(arguments).resolve()
+        say(arguments, "Preparing the market ...")
+        plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths)
+        plan = start_analysis(plan, output, arguments.command_line)
+    if arguments.address is None:  # a cluster has other devices than this machine
+        for config in plan.configs.values():
+            require_device(config)
+    return _analyse(arguments, plan, output, tuning)
+
+
+def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, tuning: TuningRecord | None) -> int:
+    """Train what is not finished, then report on all that is; the exit code."""
+    from rllib_portfolio.walk_forward.runs import finished_outcome
+
+    _say_plan(arguments, plan, output)
+    known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
+    if known:
+        say(arguments, f"{len(known)} of {len(plan.runs)} runs were finished before.")
+    outcomes, received = _train(arguments, plan, output, known)
+    again = f"python backtest.py walk-forward --resume {output}"
+    if received:
+        print(f"Stopped; what was done is kept. Continue with: {again}")
+        return 128 + received[0]
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        print(f"failed: {outcome.run}: {outcome.error}", file=sys.stderr)
+    finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
+    is_reported = _report(arguments, plan, output, finished, tuning)
+    if failed:
+        kept = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
+        print(
+            f"{len(failed)} of {len(outcomes)} runs failed; {kept}. Repeat those that failed with: {again}",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _train(
+    arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, known: Sequence[RunOutcome]
+) -> tuple[Sequence[RunOutcome], list[int]]:
+    """The outcomes of all runs, and the signals that were received."""
+    if len(known) == len(plan.runs):
+        return known, []
+    from rllib_portfolio.walk_forward import train_runs
+    from rllib_portfolio.walk_forward.record import note_training
+
+    largest = max(plan.configs.values(), key=_num_processes)
+    display, started = FoldDisplay(arguments.quiet, known), datetime.now()
+    with ray_session(largest, arguments.address), stop_signals() as received, display:
+        outcomes = train_runs(plan, output, on_progress=display.show, should_stop=lambda: bool(received))
+    note_training(output, plan, outcomes, started)
+    return outcomes, received
+
+
+def _report(
+    arguments: argparse.Namespace,
+    plan: WalkForwardPlan,
+    output: Path,
+    finished: Sequence[Run],
+    tuning: TuningRecord | None,
+) -> bool:
+    """Pool, write and print; False if there is nothing to pool."""
+    from rllib_portfolio.walk_forward import pool_runs
+    from rllib_portfolio.walk_forward.record import read_record, update_record
+
+    label = "Walking the out-of-sample days with the policies and every baseline"
+    with progress_bar(arguments, label, "day") as progress:
+        pooled = pool_runs(plan, output, finished, progress=progress)
+    if pooled is None:
+        return False
+    update_record(output, plan, pooled=pooled.write(output))
+    report = pooled.report(pooled.context(plan, read_record(output)["command"], tuning))
+    report.print()
+    for name, summary in pooled.seed_summaries.items():
+        print(
+            f"{name}: interquartile mean of the Sharpe ratio over seeds and folds {summary.interquartile_mean:.2f}, "
+            f"{summary.level:.0%} interval over seeds {summary.lower:.2f} to {summary.upper:.2f} "
+            f"({summary.num_runs} runs)."
+        )
+    report.write(output / "report")
+    print(f"Written: {output}/report, results.csv, walks, walk_forward.json")
+    return True
+
+
+def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
+    """One configuration for each algorithm: its file, then what the flags say of all, then what they say of it."""
+    files: dict[str, Path] = {}
+    for path in arguments.config:
+        algo = read_yaml(path).get("algo", "ppo")
+        if algo in files:
+            raise ConfigError(f"--config must name one file for each algorithm, got two for {algo} ({path}).")
+        files[algo] = path
+    algos = arguments.algo or list(files) or ["ppo"]
+    unused = [algo for algo in files if algo not in algos]
+    if unused:
+        raise ConfigError(
+            f"--algo must name the algorithm of each file, got {', '.join(algos)} without {unused[0]} "
+            f"({files[unused[0]]}). Add it, or leave the file out."
+        )
+    overrides = dict(parse_assignment(text) for text in arguments.set)
+    for flag, setting in _FLAG_SETTINGS.items():
+        if getattr(arguments, flag) is not None:
+            overrides[setting] = getattr(arguments, flag)
+    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+        overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
+    return [
+        load_run_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+        for algo in dict.fromkeys(algos)
+    ]
+
+
+def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The settings of all algorithms, then those that name this one."""
+    first = {setting: setting.split(".", 1) for setting in overrides}
+    general = {setting: value for setting, value in overrides.items() if first[setting][0] not in RUN_CONFIGS}
+    own = {first[setting][1]: value for setting, value in overrides.items() if first[setting][0] == algo}
+    return general | own
+
+
+def _require_alone(arguments: argparse.Namespace) -> None:
+    given = [f"--{flag.replace('_', '-')}" for flag in _FIXED if getattr(arguments, flag) not in (None, [], False)]
+    if given:
+        raise ConfigError(
+            f"--resume must keep the analysis' own settings, got {', '.join(given)}. Leave it out; to add seeds or "
+            "algorithms, repeat the first command with --output-dir."
+        )
+
+
+_FIXED = (
+    "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
+    "validation_years", "test_years", "data_path", "index_path", "output_dir",
+)  # fmt: skip
+
+
+def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
+    from rllib_portfolio.evaluation.report import TuningRecord
+
+    return None if arguments.tuning is None else TuningRecord.read(arguments.tuning)
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    folder: Path | None = arguments.output_dir
+    return folder or Path("runs") / "walk-forward" / datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _num_processes(config: RunConfig) -> int:
+    return config.resources.num_env_runners + config.resources.num_learners
+
+
+def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> None:
+    say(arguments, f"Analysis folder: {output}")
+    for fold, dates in enumerate(plan.fold_dates):
+        windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
+        say(arguments, f"Fold {fold}: {windows}")

@@ -1,0 +1,197 @@
+"""What a walk-forward analysis will do: its folds, the configuration of each training run, and where each one goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rllib_portfolio.config import RUN_CONFIGS, ExecutionConfig, MarketConfig, RunConfig, validated
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import Fold, MarketData, fold_config, load_market
+from rllib_portfolio.walk_forward.folds import FoldLengths, plan_folds, purge_days
+
+
+class Run(NamedTuple):
+    """One training run of the analysis: an algorithm on one fold with one seed."""
+
+    algo: str
+    fold: int
+    seed: int
+
+    def folder(self, output: Path) -> Path:
+        """Its run folder, a complete one like those of `train.py`."""
+        return output / self.algo / f"fold-{self.fold}" / f"seed-{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.algo} fold {self.fold} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class WalkForwardPlan:
+    """All that the training runs of an analysis depend on.
+
+    Attributes:
+        configs: Algorithm to its configuration; all have the same market, costs and limits. The windows of
+            `config.market` are those of no fold: see `run_config`.
+        seeds: S seeds, the same for each algorithm and fold.
+        folds: J folds as row windows of the market, in chronological order.
+        fold_dates: First and last day of each fold's windows.
+        purge_days: Rows between the end of a training window and the start of its validation window.
+        data_hash: Of the prices.
+    """
+
+    configs: dict[str, RunConfig]
+    seeds: tuple[int, ...]
+    folds: tuple[Fold, ...]
+    fold_dates: tuple[dict[str, tuple[str, str]], ...]
+    purge_days: int
+    data_hash: str
+
+    @property
+    def market_config(self) -> MarketConfig:
+        """What all runs read, before any fold's windows."""
+        return next(iter(self.configs.values())).market
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        """Costs and limits of all runs, and of the pooled walk."""
+        return _execution(next(iter(self.configs.values())))
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every training run, by fold first: the early folds come first."""
+        return tuple(
+            Run(algo, fold, seed) for fold in range(len(self.folds)) for algo in self.configs for seed in self.seeds
+        )
+
+    def fold_market_config(self, fold: int) -> MarketConfig:
+        """The market with the windows of one fold: preparing it fits scaler and regimes on that fold's training."""
+        return self.market_config.model_copy(update=dict(self.fold_dates[fold]))
+
+    def load_fold(self, fold: int) -> MarketData:
+        """Prepare the market of one fold.
+
+        Raises:
+            ConfigError: If its windows are not those of the plan.
+            DataError: If the prices cannot be used.
+        """
+        market = load_market(self.fold_market_config(fold))
+        windows = tuple(market.windows[name] for name in Fold._fields)
+        if windows != self.folds[fold] or market.data_hash != self.data_hash:
+            raise ConfigError(
+                f"prices must be those that the folds were planned on, got windows {windows} instead of "
+                f"{tuple(self.folds[fold])} (fold {fold}, {market.source}). Put the old prices back, or start anew."
+            )
+        return market
+
+    def run_config(self, run: Run) -> RunConfig:
+        """The complete configuration of one training run."""
+        return self.configs[run.algo].model_copy(update={"seed": run.seed, "market": self.fold_market_config(run.fold)})
+
+    def merged_with(self, other: WalkForwardPlan) -> WalkForwardPlan:
+        """This plan with the algorithms and seeds of another one that has the same folds.
+
+        Raises:
+            ConfigError: If their algorithms have other markets, costs or limits.
+        """
+        configs = {**self.configs, **other.configs}
+        _require_comparable(list(configs.values()))
+        return replace(self, configs=configs, seeds=tuple(sorted({*self.seeds, *other.seeds})))
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {
+            "algorithms": {algo: config.model_dump(mode="json") for algo, config in self.configs.items()},
+            "seeds": list(self.seeds),
+            "folds": [
+                {"rows": dict(zip(Fold._fields, map(list, fold), strict=True)), "dates": _lists(dates)}
+                for fold, dates in zip(self.folds, self.fold_dates, strict=True)
+            ],
+            "purge_days": self.purge_days,
+            "data_hash": self.data_hash,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> WalkForwardPlan:
+        """The plan that `to_json` wrote."""
+        return cls(
+            configs={
+                algo: validated(RUN_CONFIGS[algo], config, "walk-forward record")
+                for algo, config in values["algorithms"].items()
+            },
+            seeds=tuple(values["seeds"]),
+            folds=tuple(Fold(*(tuple(fold["rows"][name]) for name in Fold._fields)) for fold in values["folds"]),
+            fold_dates=tuple(
+                {name: (first, last) for name, (first, last) in fold["dates"].items()} for fold in values["folds"]
+            ),
+            purge_days=values["purge_days"],
+            data_hash=values["data_hash"],
+        )
+
+
+def plan_walk_forward(
+    configs: Sequence[RunConfig], num_seeds: int, lengths: FoldLengths, market: MarketData | None = None
+) -> WalkForwardPlan:
+    """Cut the market of the configurations into folds.
+
+    Args:
+        configs: One for each algorithm; the first seed is that of the first.
+        num_seeds: S.
+        lengths: How the days are cut.
+        market: What `load_market` makes of the configurations' market, if it is there already.
+
+    Raises:
+        ConfigError: If the configurations do not go together, or the folds do not fit the market.
+        DataError: If the prices cannot be used.
+    """
+    _require_comparable(configs)
+    if num_seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, got {num_seeds} (walk-forward). Train one seed or more.")
+    market = market or load_market(configs[0].market)
+    folds = plan_folds(market, lengths, configs[0].market.data)
+    first_seed = configs[0].seed
+    dates = [fold_config(configs[0].market, market, fold) for fold in folds]
+    return WalkForwardPlan(
+        configs={config.algo: config for config in configs},
+        seeds=tuple(range(first_seed, first_seed + num_seeds)),
+        folds=folds,
+        fold_dates=tuple({name: getattr(config, name) for name in Fold._fields} for config in dates),
+        purge_days=purge_days(market),
+        data_hash=market.data_hash,
+    )
+
+
+def _require_comparable(configs: Sequence[RunConfig]) -> None:
+    """Rows of one table are of the same prices, features, costs and limits."""
+    algos = [config.algo for config in configs]
+    if not configs or len(set(algos)) < len(algos):
+        raise ConfigError(
+            f"algorithms must be at least one, each named once, got {', '.join(algos) or 'none'} (walk-forward)."
+        )
+    first = configs[0]
+    if isinstance(first.market.data, str) and first.market.data.endswith(".npz"):
+        raise ConfigError(
+            f"market.data must be a table of prices, got {first.market.data} (walk-forward). A prepared market was "
+            "fitted once; each fold fits anew."
+        )
+    for other in configs[1:]:
+        for section, ours, theirs in (
+            ("market", first.market, other.market),
+            ("environment", _execution(first), _execution(other)),
+        ):
+            names = [name for name, value in ours if value != getattr(theirs, name)]
+            if names:
+                raise ConfigError(
+                    f"{section}.{names[0]} must be the same for all algorithms, got {getattr(ours, names[0])} for "
+                    f"{first.algo} and {getattr(theirs, names[0])} for {other.algo} (walk-forward). Set it for all."
+                )
+
+
+def _execution(config: RunConfig) -> ExecutionConfig:
+    return ExecutionConfig(**{name: getattr(config.environment, name) for name in ExecutionConfig.model_fields})
+
+
+def _lists(dates: Mapping[str, tuple[str, str]]) -> dict[str, list[str]]:
+    return {name: list(days) for name, days in dates.items()}

@@ -1,0 +1,122 @@
+"""One continuous walk over the test windows of all folds.
+
+Each day is decided with the policy of the fold that it belongs to, on that fold's own market: its scaler and its regime
+models. Weights drift across the boundary of two folds, and the change to the next policy is paid for like any trade.
+There is no fresh start in cash.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.backtest import BacktestResult
+from rllib_portfolio.evaluation.policy import MarketView, MarketViewer, Strategy
+from rllib_portfolio.market import MarketData, Window
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldPolicy:
+    """The policy that decides over one test window.
+
+    Attributes:
+        market: The market as it was prepared for this fold.
+        test: Rows whose returns it earns.
+        policy: Of the fold; an `Ensemble` of several seeds, as a rule.
+    """
+
+    market: MarketData
+    test: Window
+    policy: Strategy
+
+
+class PooledPolicy:
+    """A `Strategy` for the days of several folds: each day is decided by the policy of its own fold.
+
+    It is shown the drifted weights of this strategy's one portfolio, and the features of its own fold's market. On
+    days of no fold the portfolio is held.
+
+    Args:
+        name: Row label.
+        folds: In chronological order.
+
+    Raises:
+        ConfigError: If the folds overlap, or their markets have other days or prices.
+    """
+
+    def __init__(self, name: str, folds: Sequence[FoldPolicy]) -> None:
+        _require_same_days([fold.market for fold in folds])
+        for before, after in itertools.pairwise(folds):
+            if after.test[0] < before.test[1]:
+                raise ConfigError(
+                    f"folds must follow each other, got test windows {before.test} and {after.test} ({name}). "
+                    "Order them by date."
+                )
+        self.name = name
+        self._folds = tuple(folds)
+        self._viewers: dict[tuple[int, int], MarketViewer] = {}
+
+    def decide(self, view: MarketView) -> FloatArray | None:
+        """Target weights [N+1]; None holds."""
+        earned = view.row + 1
+        index = next((k for k, fold in enumerate(self._folds) if fold.test[0] <= earned < fold.test[1]), None)
+        if index is None:
+            return None
+        return self._folds[index].policy.decide(self._own_view(index, view))
+
+    def _own_view(self, index: int, view: MarketView) -> MarketView:
+        """The same moment in the market of fold `index`, seen as late as `view` sees it."""
+        execution_lag = view.row - len(view.past_returns)
+        key = (index, execution_lag)
+        if key not in self._viewers:
+            self._viewers[key] = MarketViewer(self._folds[index].market, execution_lag)
+        (own,) = self._viewers[key].views(view.row, view.is_first, view.drifted_weights[None])
+        return own
+
+
+def _require_same_days(markets: Sequence[MarketData]) -> None:
+    """Row numbers mean the same day, and returns are the same, in all of them."""
+    for market in markets[1:]:
+        for name in ("dates", "assets", "returns", "cash_returns", "volatility"):
+            if not np.array_equal(getattr(market, name), getattr(markets[0], name)):
+                raise ConfigError(
+                    f"markets of all folds must have the same {name}, got others ({market.source}). Prepare them from "
+                    "one table."
+                )
+
+
+def missing_rows(window: Window, tests: Iterable[Window]) -> NDArray[np.intp]:
+    """Rows of a window that lie in none of the test windows, increasing."""
+    start, stop = window
+    is_missing = np.ones(stop - start, dtype=bool)
+    for first, last in tests:
+        is_missing[max(first, start) - start : max(last, start) - start] = False
+    return start + np.flatnonzero(is_missing)
+
+
+def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> BacktestResult:
+    """A walk as if the days had not been: their returns, trades and costs are left out."""
+    kept = ~np.isin(result.dates, days)
+    names = ("dates", "returns", "weights", "turnover", "traded", "cost")
+    wealth = np.concatenate([[1.0], np.cumprod(1.0 + result.returns[kept])])
+    return replace(result, wealth=wealth, **{name: getattr(result, name)[kept] for name in names})
+
+
+def without_rows(market: MarketData, rows: NDArray[np.intp]) -> MarketData:
+    """A market without some of its days, its windows shortened accordingly: for tables of walks without them."""
+    kept = np.delete(np.arange(market.num_days), rows)
+    names = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
+    arrays = {name: getattr(market, name)[kept] for name in names if getattr(market, name) is not None}
+    windows = {
+        name: (int(np.searchsorted(kept, start)), int(np.searchsorted(kept, stop)))
+        for name, (start, stop) in market.windows.items()
+    }
+    return replace(market, windows=windows, **arrays)

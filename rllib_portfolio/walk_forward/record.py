@@ -1,0 +1,138 @@
+"""`walk_forward.json`: what an analysis is, what became of its runs, and what they pooled to.
+
+OUTPUT/walk_forward.json               this record
+OUTPUT/<algo>/fold-<k>/seed-<s>/       a complete run folder for each training run
+OUTPUT/results.csv                     the pooled table
+OUTPUT/walks/*.parquet                 the pooled walk of each row of the table
+OUTPUT/report/                         the report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.run_folder import provenance
+from rllib_portfolio.walk_forward.plan import WalkForwardPlan
+
+if TYPE_CHECKING:
+    from rllib_portfolio.walk_forward.runs import RunOutcome
+
+RECORD = "walk_forward.json"
+
+
+def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
+    """Make the folder of an analysis, or continue in it.
+
+    Algorithms and seeds may be added to what is there; folds, prices and settings must stay what they were.
+
+    Args:
+        plan: What is to be done.
+        output: The folder.
+        command: How to do it all again, for the report.
+
+    Returns:
+        The plan, with the algorithms and seeds that the folder had before.
+
+    Raises:
+        ConfigError: If the folder cannot be written, holds something else, or an analysis with other settings.
+    """
+    path = output / RECORD
+    if path.is_file():
+        recorded = read_record(output)["plan"]
+        _require_same(recorded, plan.to_json(), output)
+        plan = WalkForwardPlan.from_json(recorded).merged_with(plan)
+        update_record(output, plan, command=command)
+        return plan
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ConfigError(
+            f"output directory must be new, empty or that of a walk-forward analysis, got {output}. Choose another "
+            "--output-dir."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"command": command, "plan": plan.to_json(), **provenance()})
+    except OSError as error:
+        raise ConfigError(
+            f"output directory must be writable, got {output} ({error.strerror}). Choose another --output-dir."
+        ) from None
+    return plan
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """The record of an analysis.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read.
+    """
+    try:
+        record: dict[str, Any] = json.loads((output / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"walk-forward folder must hold a readable {RECORD}, got {error} ({output}). Name a folder that "
+            "`backtest.py walk-forward` wrote."
+        ) from None
+    return record
+
+
+def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
+    """Write the plan and `entries` over those that are there."""
+    write_json(output / RECORD, read_record(output) | {"plan": plan.to_json(), **provenance(), **entries})
+
+
+def note_training(output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOutcome], started: datetime) -> None:
+    """Record what became of the runs, and how long this session took."""
+    session = {
+        "started": started.isoformat(timespec="seconds"),
+        "wall_s": round((datetime.now() - started).total_seconds(), 3),
+    }
+    update_record(
+        output,
+        plan,
+        runs=[outcome.to_json() for outcome in outcomes],
+        sessions=[*read_record(output).get("sessions", []), session],
+    )
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(json.dumps(values, indent=1, allow_nan=False))
+    unfinished.replace(path)
+
+
+def _require_same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], output: Path) -> None:
+    for algo in recorded["algorithms"].keys() & wanted["algorithms"].keys():
+        _require_same_value(f"{algo} settings", recorded["algorithms"][algo], wanted["algorithms"][algo], output)
+    for name in ("data_hash", "purge_days", "folds"):
+        _require_same_value(name, recorded[name], wanted[name], output)
+
+
+def _require_same_value(name: str, recorded: Any, wanted: Any, output: Path) -> None:
+    wanted = json.loads(json.dumps(wanted))  # tuples are lists there
+    if recorded == wanted:
+        return
+    where = _first_difference(name, recorded, wanted)
+    raise ConfigError(
+        f"{where[0]} must be that of the analysis in {output}, {where[1]}, got {where[2]}. Leave it as it was, or "
+        "choose another --output-dir."
+    )
+
+
+def _first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """Name and both values of the first leaf that differs."""
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        for key in [*recorded, *(key for key in wanted if key not in recorded)]:
+            ours, theirs = recorded.get(key), wanted.get(key)
+            if ours != theirs:
+                joined = f"{name} {key}" if name.endswith("settings") else f"{name}.{key}"
+                return _first_difference(joined, ours, theirs)
+    if isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
+        for index, (ours, theirs) in enumerate(zip(recorded, wanted, strict=True)):
+            if ours != theirs:
+                return _first_difference(f"{name}[{index}]", ours, theirs)
+    return name, recorded, wanted

@@ -1,0 +1,299 @@
+"""What the finished runs of an analysis pool to: one table, on the same days, after the same costs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.algorithms.policy import PortfolioPolicy
+from rllib_portfolio.evaluation import BacktestResult, Lineup, all_strategies, walk_lineup
+from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.evaluation.comparison import compare
+from rllib_portfolio.evaluation.ensemble import Ensemble
+from rllib_portfolio.evaluation.metrics import sharpe_ratio
+from rllib_portfolio.evaluation.report import Report, ReportContext, TuningRecord, report_of_walks
+from rllib_portfolio.evaluation.seeds import SeedSummary, seed_summary
+from rllib_portfolio.evaluation.sensitivity import cost_sensitivity
+from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.training import best_policy
+from rllib_portfolio.walk_forward.plan import Run, WalkForwardPlan
+from rllib_portfolio.walk_forward.pooling import (
+    FoldPolicy,
+    PooledPolicy,
+    missing_rows,
+    without_days,
+    without_rows,
+)
+
+WALKS = "walks"
+TABLE = "results.csv"
+Progress = Callable[[int, int], None]
+Markets = Mapping[int, MarketData]
+"""Fold to the market that was prepared for it."""
+ByFold = Mapping[int, Mapping[int, PortfolioPolicy]]
+"""Fold to seed to the policy that was best on that fold's validation window."""
+
+
+@dataclass(frozen=True, eq=False)
+class PooledResult:
+    """The out-of-sample walk over all folds.
+
+    Attributes:
+        lineup: Ensembles (of several seeds), single seeds, baselines, index and constant mixes.
+        market: The market that they walked, without missing days.
+        window: The rows of the walk in it.
+        subjects: Names of the rows that are judged: one per algorithm, the ensemble, or the only seed.
+        seed_walks: Subject to one walk per seed that has a policy for each fold.
+        seed_summaries: Subject to the interquartile mean of the Sharpe ratios of seeds and folds.
+        costs: What the subjects earn at other costs and lags; None with missing days.
+        missing: First and last days of the folds that have no policy, in the middle or at either end.
+        notes: Sentences that belong to the table.
+    """
+
+    lineup: Lineup
+    market: MarketData
+    window: Window
+    subjects: tuple[str, ...]
+    seed_walks: Mapping[str, tuple[BacktestResult, ...]]
+    seed_summaries: Mapping[str, SeedSummary]
+    costs: pd.DataFrame | None = None
+    missing: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def trained_until(self) -> np.datetime64:
+        """The last day before the walk: each day of it is decided by a policy that was selected before that day."""
+        return self.market.dates[self.window[0] - 1]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per strategy: see `compare`."""
+        return compare(self.lineup.results, self.market.cash_returns[slice(*self.window)], self.market.periods_per_year)
+
+    def report(self, context: ReportContext) -> Report:
+        """Table, crises and verdicts."""
+        return report_of_walks(self.lineup, context=context)
+
+    def context(self, plan: WalkForwardPlan, command: str, tuning: TuningRecord | None = None) -> ReportContext:
+        """What a report must know beside the walks.
+
+        Args:
+            plan: The analysis.
+            command: How to make it again.
+            tuning: The search that the configurations come from. Days that it selected on are in-sample.
+        """
+        selected_until, tuned = _selected_until(tuning, self.trained_until)
+        return ReportContext(
+            title=f"Walk-forward of {', '.join(algo.upper() for algo in plan.configs)}",
+            market=self.market,
+            window=self.window,
+            execution=plan.execution,
+            subjects=self.subjects,
+            trained_until=selected_until,
+            command=command,
+            cost_curve=self.costs,
+            seed_walks=self.seed_walks,
+            tuning=tuning,
+            notes=(*self.notes, *tuned),
+        )
+
+    def write(self, output: Path) -> dict[str, Any]:
+        """Write each walk and the table; returns what the record says of them, as JSON values."""
+        folder = output / WALKS
+        folder.mkdir(exist_ok=True)
+        files = {result.name: f"{WALKS}/{_slug(result.name)}.parquet" for result in self.lineup.results}
+        for result in self.lineup.results:
+            result.to_frame().to_parquet(output / files[result.name])
+        self.table.to_csv(output / TABLE)
+        dates = self.lineup.results[0].dates
+        return {
+            "days": [str(dates[0]), str(dates[-1])],
+            "num_days": len(dates),
+            "missing_days": [list(span) for span in self.missing],
+            "subjects": list(self.subjects),
+            "walks": files,
+            "seeds": {name: summary._asdict() for name, summary in self.seed_summaries.items()},
+            "notes": list(self.notes),
+        }
+
+
+def pool_runs(
+    plan: WalkForwardPlan, output: Path, finished: Sequence[Run], *, progress: Progress | None = None
+) -> PooledResult | None:
+    """Walk the policies of finished runs, and every baseline, over the test windows.
+
+    A fold counts if each algorithm has a policy for it; an algorithm without any is left out.
+
+    Args:
+        plan: The analysis.
+        output: Its folder.
+        finished: The runs that have a policy.
+        progress: Called after each day of the baselines' walk.
+
+    Returns:
+        The result, or None if no fold counts.
+
+    Raises:
+        ConfigError: If a policy is damaged, or was trained on other numbers than its fold's.
+    """
+    algos = [algo for algo in plan.configs if any(run.algo == algo for run in finished)]
+    used = [
+        fold
+        for fold in range(len(plan.folds))
+        if algos and all(any(run[:2] == (algo, fold) for run in finished) for algo in algos)
+    ]
+    if not used:
+        return None
+    markets = {fold: plan.load_fold(fold) for fold in used}
+    policies: dict[str, dict[int, dict[int, PortfolioPolicy]]] = {algo: {fold: {} for fold in used} for algo in algos}
+    for algo, fold, seed in finished:
+        if fold in used:
+            run_dir = Run(algo, fold, seed).folder(output)
+            policies[algo][fold][seed] = best_policy(run_dir, markets[fold])
+    return _pool(plan, markets, policies, progress)
+
+
+def _pool(
+    plan: WalkForwardPlan, markets: Markets, policies: Mapping[str, ByFold], progress: Progress | None
+) -> PooledResult:
+    used = sorted(markets)
+    market, execution = markets[used[0]], plan.execution
+    window = (plan.folds[used[0]].test[0], plan.folds[used[-1]].test[1])
+    seeds = {algo: _single_seeds(plan, algo, markets, policies[algo]) for algo in policies}
+    if len(plan.seeds) > 1:
+        judged = [_ensemble(plan, algo, markets, policies[algo]) for algo in policies]
+        singles = [single for strategies in seeds.values() for single in strategies]
+    else:
+        judged, singles = [strategies[0] for strategies in seeds.values()], []
+    baselines = [*singles, *all_strategies(market)]
+    lineup = walk_lineup(market, window, execution, judged, baselines, progress=progress)
+    rows = missing_rows(window, [plan.folds[fold].test for fold in used])
+    references = [EqualWeight(), BuyAndHold()]
+    costs = None if len(rows) else cost_sensitivity(market, window, [*judged, *references], execution)
+    results = tuple(without_days(result, market.dates[rows]) for result in lineup.results)
+    by_name = {result.name: result for result in results}
+    walked = {
+        subject.name: tuple(by_name[single.name] for single in strategies)
+        for subject, strategies in zip(judged, seeds.values(), strict=True)
+    }
+    summaries, undefined = _seed_summaries(plan, walked, market, used)
+    return PooledResult(
+        lineup=Lineup(results, lineup.failures),
+        market=without_rows(market, rows),
+        window=(window[0], window[1] - len(rows)),
+        subjects=tuple(subject.name for subject in judged),
+        seed_walks=walked,
+        seed_summaries=summaries,
+        costs=costs,
+        missing=_missing_spans(plan, used),
+        notes=(*_notes(plan, used, policies), *undefined),
+    )
+
+
+def _single_seeds(plan: WalkForwardPlan, algo: str, markets: Markets, by_fold: ByFold) -> list[PooledPolicy]:
+    """One strategy per seed that has a policy for each fold."""
+    complete = [seed for seed in plan.seeds if all(seed in by_seed for by_seed in by_fold.values())]
+    return [
+        PooledPolicy(
+            f"{algo.upper()} seed {seed}",
+            [
+                FoldPolicy(market, plan.folds[fold].test, by_fold[fold][seed])
+                for fold, market in sorted(markets.items())
+            ],
+        )
+        for seed in complete
+    ]
+
+
+def _ensemble(plan: WalkForwardPlan, algo: str, markets: Markets, by_fold: ByFold) -> PooledPolicy:
+    """The ensemble of the seeds that each fold has."""
+    name = f"{algo.upper()} ensemble"
+    return PooledPolicy(
+        name,
+        [
+            FoldPolicy(market, plan.folds[fold].test, Ensemble(tuple(by_fold[fold].values()), name))
+            for fold, market in sorted(markets.items())
+        ],
+    )
+
+
+def _seed_summaries(
+    plan: WalkForwardPlan,
+    walked: Mapping[str, Sequence[BacktestResult]],
+    market: MarketData,
+    used: Sequence[int],
+) -> tuple[dict[str, SeedSummary], list[str]]:
+    """Interquartile means over seeds and folds, and a note for each that is not defined."""
+    summaries, notes = {}, []
+    for name, walks in walked.items():
+        scores = np.array([[_fold_sharpe(walk, market, plan.folds[fold].test) for fold in used] for walk in walks])
+        if len(walks) < 2:
+            continue
+        if np.isfinite(scores).all():
+            summaries[name] = seed_summary(scores)
+        else:
+            notes.append(f"{name}: a Sharpe ratio of a seed is undefined on some fold; no mean over seeds is given.")
+    return summaries, notes
+
+
+def _fold_sharpe(walk: BacktestResult, market: MarketData, test: Window) -> float:
+    dates: NDArray[np.datetime64] = market.dates[slice(*test)]
+    returns = walk.returns[np.isin(walk.dates, dates)]
+    return float(sharpe_ratio(returns, market.cash_returns[slice(*test)], market.periods_per_year))
+
+
+def _selected_until(tuning: TuningRecord | None, trained_until: np.datetime64) -> tuple[np.datetime64, tuple[str, ...]]:
+    """The last day that settings or policies of the first fold were chosen on, and what is to be said of it."""
+    if tuning is None:
+        return trained_until, ()
+    if tuning.trial_returns is None or not isinstance(tuning.trial_returns.index, pd.DatetimeIndex):
+        return trained_until, (
+            "The search that the settings come from kept no daily returns: whether it selected on days of this walk is "
+            "not known.",
+        )
+    last = tuning.trial_returns.index.max().to_numpy().astype("datetime64[D]")
+    if last <= trained_until:
+        return trained_until, ()
+    return last, (
+        f"IN-SAMPLE up to {last}: the settings were selected by a search on days up to then, which are days of this "
+        "walk.",
+    )
+
+
+def _missing_spans(plan: WalkForwardPlan, used: Sequence[int]) -> tuple[tuple[str, str], ...]:
+    return tuple(dates["test"] for fold, dates in enumerate(plan.fold_dates) if fold not in used)
+
+
+def _notes(plan: WalkForwardPlan, used: Sequence[int], policies: Mapping[str, ByFold]) -> list[str]:
+    names = ", ".join(algo.upper() for algo in policies)
+    notes = [
+        f"Walk-forward: {names}, {len(plan.folds)} folds, {len(plan.seeds)} seed(s). Each day is decided by policies "
+        f"that were trained and selected on validation before it, {plan.purge_days} days purged between the two; one "
+        "portfolio walks all folds, and pays for the change of policy at their boundaries."
+    ]
+    if len(plan.seeds) > 1:
+        notes.append(
+            "An ensemble trades the mean of its seeds' target weights; each seed is a row of its own, none is chosen."
+        )
+    left_out = [algo.upper() for algo in plan.configs if algo not in policies]
+    if left_out:
+        notes.append(f"Left out, since no fold has a policy: {', '.join(left_out)}.")
+    for first, last in _missing_spans(plan, used):
+        notes.append(f"Missing days, left out of all rows since their fold has no policy: {first} to {last}.")
+    for algo, by_fold in policies.items():
+        for fold in used:
+            absent = [str(seed) for seed in plan.seeds if seed not in by_fold[fold]]
+            if absent:
+                notes.append(f"{algo.upper()} has no policy of seed {', '.join(absent)} for fold {fold}.")
+    return notes
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

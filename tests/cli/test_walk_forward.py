@@ -1,0 +1,246 @@
+"""`backtest.py walk-forward` as people call it: what it prints, how it exits, what a signal leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from rllib_portfolio import cli
+from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward
+from tests.cli.test_train import assert_quiet, write_config
+from tests.test_tracking import rows_of
+from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_dqn_config
+from tests.walk_forward.test_runs import crash_prices
+
+OFTEN = {"schedule.evaluation_interval": 128}
+
+
+@pytest.fixture
+def environment(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Options of a process in the checkout, without the settings that these tests make for Ray."""
+    ours = ("RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED", "PYTHONWARNINGS")
+    variables = {name: value for name, value in os.environ.items() if name not in ours}
+    return {"cwd": pytestconfig.rootpath, "env": variables, "text": True}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "backtest.py", "walk-forward", *map(str, arguments)]
+
+
+def record_of(output: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((output / "walk_forward.json").read_text())
+    return record
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_an_analysis_prints_its_folds_its_table_and_its_verdict(
+    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
+) -> None:
+    config, output = write_config(tmp_path / "tiny.yaml", price_settings, OFTEN), tmp_path / "out"
+    flags = ("--config", config, "--folds", 2, "--seeds", 2, "--output-dir", output)
+    done = subprocess.run(command(*flags), capture_output=True, timeout=300, check=False, **environment)
+    assert done.returncode == 0, done.stderr
+    assert_quiet(done.stderr)
+    assert "Fold 1: train 2010-02-17 to " in done.stderr
+    assert "[4/4] ppo fold " in done.stderr
+    assert "finished after 640 steps" in done.stderr
+    for text in (
+        "PPO ensemble",
+        "PPO seed 1",
+        "1/N",
+        "buy-and-hold",
+        "verdict",
+        "interquartile mean",
+        f"{output}/report",
+    ):
+        assert text in done.stdout, text
+    record = record_of(output)
+    assert [run["status"] for run in record["runs"]] == ["finished"] * 4
+    assert len(record["sessions"]) == 1
+    assert record["command"].startswith("python backtest.py walk-forward --config ")
+    assert (output / "report" / "report.html").is_file()
+    walk = pd.read_parquet(output / record["pooled"]["walks"]["PPO ensemble"])
+    assert [str(day.date()) for day in walk.index[[0, -1]]] == record["pooled"]["days"]
+    assert record["pooled"]["missing_days"] == []
+
+    # again: nothing is trained, the table is made anew
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("ppo/**/*") if path.is_file()}
+    done = subprocess.run(
+        command("--resume", output, "--quiet"), capture_output=True, timeout=300, check=False, **environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "PPO ensemble" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert record_of(output)["sessions"] == record["sessions"]
+    again = pd.read_parquet(output / record["pooled"]["walks"]["PPO ensemble"])
+    pd.testing.assert_frame_equal(again, walk, check_exact=True)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
+    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
+) -> None:
+    settings = {**price_settings, "environment.reward": "tests.walk_forward.user_rewards:no_crash"}
+    plan = plan_walk_forward(
+        [load_run_config(write_config(tmp_path / "calm.yaml", settings), {})], 1, FoldLengths(num_folds=2)
+    )
+    crash_prices(tmp_path / "crash.csv", plan)
+    output = tmp_path / "out"
+    flags = ("--config", tmp_path / "calm.yaml", "--data-path", tmp_path / "crash.csv", "--folds", 2, "--seeds", 1)
+    done = subprocess.run(
+        command(*flags, "--output-dir", output), capture_output=True, timeout=300, check=False, **environment
+    )
+    assert done.returncode == 1, done.stderr
+    assert (
+        "failed: ppo fold 1 seed 0: RuntimeError: environment step failed (env runner 0): the market crashed"
+        in done.stderr
+    )
+    assert "1 of 2 runs failed; the other runs are kept and pooled. Repeat those that failed with: " in done.stderr
+    first, last = plan.fold_dates[1]["test"]
+    assert f"Missing days, left out of all rows since their fold has no policy: {first} to {last}." in done.stdout
+    record = record_of(output)
+    assert [run["status"] for run in record["runs"]] == ["finished", "failed"]
+    assert record["pooled"]["missing_days"] == [[first, last]]
+    assert record["pooled"]["days"] == list(plan.fold_dates[0]["test"])
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_checkpoints_and_says_how_to_continue(
+    tmp_path: Path,
+    environment: dict[str, Any],
+    price_settings: dict[str, Any],
+    number: signal.Signals,
+    exit_code: int,
+) -> None:
+    unhurried = {"environment.reward": "tests.walk_forward.user_rewards:unhurried"}
+    config, output = write_config(tmp_path / "tiny.yaml", price_settings, unhurried, OFTEN), tmp_path / "out"
+    flags = ("--config", config, "--folds", 2, "--seeds", 1, "--output-dir", output)
+    process = subprocess.Popen(
+        command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **environment
+    )
+    try:
+        progress, deadline = output / "ppo" / "fold-0" / "seed-0", time.monotonic() + 240
+        while not ((progress / "progress.csv").is_file() and len(rows_of(progress)) >= 2):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "training does not get going"
+            time.sleep(0.05)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal sends Ctrl-C: to Ray's processes, too
+        else:
+            process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == exit_code, stderr
+    assert_quiet(stderr)
+    again = f"python backtest.py walk-forward --resume {output}"
+    assert stdout.splitlines()[-1] == f"Stopped; what was done is kept. Continue with: {again}"
+    (stopped,) = [run for run in record_of(output)["runs"] if run["fold"] == 0]
+    assert stopped["status"] == "stopped"
+    assert 0 < stopped["steps"] < TOTAL_STEPS
+    if number == signal.SIGTERM:
+        done = subprocess.run(command("--resume", output), capture_output=True, timeout=300, check=False, **environment)
+        assert done.returncode == 0, done.stderr
+        assert "PPO seed 0" in done.stdout
+        rows = [int(row["steps"]) for row in rows_of(progress)]
+        assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
+
+
+def test_help_lists_every_flag_and_an_example(environment: dict[str, Any]) -> None:
+    done = subprocess.run(command("--help"), capture_output=True, timeout=60, check=False, **environment)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for text in ("--folds N", "--seeds N", "--rolling", "--test-start DATE", "--resume DIR", "examples:"):
+        assert text in done.stdout
+
+
+# ---------------------------------------------------------------- what can be mended: one line, exit code 2
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line on stderr; the command must exit with 2 and say nothing else."""
+    assert cli.backtest(["walk-forward", "--quiet", *map(str, arguments)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+@pytest.fixture
+def files(tmp_path: Path, price_settings: dict[str, Any]) -> tuple[Path, Path]:
+    """A configuration of PPO and one of DQN."""
+    dqn = tmp_path / "dqn.yaml"
+    dqn.write_text(yaml.safe_dump(tiny_dqn_config(price_settings).model_dump(mode="json")))
+    return write_config(tmp_path / "ppo.yaml", price_settings), dqn
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--set", "training.gama=0.9"], "training.gama is not a known setting"),
+        (["--set", "training.gamma"], "--set must read section.setting=value"),
+        (["--total-timesteps", "0"], "schedule.total_timesteps: input should be greater than or equal to 1"),
+        (["--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["--folds", "0"], "folds must be at least 1, got 0"),
+        (["--folds", "2", "--test-years", "1"], "folds must follow from test_years, got both"),
+        (["--test-start", "1990-01-01"], "first test day must leave room for training"),
+        (["--resume", "out", "--folds", "3"], "--resume must keep the analysis' own settings, got --folds."),
+        (["--resume", "out", "--rolling", "--set", "seed=1"], "--resume must keep the analysis' own settings, got"),
+        (["--resume", "nowhere"], "walk-forward folder must hold a readable walk_forward.json"),
+        (["--algo", "dqn"], "--algo must name the algorithm of each file, got dqn without ppo"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, files: tuple[Path, Path], flags: list[str], message: str
+) -> None:
+    output = tmp_path / "out"
+    given = [] if "--resume" in flags else ["--config", files[0], "--output-dir", output]
+    assert refusal(capsys, *given, *flags).startswith(message)
+    assert not output.exists()
+
+
+def test_settings_of_one_algorithm_are_named_with_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, files: tuple[Path, Path]
+) -> None:
+    both = ("--config", *files, "--output-dir", tmp_path / "out")
+    line = refusal(capsys, *both, "--set", "training.batch_size=8")
+    assert line.startswith("training.batch_size is not a known setting")  # not one of PPO
+    line = refusal(capsys, *both, "--set", "dqn.training.batch_size=0")
+    assert line.startswith("training.batch_size: input should be greater than or equal to 1")
+    line = refusal(capsys, *both, "--set", "dqn.environment.cost_bps=25")
+    assert line.startswith(
+        "environment.cost_bps must be the same for all algorithms, got 10.0 for ppo and 25.0 for dqn"
+    )
+    line = refusal(capsys, "--config", files[0], files[0])
+    assert line.startswith("--config must name one file for each algorithm, got two for ppo")
+
+
+def test_another_configuration_in_the_same_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, files: tuple[Path, Path]
+) -> None:
+    output = tmp_path / "out"
+    from rllib_portfolio.walk_forward import start_analysis
+
+    plan = plan_walk_forward([load_run_config(files[0], {})], 3, FoldLengths(num_folds=2))
+    start_analysis(plan, output)
+    line = refusal(capsys, "--config", files[0], "--folds", 2, "--output-dir", output, "--set", "training.gamma=0.5")
+    assert line.startswith(f"ppo settings training.gamma must be that of the analysis in {output}, 0.99, got 0.5.")

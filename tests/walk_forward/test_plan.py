@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.walk_forward import FoldLengths, Run, WalkForwardPlan, plan_walk_forward, start_analysis
+from rllib_portfolio.walk_forward.record import RECORD, read_record
+from tests.tiny_runs import tiny_config, tiny_dqn_config
+
+TWO = FoldLengths(num_folds=2)
+
+
+@pytest.fixture
+def plan(price_settings: dict[str, Any]) -> WalkForwardPlan:
+    configs = [tiny_config(price_settings, {"seed": 5}), tiny_dqn_config(price_settings)]
+    return plan_walk_forward(configs, 2, TWO)
+
+
+def test_a_plan_has_a_run_for_each_algorithm_fold_and_seed_and_early_folds_come_first(plan: WalkForwardPlan) -> None:
+    assert plan.runs == tuple(Run(algo, fold, seed) for fold in (0, 1) for algo in ("ppo", "dqn") for seed in (5, 6))
+    assert Run("dqn", 1, 6).folder(Path("/out")) == Path("/out/dqn/fold-1/seed-6")
+
+
+def test_a_run_is_configured_with_its_seed_and_the_windows_of_its_fold(plan: WalkForwardPlan) -> None:
+    config = plan.run_config(Run("dqn", 1, 6))
+    assert (config.algo, config.seed) == ("dqn", 6)
+    assert config.market.test == plan.fold_dates[1]["test"]
+    assert config.training == plan.configs["dqn"].training
+    assert type(config).model_validate(config.model_dump(mode="json")) == config
+
+
+def test_each_fold_fits_its_scaler_on_its_own_training_window(plan: WalkForwardPlan) -> None:
+    first, second = plan.load_fold(0), plan.load_fold(1)
+    for fold, market in enumerate((first, second)):
+        assert tuple(market.windows[name] for name in ("train", "validation", "test")) == plan.folds[fold]
+        assert market.fitted["fit_window"][1] == plan.fold_dates[fold]["train"][1]
+    assert first.fitted["scaler"] != second.fitted["scaler"]
+
+
+def test_a_plan_survives_its_record(plan: WalkForwardPlan) -> None:
+    assert WalkForwardPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"market.cash_rate": 0.05}, "market.cash_rate must be the same for all algorithms, got 0.02 for ppo and 0.05"),
+        ({"environment.cost_bps": 25.0}, "environment.cost_bps must be the same for all algorithms, got 10.0 for ppo"),
+    ],
+)
+def test_algorithms_of_other_markets_or_costs_are_no_table(
+    price_settings: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_walk_forward([tiny_config(price_settings), tiny_dqn_config(price_settings, settings)], 2, TWO)
+
+
+def test_a_prepared_market_and_no_seed_are_refused(price_settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"market.data must be a table of prices, got market.npz"):
+        plan_walk_forward([tiny_config({"market.data": "market.npz"})], 2, TWO)
+    with pytest.raises(ConfigError, match="seeds must be at least 1, got 0"):
+        plan_walk_forward([tiny_config(price_settings)], 0, TWO)
+    with pytest.raises(ConfigError, match="algorithms must be at least one, each named once, got ppo, ppo"):
+        plan_walk_forward([tiny_config(price_settings)] * 2, 1, TWO)
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def test_an_analysis_records_its_plan_and_the_software(plan: WalkForwardPlan, tmp_path: Path) -> None:
+    assert start_analysis(plan, tmp_path / "out", "the command") == plan
+    record = read_record(tmp_path / "out")
+    assert WalkForwardPlan.from_json(record["plan"]) == plan
+    assert record["command"] == "the command"
+    assert record["versions"]["ray"]
+    assert [fold["dates"]["test"] for fold in record["plan"]["folds"]] == [
+        list(dates["test"]) for dates in plan.fold_dates
+    ]
+
+
+def test_seeds_and_algorithms_may_be_added(price_settings: dict[str, Any], tmp_path: Path) -> None:
+    ppo, dqn = tiny_config(price_settings), tiny_dqn_config(price_settings)
+    start_analysis(plan_walk_forward([ppo], 2, TWO), tmp_path)
+    merged = start_analysis(plan_walk_forward([dqn], 3, TWO), tmp_path)
+    assert list(merged.configs) == ["ppo", "dqn"]
+    assert merged.seeds == (0, 1, 2)
+    assert WalkForwardPlan.from_json(read_record(tmp_path)["plan"]) == merged
+
+
+@pytest.mark.parametrize(
+    ("settings", "lengths", "message"),
+    [
+        (
+            {"training.gamma": 0.5},
+            TWO,
+            r"ppo settings training.gamma must be that of the analysis in .*, 0.99, got 0.5",
+        ),
+        (
+            {"schedule.total_timesteps": 64},
+            TWO,
+            "ppo settings schedule.total_timesteps must be that of .*, 640, got 64",
+        ),
+        ({}, FoldLengths(num_folds=3), "folds must be that of the analysis in"),
+        ({}, FoldLengths(num_folds=2, is_expanding=False), r"folds\[1\].rows.train\[0\] must be that of the analysis"),
+    ],
+)
+def test_another_configuration_in_the_same_folder_is_refused(
+    price_settings: dict[str, Any],
+    tmp_path: Path,
+    settings: dict[str, Any],
+    lengths: FoldLengths,
+    message: str,
+) -> None:
+    start_analysis(plan_walk_forward([tiny_config(price_settings)], 2, TWO), tmp_path)
+    before = (tmp_path / RECORD).read_bytes()
+    other = plan_walk_forward([tiny_config(price_settings, settings)], 2, lengths)
+    with pytest.raises(ConfigError, match=message):
+        start_analysis(other, tmp_path)
+    assert (tmp_path / RECORD).read_bytes() == before
+
+
+def test_a_folder_that_holds_something_else_is_refused(plan: WalkForwardPlan, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(ConfigError, match="output directory must be new, empty or that of a walk-forward analysis"):
+        start_analysis(plan, tmp_path)
+    with pytest.raises(ConfigError, match=r"walk-forward folder must hold a readable walk_forward\.json"):
+        read_record(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="output directory must be writable"):
+        start_analysis(plan, tmp_path / "file" / "out")
