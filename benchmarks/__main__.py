@@ -71,7 +71,7 @@ def _single(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside peers, and statistics.")
     parser.add_argument("suite", nargs="?", choices=[*SUITES, *SINGLE], default="throughput")
-    parser.add_argument("--quick", action="store_true", help="two minutes: one thread, one repetition, fewer cells")
+    parser.add_argument("--quick", action="store_true", help="minutes at most: fewer and smaller measurements")
     parser.add_argument("--only", action="append", default=[], metavar="PART", help="one part; may be repeated")
     parser.add_argument("--repetitions", type=int, help="of each measurement (default: 3, or 1 with --quick)")
     parser.add_argument(

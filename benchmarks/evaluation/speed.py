@@ -156,5 +156,3 @@ def _all_rolling(returns: np.ndarray, benchmark: np.ndarray, cash: np.ndarray) -
         rolling.rolling_max_drawdown(returns),
         rolling.rolling_beta(returns, benchmark, cash),
     ]
-
-
