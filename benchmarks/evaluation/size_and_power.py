@@ -38,8 +38,8 @@ EQUAL, UNEQUAL = (BASE_SHARPE, BASE_SHARPE), (BASE_SHARPE + DIFFERENCE, BASE_SHA
 LONG, SHORT = 20, 2
 POWER_YEARS = (5, 10, 20)
 CORRELATIONS, POWER_CORRELATIONS = (0.0, 0.5, 0.9), (0.0, 0.5, 0.8, 0.9, 0.95)
-NUM_HAC, NUM_DECIDING, NUM_POWER, NUM_DECIDING_POWER, NUM_MATRICES = 4000, 2000, 2000, 400, 100
-"""Samples of a cell. Of 2000 the share that a 5 % test rejects is known to half a per cent."""
+NUM_HAC, NUM_DECIDING, NUM_POWER, NUM_DECIDING_POWER, NUM_MATRICES = 4000, 1800, 2000, 400, 100
+"""Samples of a cell. Of 1800 the share that a 5 % test rejects is known to half a per cent."""
 
 NUM_RESAMPLES = 79
 """Few, so that samples can be many: 5 % and Holm's 2.5 % of 79 + 1 are whole numbers, and so p <= 5 % has the chance
