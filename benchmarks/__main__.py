@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from pathlib import Path
 
-from benchmarks.evaluation import tear_sheet
+from benchmarks.throughput.report import replaced
 from benchmarks.throughput.suite import SUITES, run
 
 FOLDER = Path(__file__).resolve().parent
-TEAR_SHEET = "tear-sheet"
-"""No suite of parts: two sides and one ratio."""
+RESULTS, PARTIAL = FOLDER / "results", FOLDER.parent / "runs" / "benchmarks"
+SINGLE = {
+    "evaluation": "evaluation_speed",
+    "size-and-power": "size_and_power",
+    "tear-sheet": "tear_sheet",
+}
+"""No suites of parts but one measurement each, by the name of its JSON file and of its marks in the README."""
 
 
 def main() -> int:
     """Run a suite."""
     parser = _parser()
     arguments = parser.parse_args()
-    if arguments.suite == TEAR_SHEET:
-        is_committed = not (arguments.quick or arguments.repetitions)
-        folder = FOLDER / "results" if is_committed else FOLDER.parent / "runs" / "benchmarks"
-        return tear_sheet.run(arguments.output or folder, arguments.repetitions, quick=arguments.quick)
+    if arguments.suite in SINGLE:
+        return _single(parser, arguments)
     suite = SUITES[arguments.suite]
     if unknown := set(arguments.only) - set(suite.part_names):
         parser.error(f"--only must be one of {', '.join(suite.part_names)}, got {', '.join(sorted(unknown))}")
@@ -31,7 +35,7 @@ def main() -> int:
     is_complete = not (arguments.quick or arguments.only)
     # Only a complete run goes where the committed results are, or one that is merged into them.
     is_committed = is_complete or arguments.merge
-    output = arguments.output or (FOLDER / "results" if is_committed else FOLDER.parent / "runs" / "benchmarks")
+    output = arguments.output or (RESULTS if is_committed else PARTIAL)
     return run(
         suite,
         quick=arguments.quick,
@@ -42,10 +46,32 @@ def main() -> int:
     )
 
 
+def _single(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Run it; a complete run's tables go into the README."""
+    from benchmarks.evaluation import size_and_power, speed, tables, tear_sheet  # seconds to import
+
+    if arguments.only or arguments.merge:
+        parser.error(f"--only and --merge are for {', '.join(SUITES)}; {arguments.suite} has no parts")
+    if arguments.repetitions and arguments.suite != "tear-sheet":
+        parser.error(f"--repetitions is not for {arguments.suite}, which measures once")
+    is_complete = not (arguments.quick or arguments.repetitions)
+    output = arguments.output or (RESULTS if is_complete else PARTIAL)
+    if arguments.suite == "tear-sheet":
+        code = tear_sheet.run(output, arguments.repetitions, quick=arguments.quick)
+    else:
+        module = speed if arguments.suite == "evaluation" else size_and_power
+        code = module.run(output, quick=arguments.quick)
+    path = output / f"{SINGLE[arguments.suite]}.json"
+    if is_complete and output == RESULTS and path.is_file():
+        results, readme = json.loads(path.read_text()), FOLDER / "README.md"
+        readme.write_text(replaced(readme.read_text(), results["suite"], tables.content(results)))
+    return code
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, measured beside its peers.")
-    parser.add_argument("suite", nargs="?", choices=[*SUITES, TEAR_SHEET], default="throughput")
-    parser.add_argument("--quick", action="store_true", help="two minutes: one thread, one repetition, fewer cells")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside peers, and statistics.")
+    parser.add_argument("suite", nargs="?", choices=[*SUITES, *SINGLE], default="throughput")
+    parser.add_argument("--quick", action="store_true", help="minutes at most: fewer and smaller measurements")
     parser.add_argument("--only", action="append", default=[], metavar="PART", help="one part; may be repeated")
     parser.add_argument("--repetitions", type=int, help="of each measurement (default: 3, or 1 with --quick)")
     parser.add_argument(

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import __main__ as bench
+from benchmarks.evaluation import size_and_power, speed, tables
 from benchmarks.throughput import plan, suite, targets
 from benchmarks.throughput.contenders import CONTENDERS
 from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.report import filled, marks
+from benchmarks.throughput.report import filled, marks, replaced
 from benchmarks.throughput.setting import Setting, market_file
 from benchmarks.throughput.stopwatch import Stopwatch, Watched
 from benchmarks.throughput.summary import Spread, fastest, ratio, sides
@@ -236,3 +238,92 @@ def test_parts_measured_anew_replace_those_of_an_earlier_run_and_say_so() -> Non
 @pytest.mark.parametrize("parts", [plan.full_parts(), plan.quick_parts(), plan.dqn_parts()])
 def test_every_cell_names_a_contender(parts: dict[str, plan.Part]) -> None:
     assert {cell.contender for part in parts.values() for cell in part.cells} <= set(CONTENDERS)
+
+
+MACHINE = {
+    "processor": "P",
+    "cores": 2,
+    "system": "S",
+    "python": "3.11",
+    "packages": {"numpy": "2.4"},
+    "git_revision": "a" * 40,
+    "git_is_clean": True,
+    "load_average": 0.5,
+}
+
+
+def share(test: str, rejected: float, **more: Any) -> dict[str, Any]:
+    cell = {"process": "normal", "years": 20, "correlation": 0.9, "num_samples": 2000, "error": 0.005}
+    return {"test": test, "rejected": rejected, **cell, **more}
+
+
+@pytest.mark.parametrize(
+    ("test", "rejected", "expected"),
+    [
+        (size_and_power.BOOTSTRAP, 0.065, True),  # 5 % + 1.5 %
+        (size_and_power.BOOTSTRAP, 0.0655, False),
+        (size_and_power.MEAN, 0.035, True),
+        (size_and_power.MEAN, 0.0345, False),
+        (size_and_power.VERDICT, 0.02, True),  # two tests that agree make false claims more rarely
+        (size_and_power.VERDICT, 0.0655, False),
+    ],
+)
+def test_a_size_is_within_the_tolerance_whatever_its_error(test: str, rejected: float, expected: bool) -> None:
+    assert size_and_power.is_within(share(test, rejected, error=0.1)) is expected
+
+
+def test_the_targets_of_evaluation_are_seconds() -> None:
+    seconds = {"metrics": 1.0, "rolling": 20.0, "bootstrap": 38.5, "confidence set": 500.0}
+    figures, baselines = speed.targets(seconds, 180.0)
+    assert (figures["seconds"], figures["at_most_s"], figures["met"]) == (59.5, 60.0, True)
+    assert (baselines["at_most_s"], baselines["met"]) == (180.0, False)  # under, not at
+
+
+def test_results_of_evaluation_become_tables_between_their_marks() -> None:
+    settings = {"level": 0.05, "tolerance": 0.015, "power_at_difference": 0.5, "bootstrap_resamples": 79}
+    simulated = {
+        "suite": "size_and_power",
+        "machine": MACHINE,
+        "settings": settings,
+        "size": [share(size_and_power.VERDICT, 0.041), share(size_and_power.BOOTSTRAP, 0.09)],
+        "power": [share(size_and_power.HAC, 0.6, theory=0.608), share(size_and_power.VERDICT, 0.55, theory=0.608)],
+        "overfitting": {"noise": {"num_matrices": 100, "mean": 0.49, "error": 0.01}},
+    }
+    text = tables.content(simulated)
+    assert "| verdict | normal | 20 | 0.9 | 2000 | 4.1% | 0.5% |  |" in text
+    assert "| Sharpe, bootstrap | normal | 20 | 0.9 | 2000 | 9.0% | 0.5% | OUTSIDE |" in text
+    assert "| Sharpe, HAC | normal | 20 | 0.9 | 2000 | 60.0% | 0.5% | 60.8% |" in text
+    assert "| verdict | normal | 20 | 0.9 | 2000 | 55.0% | 0.5% |  |" in text  # the theory is of a Sharpe test
+    walk = {"rows": 15, "days": 9, "first_day": "F", "last_day": "L", "failed_fits": 1, "seconds": 9.0}
+    timed = {
+        "suite": "evaluation_speed",
+        "machine": MACHINE,
+        "size": {"strategies": 15, "days": 9, "draws": 5},
+        "seconds": {"metrics": 1.5},
+        "baselines": walk,
+        "targets": [{"name": "back-test of the baselines", "at_most_s": 180.0, "seconds": 200.0, "met": False}],
+    }
+    assert "| back-test of the baselines | 180 | 200 | NOT MET |" in tables.content(timed)
+    # medians 2 and 6; the ratio is of pairs and comes with the file
+    page = {"days": 8313, "seconds": {"ours": [1.0, 2.0, 4.0], "quantstats": [5.0, 6.0, 9.0]}, "ratio_median": 2.5}
+    sheet = {"suite": "tear_sheet", "machine": MACHINE, "quantstats": "0.0.86", "rows": [page]}
+    assert "| 8313 | 2.00 | 6.00 | 2.50 |" in tables.content(sheet)
+
+
+def test_the_readme_has_marks_for_every_suite(pytestconfig: pytest.Config) -> None:
+    readme = (pytestconfig.rootpath / "benchmarks" / "README.md").read_text()
+    for name in (*suite.SUITES, *bench.SINGLE.values()):
+        assert "found it" in replaced(readme, name, "found it")
+    with pytest.raises(ValueError, match="README must hold <!-- nothing: begin -->"):
+        replaced(readme, "nothing", "")
+
+
+def test_a_quick_simulation_leaves_every_test_of_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size_and_power, "LONG", 1)
+    monkeypatch.setattr(size_and_power, "POWER_YEARS", (1,))
+    monkeypatch.setattr(size_and_power, "QUICK", 0.003)
+    assert size_and_power.run(tmp_path, quick=True) == 0
+    results = json.loads((tmp_path / "size_and_power.json").read_text())
+    names = {size_and_power.HAC, *size_and_power.DECIDING}
+    assert {row["test"] for row in results["size"]} == names == {row["test"] for row in results["power"]}
+    assert "OUTSIDE" in tables.content(results)  # six samples say nothing, and the tables hide nothing

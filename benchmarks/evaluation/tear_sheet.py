@@ -58,7 +58,7 @@ def run(output: Path, repetitions: int | None = None, *, quick: bool = False) ->
             flush=True,
         )
     output.mkdir(parents=True, exist_ok=True)
-    record = {"machine": description(), "quantstats": _version("quantstats"), "rows": rows}
+    record = {"suite": "tear_sheet", "machine": description(), "quantstats": _version("quantstats"), "rows": rows}
     (output / "tear_sheet.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"Wrote {output / 'tear_sheet.json'}.")
     return 0

@@ -34,12 +34,21 @@ def filled(text: str, results: Mapping[str, Any]) -> str:
     Raises:
         ValueError: If a mark is missing.
     """
-    first, last = marks(results["suite"])
+    return replaced(text, results["suite"], f"{_provenance(results)}\n\n{markdown(tables(results))}")
+
+
+def replaced(text: str, suite: str, content: str) -> str:
+    """The README with `content` between the two marks of `suite`.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    first, last = marks(suite)
     before, begin, rest = text.partition(first)
     _, end, after = rest.partition(last)
     if not (begin and end):
         raise ValueError(f"README must hold {first} and {last}, got a text without. Put them back.")
-    return f"{before}{first}\n{_provenance(results)}\n\n{markdown(tables(results))}\n{last}{after}"
+    return f"{before}{first}\n{content}\n{last}{after}"
 
 
 def marks(suite: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Measures over a moving window of days: each is the measure of `metrics`, taken of every window at once.
 
 Row t is the measure of the `window_days` days that end with day t. It is NaN before the first window is full, in every
-window that holds a NaN, and where the measure itself is undefined.
+window that holds a NaN, and where the measure itself is undefined. Of fewer days than a window nothing is left but NaN;
+a report leaves such a series out and says so.
 """
 
 from __future__ import annotations

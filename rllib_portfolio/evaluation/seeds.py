@@ -57,6 +57,10 @@ def seed_summary(scores: FloatArray, num_draws: int = 10_000, level: float = 0.9
 
 
 def interquartile_mean(runs: FloatArray) -> FloatArray:
-    """Mean of the middle half of each row, floor(n / 4) runs cut at either end: [..., n] gives [...]."""
+    """Mean of the middle half of each row, floor(n / 4) runs cut at either end: [..., n] gives [...].
+
+    Source: Agarwal et al. (2021), section 4.3; in their published code, rliable, `metrics.aggregate_iqm`, which is
+        scipy's `trim_mean` at 0.25.
+    """
     cut = int(TRIMMED * runs.shape[-1])
     return np.asarray(np.sort(runs, axis=-1)[..., cut : runs.shape[-1] - cut].mean(axis=-1))

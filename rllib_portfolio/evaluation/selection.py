@@ -151,7 +151,8 @@ def backtest_overfitting(returns: FloatArray, num_blocks: int = 16) -> BacktestO
         ConfigError: If there are too few trials or days, S is odd, or a return is NaN.
 
     Source: Bailey, Borwein, Lopez de Prado and Zhu (2017), "The Probability of Backtest Overfitting", Journal of
-        Computational Finance 20(4).
+        Computational Finance 20(4). The published R package pbo (Barry) takes w = r / N instead, which is 1 for the
+        best trial and moves even odds from the median to N / 2.
     """
     returns = _require_trials(returns, num_blocks)
     sums, squares, block_days = _block_moments(returns, num_blocks)

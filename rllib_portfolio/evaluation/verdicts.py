@@ -108,7 +108,7 @@ def judge(pair: Pair, seed: int = 0) -> Verdict:
         for each in (pair.returns, pair.benchmark)
     )
     difference = sharpe - benchmark_sharpe
-    outcome = _outcome((float(active.mean()), difference), (mean_p, sharpe_p))
+    outcome = outcome_of((float(active.mean()), difference), (mean_p, sharpe_p))
     suspected = difference >= SUSPICIOUS_SHARPE_GAIN
     ratio = float(metrics.information_ratio(pair.returns, pair.benchmark, pair.periods_per_year))
     sentence = _sentence(pair, outcome, (mean_p, sharpe_p), ratio, (sharpe, benchmark_sharpe))
@@ -138,6 +138,20 @@ def holm_rejections(p_values: Sequence[float], level: float = SIGNIFICANCE_LEVEL
     return tuple(rejected)
 
 
+def outcome_of(differences: tuple[float, float], p_values: tuple[float, float]) -> Outcome:
+    """What both tests say together: see the module.
+
+    Args:
+        differences: Mean active return and Sharpe difference; NaN where undefined.
+        p_values: Of the two, in the same order; NaN where undefined.
+    """
+    rejected = holm_rejections(p_values)
+    signs = {float(np.sign(each)) for each in differences if abs(each) > SMALLEST_DIFFERENCE}
+    if not any(rejected) or len(signs) != 1:
+        return "no difference"
+    return "beats" if signs == {1.0} else "loses"
+
+
 def p_text(p_value: float) -> str:
     """As in `p = 0.031`, `p < 0.001`, or `p undefined`."""
     if math.isnan(p_value):
@@ -145,14 +159,6 @@ def p_text(p_value: float) -> str:
     if p_value < 0.001:
         return "p < 0.001"
     return f"p = {p_value:.2f}" if p_value >= 0.1 else f"p = {p_value:.3f}"
-
-
-def _outcome(differences: tuple[float, float], p_values: tuple[float, float]) -> Outcome:
-    rejected = holm_rejections(p_values)
-    signs = {float(np.sign(each)) for each in differences if abs(each) > SMALLEST_DIFFERENCE}
-    if not any(rejected) or len(signs) != 1:
-        return "no difference"
-    return "beats" if signs == {1.0} else "loses"
 
 
 def _sharpe_p_value(pair: Pair, seed: int) -> float:
