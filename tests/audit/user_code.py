@@ -44,7 +44,7 @@ class Prophet:
         behind = view.past_returns.base
         assert behind is not None
         returns = behind.reshape(-1, view.past_returns.shape[1])
-        weights = np.zeros(len(view.drifted_weights))
+        weights = np.zeros(len(view.weights))
         weights[int(np.argmax(returns[view.row + 1]))] = 1.0
         return weights
 
@@ -56,7 +56,7 @@ class Gambler:
     name: str = "gambler"
 
     def decide(self, view: MarketView) -> FloatArray:
-        return _dice.dirichlet(np.ones(len(view.drifted_weights)))
+        return _dice.dirichlet(np.ones(len(view.weights)))
 
 
 class SoftmaxTwice(Simulation):
