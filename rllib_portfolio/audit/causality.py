@@ -106,13 +106,14 @@ def _require_same_feature(
 def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specimen, where: str) -> None:
     """Everything that is known at the close of `row`: arrays, observations, baseline weights and policy decisions."""
     where = where.format(date=one.dates[row])
+    lag, days = specimen.environment.execution_lag, specimen.environment.rebalance_days
     found = differences(one, other, row)
     if found:
         raise Counterexample(f"{found[0]} {where}.")
     if one.first_row != other.first_row:
         raise Counterexample(f"the first row with features is {one.first_row}, and {other.first_row} {where}.")
-    lag, days = specimen.environment.execution_lag, specimen.environment.rebalance_days
     start, stop = _walk_window(one, row + lag, days)
+    where = f"{where}, at an execution lag of {lag}" if lag else where
     dates = one.dates[start - 1 : stop - 1]
     observations = [
         _observations(market, (start, stop), specimen.environment, specimen.seed) for market in (one, other)
@@ -152,8 +153,9 @@ class _Noted:
         return self.strategy.name
 
     def decide(self, view: MarketView) -> NDArray[Any] | None:
-        self.answers.append(self.strategy.decide(view))
-        return self.answers[-1]
+        answer = self.strategy.decide(view)
+        self.answers.append(None if answer is None else np.array(answer))
+        return answer
 
 
 class _Walk(NamedTuple):

@@ -93,7 +93,7 @@ class ActionTable:
         return len(self.names) - 1
 
     def target(self, actions: IntArray, held: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Target weights [B, N+1] of actions [B], given the weights that hold keeps [B, N+1] and daily volatility [B, N].
+        """Target weights [B, N+1] of actions [B], given weights to hold [B, N+1] and daily volatility [B, N].
 
         An environment holds the drifted weights w'_t, whatever the lag.
 

@@ -64,8 +64,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     ## Info
     `date` (of the close), `wealth`, `weights` (target), `drifted_weights`, `turnover`, `cost`, `portfolio_return`,
-    `asset_returns` (cash last), `bound_violation` (how far the weights still lie outside a limit). All of them are as of
-    `date`, the close of day t: for records, not for deciding, where there is a lag.
+    `asset_returns` (cash last), `bound_violation` (how far the weights still lie outside a limit). All are as of
+    `date`: for records; with a lag, a decision may not know them.
 
     ## Arguments
     data: "sp500", a CSV or Parquet path, a synthetic market as a dict, or a `MarketData`. Default "sp500".

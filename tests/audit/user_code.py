@@ -59,6 +59,28 @@ class Gambler:
         return _dice.dirichlet(np.ones(len(view.weights)))
 
 
+@dataclass(frozen=True)
+class Reversal:
+    """Buys what fell most on the newest day that it is shown: as late as it is shown."""
+
+    name: str = "reversal"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        weights = np.exp(-100.0 * np.append(view.past_returns[-1], 0.0))
+        return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class DriftReader:
+    """Moves half way from what it is shown to hold to equal weights: whatever its weights know, it knows."""
+
+    name: str = "drift reader"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        equal = np.full(len(view.weights), 1.0 / len(view.weights))
+        return 0.5 * (view.weights + equal)
+
+
 class SoftmaxTwice(Simulation):
     """The rivals' mistake: weights are taken for logits once more."""
 
