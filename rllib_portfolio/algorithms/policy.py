@@ -93,7 +93,7 @@ class PortfolioPolicy:
         """Target weights [N+1] or [B, N+1], cash last, of observations [D] or [B, D] as the environment gives them.
 
         Args:
-            observation: Features, then drifted weights.
+            observation: Features, then weights; these are also what the hold action of a discrete policy gives.
             volatility: Trailing daily volatility [N] or [B, N], for the inverse-volatility action of a discrete policy.
 
         Raises:

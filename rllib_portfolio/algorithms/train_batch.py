@@ -106,7 +106,7 @@ class BatchBuilder:
     def _rewards(self, episodes: Sequence[SingleAgentEpisode], observations: Tensor) -> list[NDArray[Any]]:
         """Rewards chunk by chunk, less what portfolios that no action changes would have earned, if episodes tell.
 
-        These are each asset, and what the policy would hold if its drifted weights were always their mean: a function
+        These are each asset, and what the policy would hold if the weights it sees were always their mean: a function
         of the market alone.
         """
         rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
@@ -114,8 +114,8 @@ class BatchBuilder:
             return rewards
         returns = _outputs(episodes, ASSET_RETURNS).astype(np.float64)
         detached = observations.clone()
-        drifted = detached[:, -returns.shape[1] :]
-        drifted[:] = self.team.sum(drifted.sum(0)) / float(self.team.total(np.array([len(drifted)]))[0])
+        seen = detached[:, -returns.shape[1] :]
+        seen[:] = self.team.sum(seen.sum(0)) / float(self.team.total(np.array([len(seen)]))[0])
         growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
         residuals = without_market_noise(np.concatenate(rewards), np.hstack([growth, returns]), self.team.total)
         return np.split(residuals, np.cumsum([len(chunk) for chunk in rewards])[:-1])

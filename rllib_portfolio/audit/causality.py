@@ -1,13 +1,15 @@
 """The scramble test: replace every price after t, and nothing that is known at t may change, not in the last bit.
 
 In both forms: t inside the training window with what was fitted frozen; and t at or after its end with everything
-fitted anew.
+fitted anew. What is known at t includes every decision that is traded up to the close of t + L, L the execution lag:
+prices after t may change what a portfolio has drifted to by then, but neither what is observed nor what is decided.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +27,11 @@ from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.config import EnvironmentConfig, import_function
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.evaluation import all_strategies, backtest
-from rllib_portfolio.evaluation.policy import Strategy
+from rllib_portfolio.evaluation.policy import MarketView, Strategy
 from rllib_portfolio.market import CASH, MarketData, PriceTable, Window, prepare_market
 
 WALK_DAYS = 45
-"""Decisions up to t that are compared: baselines that are fitted every 21 days are fitted three times."""
+"""Days of decisions that are compared: baselines that are fitted every 21 days are fitted three times."""
 SHARES = (0.25, 0.5, 0.75)
 
 _AFTER = "once the prices after {date} are replaced"
@@ -61,21 +63,22 @@ def require_causal(specimen: Specimen) -> str:
         Counterexample: The first thing that knew of later prices, with its day and both values.
     """
     market, table = specimen.market, specimen.table
-    inside = _rows(market, market.windows.get("train", market.windows["all"]))
+    lag = specimen.environment.execution_lag
+    inside = _rows(market, market.windows.get("train", market.windows["all"]), lag)
     if table is None:
-        rows = [*inside, *_later_rows(market)]
+        rows = [*inside, *_later_rows(market, lag)]
         for row in rows:
             _require_same(market, with_another_future(market, row), row, specimen, _AFTER)
         return f"{_covered(market, specimen, rows)}; the simulator's own features are taken as they are"
     frozen = prepare_market(table, specimen.market_config, market.fitted)
-    rows = [*inside, *_later_rows(market)] if specimen.is_newer_data else inside
+    rows = [*inside, *_later_rows(market, lag)] if specimen.is_newer_data else inside
     for row in rows:
         other = prepare_market(scrambled(table, row), specimen.market_config, market.fitted)
         _require_same(frozen, other, row, specimen, f"{_AFTER}, what was fitted being frozen")
     if specimen.is_newer_data:
         return f"{_covered(market, specimen, rows)} with the fit frozen: nothing is fitted on newer prices"
     fitted = prepare_market(table, specimen.market_config) if specimen.fitted is not None else market
-    later = _later_rows(market)
+    later = _later_rows(market, lag)
     for row in later:
         other = prepare_market(scrambled(table, row), specimen.market_config)
         where = f"{_AFTER} and everything is fitted anew"
@@ -103,12 +106,14 @@ def _require_same_feature(
 def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specimen, where: str) -> None:
     """Everything that is known at the close of `row`: arrays, observations, baseline weights and policy decisions."""
     where = where.format(date=one.dates[row])
+    lag, days = specimen.environment.execution_lag, specimen.environment.rebalance_days
     found = differences(one, other, row)
     if found:
         raise Counterexample(f"{found[0]} {where}.")
     if one.first_row != other.first_row:
         raise Counterexample(f"the first row with features is {one.first_row}, and {other.first_row} {where}.")
-    start, stop = _walk_window(one, row)
+    start, stop = _walk_window(one, row + lag, days)
+    where = f"{where}, at an execution lag of {lag}" if lag else where
     dates = one.dates[start - 1 : stop - 1]
     observations = [
         _observations(market, (start, stop), specimen.environment, specimen.seed) for market in (one, other)
@@ -117,12 +122,17 @@ def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specim
     difference = first_difference("observation", names, dates, *observations)
     if difference is not None:
         raise Counterexample(f"{difference} {where}.")
-    walks = [_weights(market, (start, stop), specimen) for market in (one, other)]
-    for name, weights in walks[0].items():
-        columns = [f"the weight of {asset} by {name}" for asset in (*one.assets, CASH)]
-        difference = first_difference(name, columns, dates, weights, walks[1][name])
-        if difference is not None:
-            raise Counterexample(f"{difference} {where}.")
+    walks = [_walks(market, (start, stop), specimen) for market in (one, other)]
+    num_known = stop - start - lag  # with a lag, what is traded to after `row` also depends on what had drifted by then
+    for ours, theirs in zip(*walks, strict=True):
+        of_strategy = [f"of {asset} by {ours.name}" for asset in (*one.assets, CASH)]
+        wanted, held = ([f"the {what} weight {asset}" for asset in of_strategy] for what in ("target", "traded"))
+        for difference in (
+            first_difference(ours.name, wanted, dates[::days], ours.targets, theirs.targets),
+            first_difference(ours.name, held, dates, ours.weights[:num_known], theirs.weights[:num_known]),
+        ):
+            if difference is not None:
+                raise Counterexample(f"{difference} {where}.")
 
 
 def _strategies(specimen: Specimen, market: MarketData) -> list[Strategy]:
@@ -131,10 +141,41 @@ def _strategies(specimen: Specimen, market: MarketData) -> list[Strategy]:
     return [*policies, *all_strategies(market)]
 
 
-def _weights(market: MarketData, window: Window, specimen: Specimen) -> dict[str, NDArray[Any]]:
-    """Weights that each strategy traded to at each decision of the window."""
-    walks = backtest(market, window, _strategies(specimen, market), specimen.environment)
-    return {walk.name: walk.weights for walk in walks}
+@dataclass(frozen=True, eq=False)
+class _Noted:
+    """A strategy whose answers are written down."""
+
+    strategy: Strategy
+    answers: list[NDArray[Any] | None] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.strategy.name
+
+    def decide(self, view: MarketView) -> NDArray[Any] | None:
+        answer = self.strategy.decide(view)
+        self.answers.append(None if answer is None else np.array(answer))
+        return answer
+
+
+class _Walk(NamedTuple):
+    """What one strategy wanted at each decision, [K, N+1], NaN where it held; and what it held each day, [T, N+1]."""
+
+    name: str
+    targets: NDArray[Any]
+    weights: NDArray[Any]
+
+
+def _walks(market: MarketData, window: Window, specimen: Specimen) -> list[_Walk]:
+    """What each strategy wanted and held over the window."""
+    noted = [_Noted(strategy) for strategy in _strategies(specimen, market)]
+    # Neither depends on what trades cost, and impact at the volatility of replaced prices may cost more than there is.
+    walks = backtest(market, window, noted, specimen.environment.model_copy(update={"impact": 0.0}))
+    hold = np.full(market.num_assets + 1, np.nan)
+    return [
+        _Walk(walk.name, np.stack([hold if answer is None else answer for answer in one.answers]), walk.weights)
+        for one, walk in zip(noted, walks, strict=True)
+    ]
 
 
 def _observations(market: MarketData, window: Window, config: EnvironmentConfig, seed: int) -> NDArray[Any]:
@@ -155,23 +196,25 @@ def _observation_names(market: MarketData, config: EnvironmentConfig) -> Sequenc
     return Simulation(market, market.windows["all"], config, 1, random_start=False).layout.names
 
 
-def _walk_window(market: MarketData, row: int) -> Window:
-    """The window whose last decision is at the close of `row`."""
-    return max(market.windows["all"][0], row + 2 - WALK_DAYS), row + 2
+def _walk_window(market: MarketData, last: int, rebalance_days: int) -> Window:
+    """The window whose last decision is traded at the close of `last`, one of those every `rebalance_days` days."""
+    num_days = min(WALK_DAYS, last + 2 - market.windows["all"][0]) - 1  # after the first decision
+    return last + 1 - num_days // rebalance_days * rebalance_days, last + 2
 
 
-def _rows(market: MarketData, window: Window) -> list[int]:
+def _rows(market: MarketData, window: Window, execution_lag: int) -> list[int]:
+    """Days t of a window, with a day to earn after the last decision that is known at t."""
     start, stop = window
     rows = [start + int(share * (stop - start)) for share in SHARES]
-    return sorted({min(row, market.num_days - 2) for row in rows})
+    return sorted({min(row, market.num_days - 2 - execution_lag) for row in rows})
 
 
-def _later_rows(market: MarketData) -> list[int]:
+def _later_rows(market: MarketData, execution_lag: int) -> list[int]:
     """The last day of training, and one in the middle of each later window."""
     windows = market.windows
     last = [windows["train"][1] - 1] if "train" in windows else []
     later = [sum(windows[name]) // 2 for name in ("validation", "test", "new") if name in windows]
-    return sorted({min(row, market.num_days - 2) for row in [*last, *later]})
+    return sorted({min(row, market.num_days - 2 - execution_lag) for row in [*last, *later]})
 
 
 def _covered(market: MarketData, specimen: Specimen, rows: list[int]) -> str:
@@ -179,9 +222,11 @@ def _covered(market: MarketData, specimen: Specimen, rows: list[int]) -> str:
     who = f"{len(all_strategies(market))} baselines"
     if specimen.policy is not None:
         who = f"{specimen.policy.name} and {who}"
+    lag = specimen.environment.execution_lag
+    traded = f"t + {lag}" if lag else "t"
     return (
-        f"{num_features} features on every day up to t, observations and weights of {who} at the last "
-        f"{WALK_DAYS} decisions, t = {_days(market, rows)}"
+        f"{num_features} features on every day up to t, observations and decisions of {who} for the trades of the "
+        f"{WALK_DAYS} days up to {traded}, t = {_days(market, rows)}"
     )
 
 

@@ -70,7 +70,7 @@ def _with_cash(risky: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActionTable:
-    """K discrete actions, each a target portfolio; the last one holds the drifted weights and trades nothing.
+    """K discrete actions, each a target portfolio; the last one holds what there is and trades nothing.
 
     Attributes:
         names: K names for reports.
@@ -92,8 +92,10 @@ class ActionTable:
         """Index of the action that trades nothing."""
         return len(self.names) - 1
 
-    def target(self, actions: IntArray, drifted: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Target weights [B, N+1] of actions [B], given drifted weights [B, N+1] and daily volatility [B, N].
+    def target(self, actions: IntArray, held: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Target weights [B, N+1] of actions [B], given weights to hold [B, N+1] and daily volatility [B, N].
+
+        An environment holds the drifted weights w'_t, whatever the lag.
 
         Raises:
             ValueError: If the inverse-volatility action is chosen without a volatility.
@@ -104,7 +106,7 @@ class ActionTable:
             if volatility is None:
                 raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
             weights = np.where(chosen[:, None], inverse_volatility_weights(volatility), weights)
-        return np.where((actions == self.hold)[:, None], drifted, weights)
+        return np.where((actions == self.hold)[:, None], held, weights)
 
 
 def inverse_volatility_weights(volatility: FloatArray) -> FloatArray:

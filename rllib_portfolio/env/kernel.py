@@ -3,7 +3,7 @@
 Pure and batch-first: the leading axis is B, there is no branch on B, and reductions are row sums, so that B = 1 and
 B = 64 agree bit for bit. Environments, back-tests and baselines all call `step`; nothing repeats its arithmetic.
 
-At decision time t (the close of day t), with wealth V_t and drifted weights w'_t, cash the last of the N + 1 columns:
+At the close of day t, with wealth V_t and drifted weights w'_t, cash the last of the N + 1 columns:
 
 1. trade to the target weights w_t:      traded_t   = sum over risky i of |w_t,i - w'_t,i|
                                          turnover_t = 1/2 sum over all N + 1 of |w_t,i - w'_t,i|
@@ -11,6 +11,10 @@ At decision time t (the close of day t), with wealth V_t and drifted weights w'_
 3. earn simple returns r_{t+1}:          g_{t+1} = sum_i w_t,i (1 + r_{t+1,i})
 4. the wealth:                           V_{t+1} = V_t (1 - c_t) g_{t+1}
 5. the weights drift:                    w'_{t+1,i} = w_t,i (1 + r_{t+1,i}) / g_{t+1}
+
+What is traded at close t was decided on what was known at close t - L, L the execution lag: prices, features and the
+portfolio's own weights. For L = 0 these are w'_t; for L = 1 they are w_{t-1}, before day t drifts them, because
+w'_t / w_{t-1} tells the return of day t (`known_weights`).
 
 The cost is charged on the notional before the cost is paid; the second-order term is left out by definition.
 
@@ -86,6 +90,20 @@ def initial_state(num_portfolios: int, num_assets: int) -> PortfolioState:
     weights = np.zeros((num_portfolios, num_assets + 1))
     weights[:, -1] = 1.0
     return PortfolioState(np.ones(num_portfolios), weights)
+
+
+def known_weights(drifted: FloatArray, held: FloatArray, execution_lag: int) -> FloatArray:
+    """The portfolio's own weights as they were known at close t - L, after any trade of an earlier decision.
+
+    Args:
+        drifted: w'_t, [B, N+1], which include day t's returns.
+        held: w_{t-1}, what was held after the close of row t - 1, traded or not, [B, N+1]; all cash before the first.
+        execution_lag: L, 0 or 1.
+
+    Returns:
+        One of the two arrays, [B, N+1].
+    """
+    return held if execution_lag else drifted
 
 
 def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The observation: features of one row, then the drifted weights, as one flat float32 vector."""
+"""The observation: features of one row, then the weights known at its close, as one flat float32 vector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ObservationLayout:
     |---|---|---|
     | 0 .. N F - 1 | feature f of asset i at i F + f | finite |
     | N F .. N F + M - 1 | features of the market | finite |
-    | N F + M .. D - 1 | drifted weights w'_t, cash last | [0, 1] |
+    | N F + M .. D - 1 | the portfolio's own weights as known at that close, cash last | [0, 1] |
     """
 
     def __init__(self, market: MarketData) -> None:
@@ -43,7 +43,7 @@ class ObservationLayout:
         self._num_features = len(self.names) - num_weights
 
     def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
-        """Observations float32 [B, D] from rows [B] of the features and drifted weights [B, N+1]."""
+        """Observations float32 [B, D] from rows [B] of the features and known weights [B, N+1]."""
         observation = np.empty((len(rows), len(self.names)), dtype=np.float32)
         observation[:, : self._num_features] = self._features[rows]
         observation[:, self._num_features :] = weights

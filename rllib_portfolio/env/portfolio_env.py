@@ -27,9 +27,9 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     """Allocate wealth among N risky assets and cash, day by day, on a real or a synthetic market.
 
     ## Description
-    An episode starts with wealth 1, all in cash. At the close of day t the agent sees features of the close of day
-    t - L (L the execution lag) and its drifted weights, chooses target weights, trades to them at the close of day t,
-    pays for what it trades, and earns the returns of day t + 1. Nothing observed depends on a later price.
+    An episode starts with wealth 1, all in cash. The agent sees what was known at the close of day t - L (L the
+    execution lag): features, and its portfolio's weights. It chooses target weights, trades to them at the close of day
+    t, pays for what it trades, and earns the returns of day t + 1. Nothing observed depends on a price after t - L.
 
     ## Action space
     `continuous`: `Box(-1, 1, (N + 1,), float32)`; target weights are softmax(logit_scale * action), cash last. The zero
@@ -44,7 +44,10 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     |---|---|---|---|
     | 0 .. N F - 1 | feature f of asset i at i F + f | -max float32 | max float32 |
     | N F .. N F + M - 1 | features of the market (index, regimes, user columns) | -max float32 | max float32 |
-    | N F + M .. end | drifted weights w'_t, cash last | 0 | 1 |
+    | N F + M .. end | weights known at close t - L, cash last | 0 | 1 |
+
+    The weights are the drifted ones, w'_t, for L = 0. For L = 1 they are those held after the close of day t - 1, its
+    trade included: w'_t would tell day t's returns. At the first decision they are all cash.
 
     ## Rewards
     `excess_log_return` (default): log(V_end / V_start) less the log growth of the uniform portfolio over all N + 1
@@ -61,7 +64,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     ## Info
     `date` (of the close), `wealth`, `weights` (target), `drifted_weights`, `turnover`, `cost`, `portfolio_return`,
-    `asset_returns` (cash last), `bound_violation` (how far the weights still lie outside a limit).
+    `asset_returns` (cash last), `bound_violation` (how far the weights still lie outside a limit). All are as of
+    `date`: for records; with a lag, a decision may not know them.
 
     ## Arguments
     data: "sp500", a CSV or Parquet path, a synthetic market as a dict, or a `MarketData`. Default "sp500".

@@ -1,7 +1,8 @@
 """B portfolios walking one window of one market: what the scalar and the vector environment share.
 
-A decision at the close of row t sees the features of row t - L (L the execution lag) and the drifted weights w'_t,
-trades at close t and earns the returns of row t + 1. A window is the half-open range of rows whose returns are earned.
+A decision that is traded at the close of row t sees what was known at the close of row t - L (L the execution lag): the
+features of that row, and the weights that were held after it (for L = 0 the drifted weights w'_t). It earns the returns
+of row t + 1. A window is the half-open range of rows whose returns are earned.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Simulation:
         self._returns = np.column_stack([market.returns, market.cash_returns])
         self._reward = build_reward(config)
         self._state = kernel.initial_state(num_portfolios, market.num_assets)
+        self._held = self._state.weights.copy()  # after the trade of the close before; read and kept with a lag alone
         self._reward_state = np.tile(self._reward.initial_state, (num_portfolios, 1))
         self._row = np.full(num_portfolios, self.first_decision)
         self._end = self._row + 1
@@ -105,8 +107,9 @@ class Simulation:
                 start += int(generators[index].integers(days - length + 1))
             self._row[index], self._end[index], self._steps[index] = start, start + length, 0
         self._state.wealth[which] = 1.0
-        self._state.weights[which] = 0.0
-        self._state.weights[which, -1] = 1.0
+        for weights in (self._state.weights, self._held):
+            weights[which] = 0.0
+            weights[which, -1] = 1.0
         self._reward_state[which] = self._reward.initial_state
         self._last = _LastStep(*(array.copy() for array in self._last))
         for array in self._last:
@@ -115,7 +118,9 @@ class Simulation:
 
     def observe(self) -> FloatArray:
         """What each policy sees now, float32 [B, D]."""
-        return self.layout.observe(self._row - self.config.execution_lag, self._state.weights)
+        execution_lag = self.config.execution_lag
+        known = kernel.known_weights(self._state.weights, self._held, execution_lag)
+        return self.layout.observe(self._row - execution_lag, known)
 
     def step(self, actions: NDArray[Any]) -> tuple[FloatArray, NDArray[np.bool_]]:
         """Map actions [B, N+1] or [B] to targets, trade, and earn the returns of the next `rebalance_days` days.
@@ -158,6 +163,7 @@ class Simulation:
         return {
             "wealth": self._state.wealth.copy(),
             "weights": self._state.weights.copy(),
+            "held": self._held.copy(),
             "reward_state": self._reward_state.copy(),
             "row": self._row.copy(),
             "end": self._end.copy(),
@@ -167,7 +173,7 @@ class Simulation:
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from what `get_state` gave."""
         self._state = kernel.PortfolioState(state["wealth"].copy(), state["weights"].copy())
-        self._reward_state = state["reward_state"].copy()
+        self._held, self._reward_state = state["held"].copy(), state["reward_state"].copy()
         self._row, self._end, self._steps = (state[name].copy() for name in ("row", "end", "steps"))
 
     def _target(self, actions: NDArray[Any]) -> FloatArray:
@@ -203,6 +209,8 @@ class Simulation:
 
     def _one_day(self, weights: FloatArray) -> tuple[kernel.Outcome, _Days]:
         walking = self._row < self._end
+        if self.config.execution_lag:
+            self._held = np.where(walking[:, None], weights, self._held)
         next_row = self._row + walking
         returns_t1 = self._returns[next_row] * walking[:, None]
         volatility_t = self.market.volatility[self._row]

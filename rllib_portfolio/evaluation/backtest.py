@@ -98,14 +98,17 @@ def backtest(
     costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
     returns = np.column_stack([market.returns, market.cash_returns])
     state = kernel.initial_state(len(strategies), market.num_assets)
+    held = state.weights
     log = _TradeLog.empty(last_row - first_row, len(strategies), market.num_assets)
     for day, row in enumerate(range(first_row, last_row)):
         weights = state.weights
         if day % execution.rebalance_days == 0:
-            views = viewer.views(row, day == 0, state.weights)
-            target = _targets(strategies, views, market)
+            known = kernel.known_weights(state.weights, held, execution.execution_lag)
+            views = viewer.views(row, day == 0, known)
+            target = _targets(strategies, views, state.weights, market)
             weights = constrained_weights(target, state.weights, execution)
         state, outcome = kernel.step(state, weights, returns[row + 1], market.volatility[row], costs)
+        held = weights
         _require_wealth(outcome, strategies, market.dates[row])
         log.record(day, weights, outcome, state.wealth)
         if progress is not None:
@@ -151,8 +154,10 @@ class _TradeLog:
         )
 
 
-def _targets(strategies: Sequence[Strategy], views: Sequence[MarketView], market: MarketData) -> FloatArray:
-    """What each strategy wants to hold, [K, N+1]."""
+def _targets(
+    strategies: Sequence[Strategy], views: Sequence[MarketView], drifted: FloatArray, market: MarketData
+) -> FloatArray:
+    """What each strategy wants to hold, [K, N+1]; one that holds keeps its drifted weights [N+1]."""
     target = np.empty((len(strategies), market.num_assets + 1))
     for k, (strategy, view) in enumerate(zip(strategies, views, strict=True)):
         where = f"strategy {strategy.name}, {market.dates[view.row]}"
@@ -162,7 +167,7 @@ def _targets(strategies: Sequence[Strategy], views: Sequence[MarketView], market
             raise ConfigError(
                 f"decide must return weights, got {type(error).__name__}: {error} ({where}). Correct the strategy."
             ) from error
-        target[k] = view.drifted_weights if weights is None else _require_portfolio(weights, market, where)
+        target[k] = drifted[k] if weights is None else _require_portfolio(weights, market, where)
     return target
 
 

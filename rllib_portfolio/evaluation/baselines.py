@@ -41,7 +41,7 @@ class EqualWeight:
 
     def decide(self, view: MarketView) -> FloatArray:
         """Equal weights, no cash."""
-        return _equal_weights(len(view.drifted_weights) - 1)
+        return _equal_weights(len(view.weights) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class BuyAndHold:
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Equal weights at first, then hold."""
-        return _equal_weights(len(view.drifted_weights) - 1) if view.is_first else None
+        return _equal_weights(len(view.weights) - 1) if view.is_first else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class AllCash:
 
     def decide(self, view: MarketView) -> FloatArray:
         """Cash alone."""
-        weights = np.zeros(len(view.drifted_weights))
+        weights = np.zeros(len(view.weights))
         weights[-1] = 1.0
         return weights
 

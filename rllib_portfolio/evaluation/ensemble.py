@@ -18,8 +18,8 @@ FloatArray = NDArray[np.floating[Any]]
 class Ensemble:
     """Holds the mean of its members' target weights: the runs of one configuration under several seeds, as a rule.
 
-    Each member sees the ensemble's own portfolio, and one that would hold counts with the drifted weights of it. Where
-    all would hold, nothing is traded.
+    Each member sees the ensemble's own portfolio, and one that would hold counts with the weights of it that are known.
+    Where all would hold, nothing is traded.
 
     Attributes:
         members: Strategies, at least one.
@@ -34,4 +34,4 @@ class Ensemble:
         targets = [member.decide(view) for member in self.members]
         if all(target is None for target in targets):
             return None
-        return np.asarray(np.mean([view.drifted_weights if target is None else target for target in targets], axis=0))
+        return np.asarray(np.mean([view.weights if target is None else target for target in targets], axis=0))

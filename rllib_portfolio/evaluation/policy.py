@@ -27,20 +27,21 @@ class Strategy(Protocol):
         ...
 
     def decide(self, view: MarketView, /) -> FloatArray | None:
-        """Target weights [N+1] on the simplex, cash last; None holds the drifted weights and trades nothing."""
+        """Target weights [N+1] on the simplex, cash last; None holds what there is and trades nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarketView:
-    """The market as one strategy knows it at the close of row t: rows up to t - L, L the execution lag.
+    """What one strategy knows when it decides the trade at the close of row t: rows up to t - L, L the execution lag.
 
     Arrays are read-only and end where knowledge ends; nothing here leads to a later row.
 
     Attributes:
         row: Decision row t.
         is_first: Whether this is the first decision of the walk, out of cash.
-        drifted_weights: w'_t of this strategy's portfolio, [N+1], cash last.
+        weights: Of this strategy's portfolio as known at close t - L, [N+1], cash last: the drifted w'_t for L = 0; for
+            L = 1 those held after the close of row t - 1, since w'_t would tell the returns of row t.
         past_returns: Simple returns of the risky assets, float64 [t - L, N]: rows 1 to t - L, the newest last.
         past_cash_returns: Simple returns of cash over the same rows, float64 [t - L].
         volatility: Trailing standard deviation of daily returns at row t - L, float64 [N].
@@ -48,7 +49,7 @@ class MarketView:
 
     row: int
     is_first: bool
-    drifted_weights: FloatArray
+    weights: FloatArray
     past_returns: FloatArray
     past_cash_returns: FloatArray
     volatility: FloatArray
@@ -56,8 +57,8 @@ class MarketView:
 
     @property
     def observation(self) -> FloatArray:
-        """What the environment's agent would see, float32 [D]: features of row t - L, then the drifted weights."""
-        return self._observe(self.drifted_weights)
+        """What the environment's agent would see, float32 [D]: features of row t - L, then the weights."""
+        return self._observe(self.weights)
 
 
 class MarketViewer:
@@ -72,11 +73,11 @@ class MarketViewer:
         self._market, self._execution_lag = market, execution_lag
         self._layout = ObservationLayout(market)
 
-    def views(self, row: int, is_first: bool, drifted: FloatArray) -> list[MarketView]:
-        """The view of each strategy at the close of `row`, given drifted weights [K, N+1]."""
+    def views(self, row: int, is_first: bool, known: FloatArray) -> list[MarketView]:
+        """The view of each strategy for the trade at the close of `row`, given the weights [K, N+1] that it knows."""
         seen = row - self._execution_lag
-        drifted = drifted.copy()
-        drifted.setflags(write=False)
+        known = known.copy()
+        known.setflags(write=False)
 
         def observe(weights: FloatArray) -> FloatArray:
             return np.asarray(self._layout.observe(np.array([seen]), weights[None])[0])
@@ -84,4 +85,4 @@ class MarketViewer:
         past = slice(1, seen + 1)  # row 0 has no return
         returns, cash_returns = self._market.returns[past], self._market.cash_returns[past]
         volatility = self._market.volatility[seen]
-        return [MarketView(row, is_first, weights, returns, cash_returns, volatility, observe) for weights in drifted]
+        return [MarketView(row, is_first, weights, returns, cash_returns, volatility, observe) for weights in known]

@@ -41,8 +41,8 @@ class FoldPolicy:
 class PooledPolicy:
     """A `Strategy` for the days of several folds: each day is decided by the policy of its own fold.
 
-    It is shown the drifted weights of this strategy's one portfolio, and the features of its own fold's market. On
-    days of no fold the portfolio is held.
+    It is shown the weights of this strategy's one portfolio, and the features of its own fold's market. On days of no
+    fold the portfolio is held.
 
     Args:
         name: Row label.
@@ -78,7 +78,7 @@ class PooledPolicy:
         key = (index, execution_lag)
         if key not in self._viewers:
             self._viewers[key] = MarketViewer(self._folds[index].market, execution_lag)
-        (own,) = self._viewers[key].views(view.row, view.is_first, view.drifted_weights[None])
+        (own,) = self._viewers[key].views(view.row, view.is_first, view.weights[None])
         return own
 
 

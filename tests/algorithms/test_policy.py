@@ -271,20 +271,20 @@ def test_the_same_features_with_another_scale_are_refused(market: MarketData, po
 
 
 def decisions_up_to(policy: PortfolioPolicy, market: MarketData, row: int, execution: EnvironmentConfig) -> np.ndarray:
-    """Whether each decision of the test window was taken at or before the close of `row`, beside its weights."""
+    """Weights of the decisions of the test window that see no day after `row`: traded up to the close of row + lag."""
     start, _ = market.windows["test"]
     (result,) = backtest(market, market.windows["test"], [policy], execution)
-    return result.weights[: row - (start - 1) + 1]
+    return result.weights[: row + execution.execution_lag - (start - 1) + 1]
 
 
 @pytest.mark.parametrize("lag", [0, 1])
 def test_decisions_up_to_t_ignore_every_later_price(market: MarketData, policy: PortfolioPolicy, lag: int) -> None:
     execution = EnvironmentConfig(execution_lag=lag)
     start, stop = market.windows["test"]
-    for row in (start - 1, start + 30, stop - 3):
+    for row in (start - 1, start + 30, stop - 3 - lag):
         other = prepare_market(scrambled(random_table(600), row), CONFIG, market.fitted)
         one, two = (decisions_up_to(policy, some, row, execution) for some in (market, other))
-        assert len(one) == row - start + 2
+        assert len(one) == row + lag - start + 2
         np.testing.assert_array_equal(one, two)
         (all_one,), (all_two,) = (
             backtest(some, market.windows["test"], [policy], execution) for some in (market, other)

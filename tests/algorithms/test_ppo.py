@@ -287,7 +287,7 @@ def test_value_targets_bootstrap_at_truncation_and_at_the_end_of_a_fragment_only
 
 @pytest.mark.parametrize("learner", ["fused", "stock"])
 def test_a_gradient_reaches_every_parameter(build: Build, tmp_path: Path, learner: str) -> None:
-    # observations of no features, so that no tanh is saturated: the drifted weights alone
+    # observations of no features, so that no tanh is saturated: the weights alone
     gbm_market(num_days=300).save(tmp_path / "gbm.npz")
     algorithm = build({"resources.learner": learner, "training.learning_rate_end": None}, tmp_path / "gbm.npz")
     episodes = sample(algorithm)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,9 @@ from rllib_portfolio.env import kernel
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation.baselines import BuyAndHold
+from rllib_portfolio.evaluation.policy import MarketViewer
 from rllib_portfolio.market import MarketData, leaked, prepare_market, read_table
-from tests.audit.user_code import Gambler, Prophet, SoftmaxTwice
+from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal, SoftmaxTwice
 from tests.market.tables import SHORT, random_prices
 
 CUSTOM = ("tests.market.custom_features:ten_day_position", "tests.market.custom_features:breadth")
@@ -89,7 +92,10 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
     assert certificate.counterexample is None
     causal = outcome_of(certificate, "no future (scramble)").text
     # 8 features and a custom one of each of 3 assets, breadth, VIX, and 2 + 2 regimes: 33 numbers a day
-    assert causal.startswith("33 features on every day up to t, observations and weights of held and 13 baselines at")
+    assert causal.startswith(
+        "33 features on every day up to t, observations and decisions of held and 13 baselines for the "
+        "trades of the 45 days up to t + 1, t = 20"
+    )
     assert causal.count(" with the fit frozen, and ") == causal.count(" with everything fitted anew") == 1
     assert len(re.findall(r"20\d\d-\d\d-\d\d", causal)) == 6
     market = prepare_market(read_table(on_prices(prices_path).market_config), on_prices(prices_path).market_config)
@@ -168,10 +174,52 @@ def test_what_could_not_be_checked_is_said_to_be_not_run(prices_path: Path) -> N
 def test_a_policy_that_reads_tomorrow_is_found_on_the_day_that_it_does(tiny_path: Path) -> None:
     text = counterexample(on_tiny(tiny_path, policy=Prophet()), NAMES[1])
     found = re.fullmatch(
-        r"the weight of \S+ by prophet on (\S+) is [01], and [01] once the prices after (\S+) .*", text
+        r"the target weight of \S+ by prophet on (\S+) is [01], and [01] once the prices after (\S+) .*", text
     )
     assert found is not None, text
     assert found[1] == found[2]
+
+
+def day_of(found: re.Match[str], market: MarketData, group: int) -> int:
+    return int(np.searchsorted(market.dates, np.datetime64(found[group])))
+
+
+@pytest.mark.parametrize("rebalance_days", [1, 3])
+def test_a_viewer_that_ignores_the_lag_is_found_at_the_trade_after_the_last_known_day(
+    tiny_path: Path, tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch, rebalance_days: int
+) -> None:
+    module = import_module("rllib_portfolio.evaluation.backtest")
+    monkeypatch.setattr(module, "MarketViewer", lambda market, lag: MarketViewer(market, 0))
+    environment = {"rebalance_days": rebalance_days}
+    text = counterexample(on_tiny(tiny_path, environment=environment, policy=Reversal()), NAMES[1])
+    pattern = (
+        r"the target weight of \S+ by reversal on (\S+) is \S+, and \S+ once the prices after (\S+) are replaced, "
+        r"at an execution lag of 1\."
+    )
+    found = re.fullmatch(pattern, text)
+    assert found is not None, text
+    assert day_of(found, tiny_market, 1) == day_of(found, tiny_market, 2) + 1
+
+
+def test_drifted_weights_that_tell_of_the_day_of_the_trade_are_found(
+    tiny_path: Path, tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "known_weights", lambda drifted, held, execution_lag: drifted)
+    text = counterexample(on_tiny(tiny_path), NAMES[1])
+    pattern = r"observation weight\.A on (\S+) is \S+, and \S+ once the prices after (\S+) .* execution lag of 1\."
+    found = re.fullmatch(pattern, text)
+    assert found is not None, text
+    assert day_of(found, tiny_market, 1) == day_of(found, tiny_market, 2) + 1
+
+
+def test_a_strategy_that_reads_drifted_weights_is_found(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("rllib_portfolio.evaluation.backtest")
+    assert audit(on_tiny(tiny_path, policy=DriftReader())).passed
+    drifting = SimpleNamespace(**vars(kernel))
+    drifting.known_weights = lambda drifted, held, execution_lag: drifted
+    monkeypatch.setattr(module, "kernel", drifting)  # the back-test's alone: the environment stays sound
+    text = counterexample(on_tiny(tiny_path, policy=DriftReader()), NAMES[1])
+    assert text.startswith("the target weight of A by drift reader on ")
 
 
 @pytest.mark.parametrize("form", ["what was fitted being frozen", "everything is fitted anew"])

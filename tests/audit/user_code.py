@@ -44,7 +44,7 @@ class Prophet:
         behind = view.past_returns.base
         assert behind is not None
         returns = behind.reshape(-1, view.past_returns.shape[1])
-        weights = np.zeros(len(view.drifted_weights))
+        weights = np.zeros(len(view.weights))
         weights[int(np.argmax(returns[view.row + 1]))] = 1.0
         return weights
 
@@ -56,7 +56,29 @@ class Gambler:
     name: str = "gambler"
 
     def decide(self, view: MarketView) -> FloatArray:
-        return _dice.dirichlet(np.ones(len(view.drifted_weights)))
+        return _dice.dirichlet(np.ones(len(view.weights)))
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """Buys what fell most on the newest day that it is shown: as late as it is shown."""
+
+    name: str = "reversal"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        weights = np.exp(-100.0 * np.append(view.past_returns[-1], 0.0))
+        return weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class DriftReader:
+    """Moves half way from what it is shown to hold to equal weights: whatever its weights know, it knows."""
+
+    name: str = "drift reader"
+
+    def decide(self, view: MarketView) -> FloatArray:
+        equal = np.full(len(view.weights), 1.0 / len(view.weights))
+        return 0.5 * (view.weights + equal)
 
 
 class SoftmaxTwice(Simulation):

@@ -11,6 +11,7 @@ import pytest
 from rllib_portfolio.audit.differences import with_another_future
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.market import MarketData, gbm_market, leaked
+from tests.env.markets import market_of
 from tests.env.rollouts import Step, assert_same_walk, episode, sampled_actions
 
 LAGS = (0, 1)
@@ -35,8 +36,49 @@ def test_an_observation_is_of_the_close_that_lies_the_lag_before_the_decision(
         np.testing.assert_array_equal(
             step.observation[[1, 3, 5]], [1000 + row - lag, 2000 + row - lag, 3000 + row - lag]
         )
-        # The weights are the portfolio's own and never late.
+
+
+def test_without_a_lag_the_observed_weights_are_the_drifted_ones(tiny_market: MarketData) -> None:
+    for step in whole_window(tiny_market, execution_lag=0, rebalance_days=3):
         np.testing.assert_array_equal(step.observation[7:], step.info["drifted_weights"].astype(np.float32))
+
+
+def test_with_a_lag_the_observed_weights_are_those_after_the_trade_of_the_close_before(tiny_market: MarketData) -> None:
+    first, *later = whole_window(tiny_market, execution_lag=1)
+    assert first.observation[7:].tolist() == [0.0, 0.0, 0.0, 1.0]
+    for step in later:  # the last trade was that of the close before
+        np.testing.assert_array_equal(step.observation[7:], step.info["weights"].astype(np.float32))
+        assert not np.array_equal(step.observation[7:], step.info["drifted_weights"].astype(np.float32))
+
+
+def test_with_a_lag_and_days_without_trade_the_observed_weights_have_drifted_up_to_the_close_before() -> None:
+    # Half in the one asset at the close of row 1, held for three days of +100 %, 0 % and +200 %: 0.5 / 0.5 becomes
+    # 2/3, 2/3, then 6/7 at the close of row 4, where the next decision is traded. Known a day before: 2/3.
+    market = market_of(np.array([[0.0], [0.0], [1.0], [0.0], [2.0], [0.0]]))
+    settings = {"action_mode": "discrete", "rebalance_days": 3, "cost_bps": 0.0, "episode_days": None}
+    env = PortfolioEnv(market, (str(market.dates[2]), str(market.dates[5])), **settings)
+    env.reset()
+    observation, *_, info = env.step(env.action_names.index("50% A + 50% cash"))
+    assert info["drifted_weights"] == pytest.approx([6 / 7, 1 / 7], rel=1e-15)
+    assert observation[-2:] == pytest.approx([2 / 3, 1 / 3], rel=1e-7)
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_turnover": 0.3, "max_weight": 0.4}], ids=["free", "limited"])
+@pytest.mark.parametrize("settings", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("rebalance_days", [1, 3])
+def test_no_number_of_an_observation_depends_on_a_price_within_the_lag(
+    tiny_market: MarketData, settings: dict[str, Any], limits: dict[str, Any], rebalance_days: int
+) -> None:
+    # Decisions are traded at rows 4, 5, ... or 4, 7, ...; the eleventh at row 14 or 34. At a lag of 1 it sees row 13 or
+    # 33: all after that is replaced, the day of the trade included.
+    last = 4 + 10 * rebalance_days
+    settings = {**settings, **limits, "impact": 0.0, "rebalance_days": rebalance_days}
+    for lag, is_same in ((1, True), (0, False)):
+        walked, another = (
+            whole_window(market, execution_lag=lag, **settings)[10].observation[7:]
+            for market in (tiny_market, with_another_future(tiny_market, last - 1))
+        )
+        assert np.array_equal(walked, another) == is_same
 
 
 @pytest.mark.parametrize("lag", LAGS)

@@ -27,10 +27,14 @@ def test_it_holds_the_mean_of_its_members_weights(tiny_market: MarketData) -> No
 def test_a_member_that_holds_counts_with_the_weights_of_the_ensemble(tiny_market: MarketData) -> None:
     # Day 1: both want 1/N. Day 2: one of them keeps what the others drifted to, the other goes back to 1/N: half way.
     ensemble = Ensemble([EqualWeight(), BuyAndHold()], "both")
-    (walked,) = backtest(tiny_market, tiny_market.windows["test"], [ensemble], EXECUTION)
+    same_close = EXECUTION.model_copy(update={"execution_lag": 0})
+    (walked,) = backtest(tiny_market, tiny_market.windows["test"], [ensemble], same_close)
     grown = np.full(3, 1 / 3) * (1.0 + tiny_market.returns[50])
     drifted = grown / grown.sum()
     np.testing.assert_allclose(walked.weights[1, :3], (drifted + 1 / 3) / 2, rtol=1e-14)
+    # With a lag the drift of the first day is not known yet: the holder counts with 1/N, too, and so it goes on.
+    (lagged,) = backtest(tiny_market, tiny_market.windows["test"], [ensemble], EXECUTION)
+    np.testing.assert_allclose(lagged.weights[:, :3], 1 / 3, rtol=1e-14)
 
 
 @pytest.mark.parametrize("members", [[BuyAndHold()], [BuyAndHold(), BuyAndHold("another")]])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import MarketView, backtest, reference_strategies
 from rllib_portfolio.evaluation.policy import MarketViewer
 from rllib_portfolio.market import MarketData
-from tests.evaluation.hand_made import Scripted, random_market
+from tests.evaluation.hand_made import Scripted, market_of, random_market
 
 WINDOW_TRAIN, WINDOW_TEST = (2, 30), (30, 60)
 
@@ -37,10 +37,80 @@ def test_the_first_decision_is_marked_and_starts_in_cash() -> None:
     views: list[MarketView] = []
     backtest(random_market(), (30, 33), [Scripted(views.append)], ExecutionConfig())
     assert [view.is_first for view in views] == [True, False, False]
-    assert list(views[0].drifted_weights) == [0.0, 0.0, 0.0, 0.0, 1.0]
+    assert list(views[0].weights) == [0.0, 0.0, 0.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("name", ["past_returns", "past_cash_returns", "volatility", "drifted_weights"])
+@pytest.mark.parametrize(("lag", "known"), [(0, [6 / 7, 1 / 7]), (1, [2 / 3, 1 / 3])])
+def test_a_view_shows_the_weights_as_they_were_known_before_the_lag(lag: int, known: list[float]) -> None:
+    # Half in A at the close of row 1, then held over +100 % and +200 %: 0.5 / 0.5 becomes 2/3 at the close of row 2 and
+    # 6/7 at that of row 3, the third decision.
+    views: dict[int, MarketView] = {}
+
+    def rule(view: MarketView) -> np.ndarray | None:
+        views[view.row] = view
+        return np.array([0.5, 0.5]) if view.is_first else None
+
+    market = market_of([[0.0], [0.0], [1.0], [2.0], [0.0]])
+    backtest(market, (2, 5), [Scripted(rule)], ExecutionConfig(execution_lag=lag, cost_bps=0.0))
+    assert views[3].weights == pytest.approx(known, rel=1e-15)
+    assert views[3].observation[-2:] == pytest.approx(known, rel=1e-7)
+    if lag:
+        assert views[2].weights.tolist() == [0.5, 0.5]  # after the trade of row 1, before its day
+
+
+@pytest.mark.parametrize("rebalance_days", [1, 3])
+def test_with_a_lag_no_decision_depends_on_the_day_that_it_is_traded_at(rebalance_days: int) -> None:
+    # The decision that is traded at row 44 sees row 43; 44 - 29 is a multiple of 1 and of 3.
+    market = random_market()
+    for lag, is_same in ((1, True), (0, False)):
+        decided: list[list[np.ndarray]] = []
+        execution = ExecutionConfig(execution_lag=lag, rebalance_days=rebalance_days, max_turnover=0.5)
+        for each in (market, _scrambled_after(market, 43)):
+            decided.append(targets := [])
+            greedy = _greedy()
+            noted = Scripted(lambda view, rule=greedy.rule, to=targets: to.append(rule(view)) or to[-1])
+            backtest(each, (30, 46), [noted], execution)
+        num_decisions = 15 // rebalance_days + 1
+        np.testing.assert_array_equal(decided[0][: num_decisions - 1], decided[1][: num_decisions - 1])
+        assert np.array_equal(decided[0][num_decisions - 1], decided[1][num_decisions - 1]) == is_same
+
+
+@dataclass
+class _DriftReader:
+    """Reads the latest return from what its weights have drifted to, and buys what fell most."""
+
+    name: str = "drift reader"
+    last: np.ndarray | None = None
+
+    def decide(self, view: MarketView) -> np.ndarray:
+        target = np.full(5, 0.2)
+        if not view.is_first and self.last is not None:
+            growth = view.weights / self.last
+            target = np.full(5, 0.1)
+            target[int(growth[:4].argmin())] = 0.6
+        self.last = target
+        return target
+
+
+@pytest.mark.parametrize(("lag", "is_rich"), [(0, True), (1, False)])
+def test_the_weights_that_a_strategy_is_shown_tell_it_nothing_of_the_day_that_it_is_traded_at(
+    lag: int, is_rich: bool
+) -> None:
+    # One-day reversal: e_t - 0.5 e_{t-1}. Who knows e_t buys the lowest of four, 1.03 deviations of 1 % low on average,
+    # and gains 0.5 (0.6 - 0.1) 1.03 % = 0.26 % a day. Who does not gains nothing: the mean of 3000 days is uncertain
+    # by 1 % 0.6 / sqrt(3000) = 0.012 %.
+    rng = np.random.default_rng(0)
+    shocks = rng.normal(0.0, 0.01, (3000, 4))
+    returns = shocks.copy()
+    returns[1:] -= 0.5 * shocks[:-1]
+    (walk,) = backtest(
+        market_of(returns), (5, 3000), [_DriftReader()], ExecutionConfig(cost_bps=0.0, execution_lag=lag)
+    )
+    mean = walk.returns.mean()
+    assert mean == pytest.approx(0.0026, abs=5e-4) if is_rich else abs(mean) < 4e-4
+
+
+@pytest.mark.parametrize("name", ["past_returns", "past_cash_returns", "volatility", "weights"])
 def test_what_a_view_shows_cannot_be_changed(name: str) -> None:
     shown = getattr(_view(random_market(), 20, 1), name)
     with pytest.raises(ValueError, match="read-only"):

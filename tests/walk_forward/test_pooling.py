@@ -42,7 +42,7 @@ class Frozen:
 
     def decide(self, view: MarketView) -> FloatArray:
         self.seen[view.row] = view.observation
-        return self.weights(view.observation, len(view.drifted_weights))
+        return self.weights(view.observation, len(view.weights))
 
 
 def rescaled(market: MarketData, factor: float) -> MarketData:
@@ -57,11 +57,12 @@ def test_the_pooled_walk_is_the_loop_through_the_kernel_to_the_bit() -> None:
     (walk,) = backtest(market, (10, 40), [PooledPolicy("pooled", folds)], TERMS)
 
     state = kernel.initial_state(1, market.num_assets)
+    target = state.weights  # at a lag of 1, the weights that are known are those of the trade before
     costs = kernel.CostModel.from_bps(10.0, market.num_assets)
     held, paid, wealth = [], [], [1.0]
     for row in range(9, 39):
         policy, own = (first, market) if row + 1 < 22 else (second, other)
-        observation = ObservationLayout(own).observe(np.array([row - 1]), state.weights)[0]
+        observation = ObservationLayout(own).observe(np.array([row - 1]), target)[0]
         target = policy.weights(observation, market.num_assets + 1)[None]
         day = np.append(market.returns[row + 1], market.cash_returns[row + 1])
         state, outcome = kernel.step(state, target, day, market.volatility[row], costs)
@@ -99,7 +100,7 @@ def test_a_policy_sees_the_features_of_its_own_fold_alone(tiny_market: MarketDat
     assert {row: seen[0] for row, seen in second.seen.items()} == {row: 10_000 + row - lag for row in range(29, 39)}
 
 
-def test_an_ensemble_of_each_fold_trades_the_mean_and_a_holding_member_counts_as_drifted() -> None:
+def test_an_ensemble_of_each_fold_trades_the_mean_and_a_holding_member_counts_as_what_it_knows() -> None:
     market = market_of([[0.0]] + [[0.1]] * 4)
     buyer, holder = by_row({1: [1.0, 0.0], 3: [1.0, 0.0]}), by_row({})
     folds = [
@@ -107,7 +108,7 @@ def test_an_ensemble_of_each_fold_trades_the_mean_and_a_holding_member_counts_as
         FoldPolicy(market, (4, 5), Ensemble((holder, holder), "both")),
     ]
     (walk,) = backtest(market, (2, 5), [PooledPolicy("ensemble", folds)], ExecutionConfig(cost_bps=0.0))
-    # row 1: mean of (1, 0) and the drifted (0, 1). Row 2: both hold. Row 3 is of the second fold, where both hold.
+    # row 1: mean of (1, 0) and the (0, 1) that is held. Row 2: both hold. Row 3 is of the second fold, where both hold.
     drifted = 0.55 / 1.05
     twice = drifted * 1.1 / (drifted * 1.1 + 1.0 - drifted)
     np.testing.assert_allclose(walk.weights[:, 0], [0.5, drifted, twice], rtol=1e-12)

@@ -66,7 +66,7 @@ def _steps(execution: ExecutionConfig) -> tuple[tuple[str, str], ...]:
     impact = " and market impact" if execution.impact > 0.0 else ""
     days = "the next day" if execution.rebalance_days == 1 else f"after {execution.rebalance_days} days"
     return (
-        (seen, "The strategy sees prices and features up to this close, and its own drifted weights."),
+        (seen, "The strategy sees prices and features up to this close, and its own portfolio as it stood then."),
         ("Close t", f"It trades to its target weights at this close and pays {cost:g} bp of what it trades{impact}."),
         ("Day t + 1", "The new weights earn the day's simple returns; cash earns its rate."),
         (

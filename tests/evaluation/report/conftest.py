@@ -40,7 +40,7 @@ class Tilted:
     cash: float = 0.1
 
     def decide(self, view: MarketView) -> np.ndarray:
-        num_assets = len(view.drifted_weights) - 1
+        num_assets = len(view.weights) - 1
         if len(view.past_returns) < 2:
             return np.append(np.zeros(num_assets), 1.0)
         score = np.exp(5.0 * view.past_returns[-self.window_days :].mean(axis=0))
