@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -24,9 +24,12 @@ from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_dqn_config
 from tests.walk_forward.test_runs import crash_prices
 
 OFTEN = {"schedule.evaluation_interval": 128}
+SHORT_RUN = {"schedule.total_timesteps": 128}
+UNHURRIED = {"environment.reward": "tests.walk_forward.user_rewards:unhurried"}
+FIRST_RUN = Path("ppo", "fold-0", "seed-0")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def environment(pytestconfig: pytest.Config) -> dict[str, Any]:
     """Options of a process in the checkout, without the settings that these tests make for Ray."""
     ours = ("RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED", "PYTHONWARNINGS")
@@ -43,16 +46,82 @@ def record_of(output: Path) -> dict[str, Any]:
     return record
 
 
+class Analysis(NamedTuple):
+    """One analysis: stopped by a signal while it trained, then taken up again and brought to its end."""
+
+    output: Path
+    stopped: subprocess.CompletedProcess[str]
+    record_when_stopped: dict[str, Any]
+    resumed: subprocess.CompletedProcess[str]
+
+
+def stopped_by(
+    number: signal.Signals, arguments: list[object], output: Path, environment: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """Start an analysis in `output` and send it a signal once its first run is under way."""
+    process = subprocess.Popen(
+        command(*arguments, "--output-dir", output),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        **environment,
+    )
+    try:
+        progress, deadline = output / FIRST_RUN, time.monotonic() + 240
+        while not ((progress / "progress.csv").is_file() and len(rows_of(progress)) >= 2):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "training does not get going"
+            time.sleep(0.05)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal sends Ctrl-C: to Ray's processes, too
+        else:
+            process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def assert_stopped(done: subprocess.CompletedProcess[str], output: Path, record: dict[str, Any]) -> None:
+    assert_quiet(done.stderr)
+    again = f"python backtest.py walk-forward --resume {output}"
+    assert done.stdout.splitlines()[-1] == f"Stopped; what was done is kept. Continue with: {again}"
+    (stopped,) = [run for run in record["runs"] if (run["fold"], run["seed"]) == (0, 0)]
+    assert stopped["status"] == "stopped"
+    assert 0 < stopped["steps"] < TOTAL_STEPS
+
+
+@pytest.fixture(scope="module")
+def analysis(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, Any], price_settings: dict[str, Any]
+) -> Analysis:
+    """Two folds of two seeds of PPO."""
+    folder = tmp_path_factory.mktemp("analysis")
+    config, output = write_config(folder / "tiny.yaml", price_settings, UNHURRIED, OFTEN), folder / "out"
+    stopped = stopped_by(signal.SIGTERM, ["--config", config, "--folds", 2, "--seeds", 2], output, environment)
+    record = record_of(output)
+    resumed = subprocess.run(command("--resume", output), capture_output=True, timeout=300, check=False, **environment)
+    return Analysis(output, stopped, record, resumed)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_an_analysis_prints_its_folds_its_table_and_its_verdict(
-    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
-) -> None:
-    config, output = write_config(tmp_path / "tiny.yaml", price_settings, OFTEN), tmp_path / "out"
-    flags = ("--config", config, "--folds", 2, "--seeds", 2, "--output-dir", output)
-    done = subprocess.run(command(*flags), capture_output=True, timeout=300, check=False, **environment)
+def test_sigterm_leaves_checkpoints_and_says_how_to_continue(analysis: Analysis) -> None:
+    assert analysis.stopped.returncode == 143, analysis.stopped.stderr
+    assert "Fold 1: train 2010-02-17 to " in analysis.stopped.stderr
+    assert_stopped(analysis.stopped, analysis.output, analysis.record_when_stopped)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_stopped_analysis_goes_on_and_prints_its_folds_its_table_and_its_verdict(analysis: Analysis) -> None:
+    done, output = analysis.resumed, analysis.output
     assert done.returncode == 0, done.stderr
     assert_quiet(done.stderr)
+    rows = [int(row["steps"]) for row in rows_of(output / FIRST_RUN)]
+    assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))  # none lost, none repeated
     assert "Fold 1: train 2010-02-17 to " in done.stderr
     assert "[4/4] ppo fold " in done.stderr
     assert "finished after 640 steps" in done.stderr
@@ -66,23 +135,30 @@ def test_an_analysis_prints_its_folds_its_table_and_its_verdict(
         f"{output}/report",
     ):
         assert text in done.stdout, text
+    assert "…" not in done.stdout
     record = record_of(output)
     assert [run["status"] for run in record["runs"]] == ["finished"] * 4
-    assert len(record["sessions"]) == 1
+    assert len(record["sessions"]) == 2
     assert record["command"].startswith("python backtest.py walk-forward --config ")
     assert (output / "report" / "report.html").is_file()
     walk = pd.read_parquet(output / record["pooled"]["walks"]["PPO ensemble"])
     assert [str(day.date()) for day in walk.index[[0, -1]]] == record["pooled"]["days"]
     assert record["pooled"]["missing_days"] == []
 
-    # again: nothing is trained, the table is made anew
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_finished_analysis_is_not_trained_again_and_its_table_is_made_anew(
+    analysis: Analysis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = analysis.output
+    record = record_of(output)
     finished = {path: path.stat().st_mtime_ns for path in output.glob("ppo/**/*") if path.is_file()}
-    done = subprocess.run(
-        command("--resume", output, "--quiet"), capture_output=True, timeout=300, check=False, **environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "PPO ensemble" in done.stdout
+    walk = pd.read_parquet(output / record["pooled"]["walks"]["PPO ensemble"])
+    assert cli.backtest(["walk-forward", "--resume", str(output), "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "PPO ensemble" in printed.out
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert record_of(output)["sessions"] == record["sessions"]
     again = pd.read_parquet(output / record["pooled"]["walks"]["PPO ensemble"])
@@ -91,10 +167,21 @@ def test_an_analysis_prints_its_folds_its_table_and_its_verdict(
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
+def test_ctrl_c_leaves_checkpoints_and_says_how_to_continue(
+    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
+) -> None:
+    config, output = write_config(tmp_path / "tiny.yaml", price_settings, UNHURRIED, OFTEN), tmp_path / "out"
+    done = stopped_by(signal.SIGINT, ["--config", config, "--folds", 1, "--seeds", 1], output, environment)
+    assert done.returncode == 130, done.stderr
+    assert_stopped(done, output, record_of(output))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
     tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
 ) -> None:
-    settings = {**price_settings, "environment.reward": "tests.walk_forward.user_rewards:no_crash"}
+    settings = {**price_settings, **SHORT_RUN, "environment.reward": "tests.walk_forward.user_rewards:no_crash"}
     plan = plan_walk_forward(
         [load_run_config(write_config(tmp_path / "calm.yaml", settings), {})], 1, FoldLengths(num_folds=2)
     )
@@ -112,56 +199,12 @@ def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
     assert "1 of 2 runs failed; the other runs are kept and pooled. Repeat those that failed with: " in done.stderr
     first, last = plan.fold_dates[1]["test"]
     assert f"Missing days, left out of all rows since their fold has no policy: {first} to {last}." in done.stdout
+    assert "PPO seed 0" in done.stdout  # one seed is no ensemble
+    assert "PPO ensemble" not in done.stdout
     record = record_of(output)
     assert [run["status"] for run in record["runs"]] == ["finished", "failed"]
     assert record["pooled"]["missing_days"] == [[first, last]]
     assert record["pooled"]["days"] == list(plan.fold_dates[0]["test"])
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_leaves_checkpoints_and_says_how_to_continue(
-    tmp_path: Path,
-    environment: dict[str, Any],
-    price_settings: dict[str, Any],
-    number: signal.Signals,
-    exit_code: int,
-) -> None:
-    unhurried = {"environment.reward": "tests.walk_forward.user_rewards:unhurried"}
-    config, output = write_config(tmp_path / "tiny.yaml", price_settings, unhurried, OFTEN), tmp_path / "out"
-    flags = ("--config", config, "--folds", 2, "--seeds", 1, "--output-dir", output)
-    process = subprocess.Popen(
-        command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **environment
-    )
-    try:
-        progress, deadline = output / "ppo" / "fold-0" / "seed-0", time.monotonic() + 240
-        while not ((progress / "progress.csv").is_file() and len(rows_of(progress)) >= 2):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "training does not get going"
-            time.sleep(0.05)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal sends Ctrl-C: to Ray's processes, too
-        else:
-            process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=120)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    assert process.returncode == exit_code, stderr
-    assert_quiet(stderr)
-    again = f"python backtest.py walk-forward --resume {output}"
-    assert stdout.splitlines()[-1] == f"Stopped; what was done is kept. Continue with: {again}"
-    (stopped,) = [run for run in record_of(output)["runs"] if run["fold"] == 0]
-    assert stopped["status"] == "stopped"
-    assert 0 < stopped["steps"] < TOTAL_STEPS
-    if number == signal.SIGTERM:
-        done = subprocess.run(command("--resume", output), capture_output=True, timeout=300, check=False, **environment)
-        assert done.returncode == 0, done.stderr
-        assert "PPO seed 0" in done.stdout
-        rows = [int(row["steps"]) for row in rows_of(progress)]
-        assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
 
 
 def test_help_lists_every_flag_and_an_example(environment: dict[str, Any]) -> None:

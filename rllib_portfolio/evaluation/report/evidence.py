@@ -50,7 +50,8 @@ class ReportContext:
         sensitivities: Title to a table of `sensitivity`: universes, first days.
         seed_walks: Subject to one walk per seed.
         tuning: How many trials there were.
-        validation: The walk that the policy was selected on: the deflated Sharpe ratio is of these days.
+        validation: The walk that the policy was selected on: the deflated Sharpe ratio is of these days. None: it is
+            of the trial in `tuning` that did best.
         notes: More sentences for the reader.
     """
 
@@ -181,7 +182,7 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
 def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
     """What cash earned on these days, [T]; None where the market has not all of them."""
     rows = np.searchsorted(market.dates, dates)
-    if not len(rows) or rows[-1] >= market.num_days or not np.array_equal(market.dates[rows], dates):
+    if not len(rows) or rows.max() >= market.num_days or not np.array_equal(market.dates[rows], dates):
         return None
     return np.asarray(market.cash_returns[rows])
 

@@ -151,6 +151,7 @@ def _results(report: Report, path: Path) -> Path:
             "hurdle": selection.hurdle,
             "validation_sharpe": selection.validation_sharpe,
             "deflated_sharpe_ratio": selection.deflated,
+            "series": selection.series,
             "probability_of_overfitting": None if selection.overfitting is None else selection.overfitting.probability,
             "note": selection.note,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,8 @@ from rllib_portfolio.evaluation.multiple_comparison import (
     superior_ability_test,
 )
 from rllib_portfolio.evaluation.report.evidence import Evidence, cash_returns_on, excess_sharpe
+from rllib_portfolio.evaluation.report.trials import Selection, find_selection
 from rllib_portfolio.evaluation.seeds import seed_summary
-from rllib_portfolio.evaluation.selection import BacktestOverfitting, expected_best_sharpe_ratio
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -28,27 +29,10 @@ TOO_FEW = (
     "With fewer than three rows there is no best of many: the superior ability test and the model confidence set are "
     "left out."
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Selection:
-    """What is left of the headline after counting the trials.
-
-    Attributes:
-        num_trials: All of them.
-        hurdle: Annual Sharpe ratio that the best of so many worthless trials is expected to show.
-        validation_sharpe: Annual Sharpe ratio on the days that were selected on; NaN where they were not given.
-        deflated: The deflated Sharpe ratio on these days; NaN where they were not given.
-        overfitting: PBO; None where the trials' returns were not kept.
-        note: On the trials that it is of, or why it is missing.
-    """
-
-    num_trials: int
-    hurdle: float
-    validation_sharpe: float
-    deflated: float
-    overfitting: BacktestOverfitting | None
-    note: str
+UNDEFINED_SEEDS = (
+    "The Sharpe ratio of a single seed is undefined: it never moved, or walked days that the report's market has not, "
+    "so that what cash earned on them is not known. Its subject has no mean over seeds."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,14 +69,18 @@ def find(evidence: Evidence, seed: int = 0) -> Findings:
         confidence_set = model_confidence_set(_excess(evidence)[:, rows], seed=seed)
     else:
         statements.append(TOO_FEW)
-    selection = _selection(evidence)
+    selection = None if evidence.context is None else find_selection(evidence.context)
     if selection is None:
         statements.append(
             "No tuning record was given: how many trials were run before is not known, so the deflated Sharpe ratio "
             "and the probability of backtest overfitting are left out."
         )
+    elif math.isnan(selection.deflated):
+        statements.append(selection.series)
     scores, seeds = _seeds(evidence)
-    if evidence.walks and not len(seeds):
+    if len(scores) and not np.isfinite(scores["sharpe_ratio"]).all():
+        statements.append(UNDEFINED_SEEDS)
+    elif evidence.walks and not len(seeds):
         statements.append("No walks of single seeds were given: how much is the luck of the seed is not known.")
     return Findings(superior, confidence_set, selection, scores, seeds, _crises(evidence), tuple(statements))
 
@@ -109,22 +97,6 @@ def _superior(evidence: Evidence, seed: int) -> SuperiorAbilityTest | None:
     return superior_ability_test(evidence.returns[:, others], evidence.of(evidence.benchmark), seed=seed)
 
 
-def _selection(evidence: Evidence) -> Selection | None:
-    context = evidence.context
-    if context is None or context.tuning is None:
-        return None
-    tuning, walk = context.tuning, context.validation
-    hurdle = expected_best_sharpe_ratio(tuning.num_trials, tuning.sharpe_variance)
-    overfitting, note = tuning.overfitting()
-    sharpe = deflated = float("nan")
-    if walk is not None:
-        known = cash_returns_on(context.market, walk.dates)
-        cash = np.zeros(len(walk.dates)) if known is None else known
-        sharpe = excess_sharpe(walk, cash, tuning.periods_per_year)
-        deflated = tuning.deflated_sharpe_ratio(walk.returns, cash)
-    return Selection(tuning.num_trials, hurdle, sharpe, deflated, overfitting, note)
-
-
 def _seeds(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Each seed's figures, and the interquartile mean of their Sharpe ratios."""
     scores, summaries = [], {}
@@ -133,13 +105,13 @@ def _seeds(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
         assert context is not None
         for number, walk in enumerate(walks):
             cash = cash_returns_on(context.market, walk.dates)
-            known = np.zeros(len(walk.dates)) if cash is None else cash
+            sharpe = float("nan") if cash is None else excess_sharpe(walk, cash, evidence.periods_per_year)
             scores.append(
                 {
                     "subject": subject,
                     "seed": number,
                     "walk": walk.name,
-                    "sharpe_ratio": excess_sharpe(walk, known, evidence.periods_per_year),
+                    "sharpe_ratio": sharpe,
                     "annual_return": float(metrics.annualised_return(walk.returns, evidence.periods_per_year)),
                     "max_drawdown": float(metrics.max_drawdown(walk.returns)),
                 }

@@ -132,8 +132,9 @@ def trials(report: Report, panels: Panels) -> str:
                 f"ratio, the probability that its true one is above that bar, is {_per_cent(selection.deflated)}."
             )
         )
+        parts.append(paragraph(selection.series, "soft small"))
     else:
-        parts.append(paragraph("Left out: the deflated Sharpe ratio needs the returns that were selected on.", "soft"))
+        parts.append(paragraph(selection.series, "soft"))
     if selection.overfitting is not None:
         parts.append(
             paragraph(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,7 @@ _PERFORMANCE = {
     "annual_return": "return/y",
     "annual_volatility": "vol.",
     "max_drawdown": "drawdown",
-    "turnover_per_year": "turnover/y",
+    "turnover_per_year": "turn./y",
     "cost_per_year": "cost/y",
     "sharpe_ratio": "Sharpe",
 }
@@ -44,6 +45,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE))
     if evidence.benchmark is not None:
         console.print(_table(report, f"Against {evidence.benchmark}", _DIFFERENCE))
+    if evidence.context is not None and evidence.context.cost_curve is not None:
+        console.print(_cost_table(evidence.context.cost_curve, evidence.subjects))
     for judged in report.verdicts.values():
         console.print(judged.sentence, style="bold", soft_wrap=True, highlight=False)
     for sentence in report.statements:
@@ -51,6 +54,33 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
+    shown = {name: label for name, label in columns.items() if name in report.table}
+    intervals = "sharpe_ratio" in shown
+    table = _empty_table(title, [*shown.values(), *(["95 %"] if intervals else [])])
+    for name, row in report.table.iterrows():
+        cells = [text_of(column, row[column]) for column in shown]
+        if intervals:
+            lower, upper = (text_of(each, row[each]) for each in ("sharpe_lower", "sharpe_upper"))
+            cells.append(DASH if DASH in (lower, upper) else f"{lower} to {upper}")
+        style = "bold" if name in report.evidence.subjects else None
+        table.add_row(str(name), *cells, style=style)
+    return table
+
+
+def _cost_table(curve: pd.DataFrame, subjects: tuple[str, ...]) -> Table:
+    """A row per strategy and lag, a column per cost."""
+    sharpes: dict[Any, float] = curve["sharpe_ratio"].to_dict()
+    rows = dict.fromkeys((name, lag) for name, lag, _, _ in sharpes)
+    costs = dict.fromkeys((cost_bps, impact) for _, _, cost_bps, impact in sharpes)
+    labels = [f"{cost_bps:g} bp{' + impact' if impact else ''}" for cost_bps, impact in costs]
+    table = _empty_table("Sharpe ratio at other costs and execution lags", ["lag", *labels])
+    for name, lag in rows:
+        cells = [text_of("sharpe_ratio", sharpes.get((name, lag, *cost))) for cost in costs]
+        table.add_row(str(name), f"{lag}", *cells, style="bold" if name in subjects else None)
+    return table
+
+
+def _empty_table(title: str, labels: list[str]) -> Table:
     table = Table(
         title=title,
         title_justify="left",
@@ -60,19 +90,8 @@ def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
         collapse_padding=True,
     )
     table.add_column("strategy", overflow="fold")  # a long name takes two lines, no figure is cut
-    shown = {name: label for name, label in columns.items() if name in report.table}
-    for label in shown.values():
+    for label in labels:
         table.add_column(label, justify="right", no_wrap=True)
-    intervals = "sharpe_ratio" in shown
-    if intervals:
-        table.add_column("95 %", justify="right", no_wrap=True)
-    for name, row in report.table.iterrows():
-        cells = [text_of(column, row[column]) for column in shown]
-        if intervals:
-            lower, upper = (text_of(each, row[each]) for each in ("sharpe_lower", "sharpe_upper"))
-            cells.append(DASH if DASH in (lower, upper) else f"{lower} to {upper}")
-        style = "bold" if name in report.evidence.subjects else None
-        table.add_row(str(name), *cells, style=style)
     return table
 
 

@@ -80,6 +80,22 @@ class TuningRecord:
         sample = SharpeSample.of(returns, cash_returns, self.periods_per_year)
         return deflated_sharpe_ratio(sample, self.num_trials, self.sharpe_variance)
 
+    def selected_trial(self, cash_returns: FloatArray | float = 0.0) -> tuple[str, FloatArray] | None:
+        """Name and daily returns [T] of the trial with the highest Sharpe ratio; None where no whole one has any.
+
+        Args:
+            cash_returns: What cash earned on the days that were selected on.
+        """
+        if self.trial_returns is None:
+            return None
+        whole = self.trial_returns.dropna(axis="columns")
+        returns = whole.to_numpy(dtype=np.float64)
+        sharpes = np.atleast_1d(metrics.sharpe_ratio(returns, cash_returns, self.periods_per_year))
+        if not np.isfinite(sharpes).any():
+            return None
+        best = int(np.nanargmax(sharpes))
+        return str(whole.columns[best]), returns[:, best]
+
     def overfitting(self) -> tuple[BacktestOverfitting | None, str]:
         """PBO by CSCV over the trials' returns, and a sentence on what it is of, or why there is none."""
         if self.trial_returns is None:

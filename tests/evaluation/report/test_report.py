@@ -85,13 +85,14 @@ def test_seeds_are_summed_up_by_their_interquartile_mean(whole_report: Report) -
     assert findings.seeds.loc["PPO policy"].to_dict() == expected._asdict()
 
 
-def test_without_search_and_seeds_the_omissions_are_stated(lineup: Lineup, context: ReportContext) -> None:
+def test_without_search_and_seeds_the_omissions_are_stated(short_lineup: Lineup, context: ReportContext) -> None:
     bare = replace(context, tuning=None, validation=None, seed_walks={}, cost_curve=None, sensitivities={})
-    report = report_of_walks(lineup, context=bare, plan=FEW)
+    report = report_of_walks(short_lineup, context=bare, plan=FEW)
     told = "\n".join(report.statements)
     assert "No tuning record was given" in told
     assert "No walks of single seeds were given" in told
     assert report.findings.selection is None
+    assert "at other costs" not in printed(report)
 
 
 @pytest.mark.parametrize(
@@ -119,25 +120,14 @@ def test_a_line_up_without_equal_weight_or_over_other_days_is_refused(lineup: Li
         report_of_walks(Lineup(mixed, lineup.failures), context=context)
 
 
-def test_days_of_the_window_that_nobody_walked_are_counted(lineup: Lineup, context: ReportContext) -> None:
-    cut = slice(100, None)
-    late = tuple(
-        replace(
-            walk,
-            **{
-                name: getattr(walk, name)[cut]
-                for name in ("dates", "returns", "wealth", "weights", "turnover", "traded", "cost")
-            },
-        )
-        for walk in lineup.results
-    )
-    report = report_of_walks(Lineup(late, lineup.failures), context=context, plan=FEW)
-    assert "100 of the 6098 days of the window were not walked, and are in no figure." in report.statements
+def test_days_of_the_window_that_nobody_walked_are_counted(short_lineup: Lineup, context: ReportContext) -> None:
+    report = report_of_walks(short_lineup, context=context, plan=FEW)
+    assert "5798 of the 6098 days of the window were not walked, and are in no figure." in report.statements
 
 
-def test_failed_fits_are_counted(lineup: Lineup, context: ReportContext, tmp_path: Path) -> None:
+def test_failed_fits_are_counted(short_lineup: Lineup, context: ReportContext, tmp_path: Path) -> None:
     failures = pd.DataFrame({"strategy": ["minimum variance"] * 2, "date": ["2001-01-02", "2001-02-01"], "reason": "x"})
-    report = report_of_walks(Lineup(lineup.results, failures), context=context, plan=FEW)
+    report = report_of_walks(Lineup(short_lineup.results, failures), context=context, plan=FEW)
     assert any("minimum variance 2 times" in sentence for sentence in report.statements)
     report.write(tmp_path)
     assert len(pd.read_csv(tmp_path / "failed_fits.csv")) == 2
@@ -155,6 +145,41 @@ def test_the_screen_shows_table_verdicts_and_statements_uncut(whole_report: Repo
         assert f"- {sentence}" in text
     tables = text[: text.index(whole_report.verdicts["PPO policy"].sentence)]
     assert max(len(line) for line in tables.splitlines()) <= 100
+
+
+def test_no_figure_is_cut_beside_the_longest_names(short_lineup: Lineup, context: ReportContext) -> None:
+    names = ("PPO ensemble", "DQN ensemble", "1/N", "Merton (risk aversion 1)", "hierarchical risk parity")
+    longest = tuple(
+        replace(walk, name=name, turnover=123.0 * walk.turnover)  # hundreds a year
+        for walk, name in zip(short_lineup.results, names, strict=False)
+    )
+    mixes = tuple(replace(walk, name=f"constant mix of {walk.name}") for walk in longest[:2])
+    judged = replace(context, subjects=names[:2])
+    report = report_of_walks(Lineup((*longest, *mixes), short_lineup.failures), context=judged, plan=FEW)
+    for width in (80, 100):
+        text = printed(report, width)
+        assert "…" not in text
+        tables = text[: text.index(report.verdicts["PPO ensemble"].sentence)]
+        assert max(len(line) for line in tables.splitlines()) <= width
+        for name in names[:2]:
+            row = report.table.loc[name]
+            assert row.turnover_per_year > 100.0
+            assert f" {row.turnover_per_year:.2f} " in tables
+            assert f" {row.sharpe_lower:.2f} to {row.sharpe_upper:.2f} ".replace("-", "−") in tables
+    for name in (*names, *(mix.name for mix in mixes)):
+        assert text.count(f" {name} ") >= 2, name  # at 100 on one line of either table
+
+
+def test_the_screen_shows_the_cost_curve(whole_report: Report, context: ReportContext) -> None:
+    text = printed(whole_report)
+    assert context.cost_curve is not None
+    assert " lag  0 bp  5 bp  10 bp  25 bp  50 bp  10 bp + impact" in text
+    for name in ("PPO policy", "1/N"):
+        for lag in (0, 1):
+            row = context.cost_curve.loc[(name, lag), "sharpe_ratio"]
+            at = [row[condition] for condition in [(0, 0), (5, 0), (10, 0), (25, 0), (50, 0), (10, 0.1)]]
+            figures = [f"{lag}", *(f"{figure:.2f}".replace("-", "−") for figure in at)]
+            assert any(line.split() == [*name.split(), *figures] for line in text.splitlines()), name
 
 
 def test_a_folder_holds_everything_and_reads_back_exactly(whole_report: Report, tmp_path: Path) -> None:

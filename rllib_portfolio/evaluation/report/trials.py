@@ -1,0 +1,109 @@
+"""What is left of the headline after counting the trials that it was chosen from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation.metrics import sharpe_ratio
+from rllib_portfolio.evaluation.report.evidence import ReportContext, cash_returns_on
+from rllib_portfolio.evaluation.report.tuning import TRIAL_RETURNS
+from rllib_portfolio.evaluation.selection import BacktestOverfitting, expected_best_sharpe_ratio
+
+FloatArray = NDArray[np.floating[Any]]
+
+LEFT_OUT = "The deflated Sharpe ratio is left out: "
+CASH = "in excess of what cash earned on these days in the market of this report"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """The trials, and what was selected among them.
+
+    Attributes:
+        num_trials: All of them.
+        hurdle: Annual Sharpe ratio that the best of so many worthless trials is expected to show.
+        validation_sharpe: Annual Sharpe ratio on the days that were selected on; NaN where it is left out.
+        deflated: The deflated Sharpe ratio on these days; NaN where it is left out.
+        series: The series that both are of, and its cash; or why they are left out.
+        overfitting: PBO; None where the trials' returns were not kept.
+        note: On the trials that it is of, or why it is missing.
+    """
+
+    num_trials: int
+    hurdle: float
+    validation_sharpe: float
+    deflated: float
+    series: str
+    overfitting: BacktestOverfitting | None
+    note: str
+
+
+class _Selected(NamedTuple):
+    """Daily returns that were selected on; empty ones come with the reason."""
+
+    series: str
+    returns: FloatArray = np.empty(0)
+    cash_returns: FloatArray = np.empty(0)
+
+
+def find_selection(context: ReportContext) -> Selection | None:
+    """The selection behind the headline; None without a tuning record."""
+    tuning = context.tuning
+    if tuning is None:
+        return None
+    hurdle = expected_best_sharpe_ratio(tuning.num_trials, tuning.sharpe_variance)
+    overfitting, note = tuning.overfitting()
+    selected = _selected_trial(context) if context.validation is None else _validation_walk(context)
+    series, sharpe, deflated = selected.series, float("nan"), float("nan")
+    if len(selected.returns):
+        sharpe = float(sharpe_ratio(selected.returns, selected.cash_returns, tuning.periods_per_year))
+        deflated = tuning.deflated_sharpe_ratio(selected.returns, selected.cash_returns)
+        if math.isnan(deflated):
+            series = f"{LEFT_OUT}it is undefined. {series}"
+    return Selection(tuning.num_trials, hurdle, sharpe, deflated, series, overfitting, note)
+
+
+def _validation_walk(context: ReportContext) -> _Selected:
+    """The walk that the caller says was selected on."""
+    walk = context.validation
+    assert walk is not None
+    cash = cash_returns_on(context.market, walk.dates)
+    if cash is None:
+        return _Selected(
+            f"{LEFT_OUT}the market of this report has not all of the days that were selected on, so that what cash "
+            "earned on them is not known."
+        )
+    return _Selected(f"Of {walk.name}, {walk.dates[0]} to {walk.dates[-1]}, {CASH}.", walk.returns, cash)
+
+
+def _selected_trial(context: ReportContext) -> _Selected:
+    """The best trial of the search, from the returns that it kept."""
+    tuning = context.tuning
+    assert tuning is not None
+    if tuning.trial_returns is None:
+        return _Selected(f"{LEFT_OUT}no walk of the days that were selected on was given, and no {TRIAL_RETURNS}.")
+    days = tuning.trial_returns.index
+    cash = None
+    if isinstance(days, pd.DatetimeIndex):
+        cash = cash_returns_on(context.market, days.to_numpy().astype("datetime64[D]"))
+    if cash is None:
+        return _Selected(
+            f"{LEFT_OUT}{TRIAL_RETURNS} has no dates, or days that the market of this report has not, so that what "
+            "cash earned on them is not known."
+        )
+    best = tuning.selected_trial(cash)
+    if best is None:
+        return _Selected(f"{LEFT_OUT}no trial in {TRIAL_RETURNS} has all days and a defined Sharpe ratio.")
+    name, returns = best
+    return _Selected(
+        f"Of {name}, the trial with the highest Sharpe ratio, which is taken for the one that was selected: its own "
+        f"returns, {days.min().date()} to {days.max().date()}, {CASH}.",
+        returns,
+        cash,
+    )
