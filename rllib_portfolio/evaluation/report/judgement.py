@@ -79,7 +79,7 @@ def difference(report: Report, panels: Panels) -> str:
         "difference",
         f"The difference to {name}",
         paragraph(text),
-        paragraph(_over_rows(len(report.statistics.verdicts))),
+        *_over_rows(report),
         strategy_table(report, GROUPS["Against the benchmark"]),
         definitions(GROUPS["Against the benchmark"]),
         "<h3>What the textbook tests ignore</h3>",
@@ -87,12 +87,17 @@ def difference(report: Report, panels: Panels) -> str:
     )
 
 
-def _over_rows(num_rows: int) -> str:
-    return (
+def _over_rows(report: Report) -> list[str]:
+    """That each row has its own chance of a false claim, where there are several."""
+    num_rows = len(report.statistics.verdicts)
+    if num_rows < 2:
+        return []
+    text = (
         "The 5 % hold for each row by itself, not for all of them: where nothing differs, "
         f"{SIGNIFICANCE_LEVEL * num_rows:.1f} of {num_rows} rows are claimed to differ by chance, at the most and on "
-        "average. The next section looks at all rows at once."
+        "average."
     )
+    return [paragraph(text if report.findings.superior is None else f"{text} The next section counts the rows.")]
 
 
 def all_at_once(report: Report, panels: Panels) -> str:

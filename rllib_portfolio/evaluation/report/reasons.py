@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.backtest import BacktestResult
@@ -16,6 +17,7 @@ SMALLEST_LEAD = 1e-9
 """Of the logs of final wealth: what is less is the rounding of some thousand products."""
 
 _DRAWDOWN_DATES = ("drawdown_peak", "drawdown_trough", "drawdown_recovery", "drawdown_days")
+_OWN_SHARPE = ("sharpe_ratio", "sharpe_lower", "sharpe_upper")
 _AGAINST = frozenset(
     (
         "information_ratio",
@@ -59,7 +61,7 @@ def reason_of(evidence: Evidence, name: str, column: str) -> str:
     if column == "information_ratio":
         return "it never differs from the benchmark, or always by the same"
     if column.startswith(("sharpe", "difference")):
-        return _no_sharpe_ratio(evidence, name)
+        return _no_sharpe_ratio(evidence, (name,) if column in _OWN_SHARPE else (name, evidence.benchmark))
     if returns.std() < metrics.SMALLEST_DENOMINATOR:
         return "its return never changes"
     return "nothing to divide by"
@@ -83,10 +85,15 @@ def no_break_even(walk: BacktestResult, benchmark: BacktestResult) -> str:
     )
 
 
-def _no_sharpe_ratio(evidence: Evidence, name: str) -> str:
-    """Nothing to divide by: in the days themselves, or in some that the bootstrap draws."""
-    for each in (name, evidence.benchmark):
+def _no_sharpe_ratio(evidence: Evidence, names: Sequence[str | None]) -> str:
+    """Nothing to divide by: in the days themselves, or in some that the bootstrap draws.
+
+    Args:
+        evidence: The days.
+        names: The strategy, and the benchmark where the figure takes its Sharpe ratio too.
+    """
+    for each in names:
         if each is not None and math.isnan(metrics.sharpe_ratio(evidence.of(each), evidence.cash_returns)):
-            whose = "its" if each == name else "the benchmark's"
+            whose = "its" if each == names[0] else "the benchmark's"
             return f"{whose} excess return never changes, so that there is no risk to divide by"
     return "excess returns change on so few days that some resampled histories hold no risk to divide by"

@@ -152,7 +152,7 @@ def _days(labels: pd.Index) -> pd.DatetimeIndex | None:
         try:
             # other formats are ambiguous: 01/02/2020 is in January or in February
             labels = pd.to_datetime(labels, format="ISO8601")
-        except ValueError:
+        except (ValueError, TypeError):
             return None
     return labels.tz_localize(None).normalize() if isinstance(labels, pd.DatetimeIndex) else None
 

@@ -210,7 +210,9 @@ def test_a_strategy_that_hardly_trades_has_a_sharpe_ratio_and_no_interval() -> N
     few = "excess returns change on so few days that some resampled histories hold no risk to divide by"
     assert f"sharpe_lower, sharpe_upper, difference_lower, difference_upper: {few}" in row["undefined"]
     assert "never changes" not in row["undefined"]
-    flat = generate_performance_report({"mine": bar}, np.ones(600)).loc["mine"]
+    flat = generate_performance_report({"mine": bar, "rare": np.cumprod(1.0 + gains)}, np.ones(600))
+    assert f"sharpe_lower, sharpe_upper: {few}" in flat.loc["rare", "undefined"]
+    flat = flat.loc["mine"]
     assert (
         "sharpe_difference, difference_lower, difference_upper, sharpe_p_value: the benchmark's excess"
         in (flat["undefined"])
