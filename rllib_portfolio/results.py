@@ -19,6 +19,7 @@ from rllib_portfolio.evaluation import index_result, reference_strategies
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.comparison import compare, verdict
 from rllib_portfolio.evaluation.figures import equity_curve
+from rllib_portfolio.evaluation.report.files import json_value
 from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.market import MarketData
 
@@ -103,7 +104,7 @@ def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
             window: {"first": first, "last": last, "strategies": _strategies(results.tables[window])}
             for window, (first, last) in results.dates.items()
         },
-        "verdict": _json_values(asdict(results.verdict)),
+        "verdict": json_value(asdict(results.verdict)),
     }
     (results.run_dir / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False))
     pd.concat(results.tables, names=["window", "strategy"]).to_csv(results.run_dir / "results.csv")
@@ -111,15 +112,7 @@ def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
 
 
 def _strategies(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    return {str(name): _json_values(row) for name, row in table.to_dict(orient="index").items()}
-
-
-def _json_values(values: dict[Any, Any]) -> dict[str, Any]:
-    """The values with null for what is undefined: JSON has no NaN."""
-    return {
-        str(name): None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+    return {str(name): json_value(row) for name, row in table.to_dict(orient="index").items()}
 
 
 def _rich_table(title: str, table: pd.DataFrame) -> Table:

@@ -99,6 +99,14 @@ def cost_drag(result: BacktestResult, periods_per_year: float = metrics.PERIODS_
     return float(before - metrics.annualised_return(result.returns, periods_per_year))
 
 
+def log_lead(result: BacktestResult, benchmark: BacktestResult, cost_bps: float) -> float:
+    """Log of the final wealth over the benchmark's, had each paid `cost_bps` for its own trades, over the same days."""
+    ours, theirs = (
+        (np.log1p(gross_returns(each)) + np.log1p(-cost_bps * BPS * each.traded)).sum() for each in (result, benchmark)
+    )
+    return float(ours - theirs)
+
+
 def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> float:
     """Cost per traded notional at which both end with the same wealth, each paying it for its own trades.
 
@@ -111,17 +119,10 @@ def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> fl
     Raises:
         ConfigError: If the two are over different days.
     """
-    if not np.array_equal(result.dates, benchmark.dates):
-        raise ConfigError(
-            f"benchmark must be over the days of the strategy, got {len(benchmark.dates)} days beside "
-            f"{len(result.dates)} (strategies {benchmark.name} and {result.name}). Back-test them together."
-        )
+    _require_same_days(result, benchmark)
 
     def lead(cost: float) -> float:
-        ours, theirs = (
-            (np.log1p(gross_returns(each)) + np.log1p(-cost * each.traded)).sum() for each in (result, benchmark)
-        )
-        return float(ours - theirs)
+        return log_lead(result, benchmark, cost / BPS)
 
     most_traded = max(result.traded.max(initial=0.0), benchmark.traded.max(initial=0.0))
     if not most_traded > metrics.SMALLEST_DENOMINATOR:
@@ -130,6 +131,14 @@ def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> fl
     if not (lead(0.0) > 0.0 > lead(ruinous)):
         return float("nan")
     return float(brentq(lead, 0.0, ruinous, xtol=1e-12)) / BPS
+
+
+def _require_same_days(result: BacktestResult, benchmark: BacktestResult) -> None:
+    if not np.array_equal(result.dates, benchmark.dates):
+        raise ConfigError(
+            f"benchmark must be over the days of the strategy, got {len(benchmark.dates)} days beside "
+            f"{len(result.dates)} (strategies {benchmark.name} and {result.name}). Back-test them together."
+        )
 
 
 def _per_year(daily: FloatArray, periods_per_year: float) -> float:

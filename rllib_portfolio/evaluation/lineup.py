@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,10 +34,12 @@ class Lineup:
     Attributes:
         results: Policies, baselines, the index (where the market has one), and a constant mix for each policy.
         failures: The failed fits: strategy, date, reason.
+        schedules: Name to schedule of each row that is fitted again.
     """
 
     results: tuple[BacktestResult, ...]
     failures: pd.DataFrame
+    schedules: Mapping[str, RefitSchedule] = field(default_factory=dict)
 
 
 def all_strategies(
@@ -119,7 +121,8 @@ def walk_lineup(
     index = index_result(market, window, execution)
     mixes = [average_mix(result) for result in results[: len(policies)]]
     mixed = backtest(market, window, mixes, execution) if mixes else ()
-    return Lineup((*results, *([] if index is None else [index]), *mixed), failed_fits(strategies, market))
+    schedules = {strategy.name: strategy.schedule for strategy in strategies if isinstance(strategy, Refitted)}
+    return Lineup((*results, *([] if index is None else [index]), *mixed), failed_fits(strategies, market), schedules)
 
 
 def _merton(market: MarketData, schedule: RefitSchedule, risk_aversion: float) -> Refitted:

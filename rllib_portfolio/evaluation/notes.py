@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation.refitting import RefitSchedule
 from rllib_portfolio.market import MarketData
 
 ONE_WINDOW = (
@@ -38,3 +41,24 @@ def execution_note(execution: ExecutionConfig) -> str:
         + (f", within {', '.join(limits)} (the index row, one fund, apart)" if limits else "")
         + "."
     )
+
+
+def refit_notes(schedules: Mapping[str, RefitSchedule]) -> tuple[str, ...]:
+    """How often, and on what, baselines are fitted again, as one sentence; none where no row is.
+
+    Args:
+        schedules: Name of a row to its schedule.
+    """
+    names: dict[RefitSchedule, list[str]] = {}
+    for name, schedule in schedules.items():
+        names.setdefault(schedule, []).append(name)
+    parts = [f"{', '.join(alike)}: {_schedule_text(schedule)}" for schedule, alike in names.items()]
+    return (f"When rows are fitted again, and drift in between: {'; '.join(parts)}.",) if parts else ()
+
+
+def _schedule_text(schedule: RefitSchedule) -> str:
+    days = "every day" if schedule.refit_days == 1 else f"every {schedule.refit_days} days"
+    if not schedule.window_days:
+        return f"{days}, to the same weights"
+    fewest = f" (at least {schedule.min_days})" if schedule.min_days < schedule.window_days else ""
+    return f"{days}, on the last {schedule.window_days} days{fewest}"

@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation.notes import ONE_WINDOW, execution_note, report_notes
+from rllib_portfolio.evaluation.notes import ONE_WINDOW, execution_note, refit_notes, report_notes
+from rllib_portfolio.evaluation.refitting import RefitSchedule
 from tests.evaluation.hand_made import random_market
 
 
@@ -28,3 +29,19 @@ def test_limits_impact_and_several_costs_are_told() -> None:
     )
     assert "pays 5 to 20 bp of what it trades, impact coefficient 0.1;" in note
     assert "every 5 days, at the close that it saw, within maximum weight 0.2, minimum cash 0.05 (the index" in note
+
+
+def test_rows_that_are_fitted_again_are_told_by_their_schedule() -> None:
+    monthly = RefitSchedule(21, window_days=0, min_days=0)
+    schedules = {
+        "1/N monthly": monthly,
+        "60/40 with cash": RefitSchedule(21, window_days=0, min_days=0),
+        "risk parity": RefitSchedule(),
+        "momentum top-5": RefitSchedule(1, 252, 252),
+    }
+    assert refit_notes(schedules) == (
+        "When rows are fitted again, and drift in between: 1/N monthly, 60/40 with cash: every 21 days, to the same "
+        "weights; risk parity: every 21 days, on the last 756 days (at least 126); momentum top-5: every day, on the "
+        "last 252 days.",
+    )
+    assert refit_notes({}) == ()

@@ -16,8 +16,9 @@ from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.evaluation.baselines import EqualWeight
 from rllib_portfolio.evaluation.lineup import MIX_OF, Lineup
-from rllib_portfolio.evaluation.notes import report_notes
+from rllib_portfolio.evaluation.notes import refit_notes, report_notes
 from rllib_portfolio.evaluation.report.tuning import TuningRecord
+from rllib_portfolio.evaluation.seeds import SeedSummary
 from rllib_portfolio.market import MarketData, Window
 
 FloatArray = NDArray[np.floating[Any]]
@@ -49,6 +50,8 @@ class ReportContext:
         cost_curve: From `sensitivity.cost_sensitivity`.
         sensitivities: Title to a table of `sensitivity`: universes, first days.
         seed_walks: Subject to one walk per seed.
+        seed_summaries: Subject to the interquartile mean over seeds and folds, which is shown in place of one over the
+            walks of its seeds.
         tuning: How many trials there were.
         validation: The walk that the policy was selected on: the deflated Sharpe ratio is of these days. None: it is
             of the trial in `tuning` that did best.
@@ -65,6 +68,7 @@ class ReportContext:
     cost_curve: pd.DataFrame | None = None
     sensitivities: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     seed_walks: Mapping[str, tuple[BacktestResult, ...]] = field(default_factory=dict)
+    seed_summaries: Mapping[str, SeedSummary] = field(default_factory=dict)
     tuning: TuningRecord | None = None
     validation: BacktestResult | None = None
     notes: tuple[str, ...] = ()
@@ -169,6 +173,7 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
         walks=lineup.results,
         statements=(
             *report_notes(context.market, context.execution),
+            *refit_notes(lineup.schedules),
             *_missing_days(context, dates),
             *mixes,
             *failures,
@@ -236,4 +241,7 @@ def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
         return ()
     counts = failures.groupby("strategy", sort=False).size()
     listed = ", ".join(f"{name} {count} times" for name, count in counts.items())
-    return (f"Fits that failed, so that the weights before were held: {listed}. The dates are in failed_fits.csv.",)
+    return (
+        f"Fits that failed, so that the weights before were held: {listed}. A report that is "
+        "written as a folder lists their dates (failed_fits.csv).",
+    )

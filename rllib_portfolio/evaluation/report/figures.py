@@ -18,9 +18,9 @@ from rllib_portfolio.evaluation.report.lines import (
     days_of,
     drawing_order,
     drawn_rows,
+    horizontal,
     is_shown,
     layout,
-    line_of,
     log_ticks,
     rounded,
     strategy_line,
@@ -103,16 +103,7 @@ def rolling_figure(evidence: Evidence) -> Figure | None:
         )
         for name in drawing_order(evidence)
     ]
-    zero = {
-        "type": "line",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": 0,
-        "y1": 0,
-        "line": {"color": SOFT_INK, "width": 1},
-    }
-    return {"data": data, "layout": layout(300, yaxis=axis("Sharpe, 252 days"), shapes=[zero])}
+    return {"data": data, "layout": layout(300, yaxis=axis("Sharpe, 252 days"), shapes=[horizontal(0.0, SOFT_INK)])}
 
 
 def weights_figure(evidence: Evidence, name: str) -> Figure | None:
@@ -205,21 +196,12 @@ def crisis_figure(evidence: Evidence, crisis: Crisis) -> Figure | None:
         )
         for name in drawing_order(evidence)
     ]
-    zero = {
-        "type": "line",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": 0,
-        "y1": 0,
-        "line": {"color": SOFT_INK, "width": 1},
-    }
     figure = layout(
         210,
         margin={"l": 44, "r": 8, "t": 6, "b": 28},
         xaxis=axis(nticks=4),
         yaxis=axis(tickformat=".0%", nticks=5),
-        shapes=[zero],
+        shapes=[horizontal(0.0, SOFT_INK)],
     )
     return {"data": data, "layout": figure}
 
@@ -231,8 +213,3 @@ def crisis_figures(evidence: Evidence) -> dict[str, Figure | None]:
 
 def _per_cent(value: float | None) -> str:
     return "" if value is None else f"{100.0 * value:.1f}".replace("-", "−")
-
-
-def chip_line(evidence: Evidence, name: str) -> str:
-    """Colour of a strategy's button."""
-    return str(line_of(evidence, name)["color"])

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.crises import crisis_table
 from rllib_portfolio.evaluation.multiple_comparison import (
     ConfidenceSet,
@@ -18,9 +17,9 @@ from rllib_portfolio.evaluation.multiple_comparison import (
     model_confidence_set,
     superior_ability_test,
 )
-from rllib_portfolio.evaluation.report.evidence import Evidence, cash_returns_on, excess_sharpe
+from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.evaluation.report.seed_spread import COLUMNS, SeedSpread, find_seed_spread
 from rllib_portfolio.evaluation.report.trials import Selection, find_selection
-from rllib_portfolio.evaluation.seeds import seed_summary
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -28,10 +27,6 @@ FEWEST_ROWS = 3
 TOO_FEW = (
     "With fewer than three rows there is no best of many: the superior ability test and the model confidence set are "
     "left out."
-)
-UNDEFINED_SEEDS = (
-    "The Sharpe ratio of a single seed is undefined: it never moved, or walked days that the report's market has not, "
-    "so that what cash earned on them is not known. Its subject has no mean over seeds."
 )
 
 
@@ -45,7 +40,7 @@ class Findings:
         confidence_set: Over the evidence's contenders; None for fewer than three.
         selection: None without a tuning record.
         seed_scores: One row per subject and seed: its figures; empty without walks of seeds.
-        seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval.
+        seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval, and the basis.
         crises: As `crises.crisis_table`; None for series without dates.
         statements: Sentences on what is left out here, and why.
     """
@@ -77,12 +72,16 @@ def find(evidence: Evidence, seed: int = 0) -> Findings:
         )
     elif math.isnan(selection.deflated):
         statements.append(selection.series)
-    scores, seeds = _seeds(evidence)
-    if len(scores) and not np.isfinite(scores["sharpe_ratio"]).all():
-        statements.append(UNDEFINED_SEEDS)
-    elif evidence.walks and not len(seeds):
-        statements.append("No walks of single seeds were given: how much is the luck of the seed is not known.")
-    return Findings(superior, confidence_set, selection, scores, seeds, _crises(evidence), tuple(statements))
+    seeds = _seeds(evidence)
+    return Findings(
+        superior,
+        confidence_set,
+        selection,
+        seeds.scores,
+        seeds.summaries,
+        _crises(evidence),
+        (*statements, *seeds.statements),
+    )
 
 
 def _excess(evidence: Evidence) -> FloatArray:
@@ -97,30 +96,10 @@ def _superior(evidence: Evidence, seed: int) -> SuperiorAbilityTest | None:
     return superior_ability_test(evidence.returns[:, others], evidence.of(evidence.benchmark), seed=seed)
 
 
-def _seeds(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Each seed's figures, and the interquartile mean of their Sharpe ratios."""
-    scores, summaries = [], {}
-    context = evidence.context
-    for subject, walks in ({} if context is None else context.seed_walks).items():
-        assert context is not None
-        for number, walk in enumerate(walks):
-            cash = cash_returns_on(context.market, walk.dates)
-            sharpe = float("nan") if cash is None else excess_sharpe(walk, cash, evidence.periods_per_year)
-            scores.append(
-                {
-                    "subject": subject,
-                    "seed": number,
-                    "walk": walk.name,
-                    "sharpe_ratio": sharpe,
-                    "annual_return": float(metrics.annualised_return(walk.returns, evidence.periods_per_year)),
-                    "max_drawdown": float(metrics.max_drawdown(walk.returns)),
-                }
-            )
-        sharpes = np.array([row["sharpe_ratio"] for row in scores if row["subject"] == subject])
-        if len(sharpes) and np.isfinite(sharpes).all():
-            summaries[subject] = seed_summary(sharpes)._asdict()
-    columns = ["subject", "seed", "walk", "sharpe_ratio", "annual_return", "max_drawdown"]
-    return pd.DataFrame(scores, columns=columns), pd.DataFrame.from_dict(summaries, orient="index")
+def _seeds(evidence: Evidence) -> SeedSpread:
+    if evidence.context is None:
+        return SeedSpread(pd.DataFrame(columns=COLUMNS), pd.DataFrame(), ())
+    return find_seed_spread(evidence.context, evidence.periods_per_year)
 
 
 def _crises(evidence: Evidence) -> pd.DataFrame | None:

@@ -20,11 +20,18 @@ from rllib_portfolio.evaluation.report.markup import (
     strategy_table,
 )
 from rllib_portfolio.evaluation.report.panels import cost_figure, overfitting_figure, seeds_figure, sharpe_figure
+from rllib_portfolio.evaluation.report.seed_spread import OVER_FOLDS
 from rllib_portfolio.evaluation.significance import textbook_tests
-from rllib_portfolio.evaluation.verdicts import p_text
+from rllib_portfolio.evaluation.verdicts import SIGNIFICANCE_LEVEL, p_text
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
+
+
+CHECKPOINTS = (
+    "Not counted: the checkpoints of one run that were compared on its validation window. Where the best of them was "
+    "kept, more was tried than these trials, and the bar is too low."
+)
 
 
 def figures(report: Report, panels: Panels) -> str:
@@ -36,6 +43,11 @@ def figures(report: Report, panels: Panels) -> str:
         paragraph(
             "Intervals hold 95 % of resampled histories; all strategies live the same resampled days. Hollow dots are "
             "rows that nobody could have held.",
+            "soft",
+        ),
+        paragraph(
+            "The interval of a drawdown is biased, mostly towards shallower ones: histories are drawn in blocks of "
+            f"{report.statistics.block_days} days on average, and a crash that lasted longer is broken up.",
             "soft",
         ),
         panels.plot("sharpe", sharpe_figure(report.evidence, report.table)),
@@ -67,11 +79,25 @@ def difference(report: Report, panels: Panels) -> str:
         "difference",
         f"The difference to {name}",
         paragraph(text),
+        *_over_rows(report),
         strategy_table(report, GROUPS["Against the benchmark"]),
         definitions(GROUPS["Against the benchmark"]),
         "<h3>What the textbook tests ignore</h3>",
         notes(ignored),
     )
+
+
+def _over_rows(report: Report) -> list[str]:
+    """That each row has its own chance of a false claim, where there are several."""
+    num_rows = len(report.statistics.verdicts)
+    if num_rows < 2:
+        return []
+    text = (
+        "The 5 % hold for each row by itself, not for all of them: where nothing differs, "
+        f"{SIGNIFICANCE_LEVEL * num_rows:.1f} of {num_rows} rows are claimed to differ by chance, at the most and on "
+        "average."
+    )
+    return [paragraph(text if report.findings.superior is None else f"{text} The next section counts the rows.")]
 
 
 def all_at_once(report: Report, panels: Panels) -> str:
@@ -125,6 +151,7 @@ def trials(report: Report, panels: Panels) -> str:
             f"worthless ones is expected to show a Sharpe ratio of {selection.hurdle:.2f}."
         )
     )
+    parts.append(paragraph(CHECKPOINTS, "soft small"))
     if not math.isnan(selection.deflated):
         parts.append(
             paragraph(
@@ -178,12 +205,30 @@ def seeds(report: Report, panels: Panels) -> str:
         text = (
             "Left out: no walks of single seeds were given." if report.evidence.walks else "Value series have no seeds."
         )
-        return section("seeds", "The luck of the seed", paragraph(text, "soft"))
+        return section("seeds", "The luck of the seed", paragraph(text, "soft"), notes(_of_seeds(report)))
     text = (
-        "One dot per training seed; below the dots the interquartile mean and its 95 % interval over seeds. The dotted "
-        f"line is {report.evidence.benchmark}. The interval is of the luck of training, not of the market."
+        "One dot per training seed, over all days; below the dots the interquartile mean and its 95 % interval over "
+        f"seeds. The dotted line is {report.evidence.benchmark}. The interval is of the luck of training, not of the "
+        "market."
     )
-    return section("seeds", "The luck of the seed", paragraph(text, "soft"), panels.plot("seeds", figure))
+    return section(
+        "seeds",
+        "The luck of the seed",
+        paragraph(text, "soft"),
+        panels.plot("seeds", figure),
+        notes(_of_seeds(report)),
+    )
+
+
+def _of_seeds(report: Report) -> list[str]:
+    """The means in words, and what a run of them is."""
+    apart = "The mean of folds' ratios is another figure than the ratio over all days, which dots and line show."
+    return [
+        f"{subject}: interquartile mean {summary['interquartile_mean']:.2f} ({summary['lower']:.2f} to "
+        f"{summary['upper']:.2f}) of {summary['num_runs']} runs, {summary['basis']}."
+        + (f" {apart}" if summary["basis"] == OVER_FOLDS else "")
+        for subject, summary in report.findings.seeds.iterrows()
+    ]
 
 
 def exposure(report: Report, panels: Panels) -> str:

@@ -133,6 +133,18 @@ def axis(title: str = "", **more: Any) -> Figure:
     }
 
 
+def horizontal(y: float, colour: str, dash: str = "solid") -> Figure:
+    """A line from side to side."""
+    line = {"color": colour, "width": 1, "dash": dash}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
+
+
+def vertical(x: float, colour: str, dash: str = "solid") -> Figure:
+    """A line from bottom to top, behind the marks."""
+    line = {"color": colour, "width": 1, "dash": dash}
+    return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": line, "layer": "below"}
+
+
 def log_ticks(lowest: float, highest: float) -> list[float]:
     """Round values for a logarithmic axis of wealth, five or so."""
     steps: tuple[tuple[float, ...], ...] = ((1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,))

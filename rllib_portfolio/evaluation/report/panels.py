@@ -17,6 +17,7 @@ from rllib_portfolio.evaluation.report.lines import (
     colour_of,
     layout,
     rounded,
+    vertical,
 )
 
 SEED_JITTER = 0.16
@@ -49,9 +50,9 @@ def sharpe_figure(evidence: Evidence, table: pd.DataFrame) -> Figure:
         }
         for name, row in defined.iterrows()
     ]
-    shapes = [_vertical(0.0, SOFT_INK)]
+    shapes = [vertical(0.0, SOFT_INK)]
     if evidence.benchmark in defined.index:
-        shapes.append(_vertical(_number(defined, str(evidence.benchmark)), "#222222", "dot"))
+        shapes.append(vertical(_number(defined, str(evidence.benchmark)), "#222222", "dot"))
     figure = layout(
         70 + 26 * len(defined),
         xaxis=axis("Sharpe ratio, 95 % interval"),
@@ -135,7 +136,7 @@ def seeds_figure(evidence: Evidence, findings: Findings, table: pd.DataFrame) ->
             data.append(_summary(findings.seeds.loc[subject], place - 0.33, subject, colour))
     shapes = []
     if evidence.benchmark is not None and not math.isnan(bar := _number(table, evidence.benchmark)):
-        shapes.append(_vertical(bar, "#222222", "dot"))
+        shapes.append(vertical(bar, "#222222", "dot"))
     ticks = axis(
         showgrid=False, tickvals=list(range(len(subjects))), ticktext=subjects, range=[-0.6, len(subjects) - 0.4]
     )
@@ -169,7 +170,7 @@ def overfitting_figure(findings: Findings) -> Figure | None:
         240,
         xaxis=axis("Rank on the other half of the days: 0 worst, 1 best", range=[0, 1]),
         yaxis=axis("Splits", tickformat=".0%"),
-        shapes=[_vertical(0.5, SOFT_INK)],
+        shapes=[vertical(0.5, SOFT_INK)],
     )
     return {"data": [bars], "layout": figure}
 
@@ -198,8 +199,3 @@ def _summary(summary: pd.Series, height: float, subject: str, colour: str) -> Fi
 def _number(table: pd.DataFrame, name: str) -> float:
     value: Any = table.at[name, "sharpe_ratio"]
     return float(value)
-
-
-def _vertical(x: float, colour: str, dash: str = "solid") -> Figure:
-    line = {"color": colour, "width": 1, "dash": dash}
-    return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": line, "layer": "below"}

@@ -111,7 +111,8 @@ def generate_performance_report(
     ```
 
     Args:
-        strategies: Name to values (wealth, prices: above 0): pandas Series with dates, or arrays of one length.
+        strategies: Name to values (wealth, prices: above 0): pandas Series with dates (ISO 8601 texts will do), or
+            arrays of one length.
         benchmark: Values of what they are judged against; without it there are no verdicts.
         output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise a
             folder, for everything. None writes nothing.
@@ -125,7 +126,7 @@ def generate_performance_report(
 
     Raises:
         DataError: If the series cannot be compared: see `values.evidence_of_values`.
-        ConfigError: If `output_path` cannot be written.
+        ConfigError: If `output_path` cannot be written, or a setting is out of range.
     """
     evidence = evidence_of_values(
         strategies, benchmark, cash_rate=cash_rate, periods_per_year=periods_per_year, title=title

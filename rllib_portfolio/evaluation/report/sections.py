@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rllib_portfolio.evaluation.report import judgement, story
+from rllib_portfolio.evaluation.report import falsification, judgement, story
 from rllib_portfolio.evaluation.report.markup import Panels
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ORDER: tuple[Section, ...] = (
     judgement.seeds,
     story.crises,
     judgement.exposure,
-    story.falsification,
+    falsification.falsification,
 )
 
 CONTENTS = (

@@ -1,8 +1,7 @@
-"""Sections that tell what happened: the clock, the data, the returns, the crises, and what would falsify it all."""
+"""Sections that tell what happened: the clock, the data, the returns and the crises."""
 
 from __future__ import annotations
 
-import math
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,6 @@ from rllib_portfolio.evaluation.rolling import WINDOW_DAYS
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
-
-POWER_FACTOR = (1.960 + 0.842) ** 2
-"""(z_0.975 + z_0.80)^2: years times the squared information ratio that a two-sided 5 % test of 80 % power asks for."""
 
 
 def clock(report: Report, panels: Panels) -> str:
@@ -92,10 +88,9 @@ def data(report: Report, panels: Panels) -> str:
 def returns(report: Report, panels: Panels) -> str:
     """Wealth, drawdown, rolling Sharpe ratio, months and weights."""
     evidence = report.evidence
+    earned = "Daily returns after costs" if evidence.walks else "Returns from each value to the next, as they came,"
     parts = [
-        paragraph(
-            "Net daily returns, pooled over all test days. Buttons show and hide a strategy in every plot.", "soft"
-        ),
+        paragraph(f"{earned} on {evidence.days}. Buttons show and hide a strategy in every plot.", "soft"),
         chips(report),
         "<h3>Wealth, and how far it is below its peak</h3>",
         panels.plot("wealth", wealth_figure(evidence)),
@@ -134,7 +129,8 @@ def crises(report: Report, panels: Panels) -> str:
         cards.append(f'<div><h3>{escape(name)}</h3><p class="soft small">{escape(str(note))}</p>{plot}</div>')
     intro = (
         "Return since the close before the window. In-sample: the policy was trained or selected on days of it, so it "
-        "proves little. Recovery counts trading days from the lowest close until the old peak is reached again."
+        "proves little. Recovery counts trading days from the lowest close until wealth is back at its peak since that "
+        "first close; an older, higher peak does not count."
     )
     return section(
         "crises",
@@ -168,73 +164,7 @@ def _crisis_table(report: Report, table: pd.DataFrame) -> str:
     return "".join(parts)
 
 
-def falsification(report: Report, panels: Panels) -> str:
-    """What would show that the claims above are wrong."""
-    sentences = [
-        *(sentence for name in list(report.verdicts)[:SHOWN_VERDICTS] for sentence in _of_verdict(report, name)),
-        *_of_costs(report),
-        *_of_seeds(report),
-        *(_OF_WALKS if report.evidence.walks else _OF_VALUES),
-    ]
-    return section("falsify", "What would falsify this", notes(sentences))
-
-
-SHOWN_VERDICTS = 4
-"""Of many judged strategies, so many are asked what would undo their verdicts."""
-
-_OF_WALKS = (
-    "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "
-    "is a leak, and every figure above is void.",
-    "Another universe, with the companies that failed in it, is the test that no bundled price table can give.",
-)
-_OF_VALUES = (
-    "Costs that the values leave out, a price that was used before it was known, or assets chosen because they did "
-    "well: any of them voids every figure above, and none can be seen in a value series.",
-)
 _SAMPLES = {"unknown": "whether anything was trained on these days is not known"}
-
-
-def _of_verdict(report: Report, name: str) -> list[str]:
-    judged, benchmark = report.verdicts[name], report.evidence.benchmark
-    years = report.evidence.num_days / report.evidence.periods_per_year
-    if math.isnan(judged.information_ratio) or abs(judged.information_ratio) < 0.01:
-        return [f"{name} and {benchmark} earned the same: no number of days like these would tell them apart."]
-    needed = POWER_FACTOR / judged.information_ratio**2
-    if judged.outcome == "no difference":
-        return [
-            f"{name} against {benchmark}: at an information ratio of {judged.information_ratio:.2f} it takes about "
-            f"{needed:.0f} years to tell a difference with 80 % power, and these are {years:.1f}. "
-            '"No difference" is not "equal": more days can overturn it either way.'
-        ]
-    return [
-        f"{name} {judged.outcome}: days after {report.evidence.day(report.evidence.dates[-1])} on which the mean "
-        "active return has the other sign, or either p-value above 5 % once they are added, would undo it."
-    ]
-
-
-def _of_costs(report: Report) -> list[str]:
-    if "break_even_cost_bps" not in report.table:
-        return []
-    sentences = []
-    for name in report.evidence.subjects:
-        cost = report.statistics.number(name, "break_even_cost_bps")
-        if not math.isnan(cost):
-            sentences.append(
-                f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.evidence.benchmark}."
-            )
-    return sentences
-
-
-def _of_seeds(report: Report) -> list[str]:
-    seeds, benchmark = report.findings.seeds, report.evidence.benchmark
-    if benchmark is None or not len(seeds):
-        return []
-    bar = report.statistics.number(benchmark, "sharpe_ratio")
-    return [
-        f"Training {name} again with other seeds: {summary.num_runs:.0f} of them gave an interquartile mean Sharpe "
-        f"ratio of {summary.interquartile_mean:.2f} ({summary.lower:.2f} to {summary.upper:.2f}) against {bar:.2f}."
-        for name, summary in seeds.iterrows()
-    ]
 
 
 def _left_out(reason: str) -> str:

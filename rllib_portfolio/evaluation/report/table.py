@@ -14,9 +14,10 @@ from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.baselines import INDEX_NAME
 from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, Interval, bootstrap_intervals
 from rllib_portfolio.evaluation.drawdowns import worst_drawdown
-from rllib_portfolio.evaluation.holdings import gross_returns, holdings
+from rllib_portfolio.evaluation.holdings import holdings
 from rllib_portfolio.evaluation.report.columns import COLUMNS, UNDEFINED
 from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.evaluation.report.reasons import TEXTBOOK, reason_of
 from rllib_portfolio.evaluation.selection import SharpeSample, probabilistic_sharpe_ratio
 from rllib_portfolio.evaluation.significance import textbook_tests
 from rllib_portfolio.evaluation.verdicts import Pair, Verdict, judge
@@ -32,7 +33,6 @@ HOLDINGS = (
     "herfindahl",
     "active_share",
 )
-_TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +82,7 @@ def statistics_table(
         frame = frame.join(_holdings(evidence))
     frame = frame[[name for name in COLUMNS if name in frame]]
     reasons = {
-        (name, column): _reason(evidence, name, column)
+        (name, column): reason_of(evidence, name, column)
         for name in evidence.names
         for column in frame.columns
         if _is_missing(frame.at[name, column])
@@ -175,7 +175,7 @@ def _against_benchmark(evidence: Evidence, verdicts: dict[str, Verdict]) -> pd.D
             "sharpe_difference": judged.sharpe_difference,
             "sharpe_p_value": judged.sharpe_p_value,
             "verdict": judged.outcome,
-            **dict(zip(_TEXTBOOK, [test.p_value for test in textbook_tests(returns, benchmark)], strict=True)),
+            **dict(zip(TEXTBOOK, [test.p_value for test in textbook_tests(returns, benchmark)], strict=True)),
             "alpha": float(metrics.alpha(returns, benchmark, cash, evidence.periods_per_year)),
             "beta": float(metrics.beta(returns, benchmark, cash)),
         }
@@ -208,58 +208,3 @@ def _all_reasons(reasons: dict[tuple[str, str], str], name: str) -> str:
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _reason(evidence: Evidence, name: str, column: str) -> str:
-    """Why a figure is undefined, as well as it can be known."""
-    if name == evidence.benchmark and column in _AGAINST:
-        return "it is the benchmark itself"
-    if name == INDEX_NAME and column in ("effective_assets", "herfindahl", "active_share"):
-        return "the index is one fund: what it holds is not known"
-    if column == "confidence_set_p_value":
-        return "nobody could have held it: it knows the end of the walk"
-    if column == "break_even_cost_bps":
-        return _no_break_even(evidence, name)
-    returns = evidence.of(name)
-    excess = returns - evidence.cash_returns
-    if column == "drawdown_recovery" and float(metrics.max_drawdown(returns)) > 0.0:
-        return "not back at the peak by the last day"
-    if column in ("calmar_ratio", *_DRAWDOWN_DATES):
-        return "it never fell"
-    if column == "profit_factor" and not (returns < 0.0).any():
-        return "no day lost"
-    if column in ("omega_ratio", "sortino_ratio") and not (excess < -metrics.SMALLEST_DENOMINATOR).any():
-        return "no day was behind cash"
-    if column == "information_ratio":
-        return "it never differs from the benchmark, or always by the same"
-    if column.startswith("sharpe") or column.startswith("difference"):
-        return "its excess return never changes, so that there is no risk to divide by"
-    if returns.std() < metrics.SMALLEST_DENOMINATOR:
-        return "its return never changes"
-    return "nothing to divide by"
-
-
-_DRAWDOWN_DATES = ("drawdown_peak", "drawdown_trough", "drawdown_recovery", "drawdown_days")
-_AGAINST = frozenset(
-    (
-        "information_ratio",
-        "mean_p_value",
-        "sharpe_difference",
-        "difference_lower",
-        "difference_upper",
-        "sharpe_p_value",
-        "verdict",
-        "alpha",
-        "beta",
-        "break_even_cost_bps",
-        *_TEXTBOOK,
-    )
-)
-
-
-def _no_break_even(evidence: Evidence, name: str) -> str:
-    walk, benchmark = evidence.walk_of(name), evidence.walk_of(str(evidence.benchmark))
-    assert walk is not None
-    assert benchmark is not None
-    ours, theirs = (np.log1p(gross_returns(each)).sum() for each in (walk, benchmark))
-    return "behind the benchmark at any cost" if ours <= theirs else "ahead of the benchmark at any cost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,19 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from rllib_portfolio.errors import DataError
+from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.report.evidence import FIRST_DAY, Evidence
 
 FloatArray = NDArray[np.floating[Any]]
 Series = pd.Series | ArrayLike
-"""Values of one strategy: pandas with dates, or an array."""
+"""Values of one strategy: pandas with dates, or an array; a table or matrix of one column will do."""
 
 MIN_VALUES = 12
 """Eleven returns: fewer say nothing about a Sharpe ratio."""
 
-LARGEST_DAILY_GAP = 3.5
-"""Median calendar days between values above which they are no daily ones."""
+DAYS_OF_YEAR = 365.25
+LARGEST_DISCREPANCY = 0.2
+"""By so large a fraction, values per calendar year may differ from `periods_per_year`: holidays and short series do."""
 
 
 def evidence_of_values(
@@ -35,7 +37,8 @@ def evidence_of_values(
     """Check and align value series.
 
     Series with dates are cut to the days that all of them have, and the report says so; values missing at either end
-    are cut likewise. Arrays have no dates and must be of one length.
+    are cut likewise. Dates may be written out, as ISO 8601 ("2020-01-31"). Arrays have no dates and must be of one
+    length; so have series with other labels, which must be the same for all.
 
     Args:
         strategies: Name to values (wealth, prices: above 0), at least one.
@@ -45,18 +48,22 @@ def evidence_of_values(
         title: Heading of the report.
 
     Raises:
-        DataError: If there is no strategy, a series has a gap inside, a value that is not above 0, dates that repeat or
-            fall, no day in common with the others, or fewer than 12 values are left.
+        DataError: If there is no strategy, a series has several columns, a gap inside, a value that is not above 0,
+            dates that repeat or fall, labels that are no dates and differ from another's, no day in common with the
+            others, or fewer than 12 values are left.
+        ConfigError: If `strategies` is no mapping, two names are written alike, or a setting is out of range.
     """
-    given = {str(name): values for name, values in strategies.items()}
-    if not given:
-        raise DataError("strategies must be at least one, got none (report). Give a dict of name to values.")
+    _require_settings(cash_rate, periods_per_year)
+    given = _named(strategies)
     judged, name = tuple(given), None
     if benchmark is not None:
         name = _benchmark_name(benchmark, given)
         given[name] = benchmark
     columns = {each: _series(each, values) for each, values in given.items()}
     has_dates = _have_dates(columns)
+    if not has_dates:
+        columns = _by_position(columns)
+    columns = {each: _without_gaps(each, series) for each, series in columns.items()}
     table, statements = _aligned(columns, name, has_dates)
     returns = table.to_numpy()[1:] / table.to_numpy()[:-1] - 1.0
     cash = (1.0 + cash_rate) ** (1.0 / periods_per_year) - 1.0
@@ -81,27 +88,91 @@ def _benchmark_name(benchmark: Series, strategies: Mapping[str, Any]) -> str:
     return f"{name} (benchmark)" if name in strategies else name
 
 
+def _require_settings(cash_rate: float, periods_per_year: float) -> None:
+    if not (math.isfinite(cash_rate) and cash_rate > -1.0):
+        raise ConfigError(f"cash_rate must be above -1, got {cash_rate} (report). Give a fraction: 0.02 is 2 % a year.")
+    if not (math.isfinite(periods_per_year) and periods_per_year > 0.0):
+        raise ConfigError(
+            f"periods_per_year must be above 0, got {periods_per_year} (report). Give values per year: 252 for daily, "
+            "12 for monthly ones."
+        )
+
+
+def _named(strategies: Mapping[str, Series]) -> dict[str, Series]:
+    """The series by the texts of their names."""
+    if not isinstance(strategies, Mapping):
+        kind = type(strategies).__name__
+        raise ConfigError(f"strategies must be a dict of name to values, got {kind} (report). Name each series.")
+    given = {str(name): values for name, values in strategies.items()}
+    if not given:
+        raise DataError("strategies must be at least one, got none (report). Give a dict of name to values.")
+    if len(given) < len(strategies):
+        names = ", ".join(repr(name) for name in strategies)
+        raise ConfigError(f"strategies must have distinct names, got {names} (report). Rename one of them.")
+    return given
+
+
 def _series(name: str, values: Series) -> pd.Series:
-    """Float values with increasing days, or with a plain range where they have no dates."""
-    series = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values).reshape(-1))
+    """Float values with increasing days, or with the labels that they came with where these are no dates."""
+    series = _one_column(name, values)
     try:
         series = series.astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(f"values must be numbers, got {series.dtype} (strategy {name}). Convert the series.") from None
-    if isinstance(series.index, pd.PeriodIndex):
-        series = series.set_axis(series.index.to_timestamp())
-    if isinstance(series.index, pd.DatetimeIndex):
-        series = series.set_axis(series.index.tz_localize(None).normalize())
-        falls = np.flatnonzero(np.diff(series.index.to_numpy()) <= np.timedelta64(0))
-        if len(falls):
-            day = series.index[falls[0] + 1].date()
+    days = _days(series.index)
+    if days is None:
+        return series
+    steps = np.diff(days.to_numpy())
+    falls = np.flatnonzero(~(steps > np.timedelta64(0)))  # a missing date compares as False
+    if len(falls):
+        day = str(days[falls[0] + 1])[:10]
+        raise DataError(
+            f"dates must increase, one value a day, got {day} out of order or twice (strategy {name}). Sort the "
+            "series and keep one value a day."
+        )
+    return series.set_axis(days)
+
+
+def _one_column(name: str, values: Any) -> pd.Series:
+    """A series, or the only column of a table or matrix with the dates that it has."""
+    if isinstance(values, pd.Series):
+        return values
+    table = values if isinstance(values, pd.DataFrame) else np.asarray(values)
+    if table.ndim not in (1, 2) or (table.ndim == 2 and table.shape[1] != 1):
+        shape = " x ".join(str(size) for size in table.shape) or "one number"
+        raise DataError(f"values must be one series, got {shape} (strategy {name}). Give one strategy for each column.")
+    return table.iloc[:, 0] if isinstance(table, pd.DataFrame) else pd.Series(table.reshape(-1))
+
+
+def _days(labels: pd.Index) -> pd.DatetimeIndex | None:
+    """Days of a calendar, also where they are written out as texts or kept as objects; None for other labels."""
+    if isinstance(labels, pd.PeriodIndex):
+        labels = labels.to_timestamp()
+    elif labels.inferred_type in ("string", "date", "datetime"):
+        try:
+            # other formats are ambiguous: 01/02/2020 is in January or in February
+            labels = pd.to_datetime(labels, format="ISO8601")
+        except (ValueError, TypeError):
+            return None
+    return labels.tz_localize(None).normalize() if isinstance(labels, pd.DatetimeIndex) else None
+
+
+def _by_position(columns: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    """Series without dates, paired by place: that is right only where their labels are the same, or count places."""
+    first = next(iter(columns))
+    for name, series in columns.items():
+        alike = series.index.equals(columns[first].index)
+        if not alike and not all(_counts(each.index) for each in (series, columns[first])):
             raise DataError(
-                f"dates must increase, one value a day, got {day} out of order or twice (strategy {name}). Sort the "
-                "series and keep one value a day."
+                f"series without dates must have the same labels, got {series.index[0]} to {series.index[-1]} beside "
+                f"{columns[first].index[0]} to {columns[first].index[-1]} (strategies {name} and {first}). Make the "
+                "labels dates (pandas.to_datetime), or reset_index(drop=True) where they mean nothing."
             )
-    else:
-        series = series.reset_index(drop=True)
-    return _without_gaps(name, series)
+    return {name: series.reset_index(drop=True) for name, series in columns.items()}
+
+
+def _counts(labels: pd.Index) -> bool:
+    return labels.equals(pd.RangeIndex(len(labels)))
 
 
 def _without_gaps(name: str, series: pd.Series) -> pd.Series:
@@ -195,12 +266,13 @@ def _what_is_not_known(
         )
     if not has_dates:
         sentences.append("The series have no dates: crises, monthly returns and dates of drawdowns are left out.")
-    elif len(dates) > 1 and periods_per_year > 60.0:
-        gap = float(np.median(np.diff(dates).astype(int)))
-        if gap > LARGEST_DAILY_GAP:
+    else:
+        a_year = DAYS_OF_YEAR * (len(dates) - 1) / float((dates[-1] - dates[0]).astype(int))
+        if abs(a_year / periods_per_year - 1.0) > LARGEST_DISCREPANCY:
             sentences.append(
-                f"Values are {gap:g} calendar days apart, and {periods_per_year:g} of them were taken for a year: "
-                "annual figures are wrong unless periods_per_year is given."
+                f"A calendar year has about {a_year:.0f} of these values, and {periods_per_year:g} of them were taken "
+                "for a year: volatility, Sharpe ratios and all other annual figures are wrong unless periods_per_year "
+                "is given."
             )
     if cash_rate == 0.0:
         sentences.append("Cash was taken to earn nothing: Sharpe ratios are of plain returns.")

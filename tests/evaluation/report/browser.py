@@ -14,7 +14,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SKIP_MESSAGE = "Chromium is not installed (Debian: apt-get install chromium)"
 VOID = frozenset(("meta", "link", "br", "img", "input", "hr"))
 
-DRAWN_CLASSES = frozenset(("trace", "point", "points", "js-line", "js-fill", "heatmaplayer", "hm"))
+TRACE_CLASSES = frozenset(("trace", "hm"))
+"""Of the group that plotly.js draws one trace into, lines and bars or a heatmap; those of legends are others."""
+
+NOTHING = ("", "M0,0Z")
+"""Outlines of a line or an area without points."""
 
 
 class Visit(NamedTuple):
@@ -22,8 +26,8 @@ class Visit(NamedTuple):
 
     console: list[str]
     """What the page logged; errors that nobody caught are logged."""
-    marks: dict[str, int]
-    """Panel to the lines, areas, bars, points and images that are drawn in it."""
+    marks: dict[str, list[int]]
+    """Panel to the number of lines, areas, bars, points and images in each of its traces that has any."""
 
 
 def find_browser() -> str | None:
@@ -37,7 +41,7 @@ def visit(browser: str, page: Path, profile: Path) -> Visit:
     console = re.findall(r"CONSOLE[^\]]*\] (.*)", done.stderr)
     marks = _Marks()
     marks.feed(done.stdout)
-    return Visit(console, marks.found)
+    return Visit(console, {panel: [count for count in counts if count] for panel, counts in marks.found.items()})
 
 
 def screenshot(browser: str, page: Path, profile: Path, size: tuple[int, int], target: Path) -> None:
@@ -75,33 +79,35 @@ def _run(browser: str, page: Path, profile: Path, *arguments: str) -> subprocess
 
 
 class _Marks(HTMLParser):
-    """Counts what is drawn inside each panel: shapes with an outline, and images."""
+    """Counts what is drawn inside each trace of each panel: shapes with an outline, and images."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[str, int] = {}
+        self.found: dict[str, list[int]] = {}
         self._panel: str | None = None
-        self._depth = 0
-        self._layers: list[bool] = []
+        self._inside_trace: list[bool] = []  # of each open element of the panel
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
-        classes = (attributes.get("class") or "").split()
+        classes = set((attributes.get("class") or "").split())
         if tag == "div" and "panel" in classes:
-            self._panel, self._depth = attributes["id"], 0
-            self.found[str(self._panel)] = 0
-            self._layers = []
+            self._panel = str(attributes["id"])
+            self.found[self._panel] = []
+            self._inside_trace = []
         if self._panel is None or tag in VOID:
             return
-        self._depth += 1
-        self._layers.append(bool(DRAWN_CLASSES & set(classes)))
-        if any(self._layers) and (attributes.get("d") or (tag == "image" and attributes.get("xlink:href"))):
-            self.found[self._panel] += 1
+        inside = bool(self._inside_trace and self._inside_trace[-1])
+        if not inside and classes & TRACE_CLASSES:
+            self.found[self._panel].append(0)
+            inside = True
+        self._inside_trace.append(inside)
+        is_image = tag == "image" and bool(attributes.get("xlink:href"))
+        if inside and (is_image or (attributes.get("d") or "") not in NOTHING):
+            self.found[self._panel][-1] += 1
 
     def handle_endtag(self, tag: str) -> None:
         if self._panel is None or tag in VOID:
             return
-        self._depth -= 1
-        self._layers.pop()
-        if self._depth == 0:
+        self._inside_trace.pop()
+        if not self._inside_trace:
             self._panel = None

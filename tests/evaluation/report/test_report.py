@@ -13,10 +13,23 @@ import pytest
 from rich.console import Console
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import Lineup, Report, ReportContext, generate_performance_report, report_of_walks
+from rllib_portfolio.evaluation import (
+    Lineup,
+    Report,
+    ReportContext,
+    all_strategies,
+    generate_performance_report,
+    report_of_walks,
+    walk_lineup,
+)
 from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
 from rllib_portfolio.evaluation.comparison import verdict
+from rllib_portfolio.evaluation.refitting import RefitSchedule
+from rllib_portfolio.evaluation.report.evidence import evidence_of_walks
+from rllib_portfolio.evaluation.report.seed_spread import OVER_DAYS, OVER_FOLDS, find_seed_spread
 from rllib_portfolio.evaluation.seeds import seed_summary
+from rllib_portfolio.market import MarketData
+from tests.evaluation.report.conftest import EXECUTION
 
 FEW = BootstrapPlan(num_draws=20)
 
@@ -82,7 +95,58 @@ def test_seeds_are_summed_up_by_their_interquartile_mean(whole_report: Report) -
     findings = whole_report.findings
     assert list(findings.seed_scores["walk"]) == [f"PPO seed {seed}" for seed in range(4)]
     expected = seed_summary(findings.seed_scores["sharpe_ratio"].to_numpy())
-    assert findings.seeds.loc["PPO policy"].to_dict() == expected._asdict()
+    assert findings.seeds.loc["PPO policy"].to_dict() == {**expected._asdict(), "basis": OVER_DAYS}
+
+
+def test_one_seed_has_no_interval(context: ReportContext) -> None:
+    one = {"PPO policy": context.seed_walks["PPO policy"][:1]}
+    spread = find_seed_spread(replace(context, seed_walks=one), 252.0)
+    assert len(spread.scores) == 1
+    assert not len(spread.summaries)
+    assert spread.statements == (
+        "PPO policy has one seed: how much is the luck of the seed is not known, and the interquartile mean over seeds "
+        "is left out.",
+    )
+
+
+def test_a_mean_over_seeds_and_folds_comes_before_that_over_seeds(context: ReportContext) -> None:
+    # two seeds on two folds, (0.0, 1.0) and (0.2, 1.4): the middle half of 0, 0.2, 1, 1.4 has mean 0.6
+    given = seed_summary(np.array([[0.0, 1.0], [0.2, 1.4]]))
+    spread = find_seed_spread(replace(context, seed_summaries={"PPO policy": given}), 252.0)
+    row = spread.summaries.loc["PPO policy"]
+    assert row["interquartile_mean"] == pytest.approx(0.6)
+    assert row.to_dict() == {**given._asdict(), "basis": OVER_FOLDS}
+    assert spread.statements == ()
+
+
+def test_the_page_says_what_a_run_of_the_mean_over_seeds_is(
+    short_lineup: Lineup, context: ReportContext, tmp_path: Path
+) -> None:
+    given = seed_summary(np.array([[0.0, 1.0], [0.2, 1.4]]))
+    for summaries, basis in (
+        ({}, "of 4 runs, one Sharpe ratio per seed, over all days."),
+        (
+            {"PPO policy": given},
+            "of 4 runs, one Sharpe ratio per seed and fold, seeds drawn within each fold. The mean",
+        ),
+    ):
+        report = report_of_walks(short_lineup, context=replace(context, seed_summaries=summaries), plan=FEW)
+        (path,) = report.write(tmp_path / "seeds.html")
+        assert basis in path.read_text()
+    assert "interquartile mean 0.60 (" in path.read_text()
+
+
+def test_baselines_are_told_by_the_schedule_that_they_walked_with(market: MarketData) -> None:
+    own = RefitSchedule(refit_days=63, window_days=500, min_days=60)
+    window = (600, 640)
+    lineup = walk_lineup(market, window, EXECUTION, [], all_strategies(market, own))
+    bare = ReportContext("baselines", market, window, EXECUTION, ("risk parity",))
+    told = "\n".join(evidence_of_walks(lineup, bare).statements)
+    assert (
+        "risk parity, hierarchical risk parity, Merton (risk aversion 1): every 63 days, on the last 500 days" in told
+    )
+    assert "1/N monthly, 60/40 with cash: every 21 days, to the same weights" in told
+    assert "momentum top-1: every 63 days, on the last 252 days." in told
 
 
 def test_without_search_and_seeds_the_omissions_are_stated(short_lineup: Lineup, context: ReportContext) -> None:
@@ -128,7 +192,9 @@ def test_days_of_the_window_that_nobody_walked_are_counted(short_lineup: Lineup,
 def test_failed_fits_are_counted(short_lineup: Lineup, context: ReportContext, tmp_path: Path) -> None:
     failures = pd.DataFrame({"strategy": ["minimum variance"] * 2, "date": ["2001-01-02", "2001-02-01"], "reason": "x"})
     report = report_of_walks(Lineup(short_lineup.results, failures), context=context, plan=FEW)
-    assert any("minimum variance 2 times" in sentence for sentence in report.statements)
+    told = "Fits that failed, so that the weights before were held: minimum variance 2 times."
+    assert any(sentence.startswith(told) for sentence in report.statements)
+    assert any("written as a folder lists their dates" in sentence for sentence in report.statements)
     report.write(tmp_path)
     assert len(pd.read_csv(tmp_path / "failed_fits.csv")) == 2
 

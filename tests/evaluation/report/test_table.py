@@ -10,6 +10,7 @@ import pytest
 
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.evaluation import (
+    BacktestResult,
     Lineup,
     Report,
     ReportContext,
@@ -21,9 +22,10 @@ from rllib_portfolio.evaluation import (
 )
 from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
 from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, bootstrap_intervals
-from rllib_portfolio.evaluation.holdings import holdings
+from rllib_portfolio.evaluation.holdings import break_even_cost_bps, holdings
 from rllib_portfolio.evaluation.multiple_comparison import model_confidence_set, superior_ability_test
 from rllib_portfolio.evaluation.report.columns import COLUMNS, text_of
+from rllib_portfolio.evaluation.report.reasons import no_break_even
 from rllib_portfolio.evaluation.significance import textbook_tests
 from rllib_portfolio.evaluation.verdicts import Pair, judge
 from tests.evaluation.hand_made import market_of
@@ -140,8 +142,81 @@ def test_trading_figures_are_those_worked_by_hand() -> None:
     assert row.cost_per_year == pytest.approx(0.21)
     assert row.cost_drag == pytest.approx(1.0 - 0.99**21, rel=1e-12)
     assert (row.effective_assets, row.herfindahl, row.active_share) == pytest.approx((2.0, 0.5, 0.0))
-    assert "break_even_cost_bps: behind the benchmark at any cost" in row["undefined"]
-    assert report.table.loc["all cash"].active_share == pytest.approx(1.0)
+    # 1/N buys the same on the same day, and flat prices leave nothing to rebalance: equal wealth at any cost
+    assert "break_even_cost_bps: level with the benchmark free of cost, and it pays the same" in row["undefined"]
+    cash = report.table.loc["all cash"]
+    assert cash.active_share == pytest.approx(1.0)
+    # cash does not trade: 1 free of cost, as 1/N, which has 1 - k at a cost of k
+    assert "level with the benchmark free of cost, and ahead of it at any other: it trades less" in cash["undefined"]
+
+
+def paid_by_hand(gross: float, traded: float) -> BacktestResult:
+    """One day at no cost, with what it earned and what it traded."""
+    number = np.array([gross])
+    return BacktestResult(
+        name="hand",
+        assets=("A",),
+        dates=np.array(["2020-01-01"], dtype="datetime64[D]"),
+        returns=number,
+        wealth=np.array([1.0, 1.0 + gross]),
+        weights=np.array([[1.0, 0.0]]),
+        turnover=np.array([traded]),
+        traded=np.array([traded]),
+        cost=np.zeros(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("walk", "benchmark", "expected"),
+    [
+        ((0.2, 0.5), (0.1, 1.0), "ahead of the benchmark at any cost"),
+        ((0.0, 1.0), (0.1, 0.5), "behind the benchmark even free of cost"),
+        # 1 = 1.1 (1 - k) at k = 1 / 11: it does not trade, and is ahead from there on
+        (
+            (0.0, 0.0),
+            (0.1, 1.0),
+            "behind the benchmark even free of cost; only from 909.1 bp on it is ahead, since it trades less",
+        ),
+        ((0.1, 1.0), (0.1, 1.0), "level with the benchmark free of cost, and it pays the same"),
+        (
+            (0.1, 0.5),
+            (0.1, 1.0),
+            "level with the benchmark free of cost, and ahead of it at any other: it trades less",
+        ),
+        (
+            (0.1, 1.0),
+            (0.1, 0.5),
+            "level with the benchmark free of cost, and behind it at any other: it trades more",
+        ),
+    ],
+)
+def test_why_there_is_no_break_even_cost(
+    walk: tuple[float, float], benchmark: tuple[float, float], expected: str
+) -> None:
+    ours, theirs = paid_by_hand(*walk), paid_by_hand(*benchmark)
+    assert math.isnan(break_even_cost_bps(ours, theirs)) or expected.startswith("level")  # level is at 0 bp
+    assert no_break_even(ours, theirs) == expected
+
+
+def test_a_strategy_that_hardly_trades_has_a_sharpe_ratio_and_no_interval() -> None:
+    # two gains in 600 days: of 2000 draws some hold neither of them
+    gains, rng = np.zeros(600), np.random.default_rng(0)
+    gains[[100, 300]] = 0.02
+    bar = np.cumprod(1.0 + rng.normal(0.0005, 0.01, 600))
+    table = generate_performance_report({"rare": np.cumprod(1.0 + gains), "bar twin": bar}, bar)
+    row = table.loc["rare"]
+    assert row.sharpe_ratio > 0.0
+    assert math.isnan(row.sharpe_lower)
+    few = "excess returns change on so few days that some resampled histories hold no risk to divide by"
+    assert f"sharpe_lower, sharpe_upper, difference_lower, difference_upper: {few}" in row["undefined"]
+    assert "never changes" not in row["undefined"]
+    flat = generate_performance_report({"mine": bar, "rare": np.cumprod(1.0 + gains)}, np.ones(600))
+    assert f"sharpe_lower, sharpe_upper: {few}" in flat.loc["rare", "undefined"]
+    flat = flat.loc["mine"]
+    assert (
+        "sharpe_difference, difference_lower, difference_upper, sharpe_p_value: the benchmark's excess"
+        in (flat["undefined"])
+    )
 
 
 def test_mixes_that_know_the_end_are_no_contenders(whole_report: Report) -> None:

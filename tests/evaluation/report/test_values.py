@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.errors import DataError
+from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import generate_performance_report
 from rllib_portfolio.evaluation.report.values import evidence_of_values
 
@@ -136,11 +136,107 @@ def test_what_arrays_leave_out_is_stated() -> None:
     assert "Cash was taken to earn nothing" in told
 
 
-def test_monthly_values_taken_for_daily_ones_are_questioned() -> None:
-    monthly = series(index=pd.date_range("2010-01-31", periods=60, freq="ME"))
-    assert "Values are 31 calendar days apart, and 252 of them were taken for a year" in statements({"mine": monthly})
-    assert "calendar days apart" not in statements({"mine": monthly}, periods_per_year=12)
-    assert "calendar days apart" not in statements({"mine": series()})
+@pytest.mark.parametrize(
+    ("days", "taken", "found"),
+    [
+        # 59 months are 1795 days: 59 * 365.25 / 1795 = 12.0 a year
+        (pd.date_range("2010-01-31", periods=60, freq="ME"), 252, 12),
+        # every second business day: 499 steps over 1396 days, 499 * 365.25 / 1396 = 130.6
+        (pd.bdate_range("2010-01-04", periods=1000)[::2], 252, 131),
+        # every day of the week: the median gap is a day, as of trading days
+        (pd.date_range("2010-01-04", periods=1000), 252, 365),
+        (pd.bdate_range("2010-01-04", periods=1000), 365, 261),
+        (pd.date_range("2010-01-04", periods=300, freq="W"), 12, 52),
+    ],
+)
+def test_values_of_another_frequency_than_was_taken_are_questioned(
+    days: pd.DatetimeIndex, taken: float, found: int
+) -> None:
+    told = f"A calendar year has about {found} of these values, and {taken:g} of them were taken for a year"
+    assert told in statements({"mine": series(index=days)}, periods_per_year=taken)
+    assert "A calendar year has" not in statements({"mine": series(index=days)}, periods_per_year=found)
+
+
+def test_daily_values_are_taken_for_daily_ones_however_few() -> None:
+    for weekday in range(5):
+        days = pd.bdate_range(DAYS[weekday], periods=12)
+        assert "A calendar year has" not in statements({"mine": series(index=days)})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda days: days.strftime("%Y-%m-%d"),
+        lambda days: days.strftime("%Y%m%d"),
+        lambda days: pd.Index([day.date() for day in days], dtype=object),
+        lambda days: pd.Index([day.to_pydatetime() for day in days], dtype=object),
+        lambda days: days.to_period("D"),
+    ],
+)
+def test_dates_that_are_written_out_or_kept_as_objects_align_like_dates(written: Any) -> None:
+    # 40 days each, 10 later: 30 are shared, and none is paired with another day
+    late = pd.bdate_range(DAYS[10], periods=40)
+    plain = evidence_of_values({"early": series()}, series(1, late))
+    texts = evidence_of_values({"early": series().set_axis(written(DAYS))}, series(1, late).set_axis(written(late)))
+    assert texts.has_dates
+    assert texts.num_days == 29
+    assert np.array_equal(texts.dates, plain.dates)
+    assert np.array_equal(texts.returns, plain.returns)
+    assert texts.statements == plain.statements
+
+
+def test_labels_that_are_no_dates_must_be_the_same_for_all() -> None:
+    texts = pd.Index([f"{day:%m/%d/%Y}" for day in DAYS])
+    numbers = pd.RangeIndex(40)
+    for first, second in ((texts, texts[::-1]), (texts, numbers), (numbers, numbers + 5)):
+        with pytest.raises(DataError, match="series without dates must have the same labels, got"):
+            evidence_of_values({"a": series(index=first), "b": series(1, second)})
+    for same in (texts, numbers + 5):
+        evidence = evidence_of_values({"a": series(index=same), "b": series(1, same)})
+        assert (evidence.num_days, evidence.has_dates) == (39, False)
+    assert evidence_of_values({"a": series(index=numbers), "b": np.linspace(1.0, 2.0, 40)}).num_days == 39
+
+
+def test_a_missing_date_is_refused() -> None:
+    with pytest.raises(DataError, match="dates must increase, one value a day, got NaT"):
+        evidence_of_values({"mine": series(index=pd.DatetimeIndex([*DAYS[:5], pd.NaT, *DAYS[6:]]))})
+
+
+def test_a_table_of_one_column_is_a_series_with_its_dates_and_more_columns_are_refused() -> None:
+    evidence = evidence_of_values({"mine": series().to_frame("wealth")}, series(1).to_frame())
+    assert evidence.has_dates
+    assert np.array_equal(evidence.returns, evidence_of_values({"mine": series()}, series(1)).returns)
+    assert evidence_of_values({"mine": series().to_numpy()[:, None]}).num_days == 39
+    two = np.ones((40, 2))
+    for values in (two, pd.DataFrame(two, index=DAYS), np.ones((1, 40))):
+        with pytest.raises(DataError, match=r"values must be one series, got \d+ x \d+ \(strategy mine\)"):
+            evidence_of_values({"mine": values})
+    with pytest.raises(DataError, match=r"values must be one series, got one number \(strategy mine\)"):
+        evidence_of_values({"mine": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("cash_rate", -2.0),
+        ("cash_rate", -1.0),
+        ("cash_rate", np.nan),
+        ("periods_per_year", 0),
+        ("periods_per_year", -5),
+        ("periods_per_year", np.inf),
+        ("periods_per_year", np.nan),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{setting} must be above -?[01], got {value}"):
+        evidence_of_values({"mine": series()}, **{setting: value})
+
+
+def test_names_that_are_written_alike_and_series_without_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="strategies must have distinct names, got 1, '1'"):
+        evidence_of_values({1: series(), "1": series(1)})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="strategies must be a dict of name to values, got list"):
+        evidence_of_values([series()])  # type: ignore[arg-type]
 
 
 def test_days_with_a_time_zone_are_the_same_days() -> None:

@@ -1,0 +1,138 @@
+"""The last section: what would show that the claims of the report are wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rllib_portfolio.evaluation.report.markup import Panels, notes, section
+from rllib_portfolio.evaluation.report.seed_spread import OVER_FOLDS
+from rllib_portfolio.evaluation.verdicts import (
+    SIGNIFICANCE_LEVEL,
+    SMALLEST_DIFFERENCE,
+    Verdict,
+    holm_rejections,
+    p_text,
+)
+
+if TYPE_CHECKING:
+    from rllib_portfolio.evaluation.report.report import Report
+
+POWER_FACTOR = (1.960 + 0.842) ** 2
+"""(z_0.975 + z_0.80)^2: years times the squared information ratio that a two-sided 5 % test of 80 % power asks for."""
+
+SMALLEST_RATIO = 0.01
+"""An information ratio below this takes 78 000 years and more to tell from zero."""
+
+SHOWN_VERDICTS = 4
+"""Of many judged strategies, so many are asked what would undo their verdicts."""
+
+_OF_WALKS = (
+    "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "
+    "is a leak, and every figure above is void.",
+    "Another universe, with the companies that failed in it, is the test that no bundled price table can give.",
+)
+_OF_VALUES = (
+    "Costs that the values leave out, a price that was used before it was known, or assets chosen because they did "
+    "well: any of them voids every figure above, and none can be seen in a value series.",
+)
+
+
+def falsification(report: Report, panels: Panels) -> str:
+    """What would show that the claims above are wrong."""
+    evidence = report.evidence
+    years, last_day = evidence.num_days / evidence.periods_per_year, evidence.day(evidence.dates[-1])
+    judged = list(report.verdicts.items())[:SHOWN_VERDICTS]
+    sentences = [
+        *(f"{name} {what_would_undo(each, str(evidence.benchmark), years, last_day)}" for name, each in judged),
+        *_of_costs(report),
+        *_of_seeds(report),
+        *(_OF_WALKS if evidence.walks else _OF_VALUES),
+    ]
+    return section("falsify", "What would falsify this", notes(sentences))
+
+
+def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str) -> str:
+    """What would overturn a verdict; begins behind the name of its subject.
+
+    Args:
+        judged: The verdict.
+        benchmark: Name of what it is against.
+        years: Years of days that it is of.
+        last_day: The last of them, in words.
+    """
+    if judged.outcome == "no difference":
+        return _of_no_difference(judged, benchmark, years)
+    claim = "beats" if judged.outcome == "beats" else "loses to"
+    mean, sharpe = holm_rejections((judged.mean_p_value, judged.sharpe_p_value))
+    which = "both differences" if mean and sharpe else f"the {'mean active return' if mean else 'Sharpe difference'}"
+    lifted, now, turned = (
+        "both p-values",
+        f"{p_text(judged.mean_p_value)} and {p_text(judged.sharpe_p_value)}",
+        "either",
+    )
+    if math.isnan(judged.sharpe_p_value):
+        lifted, now, turned = "its p-value", p_text(judged.mean_p_value), "this"
+    return (
+        f"{claim} {benchmark} on {which}. That falls once days after {last_day} are added that lift {lifted} above "
+        f"{50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}), or turn the sign of {turned} difference."
+    )
+
+
+def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
+    ratio, difference = judged.information_ratio, judged.sharpe_difference
+    if min(ratio, difference) < -SMALLEST_DIFFERENCE and max(ratio, difference) > SMALLEST_DIFFERENCE:
+        return (
+            f"and {benchmark}: return and Sharpe ratio point to opposite sides (information ratio {ratio:.2f}, Sharpe "
+            f"difference {difference:.2f}). However many days like these are added, that is no verdict: one of the two "
+            "must turn its sign."
+        )
+    if math.isnan(ratio) or abs(ratio) < SMALLEST_RATIO:
+        apart = f" The Sharpe difference ({p_text(judged.sharpe_p_value)}) could become significant."
+        return (
+            f"and {benchmark} earned the same on average: no number of days like these would tell their means apart."
+            + (apart if abs(difference) > SMALLEST_DIFFERENCE else "")
+        )
+    needed = POWER_FACTOR / ratio**2
+    if needed > years:
+        return (
+            f"against {benchmark}: at an information ratio of {ratio:.2f} it takes about {needed:.0f} years to tell a "
+            f'difference with 80 % power, and these are {years:.1f}. "No difference" is not "equal": more days can '
+            "overturn it either way."
+        )
+    return (
+        f"against {benchmark}: at an information ratio of {ratio:.2f} independent days would tell a difference after "
+        f"about {needed:.1f} years with 80 % power. These are {years:.1f} years of days that hang together, and tell "
+        f"less ({p_text(judged.mean_p_value)}): more days can overturn it either way."
+    )
+
+
+def _of_costs(report: Report) -> list[str]:
+    if "break_even_cost_bps" not in report.table:
+        return []
+    sentences = []
+    for name in report.evidence.subjects:
+        cost = report.statistics.number(name, "break_even_cost_bps")
+        if not math.isnan(cost):
+            sentences.append(
+                f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.evidence.benchmark}."
+            )
+    return sentences
+
+
+def _of_seeds(report: Report) -> list[str]:
+    """What other seeds gave; the benchmark's figure stands beside it where it is of the same days."""
+    benchmark = report.evidence.benchmark
+    if benchmark is None:
+        return []
+    bar = report.statistics.number(benchmark, "sharpe_ratio")
+    sentences = []
+    for name, summary in report.findings.seeds.iterrows():
+        folds = summary["basis"] == OVER_FOLDS
+        runs = "runs, one per seed and fold," if folds else "of them"
+        beside = "" if folds or math.isnan(bar) else f" against {bar:.2f} of {benchmark}"
+        sentences.append(
+            f"Training {name} again with other seeds: {summary['num_runs']} {runs} gave an interquartile mean Sharpe "
+            f"ratio of {summary['interquartile_mean']:.2f} ({summary['lower']:.2f} to {summary['upper']:.2f}){beside}."
+        )
+    return sentences

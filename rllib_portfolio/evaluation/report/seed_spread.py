@@ -1,0 +1,88 @@
+"""How much is the luck of the seed: each seed's figures, and their interquartile mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.report.evidence import ReportContext, cash_returns_on, excess_sharpe
+from rllib_portfolio.evaluation.seeds import seed_summary
+
+FEWEST_SEEDS = 2
+"""One seed has no spread: drawn again and again it is always the same, and its interval has no width."""
+
+OVER_DAYS = "one Sharpe ratio per seed, over all days"
+OVER_FOLDS = "one Sharpe ratio per seed and fold, seeds drawn within each fold"
+
+NO_SEEDS = "No walks of single seeds were given: how much is the luck of the seed is not known."
+UNDEFINED_SEEDS = (
+    "The Sharpe ratio of a single seed is undefined: it never moved, or walked days that the report's market has not, "
+    "so that what cash earned on them is not known. Its subject has no mean over seeds."
+)
+COLUMNS = ["subject", "seed", "walk", "sharpe_ratio", "annual_return", "max_drawdown"]
+
+
+class SeedSpread(NamedTuple):
+    """Seeds of the judged strategies.
+
+    Attributes:
+        scores: One row per subject and seed: its figures.
+        summaries: One row per subject: a `SeedSummary`, and its `basis`, which says what a run is.
+        statements: Sentences on what is left out.
+    """
+
+    scores: pd.DataFrame
+    summaries: pd.DataFrame
+    statements: tuple[str, ...]
+
+
+def find_seed_spread(context: ReportContext, periods_per_year: float) -> SeedSpread:
+    """Each seed's figures and the mean over them; a mean over seeds and folds that the context brings comes first."""
+    rows = [row for subject in context.seed_walks for row in _scores(context, subject, periods_per_year)]
+    summaries: dict[str, dict[str, Any]] = {
+        subject: {**summary._asdict(), "basis": OVER_FOLDS} for subject, summary in context.seed_summaries.items()
+    }
+    statements = []
+    for subject in context.seed_walks:
+        sharpes = np.array([row["sharpe_ratio"] for row in rows if row["subject"] == subject])
+        if subject in summaries:
+            continue
+        if not np.isfinite(sharpes).all():
+            statements.append(UNDEFINED_SEEDS)
+        elif len(sharpes) < FEWEST_SEEDS:
+            statements.append(_too_few(subject, len(sharpes)))
+        else:
+            summaries[subject] = {**seed_summary(sharpes)._asdict(), "basis": OVER_DAYS}
+    if not rows and not summaries:
+        statements = [NO_SEEDS]
+    scores = pd.DataFrame(rows, columns=COLUMNS)
+    return SeedSpread(scores, pd.DataFrame.from_dict(summaries, orient="index"), tuple(dict.fromkeys(statements)))
+
+
+def _scores(context: ReportContext, subject: str, periods_per_year: float) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, walk in enumerate(context.seed_walks[subject]):
+        cash = cash_returns_on(context.market, walk.dates)
+        rows.append(
+            {
+                "subject": subject,
+                "seed": number,
+                "walk": walk.name,
+                "sharpe_ratio": math.nan if cash is None else excess_sharpe(walk, cash, periods_per_year),
+                "annual_return": float(metrics.annualised_return(walk.returns, periods_per_year)),
+                "max_drawdown": float(metrics.max_drawdown(walk.returns)),
+            }
+        )
+    return rows
+
+
+def _too_few(subject: str, num_seeds: int) -> str:
+    had = "one seed" if num_seeds else "no seed"
+    return (
+        f"{subject} has {had}: how much is the luck of the seed is not known, and the interquartile mean over seeds is "
+        "left out."
+    )
