@@ -73,7 +73,7 @@ def test_a_run_is_audited_with_its_policy(
     assert "PPO policy, best on validation" in capsys.readouterr().out
     written = json.loads((run_dir / "audit.json").read_text())
     scramble = next(check for check in written["checks"] if check["name"] == "no future (scramble)")
-    assert "observations and weights of PPO policy and 13 baselines" in scramble["text"]
+    assert "observations and decisions of PPO policy and 13 baselines" in scramble["text"]
     assert written["facts"]["data hash"] == finished_run.market.data_hash
     determinism = next(check for check in written["checks"] if check["name"] == "determinism")
     assert "the run's market.npz the same" in determinism["text"]
