@@ -100,6 +100,7 @@ class PooledResult:
             command=command,
             cost_curve=self.costs,
             seed_walks=self.seed_walks,
+            seed_summaries=self.seed_summaries,
             tuning=tuning,
             notes=(*self.notes, *tuned),
         )
@@ -185,7 +186,7 @@ def _pool(
     }
     summaries, undefined = _seed_summaries(plan, walked, market, used)
     return PooledResult(
-        lineup=Lineup(results, lineup.failures),
+        lineup=Lineup(results, lineup.failures, lineup.schedules),
         market=without_rows(market, rows),
         window=(window[0], window[1] - len(rows)),
         subjects=tuple(subject.name for subject in judged),
