@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200_000, help="environment steps of each run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation", help="where finished runs are kept")
+    parser.add_argument("--runs", type=Path, default=RESULTS.with_suffix(""), help="where finished runs are kept")
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON; the picture goes beside it")
     parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)  # one run, in its own process
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -219,11 +219,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _filled(text: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The README with the table between its two marks."""
+    """The README with table and picture between their two marks."""
     first, last = marks("ablation")
     before, _, rest = text.partition(first)
     _, _, after = rest.partition(last)
-    return f"{before}{first}\n{table(rows)}\n{last}{after}"
+    picture = f"![Ablation]({RESULTS.with_suffix('.png').relative_to(README.parent)})"
+    return f"{before}{first}\n{table(rows)}\n\n{picture}\n{last}{after}"
 
 
 def _file(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
