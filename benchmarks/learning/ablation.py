@@ -1,9 +1,9 @@
 """What each part of DQN brings: `python -m benchmarks.learning.ablation [--seeds 5] [--steps 200000] [--jobs 2]`.
 
 Six variants learn the Kelly market with optimum 0.8 on a ladder of 20 % steps, with the smallest network of the search
-space: one asset needs no more, and thirty runs end within half an hour on two cores. Every 10000 environment steps the
-greedy policy's growth is computed exactly, and its action values are compared with what they should be. Each run leaves
-a file; a run whose file is there is not made again, so that an interrupted benchmark goes on where it stopped.
+space: one asset needs no more. Every 10000 environment steps the greedy policy's growth is computed exactly, and its
+action values are compared with what they should be. Each run leaves a file; a run whose file is there is not made
+again, so that an interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
