@@ -1,6 +1,7 @@
 """A run configuration from its file and the command line.
 
-Precedence: defaults < file < `--set a.b=v` and flags.
+Precedence: defaults < file < `--set a.b=v` and flags. A file may also hold a `search` section, the search space of
+`tune.py`: it is no part of a run.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
 from rllib_portfolio.errors import ConfigError
+
+
+Config = TypeVar("Config", bound=RunConfig)
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -23,6 +27,9 @@ class _YamlLoader(yaml.SafeLoader):
 _YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+
+
+SEARCH = "search"
 
 
 def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
@@ -36,6 +43,7 @@ def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfi
         ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
     """
     values = read_yaml(path) if path is not None else {}
+    values.pop(SEARCH, None)
     for name, value in overrides.items():
         _set_dotted(values, name, value)
     where = f"{path}" if path is not None else "command line"
@@ -44,6 +52,23 @@ def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfi
         raise ConfigError(f"algo must be one of {', '.join(RUN_CONFIGS)}, got {algo!r} ({where}). Correct the name.")
     model = RUN_CONFIGS[algo]
     return validated(model, values, where if not overrides or path is None else f"{where} and command line")
+
+
+def with_overrides(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
+    """A configuration with other values for some settings.
+
+    Args:
+        config: The configuration to start from.
+        overrides: Dotted setting to value.
+        where: What the values come from, for the error.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of bounds.
+    """
+    values = config.model_dump(mode="json")
+    for name, value in overrides.items():
+        _set_dotted(values, name, value)
+    return validated(type(config), values, where)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

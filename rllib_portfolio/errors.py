@@ -14,3 +14,9 @@ class ConfigError(ValueError):
 
 class DataError(ValueError):
     """A price table that cannot be used as given: names file, column, date or row, and the remedy."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's class and text without line breaks, for a table or a log."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,14 @@ MARKET = "market.npz"
 _PACKAGES = ("rllib-portfolio", "ray", "torch", "gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "statsmodels")
 
 
-def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData) -> None:
+def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, market_file: Path | None = None) -> None:
     """Write configuration, record and market of a new run.
+
+    Args:
+        run_dir: A new or empty folder.
+        config: Its configuration.
+        market: Its market.
+        market_file: The same market as a file; linked, where the file system can do that, instead of written again.
 
     Raises:
         ConfigError: If the folder cannot be written or already holds something.
@@ -40,7 +47,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData) -> N
     require_fresh(run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        market.save(run_dir / MARKET)
+        _save_market(run_dir / MARKET, market, market_file)
         (run_dir / RECORD).write_text(json.dumps(_record(config, market), indent=1))
         (run_dir / CONFIG).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     except OSError as error:
@@ -76,6 +83,24 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     if checkpoint is not None:
         require_whole(checkpoint)
     return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+
+
+def _save_market(path: Path, market: MarketData, market_file: Path | None) -> None:
+    if market_file is not None:
+        try:
+            path.hardlink_to(market_file)
+        except OSError:  # another file system, or one without links
+            pass
+        else:
+            return
+    market.save(path)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(json.dumps(values, indent=1, allow_nan=False))
+    unfinished.replace(path)
 
 
 def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:

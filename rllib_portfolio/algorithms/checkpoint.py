@@ -20,7 +20,7 @@ from typing import Any
 
 from rllib_portfolio.errors import ConfigError
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _PROGRESS = "progress.json"
 _UNFINISHED = ".unfinished"
 
@@ -45,7 +45,7 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
     unfinished.mkdir(parents=True)
     write_files(unfinished)
     (unfinished / _PROGRESS).write_text(json.dumps(progress, indent=1))
-    (unfinished / _MANIFEST).write_text(json.dumps(_digests(unfinished), indent=1))
+    (unfinished / MANIFEST).write_text(json.dumps(_digests(unfinished), indent=1))
     shutil.rmtree(final, ignore_errors=True)
     unfinished.rename(final)
     return final
@@ -54,7 +54,7 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
 def checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
     folders = sorted((run_dir / "checkpoints").glob("step_*"))
-    return [folder for folder in folders if folder.suffix != _UNFINISHED and (folder / _MANIFEST).is_file()]
+    return [folder for folder in folders if folder.suffix != _UNFINISHED and (folder / MANIFEST).is_file()]
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
@@ -81,10 +81,10 @@ def require_whole(checkpoint: Path) -> None:
         ConfigError: Names the file.
     """
     try:
-        written = json.loads((checkpoint / _MANIFEST).read_text())
+        written = json.loads((checkpoint / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"checkpoint must have a readable {_MANIFEST}, got {error} ({checkpoint}). {_REMEDY}"
+            f"checkpoint must have a readable {MANIFEST}, got {error} ({checkpoint}). {_REMEDY}"
         ) from None
     found = _digests(checkpoint)
     for name, digest in written.items():
@@ -100,9 +100,20 @@ def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
             shutil.rmtree(folder)
 
 
+def keep_best_checkpoint(run_dir: Path) -> None:
+    """Remove all checkpoints of a finished run but the one that was best on validation."""
+    newest = newest_checkpoint(run_dir)
+    best = read_progress(newest).get("best_checkpoint") if newest is not None else None
+    if newest is None or best is None:
+        return
+    for folder in checkpoints(run_dir):
+        if folder.name != best:
+            shutil.rmtree(folder)
+
+
 _REMEDY = "Remove it; the run resumes from the one before."
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

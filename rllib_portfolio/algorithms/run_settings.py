@@ -11,7 +11,7 @@ from ray.rllib.connectors.env_to_module import MeanStdFilter
 from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
-from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config import ResourceConfig, RunConfig
 
 SAMPLE_TIMEOUT_S = 20.0
 _ENV_RUNNERS = {"vectorised": VectorisedEnvRunner, "stock": SeededEnvRunner}
@@ -63,3 +63,16 @@ def learning_rate(config: RunConfig) -> Any:
     if training.learning_rate_end is None:
         return training.learning_rate
     return [[0, training.learning_rate], [config.schedule.total_timesteps, training.learning_rate_end]]
+
+
+def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[dict[str, float]]:
+    """What a run asks of a cluster: a bundle for its own process, then one for each process that it starts.
+
+    Args:
+        resources: The run's processes and devices.
+        num_cpus: Of its own process.
+    """
+    gpu = {"GPU": 1.0} if resources.device == "cuda" else {}
+    learners = [{"CPU": 1.0, **gpu} for _ in range(resources.num_learners)]
+    own = {"CPU": num_cpus, **(gpu if not learners else {})}
+    return [own, *({"CPU": 1.0} for _ in range(resources.num_env_runners)), *learners]

@@ -6,9 +6,7 @@ its newest checkpoint; one that fails is reported, and the others go on.
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,17 +17,16 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import CONFIG, create_run_folder, open_run_folder
+from rllib_portfolio.training import Status, finished_training, train_in_folder
 from rllib_portfolio.walk_forward.plan import Run, WalkForwardPlan
-from rllib_portfolio.walk_forward.record import RECORD, write_json
+from rllib_portfolio.walk_forward.record import RECORD
 
 logger = logging.getLogger(__name__)
 
-FINISHED = "finished.json"
 POLL_S = 0.25
 NUM_RETRIES = 3
 """Of a run whose process or machine was lost; it continues from its newest checkpoint."""
@@ -102,10 +99,8 @@ def train_runs(
 
 def finished_outcome(run: Run, output: Path) -> RunOutcome | None:
     """The outcome of a run that finished earlier, or None."""
-    path = run.folder(output) / FINISHED
-    if not path.is_file():
-        return None
-    return RunOutcome(run, "finished", **json.loads(path.read_text()))
+    outcome = finished_training(run.folder(output))
+    return None if outcome is None else RunOutcome(run, "finished", **asdict(outcome))
 
 
 class _Training:
@@ -151,7 +146,7 @@ class _Training:
         try:
             market = ray.put(self.plan.load_fold(fold))
         except Exception as error:  # the user's own feature may raise anything
-            reason = f"preparing its market: {_one_line(error)}"
+            reason = f"preparing its market: {one_line(error)}"
             self.outcomes |= {run: RunOutcome(run, "failed", error=reason) for run in runs if run not in finished}
             return
         for run in runs:
@@ -162,10 +157,7 @@ class _Training:
 
     def _place(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
         """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
-        gpus = 1 if resources.device == "cuda" else 0
-        learners = [{"CPU": 1, **({"GPU": 1} if gpus else {})}] * resources.num_learners
-        own = {"CPU": 1, **({"GPU": 1} if gpus and not learners else {})}
-        others = [{"CPU": 1}] * resources.num_env_runners + learners
+        own, *others = process_bundles(resources)
         if not others:
             return {"num_cpus": 1, "num_gpus": own.get("GPU", 0)}
         self.groups[run] = placement_group([own, *others])
@@ -179,7 +171,7 @@ class _Training:
         try:
             outcome = ray.get(task)
         except RayError as error:  # its process died, more than once
-            outcome = RunOutcome(run, "failed", error=_one_line(error))
+            outcome = RunOutcome(run, "failed", error=one_line(error))
         self.outcomes[run] = outcome
         ray.get(self.board.end.remote(run))
         if run in self.groups:
@@ -226,13 +218,11 @@ def _train(run: Run, config: RunConfig, market: MarketData, output: Path, board:
         return _train_in_folder(run, config, market, output, board)
     except Exception as error:
         logger.exception("%s failed", run)
-        return RunOutcome(run, "failed", error=_one_line(error))
+        return RunOutcome(run, "failed", error=one_line(error))
 
 
 def _train_in_folder(run: Run, config: RunConfig, market: MarketData, output: Path, board: Any) -> RunOutcome:
     import torch
-
-    from rllib_portfolio import training
 
     if not (output / RECORD).is_file():
         raise ConfigError(
@@ -240,37 +230,16 @@ def _train_in_folder(run: Run, config: RunConfig, market: MarketData, output: Pa
             f"{ray.util.get_node_ip_address()}. Choose another --output-dir."
         )
     torch.set_num_threads(config.resources.torch_threads)
-    run_dir = run.folder(output)
-    if (run_dir / CONFIG).is_file():
-        config, market = open_run_folder(run_dir, {})
-    else:
-        shutil.rmtree(run_dir, ignore_errors=True)  # the configuration is written last: nothing was trained in it
-        create_run_folder(run_dir, config, market)
     is_stopping = False
 
-    def report(status: training.Status) -> None:
+    def report(status: Status) -> None:
         nonlocal is_stopping
         is_stopping = ray.get(board.report.remote(run, status.steps))
 
-    is_finished = training.run(
-        config, market, run_dir, resume=True, on_progress=report, should_stop=lambda: is_stopping
+    outcome, is_finished = train_in_folder(
+        run.folder(output), config, market, on_progress=report, should_stop=lambda: is_stopping
     )
-    newest = newest_checkpoint(run_dir)
-    assert newest is not None  # training.run leaves one in any case
-    progress = read_progress(newest)
-    reached = {
-        "steps": progress["steps"],
-        "training_s": round(progress["elapsed_s"], 3),
-        "validation_sharpe": progress["best_score"],
-    }
-    if is_finished:
-        write_json(run_dir / FINISHED, reached)
-    return RunOutcome(run, "finished" if is_finished else "stopped", **reached)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return RunOutcome(run, "finished" if is_finished else "stopped", **asdict(outcome))
 
 
 def failures(outcomes: Sequence[RunOutcome]) -> tuple[RunOutcome, ...]:

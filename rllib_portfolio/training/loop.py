@@ -1,14 +1,12 @@
-"""One training run: build, iterate, validate, checkpoint, and compare the best policy with what anyone can hold."""
+"""The loop of a training run: build, iterate, validate, checkpoint."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -24,20 +22,14 @@ from rllib_portfolio.algorithms.checkpoint import (
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy, load_policy
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
-from rllib_portfolio.evaluation.metrics import (
-    annualised_return,
-    annualised_volatility,
-    max_drawdown,
-    sharpe_ratio,
-)
+from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.tracking import Tracker
-
-logger = logging.getLogger(__name__)
+from rllib_portfolio.training.scalars import buffer_scalars, learner_scalars
+from rllib_portfolio.training.validation import validation_scalars, walk, write_validation_returns
 
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 RETURN_WINDOW = 100
@@ -54,6 +46,14 @@ class Status:
     episode_return: float
     validation_sharpe: float
     """Of the last evaluation; NaN before the first."""
+    best_validation_sharpe: float
+    """Of all evaluations; NaN before the first that is defined."""
+    is_evaluated: bool
+    """Whether this iteration ended with an evaluation."""
+    is_finished: bool
+    """Whether it was the run's last."""
+    elapsed_s: float
+    """Seconds of sampling and learning, interruptions left out."""
     message: str | None = None
     """Something worth a line of its own."""
 
@@ -113,6 +113,7 @@ class _Run:
             self.state = _resumed_state(checkpoint)
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
         self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
+        self.last_walk: tuple[int, BacktestResult] | None = None
 
     def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
         schedule = self.config.schedule
@@ -158,8 +159,8 @@ class _Run:
         scalars = {
             "episode/return": self.state.episode_return,
             "speed/steps_per_second": (steps - self.state.steps) / duration,
-            **_learner_scalars(result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})),
-            **_buffer_scalars(result.get(REPLAY_BUFFER_RESULTS, {})),
+            **learner_scalars(result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})),
+            **buffer_scalars(result.get(REPLAY_BUFFER_RESULTS, {})),
             "training/reward_scale": self.algorithm.reward_scale.std,
         }
         self.state.steps = steps
@@ -168,6 +169,7 @@ class _Run:
     def _validate(self, scalars: dict[str, float]) -> str:
         """Walk the validation window with the current policy; adds to `scalars`, returns a line for people."""
         result = walk(self.current_policy(), self.market, "validation", self.config)
+        self.last_walk = self.state.steps, result
         metrics = validation_scalars(result, self.market)
         scalars |= {f"validation/{name}": value for name, value in metrics.items() if math.isfinite(value)}
         score = metrics["sharpe_ratio"]
@@ -192,6 +194,8 @@ class _Run:
         def write_files(folder: Path) -> None:
             self.algorithm.save_to_path(str((folder / "rllib").resolve()))
             self.current_policy().save(folder / "policy")
+            if self.last_walk is not None and self.last_walk[0] == self.state.steps:
+                write_validation_returns(folder, self.last_walk[1])
 
         write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state))
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
@@ -200,13 +204,17 @@ class _Run:
         return current_policy(self.algorithm, self.config, self.market)
 
     def _status(self, scalars: dict[str, float], message: str | None) -> Status:
-        sharpe = self.state.validation_sharpe
+        sharpe, best = self.state.validation_sharpe, self.state.best_score
         return Status(
             steps=self.state.steps,
             total_steps=self.config.schedule.total_timesteps,
             steps_per_second=scalars["speed/steps_per_second"],
             episode_return=self.state.episode_return,
             validation_sharpe=math.nan if sharpe is None else sharpe,
+            best_validation_sharpe=math.nan if best is None else best,
+            is_evaluated=message is not None,
+            is_finished=self._is_finished(),
+            elapsed_s=self.state.elapsed_s,
             message=message,
         )
 
@@ -217,60 +225,6 @@ def _resumed_state(checkpoint: Path) -> LoopState:
         # It made way for a better one, which was then found damaged and removed: the next evaluation is the best.
         state.best_score = state.best_checkpoint = None
     return state
-
-
-def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunConfig) -> BacktestResult:
-    """The back-test of a policy over a named window, under the run's costs and limits."""
-    (result,) = backtest(market, market.windows[window], [policy], config.environment)
-    return result
-
-
-def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
-    """The policy of a run that was best on validation, checked against a market.
-
-    Raises:
-        ConfigError: If there is none, or it was trained on something else.
-    """
-    policy = load_policy(run_dir)
-    policy.require_compatible(market)
-    return policy
-
-
-def validation_scalars(result: BacktestResult, market: MarketData) -> dict[str, float]:
-    """The metrics of a walk that TensorBoard shows."""
-    periods = market.periods_per_year
-    start, stop = np.searchsorted(market.dates, [result.dates[0], result.dates[-1]]) + np.array([0, 1])
-    return {
-        "sharpe_ratio": float(sharpe_ratio(result.returns, market.cash_returns[start:stop], periods)),
-        "annual_return": float(annualised_return(result.returns, periods)),
-        "volatility": float(annualised_volatility(result.returns, periods)),
-        "max_drawdown": float(max_drawdown(result.returns)),
-        "daily_turnover": float(result.turnover.mean()),
-        "cost_per_year": float(result.cost.mean() * periods),
-    }
-
-
-def _learner_scalars(results: dict[str, Any]) -> dict[str, float]:
-    names = {
-        "policy_loss": "training/policy_loss",
-        "vf_loss": "training/value_loss",
-        "total_loss": "training/total_loss",
-        "entropy": "training/entropy",
-        "mean_kl_loss": "training/kl",
-        "vf_explained_var": "training/explained_variance",
-        "qf_loss": "training/td_loss",
-        "qf_mean": "training/q_mean",
-        "qf_max": "training/q_max",
-        "td_error_mean": "training/td_error",
-        "gradients_default_optimizer_global_norm": "training/gradient_norm",
-        "default_optimizer_learning_rate": "training/learning_rate",
-    }
-    return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}
-
-
-def _buffer_scalars(results: dict[str, Any]) -> dict[str, float]:
-    names = {"num_env_steps_stored": "replay/transitions", "beta": "replay/beta"}
-    return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}
 
 
 def _crossed(before: int, after: int, interval: int) -> bool:

@@ -1,0 +1,17 @@
+"""One training run: its loop, its validation, and the folder that it can be continued in."""
+
+from rllib_portfolio.training.folder import TrainingOutcome, finished_training, train_in_folder
+from rllib_portfolio.training.loop import ALGORITHMS, Status, run
+from rllib_portfolio.training.validation import best_policy, best_validation_returns, walk
+
+__all__ = [
+    "ALGORITHMS",
+    "Status",
+    "TrainingOutcome",
+    "best_policy",
+    "best_validation_returns",
+    "finished_training",
+    "run",
+    "train_in_folder",
+    "walk",
+]

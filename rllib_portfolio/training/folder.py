@@ -1,0 +1,82 @@
+"""A training run as something that can be asked for any number of times: begun, continued, or finished already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_folder import CONFIG, create_run_folder, open_run_folder, write_json
+from rllib_portfolio.training.loop import Status, run
+
+FINISHED = "finished.json"
+"""In the folder of a run that came to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """What a run reached.
+
+    Attributes:
+        steps: Environment steps done.
+        training_s: Seconds of sampling and learning, interruptions left out.
+        validation_sharpe: Of the policy that was best on validation; None before the first evaluation that is defined.
+    """
+
+    steps: int
+    training_s: float
+    validation_sharpe: float | None
+
+
+def train_in_folder(
+    run_dir: Path,
+    config: RunConfig,
+    market: MarketData,
+    *,
+    on_progress: Callable[[Status], None] = lambda status: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    market_file: Path | None = None,
+) -> tuple[TrainingOutcome, bool]:
+    """Train what is not trained yet of a run: all of it, the rest from its newest checkpoint, or nothing.
+
+    Args:
+        run_dir: The run's folder; made if it is not there. What it says of configuration and market holds.
+        config: Configuration of a new run.
+        market: Market of a new run.
+        on_progress: Called after each iteration.
+        should_stop: Asked after each iteration.
+        market_file: The same market as a file, which a new run's folder may share.
+
+    Returns:
+        What was reached, and whether the run came to its end.
+    """
+    if (outcome := finished_training(run_dir)) is not None:
+        return outcome, True
+    if (run_dir / CONFIG).is_file():
+        config, market = open_run_folder(run_dir, {})
+    else:
+        shutil.rmtree(run_dir, ignore_errors=True)  # the configuration is written last: nothing was trained in it
+        create_run_folder(run_dir, config, market, market_file)
+    is_finished = run(config, market, run_dir, resume=True, on_progress=on_progress, should_stop=should_stop)
+    outcome = _reached(run_dir)
+    if is_finished:
+        write_json(run_dir / FINISHED, asdict(outcome))
+    return outcome, is_finished
+
+
+def finished_training(run_dir: Path) -> TrainingOutcome | None:
+    """What a run reached that came to its end in `train_in_folder`, or None."""
+    path = run_dir / FINISHED
+    return TrainingOutcome(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def _reached(run_dir: Path) -> TrainingOutcome:
+    newest = newest_checkpoint(run_dir)
+    assert newest is not None  # `run` leaves one in any case
+    progress = read_progress(newest)
+    return TrainingOutcome(progress["steps"], round(progress["elapsed_s"], 3), progress["best_score"])

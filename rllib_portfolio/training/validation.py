@@ -1,0 +1,68 @@
+"""How a policy does on the window that it is selected on, and what of that is kept beside its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.metrics import (
+    annualised_return,
+    annualised_volatility,
+    max_drawdown,
+    sharpe_ratio,
+)
+from rllib_portfolio.market import MarketData
+
+VALIDATION_RETURNS = "validation_returns.parquet"
+"""In a checkpoint: the daily net returns of its policy on the validation window."""
+
+
+def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunConfig) -> BacktestResult:
+    """The back-test of a policy over a named window, under the run's costs and limits."""
+    (result,) = backtest(market, market.windows[window], [policy], config.environment)
+    return result
+
+
+def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
+    """The policy of a run that was best on validation, checked against a market.
+
+    Raises:
+        ConfigError: If there is none, or it was trained on something else.
+    """
+    policy = load_policy(run_dir)
+    policy.require_compatible(market)
+    return policy
+
+
+def validation_scalars(result: BacktestResult, market: MarketData) -> dict[str, float]:
+    """The metrics of a walk that TensorBoard shows."""
+    periods = market.periods_per_year
+    start, stop = np.searchsorted(market.dates, [result.dates[0], result.dates[-1]]) + np.array([0, 1])
+    return {
+        "sharpe_ratio": float(sharpe_ratio(result.returns, market.cash_returns[start:stop], periods)),
+        "annual_return": float(annualised_return(result.returns, periods)),
+        "volatility": float(annualised_volatility(result.returns, periods)),
+        "max_drawdown": float(max_drawdown(result.returns)),
+        "daily_turnover": float(result.turnover.mean()),
+        "cost_per_year": float(result.cost.mean() * periods),
+    }
+
+
+def write_validation_returns(checkpoint: Path, result: BacktestResult) -> None:
+    """Keep the daily returns of a walk over the validation window in a checkpoint's folder."""
+    result.to_frame()[["return"]].to_parquet(checkpoint / VALIDATION_RETURNS)
+
+
+def best_validation_returns(run_dir: Path) -> pd.Series | None:
+    """Daily net returns on the validation window, by date, of a run's best policy; None before there is one."""
+    newest = newest_checkpoint(run_dir)
+    best = read_progress(newest).get("best_checkpoint") if newest is not None else None
+    if newest is None or best is None or not (path := newest.parent / best / VALIDATION_RETURNS).is_file():
+        return None
+    return pd.read_parquet(path)["return"]
