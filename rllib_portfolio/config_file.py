@@ -16,7 +16,6 @@ import yaml
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
 from rllib_portfolio.errors import ConfigError
 
-
 Config = TypeVar("Config", bound=RunConfig)
 
 

@@ -6,5 +6,6 @@ which), 130 and 143 stopped by Ctrl-C and SIGTERM after writing a checkpoint.
 
 from rllib_portfolio.cli.backtest import backtest
 from rllib_portfolio.cli.train import train
+from rllib_portfolio.cli.tune import tune
 
-__all__ = ["backtest", "train"]
+__all__ = ["backtest", "train", "tune"]

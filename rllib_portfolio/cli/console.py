@@ -71,8 +71,10 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """The signals received so far: the first one stops the run after its iteration, the second one at once."""
+def stop_signals(
+    notice: str = "Stopping after this iteration, then writing a checkpoint ...",
+) -> Iterator[list[int]]:
+    """The signals received so far: the first one, answered with `notice`, ends things in order, the second at once."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -80,7 +82,7 @@ def stop_signals() -> Iterator[list[int]]:
         received.append(number)
         for name, handler in before.items():
             signal.signal(name, handler)
-        print("\nStopping after this iteration, then writing a checkpoint ...", file=sys.stderr)
+        print(f"\n{notice}", file=sys.stderr)
 
     for number in before:
         signal.signal(number, note)

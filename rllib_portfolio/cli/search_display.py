@@ -1,0 +1,102 @@
+"""How far a search is, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
+
+SHOWN_TRIALS = 6
+
+
+class SearchDisplay:
+    """A live table on a terminal; elsewhere a line for each trial that ends; nothing when quiet."""
+
+    def __init__(self, quiet: bool, title: str) -> None:
+        self._quiet, self._title = quiet, title
+        self._told: set[str] | None = None
+        self._num_retries = 0
+        self._live: Any = None
+
+    def __enter__(self) -> SearchDisplay:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, progress: SearchProgress) -> None:
+        """Show where the search is."""
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            self._show_table(progress)
+        else:
+            self._tell(progress)
+
+    def _tell(self, progress: SearchProgress) -> None:
+        ended = progress.ended
+        if self._told is None:  # what ended in an earlier session is no news
+            self._told = {trial.name for trial in ended} if progress.is_continued else set()
+            if self._told:
+                print(f"{len(self._told)} of {progress.num_trials} trials ended before.", file=sys.stderr, flush=True)
+        for text in progress.retries[self._num_retries :]:
+            print(text, file=sys.stderr, flush=True)
+        self._num_retries = len(progress.retries)
+        for trial in ended:
+            if trial.name not in self._told:
+                self._told.add(trial.name)
+                place = f"[{len(self._told)}/{progress.num_trials}]"
+                print(f"{place} {sentence(trial)}{_best(progress)}", file=sys.stderr, flush=True)
+
+    def _show_table(self, progress: SearchProgress) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=False)
+            self._live.start()
+        self._live.update(table(progress, self._title))
+
+
+def table(progress: SearchProgress, title: str) -> Any:
+    """Counts, the best so far, and the trials that run."""
+    from rich import box
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    for heading in ("trial", "state", "steps", "validation Sharpe, best"):
+        found.add_column(heading, justify="left" if heading in ("trial", "state") else "right")
+    running = [trial for trial in progress.trials.values() if trial.status == "running"]
+    for trial in running[:SHOWN_TRIALS]:
+        found.add_row(trial.name, "running", f"{trial.steps:,} of {progress.max_steps:,}", _number(trial.best))
+    if len(running) > SHOWN_TRIALS:
+        found.add_row(f"and {len(running) - SHOWN_TRIALS} more", "running", "", "")
+    if (best := progress.best) is not None:
+        found.add_row(best.name, "best so far", f"{best.steps:,}", _number(best.best), style="bold")
+    left = progress.seconds_left
+    counts = ", ".join(f"{progress.count(status)} {status}" for status in ("running", "finished", "pruned", "failed"))
+    time_left = "" if math.isnan(left) else f"; about {timedelta(seconds=round(left))} left"
+    found.caption = f"{len(progress.ended)} of {progress.num_trials} trials ended: {counts}{time_left}"
+    found.caption_justify = "left"
+    return found
+
+
+def sentence(trial: TrialProgress) -> str:
+    """What became of a trial, as one line."""
+    if trial.status == "failed":
+        return f"{trial.name}: failed ({trial.error})"
+    return f"{trial.name}: {trial.status} after {trial.steps:,} steps, validation Sharpe {_number(trial.best)}"
+
+
+def _best(progress: SearchProgress) -> str:
+    best = progress.best
+    return "" if best is None else f" (best: {best.name}, {_number(best.best)})"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

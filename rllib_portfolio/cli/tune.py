@@ -1,0 +1,308 @@
+"""`tune.py`: a search for settings, or the continuation of one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_portfolio.cli.console import guarded, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.search_display import SearchDisplay
+from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
+from rllib_portfolio.config import RUN_CONFIGS, validated
+from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
+from rllib_portfolio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rllib_portfolio.tuning.record import SearchRecord
+    from rllib_portfolio.tuning.session import SearchSession
+
+_DESCRIPTION = """\
+Search for settings with Ray Tune and Optuna.
+
+Trials are training runs that differ in the settings of the search space (`search:` in tune_configs/<algo>.yaml). Each is
+judged by the Sharpe ratio of its policy on the validation window, after costs; the test window is never touched. The
+scheduler stops what falls behind. At the end the best settings are trained again on fresh seeds, and the winner is the
+one with the best median: best_config.yaml, which train.py --config takes as it is.
+
+Nothing is lost by Ctrl-C, SIGTERM, a crash or a lost machine: --resume continues every trial from its last checkpoint.
+"""
+
+_EPILOG = """\
+examples:
+  python tune.py --algo ppo --num-samples 50
+  python tune.py --algo dqn --num-samples 30 --max-steps 100000 --output-dir models/dqn_search
+  python tune.py --resume                                  continue the search in models/hyperparameter_search
+  python tune.py --resume --num-samples 80                 the same, with more trials than it was begun with
+  python tune.py --algo ppo --cpus-per-trial 0.5           four trials at a time on two cores
+  python tune.py --algo ppo --time-budget 2h --search random --scheduler none
+  python tune.py --algo ppo --address auto --storage-path /shared/search --storage postgresql://tuner@db/optuna
+  python train.py --config models/hyperparameter_search/best_config.yaml
+  tensorboard --logdir models/hyperparameter_search        curves of every trial, and the HPARAMS tab
+  optuna-dashboard sqlite:///models/hyperparameter_search/ppo_study.db
+
+Exit codes: 0 done, 1 no trial came to its end, 2 a setting that cannot be used, 130 and 143 stopped.
+"""
+
+OUTPUT = Path("models/hyperparameter_search")
+
+
+def tune(arguments: Sequence[str] | None = None) -> int:
+    """`tune.py`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="tune.py", formatter_class=argparse.RawDescriptionHelpFormatter)
+    configure(parser)
+    parsed = parser.parse_args(words)
+    parsed.command_line = shlex.join(["python", "tune.py", *words])
+    return guarded(lambda: execute(parsed))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the flags."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    what = parser.add_argument_group("the search")
+    what.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
+    what.add_argument(
+        "--config", type=Path, metavar="FILE",
+        help="YAML file with what trials start from and the search space (default: tune_configs/<algo>.yaml)",
+    )  # fmt: skip
+    what.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="override one setting of all trials; repeatable"
+    )
+    what.add_argument("--num-samples", type=int, metavar="N", help="trials in all (default: 50)")
+    what.add_argument("--max-steps", type=int, metavar="N", help="environment steps of a trial (default: 50000)")
+    what.add_argument("--search", choices=["optuna", "random"], help="who proposes settings (default: optuna, its TPE)")
+    what.add_argument(
+        "--scheduler", choices=["median", "asha", "none"], help="who stops trials early (default: median)"
+    )
+    what.add_argument(
+        "--report-interval", type=int, metavar="N", help="steps between evaluations (default: a tenth of --max-steps)"
+    )
+    what.add_argument(
+        "--grace-steps", type=int, metavar="N", help="steps before which no trial is stopped (default: two intervals)"
+    )
+    what.add_argument("--seed", type=int, help="seed of the sampler and of every trial (default: 0)")
+    what.add_argument("--retrain-top", type=int, metavar="N", help="best trials to train again (default: 3)")
+    what.add_argument("--retrain-seeds", type=int, metavar="N", help="fresh seeds of each (default: 3)")
+    what.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
+    what.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
+    places = parser.add_argument_group("places")
+    places.add_argument("--output-dir", type=Path, metavar="DIR", help=f"where to write (default: {OUTPUT})")
+    places.add_argument(
+        "--resume", type=Path, nargs="?", const=OUTPUT, metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
+    )
+    places.add_argument(
+        "--storage", metavar="URL", help="database of the Optuna study (default: <output>/<algo>_study.db, SQLite)"
+    )
+    places.add_argument(
+        "--storage-path", metavar="PATH",
+        help="where trials keep their runs: a folder that all machines share, or s3://, gs:// (default: the output)",
+    )  # fmt: skip
+    machines = parser.add_argument_group("machines and sessions")
+    machines.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
+    machines.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time (default: as many as fit)")
+    machines.add_argument(
+        "--cpus-per-trial", type=float, default=1.0, metavar="X", help="may be a fraction (default: 1)"
+    )
+    machines.add_argument("--gpus-per-trial", type=float, default=0.0, metavar="X", help="likewise (default: 0)")
+    machines.add_argument("--time-budget", metavar="TIME", help="stop searching after 90 (seconds), 30m or 2h")
+    machines.add_argument("--wandb", metavar="PROJECT", help="log trials to Weights & Biases (needs its package)")
+    machines.add_argument(
+        "--mlflow", metavar="URI", help="log trials to an MLflow server or folder (needs its package)"
+    )
+    machines.add_argument(
+        "--quiet", action="store_true", help="no progress display; the closing table is still printed"
+    )
+
+
+_SETTINGS = {
+    "num_samples": "num_samples",
+    "max_steps": "max_steps",
+    "search": "search",
+    "scheduler": "scheduler",
+    "report_interval": "report_interval",
+    "grace_steps": "grace_steps",
+    "seed": "seed",
+    "retrain_top": "num_retrained",
+    "retrain_seeds": "num_retrain_seeds",
+}
+"""Flag to the setting of the search that it gives."""
+_DATA = {"seed": "seed", "data_path": "market.data", "index_path": "market.index_path"}
+_FIXED = ("algo", "config", "set", "data_path", "index_path", "output_dir", "storage_path", *_SETTINGS)
+_MAY_GROW = "num_samples"
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Search, train the best again, write; the exit code."""
+    budget_s = _seconds(arguments.time_budget)
+    _require_positive(arguments)
+    if arguments.resume is not None:
+        _require_alone(arguments)
+        quieten_libraries()
+        record, output = _resumed(arguments)
+    else:
+        output = (arguments.output_dir or OUTPUT).resolve()
+        record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
+        quieten_libraries()
+    from rllib_portfolio.tuning.session import SearchSession
+
+    session = SearchSession(record, output)
+    if arguments.resume is None:
+        say(arguments, "Preparing the market ...")
+        session.start()
+    return _search(arguments, session, budget_s)
+
+
+def _search(arguments: argparse.Namespace, session: SearchSession, budget_s: float | None) -> int:
+    from rllib_portfolio.tuning.runner import Place, Watch
+
+    record, output = session.record, session.output
+    if arguments.address is None:
+        require_device(record.config)
+    place = Place(arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent)
+    callbacks = _callbacks(arguments, record)
+    for note in session.market.notes:
+        say(arguments, f"Note: {note}")
+    say(arguments, f"Search folder: {output}   (tensorboard --logdir {session.trials_root})")
+    deadline = None if budget_s is None else time.monotonic() + budget_s
+    notice = "Stopping the trials; each keeps its last checkpoint ..."
+    with ray_session(record.config, arguments.address), stop_signals(notice) as received:
+        with SearchDisplay(arguments.quiet, "search") as display:
+            stop = _stopper(received, deadline)
+            session.search(place, Watch(display.show, stop, callbacks))
+        if not received:
+            with SearchDisplay(arguments.quiet, "fresh seeds") as display:
+                session.retrain(place, Watch(display.show, lambda: bool(received)))
+    again = f"python tune.py --resume {_relative(output)}"
+    if received:
+        print(f"Stopped; what was done is kept. Continue with: {again}")
+        return 128 + received[0]
+    outcome = session.finish()
+    outcome.print()
+    if outcome.num_left:
+        print(f"{outcome.num_left} of {record.settings.num_samples} trials are left. Continue with: {again}")
+    return 0 if outcome.best is not None else 1
+
+
+def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:
+    return lambda: bool(received) or (deadline is not None and time.monotonic() > deadline)
+
+
+def _new(arguments: argparse.Namespace) -> SearchRecord:
+    """What is asked for, checked against the models."""
+    algo = chosen_algorithm(arguments.algo, arguments.config)
+    path = arguments.config or default_config(algo)
+    if path is None:
+        raise ConfigError("--config must name a file with a search section, got none. See tune_configs in the sources.")
+    overrides = dict(parse_assignment(text) for text in arguments.set)
+    overrides |= _given(arguments, _DATA)
+    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+        overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
+    config = load_run_config(path, {"algo": algo, **overrides})
+
+    from rllib_portfolio.tuning.record import SearchRecord, require_new_folder
+    from rllib_portfolio.tuning.settings import SearchSettings
+    from rllib_portfolio.tuning.space import SearchSpace
+
+    require_new_folder((arguments.output_dir or OUTPUT).resolve())
+    settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
+    space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
+    settings.trial_config(config, {}, f"{path} and command line")
+    storage_path = arguments.storage_path
+    if storage_path is not None and "://" not in storage_path:
+        storage_path = str(Path(storage_path).resolve())
+    return SearchRecord(settings, config, space, arguments.storage, storage_path, _command_line(arguments))
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
+    """The search in a folder, with more trials if they are asked for."""
+    from dataclasses import replace
+
+    from rllib_portfolio.tuning.record import SearchRecord
+    from rllib_portfolio.tuning.settings import SearchSettings
+    from rllib_portfolio.tuning.study import without_password
+
+    output = arguments.resume.resolve()
+    record = SearchRecord.read(output)
+    if arguments.storage is not None and record.storage != without_password(arguments.storage):
+        raise ConfigError(
+            f"--storage must be that of the search, {record.storage or 'its SQLite file'}, got "
+            f"{without_password(arguments.storage)}. Leave it as it was."
+        )
+    if arguments.num_samples is not None:
+        values = record.settings.model_dump() | {_MAY_GROW: arguments.num_samples}
+        record = replace(record, settings=validated(SearchSettings, values, "command line"))
+    return replace(record, storage=arguments.storage or record.storage), output
+
+
+def _callbacks(arguments: argparse.Namespace, record: SearchRecord) -> list[Any]:
+    """Ray's own loggers for services, where they are asked for."""
+    name = f"{record.config.algo}_search"
+    found: list[Any] = []
+    try:
+        if arguments.wandb is not None:
+            from ray.air.integrations.wandb import WandbLoggerCallback
+
+            __import__("wandb")
+            found.append(WandbLoggerCallback(project=arguments.wandb, group=name))
+        if arguments.mlflow is not None:
+            from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+            __import__("mlflow")
+            found.append(MLflowLoggerCallback(tracking_uri=arguments.mlflow, experiment_name=name))
+    except ImportError as error:
+        package = "wandb" if "wandb" in str(error) else "mlflow"
+        raise ConfigError(
+            f"--{package} must come with its package, got {error}. Install it: pip install rllib-portfolio[{package}]."
+        ) from None
+    return found
+
+
+def _given(arguments: argparse.Namespace, names: dict[str, str]) -> dict[str, Any]:
+    return {name: value for flag, name in names.items() if (value := getattr(arguments, flag)) is not None}
+
+
+def _require_alone(arguments: argparse.Namespace) -> None:
+    given = [
+        f"--{flag.replace('_', '-')}"
+        for flag in dict.fromkeys(_FIXED)
+        if flag != _MAY_GROW and getattr(arguments, flag) not in (None, [])
+    ]
+    if given:
+        raise ConfigError(
+            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or start a new search."
+        )
+
+
+def _require_positive(arguments: argparse.Namespace) -> None:
+    for flag, least in (("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0.0)):
+        value = getattr(arguments, flag)
+        if value is not None and not value >= least:
+            raise ConfigError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}. Raise it.")
+
+
+def _seconds(text: str | None) -> float | None:
+    """`90`, `30m` or `2h` in seconds."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if found is None or float(found[1]) == 0.0:
+        raise ConfigError(f"--time-budget must be a time such as 90, 30m or 2h, got {text!r}. Correct it.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _command_line(arguments: argparse.Namespace) -> str:
+    """The command, without the password of a database."""
+    from rllib_portfolio.tuning.study import without_password
+
+    text: str = arguments.command_line
+    return text if arguments.storage is None else text.replace(arguments.storage, without_password(arguments.storage))
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,1 @@
+"""Search for settings: Ray Tune trials, an Optuna study, validation Sharpe ratios after costs."""

@@ -1,0 +1,104 @@
+"""Where trials keep their run folders: on a file system that all machines share, or in an object store.
+
+On a shared file system a trial works in its folder itself. In an object store it works in a local copy, which is
+brought there after each evaluation: files first, the manifest of a checkpoint after them, what made way last, so that a
+checkpoint there is whole or does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pyarrow import ArrowInvalid
+from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
+
+from rllib_portfolio.algorithms.checkpoint import MANIFEST
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.training import best_validation_returns
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFolders:
+    """The run folders of a search, by the names of its trials.
+
+    Attributes:
+        root: Absolute path on a shared file system, or URI of a place in an object store.
+    """
+
+    root: str
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether trials work in local copies."""
+        return "://" in self.root and not self.root.startswith("file://")
+
+    def beside(self, name: str) -> TrialFolders:
+        """The folders of other runs, at the same place."""
+        return TrialFolders(f"{self.root.rpartition('/')[0]}/{name}")
+
+    def local(self, name: str) -> Path:
+        """Where a trial works."""
+        if self.is_remote:
+            place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
+            return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
+        return Path(self.root.removeprefix("file://")) / name
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        """The folder of a trial with all that it held before; a local copy goes away at the end."""
+        folder = self.local(name)
+        if not self.is_remote:
+            yield folder
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        file_system, place = self._remote(name)
+        if file_system.get_file_info(place).type == FileType.Directory:
+            folder.mkdir(parents=True)
+            copy_files(place, str(folder), source_filesystem=file_system)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, name: str) -> None:
+        """Bring what changed in a local copy to the object store."""
+        if self.is_remote:
+            _mirror(self.local(name), *self._remote(name))
+
+    def validation_returns(self, name: str) -> pd.Series | None:
+        """Daily net returns on the validation window of a trial's best policy; None if it has none."""
+        with self.fetched(name) as folder:
+            return best_validation_returns(folder)
+
+    def _remote(self, name: str) -> tuple[FileSystem, str]:
+        try:
+            file_system, place = FileSystem.from_uri(f"{self.root}/{name}")
+        except (ArrowInvalid, OSError, ImportError) as error:
+            raise ConfigError(
+                f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
+                f"({' '.join(str(error).split())}). Correct it."
+            ) from None
+        return file_system, place
+
+
+def _mirror(folder: Path, file_system: FileSystem, place: str) -> None:
+    """Make a remote folder what a local one is."""
+    there = {
+        info.path.removeprefix(place).lstrip("/"): info.size
+        for info in file_system.get_file_info(FileSelector(place, recursive=True, allow_not_found=True))
+        if info.type == FileType.File
+    }
+    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    changed = [name for name, path in here.items() if there.get(name) != path.stat().st_size]
+    for name in sorted(changed, key=lambda name: (Path(name).name == MANIFEST, name)):
+        file_system.create_dir(f"{place}/{name}".rpartition("/")[0], recursive=True)
+        copy_files(str(here[name]), f"{place}/{name}", destination_filesystem=file_system)
+    for name in sorted(there.keys() - here.keys(), key=lambda name: (Path(name).name != MANIFEST, name)):
+        file_system.delete_file(f"{place}/{name}")

@@ -1,0 +1,148 @@
+"""What a search was asked for, kept beside its study so that `--resume` needs no other word.
+
+OUTPUT/<algo>_search.json   settings, configuration, search space, places, command, software
+OUTPUT/<algo>_study.db      the Optuna study, unless it is kept elsewhere
+OUTPUT/market.npz           the prepared market, the same for all trials
+OUTPUT/trials/trial_0007/   a complete run folder for each trial, unless they are kept elsewhere
+OUTPUT/retrained/...        likewise for the best trials on fresh seeds
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_folder import MARKET, provenance, write_json
+from rllib_portfolio.tuning.folders import TrialFolders
+from rllib_portfolio.tuning.settings import SearchSettings
+from rllib_portfolio.tuning.space import SearchSpace
+from rllib_portfolio.tuning.study import study_path, without_password
+from rllib_portfolio.tuning.trial import TrialTask
+
+TRIALS = "trials"
+_SUFFIX = "_search.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """A search: what it is, and where.
+
+    Attributes:
+        settings: How many trials, how long, who proposes and who stops.
+        config: The configuration that trials start from.
+        space: What they change.
+        storage: Database URL of the study without its password; None for the SQLite file in the output folder.
+        storage_path: Where run folders are kept: absolute path or URI; None for the output folder.
+        command: How it was asked for.
+        wall_s: Seconds that its sessions took.
+    """
+
+    settings: SearchSettings
+    config: RunConfig
+    space: SearchSpace
+    storage: str | None = None
+    storage_path: str | None = None
+    command: str = ""
+    wall_s: float = 0.0
+
+    @classmethod
+    def read(cls, output: Path) -> Self:
+        """The record in a folder.
+
+        Raises:
+            ConfigError: If there is none, or it cannot be read.
+        """
+        path = _record_path(output)
+        if path is None:
+            raise ConfigError(
+                f"--resume must name the folder of a search, got {output}, which holds no *{_SUFFIX}. Name a folder "
+                "that tune.py wrote."
+            )
+        try:
+            values = json.loads(path.read_text())
+            config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))
+            return cls(
+                settings=validated(SearchSettings, values["settings"], str(path)),
+                config=config,
+                space=SearchSpace.parse(values["search"], config, str(path)),
+                storage=values["storage"],
+                storage_path=values["storage_path"],
+                command=values["command"],
+                wall_s=values["wall_s"],
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(
+                f"search must have a readable record, got {type(error).__name__}: {error} ({path}). Restore it, or "
+                "choose another --output-dir."
+            ) from None
+
+    def start(self, output: Path, market: MarketData) -> None:
+        """Write record and market of a new search.
+
+        Raises:
+            ConfigError: If the folder cannot be written, or already holds something.
+        """
+        require_new_folder(output)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            market.save(output / MARKET)
+            self.write(output)
+        except OSError as error:
+            raise ConfigError(
+                f"output directory must be writable, got {output} ({error.strerror}). Choose another --output-dir."
+            ) from None
+
+    def write(self, output: Path) -> None:
+        """Write the record over an earlier one."""
+        values = {
+            "command": self.command,
+            "settings": self.settings.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json"),
+            "search": self.space.to_json(),
+            "storage": None if self.storage is None else without_password(self.storage),
+            "storage_path": self.storage_path,
+            "wall_s": self.wall_s,
+            **provenance(),
+        }
+        write_json(output / f"{self.config.algo}{_SUFFIX}", values)
+
+    def after(self, seconds: float) -> Self:
+        """The record after a session of so many seconds."""
+        return replace(self, wall_s=round(self.wall_s + seconds, 3))
+
+    def storage_url(self, output: Path) -> str:
+        """Database URL of the study."""
+        return self.storage or f"sqlite:///{study_path(output, self.config.algo)}"
+
+    def task(self, output: Path) -> TrialTask:
+        """What all trials have in common."""
+        folders = TrialFolders(f"{self.storage_path or output}/{TRIALS}")
+        return TrialTask(self.settings, self.config, folders, output / MARKET)
+
+
+def require_new_folder(output: Path) -> None:
+    """Raise if a new search would write into something.
+
+    Raises:
+        ConfigError: If the folder exists and is not empty; says how to continue where it holds a search.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if output.is_dir() and (path := _record_path(output)) is not None:
+        algo = path.name.removesuffix(_SUFFIX)
+        raise ConfigError(
+            f"output directory must be new or empty, got {output}, which holds a search of {algo}. Continue it with "
+            f"--resume {output}, or choose another --output-dir."
+        )
+    raise ConfigError(f"output directory must be new or empty, got {output}. Choose another --output-dir.")
+
+
+def _record_path(output: Path) -> Path | None:
+    return next(iter(sorted(output.glob(f"*{_SUFFIX}"))), None) if output.is_dir() else None

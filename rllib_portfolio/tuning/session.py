@@ -1,0 +1,158 @@
+"""A search from its beginning, or from where it was left, to the files that people open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+
+from rllib_portfolio.config_file import with_overrides
+from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.run_folder import MARKET
+from rllib_portfolio.tuning.outputs import write_best_config, write_results, write_summary, write_trial_returns
+from rllib_portfolio.tuning.plots import write_plots
+from rllib_portfolio.tuning.record import SearchRecord
+from rllib_portfolio.tuning.retraining import Candidate, retrain
+from rllib_portfolio.tuning.runner import Place, Watch, search
+from rllib_portfolio.tuning.study import (
+    best_trials,
+    num_ended,
+    open_storage,
+    open_study,
+    state_counts,
+    trial_name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a search came to.
+
+    Attributes:
+        counts: Trials by what became of them.
+        candidates: The best trials on fresh seeds, best median first; empty where none was trained again.
+        best: Name and validation Sharpe ratio of the trial whose settings are in `best_config.yaml`; None without one.
+        num_left: Trials that the search still lacks.
+        files: What was written.
+    """
+
+    counts: dict[str, int]
+    candidates: tuple[Candidate, ...]
+    best: tuple[str, float] | None
+    num_left: int
+    files: tuple[Path, ...]
+
+
+class SearchSession:
+    """A search in its folder, for as long as this process lasts.
+
+    Args:
+        record: What it is.
+        output: Its folder, absolute.
+    """
+
+    def __init__(self, record: SearchRecord, output: Path) -> None:
+        self.record, self.output = record, output
+        self._candidates: tuple[Candidate, ...] = ()
+
+    @cached_property
+    def market(self) -> MarketData:
+        """The market that all trials are judged on."""
+        return MarketData.load(self.output / MARKET)
+
+    @cached_property
+    def _storage(self) -> BaseStorage:
+        return open_storage(self.record.storage_url(self.output))
+
+    @property
+    def _study(self) -> optuna.Study:
+        return open_study(self._storage, self.record.config.algo)
+
+    @property
+    def trials_root(self) -> str:
+        """Where the trials' run folders are."""
+        return self.record.task(self.output).folders.root
+
+    def start(self) -> None:
+        """Prepare the market and make the folder.
+
+        Raises:
+            ConfigError: If the folder is not new, or the market or the database cannot be used.
+        """
+        self.record.start(self.output, load_market(self.record.config.market))
+
+    def search(self, place: Place, watch: Watch) -> None:
+        """Run the trials that are missing."""
+        self.record.write(self.output)  # it may have grown
+        record = self.record
+        self._timed(lambda: search(record.task(self.output), record.space, self.market, self._storage, place, watch))
+
+    def retrain(self, place: Place, watch: Watch) -> None:
+        """Train the best trials again on fresh seeds."""
+        record = self.record
+
+        def train() -> None:
+            self._candidates = retrain(record.task(self.output), self._study, record.space, self.market, place, watch)
+
+        self._timed(train)
+
+    def finish(self) -> SearchOutcome:
+        """Write tables, plots, returns, summary and the best configuration."""
+        study, record, algo = self._study, self.record, self.record.config.algo
+        folders = record.task(self.output).folders
+        best = self._best(study)
+        winner = self._candidates[0] if self._candidates else None
+        written = [
+            write_results(study, algo, self.output),
+            write_trial_returns(study, lambda number: folders.validation_returns(trial_name(number)), self.output),
+            write_summary(study, record, self._candidates, self.market.periods_per_year, self.output),
+            *write_plots(study, algo, self.output),
+        ]
+        if best is not None:
+            written.append(self._write_best(study, best, winner))
+        return SearchOutcome(
+            counts=state_counts(study),
+            candidates=self._candidates,
+            best=best,
+            num_left=max(0, record.settings.num_samples - num_ended(study)),
+            files=tuple(path for path in written if path is not None),
+        )
+
+    def _best(self, study: optuna.Study) -> tuple[str, float] | None:
+        """The best on fresh seeds; the best of the search where none was trained again."""
+        if self._candidates:
+            return self._candidates[0].name, self._candidates[0].median
+        found = best_trials(study, 1)
+        return (trial_name(found[0].number), float(found[0].value or 0.0)) if found else None
+
+    def _write_best(self, study: optuna.Study, best: tuple[str, float], winner: Candidate | None) -> Path:
+        name, sharpe = best
+        trial = next(trial for trial in study.get_trials(deepcopy=False) if trial_name(trial.number) == name)
+        settings, record = self.record.settings, self.record
+        config = with_overrides(
+            record.config,
+            {"schedule.total_timesteps": settings.max_steps, **record.space.overrides(trial.params)},
+            name,
+        )
+        found = f"Found by a search over {num_ended(study)} trials, as {name}; judged at {settings.max_steps:,} steps."
+        luck = (
+            f"Validation Sharpe ratio after costs: {sharpe:.3f}, not trained again on fresh seeds."
+            if winner is None
+            else f"Validation Sharpe ratio after costs: {winner.searched:.3f} in the search, median {winner.median:.3f} "
+            f"of {len(winner.retrained)} fresh seeds."
+        )
+        return write_best_config(config, [found, luck], self.output)
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        """Do something, and add the time that it took to the record, however it ends."""
+        started = time.monotonic()
+        try:
+            work()
+        finally:
+            self.record = self.record.after(time.monotonic() - started)
+            self.record.write(self.output)

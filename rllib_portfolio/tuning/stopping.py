@@ -1,0 +1,79 @@
+"""Which trials are stopped early, counted in environment steps, and remembered over an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from rllib_portfolio.tuning.search import NUMBER, OBJECTIVE, SPEC
+from rllib_portfolio.tuning.settings import SearchSettings
+from rllib_portfolio.tuning.study import STEPS
+
+History = Mapping[int, Mapping[int, float]]
+"""What trials reported before: number of the trial to environment steps to objective."""
+MIN_OTHERS = 3
+"""Trials that must have come as far before the median of them means anything."""
+
+
+def scheduler(settings: SearchSettings, history: History) -> TrialScheduler:
+    """The scheduler of a search, with what an earlier session reported."""
+    if settings.scheduler == "median":
+        return StepMedianStopping(settings, history)
+    if settings.scheduler == "asha":
+        return StepHalving(settings, history)
+    return FIFOScheduler()
+
+
+class StepMedianStopping(MedianStoppingRule):
+    """Ray's median stopping rule, its clock in environment steps (Golovin et al. 2017, section 3.2.3).
+
+    At an evaluation after t >= `grace_steps` steps a trial is stopped if its best objective so far is below the median,
+    over the other trials that have come to t, of their mean objective over [`grace_steps`, t].
+    """
+
+    def __init__(self, settings: SearchSettings, history: History) -> None:
+        super().__init__(
+            time_attr=STEPS,
+            grace_period=settings.grace_steps,
+            min_samples_required=MIN_OTHERS,
+            min_time_slice=float("inf"),  # else it pauses each trial once to let others catch up
+        )
+        self._history = {number: _results(values) for number, values in history.items() if values}
+        for number, results in self._history.items():
+            self._results[number] = list(results)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Give a trial that goes on what it reported before."""
+        super().on_trial_add(tune_controller, trial)
+        number = trial.config[SPEC][NUMBER]
+        if number in self._history:
+            self._results[trial] = self._results.pop(number)
+
+
+class StepHalving(AsyncHyperBandScheduler):
+    """Ray's asynchronous successive halving, its clock in environment steps (Li et al. 2020): a quarter goes on."""
+
+    def __init__(self, settings: SearchSettings, history: History) -> None:
+        super().__init__(
+            time_attr=STEPS,
+            max_t=settings.max_steps,
+            grace_period=max(1, min(settings.grace_steps, settings.max_steps)),
+        )
+        (bracket,) = self._brackets
+        for number, values in history.items():
+            for steps, value in values.items():
+                bracket.on_result(_Past(f"trial {number}"), steps, value)
+
+
+class _Past:
+    """Stands for a trial of an earlier session."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+def _results(values: Mapping[int, float]) -> list[dict[str, float]]:
+    return [{STEPS: steps, OBJECTIVE: value} for steps, value in sorted(values.items())]
