@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,20 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     if checkpoint is not None:
         require_whole(checkpoint)
     return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    yield unfinished
+    unfinished.replace(path)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    with whole_file(path) as file:
+        file.write_text(json.dumps(values, indent=1, allow_nan=False))
 
 
 def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:

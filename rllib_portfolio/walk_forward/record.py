@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.run_folder import provenance
+from rllib_portfolio.run_folder import provenance, write_json
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
 
 if TYPE_CHECKING:
@@ -96,13 +96,6 @@ def note_training(output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOut
         runs=[outcome.to_json() for outcome in outcomes],
         sessions=[*read_record(output).get("sessions", []), session],
     )
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(values, indent=1, allow_nan=False))
-    unfinished.replace(path)
 
 
 def _require_same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], output: Path) -> None:

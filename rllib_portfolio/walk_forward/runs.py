@@ -23,9 +23,9 @@ from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progre
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import CONFIG, create_run_folder, open_run_folder
+from rllib_portfolio.run_folder import CONFIG, create_run_folder, open_run_folder, write_json
 from rllib_portfolio.walk_forward.plan import Run, WalkForwardPlan
-from rllib_portfolio.walk_forward.record import RECORD, write_json
+from rllib_portfolio.walk_forward.record import RECORD
 
 logger = logging.getLogger(__name__)
 
