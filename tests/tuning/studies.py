@@ -69,14 +69,14 @@ def searched_study(
 ) -> optuna.Study:
     """As after a search: most trials pruned or finished, every 13th failed, the last one interrupted.
 
-    The Sharpe ratio peaks at a learning rate of 2e-4; the other settings matter little.
+    The Sharpe ratio peaks at a learning rate of 2e-4; later trials are a little better.
     """
     rng = np.random.default_rng(0)
     trials = []
     for number in range(num_trials):
         params = {name: _draw(distribution, rng) for name, distribution in space.items()}
         distance = abs(math.log10(params["training.learning_rate"] / 2e-4))
-        sharpe = 0.9 - 0.8 * distance + 0.1 * rng.normal()
+        sharpe = 0.9 - 0.8 * distance + 0.1 * rng.normal() + 0.004 * number
         if number % 13 == 12:
             trials.append(trial_of(params, None, TrialState.FAIL, space, error="ValueError: a loss must be finite"))
         elif number == num_trials - 1:
