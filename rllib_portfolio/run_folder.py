@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,18 @@ def _save_market(path: Path, market: MarketData, market_file: Path | None) -> No
     market.save(path)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    yield unfinished
+    unfinished.replace(path)
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(values, indent=1, allow_nan=False))
-    unfinished.replace(path)
+    with whole_file(path) as file:
+        file.write_text(json.dumps(values, indent=1, allow_nan=False))
 
 
 def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
