@@ -8,7 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
+    from rllib_portfolio.tuning.session import SearchOutcome
 
 SHOWN_TRIALS = 6
 
@@ -91,6 +94,34 @@ def sentence(trial: TrialProgress) -> str:
     if trial.status == "failed":
         return f"{trial.name}: failed ({trial.error})"
     return f"{trial.name}: {trial.status} after {trial.steps:,} steps, validation Sharpe {_number(trial.best)}"
+
+
+def print_outcome(outcome: SearchOutcome, output: Path) -> None:
+    """What a search came to: counts, the best on fresh seeds beside what the search had found, the files."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = ", ".join(f"{count} {word}" for word, count in outcome.counts.items())
+    print(f"Trials: {counts}.")
+    console = Console()
+    if outcome.candidates:
+        seeds = len(outcome.candidates[0].retrained)
+        shown = Table(box=box.SIMPLE_HEAD, title="Validation Sharpe ratio after costs", title_justify="left")
+        for heading in ("trial", "in the search", f"median of {seeds} fresh seeds", "of each", "selection bias"):
+            shown.add_column(heading, justify="left" if heading == "trial" else "right")
+        for place, found in enumerate(outcome.candidates):
+            each = ", ".join(_number(value) for value in found.retrained)
+            cells = (_number(found.searched), _number(found.median), each, f"{found.selection_bias:+.3f}")
+            shown.add_row(found.name, *cells, style="bold" if place == 0 else None)
+        console.print(shown)
+    if outcome.best is None:
+        print("No trial came to its end: there is no best configuration. The table says why.")
+    else:
+        name, sharpe = outcome.best
+        best_config = next(path for path in outcome.files if path.suffix == ".yaml")
+        print(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}. Train it: python train.py --config {best_config}")
+    print(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
 
 
 def _best(progress: SearchProgress) -> str:

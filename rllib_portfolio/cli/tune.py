@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import guarded, quieten_libraries, ray_session, say, stop_signals
-from rllib_portfolio.cli.search_display import SearchDisplay
+from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
 from rllib_portfolio.config import RUN_CONFIGS, validated
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Search for settings with Ray Tune and Optuna.
 
-Trials are training runs that differ in the settings of the search space (`search:` in tune_configs/<algo>.yaml). Each is
-judged by the Sharpe ratio of its policy on the validation window, after costs; the test window is never touched. The
+Trials are training runs that differ in the settings of the search space (`search:` in tune_configs/<algo>.yaml). Each
+is judged by the Sharpe ratio of its policy on the validation window, after costs; the test window is never touched. The
 scheduler stops what falls behind. At the end the best settings are trained again on fresh seeds, and the winner is the
 one with the best median: best_config.yaml, which train.py --config takes as it is.
 
@@ -182,8 +182,9 @@ def _search(arguments: argparse.Namespace, session: SearchSession, budget_s: flo
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
+    say(arguments, "Writing tables and plots ...")
     outcome = session.finish()
-    outcome.print()
+    print_outcome(outcome, output)
     if outcome.num_left:
         print(f"{outcome.num_left} of {record.settings.num_samples} trials are left. Continue with: {again}")
     return 0 if outcome.best is not None else 1
@@ -275,7 +276,7 @@ def _require_alone(arguments: argparse.Namespace) -> None:
     ]
     if given:
         raise ConfigError(
-            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or start a new search."
+            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or begin a new search."
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.tuning.search import IS_FINISHED
-from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, trial_name, trial_sharpe
+from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, trial_name
 
 TrialStatus = Literal["running", "finished", "pruned", "failed"]
 _STATUS: dict[TrialState, TrialStatus] = {
@@ -76,7 +76,7 @@ class SearchProgress:
                         trial_name(trial.number),
                         _STATUS[trial.state],
                         int(trial.user_attrs.get(STEPS, 0)),
-                        math.nan if (sharpe := trial_sharpe(trial)) is None else sharpe,
+                        math.nan if trial.value is None else trial.value,
                         trial.user_attrs.get(ERROR),
                     )
                 )

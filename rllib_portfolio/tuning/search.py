@@ -91,10 +91,11 @@ class StudySearch(OptunaSearch):
             return
         self.on_trial_result(trial_id, result)
         self._completed_trials.add(trial_id)
+        trial = self._ot_trials[trial_id]
         if result[IS_FINISHED]:
-            self._ot_study.tell(self._ot_trials[trial_id], result[BEST])
-        else:
-            self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
+            self._ot_study.tell(trial, result[BEST])
+        else:  # `tell` would file its last value, and a policy is its best
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [result[BEST]])
 
     def fail(self, trial_id: str, reason: str) -> None:
         """File a trial that failed more often than it may."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -14,7 +16,14 @@ from optuna.storages import BaseStorage
 from rllib_portfolio.config_file import with_overrides
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.run_folder import MARKET
-from rllib_portfolio.tuning.outputs import write_best_config, write_results, write_summary, write_trial_returns
+from rllib_portfolio.tuning.outputs import (
+    STATES,
+    SearchDescription,
+    write_best_config,
+    write_results,
+    write_summary,
+    write_trial_returns,
+)
 from rllib_portfolio.tuning.plots import write_plots
 from rllib_portfolio.tuning.record import SearchRecord
 from rllib_portfolio.tuning.retraining import Candidate, retrain
@@ -24,7 +33,6 @@ from rllib_portfolio.tuning.study import (
     num_ended,
     open_storage,
     open_study,
-    state_counts,
     trial_name,
 )
 
@@ -41,7 +49,7 @@ class SearchOutcome:
         files: What was written.
     """
 
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     candidates: tuple[Candidate, ...]
     best: tuple[str, float] | None
     num_left: int
@@ -110,18 +118,34 @@ class SearchSession:
         written = [
             write_results(study, algo, self.output),
             write_trial_returns(study, lambda number: folders.validation_returns(trial_name(number)), self.output),
-            write_summary(study, record, self._candidates, self.market.periods_per_year, self.output),
+            write_summary(study, self._description(), self.output, record.wall_s, self._winner()),
             *write_plots(study, algo, self.output),
         ]
         if best is not None:
             written.append(self._write_best(study, best, winner))
         return SearchOutcome(
-            counts=state_counts(study),
+            counts=Counter(STATES[trial.state] for trial in study.get_trials(deepcopy=False)),
             candidates=self._candidates,
             best=best,
             num_left=max(0, record.settings.num_samples - num_ended(study)),
             files=tuple(path for path in written if path is not None),
         )
+
+    def _description(self) -> SearchDescription:
+        settings = self.record.settings
+        return SearchDescription(
+            algo=self.record.config.algo,
+            seed=settings.seed,
+            max_steps=settings.max_steps,
+            search=settings.search,
+            scheduler=settings.scheduler,
+            periods_per_year=self.market.periods_per_year,
+        )
+
+    def _winner(self) -> dict[str, Any] | None:
+        if not self._candidates:
+            return None
+        return {**self._candidates[0].to_json(), "candidates": [found.to_json() for found in self._candidates]}
 
     def _best(self, study: optuna.Study) -> tuple[str, float] | None:
         """The best on fresh seeds; the best of the search where none was trained again."""
@@ -141,9 +165,9 @@ class SearchSession:
         )
         found = f"Found by a search over {num_ended(study)} trials, as {name}; judged at {settings.max_steps:,} steps."
         luck = (
-            f"Validation Sharpe ratio after costs: {sharpe:.3f}, not trained again on fresh seeds."
+            f"Validation Sharpe ratio after costs {sharpe:.3f}, not trained again on fresh seeds."
             if winner is None
-            else f"Validation Sharpe ratio after costs: {winner.searched:.3f} in the search, median {winner.median:.3f} "
+            else f"Validation Sharpe ratio after costs {winner.searched:.3f} in the search, median {winner.median:.3f} "
             f"of {len(winner.retrained)} fresh seeds."
         )
         return write_best_config(config, [found, luck], self.output)

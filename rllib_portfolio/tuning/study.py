@@ -66,11 +66,6 @@ def trial_name(number: int) -> str:
     return f"trial_{number:04d}"
 
 
-def trial_sharpe(trial: FrozenTrial) -> float | None:
-    """The best validation Sharpe ratio that a trial reported, whether it came to its end or not; None before one."""
-    return max(trial.intermediate_values.values(), default=trial.value)
-
-
 def num_ended(study: optuna.Study) -> int:
     """Trials that need nothing more."""
     return len(study.get_trials(deepcopy=False, states=ENDED))
