@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 
@@ -12,6 +14,7 @@ from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.config import ResourceConfig, RunConfig
+from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0
 _ENV_RUNNERS = {"vectorised": VectorisedEnvRunner, "stock": SeededEnvRunner}
@@ -76,3 +79,23 @@ def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[di
     learners = [{"CPU": 1.0, **gpu} for _ in range(resources.num_learners)]
     own = {"CPU": num_cpus, **(gpu if not learners else {})}
     return [own, *({"CPU": 1.0} for _ in range(resources.num_env_runners)), *learners]
+
+
+def require_room(bundles: Sequence[Mapping[str, float]], what: str) -> None:
+    """Raise if a cluster could never hold the bundles: Ray would wait for ever, and say nothing.
+
+    Args:
+        bundles: Of `process_bundles`.
+        what: Who asks, for the error.
+
+    Raises:
+        ConfigError: Says what is asked for, and what the cluster has.
+    """
+    have = ray.cluster_resources()
+    for name in ("CPU", "GPU"):
+        need = sum(bundle.get(name, 0.0) for bundle in bundles)
+        if need > have.get(name, 0.0):
+            raise ConfigError(
+                f"{what} must fit the Ray cluster, got {need:g} {name}s where it has {have.get(name, 0.0):g}. Ask for "
+                "fewer processes or devices, or add machines."
+            )

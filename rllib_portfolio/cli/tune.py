@@ -276,7 +276,8 @@ def _require_alone(arguments: argparse.Namespace) -> None:
     ]
     if given:
         raise ConfigError(
-            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or begin a new search."
+            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or start another "
+            "search."
         )
 
 
