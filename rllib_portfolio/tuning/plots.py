@@ -32,7 +32,8 @@ from rllib_portfolio.tuning.figures import (
     parallel_coordinates,
     slices,
 )
-from rllib_portfolio.tuning.outputs import ENDED, STATES, searched_settings
+from rllib_portfolio.tuning.outputs import STATES, searched_settings
+from rllib_portfolio.tuning.study import ENDED
 
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (
