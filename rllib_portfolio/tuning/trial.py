@@ -13,9 +13,9 @@ from ray import tune
 from rllib_portfolio.algorithms.checkpoint import keep_best_checkpoint
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.tracking import log_hyperparameters
 from rllib_portfolio.training import Status, TrainingOutcome, train_in_folder
-from rllib_portfolio.tuning.folders import TrialFolders
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.study import BEST, STEPS, TRAINING_S
@@ -37,7 +37,7 @@ class TrialTask:
 
     settings: SearchSettings
     base: RunConfig
-    folders: TrialFolders
+    folders: RunStorage
     market_file: Path | None = None
 
 
@@ -67,7 +67,7 @@ def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> No
 class _Reports:
     """What a trial tells Tune: at each evaluation but the last, and at the end."""
 
-    def __init__(self, folders: TrialFolders, name: str) -> None:
+    def __init__(self, folders: RunStorage, name: str) -> None:
         self._folders, self._name = folders, name
         self._last: Status | None = None
 
