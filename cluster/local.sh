@@ -13,12 +13,12 @@ env     the variables that reach the cluster: eval \"\$(cluster/local.sh env)\"
 lose    kill NODE (worker-1) without a warning, as a machine that fails
 down    stop what 'up' started, and nothing else; logs stay
 
-Variables: CLUSTER_DIR (state, logs, token; default: /tmp/rllib-cluster-UID), GCS_PORT (6379), DASHBOARD_PORT (8265),
+Variables: CLUSTER_DIR (state, logs, token; default: /tmp/rllib-cluster), GCS_PORT (6379), DASHBOARD_PORT (8265),
 CLIENT_PORT (10001), VENV (the project's .venv)."
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
-readonly dir=${CLUSTER_DIR:-/tmp/rllib-cluster-$UID}
+readonly dir=${CLUSTER_DIR:-/tmp/rllib-cluster}
 readonly token_file=$dir/auth_token
 readonly gcs_port=${GCS_PORT:-6379} dashboard_port=${DASHBOARD_PORT:-8265} client_port=${CLIENT_PORT:-10001}
 readonly venv=${VENV:-$root/.venv}
@@ -130,7 +130,8 @@ up() {
     umask 077 # the token, and logs that may show data
     mkdir -p "$dir"
     ((${#dir} <= 40)) || die "CLUSTER_DIR must have at most 40 characters, for the sockets in it, got $dir. Name a shorter one."
-    [[ -O $dir ]] || die "$dir must belong to you. Name another folder: CLUSTER_DIR=DIR"
+    [[ -O $dir ]] || die "$dir must belong to you, and does not. Name another: CLUSTER_DIR=DIR cluster/local.sh up"
+    chmod 700 "$dir"
     rm -rf "$dir"/head "$dir"/worker-* "$dir/logs"
     mkdir "$dir/logs"
     (set +o pipefail && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n') >"$token_file"

@@ -48,6 +48,7 @@ readonly head
 readonly driver='python "$@" & echo $! >"$STATE/pid"; wait $!; code=$?; echo $code >"$STATE/code"; exit $code'
 export STATE=$state
 
+# shellcheck disable=SC2329 # called by the trap
 stop_driver() {
     echo "Stopping: the driver is told to write a checkpoint and end."
     [[ ! -s $state/pid ]] || srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" kill -TERM "$(<"$state/pid")" || true
@@ -59,14 +60,14 @@ srun --no-kill --kill-on-bad-exit=0 ray symmetric-run --address "$head:6379" --m
     --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- bash -c "$driver" driver "$@" &
 readonly step=$!
 while [[ ! -s $state/code ]] && kill -0 "$step" 2>/dev/null; do
-    sleep 5 &
+    sleep 2 &
     wait $! || true # a trap runs as soon as this wait is interrupted
 done
 code=1
 if [[ -s $state/code ]]; then
     read -r code <"$state/code"
-    sleep 20 &
-    wait $! || true  # the head stops its Ray by itself; the others would wait for it for a minute
+    sleep "${GRACE_S:-20}" & # the head stops its Ray by itself; the others would wait for it for a minute and more
+    wait $! || true
 fi
 kill "$step" 2>/dev/null || true
 wait "$step" || true
