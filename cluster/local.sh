@@ -85,6 +85,7 @@ use_ray() {
     fi
     unset RAY_ADDRESS RAY_AUTH_TOKEN # of another cluster, perhaps
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token_file RAY_USAGE_STATS_ENABLED=0
+    export RAY_JOB_STOP_WAIT_TIME_S=60 # time for a run that is stopped to write its checkpoint; Ray's default is 3
 }
 
 # start_node NAME ARGUMENTS...: a node with a folder of its own (nodes that share one delete each other's copy of a job's

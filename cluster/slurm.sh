@@ -10,7 +10,7 @@
 #SBATCH --signal=B:USR1@180
 #SBATCH --output=rllib-portfolio-%j.log
 #
-# One Ray node on each Slurm node, the driver on the first; all of it ends with the driver, whose exit code is the job's.
+# One Ray node on each Slurm node, the driver beside this script; all of it ends with the driver, whose exit code is the job's.
 #   sbatch cluster/slurm.sh train.py --algo ppo --num-env-runners 24 --storage-path /shared/runs
 # Submit from the top of the repository, in a folder that all nodes see. A GPU learner: add --gres=gpu:1 to sbatch.
 #
@@ -38,25 +38,24 @@ ray get-auth-token --generate >/dev/null
 chmod 600 "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds for all nodes to come up
 
-state=$(mktemp -d "$PWD/.slurm-$SLURM_JOB_ID-XXXXXX")
+readonly head=${SLURMD_NODENAME:?must be set: start this script with sbatch} # where this script runs, and the driver
+state=$(mktemp -d "/tmp/rllib-portfolio-$SLURM_JOB_ID-XXXXXX")
 readonly state
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-readonly head
 
-# The driver's process id and exit code, for the lines below; `ray symmetric-run` starts this on the first node only.
+# The driver's process id and exit code, for the lines below; `ray symmetric-run` starts this on the head alone.
 # shellcheck disable=SC2016
-readonly driver='python "$@" & echo $! >"$STATE/pid"; wait $!; code=$?; echo $code >"$STATE/code"; exit $code'
-export STATE=$state
+readonly driver='export RAY_ADDRESS=$HEAD_ADDRESS; python "$@" & echo $! >"$STATE/pid"; wait $!; code=$?; echo $code >"$STATE/code"; exit $code'
+export STATE=$state HEAD_ADDRESS=$head:6379
 
 # shellcheck disable=SC2329 # called by the trap
 stop_driver() {
     echo "Stopping: the driver is told to write a checkpoint and end."
-    [[ ! -s $state/pid ]] || srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" kill -TERM "$(<"$state/pid")" || true
+    [[ ! -s $state/pid ]] || kill -TERM "$(<"$state/pid")" || true
 }
 trap stop_driver USR1 TERM
 
 # A node that is lost costs its env runners, not the job: --no-kill and --kill-on-bad-exit=0.
-srun --no-kill --kill-on-bad-exit=0 ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
+srun --no-kill --kill-on-bad-exit=0 ray symmetric-run --address "$HEAD_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- bash -c "$driver" driver "$@" &
 readonly step=$!
 while [[ ! -s $state/code ]] && kill -0 "$step" 2>/dev/null; do
