@@ -65,8 +65,11 @@ done
 code=1
 if [[ -s $state/code ]]; then
     read -r code <"$state/code"
-    sleep "${GRACE_S:-20}" & # the head stops its Ray by itself; the others would wait for it for a minute and more
-    wait $! || true
+    deadline=$((SECONDS + 20)) # the head stops its Ray by itself; the others would wait for it for a minute and more
+    while kill -0 "$step" 2>/dev/null && ((SECONDS < deadline)); do
+        sleep 1 &
+        wait $! || true
+    done
 fi
 kill "$step" 2>/dev/null || true
 wait "$step" || true

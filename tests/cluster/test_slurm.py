@@ -41,7 +41,6 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path),
         "VENV": str(tmp_path / "venv"),
         "RECORD": str(tmp_path / "record"),
-        "GRACE_S": "0",
         "SLURM_JOB_ID": "17",
         "SLURM_JOB_NUM_NODES": "3",
         "SLURM_CPUS_PER_TASK": "8",
