@@ -94,6 +94,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output-dir", type=Path, metavar="DIR",
         help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
     )  # fmt: skip
+    data.add_argument(
+        "--storage-path", type=Path, metavar="DIR",
+        help="write to DIR/walk-forward/<timestamp>: a folder that all machines of the cluster share",
+    )  # fmt: skip
     data.add_argument("--resume", type=Path, metavar="DIR", help="continue the analysis in DIR with its own settings")
     data.add_argument(
         "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
@@ -264,7 +268,7 @@ def _require_alone(arguments: argparse.Namespace) -> None:
 
 _FIXED = (
     "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
-    "validation_years", "test_years", "data_path", "index_path", "output_dir",
+    "validation_years", "test_years", "data_path", "index_path", "output_dir", "storage_path",
 )  # fmt: skip
 
 
@@ -276,7 +280,9 @@ def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
 
 def _output(arguments: argparse.Namespace) -> Path:
     folder: Path | None = arguments.output_dir
-    return folder or Path("runs") / "walk-forward" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    return folder or (arguments.storage_path or Path("runs")) / "walk-forward" / datetime.now().strftime(
+        "%Y%m%d-%H%M%S"
+    )
 
 
 def _num_processes(config: RunConfig) -> int:

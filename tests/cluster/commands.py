@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,8 +13,6 @@ import click
 
 SCRIPTS = {"train.py": "train", "tune.py": "tune", "backtest.py": "backtest"}
 """Script to its module in `rllib_portfolio.cli`."""
-PENDING_FLAGS = {"--storage-path", "--num-cpus-per-env-runner", "--num-gpus-per-learner"}
-"""Flags, with a value each, that a parser may not know yet; one that it knows is checked."""
 
 _RAY = r"(?<![-\w./])ray (?:job )?[a-z][-a-z]+ [^&|;>]*|(?<![-\w./])ray (?:stop|status)"
 _SCRIPT = r"(?:python )?(?:/app/)?(?:train|tune|backtest)\.py [^&|;>]*"
@@ -58,18 +55,15 @@ def check_ray(words: Sequence[str]) -> None:
 
 
 def check_script(words: Sequence[str]) -> None:
-    """Raise `click.UsageError` for arguments that the script's own parser refuses; a script to come is let pass."""
+    """Raise `click.UsageError` for arguments that the script's own parser refuses."""
     module = f"rllib_portfolio.cli.{SCRIPTS[words[0]]}"
-    if importlib.util.find_spec(module) is None:
-        return
     rest = list(words[1:])
     if words[0] == "backtest.py" and rest[0] in ("walk-forward", "audit"):
         module = f"rllib_portfolio.cli.{rest.pop(0).replace('-', '_')}"
     parser = argparse.ArgumentParser(prog=words[0], exit_on_error=False)
     importlib.import_module(module).configure(parser)
-    unknown = {flag for flag in PENDING_FLAGS if flag not in parser._option_string_actions}
     try:
-        parser.parse_args(_without(rest, unknown))
+        parser.parse_args(rest)
     except (argparse.ArgumentError, SystemExit) as error:
         raise click.UsageError(f"{' '.join(words)}: {error}") from None
 

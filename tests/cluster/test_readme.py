@@ -83,7 +83,6 @@ def test_every_file_that_the_readme_names_exists() -> None:
         re.findall(r"`((?:cluster/)?[\w.-]+\.(?:yaml|yml|sh|json|py|toml|txt)|Dockerfile|\.\w+ignore)`", README)
     )
     named |= set(re.findall(r"\bcluster/[\w.-]*\w", README))
-    named -= {"tune.py"}  # comes with the tuning
     missing = [name for name in named if not any((folder / name).is_file() for folder in (CLUSTER, ROOT))]
     assert missing == []
     assert len(named) > 12
