@@ -174,8 +174,8 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
         if is_from_elsewhere(kept.folder):
             warn(
                 f"Warning: {kept.place} was not begun by this user on this machine. Resuming unpickles its checkpoint, "
-                "which can execute any code: go on only if you trust whoever wrote it. An exported policy (load_policy, "
-                "backtest.py) executes none."
+                "which can execute any code: go on only if you trust whoever wrote it. An exported policy "
+                "(load_policy, backtest.py) executes none."
             )
     else:
         require_fresh(kept.folder)
