@@ -9,7 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import progress_bar, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.console import (
+    note_lost_folder,
+    progress_bar,
+    quieten_libraries,
+    ray_session,
+    say,
+    stop_signals,
+)
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.settings import default_config, require_device
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
@@ -291,6 +298,7 @@ def _num_processes(config: RunConfig) -> int:
 
 def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> None:
     say(arguments, f"Analysis folder: {output}")
+    note_lost_folder(arguments, output)
     for fold, dates in enumerate(plan.fold_dates):
         windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
         say(arguments, f"Fold {fold}: {windows}")
