@@ -5,8 +5,8 @@ driver one after the other, learns from all nF steps, and sends the new weights 
 
     T(n) = t_s + n t_d + n F t_l / k + n t_w        X(n) = n F / T(n)        X(inf) = F / (t_d + t_w + F t_l / k)
 
-with k learners, each on its share of the batch. X(n) / X(inf) = n / (n + n_half), n_half = t_s / (t_d + t_w + F t_l / k):
-at n_half env runners half of what can be had is there, at nine times as many 90 %.
+with k learners, each on its share of the batch. X(n) / X(inf) = n / (n + n_half) with n_half = t_s / (t_d + t_w +
+F t_l / k): at n_half env runners half of what can be had is there, at nine times as many 90 %.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def simulated_steps_per_second(
 ) -> float:
     """Steps a second of iterations in which each runner's time is drawn from those that were measured.
 
-    What the model leaves out is here: an iteration waits for the slowest runner, and the driver unpacks a fragment while
-    others still sample.
+    What the model leaves out is here: an iteration waits for the slowest runner, and the driver unpacks a fragment
+    while others still sample.
     """
     rng = np.random.default_rng(seed)
     times = np.asarray(fragment_times_s)
