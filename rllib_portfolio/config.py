@@ -247,7 +247,10 @@ class ResourceConfig(StrictModel):
 
     num_env_runners: int = Field(0, ge=0)
     num_envs_per_env_runner: int = Field(64, ge=1)
+    num_cpus_per_env_runner: float = Field(1.0, ge=0)
     num_learners: int = Field(0, ge=0)
+    num_gpus_per_learner: float | None = Field(None, ge=0)
+    """null: one where the device is cuda, else none."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
     torch_threads: int = Field(1, ge=1)
     env_runner: Literal["vectorised", "stock"] = "vectorised"
@@ -258,6 +261,13 @@ class ResourceConfig(StrictModel):
     """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
     compile_update: bool = False
     """Run the loss through torch.compile."""
+
+    @property
+    def gpus_per_learner(self) -> float:
+        """What each learner, or the run's own process where there is none, asks of a cluster."""
+        if self.num_gpus_per_learner is not None:
+            return self.num_gpus_per_learner
+        return 1.0 if self.device == "cuda" else 0.0
 
     @property
     def num_envs(self) -> int:

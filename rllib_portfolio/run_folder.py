@@ -10,7 +10,9 @@ RUN/results.json   results.csv equity_curve.png: the closing comparison
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -122,8 +124,22 @@ def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
             name: [str(market.dates[start]), str(market.dates[stop - 1])]
             for name, (start, stop) in market.windows.items()
         },
+        "origin": _origin(),
         **provenance(),
     }
+
+
+def is_from_elsewhere(run_dir: Path) -> bool:
+    """Whether a run was begun on another machine or by another user, as far as its record tells."""
+    try:
+        return bool(json.loads((run_dir / RECORD).read_text())["origin"] != _origin())
+    except (OSError, ValueError, KeyError):
+        return True
+
+
+def _origin() -> str:
+    """Machine and user, told apart but not named."""
+    return hashlib.sha256(f"{platform.node()} {os.getuid()}".encode()).hexdigest()[:16]
 
 
 def provenance() -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 
 class Tracker:
@@ -52,6 +55,38 @@ class Tracker:
             writer.writeheader()
             writer.writerows(self._rows)
         unfinished.replace(self._csv_path)
+
+
+def log_hyperparameters(
+    run_dir: Path,
+    hyperparameters: Mapping[str, float | int | str | bool],
+    metrics: Mapping[str, float],
+    steps: int,
+) -> None:
+    """Record what a run was given and what it came to, for TensorBoard's HPARAMS tab.
+
+    The records go into the run's own folder, beside its curves, so that TensorBoard shows it as one run. All runs under
+    one log directory should have the same names: TensorBoard takes its columns from one of them. Call it when the run's
+    `Tracker` is closed, as TensorBoard reads a folder's event files one after the other. A run that is resumed may be
+    recorded again: the newest metrics hold, and the first hyperparameters.
+
+    Args:
+        run_dir: The run's folder.
+        hyperparameters: Name to value.
+        metrics: Name to value. A name of a curve of the run would add a point to it: take one of its own.
+        steps: Environment steps that the metrics are of.
+    """
+    given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyperparameters.items()}
+    with TemporaryDirectory() as folder:
+        with SummaryWriter(folder) as events:
+            for record in hparams(given, dict(metrics)):
+                events.file_writer.add_summary(record, steps)
+            for name, value in metrics.items():
+                events.add_scalar(name, value, steps)
+        (written,) = Path(folder).iterdir()
+        # read in the order of names, which tell the second only: an earlier file that came later would undo this one
+        earlier = sorted(path.name for path in run_dir.glob("events.out.tfevents.*"))
+        shutil.move(written, run_dir / (f"{earlier[-1]}.hparams" if earlier else written.name))
 
 
 def _rows_until(path: Path, steps: int) -> list[dict[str, str]]:

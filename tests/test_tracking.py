@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from rllib_portfolio.tracking import Tracker
+from rllib_portfolio.tracking import Tracker, log_hyperparameters
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun
 
 Scalars = dict[str, list[tuple[int, float]]]
@@ -91,6 +92,70 @@ def test_numbers_are_written_in_full(tmp_path: Path) -> None:
     tracker.log(64, {"loss": 0.1 + 0.2})
     tracker.close()
     assert float(rows_of(tmp_path)[0]["loss"]) == 0.1 + 0.2
+
+
+# ---------------------------------------------------------------- hyperparameters
+
+GIVEN = {"training.learning_rate": 3e-4, "training.num_epochs": 4, "network.hidden_sizes": "[256, 256]", "noisy": True}
+
+
+def record_trial(run_dir: Path, learning_rate: float, sharpe: float, steps: int = 128) -> None:
+    """A trial from its first row to its last."""
+    tracker = Tracker(run_dir)
+    tracker.log(64, {"loss": 0.5})
+    tracker.log(steps, {"loss": 0.25})
+    tracker.close()
+    log_hyperparameters(run_dir, GIVEN | {"training.learning_rate": learning_rate}, {"search/sharpe": sharpe}, steps)
+
+
+def hyperparameters_of(run_dir: Path) -> dict[str, float | str]:
+    """What the HPARAMS tab shows of a run's beginning."""
+    events = EventAccumulator(str(run_dir))
+    events.Reload()
+    records = {
+        tag: HParamsPluginData.FromString(content) for tag, content in events.PluginTagToContent("hparams").items()
+    }
+    assert set(records) == {f"_hparams_/{name}" for name in ("experiment", "session_start_info", "session_end_info")}
+    metrics = records["_hparams_/experiment"].experiment.metric_infos
+    assert [metric.name.tag for metric in metrics] == ["search/sharpe"]
+    start = records["_hparams_/session_start_info"].session_start_info
+    return {name: getattr(value, str(value.WhichOneof("kind"))) for name, value in start.hparams.items()}
+
+
+def test_what_comes_after_the_curves_is_read_after_them(tmp_path: Path) -> None:
+    Tracker(tmp_path).close()
+    (curves,) = tmp_path.glob("events*")
+    curves.rename(curves.with_name("events.out.tfevents.9999999999.host.1.9"))  # sorts behind any that is written now
+    log_hyperparameters(tmp_path, GIVEN, {"search/sharpe": 0.5}, 128)
+    assert events_of(tmp_path) == {"search/sharpe": [(128, 0.5)]}
+
+
+def test_each_trial_has_its_hyperparameters_beside_its_curves(tmp_path: Path) -> None:
+    record_trial(tmp_path / "trial_0000", 1e-4, 0.5)
+    record_trial(tmp_path / "trial_0001", 1e-3, 0.75)
+    for name, learning_rate, sharpe in (("trial_0000", 1e-4, 0.5), ("trial_0001", 1e-3, 0.75)):
+        assert hyperparameters_of(tmp_path / name) == {
+            "training.learning_rate": learning_rate,
+            "training.num_epochs": 4.0,
+            "network.hidden_sizes": "[256, 256]",
+            "noisy": "true",
+        }
+        assert events_of(tmp_path / name) == {"loss": [(64, 0.5), (128, 0.25)], "search/sharpe": [(128, sharpe)]}
+    assert not [path for path in tmp_path.glob("*/*") if path.is_dir()]  # TensorBoard would show it as another run
+
+
+def test_a_resumed_trial_is_recorded_again(tmp_path: Path) -> None:
+    record_trial(tmp_path, 1e-4, 0.5)
+    tracker = Tracker(tmp_path, resumed_at=64)
+    for steps in (128, 192):
+        tracker.log(steps, {"loss": 0.125})
+    tracker.close()
+    log_hyperparameters(tmp_path, GIVEN | {"training.learning_rate": 1e-4}, {"search/sharpe": 0.75}, 192)
+    assert hyperparameters_of(tmp_path)["training.learning_rate"] == 1e-4
+    assert events_of(tmp_path) == {
+        "loss": [(64, 0.5), (128, 0.125), (192, 0.125)],
+        "search/sharpe": [(192, 0.75)],
+    }
 
 
 # ---------------------------------------------------------------- of a run

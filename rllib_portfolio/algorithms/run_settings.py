@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 
@@ -12,8 +14,17 @@ from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.config import ResourceConfig, RunConfig
+from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0
+"""After which an iteration goes on without the env runners that have not answered."""
+_FAULT_TOLERANCE = {
+    "restart_failed_env_runners": True,
+    "env_runner_health_probe_timeout_s": 2.0,  # one iteration, with a lost link, must stay below 30 s in all
+    "env_runner_restore_timeout_s": 5.0,
+    "delay_between_env_runner_restarts_s": 5.0,
+    "num_consecutive_env_runner_failures_tolerance": 100,
+}
 _ENV_RUNNERS = {"vectorised": VectorisedEnvRunner, "stock": SeededEnvRunner}
 
 Config = TypeVar("Config", bound=AlgorithmConfig)
@@ -40,6 +51,7 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
             env_runner_cls=_ENV_RUNNERS[resources.env_runner],
             num_env_runners=resources.num_env_runners,
             num_envs_per_env_runner=resources.num_envs_per_env_runner,
+            num_cpus_per_env_runner=resources.num_cpus_per_env_runner,
             gym_env_vectorize_mode="vector_entry_point",
             rollout_fragment_length=config.training.rollout_steps,
             sample_timeout_s=SAMPLE_TIMEOUT_S,
@@ -47,8 +59,9 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
         .learners(
             learner_class=learner_classes[resources.learner],
             num_learners=resources.num_learners,
-            num_gpus_per_learner=1 if resources.device == "cuda" else 0,
+            num_gpus_per_learner=resources.gpus_per_learner,
         )
+        .fault_tolerance(**_FAULT_TOLERANCE)
         .callbacks(ReportFinishedEpisodes)
         .debugging(seed=config.seed, log_level="ERROR")
     )
@@ -72,7 +85,27 @@ def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[di
         resources: The run's processes and devices.
         num_cpus: Of its own process.
     """
-    gpu = {"GPU": 1.0} if resources.device == "cuda" else {}
+    gpu = {"GPU": resources.gpus_per_learner} if resources.gpus_per_learner else {}
     learners = [{"CPU": 1.0, **gpu} for _ in range(resources.num_learners)]
     own = {"CPU": num_cpus, **(gpu if not learners else {})}
-    return [own, *({"CPU": 1.0} for _ in range(resources.num_env_runners)), *learners]
+    return [own, *({"CPU": resources.num_cpus_per_env_runner} for _ in range(resources.num_env_runners)), *learners]
+
+
+def require_room(bundles: Sequence[Mapping[str, float]], what: str) -> None:
+    """Raise if a cluster could never hold the bundles: Ray would wait for ever, and say nothing.
+
+    Args:
+        bundles: Of `process_bundles`.
+        what: Who asks, for the error.
+
+    Raises:
+        ConfigError: Says what is asked for, and what the cluster has.
+    """
+    have = ray.cluster_resources()
+    for name in ("CPU", "GPU"):
+        need = sum(bundle.get(name, 0.0) for bundle in bundles)
+        if need > have.get(name, 0.0):
+            raise ConfigError(
+                f"{what} must fit the Ray cluster, got {need:g} {name}s where it has {have.get(name, 0.0):g}. Ask for "
+                "fewer processes or devices, or add machines."
+            )

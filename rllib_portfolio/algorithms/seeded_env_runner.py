@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rllib_portfolio.algorithms.shared_market import take_market
+
 _EVALUATION_STREAM = 1_000_000
 
 
@@ -22,6 +24,11 @@ class SeededEnvRunner(SingleAgentEnvRunner):
         if self._seed is not None:
             stream = (self.worker_index or 0) + _EVALUATION_STREAM * bool(config.in_evaluation)
             self._seed = stream_seed(config.seed, stream)
+
+    def make_env(self) -> None:
+        if self.worker_index:
+            take_market(self.config.env_config.get("data"))
+        super().make_env()
 
 
 def stream_seed(seed: int, stream: int) -> int:

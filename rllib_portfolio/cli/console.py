@@ -125,8 +125,9 @@ class Display:
                 dynamic_ncols=True,
                 bar_format=_BAR_FORMAT,
             )
-        if status.message is not None:
-            tqdm.write(status.message, file=sys.stderr)
+        for line in (status.notice, status.message):
+            if line is not None:
+                tqdm.write(line, file=sys.stderr)
         self._bar.set_postfix_str(
             f"return {status.episode_return:+.3f}, validation Sharpe {status.validation_sharpe:.2f}", refresh=False
         )

@@ -27,9 +27,9 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     return chosen
 
 
-def require_device(config: RunConfig) -> None:
-    """Raise if the configuration wants a CUDA device that this machine has not."""
-    if config.resources.device != "cuda":
+def require_device(config: RunConfig, address: str | None = None) -> None:
+    """Raise if the configuration wants a CUDA device that this machine has not; a cluster's learners have their own."""
+    if config.resources.device != "cuda" or (address is not None and config.resources.num_learners):
         return
     import torch
 
@@ -37,6 +37,15 @@ def require_device(config: RunConfig) -> None:
         raise ConfigError(
             "--device must be one that this machine has, got cuda, and torch finds no CUDA device. Use --device cpu."
         )
+
+
+def require_room(config: RunConfig) -> None:
+    """Raise if the processes that a run starts can never fit the Ray cluster."""
+    from rllib_portfolio.algorithms.run_settings import process_bundles
+    from rllib_portfolio.algorithms.run_settings import require_room as require
+
+    _, *others = process_bundles(config.resources)  # the run's own process is this one
+    require(others, "the run's processes")
 
 
 def require_run_folders(run_dirs: Sequence[Path]) -> None:

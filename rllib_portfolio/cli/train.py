@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import Display, guarded, quieten_libraries, ray_session, say, stop_signals
-from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
+from rllib_portfolio.cli.console import Display, guarded, quieten_libraries, ray_session, say, stop_signals, warn
+from rllib_portfolio.cli.settings import (
+    chosen_algorithm,
+    default_config,
+    require_device,
+    require_room,
+)
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config_file import load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rllib_portfolio.run_storage import RunStorage
 
 _DESCRIPTION = """\
 Train a portfolio-allocation policy with RLlib, and compare it with what anyone can hold.
@@ -56,7 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--total-timesteps", type=int, metavar="N", help="environment steps (default: 500000)")
     run.add_argument("--learning-rate", type=float, metavar="LR", help="learning rate of the optimiser")
     run.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: runs/<algo>/<timestamp>)")
-    run.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR from its last checkpoint")
+    run.add_argument(
+        "--resume", metavar="DIR", help="continue the run in DIR, a folder or URI, from its last checkpoint"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
     dqn = parser.add_argument_group("DQN alone")
     dqn.add_argument("--buffer-capacity", type=int, metavar="N", help="observations in the replay buffer")
@@ -69,11 +82,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--num-env-runners", type=int, metavar="N", help="processes that sample; 0 samples in this one (default: 0)"
     )
     machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments in each of them")
+    machines.add_argument(
+        "--num-cpus-per-env-runner", type=float, metavar="X", help="what each asks of the cluster (default: 1)"
+    )
     machines.add_argument("--num-learners", type=int, metavar="N", help="processes that learn; 0 learns here")
+    machines.add_argument(
+        "--num-gpus-per-learner", type=float, metavar="X", help="likewise (default: 1 with --device cuda, else 0)"
+    )
     machines.add_argument(
         "--device", choices=["cpu", "cuda", "auto"], help="where the learner computes (default: auto)"
     )
     machines.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
+    machines.add_argument(
+        "--storage-path", metavar="PATH",
+        help="keep the run in PATH/<algo>/<timestamp>: a folder that outlives this machine, or s3://, gs://",
+    )  # fmt: skip
+    machines.add_argument(
+        "--wait-for-resources", action="store_true", help="an autoscaler will bring what the cluster does not have yet"
+    )
 
 
 _FLAG_SETTINGS = {
@@ -86,11 +112,15 @@ _FLAG_SETTINGS = {
     "index_path": "market.index_path",
     "num_env_runners": "resources.num_env_runners",
     "num_envs_per_env_runner": "resources.num_envs_per_env_runner",
+    "num_cpus_per_env_runner": "resources.num_cpus_per_env_runner",
     "num_learners": "resources.num_learners",
+    "num_gpus_per_learner": "resources.num_gpus_per_learner",
     "device": "resources.device",
 }
 _DQN_FLAGS = ("buffer_capacity", "batch_size")
-_FIXED_ON_RESUME = ("config", "set", "seed", "learning_rate", *_DQN_FLAGS, "data_path", "index_path", "output_dir")
+_FIXED_ON_RESUME = (
+    "config", "set", "seed", "learning_rate", *_DQN_FLAGS, "data_path", "index_path", "output_dir", "storage_path",
+)  # fmt: skip
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -101,53 +131,118 @@ def execute(arguments: argparse.Namespace) -> int:
         for flag, setting in _FLAG_SETTINGS.items()
         if getattr(arguments, flag) is not None
     }
+    config = None
     if arguments.resume is not None:
         _require_resumable(arguments)
-        run_dir = arguments.resume
     else:
         algo = _algorithm(arguments)
         config_path = arguments.config or default_config(algo)
         config = load_run_config(config_path, {"algo": algo, **overrides})
-        run_dir = arguments.output_dir or Path("runs") / config.algo / datetime.now().strftime("%Y%m%d-%H%M%S")
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
-    from rllib_portfolio.market import load_market
-    from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
+    storage, name = _place(arguments, config)
+    with storage.fetched(name) as run_dir:
+        return _train(arguments, config, overrides, Kept(storage, name, run_dir))
 
-    if arguments.resume is not None:
-        config, market = open_run_folder(run_dir, overrides)
-        require_device(config)
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A run's folder, and where it is kept if that is elsewhere."""
+
+    storage: RunStorage
+    name: str
+    folder: Path
+
+    @property
+    def place(self) -> str:
+        """What `--resume` is to be given."""
+        return f"{self.storage.root}/{self.name}" if self.storage.is_remote else str(self.folder)
+
+    def keep(self) -> None:
+        """Bring what is new to where it is kept."""
+        self.storage.keep(self.name)
+
+
+def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
+    """Open or make the run's folder, and train in it."""
+    from rllib_portfolio.market import load_market
+    from rllib_portfolio.run_folder import create_run_folder, is_from_elsewhere, open_run_folder, require_fresh
+
+    if config is None:
+        config, market = open_run_folder(kept.folder, overrides)
+        require_device(config, arguments.address)
+        if is_from_elsewhere(kept.folder):
+            warn(
+                f"Warning: {kept.place} was not begun by this user on this machine. Resuming unpickles its checkpoint, "
+                "which can execute any code: go on only if you trust whoever wrote it. An exported policy (load_policy, "
+                "backtest.py) executes none."
+            )
     else:
-        require_fresh(run_dir)
-        require_device(config)
+        require_fresh(kept.folder)
+        require_device(config, arguments.address)
         say(arguments, "Preparing the market ...")
         market = load_market(config.market)
-        create_run_folder(run_dir, config, market)
+        create_run_folder(kept.folder, config, market)
     for note in market.notes:
         say(arguments, f"Note: {note}")
-    return _train_in_folder(arguments, config, market, run_dir)
+    return _train_in_folder(arguments, config, market, kept)
 
 
-def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: Any, run_dir: Path) -> int:
+def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: Any, kept: Kept) -> int:
     from rllib_portfolio import training
     from rllib_portfolio.results import compare_best_policy
 
-    say(arguments, f"Run folder: {run_dir}   (tensorboard --logdir {run_dir})")
+    say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
+    _note_lost_folder(arguments, kept)
+
     with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
+        if not arguments.wait_for_resources:
+            require_room(config)
+
+        def show(status: training.Status) -> None:
+            display.show(status)
+            if status.is_saved:
+                kept.keep()
+
         finished = training.run(
             config,
             market,
-            run_dir,
+            kept.folder,
             resume=arguments.resume is not None,
-            on_progress=display.show,
+            on_progress=show,
             should_stop=lambda: bool(received),
         )
+    if finished:
+        compare_best_policy(kept.folder, config, market).print()
+    kept.keep()
     if not finished:
-        print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {run_dir}")
+        print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {kept.place}")
         return 128 + received[0]
-    results = compare_best_policy(run_dir, config, market)
-    results.print()
     return 0
+
+
+def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[RunStorage, str]:
+    """Where the run is kept, and its name there."""
+    from rllib_portfolio.run_storage import RunStorage
+
+    if arguments.resume is not None and "://" in arguments.resume:
+        root, _, name = arguments.resume.rstrip("/").rpartition("/")
+        return RunStorage(root), name
+    if arguments.resume is not None or arguments.output_dir is not None:
+        folder = Path(arguments.resume or arguments.output_dir)
+        return RunStorage(str(folder.parent)), folder.name
+    assert config is not None
+    return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _note_lost_folder(arguments: argparse.Namespace, kept: Kept) -> None:
+    """Inside of a Ray job the working directory is a copy that goes away with its machine."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not (kept.storage.is_remote or kept.folder.is_absolute()):
+        say(
+            arguments,
+            f"Note: this job writes into its working directory on {platform.node()}, {Path.cwd()}, which is not "
+            "kept. Give --storage-path.",
+        )
 
 
 def _require_resumable(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_portfolio.cli.console import guarded, quieten_libraries, ray_session, say, stop_signals
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
-from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
+from rllib_portfolio.config import RUN_CONFIGS, validated
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError
 
@@ -150,7 +149,8 @@ def execute(arguments: argparse.Namespace) -> int:
         output = (arguments.output_dir or OUTPUT).resolve()
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
         quieten_libraries()
-    _require_machine(arguments, record.config)
+    if arguments.address is None:
+        require_device(record.config)
     callbacks = _callbacks(arguments, record)
     from rllib_portfolio.tuning.session import SearchSession
 
@@ -278,7 +278,8 @@ def _require_alone(arguments: argparse.Namespace) -> None:
     ]
     if given:
         raise ConfigError(
-            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or begin another."
+            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or start another "
+            "search."
         )
 
 
@@ -287,30 +288,6 @@ def _require_positive(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, flag)
         if value is not None and not value >= least:
             raise ConfigError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}. Raise it.")
-
-
-def _require_machine(arguments: argparse.Namespace, config: RunConfig) -> None:
-    """Raise if this machine can never run a trial: Ray Tune would wait for ever."""
-    if arguments.address is not None:
-        return
-    require_device(config)
-    if os.environ.get("RAY_ADDRESS", "local") != "local":
-        return
-    others = config.resources.num_env_runners + config.resources.num_learners
-    most = max(os.cpu_count() or 1, 1 + others) - others  # see `ray_session`
-    if arguments.cpus_per_trial > most:
-        raise ConfigError(
-            f"--cpus-per-trial must be at most {most} on this machine, got {arguments.cpus_per_trial}. Lower it, or "
-            "name a cluster with --address."
-        )
-    if arguments.gpus_per_trial:
-        import torch
-
-        if arguments.gpus_per_trial > (found := torch.cuda.device_count()):
-            raise ConfigError(
-                f"--gpus-per-trial must be at most what torch finds on this machine, {found}, got "
-                f"{arguments.gpus_per_trial}. Lower it, or name a cluster with --address."
-            )
 
 
 def _seconds(text: str | None) -> float | None:

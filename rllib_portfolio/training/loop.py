@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, REPLAY_BUFFER_RESULTS
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    REPLAY_BUFFER_RESULTS,
+)
 
 from rllib_portfolio.algorithms import dqn, ppo
 from rllib_portfolio.algorithms.callbacks import FINISHED_RETURNS
@@ -23,15 +28,19 @@ from rllib_portfolio.algorithms.checkpoint import (
     write_checkpoint,
 )
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
+from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.tracking import Tracker
+from rllib_portfolio.training.gauges import Gauges
 from rllib_portfolio.training.scalars import buffer_scalars, learner_scalars
 from rllib_portfolio.training.validation import validation_scalars, walk, write_validation_returns
 
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
+HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
+WAIT_S = 1.0
 RETURN_WINDOW = 100
 """Finished episodes that the reported episode return is a mean of."""
 
@@ -52,10 +61,14 @@ class Status:
     """Whether this iteration ended with an evaluation."""
     is_finished: bool
     """Whether it was the run's last."""
+    is_saved: bool
+    """Whether a checkpoint was written after it."""
     elapsed_s: float
     """Seconds of sampling and learning, interruptions left out."""
     message: str | None = None
-    """Something worth a line of its own."""
+    """What an evaluation found, as a line."""
+    notice: str | None = None
+    """Something else worth a line: env runners that were lost, or are back."""
 
 
 @dataclass(slots=True)
@@ -98,7 +111,10 @@ def run(
     Returns:
         Whether the run came to its end, rather than being stopped.
     """
-    return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
+    if not config.resources.num_env_runners:
+        return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
+    with shared_market(str((run_dir / MARKET).resolve()), market):
+        return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
 
 
 class _Run:
@@ -114,6 +130,8 @@ class _Run:
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
         self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
         self.last_walk: tuple[int, BacktestResult] | None = None
+        self.gauges = Gauges(config.algo, run_dir.name)
+        self.num_healthy = config.resources.num_env_runners
 
     def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
         schedule = self.config.schedule
@@ -151,10 +169,13 @@ class _Run:
         """One sample and one update; returns the scalars to record."""
         started = time.perf_counter()
         result = self.algorithm.train()
+        sampled = result.get(ENV_RUNNER_RESULTS, {})
+        steps = int(sampled.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, self.state.steps))
+        if steps == self.state.steps:
+            time.sleep(WAIT_S)  # no env runner answered: those that come back need a moment
         duration = time.perf_counter() - started
         self.state.elapsed_s += duration
-        steps = int(result[ENV_RUNNER_RESULTS]["num_env_steps_sampled_lifetime"])
-        returns = np.ravel(result[ENV_RUNNER_RESULTS].get(FINISHED_RETURNS, [])).tolist()
+        returns = np.ravel(sampled.get(FINISHED_RETURNS, [])).tolist()
         self.state.recent_returns = [*self.state.recent_returns, *returns][-RETURN_WINDOW:]
         scalars = {
             "episode/return": self.state.episode_return,
@@ -162,9 +183,31 @@ class _Run:
             **learner_scalars(result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})),
             **buffer_scalars(result.get(REPLAY_BUFFER_RESULTS, {})),
             "training/reward_scale": self.algorithm.reward_scale.std,
+            **self._env_runner_scalars(),
         }
         self.state.steps = steps
+        restarts = int(scalars.get(RESTARTS, 0))
+        self.gauges.set(scalars["speed/steps_per_second"], self.state.episode_return, restarts, result)
         return {name: value for name, value in scalars.items() if math.isfinite(value)}
+
+    def _env_runner_scalars(self) -> dict[str, float]:
+        """How many env runners in processes of their own there are, and how many were started again."""
+        if not self.config.resources.num_env_runners:
+            return {}
+        group = self.algorithm.env_runner_group
+        return {HEALTHY: group.num_healthy_remote_workers(), RESTARTS: group.num_remote_worker_restarts()}
+
+    def _notice(self, scalars: dict[str, float]) -> str | None:
+        """A line when env runners were lost or came back since the last iteration."""
+        before, self.num_healthy = self.num_healthy, int(scalars.get(HEALTHY, 0))
+        if before == self.num_healthy:
+            return None
+        what = "lost; what it was sampling is not counted" if self.num_healthy < before else "back"
+        count = abs(self.num_healthy - before)
+        return (
+            f"{self.state.steps:>9,} steps: {count} env runner{'s' * (count > 1)} {what}; {self.num_healthy} of "
+            f"{self.config.resources.num_env_runners} sample"
+        )
 
     def _validate(self, scalars: dict[str, float]) -> str:
         """Walk the validation window with the current policy; adds to `scalars`, returns a line for people."""
@@ -214,8 +257,10 @@ class _Run:
             best_validation_sharpe=math.nan if best is None else best,
             is_evaluated=message is not None,
             is_finished=self._is_finished(),
+            is_saved=self._is_saved(),
             elapsed_s=self.state.elapsed_s,
             message=message,
+            notice=self._notice(scalars),
         )
 
 

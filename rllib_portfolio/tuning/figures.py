@@ -48,7 +48,7 @@ class Study(NamedTuple):
     Attributes:
         optuna: The study itself.
         trials: All of its trials, by number.
-        settings: Dotted names of what was searched.
+        settings: Dotted names of what the finished ones have searched.
         best: The finished trial with the highest value.
     """
 
@@ -82,7 +82,9 @@ def history(study: Study) -> Figure:
         "data": [finished, pruned, best_so_far, best],
         "layout": layout(
             HISTORY_HEIGHT,
-            xaxis=axis("trial", range=[-0.7, len(study.trials) - 0.3]),
+            xaxis=axis(
+                "trial", range=[-0.7, len(study.trials) - 0.3], **({"dtick": 1} if len(study.trials) < 12 else {})
+            ),
             yaxis=axis(SHARPE),
             showlegend=True,
             legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
@@ -100,8 +102,8 @@ def importances(study: Study) -> Figure:
         raise NothingToDrawError("Importances need at least two finished trials with different Sharpe ratios.")
     try:
         drawn = plot_param_importances(study.optuna, evaluator=FanovaImportanceEvaluator(seed=IMPORTANCE_SEED))
-    except RuntimeError:  # no tree of the forest finds a difference to split on
-        raise NothingToDrawError("The finished trials' Sharpe ratios differ too little to explain.") from None
+    except RuntimeError:  # no tree of the forest finds a setting to split on
+        raise NothingToDrawError("No setting explains why the finished trials' Sharpe ratios differ.") from None
     bars = _optuna_figure(drawn)["data"]
     for bar in bars:
         bar |= {"marker": {"color": POLICY_COLOUR}, "hovertemplate": "%{y}: %{x:.3f}<extra></extra>", "width": 0.6}
@@ -144,7 +146,8 @@ def parallel_coordinates(study: Study) -> Figure:
 
 def slices(study: Study) -> dict[str, Figure]:
     """For each setting, Sharpe ratio over its values; all have the same vertical axis."""
-    shown = [trial.value for state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.with_value(state)]
+    ended = [*study.with_value(TrialState.COMPLETE), *study.with_value(TrialState.PRUNED)]
+    shown = [trial.values[0] for trial in ended]
     low, high = min(shown), max(shown)
     margin = 0.06 * (high - low) or 0.5
     figures = {name: _slice(study, name) for name in study.settings}
@@ -172,7 +175,8 @@ def _slice(study: Study, name: str) -> Figure:
     xaxis = axis()
     if is_category:
         categories = [_unquoted(value) for value in drawn["layout"]["xaxis"]["categoryarray"]]
-        xaxis |= {"type": "category", "categoryorder": "array", "categoryarray": categories}
+        whole = [-0.5, len(categories) - 0.5]  # of the axis, choices that no trial made included
+        xaxis |= {"type": "category", "categoryorder": "array", "categoryarray": categories, "range": whole}
     elif drawn["layout"]["xaxis"].get("type") == "log":
         xaxis |= _log_axis([*finished["x"], *pruned["x"]])
     return {
@@ -223,7 +227,7 @@ def _log_axis(values: Sequence[float]) -> Figure:
     """Round ticks, and of many the powers of ten only."""
     ticks = log_ticks(min(values), max(values))
     tens = [tick for tick in ticks if f"{tick:e}".startswith("1.000000e")]
-    shown = tens if len(ticks) > 4 and len(tens) > 1 else ticks
+    shown = (tens if len(ticks) > 4 and len(tens) > 1 else ticks) or [min(values), max(values)]
     return {"type": "log", "tickvals": shown, "ticktext": [_number(f"{tick:g}") for tick in shown], "tickangle": 0}
 
 

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
 from rllib_portfolio.run_folder import whole_file, write_json
+from rllib_portfolio.tuning.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
 
 BEST_CONFIG = "best_config.yaml"
 STATES = {
@@ -36,9 +37,6 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 """What became of a trial, in the words of tables and plots."""
-
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-"""States of a trial that will not be continued: these count as tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +58,6 @@ class SearchDescription:
     search: str
     scheduler: str
     periods_per_year: float
-
-
-def trial_name(number: int) -> str:
-    """`trial_0007` of trial 7: its folder and its column."""
-    return f"trial_{number:04d}"
 
 
 def searched_settings(trials: Sequence[FrozenTrial]) -> list[str]:
@@ -89,10 +82,10 @@ def results_table(study: optuna.Study) -> pd.DataFrame:
             "trial": trial.number,
             "state": STATES[trial.state],
             "sharpe_ratio": trial.value,
-            "steps": trial.user_attrs.get("steps"),
-            "training_s": trial.user_attrs.get("training_s"),
+            "steps": trial.user_attrs.get(STEPS),
+            "training_s": trial.user_attrs.get(TRAINING_S),
             **trial.params,
-            "error": trial.user_attrs.get("error"),
+            "error": trial.user_attrs.get(ERROR),
             "started": _second(trial.datetime_start),
             "ended": _second(trial.datetime_complete),
         }
@@ -167,8 +160,8 @@ def summarise(
         "sharpe_variance": float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
         "best": _best(study, trials),
         "winner": None if winner is None else dict(winner),
-        "steps": sum(trial.user_attrs.get("steps", 0) for trial in trials),
-        "training_s": round(sum(trial.user_attrs.get("training_s", 0.0) for trial in trials), 3),
+        "steps": sum(trial.user_attrs.get(STEPS, 0) for trial in trials),
+        "training_s": round(sum(trial.user_attrs.get(TRAINING_S, 0.0) for trial in trials), 3),
         "wall_s": round(wall_s, 3),
     }
 

@@ -32,7 +32,8 @@ from rllib_portfolio.tuning.figures import (
     parallel_coordinates,
     slices,
 )
-from rllib_portfolio.tuning.outputs import ENDED, STATES, searched_settings
+from rllib_portfolio.tuning.outputs import STATES, searched_settings
+from rllib_portfolio.tuning.study import ENDED
 
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (
@@ -154,17 +155,17 @@ def _page(plot: Plot, study: optuna.Study, trials: list[FrozenTrial], algo: str)
 
 
 def _body(plot: Plot, study: optuna.Study, trials: list[FrozenTrial], panels: Panels) -> str:
-    settings = searched_settings(trials)
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    settings = searched_settings(finished)
     try:
-        if not any(trial.state == TrialState.COMPLETE for trial in trials):
-            raise NothingToDrawError("No trial has come to its end yet, so that there is nothing to draw.")
+        if not finished:
+            raise NothingToDrawError("No trial has come to its end, so that there is nothing to draw.")
         if not settings and plot.draw is not _history:
             raise NothingToDrawError("No setting was searched, so that there is nothing to compare.")
-        return paragraph(plot.reading, "soft small") + plot.draw(
-            Study(study, trials, settings, study.best_trial), panels
-        )
+        drawn = plot.draw(Study(study, trials, settings, study.best_trial), panels)
     except NothingToDrawError as reason:
         return paragraph(str(reason))
+    return paragraph(plot.reading, "soft small") + drawn
 
 
 def _tiles(trials: Sequence[FrozenTrial]) -> str:
@@ -178,7 +179,7 @@ def _tiles(trials: Sequence[FrozenTrial]) -> str:
     tiles = [
         (
             f"{sum(counts[state] for state in ENDED)}",
-            f"trials: {ended or 'none'}" + (f" (+ {others})" if others else ""),
+            f"trials: {ended or 'none'}" + (f" (+{others})" if others else ""),
         ),
         (f"{steps:,}".replace(",", " "), "environment steps in all"),
     ]

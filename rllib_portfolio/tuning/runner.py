@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig
 from ray.tune.experiment import Trial
 
-from rllib_portfolio.algorithms.run_settings import process_bundles
+from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
 from rllib_portfolio.errors import one_line
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
@@ -82,22 +82,15 @@ def search(
     history = {trial.number: trial.intermediate_values for trial in trials if trial.state != TrialState.FAIL}
     searcher = StudySearch(space, task.settings, storage, algo)
     progress = SearchProgress.of_study(trials, task.settings.num_samples, task.settings.max_steps)
-    _fit(
-        task,
-        market,
-        place,
-        watch,
-        progress,
-        TuneConfig(
-            metric=OBJECTIVE,
-            mode="max",
-            search_alg=searcher,
-            scheduler=scheduler(task.settings, history),
-            num_samples=missing,
-        ),
-        {},
-        lambda trial, reason: searcher.fail(trial.trial_id, reason),
+    reporter = _Reporter(progress, watch, lambda trial, reason: searcher.fail(trial.trial_id, reason))
+    how = TuneConfig(
+        metric=OBJECTIVE,
+        mode="max",
+        search_alg=searcher,
+        scheduler=scheduler(task.settings, history),
+        num_samples=missing,
     )
+    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, reporter), place)
 
 
 def run_specs(
@@ -116,48 +109,37 @@ def run_specs(
         What became of them.
     """
     progress = SearchProgress(num_trials=len(specs), max_steps=task.settings.max_steps)
-    _fit(
-        task,
-        market,
-        place,
-        watch,
-        progress,
-        TuneConfig(metric=OBJECTIVE, mode="max"),
-        {SPEC: tune.grid_search(list(specs))},
-        lambda trial, reason: None,
-    )
+    reporter = _Reporter(progress, watch, lambda trial, reason: None)
+    how = TuneConfig(metric=OBJECTIVE, mode="max")
+    param_space = {SPEC: tune.grid_search(list(specs))}
+    _fit(_trainable(task, market, place), how, param_space, _run_config(task, watch, reporter), place)
     return progress
 
 
-def _fit(
-    task: TrialTask,
-    market: MarketData,
-    place: Place,
-    watch: Watch,
-    progress: SearchProgress,
-    how: TuneConfig,
-    param_space: Any,
-    on_failure: Callable[[Trial, str], None],
-) -> None:
+def _fit(trainable: Any, how: TuneConfig, param_space: dict[str, Any], run: RunConfig, place: Place) -> None:
     how.reuse_actors = True  # a process that has imported torch and ray once is worth keeping
     how.max_concurrent_trials = place.max_concurrent
     how.trial_name_creator = how.trial_dirname_creator = _name
     os.environ |= _QUIET
-    trainable = tune.with_resources(tune.with_parameters(run_trial, task=task, market=market), place.bundles(task))
-    root = task.folders.root.rpartition("/")[0]
-    tune.Tuner(
-        trainable,
-        param_space=param_space,
-        tune_config=how,
-        run_config=RunConfig(
-            name=TUNE_FOLDER,
-            storage_path=root,
-            stop=_StopOnRequest(watch.should_stop),
-            failure_config=FailureConfig(max_failures=task.settings.max_failures),
-            callbacks=[_Reporter(progress, watch, on_failure), *watch.callbacks],
-            verbose=0,
-        ),
-    ).fit()
+    tune.Tuner(trainable, param_space=param_space, tune_config=how, run_config=run).fit()
+
+
+def _trainable(task: TrialTask, market: MarketData, place: Place) -> Any:
+    """What Tune runs: the market goes to the object store, once for all trials."""
+    bundles = place.bundles(task)
+    require_room(bundles.bundles, "a trial")
+    return tune.with_resources(tune.with_parameters(run_trial, task=task, market=market), bundles)
+
+
+def _run_config(task: TrialTask, watch: Watch, reporter: Callback) -> RunConfig:
+    return RunConfig(
+        name=TUNE_FOLDER,
+        storage_path=task.folders.root.rpartition("/")[0],
+        stop=_StopOnRequest(watch.should_stop),
+        failure_config=FailureConfig(max_failures=task.settings.max_failures),
+        callbacks=[reporter, *watch.callbacks],
+        verbose=0,
+    )
 
 
 _QUIET = {

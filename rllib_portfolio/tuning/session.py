@@ -6,16 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from optuna.storages import BaseStorage
 
 from rllib_portfolio.config_file import with_overrides
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.run_folder import MARKET
+from rllib_portfolio.run_storage import RunStorage
+from rllib_portfolio.training import best_validation_returns
 from rllib_portfolio.tuning.outputs import (
     STATES,
     SearchDescription,
@@ -123,7 +126,7 @@ class SearchSession:
         winner = self._candidates[0] if self._candidates else None
         written = [
             write_results(study, algo, self.output),
-            write_trial_returns(study, lambda number: folders.validation_returns(trial_name(number)), self.output),
+            write_trial_returns(study, partial(_validation_returns, folders), self.output),
             write_summary(study, self._description(), self.output, record.wall_s, self._winner()),
             *write_plots(study, algo, self.output),
         ]
@@ -186,3 +189,9 @@ class SearchSession:
         finally:
             self.record = self.record.after(time.monotonic() - started)
             self.record.write(self.output)
+
+
+def _validation_returns(folders: RunStorage, number: int) -> pd.Series | None:
+    """Daily net returns on the validation window of a trial's best policy; None if it has none."""
+    with folders.fetched(trial_name(number)) as folder:
+        return best_validation_returns(folder)

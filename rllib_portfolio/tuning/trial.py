@@ -13,9 +13,9 @@ from ray import tune
 from rllib_portfolio.algorithms.checkpoint import keep_best_checkpoint
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.tracking import log_hyperparameters
-from rllib_portfolio.training import Status, TrainingOutcome, finished_training, train_in_folder
-from rllib_portfolio.tuning.folders import TrialFolders
+from rllib_portfolio.training import Status, TrainingOutcome, train_in_folder
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.study import BEST, STEPS, TRAINING_S
@@ -37,7 +37,7 @@ class TrialTask:
 
     settings: SearchSettings
     base: RunConfig
-    folders: TrialFolders
+    folders: RunStorage
     market_file: Path | None = None
 
 
@@ -67,50 +67,48 @@ def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> No
 class _Reports:
     """What a trial tells Tune: at each evaluation but the last, and at the end."""
 
-    def __init__(self, folders: TrialFolders, name: str) -> None:
+    def __init__(self, folders: RunStorage, name: str) -> None:
         self._folders, self._name = folders, name
         self._last: Status | None = None
 
     def show(self, status: Status) -> None:
-        if status.is_evaluated:
-            self._last = status
-            self._folders.keep(self._name)
-            if not status.is_finished:
-                tune.report(
-                    {
-                        OBJECTIVE: finite(status.validation_sharpe),
-                        BEST: finite(status.best_validation_sharpe),
-                        STEPS: status.steps,
-                        TRAINING_S: status.elapsed_s,
-                        IS_FINISHED: False,
-                    }
-                )
+        if not status.is_evaluated:
+            return
+        self._last = status
+        self._folders.keep(self._name)
+        if not status.is_finished:
+            reached = TrainingOutcome(status.steps, status.elapsed_s, status.best_validation_sharpe)
+            tune.report(_result(status.validation_sharpe, reached, is_finished=False))
 
     def finish(self, outcome: TrainingOutcome) -> None:
-        best = finite(math.nan if outcome.validation_sharpe is None else outcome.validation_sharpe)
-        tune.report(
-            {
-                OBJECTIVE: best if self._last is None else finite(self._last.validation_sharpe),
-                BEST: best,
-                STEPS: outcome.steps,
-                TRAINING_S: outcome.training_s,
-                IS_FINISHED: True,
-            }
-        )
+        last = outcome.validation_sharpe if self._last is None else self._last.validation_sharpe
+        tune.report(_result(last, outcome, is_finished=True))
 
     def close(self, run_dir: Path, overrides: dict[str, Any]) -> None:
         """Note the trial's settings beside its curves, and bring all of it to where it is kept."""
-        finished = finished_training(run_dir)
         if self._last is not None:
-            plain = {
-                name: value if isinstance(value, int | float | str) else str(value) for name, value in overrides.items()
+            searched = {
+                name: value if isinstance(value, int | float | str) else str(value)
+                for name, value in overrides.items()
+                if name != "seed"  # TensorBoard groups the seeds of the same settings
             }
-            best = finite(self._last.best_validation_sharpe)
-            log_hyperparameters(run_dir, plain, {"validation/best_sharpe_ratio": best}, self._last.steps)
-        if self._last is not None or finished is not None:
+            best = {"search/validation_sharpe": finite(self._last.best_validation_sharpe)}
+            log_hyperparameters(run_dir, searched, best, self._last.steps)
+        if run_dir.is_dir():
             self._folders.keep(self._name)
 
 
-def finite(sharpe: float) -> float:
+def _result(last: float | None, reached: TrainingOutcome, *, is_finished: bool) -> dict[str, Any]:
+    """What Tune, the scheduler and the study are told: the last evaluation, and what was reached so far."""
+    return {
+        OBJECTIVE: finite(last),
+        BEST: finite(reached.validation_sharpe),
+        STEPS: reached.steps,
+        TRAINING_S: reached.training_s,
+        IS_FINISHED: is_finished,
+    }
+
+
+def finite(sharpe: float | None) -> float:
     """The objective that a Sharpe ratio stands for."""
-    return float(sharpe) if math.isfinite(sharpe) else NO_RISK
+    return float(sharpe) if sharpe is not None and math.isfinite(sharpe) else NO_RISK

@@ -1,4 +1,4 @@
-"""Where trials keep their runs: a folder, and an object store that may fail at any moment."""
+"""Where runs keep their folders: a place on a disk, and an object store that may fail at any moment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
@@ -22,8 +20,7 @@ from rllib_portfolio.algorithms.checkpoint import (
     write_checkpoint,
 )
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.training.validation import VALIDATION_RETURNS
-from rllib_portfolio.tuning.folders import TrialFolders
+from rllib_portfolio.run_storage import RunStorage
 
 NAME = "trial_0000"
 
@@ -48,7 +45,7 @@ class Disk(LocalFileSystem):
 
 
 @dataclass(frozen=True, slots=True)
-class Store(TrialFolders):
+class Store(RunStorage):
     """Folders in an object store that is a folder behind a file system of its own."""
 
     disk: Disk
@@ -77,8 +74,7 @@ def train(run_dir: Path, steps: int, text: str = "") -> None:
     def files(folder: Path) -> None:
         (folder / "rllib").mkdir()
         (folder / "rllib" / "state.pkl").write_text(text or f"networks after {steps}")
-        days = pd.bdate_range("2012-01-02", periods=3)
-        pd.DataFrame({"return": np.full(3, steps / 1e4)}, index=days).to_parquet(folder / VALIDATION_RETURNS)
+        (folder / "returns.parquet").write_text(f"returns after {steps}")
 
     write_checkpoint(run_dir, steps, files, {"steps": steps, "best_checkpoint": "step_000000100"})
     prune_checkpoints(run_dir, 1, "step_000000100")
@@ -92,8 +88,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_on_a_shared_file_system_a_trial_works_where_its_run_stays(tmp_path: Path, scheme: str) -> None:
-    folders = TrialFolders(f"{scheme}{tmp_path}/trials")
+def test_on_a_shared_file_system_a_run_works_where_its_run_stays(tmp_path: Path, scheme: str) -> None:
+    folders = RunStorage(f"{scheme}{tmp_path}/trials")
     assert not folders.is_remote
     folders.require_new()
     with folders.fetched(NAME) as run_dir:
@@ -102,15 +98,11 @@ def test_on_a_shared_file_system_a_trial_works_where_its_run_stays(tmp_path: Pat
         before = files_of(run_dir)
         folders.keep(NAME)
     assert files_of(run_dir) == before
-    returns = folders.validation_returns(NAME)
-    assert returns is not None
-    assert returns.tolist() == [0.01, 0.01, 0.01]
-    assert folders.validation_returns("trial_0001") is None
     assert folders.beside("retrained").local("x") == tmp_path / "retrained" / "x"
 
 
 def test_a_place_that_holds_runs_is_none_for_a_new_search(tmp_path: Path) -> None:
-    folders = TrialFolders(f"{tmp_path}/trials")
+    folders = RunStorage(f"{tmp_path}/trials")
     train(folders.local(NAME), 100)
     message = f"--storage-path must hold no runs of another search, got {tmp_path}/trials."
     with pytest.raises(ConfigError, match=re.escape(message)):
@@ -120,7 +112,7 @@ def test_a_place_that_holds_runs_is_none_for_a_new_search(tmp_path: Path) -> Non
 @pytest.mark.parametrize("root", ["nowhere://bucket/search", "not a place://"])
 def test_a_place_that_nobody_knows_is_refused_in_one_line(root: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        TrialFolders(root).require_new()
+        RunStorage(root).require_new()
     text = str(raised.value)
     assert text.startswith(f"--storage-path must be a shared folder or the URI of an object store, got {root} (")
     assert "\n" not in text
@@ -137,8 +129,8 @@ def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: 
         store.keep(NAME)
         assert store.disk.written == [
             "checkpoints/step_000000100/progress.json",
+            "checkpoints/step_000000100/returns.parquet",
             "checkpoints/step_000000100/rllib/state.pkl",
-            f"checkpoints/step_000000100/{VALIDATION_RETURNS}",
             "market.npz",
             "progress.csv",
             "run.json",
@@ -175,10 +167,6 @@ def test_another_machine_goes_on_with_what_was_kept(store: Store) -> None:
         assert read_progress(newest)["steps"] == 100
         assert (run_dir / "progress.csv").read_text() == "100\n"
         assert not (run_dir / "rubbish").exists()
-    returns = store.validation_returns(NAME)
-    assert returns is not None
-    assert returns.tolist() == [0.01, 0.01, 0.01]
-    assert store.validation_returns("trial_0001") is None
 
 
 @pytest.mark.parametrize("num_writes", range(5))

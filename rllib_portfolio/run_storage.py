@@ -1,6 +1,6 @@
-"""Where trials keep their run folders: on a file system that all machines share, or in an object store.
+"""Where runs keep their folders: on a file system that all machines share, or in an object store.
 
-On a shared file system a trial works in its folder itself. In an object store it works in a local copy, which is
+On a shared file system a run works in its folder itself. For an object store it works in a local copy, which is
 brought there after each evaluation: files first, then the configuration, without which a run has not begun, then the
 manifests of checkpoints; what made way goes last. So a run or a checkpoint there is whole or does not count.
 """
@@ -15,19 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
 from rllib_portfolio.algorithms.checkpoint import MANIFEST
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.run_folder import CONFIG
-from rllib_portfolio.training import best_validation_returns
 
 
 @dataclass(frozen=True, slots=True)
-class TrialFolders:
-    """The run folders of a search, by the names of its trials.
+class RunStorage:
+    """The folders of runs, by their names.
 
     Attributes:
         root: Absolute path on a shared file system, or URI of a place in an object store.
@@ -37,15 +35,15 @@ class TrialFolders:
 
     @property
     def is_remote(self) -> bool:
-        """Whether trials work in local copies."""
+        """Whether runs work in local copies."""
         return "://" in self.root and not self.root.startswith("file://")
 
-    def beside(self, name: str) -> TrialFolders:
+    def beside(self, name: str) -> RunStorage:
         """The folders of other runs, at the same place."""
-        return TrialFolders(f"{self.root.rpartition('/')[0]}/{name}")
+        return RunStorage(f"{self.root.rpartition('/')[0]}/{name}")
 
     def local(self, name: str) -> Path:
-        """Where a trial works."""
+        """Where a run works."""
         if self.is_remote:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
@@ -53,7 +51,7 @@ class TrialFolders:
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
-        """The folder of a trial with all that it held before; a local copy goes away at the end."""
+        """The folder of a run with all that it held before; a local copy goes away at the end."""
         folder = self.local(name)
         if not self.is_remote:
             yield folder
@@ -72,11 +70,6 @@ class TrialFolders:
         """Bring what changed in a local copy to the object store."""
         if self.is_remote:
             _mirror(self.local(name), *self._remote(name))
-
-    def validation_returns(self, name: str) -> pd.Series | None:
-        """Daily net returns on the validation window of a trial's best policy; None if it has none."""
-        with self.fetched(name) as folder:
-            return best_validation_returns(folder)
 
     def require_new(self) -> None:
         """Raise if there are runs already: a new search would take them for its own.

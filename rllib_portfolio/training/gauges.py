@@ -1,0 +1,55 @@
+"""What a run tells Prometheus, by way of Ray's metrics: see cluster/README.md for how they are collected and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.rllib.utils.metrics import ENV_RUNNER_SAMPLING_TIMER, LEARNER_UPDATE_TIMER, TIMERS
+from ray.util.metrics import Counter, Gauge
+
+_GAUGES = {
+    "rllib_portfolio_steps_per_second": "Environment steps a second, sampling and learning, in the last iteration",
+    "rllib_portfolio_sampling_seconds": "Seconds that the last iteration sampled",
+    "rllib_portfolio_learning_seconds": "Seconds that the last iteration learned",
+    "rllib_portfolio_episode_return": "Mean raw return of the last finished episodes",
+}
+_RESTARTS = "rllib_portfolio_env_runner_restarts"
+
+
+class Gauges:
+    """The metrics of a run.
+
+    Args:
+        algo: Its algorithm.
+        run: Its name, which tells runs apart.
+    """
+
+    def __init__(self, algo: str, run: str) -> None:
+        self._tags = {"algo": algo, "run": run}
+        tags = tuple(self._tags)
+        self._gauges = {name: Gauge(name, text, tags) for name, text in _GAUGES.items()}
+        self._restarts = Counter(_RESTARTS, "Env runners that were started again", tags)
+        self._num_restarts = 0
+
+    def set(self, steps_per_second: float, episode_return: float, num_restarts: int, result: Mapping[str, Any]) -> None:
+        """After an iteration.
+
+        Args:
+            steps_per_second: Environment steps a second.
+            episode_return: Mean raw return; NaN before the first episode.
+            num_restarts: Env runners that were started again since the run's process began.
+            result: RLlib's result of the iteration.
+        """
+        timers = result.get(TIMERS, {})
+        values = {
+            "rllib_portfolio_steps_per_second": steps_per_second,
+            "rllib_portfolio_sampling_seconds": float(timers.get(ENV_RUNNER_SAMPLING_TIMER, 0.0)),
+            "rllib_portfolio_learning_seconds": float(timers.get(LEARNER_UPDATE_TIMER, 0.0)),
+            "rllib_portfolio_episode_return": episode_return,
+        }
+        for name, value in values.items():
+            self._gauges[name].set(value, self._tags)
+        if num_restarts > self._num_restarts:
+            self._restarts.inc(num_restarts - self._num_restarts, self._tags)
+            self._num_restarts = num_restarts
