@@ -41,15 +41,15 @@ class StepMedianStopping(MedianStoppingRule):
             min_samples_required=MIN_OTHERS,
             min_time_slice=float("inf"),  # else it pauses each trial once to let others catch up
         )
-        self._history = {number: _results(values) for number, values in history.items() if values}
-        for number, results in self._history.items():
-            self._results[number] = list(results)
+        for number, values in history.items():
+            if values:
+                self._results[number] = _results(values)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Give a trial that goes on what it reported before."""
+        """Give a trial that goes on what it reported before. One that is retried is added again."""
         super().on_trial_add(tune_controller, trial)
         number = trial.config[SPEC][NUMBER]
-        if number in self._history:
+        if number in self._results:
             self._results[trial] = self._results.pop(number)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
