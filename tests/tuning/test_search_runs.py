@@ -87,11 +87,12 @@ def test_the_trials_that_were_stopped_are_those_that_the_median_rule_names(searc
         stopped_at = None
         for steps in reports:
             best = max(value for at, value in reports.items() if at <= steps)
-            means = [
-                statistics.mean(value for at, value in other.intermediate_values.items() if INTERVAL <= at <= steps)
+            others = [
+                [value for at, value in other.intermediate_values.items() if INTERVAL <= at <= steps]
                 for other in trials[: trial.number]
                 if max(other.intermediate_values) >= steps
             ]
+            means = [statistics.mean(values) for values in others if values]  # 24 steps: nothing before 192
             if len(means) >= MIN_OTHERS and best < statistics.median(means):
                 stopped_at = steps
                 break
