@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rllib_portfolio import cli
 from rllib_portfolio.tuning.study import open_storage, open_study, study_path, trial_name
 from tests.cli.test_train import assert_quiet
-from tests.test_tracking import rows_of
+from tests.test_tracking import columns_of, rows_of
 from tests.tiny_runs import COIN, tiny_config
 
 SPACE = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -182,8 +182,8 @@ def test_kill_9_loses_and_repeats_nothing(interruptions: Interruptions) -> None:
     for trial in after:
         folder = interruptions.output / "trials" / trial_name(trial.number)
         assert [int(row["steps"]) for row in rows_of(folder)] == list(range(64, 513, 64))
-        assert max(trial.intermediate_values) == 512
-        assert set(trial.intermediate_values) <= {128, 256, 384, 512}
+        assert list(trial.intermediate_values) == [128, 256, 384, 512]
+        assert trial.intermediate_values == dict(columns_of(folder)["validation/sharpe_ratio"])
 
 
 @pytest.mark.ray
