@@ -6,15 +6,20 @@ import argparse
 import importlib
 import logging
 import os
+import platform
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, DataError
+
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray inside of `ray job submit`."""
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -138,6 +143,16 @@ def say(arguments: argparse.Namespace, text: str) -> None:
     """A line on stderr, unless --quiet."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
+
+
+def note_lost_folder(arguments: argparse.Namespace, folder: Path) -> None:
+    """Say that results will be lost: a Ray job's working directory is a copy that goes away when the job does."""
+    if _JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
+        say(
+            arguments,
+            f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not kept. "
+            "Give --storage-path or --output-dir, as absolute paths.",
+        )
 
 
 def warn(text: str) -> None:

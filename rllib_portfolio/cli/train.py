@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import Display, guarded, quieten_libraries, ray_session, say, stop_signals, warn
+from rllib_portfolio.cli.console import (
+    Display,
+    guarded,
+    note_lost_folder,
+    quieten_libraries,
+    ray_session,
+    say,
+    stop_signals,
+    warn,
+)
 from rllib_portfolio.cli.settings import (
     chosen_algorithm,
     default_config,
@@ -174,8 +181,8 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
         if is_from_elsewhere(kept.folder):
             warn(
                 f"Warning: {kept.place} was not begun by this user on this machine. Resuming unpickles its checkpoint, "
-                "which can execute any code: go on only if you trust whoever wrote it. An exported policy (load_policy, "
-                "backtest.py) executes none."
+                "which can execute any code: go on only if you trust whoever wrote it. An exported policy "
+                "(load_policy, backtest.py) executes none."
             )
     else:
         require_fresh(kept.folder)
@@ -193,8 +200,8 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio.results import compare_best_policy
 
     say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
-    _note_lost_folder(arguments, kept)
-
+    if not kept.storage.is_remote:
+        note_lost_folder(arguments, kept.folder)
     with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
         if not arguments.wait_for_resources:
             require_room(config)
@@ -233,16 +240,6 @@ def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[Run
         return RunStorage(str(folder.parent)), folder.name
     assert config is not None
     return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _note_lost_folder(arguments: argparse.Namespace, kept: Kept) -> None:
-    """Inside of a Ray job the working directory is a copy that goes away with its machine."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not (kept.storage.is_remote or kept.folder.is_absolute()):
-        say(
-            arguments,
-            f"Note: this job writes into its working directory on {platform.node()}, {Path.cwd()}, which is not "
-            "kept. Give --storage-path.",
-        )
 
 
 def _require_resumable(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.console import guarded, note_lost_folder, quieten_libraries, ray_session, say, stop_signals
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
 from rllib_portfolio.config import RUN_CONFIGS, validated
@@ -171,6 +171,7 @@ def _search(
     for note in session.market.notes:
         say(arguments, f"Note: {note}")
     say(arguments, f"Search folder: {output}   (tensorboard --logdir {session.trials_root})")
+    note_lost_folder(arguments, output)
     deadline = None if budget_s is None else time.monotonic() + budget_s
     notice = "Stopping the trials; each keeps its last checkpoint ..."
     with ray_session(record.config, arguments.address), stop_signals(notice) as received:

@@ -9,7 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import progress_bar, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.console import (
+    note_lost_folder,
+    progress_bar,
+    quieten_libraries,
+    ray_session,
+    say,
+    stop_signals,
+)
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.settings import default_config, require_device
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
@@ -93,6 +100,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--output-dir", type=Path, metavar="DIR",
         help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
+    )  # fmt: skip
+    data.add_argument(
+        "--storage-path", type=Path, metavar="DIR",
+        help="write to DIR/walk-forward/<timestamp>: a folder that all machines of the cluster share",
     )  # fmt: skip
     data.add_argument("--resume", type=Path, metavar="DIR", help="continue the analysis in DIR with its own settings")
     data.add_argument(
@@ -264,7 +275,7 @@ def _require_alone(arguments: argparse.Namespace) -> None:
 
 _FIXED = (
     "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
-    "validation_years", "test_years", "data_path", "index_path", "output_dir",
+    "validation_years", "test_years", "data_path", "index_path", "output_dir", "storage_path",
 )  # fmt: skip
 
 
@@ -276,7 +287,9 @@ def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
 
 def _output(arguments: argparse.Namespace) -> Path:
     folder: Path | None = arguments.output_dir
-    return folder or Path("runs") / "walk-forward" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    return folder or (arguments.storage_path or Path("runs")) / "walk-forward" / datetime.now().strftime(
+        "%Y%m%d-%H%M%S"
+    )
 
 
 def _num_processes(config: RunConfig) -> int:
@@ -285,6 +298,7 @@ def _num_processes(config: RunConfig) -> int:
 
 def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> None:
     say(arguments, f"Analysis folder: {output}")
+    note_lost_folder(arguments, output)
     for fold, dates in enumerate(plan.fold_dates):
         windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
         say(arguments, f"Fold {fold}: {windows}")

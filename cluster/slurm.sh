@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=rllib-portfolio
+#SBATCH --nodes=3
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=16G
+#SBATCH --exclusive
+#SBATCH --no-kill
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@180
+#SBATCH --output=rllib-portfolio-%j.log
+#
+# One Ray node on each Slurm node, the driver beside this script; all of it ends with the driver, whose exit code is the job's.
+#   sbatch cluster/slurm.sh train.py --algo ppo --num-env-runners 24 --storage-path /shared/runs
+# Submit from the top of the repository, in a folder that all nodes see. A GPU learner: add --gres=gpu:1 to sbatch.
+#
+# Before the time limit, and on `scancel --batch --signal=USR1 JOBID`, this script tells the driver to stop, which writes
+# a checkpoint first. (A plain `scancel` signals every process at once, Ray's too: the last periodic checkpoint counts.)
+set -euo pipefail
+
+(($#)) || {
+    echo "usage: sbatch cluster/slurm.sh train.py|tune.py|backtest.py ARGUMENTS..." >&2
+    exit 2
+}
+: "${SLURM_JOB_ID:?must be set: start this script with sbatch}"
+readonly venv=${VENV:-$PWD/.venv}
+export PATH=$venv/bin:$PATH
+command -v ray >/dev/null || {
+    echo "error: found no ray in $venv/bin nor on PATH. Run 'make setup' there, or: sbatch --export=ALL,VENV=DIR ..." >&2
+    exit 1
+}
+
+# Whoever has the token may run code as you: the file is yours alone, and every node reads it from your home directory.
+umask 077
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+unset RAY_ADDRESS RAY_AUTH_TOKEN
+ray get-auth-token --generate >/dev/null
+chmod 600 "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds for all nodes to come up
+
+readonly head=${SLURMD_NODENAME:?must be set: start this script with sbatch} # where this script runs, and the driver
+state=$(mktemp -d "/tmp/rllib-portfolio-$SLURM_JOB_ID-XXXXXX")
+readonly state
+
+# The driver's process id and exit code, for the lines below; `ray symmetric-run` starts this on the head alone.
+# shellcheck disable=SC2016
+readonly driver='export RAY_ADDRESS=$HEAD_ADDRESS; python "$@" & echo $! >"$STATE/pid"; wait $!; code=$?; echo $code >"$STATE/code"; exit $code'
+export STATE=$state HEAD_ADDRESS=$head:6379
+
+# shellcheck disable=SC2329 # called by the trap
+stop_driver() {
+    echo "Stopping: the driver is told to write a checkpoint and end."
+    [[ ! -s $state/pid ]] || kill -TERM "$(<"$state/pid")" || true
+}
+trap stop_driver USR1 TERM
+
+# A node that is lost costs its env runners, not the job: --no-kill and --kill-on-bad-exit=0.
+srun --no-kill --kill-on-bad-exit=0 ray symmetric-run --address "$HEAD_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" \
+    --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- bash -c "$driver" driver "$@" &
+readonly step=$!
+while [[ ! -s $state/code ]] && kill -0 "$step" 2>/dev/null; do
+    sleep 2 &
+    wait $! || true # a trap runs as soon as this wait is interrupted
+done
+code=1
+if [[ -s $state/code ]]; then
+    read -r code <"$state/code"
+    deadline=$((SECONDS + 20)) # the head stops its Ray by itself; the others would wait for it for a minute and more
+    while kill -0 "$step" 2>/dev/null && ((SECONDS < deadline)); do
+        sleep 1 &
+        wait $! || true
+    done
+fi
+kill "$step" 2>/dev/null || true
+wait "$step" || true
+rm -rf "$state"
+exit "$code"
