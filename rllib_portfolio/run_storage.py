@@ -1,8 +1,8 @@
 """Where runs keep their folders: on a file system that all machines share, or in an object store.
 
 On a shared file system a run works in its folder itself. For an object store it works in a local copy, which is
-brought there after each evaluation: files first, the manifest of a checkpoint after them, what made way last, so that a
-checkpoint there is whole or does not count.
+brought there after each evaluation: files first, then the configuration, without which a run has not begun, then the
+manifests of checkpoints; what made way goes last. So a run or a checkpoint there is whole or does not count.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
 from rllib_portfolio.algorithms.checkpoint import MANIFEST
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.run_folder import CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,35 @@ class RunStorage:
         if self.is_remote:
             _mirror(self.local(name), *self._remote(name))
 
-    def _remote(self, name: str) -> tuple[FileSystem, str]:
+    def require_new(self) -> None:
+        """Raise if there are runs already: a new search would take them for its own.
+
+        Raises:
+            ConfigError: If so, or if the place cannot be reached.
+        """
+        file_system, place = self._remote()
         try:
-            file_system, place = FileSystem.from_uri(f"{self.root}/{name}")
-        except (ArrowInvalid, OSError, ImportError) as error:
+            found = file_system.get_file_info(FileSelector(place, allow_not_found=True))
+        except OSError as error:
+            raise self._unusable(error) from None
+        if found:
             raise ConfigError(
-                f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
-                f"({' '.join(str(error).split())}). Correct it."
-            ) from None
+                f"--storage-path must hold no runs of another search, got {self.root}. Choose another, or continue "
+                "that search with --resume."
+            )
+
+    def _remote(self, name: str = "") -> tuple[FileSystem, str]:
+        try:
+            file_system, place = FileSystem.from_uri(f"{self.root}/{name}".rstrip("/"))
+        except (ArrowInvalid, OSError, ImportError) as error:
+            raise self._unusable(error) from None
         return file_system, place
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
+            f"({' '.join(str(error).split())}). Correct it."
+        )
 
 
 def _mirror(folder: Path, file_system: FileSystem, place: str) -> None:
@@ -89,8 +110,14 @@ def _mirror(folder: Path, file_system: FileSystem, place: str) -> None:
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    changed = [name for name, path in here.items() if there.get(name) != path.stat().st_size]
-    for name in sorted(changed, key=lambda name: (Path(name).name == MANIFEST, name)):
+    # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
+    half_there = tuple(
+        name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST
+    )
+    changed = [
+        name for name, path in here.items() if there.get(name) != path.stat().st_size or name.startswith(half_there)
+    ]
+    for name in sorted(changed, key=lambda name: (Path(name).name == MANIFEST, name == CONFIG, name)):
         file_system.create_dir(f"{place}/{name}".rpartition("/")[0], recursive=True)
         copy_files(str(here[name]), f"{place}/{name}", destination_filesystem=file_system)
     for name in sorted(there.keys() - here.keys(), key=lambda name: (Path(name).name != MANIFEST, name)):

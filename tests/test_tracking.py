@@ -108,7 +108,7 @@ def record_trial(run_dir: Path, learning_rate: float, sharpe: float, steps: int 
     log_hyperparameters(run_dir, GIVEN | {"training.learning_rate": learning_rate}, {"search/sharpe": sharpe}, steps)
 
 
-def hyperparameters_of(run_dir: Path) -> dict[str, float | str]:
+def hyperparameters_of(run_dir: Path, metric: str = "search/sharpe") -> dict[str, float | str]:
     """What the HPARAMS tab shows of a run's beginning."""
     events = EventAccumulator(str(run_dir))
     events.Reload()
@@ -117,7 +117,7 @@ def hyperparameters_of(run_dir: Path) -> dict[str, float | str]:
     }
     assert set(records) == {f"_hparams_/{name}" for name in ("experiment", "session_start_info", "session_end_info")}
     metrics = records["_hparams_/experiment"].experiment.metric_infos
-    assert [metric.name.tag for metric in metrics] == ["search/sharpe"]
+    assert [found.name.tag for found in metrics] == [metric]
     start = records["_hparams_/session_start_info"].session_start_info
     return {name: getattr(value, str(value.WhichOneof("kind"))) for name, value in start.hparams.items()}
 

@@ -149,23 +149,25 @@ def execute(arguments: argparse.Namespace) -> int:
         output = (arguments.output_dir or OUTPUT).resolve()
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
         quieten_libraries()
+    if arguments.address is None:
+        require_device(record.config)
+    callbacks = _callbacks(arguments, record)
     from rllib_portfolio.tuning.session import SearchSession
 
     session = SearchSession(record, output)
     if arguments.resume is None:
         say(arguments, "Preparing the market ...")
         session.start()
-    return _search(arguments, session, budget_s)
+    return _search(arguments, session, budget_s, callbacks)
 
 
-def _search(arguments: argparse.Namespace, session: SearchSession, budget_s: float | None) -> int:
+def _search(
+    arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
+) -> int:
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
-    if arguments.address is None:
-        require_device(record.config)
     place = Place(arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent)
-    callbacks = _callbacks(arguments, record)
     for note in session.market.notes:
         say(arguments, f"Note: {note}")
     say(arguments, f"Search folder: {output}   (tensorboard --logdir {session.trials_root})")

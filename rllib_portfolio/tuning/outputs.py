@@ -130,7 +130,7 @@ def write_trial_returns(
         return None
     path = output / TRIAL_RETURNS
     with whole_file(path) as file:
-        pd.concat(columns, axis="columns").rename_axis(index="date").to_parquet(file)
+        pd.concat(columns, axis="columns", sort=True).rename_axis(index="date").to_parquet(file)
     return path
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -209,8 +211,9 @@ class _Reporter(Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Why a trial failed, as one line."""
-    error = trial.get_pickled_error() or trial.get_error()
+    """Why a trial failed, as one line. Tune has it on this machine at once, and where it keeps its results later."""
+    path = trial.pickled_error_file
+    error = pickle.loads(Path(path).read_bytes()) if path and Path(path).is_file() else trial.get_error()
     if error is None:
         return "unknown"
     cause = getattr(error, "cause", None) or error

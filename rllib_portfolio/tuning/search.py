@@ -17,7 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, TRAINING_S, open_study, trial_name
+from rllib_portfolio.tuning.study import BEST, ENDED, ERROR, STEPS, TRAINING_S, open_study, trial_name
 
 OBJECTIVE = "objective"
 """Validation Sharpe ratio after costs at an evaluation; always finite."""
@@ -25,6 +25,8 @@ IS_FINISHED = "is_finished"
 SPEC = "spec"
 """What a trial is given: its number in the study, the name of its folder, its settings."""
 NUMBER, NAME, OVERRIDES = "number", "name", "overrides"
+_BEGUN = (TrialState.RUNNING, *ENDED)
+"""A trial that a person has put into the study to be tried waits, and is the next that `ask` gives."""
 
 
 class StudySearch(OptunaSearch):
@@ -50,19 +52,14 @@ class StudySearch(OptunaSearch):
         )
         self._search_space = space
         self._num_samples = settings.num_samples
-        self._interrupted = [
-            trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        ]
+        self._interrupted = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
         self._reported: dict[str, set[int]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The settings of the next trial; `FINISHED` when there are as many as there are to be."""
         if self._interrupted:
-            number = self._interrupted.pop(0)
-            trial = optuna.trial.Trial(
-                self._ot_study, self._storage.get_trial_id_from_study_id_trial_number(self._ot_study._study_id, number)
-            )
-        elif len(self._ot_study.get_trials(deepcopy=False)) < self._num_samples:
+            trial = self._continued(self._interrupted.pop(0))
+        elif len(self._ot_study.get_trials(deepcopy=False, states=_BEGUN)) < self._num_samples:
             trial = self._ot_study.ask(fixed_distributions=self._space)
         else:
             return Searcher.FINISHED
@@ -71,6 +68,15 @@ class StudySearch(OptunaSearch):
         self._reported[trial_id] = set(frozen.intermediate_values)
         overrides = self._search_space.overrides(trial.params)
         return {SPEC: {NUMBER: trial.number, NAME: trial_name(trial.number), OVERRIDES: overrides}}
+
+    def _continued(self, number: int) -> optuna.trial.Trial:
+        """A trial of an earlier session; what it was not given before that was killed, it is given now."""
+        trial = optuna.trial.Trial(
+            self._ot_study, self._storage.get_trial_id_from_study_id_trial_number(self._ot_study._study_id, number)
+        )
+        for name, distribution in self._space.items():
+            trial._suggest(name, distribution)
+        return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an evaluation at its environment steps."""

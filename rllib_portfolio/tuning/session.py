@@ -36,6 +36,7 @@ from rllib_portfolio.tuning.study import (
     num_ended,
     open_storage,
     open_study,
+    require_new_study,
     trial_name,
 )
 
@@ -93,9 +94,14 @@ class SearchSession:
         """Prepare the market and make the folder.
 
         Raises:
-            ConfigError: If the folder is not new, or the market or the database cannot be used.
+            ConfigError: If folder, database or storage path are not new, or they or the market cannot be used.
         """
-        self.record.start(self.output, load_market(self.record.config.market))
+        record = self.record
+        if record.storage_path is not None:
+            record.task(self.output).folders.require_new()
+        if record.storage is not None:
+            require_new_study(self._storage, record.config.algo, record.storage)
+        record.start(self.output, load_market(record.config.market))
 
     def search(self, place: Place, watch: Watch) -> None:
         """Run the trials that are missing."""

@@ -11,6 +11,7 @@ What the policy is judged by is no dimension: a search over costs, dates or asse
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -57,8 +58,10 @@ class Range(StrictModel):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Values that must be valid settings, so that all between them are."""
-        return self.low, self.high
+        """Values that must be valid settings, so that all between them are: of fractions one that is not whole, too."""
+        if isinstance(self.distribution, optuna.distributions.IntDistribution):
+            return self.low, self.high
+        return self.low, self.low + (self.high - self.low) / math.pi, self.high
 
 
 class Choice(StrictModel):
@@ -132,6 +135,8 @@ def _require_searchable(name: str, where: str) -> None:
     reason = _REFUSED.get(section)
     if section == "environment" and setting in _MARKET_MODEL:
         reason = "what trading costs and allows is the market's, not the agent's to choose"
+    if reason is None and not setting:
+        reason = "a dimension is one setting of a section, as training.gamma is"
     if reason is not None:
         raise ConfigError(f"{SEARCH} must not contain {name}: {reason} ({where}). Leave it out.")
 

@@ -41,16 +41,24 @@ class StepMedianStopping(MedianStoppingRule):
             min_samples_required=MIN_OTHERS,
             min_time_slice=float("inf"),  # else it pauses each trial once to let others catch up
         )
-        self._history = {number: _results(values) for number, values in history.items() if values}
-        for number, results in self._history.items():
-            self._results[number] = list(results)
+        for number, values in history.items():
+            if values:
+                self._results[number] = _results(values)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Give a trial that goes on what it reported before."""
+        """Give a trial that goes on what it reported before. One that is retried is added again."""
         super().on_trial_add(tune_controller, trial)
         number = trial.config[SPEC][NUMBER]
-        if number in self._history:
+        if number in self._results:
             self._results[trial] = self._results.pop(number)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Stop or continue. An evaluation that comes again, after a retry or as a trial's last word, counts once."""
+        self._results[trial] = [past for past in self._results[trial] if past[STEPS] != result[STEPS]]
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Its last result was told to `on_trial_result`."""
 
 
 class StepHalving(AsyncHyperBandScheduler):
@@ -62,10 +70,18 @@ class StepHalving(AsyncHyperBandScheduler):
             max_t=settings.max_steps,
             grace_period=max(1, min(settings.grace_steps, settings.max_steps)),
         )
-        (bracket,) = self._brackets
+        (self._bracket,) = self._brackets
         for number, values in history.items():
-            for steps, value in values.items():
-                bracket.on_result(_Past(f"trial {number}"), steps, value)
+            for steps, value in sorted(values.items()):
+                self._bracket.on_result(_Past(_past_id(number)), steps, value)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Give a trial that goes on the rungs that it has passed."""
+        super().on_trial_add(tune_controller, trial)
+        past = _past_id(trial.config[SPEC][NUMBER])
+        for _, recorded in self._bracket._rungs:
+            if past in recorded:
+                recorded[trial.trial_id] = recorded.pop(past)
 
 
 class _Past:
@@ -73,6 +89,10 @@ class _Past:
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
+
+
+def _past_id(number: int) -> str:
+    return f"trial {number}"
 
 
 def _results(values: Mapping[int, float]) -> list[dict[str, float]]:

@@ -53,6 +53,19 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{credentials.partition(':')[0]}:***@{place}"
 
 
+def require_new_study(storage: BaseStorage, algo: str, url: str) -> None:
+    """Raise if a database holds the study of another search: a new one would take its trials for its own.
+
+    Raises:
+        ConfigError: If so.
+    """
+    if algo in optuna.get_all_study_names(storage):
+        raise ConfigError(
+            f"--storage must hold no study named {algo} for a new search, got {without_password(url)}. Choose another "
+            "database, or continue that search with --resume."
+        )
+
+
 def open_study(storage: BaseStorage, algo: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
     """The study of an algorithm; made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from ray import tune
 
-from rllib_portfolio.algorithms.checkpoint import keep_best_checkpoint
+from rllib_portfolio.algorithms.checkpoint import keep_best_checkpoint, newest_checkpoint, read_progress
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.tracking import log_hyperparameters
-from rllib_portfolio.training import Status, TrainingOutcome, train_in_folder
+from rllib_portfolio.training import Status, TrainingOutcome, finished_training, train_in_folder
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.study import BEST, STEPS, TRAINING_S
@@ -55,6 +55,7 @@ def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> No
     with task.folders.fetched(name) as run_dir:
         reports = _Reports(task.folders, name)
         try:
+            reports.repeat(run_dir, run_config.schedule.total_timesteps)
             outcome, _ = train_in_folder(
                 run_dir, run_config, market, on_progress=reports.show, market_file=task.market_file
             )
@@ -70,6 +71,16 @@ class _Reports:
     def __init__(self, folders: RunStorage, name: str) -> None:
         self._folders, self._name = folders, name
         self._last: Status | None = None
+
+    def repeat(self, run_dir: Path, total_steps: int) -> None:
+        """Tell the last evaluation before an interruption again: the driver may have ended before it heard of it."""
+        newest = newest_checkpoint(run_dir)
+        if newest is None or finished_training(run_dir) is not None:
+            return
+        state = read_progress(newest)
+        if state["steps"] < total_steps:  # else it is the last word, which `finish` has
+            reached = TrainingOutcome(state["steps"], state["elapsed_s"], state["best_score"])
+            tune.report(_result(state["validation_sharpe"], reached, is_finished=False))
 
     def show(self, status: Status) -> None:
         if not status.is_evaluated:

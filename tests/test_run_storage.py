@@ -1,0 +1,206 @@
+"""Where runs keep their folders: a place on a disk, and an object store that may fail at any moment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
+
+from rllib_portfolio.algorithms.checkpoint import (
+    checkpoints,
+    newest_checkpoint,
+    prune_checkpoints,
+    read_progress,
+    write_checkpoint,
+)
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.run_storage import RunStorage
+
+NAME = "trial_0000"
+
+
+class Disk(LocalFileSystem):
+    """Notes what is written, and fails when `writes_left` are used up."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+        self.writes_left = 10**6
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if "w" in mode:
+            if not self.writes_left:
+                raise OSError("the connection was lost")
+            self.writes_left -= 1
+            self.written.append(path.partition(f"{NAME}/")[2])
+        return super()._open(path, mode, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Store(RunStorage):
+    """Folders in an object store that is a folder behind a file system of its own."""
+
+    disk: Disk
+    place: Path
+
+    def _remote(self, name: str = "") -> tuple[FileSystem, str]:
+        return PyFileSystem(FSSpecHandler(self.disk)), f"{self.place}/{name}".rstrip("/")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    yield Store("store://bucket/search/trials", Disk(), tmp_path / "bucket")
+    assert [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()] == []  # fetched copies vanish
+
+
+def train(run_dir: Path, steps: int, text: str = "") -> None:
+    """What a run leaves at an evaluation after so many steps; the one after 100 is its best."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "market.npz", "run.json"):
+        (run_dir / name).write_text(name)
+    with (run_dir / "progress.csv").open("a") as file:
+        file.write(f"{steps}\n")
+
+    def files(folder: Path) -> None:
+        (folder / "rllib").mkdir()
+        (folder / "rllib" / "state.pkl").write_text(text or f"networks after {steps}")
+        (folder / "returns.parquet").write_text(f"returns after {steps}")
+
+    write_checkpoint(run_dir, steps, files, {"steps": steps, "best_checkpoint": "step_000000100"})
+    prune_checkpoints(run_dir, 1, "step_000000100")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------- a folder that all machines share
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_on_a_shared_file_system_a_run_works_where_its_run_stays(tmp_path: Path, scheme: str) -> None:
+    folders = RunStorage(f"{scheme}{tmp_path}/trials")
+    assert not folders.is_remote
+    folders.require_new()
+    with folders.fetched(NAME) as run_dir:
+        assert run_dir == tmp_path / "trials" / NAME
+        train(run_dir, 100)
+        before = files_of(run_dir)
+        folders.keep(NAME)
+    assert files_of(run_dir) == before
+    assert folders.beside("retrained").local("x") == tmp_path / "retrained" / "x"
+
+
+def test_a_place_that_holds_runs_is_none_for_a_new_search(tmp_path: Path) -> None:
+    folders = RunStorage(f"{tmp_path}/trials")
+    train(folders.local(NAME), 100)
+    message = f"--storage-path must hold no runs of another search, got {tmp_path}/trials."
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        folders.require_new()
+
+
+@pytest.mark.parametrize("root", ["nowhere://bucket/search", "not a place://"])
+def test_a_place_that_nobody_knows_is_refused_in_one_line(root: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        RunStorage(root).require_new()
+    text = str(raised.value)
+    assert text.startswith(f"--storage-path must be a shared folder or the URI of an object store, got {root} (")
+    assert "\n" not in text
+
+
+# ---------------------------------------------------------------- an object store
+
+
+def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: Store) -> None:
+    store.require_new()
+    with store.fetched(NAME) as run_dir:
+        assert not run_dir.exists()
+        train(run_dir, 100)
+        store.keep(NAME)
+        assert store.disk.written == [
+            "checkpoints/step_000000100/progress.json",
+            "checkpoints/step_000000100/returns.parquet",
+            "checkpoints/step_000000100/rllib/state.pkl",
+            "market.npz",
+            "progress.csv",
+            "run.json",
+            "config.yaml",
+            "checkpoints/step_000000100/manifest.json",
+        ]
+        assert files_of(store.place / NAME) == files_of(run_dir)
+        store.disk.written.clear()
+        store.keep(NAME)
+        assert store.disk.written == []
+        for steps in (200, 300):
+            train(run_dir, steps)
+        store.keep(NAME)
+        assert {name.split("/")[1] for name in store.disk.written if "/" in name} == {"step_000000300"}
+        assert [name for name in store.disk.written if "/" not in name] == ["progress.csv"]
+        train(run_dir, 400)
+        store.keep(NAME)
+        assert files_of(store.place / NAME) == files_of(run_dir)
+    assert [folder.name for folder in checkpoints(store.place / NAME)] == ["step_000000100", "step_000000400"]
+    assert not run_dir.exists()
+    with pytest.raises(ConfigError, match="must hold no runs of another search"):
+        store.require_new()
+
+
+def test_another_machine_goes_on_with_what_was_kept(store: Store) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.keep(NAME)
+        train(run_dir, 200)  # then the machine is lost
+        (run_dir / "rubbish").touch()
+    with store.fetched(NAME) as run_dir:
+        newest = newest_checkpoint(run_dir)
+        assert newest is not None
+        assert read_progress(newest)["steps"] == 100
+        assert (run_dir / "progress.csv").read_text() == "100\n"
+        assert not (run_dir / "rubbish").exists()
+
+
+@pytest.mark.parametrize("num_writes", range(5))
+def test_an_upload_that_breaks_off_leaves_a_checkpoint_that_does_not_count(store: Store, num_writes: int) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.keep(NAME)
+        train(run_dir, 200, text="one attempt")
+        store.disk.writes_left = num_writes  # of 5: three files, the table, the manifest
+        with pytest.raises(OSError, match="the connection was lost"):
+            store.keep(NAME)
+    with store.fetched(NAME) as run_dir:
+        assert [folder.name for folder in checkpoints(run_dir)] == ["step_000000100"]
+        newest = newest_checkpoint(run_dir)
+        assert newest is not None
+        assert read_progress(newest)["steps"] == 100
+        train(run_dir, 200, text="the retries")  # as long, and not the same
+        store.disk.writes_left = 10**6
+        store.keep(NAME)
+        newest = newest_checkpoint(store.place / NAME)
+        assert newest is not None
+        assert read_progress(newest)["steps"] == 200  # checks every file's digest
+        assert files_of(store.place / NAME) == files_of(run_dir)
+
+
+@pytest.mark.parametrize("num_writes", range(8))
+def test_a_run_whose_first_upload_breaks_off_has_not_begun_or_can_be_opened(store: Store, num_writes: int) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.disk.writes_left = num_writes  # of 8
+        with pytest.raises(OSError, match="the connection was lost"):
+            store.keep(NAME)
+    with store.fetched(NAME) as run_dir:
+        assert (run_dir / "config.yaml").is_file() == (num_writes == 7)
+        if num_writes == 7:
+            assert {"market.npz", "run.json"} < {path.name for path in run_dir.iterdir()}
+        assert checkpoints(run_dir) == []

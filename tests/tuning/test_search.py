@@ -1,0 +1,246 @@
+"""Optuna's side of a search, driven by hand: what is proposed, and how the study files what became of it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.tuning.progress import SearchProgress
+from rllib_portfolio.tuning.search import IS_FINISHED, NAME, NUMBER, OBJECTIVE, OVERRIDES, SPEC, StudySearch
+from rllib_portfolio.tuning.settings import SearchSettings
+from rllib_portfolio.tuning.space import SearchSpace
+from rllib_portfolio.tuning.study import (
+    BEST,
+    ERROR,
+    STEPS,
+    TRAINING_S,
+    best_trials,
+    num_ended,
+    open_storage,
+    open_study,
+    study_path,
+    trial_name,
+)
+
+SPACE = SearchSpace.parse(
+    {
+        "training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+        "training.clip": {"low": 0.1, "high": 0.4},
+        "network.hidden_sizes": {"choices": [[16, 16], [32, 16]]},
+    },
+    load_run_config(None, {}),
+    "space",
+)
+
+
+@pytest.fixture
+def storage() -> BaseStorage:
+    return InMemoryStorage()
+
+
+def searcher(storage: BaseStorage, **settings: Any) -> StudySearch:
+    return StudySearch(SPACE, SearchSettings(**{"num_samples": 4, **settings}), storage, "ppo")
+
+
+def result(steps: int, objective: float, best: float | None = None, *, is_finished: bool = False) -> dict[str, Any]:
+    return {
+        OBJECTIVE: objective,
+        BEST: objective if best is None else best,
+        STEPS: steps,
+        TRAINING_S: steps / 1000,
+        IS_FINISHED: is_finished,
+    }
+
+
+def spec(search: StudySearch, trial_id: str) -> dict[str, Any]:
+    suggestion = search.suggest(trial_id)
+    assert isinstance(suggestion, dict)
+    found: dict[str, Any] = suggestion[SPEC]
+    return found
+
+
+def trials(storage: BaseStorage) -> list[FrozenTrial]:
+    return open_study(storage, "ppo").get_trials()
+
+
+# ---------------------------------------------------------------- what became of trials
+
+
+def test_finished_pruned_failed_and_running_trials_are_told_apart(storage: BaseStorage) -> None:
+    search = searcher(storage)
+    specs = [spec(search, trial_id) for trial_id in "abcd"]
+    assert [one[NUMBER] for one in specs] == [0, 1, 2, 3]
+    assert [one[NAME] for one in specs] == ["trial_0000", "trial_0001", "trial_0002", "trial_0003"]
+    for trial_id, first in zip("abcd", (0.5, -0.5, 0.1, 0.2), strict=True):
+        search.on_trial_result(trial_id, result(128, first))
+    search.on_trial_result("a", result(256, 0.9))
+    search.on_trial_complete("a", result(320, 0.7, 0.9, is_finished=True))  # the best was not the last
+    search.on_trial_complete("b", result(256, -0.75, -0.5))  # the scheduler stopped it
+    search.on_trial_complete("c", error=True)  # how Tune tells of a failure, before its reason is known
+    assert trials(storage)[2].state == TrialState.RUNNING
+    search.fail("c", "RuntimeError: lost")
+
+    finished, pruned, failed, running = trials(storage)
+    assert [trial.state for trial in (finished, pruned, failed, running)] == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.RUNNING,
+    ]
+    assert [trial.value for trial in (finished, pruned, failed, running)] == [0.9, -0.5, None, None]
+    assert finished.intermediate_values == {128: 0.5, 256: 0.9, 320: 0.7}
+    assert pruned.intermediate_values == {128: -0.5, 256: -0.75}  # its last, too, which Tune does not pass on
+    assert failed.intermediate_values == {128: 0.1}
+    assert finished.user_attrs == {BEST: 0.9, STEPS: 320, TRAINING_S: 0.32}
+    assert failed.user_attrs == {BEST: 0.1, STEPS: 128, TRAINING_S: 0.128, ERROR: "RuntimeError: lost"}
+    for trial, one in zip((finished, pruned, failed, running), specs, strict=True):
+        assert SPACE.overrides(trial.params) == one[OVERRIDES]
+    assert all(trial.datetime_complete is not None for trial in (finished, pruned, failed))
+    study = open_study(storage, "ppo")
+    assert num_ended(study) == 3
+    assert [trial.number for trial in best_trials(study, 3)] == [0]
+
+    progress = SearchProgress.of_study(study.get_trials(), 4, 320)
+    assert [(trial.name, trial.status, trial.steps, trial.error) for trial in progress.ended] == [
+        ("trial_0000", "finished", 320, None),
+        ("trial_0001", "pruned", 256, None),
+        ("trial_0002", "failed", 128, "RuntimeError: lost"),
+    ]
+    assert progress.is_continued
+    assert progress.best is not None
+    assert (progress.best.name, progress.best.best) == ("trial_0000", 0.9)
+    assert math.isnan(progress.seconds_left)  # nothing has ended in this session
+
+
+def test_an_end_is_filed_once(storage: BaseStorage) -> None:
+    search = searcher(storage)
+    spec(search, "a")
+    search.on_trial_complete("a", result(128, 0.5, is_finished=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search.on_trial_complete("a", result(256, 0.9, is_finished=True))
+    assert trials(storage)[0].value == 0.5
+
+
+def test_a_trial_that_is_told_off_before_its_first_report_stays_to_be_done(storage: BaseStorage) -> None:
+    search = searcher(storage)
+    spec(search, "a")
+    search.on_trial_complete("a")
+    search.on_trial_complete("a", {})
+    assert trials(storage)[0].state == TrialState.RUNNING
+
+
+def test_an_evaluation_that_comes_again_after_a_retry_is_ignored_without_a_warning(storage: BaseStorage) -> None:
+    search = searcher(storage)
+    spec(search, "a")
+    search.on_trial_result("a", result(128, 0.5))
+    search.on_trial_result("a", result(256, 0.25, 0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search.on_trial_result("a", result(256, 0.75))
+    search.on_trial_result("a", result(384, 0.125, 0.5))
+    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.25, 384: 0.125}
+    assert trials(storage)[0].user_attrs[BEST] == 0.5
+
+
+def test_a_full_study_asks_for_no_more(storage: BaseStorage) -> None:
+    search = searcher(storage, num_samples=2)
+    spec(search, "a")
+    spec(search, "b")
+    assert search.suggest("c") == Searcher.FINISHED
+    assert [trial.number for trial in trials(storage)] == [0, 1]
+
+
+def test_a_trial_that_a_person_put_into_the_study_is_tried_first(storage: BaseStorage) -> None:
+    params = {"training.learning_rate": 1e-4, "training.clip": 0.2, "network.hidden_sizes": "[32, 16]"}
+    open_study(storage, "ppo").enqueue_trial(params)
+    search = searcher(storage, num_samples=1)
+    assert spec(search, "a")[OVERRIDES] == params | {"network.hidden_sizes": [32, 16]}
+    assert [trial.state for trial in trials(storage)] == [TrialState.RUNNING]
+    assert search.suggest("b") == Searcher.FINISHED
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def drawn(search: StudySearch, count: int) -> list[dict[str, Any]]:
+    """What is proposed, where each trial finishes with its learning rate as its value."""
+    found = []
+    for number in range(count):
+        one = spec(search, str(number))
+        search.on_trial_complete(str(number), result(128, one[OVERRIDES]["training.learning_rate"], is_finished=True))
+        found.append(one[OVERRIDES])
+    return found
+
+
+@pytest.mark.parametrize("name", ["optuna", "random"])
+def test_a_seeded_search_proposes_the_same_again_and_another_seed_something_else(name: str) -> None:
+    first, again, other = (
+        drawn(searcher(InMemoryStorage(), num_samples=14, search=name, seed=seed), 14) for seed in (3, 3, 4)
+    )  # 10 trials before the estimator of TPE takes over
+    assert first == again
+    assert not any(one in first for one in other)
+
+
+@pytest.mark.parametrize("name", ["optuna", "random"])
+def test_a_continued_search_does_not_propose_its_first_trials_again(name: str, storage: BaseStorage) -> None:
+    before = drawn(searcher(storage, num_samples=3, search=name), 3)
+    after = drawn(searcher(storage, num_samples=6, search=name), 3)
+    assert not any(one in before for one in after)
+    assert [trial.number for trial in trials(storage)] == list(range(6))
+
+
+# ---------------------------------------------------------------- after an interruption
+
+
+def test_what_was_interrupted_comes_first_with_number_settings_and_reports(tmp_path: Path) -> None:
+    url = f"sqlite:///{study_path(tmp_path, 'ppo')}"
+    driver = open_storage(url)
+    first = searcher(driver)
+    before = [spec(first, trial_id) for trial_id in "abc"]
+    first.on_trial_complete("a", result(320, 0.9, is_finished=True))
+    first.on_trial_result("b", result(128, 0.5))
+    first.on_trial_result("c", result(128, 0.1))
+    first.on_trial_result("c", result(256, 0.3))
+    finished = trials(driver)[0]
+
+    storage = open_storage(url)  # another process
+    second = searcher(storage)
+    assert [spec(second, trial_id) for trial_id in "xy"] == before[1:]
+    assert spec(second, "z")[NUMBER] == 3
+    assert second.suggest("w") == Searcher.FINISHED
+    second.on_trial_result("x", result(128, 0.75))  # it had no checkpoint after that one
+    second.on_trial_result("x", result(256, 0.6))
+    second.on_trial_complete("y", result(320, 0.2, 0.3, is_finished=True))
+    after = trials(storage)
+    assert after[0] == finished
+    assert after[1].intermediate_values == {128: 0.5, 256: 0.6}
+    assert after[2].intermediate_values == {128: 0.1, 256: 0.3, 320: 0.2}
+    assert (after[2].state, after[2].value) == (TrialState.COMPLETE, 0.3)
+    assert [trial.number for trial in after] == [0, 1, 2, 3]
+
+
+def test_a_driver_that_was_killed_while_it_drew_leaves_a_trial_that_gets_the_rest_of_its_settings(
+    storage: BaseStorage,
+) -> None:
+    begun = open_study(storage, "ppo", optuna.samplers.RandomSampler(seed=0)).ask()
+    clip = begun.suggest_float("training.clip", 0.1, 0.4)  # then kill -9
+    search = searcher(storage, num_samples=1)
+    overrides = spec(search, "a")[OVERRIDES]
+    assert set(overrides) == set(SPACE.dimensions)
+    assert overrides["training.clip"] == clip
+    (trial,) = trials(storage)
+    assert SPACE.overrides(trial.params) == overrides
+
+
+def test_trials_are_named_by_their_numbers() -> None:
+    assert [trial_name(number) for number in (0, 7, 12345)] == ["trial_0000", "trial_0007", "trial_12345"]

@@ -1,0 +1,321 @@
+"""Whole searches on this machine: who is stopped, what is left of trials, what becomes of one that fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from rllib_portfolio.algorithms.checkpoint import checkpoints, read_progress
+from rllib_portfolio.config_file import load_run_config, with_overrides
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import TuningRecord
+from rllib_portfolio.evaluation.metrics import sharpe_ratio
+from rllib_portfolio.run_folder import open_run_folder
+from rllib_portfolio.training import best_policy, best_validation_returns, finished_training, walk
+from rllib_portfolio.tuning.record import SearchRecord
+from rllib_portfolio.tuning.runner import Place, Watch
+from rllib_portfolio.tuning.session import SearchSession
+from rllib_portfolio.tuning.stopping import MIN_OTHERS
+from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, trial_name
+from tests.test_tracking import assert_same, columns_of, events_of, hyperparameters_of, rows_of
+from tests.tiny_runs import COIN
+from tests.tuning.searches import INTERVAL, MAX_STEPS, TinySearch, start_search
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+SPACE = {
+    "training.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True},
+    "training.rollout_steps": {"choices": [16, 24]},
+}
+"""24 steps of 4 environments: 96 an iteration, which never ends at 128 or 256."""
+REPORTED_AT = {16: [128, 256, 384], 24: [192, 288, 384]}
+"""The first ends of iterations at or after 128, 256 and 384 steps."""
+
+
+@pytest.fixture(scope="module")
+def searched(ray_session: None, tmp_path_factory: pytest.TempPathFactory, price_settings: dict[str, Any]) -> TinySearch:
+    """Six trials, one at a time, under the median rule; the best two of them again on two fresh seeds."""
+    settings = {"num_samples": 6, "num_retrained": 2, "num_retrain_seeds": 2}
+    search = start_search(tmp_path_factory.mktemp("search") / "out", settings, SPACE, price_settings)
+    search.search()
+    search.retrain()
+    search.outcome = search.session.finish()
+    return search
+
+
+def folder_of(search: TinySearch, trial: FrozenTrial) -> Path:
+    return search.output / "trials" / trial_name(trial.number)
+
+
+def sharpe_of(search: TinySearch, returns: np.ndarray) -> float:
+    """Annualised Sharpe ratio over cash on the validation window."""
+    market = search.session.market
+    start, stop = market.windows["validation"]
+    assert len(returns) == stop - start
+    return float(sharpe_ratio(returns, market.cash_returns[start:stop], market.periods_per_year))
+
+
+# ---------------------------------------------------------------- the study
+
+
+def test_finished_and_pruned_trials_are_in_the_study_with_what_they_reported(searched: TinySearch) -> None:
+    trials = searched.study.get_trials()
+    assert [trial.number for trial in trials] == list(range(6))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert {trial.params["training.rollout_steps"] for trial in trials} == {16, 24}
+    for trial in trials:
+        reports = trial.intermediate_values
+        at = REPORTED_AT[trial.params["training.rollout_steps"]]
+        assert list(reports) == (at if trial.state == TrialState.COMPLETE else at[: len(reports)])
+        assert [steps // INTERVAL for steps in reports] == [1, 2, 3][: len(reports)]  # the same intervals for all
+        assert trial.value == max(reports.values()) == trial.user_attrs[BEST]
+        assert trial.user_attrs[STEPS] == max(reports)
+
+
+def test_the_trials_that_were_stopped_are_those_that_the_median_rule_names(searched: TinySearch) -> None:
+    trials = searched.study.get_trials()
+    for trial in trials:
+        reports = trial.intermediate_values
+        stopped_at = None
+        for steps in reports:
+            best = max(value for at, value in reports.items() if at <= steps)
+            others = [
+                [value for at, value in other.intermediate_values.items() if INTERVAL <= at <= steps]
+                for other in trials[: trial.number]
+                if max(other.intermediate_values) >= steps
+            ]
+            means = [statistics.mean(values) for values in others if values]  # 24 steps: nothing before 192
+            if len(means) >= MIN_OTHERS and best < statistics.median(means):
+                stopped_at = steps
+                break
+        assert stopped_at == (max(reports) if trial.state == TrialState.PRUNED else None)
+
+
+def test_progress_tells_the_same_as_the_study(searched: TinySearch) -> None:
+    words = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
+    assert searched.progress is not None
+    assert [(trial.name, trial.status, trial.steps, trial.best) for trial in searched.progress.ended] == [
+        (trial_name(trial.number), words[trial.state], trial.user_attrs[STEPS], trial.value)
+        for trial in searched.study.get_trials()
+    ]
+    assert searched.progress.retries == []
+
+
+# ---------------------------------------------------------------- the trials
+
+
+def test_the_folder_of_a_trial_is_that_of_a_run(searched: TinySearch) -> None:
+    record = searched.session.record
+    for trial in searched.study.get_trials():
+        folder = folder_of(searched, trial)
+        config, market = open_run_folder(folder, {})
+        assert config == record.settings.trial_config(record.config, record.space.overrides(trial.params), "test")
+        assert market.data_hash == searched.session.market.data_hash
+        assert (folder / "market.npz").samefile(searched.output / "market.npz")  # one copy for all trials
+        iteration = 4 * trial.params["training.rollout_steps"]
+        reached = trial.user_attrs[STEPS]
+        assert [int(row["steps"]) for row in rows_of(folder)] == list(range(iteration, reached + 1, iteration))
+        outcome = finished_training(folder)
+        assert (outcome is not None) == (trial.state == TrialState.COMPLETE)
+        if outcome is not None:
+            assert (outcome.steps, outcome.validation_sharpe) == (MAX_STEPS, trial.value)
+            (best,) = checkpoints(folder)  # the others have served
+            assert read_progress(best)["best_checkpoint"] == best.name
+
+
+def test_the_objective_is_the_sharpe_ratio_of_the_best_policy_after_costs_on_the_validation_window(
+    searched: TinySearch,
+) -> None:
+    market = searched.session.market
+    for trial in searched.study.get_trials():
+        folder = folder_of(searched, trial)
+        config, _ = open_run_folder(folder, {})
+        assert config.environment.cost_bps == 10.0
+        result = walk(best_policy(folder, market), market, "validation", config)
+        assert result.cost.sum() > 0.0
+        assert sharpe_of(searched, result.returns) == pytest.approx(trial.value, rel=1e-9)
+        kept = best_validation_returns(folder)
+        assert kept is not None
+        np.testing.assert_allclose(kept.to_numpy(), result.returns, rtol=1e-9, atol=1e-12)
+
+
+def test_tensorboard_shows_the_curves_and_the_hyperparameters_of_each_trial(searched: TinySearch) -> None:
+    for trial in searched.study.get_trials():
+        folder = folder_of(searched, trial)
+        events, columns = events_of(folder), columns_of(folder)
+        best = events.pop("search/validation_sharpe")
+        assert best == [(trial.user_attrs[STEPS], pytest.approx(trial.value, rel=1e-6))]
+        assert_same(events, columns)
+        curve = dict(columns["validation/sharpe_ratio"])
+        assert curve == pytest.approx(trial.intermediate_values, rel=1e-12)
+        assert hyperparameters_of(folder, "search/validation_sharpe") == trial.params
+
+
+# ---------------------------------------------------------------- the best, again
+
+
+def test_the_best_trials_are_trained_again_on_seeds_that_nothing_was_chosen_by(searched: TinySearch) -> None:
+    record, outcome = searched.session.record, searched.outcome
+    assert outcome is not None
+    finished = [trial for trial in searched.study.get_trials() if trial.state == TrialState.COMPLETE]
+    chosen = sorted(finished, key=lambda trial: -float(trial.value or 0.0))[:2]
+    assert {found.number for found in outcome.candidates} == {trial.number for trial in chosen}
+    for found in outcome.candidates:
+        trial = searched.study.get_trials()[found.number]
+        sharpes = []
+        for seed in (1, 2):  # the search had 0
+            folder = searched.output / "retrained" / f"{found.name}_seed_{seed}"
+            config, _ = open_run_folder(folder, {})
+            settings = {**record.space.overrides(trial.params), "seed": seed}
+            assert config == record.settings.trial_config(record.config, settings, "test")
+            outcome_of_seed = finished_training(folder)
+            assert outcome_of_seed is not None
+            sharpes.append(outcome_of_seed.validation_sharpe)
+        assert found.retrained == tuple(sharpes)
+        assert len(set(sharpes)) == 2
+        assert found.searched == trial.value
+        assert found.median == statistics.median(found.retrained)
+        assert found.selection_bias == found.searched - found.median
+    medians = [found.median for found in outcome.candidates]
+    assert medians == sorted(medians, reverse=True)
+    assert outcome.best == (outcome.candidates[0].name, medians[0])
+
+
+def test_what_was_trained_again_is_not_trained_a_third_time(searched: TinySearch) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (searched.output / "retrained").rglob("finished.json")}
+    assert len(before) == 4
+    again = TinySearch(SearchSession(SearchRecord.read(searched.output), searched.output))
+    again.search()  # the study is full: nothing to do
+    again.retrain()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert searched.outcome is not None
+    assert again.session.finish().candidates == searched.outcome.candidates
+
+
+# ---------------------------------------------------------------- the files
+
+
+def test_the_best_configuration_is_the_base_with_the_winners_settings(searched: TinySearch) -> None:
+    record, outcome = searched.session.record, searched.outcome
+    assert outcome is not None
+    winner = outcome.candidates[0]
+    settings = record.space.overrides(searched.study.get_trials()[winner.number].params)
+    expected = with_overrides(record.config, {**settings, "schedule.total_timesteps": MAX_STEPS}, "test")
+    assert load_run_config(searched.output / "best_config.yaml", {}) == expected
+    text = (searched.output / "best_config.yaml").read_text()
+    assert f"in the search, median {winner.median:.3f} of 2 fresh seeds." in text
+
+
+def test_the_judge_reads_how_many_trials_there_were_and_what_each_earned(searched: TinySearch) -> None:
+    trials = searched.study.get_trials()
+    record = TuningRecord.read(searched.output)
+    assert record.num_trials == 6
+    assert record.sharpe_variance == pytest.approx(statistics.variance(float(trial.value or 0.0) for trial in trials))
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    returns = record.trial_returns
+    assert returns is not None
+    assert list(returns) == [trial_name(trial.number) for trial in finished]
+    market = searched.session.market
+    start, stop = market.windows["validation"]
+    assert returns.index.equals(pd.DatetimeIndex(market.dates[start:stop]))
+    for trial in finished:
+        assert sharpe_of(searched, returns[trial_name(trial.number)].to_numpy()) == pytest.approx(trial.value, rel=1e-9)
+    summary = json.loads((searched.output / "summary.json").read_text())
+    assert summary["wall_s"] == SearchRecord.read(searched.output).wall_s > 0.0
+    assert searched.outcome is not None
+    assert summary["winner"]["candidates"] == [found.to_json() for found in searched.outcome.candidates]
+
+
+def test_a_search_leaves_its_table_its_pages_and_its_record(searched: TinySearch) -> None:
+    assert searched.outcome is not None
+    assert all(path.is_file() for path in searched.outcome.files)
+    assert {path.name for path in searched.outcome.files} >= {
+        "ppo_hyperparameter_results.csv",
+        "ppo_optimization_history.html",
+        "trial_returns.parquet",
+        "summary.json",
+        "best_config.yaml",
+    }
+    with (searched.output / "ppo_hyperparameter_results.csv").open(newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == [
+            "finished" if trial.state == TrialState.COMPLETE else "pruned" for trial in searched.study.get_trials()
+        ]
+    assert sum(searched.outcome.counts.values()) == 6
+    assert searched.outcome.num_left == 0
+    read = SearchRecord.read(searched.output)
+    assert (read.settings, read.config, read.space) == (
+        searched.session.record.settings,
+        searched.session.record.config,
+        searched.session.record.space,
+    )
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.fixture(scope="module")
+def failed(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> TinySearch:
+    """Two trials that may fail once each: one whose reward fails twice, one that is sound."""
+    rewards = ["tests.tuning.user_rewards:tired", "log_return"]
+    search = start_search(
+        tmp_path_factory.mktemp("failures") / "out",
+        {"num_samples": 2, "max_failures": 1, "scheduler": "none", "num_retrained": 0},
+        {"environment.reward": {"choices": rewards}},
+        COIN,
+    )
+    for reward in rewards:
+        search.study.enqueue_trial({"environment.reward": reward})
+    search.search()
+    search.outcome = search.session.finish()
+    return search
+
+
+def test_a_trial_that_fails_goes_on_from_its_checkpoint_and_fails_in_the_end_with_its_reason(
+    failed: TinySearch,
+) -> None:
+    trial, sound = failed.study.get_trials()
+    assert trial.state == TrialState.FAIL
+    reason = trial.user_attrs[ERROR]
+    assert "this reward is tired" in reason
+    assert "\n" not in reason
+    # failed after 128, went on from there, and failed after 256: begun anew, it would not have come so far
+    assert list(trial.intermediate_values) == [128, 256]
+    assert [int(row["steps"]) for row in rows_of(folder_of(failed, trial))] == [64, 128, 192, 256]
+    assert failed.progress is not None
+    (retry,) = failed.progress.retries
+    assert retry.startswith("trial_0000: goes on from its last checkpoint after ")
+    assert "this reward is tired" in retry
+    assert [(one.name, one.status) for one in failed.progress.ended] == [
+        ("trial_0000", "failed"),
+        ("trial_0001", "finished"),
+    ]
+    assert sound.state == TrialState.COMPLETE
+    assert list(sound.intermediate_values) == [128, 256, 384]
+
+
+def test_a_trial_that_failed_counts_as_tried_and_is_not_the_best(failed: TinySearch) -> None:
+    outcome = failed.outcome
+    assert outcome is not None
+    assert dict(outcome.counts) == {"failed": 1, "finished": 1}
+    assert outcome.candidates == ()
+    assert outcome.best is not None
+    assert outcome.best[0] == "trial_0001"
+    assert outcome.num_left == 0
+    assert TuningRecord.read(failed.output).num_trials == 2
+    assert load_run_config(failed.output / "best_config.yaml", {}).environment.reward == "log_return"
+
+
+def test_a_trial_that_no_machine_can_hold_is_refused_before_it_is_waited_for(failed: TinySearch) -> None:
+    record = SearchRecord.read(failed.output)
+    grown = SearchRecord(record.settings.model_copy(update={"num_samples": 3}), record.config, record.space)
+    with pytest.raises(ConfigError, match="a trial must fit the Ray cluster, got 64 GPUs where it has "):
+        SearchSession(grown, failed.output).search(Place(num_gpus=64), Watch())
+    assert len(failed.study.get_trials()) == 2
