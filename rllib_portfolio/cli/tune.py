@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import guarded, note_lost_folder, quieten_libraries, ray_session, say, stop_signals
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
+from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
 from rllib_portfolio.config import RUN_CONFIGS, validated
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
@@ -151,7 +152,7 @@ def execute(arguments: argparse.Namespace) -> int:
         quieten_libraries()
     if arguments.address is None:
         require_device(record.config)
-    callbacks = _callbacks(arguments, record)
+    callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
     from rllib_portfolio.tuning.session import SearchSession
 
     session = SearchSession(record, output)
@@ -242,29 +243,6 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
         values = record.settings.model_dump() | {_MAY_GROW: arguments.num_samples}
         record = replace(record, settings=validated(SearchSettings, values, "command line"))
     return replace(record, storage=arguments.storage or record.storage), output
-
-
-def _callbacks(arguments: argparse.Namespace, record: SearchRecord) -> list[Any]:
-    """Ray's own loggers for services, where they are asked for."""
-    name = f"{record.config.algo}_search"
-    found: list[Any] = []
-    try:
-        if arguments.wandb is not None:
-            from ray.air.integrations.wandb import WandbLoggerCallback
-
-            __import__("wandb")
-            found.append(WandbLoggerCallback(project=arguments.wandb, group=name))
-        if arguments.mlflow is not None:
-            from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-            __import__("mlflow")
-            found.append(MLflowLoggerCallback(tracking_uri=arguments.mlflow, experiment_name=name))
-    except ImportError as error:
-        package = "wandb" if "wandb" in str(error) else "mlflow"
-        raise ConfigError(
-            f"--{package} must come with its package, got {error}. Install it: pip install rllib-portfolio[{package}]."
-        ) from None
-    return found
 
 
 def _given(arguments: argparse.Namespace, names: dict[str, str]) -> dict[str, Any]:
