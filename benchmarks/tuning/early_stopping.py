@@ -1,8 +1,8 @@
 """TPE with median stopping beside random search without stopping: what each finds, and in how many environment steps.
 
-The market has two assets; an observable regime says which of them has the odds on its side (58 to 42). All in the better
-one is best, by growth and by Sharpe ratio, and a mix that pays no heed to the regime earns nothing: both tell good from
-bad. The learning rate may be anything from 1e-6 to 1e-1; good ones are about a decade of the five.
+The market has two assets; an observable regime says which of them has the odds on its side (58 to 42). All in that one
+is best, by growth and by Sharpe ratio; a mix that pays no heed to the regime earns nothing. So both tell good from bad.
+The learning rate may be anything from 1e-6 to 1e-1; good ones are about a decade of the five.
 
 A repetition has a market, a sampler and networks of its own seed, the same for both sides. What was found is judged by
 the exact growth of its policy over fresh days, a share of the optimum, besides the validation Sharpe ratio that the
@@ -63,7 +63,12 @@ def measure(repetitions: int, *, quick: bool) -> dict[str, Any]:
                     flush=True,
                 )
     settings = _record(0, OURS, trials, steps).settings.model_dump(mode="json")
-    return {"settings": settings, "space": SPACE, "market": {"move": MOVE, "odds": ODDS, "days": NUM_DAYS}, "rows": rows}
+    return {
+        "settings": settings,
+        "space": SPACE,
+        "market": {"move": MOVE, "odds": ODDS, "days": NUM_DAYS},
+        "rows": rows,
+    }
 
 
 def _record(seed: int, side: str, num_trials: int, max_steps: int) -> SearchRecord:

@@ -40,7 +40,11 @@ def run(output: Path, *, only: Sequence[str] = (), merge: bool = False, repetiti
     for part in only or PARTS:
         machine = description()
         parts[part] = {"machine": machine, **measures[part]()}
-        record = {"suite": SUITE, "targets": targets(parts), "parts": {name: parts[name] for name in PARTS if name in parts}}
+        record = {
+            "suite": SUITE,
+            "targets": targets(parts),
+            "parts": {name: parts[name] for name in PARTS if name in parts},
+        }
         output.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record) + "\n")
     for row in targets(parts):

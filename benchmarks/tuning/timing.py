@@ -76,14 +76,17 @@ class Clock(Callback):
         self.wall_s = self._now()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its process is there."""
         self.trials[_name(trial)] = TrialTimes(self._now())
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
+        """It reported."""
         self._note(_name(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """It ended, or was stopped."""
         times = self.trials[_name(trial)]
         if not times.reports or times.steps < trial.last_result[STEPS]:  # of a trial that the scheduler stopped
             self._note(_name(trial), trial.last_result)
