@@ -337,18 +337,29 @@ def searches() -> list[dict[str, Any]]:
     """Ours finds 2 points less, 1 more, 3 more; in 0.5, 0.7 and 0.6 of the steps."""
     ours = [(0.88, 500), (0.91, 700), (0.93, 600)]
     rows = [
-        {"side": early_stopping.OURS, "growth": growth, "sharpe": 2.5, "steps": steps, "pruned": 9}
-        for growth, steps in ours
+        {"side": early_stopping.OURS, "share": share, "sharpe": 2.5, "steps": steps, "pruned": 9}
+        for share, steps in ours
     ]
-    rows += [{"side": early_stopping.RANDOM, "growth": 0.9, "sharpe": 2.4, "steps": 1000, "pruned": 0} for _ in ours]
+    rows += [{"side": early_stopping.RANDOM, "share": 0.9, "sharpe": 2.4, "steps": 1000, "pruned": 0} for _ in ours]
     return [{"repetition": i % 3, **row} for i, row in enumerate(rows)]
 
 
 def test_early_stopping_is_compared_within_repetitions() -> None:
     found = early_stopping.comparison(searches())
-    assert [row["growth"] for row in found] == pytest.approx([-0.02, 0.01, 0.03])
+    assert [row["share"] for row in found] == pytest.approx([-0.02, 0.01, 0.03])
     assert [row["steps"] for row in found] == [0.5, 0.7, 0.6]
-    assert early_stopping.medians(searches()) == pytest.approx({"growth": 0.01, "sharpe": 0.1, "steps": 0.6})
+    assert early_stopping.medians(searches()) == pytest.approx({"share": 0.01, "sharpe": 0.1, "steps": 0.6})
+
+
+@pytest.mark.parametrize("invested", [1.0, 0.3])
+def test_the_best_sharpe_ratio_is_that_of_the_asset_with_the_odds_on_its_side(invested: float) -> None:
+    def better(observations: Any) -> Any:  # they begin with the regime, one-hot: the number of the better asset
+        return np.column_stack([invested * observations[:, :2], np.full(len(observations), 1.0 - invested)])
+
+    market = early_stopping.regimes(early_stopping.MOVE, early_stopping.ODDS)
+    assert early_stopping.sharpe_share(better, market, seed=0, num_envs=2) == pytest.approx(1.0)
+    worse = lambda observations: better(1.0 - observations)  # noqa: E731
+    assert early_stopping.sharpe_share(worse, market, seed=0, num_envs=2) == pytest.approx(-1.0)
 
 
 def test_results_of_tuning_become_targets_and_tables() -> None:

@@ -39,7 +39,17 @@ def _targets(results: Mapping[str, Any]) -> Table:
 def _early_stopping(part: Part) -> list[Table]:
     settings = part["settings"]
     what = f"{settings['num_samples']} trials of at most {settings['max_steps']:,} steps, {OURS} beside {RANDOM}"
-    head = ["repetition", "growth", "of random", "Sharpe", "of random", "steps", "of random", "ratio", "stopped"]
+    head = [
+        "repetition",
+        "true Sharpe",
+        "of random",
+        "in the search",
+        "of random",
+        "steps",
+        "of random",
+        "ratio",
+        "stopped",
+    ]
     sides = {side: {row["repetition"]: row for row in part["rows"] if row["side"] == side} for side in (OURS, RANDOM)}
     rows = []
     for pair in comparison(part["rows"]):
@@ -47,7 +57,7 @@ def _early_stopping(part: Part) -> list[Table]:
         rows.append([str(pair["repetition"]), *_found(ours, theirs), f"{pair['steps']:.2f}", str(ours["pruned"])])
     middle = medians(part["rows"])
     ours, theirs = (
-        {name: median(row[name] for row in sides[side].values()) for name in ("growth", "sharpe", "steps", "pruned")}
+        {name: median(row[name] for row in sides[side].values()) for name in ("share", "sharpe", "steps", "pruned")}
         for side in (OURS, RANDOM)
     )
     rows.append(["median", *_found(ours, theirs), f"{middle['steps']:.2f}", f"{ours['pruned']:g}"])
@@ -56,8 +66,8 @@ def _early_stopping(part: Part) -> list[Table]:
 
 def _found(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     both = (ours, theirs)
-    growth, sharpe = ([f"{side['growth']:.1%}" for side in both], [f"{side['sharpe']:.2f}" for side in both])
-    return [*growth, *sharpe, *(f"{side['steps']:,.0f}" for side in both)]
+    true, searched = ([f"{side['share']:.1%}" for side in both], [f"{side['sharpe']:.2f}" for side in both])
+    return [*true, *searched, *(f"{side['steps']:,.0f}" for side in both)]
 
 
 def _concurrency(part: Part) -> list[Table]:
