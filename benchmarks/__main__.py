@@ -6,7 +6,9 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.throughput.report import replaced
 from benchmarks.throughput.suite import SUITES, run
@@ -17,8 +19,9 @@ SINGLE = {
     "evaluation": "evaluation_speed",
     "size-and-power": "size_and_power",
     "tear-sheet": "tear_sheet",
+    "tuning": "tuning",
 }
-"""No suites of parts but one measurement each, by the name of its JSON file and of its marks in the README."""
+"""Not suites of contenders and cells, by the name of the JSON file and of the marks in the README."""
 
 
 def main() -> int:
@@ -50,8 +53,10 @@ def _single(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     """Run it; a complete run's tables go into the README."""
     from benchmarks.evaluation import size_and_power, speed, tables, tear_sheet  # seconds to import
 
+    if arguments.suite == "tuning":
+        return _tuning(parser, arguments)
     if arguments.only or arguments.merge:
-        parser.error(f"--only and --merge are for {', '.join(SUITES)}; {arguments.suite} has no parts")
+        parser.error(f"--only and --merge are for {', '.join(SUITES)}, tuning; {arguments.suite} has no parts")
     if arguments.repetitions and arguments.suite != "tear-sheet":
         parser.error(f"--repetitions is not for {arguments.suite}, which measures once")
     is_complete = not (arguments.quick or arguments.repetitions)
@@ -63,9 +68,33 @@ def _single(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
         code = module.run(output, quick=arguments.quick)
     path = output / f"{SINGLE[arguments.suite]}.json"
     if is_complete and output == RESULTS and path.is_file():
-        results, readme = json.loads(path.read_text()), FOLDER / "README.md"
-        readme.write_text(replaced(readme.read_text(), results["suite"], tables.content(results)))
+        _fill_readme(path, tables.content)
     return code
+
+
+def _tuning(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Run it, or parts of it; what is complete goes into the README."""
+    from benchmarks.tuning import suite, tables
+
+    if unknown := set(arguments.only) - set(suite.PARTS):
+        parser.error(f"--only must be one of {', '.join(suite.PARTS)}, got {', '.join(sorted(unknown))}")
+    is_committed = arguments.merge or not (arguments.quick or arguments.repetitions or arguments.only)
+    output = arguments.output or (RESULTS if is_committed else PARTIAL)
+    code = suite.run(
+        output,
+        only=arguments.only,
+        merge=arguments.merge,
+        repetitions=arguments.repetitions,
+        quick=arguments.quick,
+    )
+    if is_committed and output == RESULTS:
+        _fill_readme(output / f"{suite.SUITE}.json", tables.content)
+    return code
+
+
+def _fill_readme(path: Path, content: Callable[[Mapping[str, Any]], str]) -> None:
+    results, readme = json.loads(path.read_text()), FOLDER / "README.md"
+    readme.write_text(replaced(readme.read_text(), results["suite"], content(results)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,6 +24,9 @@ from benchmarks.throughput.setting import Setting, market_file
 from benchmarks.throughput.stopwatch import Stopwatch, Watched
 from benchmarks.throughput.summary import Spread, fastest, ratio, sides
 from benchmarks.throughput.worker import Job
+from benchmarks.tuning import early_stopping, timing
+from benchmarks.tuning import suite as tuning
+from benchmarks.tuning import tables as tuning_tables
 
 
 def measurement(
@@ -308,6 +311,85 @@ def test_results_of_evaluation_become_tables_between_their_marks() -> None:
     page = {"days": 8313, "seconds": {"ours": [1.0, 2.0, 4.0], "quantstats": [5.0, 6.0, 9.0]}, "ratio_median": 2.5}
     sheet = {"suite": "tear_sheet", "machine": MACHINE, "quantstats": "0.0.86", "rows": [page]}
     assert "| 8313 | 2.00 | 6.00 | 2.50 |" in tables.content(sheet)
+
+
+def trial_times(started_s: float, ended_s: float, *reports: tuple[float, int, float]) -> timing.TrialTimes:
+    return timing.TrialTimes(started_s, [timing.Report(*each) for each in reports], ended_s)
+
+
+TRIAL_TIMES = {
+    # Between the reports 7 s, of which 4 s are training: an evaluation takes 3 s.
+    "trial_0000": trial_times(2.0, 16.0, (8.0, 100, 2.0), (15.0, 200, 6.0)),
+    "trial_0001": trial_times(3.0, 12.0, (11.0, 100, 5.0)),  # one report: what an evaluation takes is not known
+}
+
+
+def test_the_time_of_a_search_is_shared_out_to_training_evaluation_setup_and_idle_places() -> None:
+    assert TRIAL_TIMES["trial_0000"].evaluation_s == 3.0
+    # 2 places x 20 s. Training 6 + 5, evaluation 2 x 3, trials 14 + 9 of which 23 - 11 - 6 are setup, idle 40 - 23.
+    found = timing.shares(list(TRIAL_TIMES.values()), wall_s=20.0, num_slots=2)
+    assert found == timing.Shares(training=11 / 40, evaluation=6 / 40, setup=6 / 40, idle=17 / 40)
+    assert found.overhead == pytest.approx(29 / 40)
+    assert timing.throughput(list(TRIAL_TIMES.values())) == 300 / 14  # from 2 s to 16 s
+
+
+def searches() -> list[dict[str, Any]]:
+    """Ours finds 2 points less, 1 more, 3 more; in 0.5, 0.7 and 0.6 of the steps."""
+    ours = [(0.88, 500), (0.91, 700), (0.93, 600)]
+    rows = [
+        {"side": early_stopping.OURS, "share": share, "sharpe": 2.5, "steps": steps, "pruned": 9}
+        for share, steps in ours
+    ]
+    rows += [{"side": early_stopping.RANDOM, "share": 0.9, "sharpe": 2.4, "steps": 1000, "pruned": 0} for _ in ours]
+    return [{"repetition": i % 3, **row} for i, row in enumerate(rows)]
+
+
+def test_early_stopping_is_compared_within_repetitions() -> None:
+    found = early_stopping.comparison(searches())
+    assert [row["share"] for row in found] == pytest.approx([-0.02, 0.01, 0.03])
+    assert [row["steps"] for row in found] == [0.5, 0.7, 0.6]
+    assert early_stopping.medians(searches()) == pytest.approx({"share": 0.01, "sharpe": 0.1, "steps": 0.6})
+
+
+@pytest.mark.parametrize("invested", [1.0, 0.3])
+def test_the_best_sharpe_ratio_is_that_of_the_asset_with_the_odds_on_its_side(invested: float) -> None:
+    def better(observations: Any) -> Any:  # they begin with the regime, one-hot: the number of the better asset
+        return np.column_stack([invested * observations[:, :2], np.full(len(observations), 1.0 - invested)])
+
+    market = early_stopping.regimes(early_stopping.MOVE, early_stopping.ODDS)
+    assert early_stopping.sharpe_share(better, market, seed=0, num_envs=2) == pytest.approx(1.0)
+    worse = lambda observations: better(1.0 - observations)  # noqa: E731
+    assert early_stopping.sharpe_share(worse, market, seed=0, num_envs=2) == pytest.approx(-1.0)
+
+
+def test_results_of_tuning_become_targets_and_tables() -> None:
+    settings = {"num_samples": 50, "max_steps": 50_000}
+    speeds = {"4 at a time": 850.0, "one after another": 1000.0}
+    shares = dataclasses.asdict(timing.shares(list(TRIAL_TIMES.values()), wall_s=20.0, num_slots=2))
+    parts = {
+        "early-stopping": {"settings": settings, "rows": searches()},
+        "concurrency": {
+            "settings": settings,
+            "rows": [{"name": name, "steps_per_second": speed, "wall_s": 9.0} for name, speed in speeds.items()],
+        },
+        "overhead": {"settings": settings, "slots": 2, "wall_s": 20.0, "shares": shares},
+    }
+    targets = tuning.targets(parts)
+    assert [(row["measured"], row["met"]) for row in targets] == [
+        (0.01, True),
+        (0.6, True),
+        (0.85, True),
+        (0.725, False),  # 29 / 40
+    ]
+    assert tuning.targets({"concurrency": parts["concurrency"]}) == targets[2:3]  # of what was measured
+    machine = {"machine": MACHINE}
+    text = tuning_tables.content({"targets": targets, "parts": {name: machine | part for name, part in parts.items()}})
+    assert "| environment steps / those of random search | at most 0.65 | 0.600 | met |" in text
+    assert "| share of a search's time that is not training | at most 0.15 | 0.725 | NOT MET |" in text
+    assert "| 2 | 93.0% | 90.0% | 2.50 | 2.40 | 600 | 1,000 | 0.60 | 9 |" in text
+    assert "| median | 91.0% | 90.0% | 2.50 | 2.40 | 600 | 1,000 | 0.60 | 9 |" in text
+    assert "| 4 at a time | 850 | 9 |" in text
+    assert "| training | 27.5% |" in text
 
 
 def test_the_readme_has_marks_for_every_suite(pytestconfig: pytest.Config) -> None:

@@ -17,7 +17,7 @@ def content(results: Mapping[str, Any]) -> str:
         "size_and_power": _size_and_power,
         "tear_sheet": _tear_sheet,
     }
-    return f"{_provenance(results['machine'])}\n\n{markdown(builders[results['suite']](results))}"
+    return f"{provenance(results['machine'])}\n\n{markdown(builders[results['suite']](results))}"
 
 
 def _speed(results: Mapping[str, Any]) -> list[Table]:
@@ -68,7 +68,8 @@ def _tear_sheet(results: Mapping[str, Any]) -> list[Table]:
     return [Table("A tear sheet from finished returns, medians", head, rows)]
 
 
-def _provenance(machine: Mapping[str, Any]) -> str:
+def provenance(machine: Mapping[str, Any]) -> str:
+    """What something was measured on."""
     revision = (machine["git_revision"] or "unknown")[:12]
     clean = "" if machine["git_is_clean"] else " with changes that were not committed"
     return (

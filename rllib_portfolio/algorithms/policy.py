@@ -129,8 +129,8 @@ class PortfolioPolicy:
         if self._mean is not None:
             observation = np.clip((observation - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
         batch = torch.from_numpy(np.atleast_2d(observation))
-        with torch.inference_mode():
-            outputs = self.module.forward_inference({Columns.OBS: batch})
+        with torch.inference_mode():  # `forward_inference` would walk all layers to set a mode that they are in
+            outputs = self.module._forward_inference({Columns.OBS: batch})
         column = Columns.ACTION_DIST_INPUTS if self.table is None else Columns.ACTIONS
         return outputs[column].numpy()
 
