@@ -35,7 +35,7 @@ check: $(STAMP) ## lint, format, types and the rule that imports point down
 learn: $(STAMP) ## run the learning tests (long): does each algorithm find a known optimum?
 	$(BIN)/python -m pytest -m learning $(ARGS)
 
-bench: $(STAMP) ## run a benchmark: throughput, or ARGS=dqn, evaluation, size-and-power, tear-sheet, tuning
+bench: $(STAMP) ## run a benchmark: throughput, or ARGS=dqn, tuning, scaling, evaluation, size-and-power, tear-sheet
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove caches and build artefacts; keeps .venv, runs/ and data/

@@ -20,6 +20,7 @@ SINGLE = {
     "size-and-power": "size_and_power",
     "tear-sheet": "tear_sheet",
     "tuning": "tuning",
+    "scaling": "scaling",
 }
 """Not suites of contenders and cells, by the name of the JSON file and of the marks in the README."""
 
@@ -55,6 +56,8 @@ def _single(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
 
     if arguments.suite == "tuning":
         return _tuning(parser, arguments)
+    if arguments.suite == "scaling":
+        return _scaling(arguments)
     if arguments.only or arguments.merge:
         parser.error(f"--only and --merge are for {', '.join(SUITES)}, tuning; {arguments.suite} has no parts")
     if arguments.repetitions and arguments.suite != "tear-sheet":
@@ -89,6 +92,17 @@ def _tuning(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     )
     if is_committed and output == RESULTS:
         _fill_readme(output / f"{suite.SUITE}.json", tables.content)
+    return code
+
+
+def _scaling(arguments: argparse.Namespace) -> int:
+    """Run it; what is complete goes into the README."""
+    from benchmarks.cluster import scaling, tables
+
+    output = arguments.output or (PARTIAL if arguments.quick else RESULTS)
+    code = scaling.run(output, quick=arguments.quick)
+    if not arguments.quick and output == RESULTS:
+        _fill_readme(output / "scaling.json", tables.content)
     return code
 
 
