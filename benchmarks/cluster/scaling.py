@@ -161,7 +161,9 @@ def _measured(
         learning.append(float(result[TIMERS][LEARNER_UPDATE_TIMER]))
         weights.append(float(result[TIMERS][SYNCH_WORKER_WEIGHTS_TIMER]))
     steps = num_env_runners * fragment_steps
-    state = algorithm.learner_group.get_weights(inference_only=True)
+    (weights_bytes, *_others) = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: sum(tensor.nbytes for tensor in runner.module.state_dict().values()), local_env_runner=False
+    )
     return {
         "num_env_runners": num_env_runners,
         "num_nodes": num_nodes,
@@ -173,7 +175,7 @@ def _measured(
         "learning_s": round(statistics.median(learning), 5),
         "weights_s": round(statistics.median(weights) / num_env_runners, 5),
         "bytes_per_step": round(num_bytes / steps, 1),
-        "weights_bytes": len(cloudpickle.dumps(state, protocol=5)),
+        "weights_bytes": weights_bytes,
     }
 
 
