@@ -43,7 +43,7 @@ def _costs(results: Results) -> Table:
         ["driver, t_d", f"{1000 * costs['driver_s']:.2f} ms"],
         ["weights to one runner, t_w", f"{1000 * costs['weights_s']:.2f} ms"],
         ["learning, F t_l", f"{1000 * costs['fragment_steps'] * costs['learning_s']:.1f} ms"],
-        ["model off the measurement with 1 env runner", f"{results['off_measured']:.1%}"],
+        ["model off the measurements, at most", f"{results['off_measured']:.1%}"],
         ["model off the simulation, at most", f"{results['off_simulated']:.1%}"],
     ]
     return Table("What an iteration is made of", ["", ""], rows)
