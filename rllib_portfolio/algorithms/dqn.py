@@ -15,7 +15,6 @@ from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -35,6 +34,7 @@ from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.sampling import Round, sample_round
 from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
@@ -107,7 +107,7 @@ class PortfolioDQN(ScalesRewards, DQN):
         env_runner_results: list[Any] = []
         while steps < until:
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-                episodes, results = self._sample()
+                episodes, results, is_complete = self._sample()
             if not episodes:
                 break
             env_runner_results += results
@@ -121,6 +121,8 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self._learn(num_updates, steps)
                 with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                     sync_weights(self.env_runner_group, self.learner_group)
+            if not is_complete:
+                break
         self._gather_metrics(env_runner_results, steps)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -141,16 +143,11 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self.config.learning_starts,
             )
 
-    def _sample(self) -> tuple[list[Any], list[Any]]:
+    def _sample(self) -> Round:
         """Episode chunks of all env runners, and the metrics of those in processes of their own: they may be lost."""
         if not self.env_runner_group.num_remote_env_runners():
-            return self.env_runner_group.local_env_runner.sample(), []
-        return synchronous_parallel_sample(
-            worker_set=self.env_runner_group,
-            sample_timeout_s=self.config.sample_timeout_s,
-            _uses_new_env_runners=True,
-            _return_metrics=True,
-        )
+            return Round(self.env_runner_group.local_env_runner.sample(), [], True)
+        return sample_round(self.env_runner_group, self.config.sample_timeout_s)
 
     def _learn(self, num_updates: int, num_steps: int) -> None:
         """Gradient steps on batches of the buffer, each of which gets its priorities before the next one is drawn."""
