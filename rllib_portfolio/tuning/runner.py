@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -209,9 +211,9 @@ class _Reporter(Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Why a trial failed, as one line."""
-    error = trial.get_pickled_error() or trial.get_error()
-    if error is None:
+    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later."""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).is_file():
         return "unknown"
-    cause = getattr(error, "cause", None) or error
-    return one_line(cause)
+    error = pickle.loads(Path(path).read_bytes())
+    return one_line(getattr(error, "cause", None) or error)
