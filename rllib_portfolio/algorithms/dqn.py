@@ -56,6 +56,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.normalize_rewards = True
         self.learning_starts = 1000
         self.steps_per_update = 4
+        self.steps_per_iteration = STEPS_PER_ITERATION
         self.mixed_precision: str | None = None
         self.compile_update = False
         self.replay_buffer_config = {"type": BUFFER_TYPE}
@@ -66,6 +67,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         normalize_rewards: bool = NotProvided,
         learning_starts: int = NotProvided,
         steps_per_update: int = NotProvided,
+        steps_per_iteration: int = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -76,6 +78,8 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
             learning_starts: Transitions that the buffer must hold before the first gradient step.
             steps_per_update: Environment steps for each gradient step.
+            steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
+                `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -85,6 +89,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             "normalize_rewards": normalize_rewards,
             "learning_starts": learning_starts,
             "steps_per_update": steps_per_update,
+            "steps_per_iteration": steps_per_iteration,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -103,7 +108,7 @@ class PortfolioDQN(ScalesRewards, DQN):
         Metrics are gathered once for all turns: for each of them they would cost as much as a gradient step.
         """
         steps = self._num_steps_sampled()
-        until = steps + (self.config.min_sample_timesteps_per_iteration or 1)
+        until = steps + self.config.steps_per_iteration
         env_runner_results: list[Any] = []
         while steps < until:
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
@@ -212,10 +217,8 @@ def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNCon
     intervals = (schedule.total_timesteps, schedule.evaluation_interval, schedule.checkpoint_interval)
     return (
         result.rl_module(rl_module_spec=module_spec(config))
-        .training(**_training_settings(config))
-        .reporting(
-            min_sample_timesteps_per_iteration=min(STEPS_PER_ITERATION, *intervals), min_time_s_per_iteration=None
-        )
+        .training(**_training_settings(config), steps_per_iteration=min(STEPS_PER_ITERATION, *intervals))
+        .reporting(min_sample_timesteps_per_iteration=None, min_time_s_per_iteration=None)
     )
 
 

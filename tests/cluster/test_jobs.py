@@ -32,8 +32,8 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 BATCH = 2 * 64
-NUM_ITERATIONS = 150
-MAX_STEPS, REPORT_INTERVAL, NUM_TRIALS = 9600, 640, 3
+NUM_ITERATIONS = 100
+MAX_STEPS, REPORT_INTERVAL, NUM_TRIALS = 6400, 640, 3
 
 
 @pytest.fixture(scope="module")
