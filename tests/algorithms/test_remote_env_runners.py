@@ -87,8 +87,8 @@ def test_a_market_that_nobody_shares_is_read_from_its_file(
 
 
 def test_a_market_can_be_shared_again_as_soon_as_it_is_no_more(ray_session: None, tiny_market: MarketData) -> None:
-    for days in (50, 60):  # a trial that is tried again
-        market = tiny_market.with_cash_rate(days / 1e4)
+    for rate in (0.01, 0.02):  # as for a trial that is tried again
+        market = tiny_market.with_cash_rate(rate)
         with shared_market("again.npz", market):
             take_market("again.npz")
             found = resolve_market("again.npz")
@@ -121,6 +121,20 @@ def test_an_iteration_waits_once_for_a_silent_env_runner_and_counts_nothing_of_i
     # it is back with the next iteration; what it made in answer to the earlier request is not counted
     assert steps_of(algorithm) == without + 2 * STEPS_PER_ITERATION
     assert algorithm.env_runner_group.num_healthy_remote_workers() == 2
+
+
+def test_an_iteration_of_many_rounds_ends_with_the_one_that_a_silent_env_runner_missed(shared: str) -> None:
+    config = tiny_dqn_config(TWO, {"resources.num_cpus_per_env_runner": 0.0})  # beside PPO's, which hold the CPUs
+    algorithm = dqn.algorithm_config(config, Path(shared)).env_runners(sample_timeout_s=2.0).build_algo()
+    pid = algorithm.env_runner_group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)[0]
+    try:
+        assert steps_of(algorithm) == STEPS_PER_ITERATION
+        os.kill(pid, signal.SIGSTOP)
+        # one fragment of the other's four environments, where an iteration is two rounds of both
+        assert steps_of(algorithm) == STEPS_PER_ITERATION + 4 * config.training.rollout_steps
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        algorithm.stop()
 
 
 def test_a_round_says_whether_all_env_runners_answered(algorithm: ppo.PortfolioPPO) -> None:
