@@ -4,6 +4,7 @@ set -euo pipefail
 
 readonly usage="\
 usage: cluster/local.sh up [--workers N] [--cpus-per-node N] [--object-store-mb N]
+       cluster/local.sh join NODE [--cpus-per-node N] [--object-store-mb N]
        cluster/local.sh status | env | lose NODE | down
 
 up      start a head and N worker nodes (default: 2), each with --cpus-per-node CPUs (default: 1, whatever the machine
@@ -11,6 +12,7 @@ up      start a head and N worker nodes (default: 2), each with --cpus-per-node 
 status  the processes that 'up' started, and what Ray says of its nodes
 env     the variables that reach the cluster: eval \"\$(cluster/local.sh env)\"
 lose    kill NODE (worker-1) without a warning, as a machine that fails
+join    start NODE: a worker that was lost (worker-1), or one more (worker-3)
 down    stop what 'up' started, and nothing else; logs stay
 
 Variables: CLUSTER_DIR (state, logs, token; default: /tmp/rllib-cluster), GCS_PORT (6379), DASHBOARD_PORT (8265),
@@ -103,7 +105,7 @@ start_node() {
     until grep -q 'Ray runtime started' "$log"; do
         if ! kill -0 "$pid" 2>/dev/null || ((SECONDS >= deadline)); then
             tail -n 20 "$log" >&2
-            down
+            $on_failure
             die "node $name did not start within $timeout_s s. Its log: $log"
         fi
         sleep 0.5
@@ -111,9 +113,9 @@ start_node() {
     say "$name is up ($cpus_per_node CPU, process $pid)"
 }
 
-up() {
-    local workers=2 number
-    cpus_per_node=1 object_store_mb=150
+# read_options ARGUMENTS...: into workers, cpus_per_node, object_store_mb.
+read_options() {
+    workers=2 cpus_per_node=1 object_store_mb=150
     while (($#)); do
         case $1 in
         --workers) workers=${2:-} && require_whole_number "$1" "$workers" 0 ;;
@@ -123,6 +125,11 @@ up() {
         esac
         shift 2
     done
+}
+
+up() {
+    local number on_failure=down
+    read_options "$@"
     ! compgen -G "$dir/*.pid" >/dev/null || die "a cluster of $dir is up, or was left. First: cluster/local.sh down"
     require_free "$gcs_port" GCS_PORT
     require_free "$dashboard_port" DASHBOARD_PORT
@@ -144,6 +151,21 @@ up() {
         start_node "worker-$number" --address "$gcs_address"
     done
     say "The cluster is up. Next: eval \"\$(cluster/local.sh env)\", then ray job submit --working-dir . -- python train.py ..."
+}
+
+join() {
+    local name=${1:-} pid start on_failure="end_node $dir/${1:-}.pid"
+    [[ $name =~ ^worker-[0-9]+$ ]] || die "NODE must be a worker's name, such as worker-1, got '$name'. Give another."
+    [[ -r $token_file ]] || die "no cluster is up. First: cluster/local.sh up"
+    if [[ -e $dir/$name.pid ]]; then
+        read -r pid start <"$dir/$name.pid"
+        ! is_running "$pid" "$start" || die "NODE must be one that was lost or is new, got '$name', which is up. Give another."
+    fi
+    read_options "${@:2}"
+    use_ray
+    umask 077
+    rm -rf "${dir:?}/$name"
+    start_node "$name" --address "$gcs_address"
 }
 
 print_env() {
@@ -202,6 +224,7 @@ up) shift && up "$@" ;;
 env) print_env ;;
 status) status ;;
 lose) lose "${2:-}" ;;
+join) shift && join "$@" ;;
 down) down ;;
 -h | --help | help) say "$usage" ;;
 *)

@@ -133,7 +133,7 @@ def is_from_elsewhere(run_dir: Path) -> bool:
     """Whether a run was begun on another machine or by another user, as far as its record tells."""
     try:
         return bool(json.loads((run_dir / RECORD).read_text())["origin"] != _origin())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return True
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +25,10 @@ from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.results import compare_best_policy
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
+from rllib_portfolio.training.loop import _Run
 from tests.test_tracking import assert_same, columns_of, events_of, rows_of
 from tests.tiny_runs import (
+    COIN,
     IN_CASH,
     STEPS_PER_ITERATION,
     TOTAL_STEPS,
@@ -219,6 +223,27 @@ def test_a_run_whose_best_checkpoint_is_gone_finds_a_new_one(run_in_cash: TinyRu
     assert run.train(resume=True)
     assert newest_progress(run.run_dir)["best_checkpoint"] == checkpoint_name(704)
     load_policy(run.run_dir)
+
+
+def test_a_run_whose_env_runners_are_all_killed_goes_on_when_they_are_back(ray_session: None, tmp_path: Path) -> None:
+    config = tiny_config(COIN, {"resources.num_env_runners": 2, "schedule.total_timesteps": 10 * 128})
+    tiny = start_run(tmp_path / "run", config)
+    run, notices = _Run(config, tiny.market, tiny.run_dir, resume=False), []
+
+    def kill_once(status: Any) -> None:
+        if status.notice is not None:
+            notices.append(status.notice.split("steps: ")[1])
+        if status.steps == 3 * 128 and not notices:
+            for pid in run.algorithm.env_runner_group.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False):
+                os.kill(pid, signal.SIGKILL)
+
+    assert run.loop(kill_once, should_stop=lambda: False)
+    assert notices[0] == "2 env runners lost; what they were sampling is not counted; 0 of 2 sample"
+    assert notices[-1].endswith("back; 2 of 2 sample")
+    rows = rows_of(tiny.run_dir)
+    # no row while nobody samples, and no step of those that were killed; a batch is two rounds of one or one of two
+    assert [int(row["steps"]) for row in rows] == [128 * (i + 1) for i in range(10)]
+    assert float(rows[-1]["env_runners/restarts"]) == 2.0
 
 
 # ---------------------------------------------------------------- the run folder

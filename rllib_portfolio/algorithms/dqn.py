@@ -15,7 +15,6 @@ from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -35,6 +34,7 @@ from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.sampling import Round, sample_round
 from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
@@ -56,6 +56,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.normalize_rewards = True
         self.learning_starts = 1000
         self.steps_per_update = 4
+        self.steps_per_iteration = STEPS_PER_ITERATION
         self.mixed_precision: str | None = None
         self.compile_update = False
         self.replay_buffer_config = {"type": BUFFER_TYPE}
@@ -66,6 +67,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         normalize_rewards: bool = NotProvided,
         learning_starts: int = NotProvided,
         steps_per_update: int = NotProvided,
+        steps_per_iteration: int = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -76,6 +78,8 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
             learning_starts: Transitions that the buffer must hold before the first gradient step.
             steps_per_update: Environment steps for each gradient step.
+            steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
+                `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -85,6 +89,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             "normalize_rewards": normalize_rewards,
             "learning_starts": learning_starts,
             "steps_per_update": steps_per_update,
+            "steps_per_iteration": steps_per_iteration,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -103,11 +108,11 @@ class PortfolioDQN(ScalesRewards, DQN):
         Metrics are gathered once for all turns: for each of them they would cost as much as a gradient step.
         """
         steps = self._num_steps_sampled()
-        until = steps + (self.config.min_sample_timesteps_per_iteration or 1)
+        until = steps + self.config.steps_per_iteration
         env_runner_results: list[Any] = []
         while steps < until:
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-                episodes, results = self._sample()
+                episodes, results, is_complete = self._sample()
             if not episodes:
                 break
             env_runner_results += results
@@ -121,6 +126,8 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self._learn(num_updates, steps)
                 with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                     sync_weights(self.env_runner_group, self.learner_group)
+            if not is_complete:
+                break
         self._gather_metrics(env_runner_results, steps)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -141,16 +148,11 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self.config.learning_starts,
             )
 
-    def _sample(self) -> tuple[list[Any], list[Any]]:
+    def _sample(self) -> Round:
         """Episode chunks of all env runners, and the metrics of those in processes of their own: they may be lost."""
         if not self.env_runner_group.num_remote_env_runners():
-            return self.env_runner_group.local_env_runner.sample(), []
-        return synchronous_parallel_sample(
-            worker_set=self.env_runner_group,
-            sample_timeout_s=self.config.sample_timeout_s,
-            _uses_new_env_runners=True,
-            _return_metrics=True,
-        )
+            return Round(self.env_runner_group.local_env_runner.sample(), [], True)
+        return sample_round(self.env_runner_group, self.config.sample_timeout_s)
 
     def _learn(self, num_updates: int, num_steps: int) -> None:
         """Gradient steps on batches of the buffer, each of which gets its priorities before the next one is drawn."""
@@ -215,10 +217,8 @@ def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNCon
     intervals = (schedule.total_timesteps, schedule.evaluation_interval, schedule.checkpoint_interval)
     return (
         result.rl_module(rl_module_spec=module_spec(config))
-        .training(**_training_settings(config))
-        .reporting(
-            min_sample_timesteps_per_iteration=min(STEPS_PER_ITERATION, *intervals), min_time_s_per_iteration=None
-        )
+        .training(**_training_settings(config), steps_per_iteration=min(STEPS_PER_ITERATION, *intervals))
+        .reporting(min_sample_timesteps_per_iteration=None, min_time_s_per_iteration=None)
     )
 
 

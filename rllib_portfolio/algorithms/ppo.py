@@ -11,7 +11,6 @@ from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import ALL_MODULES
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -26,6 +25,7 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.sampling import sample_batch
 from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import PPOConfig, PPORunConfig
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
@@ -83,12 +83,8 @@ class PortfolioPPO(ScalesRewards, PPO):
 
     def training_step(self) -> None:
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            episodes, env_runner_results = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                max_env_steps=self.config.total_train_batch_size,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
+            episodes, env_runner_results = sample_batch(
+                self.env_runner_group, self.config.total_train_batch_size, self.config.sample_timeout_s
             )
             if not episodes:
                 return

@@ -18,6 +18,8 @@ from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0
 """After which an iteration goes on without the env runners that have not answered."""
+FILTER_TIMEOUT_S = 2.0
+"""Likewise when it gathers their observation filters; RLlib asks the silent ones, too."""
 _FAULT_TOLERANCE = {
     "restart_failed_env_runners": True,
     "env_runner_health_probe_timeout_s": 2.0,  # one iteration, with a lost link, must stay below 30 s in all
@@ -31,7 +33,7 @@ Config = TypeVar("Config", bound=AlgorithmConfig)
 
 
 def with_run_settings(result: Config, config: RunConfig, market_path: Path, learner_classes: dict[str, Any]) -> Config:
-    """RLlib's configuration with the run's settings, through its fluent methods alone: they refuse unknown ones.
+    """RLlib's configuration with the run's settings, through its fluent methods: they refuse unknown ones.
 
     Args:
         result: A fresh configuration of the algorithm.
@@ -65,6 +67,7 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
         .callbacks(ReportFinishedEpisodes)
         .debugging(seed=config.seed, log_level="ERROR")
     )
+    result.sync_filters_on_rollout_workers_timeout_s = FILTER_TIMEOUT_S  # which no method sets
     if config.market.observation_filter == "running":
         result.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
     return result

@@ -143,7 +143,8 @@ class _Run:
                 is_last = self.state.steps >= schedule.total_timesteps
                 if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):
                     message = self._validate(scalars)
-                self.tracker.log(self.state.steps, scalars)  # before the checkpoint: a resumed run keeps rows up to it
+                if self.state.steps > before:  # before the checkpoint: a resumed run keeps rows up to it
+                    self.tracker.log(self.state.steps, scalars)
                 improved = self.state.evaluations_without_improvement == 0 and message is not None
                 if is_last or improved or _crossed(before, self.state.steps, schedule.checkpoint_interval):
                     self._checkpoint()
@@ -202,8 +203,9 @@ class _Run:
         before, self.num_healthy = self.num_healthy, int(scalars.get(HEALTHY, 0))
         if before == self.num_healthy:
             return None
-        what = "lost; what it was sampling is not counted" if self.num_healthy < before else "back"
         count = abs(self.num_healthy - before)
+        lost = f"lost; what {'they were' if count > 1 else 'it was'} sampling is not counted"
+        what = lost if self.num_healthy < before else "back"
         return (
             f"{self.state.steps:>9,} steps: {count} env runner{'s' * (count > 1)} {what}; {self.num_healthy} of "
             f"{self.config.resources.num_env_runners} sample"

@@ -211,10 +211,9 @@ class _Reporter(Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Why a trial failed, as one line. Tune has it on this machine at once, and where it keeps its results later."""
+    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later."""
     path = trial.pickled_error_file
-    error = pickle.loads(Path(path).read_bytes()) if path and Path(path).is_file() else trial.get_error()
-    if error is None:
+    if path is None or not Path(path).is_file():
         return "unknown"
-    cause = getattr(error, "cause", None) or error
-    return one_line(cause)
+    error = pickle.loads(Path(path).read_bytes())
+    return one_line(getattr(error, "cause", None) or error)

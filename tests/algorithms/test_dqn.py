@@ -36,7 +36,7 @@ def algorithm(
 ) -> Iterator[dqn.PortfolioDQN]:
     """An algorithm whose iterations are five fragments of 8 steps, or as many as are given."""
     config = dqn.algorithm_config(run_config(settings), market_path)
-    built = config.reporting(min_sample_timesteps_per_iteration=iteration_steps).build_algo()
+    built = config.training(steps_per_iteration=iteration_steps).build_algo()
     try:
         yield built
     finally:

@@ -76,6 +76,8 @@ def settled(sleeper: subprocess.Popen[bytes]) -> int:
         (["status"], "no cluster is up. First: cluster/local.sh up"),
         (["env"], "no cluster is up. First: cluster/local.sh up"),
         (["lose", "worker-1"], "NODE must be one that is up, got 'worker-1'."),
+        (["join", "worker-1"], "no cluster is up. First: cluster/local.sh up"),
+        (["join", "head"], "NODE must be a worker's name, such as worker-1, got 'head'."),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(folder: Path, arguments: list[str], said: str) -> None:
@@ -116,6 +118,15 @@ def test_lose_kills_without_asking(folder: Path, sleeper: subprocess.Popen[bytes
     (folder / "worker-1.pid").write_text(f"{sleeper.pid} {settled(sleeper)}\n")
     assert local(folder, "lose", "worker-1").returncode == 0
     assert sleeper.wait(timeout=30) == -signal.SIGKILL
+
+
+def test_a_node_that_is_up_does_not_join(folder: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    (folder / "auth_token").touch()
+    (folder / "worker-1.pid").write_text(f"{sleeper.pid} {settled(sleeper)}\n")
+    done = local(folder, "join", "worker-1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: NODE must be one that was lost or is new, got 'worker-1', which is up.")
+    assert sleeper.poll() is None
 
 
 def test_down_spares_a_process_that_was_given_the_number_later(folder: Path, sleeper: subprocess.Popen[bytes]) -> None:
