@@ -35,7 +35,7 @@ def shared_market(path: str, market: MarketData) -> Iterator[None]:
 
 def take_market(path: Any) -> None:
     """Make the environments of this process walk the market that the driver shares under `path`, if it does."""
-    if not isinstance(path, str):
+    if not (isinstance(path, str) and ray.is_initialized()):  # else Ray would start itself
         return
     try:
         holder = ray.get_actor(_name(path))
