@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rllib_portfolio.tuning.session import SearchOutcome
 
 SHOWN_TRIALS = 6
+TABLE_WIDTH = 100
 
 
 class SearchDisplay:
@@ -105,6 +106,8 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     counts = ", ".join(f"{count} {word}" for word, count in outcome.counts.items())
     print(f"Trials: {counts}.")
     console = Console()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
     if outcome.candidates:
         seeds = len(outcome.candidates[0].retrained)
         shown = Table(box=box.SIMPLE_HEAD, title="Validation Sharpe ratio after costs", title_justify="left")

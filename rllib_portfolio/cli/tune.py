@@ -179,7 +179,8 @@ def _search(
         with SearchDisplay(arguments.quiet, "search") as display:
             stop = _stopper(received, deadline)
             session.search(place, Watch(display.show, stop, callbacks))
-        if not received:
+        if not received and record.settings.num_retrained:
+            say(arguments, f"The best trials again, on {record.settings.num_retrain_seeds} fresh seeds:")
             with SearchDisplay(arguments.quiet, "fresh seeds") as display:
                 session.retrain(place, Watch(display.show, lambda: bool(received)))
     again = f"python tune.py --resume {_relative(output)}"
