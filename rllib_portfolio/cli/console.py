@@ -34,6 +34,19 @@ def guarded(command: Callable[[], int]) -> int:
         return 128 + signal.SIGINT
 
 
+def stay_on_loopback(address: str | None) -> None:
+    """Let a Ray of this machine alone listen to this machine alone: Ray's job is to run what it is sent.
+
+    Ray has that on systems for which it offers no clusters; its switch is read when it is imported.
+
+    Args:
+        address: What `--address` says; a cluster has to be on the network.
+    """
+    is_local = address is None and os.environ.get("RAY_ADDRESS", "local") == "local"
+    if is_local and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
 def quieten_libraries() -> None:
     """Ray's banners and hints are for people who build on Ray, not for people who train a policy."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

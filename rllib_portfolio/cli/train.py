@@ -16,6 +16,7 @@ from rllib_portfolio.cli.console import (
     quieten_libraries,
     ray_session,
     say,
+    stay_on_loopback,
     stop_signals,
     warn,
 )
@@ -132,6 +133,7 @@ _FIXED_ON_RESUME = (
 
 def execute(arguments: argparse.Namespace) -> int:
     """Train; the exit code."""
+    stay_on_loopback(arguments.address)
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= {
         setting: getattr(arguments, flag)

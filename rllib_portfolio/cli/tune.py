@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, note_lost_folder, quieten_libraries, ray_session, say, stop_signals
+from rllib_portfolio.cli.console import (
+    guarded,
+    note_lost_folder,
+    quieten_libraries,
+    ray_session,
+    say,
+    stay_on_loopback,
+    stop_signals,
+)
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
@@ -140,6 +148,7 @@ _MAY_GROW = "num_samples"
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, train the best again, write; the exit code."""
+    stay_on_loopback(arguments.address)
     budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
     if arguments.resume is not None:

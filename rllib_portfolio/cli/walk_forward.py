@@ -15,6 +15,7 @@ from rllib_portfolio.cli.console import (
     quieten_libraries,
     ray_session,
     say,
+    stay_on_loopback,
     stop_signals,
 )
 from rllib_portfolio.cli.fold_progress import FoldDisplay
@@ -123,6 +124,7 @@ _FLAG_SETTINGS = {
 
 def execute(arguments: argparse.Namespace) -> int:
     """Plan, train, pool, report; the exit code."""
+    stay_on_loopback(arguments.address)
     if arguments.resume is not None:
         _require_alone(arguments)
     else:

@@ -303,3 +303,18 @@ def test_an_unknown_flag_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> 
         cli.train(["--learning-rat", "1e-3", "--no-such-flag"])
     assert raised.value.code == 2
     assert "unrecognized arguments: --no-such-flag" in capsys.readouterr().err
+
+
+def test_a_ray_of_this_machine_alone_is_reached_from_nowhere_else() -> None:
+    script = """
+from rllib_portfolio.cli.console import quieten_libraries, ray_session, stay_on_loopback
+from rllib_portfolio.config import PPORunConfig
+stay_on_loopback(None)
+quieten_libraries()
+with ray_session(PPORunConfig(), None):
+    import ray
+    print({node["NodeManagerAddress"] for node in ray.nodes()})  # what all of its processes listen on
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_ENABLE")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "{'127.0.0.1'}", done.stderr

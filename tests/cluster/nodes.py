@@ -19,7 +19,15 @@ from tests.cluster.test_local import SCRIPT, session_of
 ROOT = SCRIPT.parents[1]
 PINNED = ("--entrypoint-num-cpus", "1", "--entrypoint-resources", '{"node:__internal_head__": 0.001}')
 """The driver takes the head's only CPU, so that all else runs on worker nodes."""
-_OURS = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_API_SERVER_ADDRESS", "PYTHONPATH", "PYTHONWARNINGS")
+_OURS = (
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+    "RAY_ADDRESS",
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN",
+    "RAY_API_SERVER_ADDRESS",
+    "PYTHONPATH",
+    "PYTHONWARNINGS",
+)
 
 
 @dataclass(frozen=True, slots=True)
