@@ -1,7 +1,7 @@
 """Features of prices. Row t of each is a function of rows up to t: no global mean, no centred window, no back-fill.
 
 One feature is one small function from prices to values of the same shape, NaN until its window is full. All of them are
-unchanged when prices are multiplied by a constant, and treat each asset alone; ranks then compare the assets of one row.
+unchanged when prices are multiplied by a constant, and treat each asset alone; ranks then compare the assets of a row.
 pandas' rolling and exponential windows run forward row by row, so later rows cannot change earlier results, not even in
 the last bit.
 """

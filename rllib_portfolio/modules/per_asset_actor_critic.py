@@ -77,5 +77,7 @@ class PerAssetActorCritic(PortfolioActorCritic):
 
 
 def _branch(sizes: Sequence[int], gain: float) -> nn.Sequential:
-    hidden = [layer for inputs, outputs in pairwise(sizes) for layer in (linear(inputs, outputs, HIDDEN_GAIN), nn.Tanh())]
+    hidden = [
+        layer for inputs, outputs in pairwise(sizes) for layer in (linear(inputs, outputs, HIDDEN_GAIN), nn.Tanh())
+    ]
     return nn.Sequential(*hidden, linear(sizes[-1], 1, gain))

@@ -79,7 +79,7 @@ def test_permuting_the_assets_leaves_the_value() -> None:
 
 
 def test_an_asset_is_scored_by_what_is_its_own_and_the_markets() -> None:
-    # Asset 1: features 3, 4, 5; weight at 14 + 1. Market: 12 and 13. All others' scores stay when asset 1's inputs move.
+    # Asset 1: features 3, 4, 5; weight at 14 + 1. Market: 12 and 13. When asset 1's inputs move, other scores stay.
     module, batch = trained(build()), observations()
     scores = module.logits(module.embed(batch))
     for index in (3, 4, 5, 15):
