@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,4 +93,4 @@ def _days(record: dict[str, Any]) -> pd.DatetimeIndex:
 
 
 def _file(folder: Path, name: str) -> Path:
-    return folder / FOLDER / f"{name.replace(' ', '_').replace(chr(39), '')}.json"
+    return folder / FOLDER / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"

@@ -16,8 +16,13 @@ class Variant(NamedTuple):
     settings: dict[str, Any]
 
 
-def _ppo(**settings: Any) -> Variant:
-    return Variant("ppo", {name.replace("__", "."): value for name, value in settings.items()})
+_SIXTEEN = {"network.hidden_sizes": [16]}
+"""What the search started from; the file has what it ended with."""
+
+
+def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return Variant("ppo", {**_SIXTEEN, **(more or {}), **named})
 
 
 def _dqn(**settings: Any) -> Variant:
@@ -25,7 +30,8 @@ def _dqn(**settings: Any) -> Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "ppo": _ppo(),
+    "ppo": Variant("ppo", {}),
+    "ppo sixteen hidden units": _ppo(),
     "ppo momentum and volatility": _ppo(
         market__features__momentum_days=[252],
         market__features__volatility_days=[63],
@@ -36,7 +42,7 @@ VARIANTS: dict[str, Variant] = {
         market__features__volatility_days=[],
         market__features__drawdown_days=None,
     ),
-    "ppo all features as ranks": Variant("ppo", {**_ALL_FEATURES, "market.features.cross_section": "ranks"}),
+    "ppo all features as ranks": _ppo(_ALL_FEATURES, market__features__cross_section="ranks"),
     "ppo features as values": _ppo(market__features__cross_section="values"),
     "ppo with the market's features": _ppo(
         market__features__index=True, market__features__num_gmm_regimes=3, market__features__num_hmm_regimes=2
@@ -44,7 +50,15 @@ VARIANTS: dict[str, Variant] = {
     "ppo half the steps": _ppo(schedule__total_timesteps=20_480),
     "ppo three times the steps": _ppo(schedule__total_timesteps=122_880),
     "ppo one hidden unit": _ppo(network__hidden_sizes=[1]),
-    "ppo four hidden units": _ppo(network__hidden_sizes=[4]),
+    "ppo four hidden units with the market's features": _ppo(
+        network__hidden_sizes=[4],
+        market__features__index=True,
+        market__features__num_gmm_regimes=3,
+        market__features__num_hmm_regimes=2,
+    ),
+    "ppo four hidden units, all features as ranks": _ppo(
+        _ALL_FEATURES, market__features__cross_section="ranks", network__hidden_sizes=[4]
+    ),
     "ppo flat network": _ppo(network__architecture="flat", network__hidden_sizes=[256, 256]),
     "ppo cash like an asset": _ppo(network__initial_cash_logit=0.0),
     "ppo active log return": _ppo(environment__reward="active_log_return"),
@@ -58,6 +72,14 @@ VARIANTS: dict[str, Variant] = {
     "ppo every day": _ppo(environment__rebalance_days=1),
     "ppo selected by validation": _ppo(schedule__evaluation_interval=4096, schedule__checkpoint_interval=4096),
     "dqn": _dqn(),
+    "dqn eight environments, smaller batches": _dqn(
+        training__learning_rate=1e-4,
+        training__batch_size=64,
+        training__rollout_steps=4,
+        training__steps_per_update=4,
+        resources__num_envs_per_env_runner=8,
+    ),
+    "dqn kappa 50": _dqn(environment__risk_aversion=50.0),
     "dqn every day": _dqn(environment__rebalance_days=1),
     "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
     "dqn twice the width": _dqn(network__hidden_sizes=[32, 32]),
