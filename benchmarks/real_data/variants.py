@@ -80,6 +80,8 @@ VARIANTS: dict[str, Variant] = {
         resources__num_envs_per_env_runner=8,
     ),
     "dqn kappa 50": _dqn(environment__risk_aversion=50.0),
+    "dqn kappa 200": _dqn(environment__risk_aversion=200.0),
+    "dqn kappa 200, a quarter of the steps": _dqn(environment__risk_aversion=200.0, schedule__total_timesteps=10_240),
     "dqn every day": _dqn(environment__rebalance_days=1),
     "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
     "dqn twice the width": _dqn(network__hidden_sizes=[32, 32]),
