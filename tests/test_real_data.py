@@ -75,11 +75,10 @@ def judged(ratio: float, settings: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two variants, and a walk of three days more than the benchmark's by turns."""
-    (tmp_path / study.FOLDER).mkdir()
     found = {"ppo": judged(0.5, {}), "ppo kappa 30": judged(0.1, {"environment.risk_aversion": 30.0})}
     for name, record in found.items():
-        (tmp_path / study.FOLDER / f"{name.replace(' ', '_')}.json").write_text(json.dumps(record))
-    study.run(tmp_path, quick=False, only=list(found))
+        study.keep(tmp_path, name, record)
+    study.run(tmp_path, quick=False, only=list(found))  # all there: nothing to do
     (tmp_path / walks.WALK).mkdir()
     row = {
         "annual_return": 0.12, "annual_volatility": 0.2, "sharpe_ratio": 0.6, "max_drawdown": 0.5,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ FOLDER = "variants"
 
 
 def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
-    """Judge every variant that is not judged yet, then write summary.json and trial_returns.parquet.
+    """Judge every variant that is not judged yet.
 
     Args:
         folder: For results.
@@ -35,7 +35,21 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
     missing = [name for name in names if not _file(folder, name).is_file()]
     if missing:
         _judge_all(folder, missing, quick=quick)
-    _write_trials(folder)
+
+
+def keep(folder: Path, name: str, record: Mapping[str, Any]) -> None:
+    """Write what a variant has come to, its daily returns among those of the others, and how many there are now."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    days = pd.DatetimeIndex(record["dates"], name="date")
+    returns = {name: pd.Series(record["returns"], days, dtype="float32").sort_index()}
+    if (folder / TRIAL_RETURNS).is_file():
+        returns = {**pd.read_parquet(folder / TRIAL_RETURNS), **returns}
+    pd.DataFrame(returns).to_parquet(folder / TRIAL_RETURNS)
+    figures = {key: value for key, value in record.items() if key not in ("dates", "returns")}
+    unfinished = _file(folder, name).with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(figures) + "\n")
+    unfinished.replace(_file(folder, name))
+    _summarise(folder)
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -54,17 +68,14 @@ def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
     quieten_libraries()
     torch.set_num_threads(1)
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     try:
         for count, name in enumerate(names, start=1):
             variant = VARIANTS[name]
             record = {"machine": description(), **design.judge(variant.algo, variant.settings, quick=quick)}
-            unfinished = _file(folder, name).with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(record) + "\n")
-            unfinished.replace(_file(folder, name))
+            keep(folder, name, record)
             found = record["pooled"]
             print(
-                f"{count:>3}/{len(names)}  {name:<34} IR {found['ir']:+.2f}  tracking error "
+                f"{count:>3}/{len(names)}  {name:<50} IR {found['ir']:+.2f}  tracking error "
                 f"{found['tracking_error']:.1%}  Sharpe {found['sharpe']:.2f} against "
                 f"{found['equal_weight_sharpe']:.2f}  {record['seconds']:.0f} s",
                 flush=True,
@@ -73,23 +84,16 @@ def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
         ray.shutdown()
 
 
-def _write_trials(folder: Path) -> None:
-    """The files of a search that `backtest.py walk-forward --tuning` reads; the prototype's trials kept no returns."""
-    found = results(folder)
-    returns = pd.DataFrame({name: pd.Series(each["returns"], _days(each)) for name, each in found.items()})
-    returns.sort_index().to_parquet(folder / TRIAL_RETURNS)
-    sharpes = [each["pooled"]["sharpe"] for each in found.values()]
+def _summarise(folder: Path) -> None:
+    """As a search does, for `backtest.py walk-forward --tuning`; the prototype's trials count, but kept no returns."""
+    sharpes = [each["pooled"]["sharpe"] for each in results(folder).values()]
     record = {
-        "num_trials": len(found) + len(PROTOTYPE),
+        "num_trials": len(sharpes) + len(PROTOTYPE),
         "sharpe_variance": float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
         "periods_per_year": 252,
         "prototype": list(PROTOTYPE),
     }
     (folder / SUMMARY).write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _days(record: dict[str, Any]) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(record["dates"], name="date")
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -17,7 +17,8 @@ class Variant(NamedTuple):
 
 
 _SIXTEEN = {"network.hidden_sizes": [16]}
-"""What the search started from; the file has what it ended with."""
+_KAPPA_10 = {"environment.risk_aversion": 10.0}
+"""What the search started from; the files have what it ended with."""
 
 
 def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
@@ -26,7 +27,7 @@ def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
 
 
 def _dqn(**settings: Any) -> Variant:
-    return Variant("dqn", {name.replace("__", "."): value for name, value in settings.items()})
+    return Variant("dqn", {**_KAPPA_10, **{name.replace("__", "."): value for name, value in settings.items()}})
 
 
 VARIANTS: dict[str, Variant] = {
@@ -71,7 +72,8 @@ VARIANTS: dict[str, Variant] = {
     "ppo every five days": _ppo(environment__rebalance_days=5),
     "ppo every day": _ppo(environment__rebalance_days=1),
     "ppo selected by validation": _ppo(schedule__evaluation_interval=4096, schedule__checkpoint_interval=4096),
-    "dqn": _dqn(),
+    "dqn": Variant("dqn", {}),
+    "dqn kappa 10": _dqn(),
     "dqn eight environments, smaller batches": _dqn(
         training__learning_rate=1e-4,
         training__batch_size=64,
@@ -80,7 +82,6 @@ VARIANTS: dict[str, Variant] = {
         resources__num_envs_per_env_runner=8,
     ),
     "dqn kappa 50": _dqn(environment__risk_aversion=50.0),
-    "dqn kappa 200": _dqn(environment__risk_aversion=200.0),
     "dqn kappa 200, a quarter of the steps": _dqn(environment__risk_aversion=200.0, schedule__total_timesteps=10_240),
     "dqn every day": _dqn(environment__rebalance_days=1),
     "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
