@@ -92,7 +92,7 @@ def _keep_daily_returns(output: Path, target: Path) -> None:
     walks = json.loads((output / "walk_forward.json").read_text())["pooled"]["walks"]
     names = ["PPO ensemble", "DQN ensemble", "1/N"]
     columns = {name: pd.read_parquet(output / walks[name])["return"] for name in names}
-    pd.DataFrame(columns).to_parquet(target / "daily_returns.parquet")
+    pd.DataFrame(columns, dtype="float32").to_parquet(target / "daily_returns.parquet")
 
 
 def _record(output: Path) -> dict[str, object]:
