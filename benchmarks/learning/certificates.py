@@ -74,7 +74,7 @@ class Certificate:
         """Walk the path of a seed from all cash."""
         env = PortfolioVectorEnv(
             num_envs,
-            self.market(seed + EVALUATION_SEED),
+            self._path(seed),
             "all",
             random_start=True,
             reward="log_return",
@@ -89,6 +89,10 @@ class Certificate:
             realised.append(rewards)
             turnovers.append(infos["turnover"])
         return Walk(float(np.mean(growths)), float(np.mean(turnovers)), np.array(realised))
+
+    @lru_cache(maxsize=2)  # noqa: B019 - certificates live as long as the process
+    def _path(self, seed: int) -> MarketData:
+        return self.market(seed + EVALUATION_SEED)
 
     def _growth(self, weights: FloatArray, observations: FloatArray) -> FloatArray:
         """Expected log growth [B] of the day, the cost of the trade from the held weights included."""
@@ -121,7 +125,9 @@ class Certificate:
             growth: Share of the optimal growth. NaN where the optimum is not to grow.
             gap: Share of the gap between uniform and optimum that is closed. NaN where there is none.
             shortfall_bp: Expected growth below the optimum, basis points a day.
-            z_uniform, z_optimum: Realised growth above that of uniform and of the optimum, in standard errors.
+            z_uniform: Realised growth above that of uniform, in standard errors.
+            shortfall_in_errors: Expected growth below the optimum, in standard errors of what uniform realised: what
+                cannot be told from the optimum by looking at a path.
             turnover, optimal_turnover: A day.
         """
         walk = self.walk(policy, seed)
@@ -131,7 +137,7 @@ class Certificate:
             "gap": _ratio(walk.growth - uniform.growth, optimum.growth - uniform.growth),
             "shortfall_bp": 1e4 * (optimum.growth - walk.growth),
             "z_uniform": _standard_errors(walk.realised - uniform.realised),
-            "z_optimum": _standard_errors(walk.realised - optimum.realised),
+            "shortfall_in_errors": (optimum.growth - walk.growth) / _standard_error(uniform.realised),
             "turnover": walk.turnover,
             "optimal_turnover": optimum.turnover,
         }
@@ -142,9 +148,14 @@ class Certificate:
 
 
 def _standard_errors(excess: FloatArray) -> float:
-    """Mean over its standard error, of independent days; 0 where nothing differs."""
-    error = float(excess.std(ddof=1)) / np.sqrt(excess.size)
+    """Mean over its standard error; 0 where nothing differs."""
+    error = _standard_error(excess)
     return float(excess.mean()) / error if error > 0.0 else 0.0
+
+
+def _standard_error(values: FloatArray) -> float:
+    """Of the mean of independent days."""
+    return float(values.std(ddof=1)) / float(np.sqrt(values.size))
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -120,8 +120,10 @@ def make(name: str, exam: str, seeds: Sequence[int], steps: int, folder: Path) -
     try:
         for seed in seeds:
             if str(seed) not in runs:
-                runs[str(seed)] = learn(CANDIDATES[name], exam, seed, steps)
-                values = {"candidate": name, "exam": exam, "steps": steps, "machine": description(), "seeds": runs}
+                machine = description()
+                run = learn(CANDIDATES[name], exam, seed, steps)
+                runs[str(seed)] = {"processor": machine["processor"], **run}
+                values = {"candidate": name, "exam": exam, "steps": steps, "machine": machine, "seeds": runs}
                 write_whole(path, json.dumps(values, indent=1) + "\n")
     finally:
         ray.shutdown()
