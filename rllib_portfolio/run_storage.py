@@ -28,7 +28,8 @@ class RunStorage:
     """The folders of runs, by their names.
 
     Attributes:
-        root: Absolute path on a shared file system, or URI of a place in an object store.
+        root: Absolute path on a shared file system, or URI of a place in an object store; what follows its `?` says how
+            the store is reached.
     """
 
     root: str
@@ -38,9 +39,19 @@ class RunStorage:
         """Whether runs work in local copies."""
         return "://" in self.root and not self.root.startswith("file://")
 
+    @classmethod
+    def of_run(cls, place: str) -> tuple[RunStorage, str]:
+        """Where the run at a place is kept, and its name there."""
+        root, name = split_place(place)
+        return cls(root), name
+
+    def place(self, name: str) -> str:
+        """Path or URI of a run."""
+        return join_place(self.root, name)
+
     def beside(self, name: str) -> RunStorage:
         """The folders of other runs, at the same place."""
-        return RunStorage(f"{self.root.rpartition('/')[0]}/{name}")
+        return RunStorage(join_place(split_place(self.root)[0], name))
 
     def local(self, name: str) -> Path:
         """Where a run works."""
@@ -90,7 +101,7 @@ class RunStorage:
 
     def _remote(self, name: str = "") -> tuple[FileSystem, str]:
         try:
-            file_system, place = FileSystem.from_uri(f"{self.root}/{name}".rstrip("/"))
+            file_system, place = FileSystem.from_uri(self.place(name) if name else self.root)
         except (ArrowInvalid, OSError, ImportError) as error:
             raise self._unusable(error) from None
         return file_system, place
@@ -100,6 +111,26 @@ class RunStorage:
             f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
             f"({' '.join(str(error).split())}). Correct it."
         )
+
+
+def join_place(root: str, name: str) -> str:
+    """Path or URI of what is called `name` at a path or URI, whose query stays at the end."""
+    path, query = _path_and_query(root)
+    return f"{path.rstrip('/')}/{name}{query}"
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """What `join_place` joined."""
+    path, query = _path_and_query(place)
+    root, _, name = path.rstrip("/").rpartition("/")
+    return f"{root}{query}", name
+
+
+def _path_and_query(place: str) -> tuple[str, str]:
+    if "://" not in place:
+        return place, ""
+    path, mark, query = place.partition("?")
+    return path, mark + query
 
 
 def _mirror(folder: Path, file_system: FileSystem, place: str) -> None:

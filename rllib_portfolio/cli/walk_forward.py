@@ -19,7 +19,7 @@ from rllib_portfolio.cli.console import (
     stop_signals,
 )
 from rllib_portfolio.cli.fold_progress import FoldDisplay
-from rllib_portfolio.cli.settings import default_config, require_device
+from rllib_portfolio.cli.settings import add_wait_for_resources, default_config, require_device, require_room
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError
@@ -111,6 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
     )
     data.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
+    add_wait_for_resources(data)
     data.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
 
 
@@ -193,9 +194,13 @@ def _train(
     from rllib_portfolio.walk_forward import train_runs
     from rllib_portfolio.walk_forward.record import note_training
 
+    from rllib_portfolio.algorithms.run_settings import process_bundles
+
     largest = max(plan.configs.values(), key=_num_processes)
     display, started = FoldDisplay(arguments.quiet, known), datetime.now()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
+        for algo, config in plan.configs.items():
+            require_room(arguments, process_bundles(config.resources), f"a run of {algo}")
         outcomes = train_runs(plan, output, on_progress=display.show, should_stop=lambda: bool(received))
     note_training(output, plan, outcomes, started)
     return outcomes, received
