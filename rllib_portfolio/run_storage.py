@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,20 +67,38 @@ class RunStorage:
         if not self.is_remote:
             yield folder
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        file_system, place = self._remote(name)
-        if file_system.get_file_info(place).type == FileType.Directory:
-            folder.mkdir(parents=True)
-            copy_files(place, str(folder), source_filesystem=file_system)
         try:
+            self.bring(name, folder)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, name: str) -> None:
-        """Bring what changed in a local copy to the object store."""
+    def bring(self, name: str, folder: Path) -> None:
+        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself.
+
+        Raises:
+            ConfigError: If the place cannot be reached.
+        """
+        if not self.is_remote:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        file_system, place = self._remote(name)
+        try:
+            if file_system.get_file_info(place).type == FileType.Directory:
+                folder.mkdir(parents=True)
+                copy_files(place, str(folder), source_filesystem=file_system)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def keep(self, name: str, *, without: Collection[str] = ()) -> None:
+        """Bring what changed in a local copy to the object store.
+
+        Args:
+            name: Of the run.
+            without: Folders in it that others keep.
+        """
         if self.is_remote:
-            _mirror(self.local(name), *self._remote(name))
+            _mirror(self.local(name), *self._remote(name), without)
 
     def require_new(self) -> None:
         """Raise if there are runs already: a new search would take them for its own.
@@ -133,14 +151,17 @@ def _path_and_query(place: str) -> tuple[str, str]:
     return path, mark + query
 
 
-def _mirror(folder: Path, file_system: FileSystem, place: str) -> None:
-    """Make a remote folder what a local one is."""
+def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collection[str]) -> None:
+    """Make a remote folder what a local one is, but for some folders in it."""
     there = {
         info.path.removeprefix(place).lstrip("/"): info.size
         for info in file_system.get_file_info(FileSelector(place, recursive=True, allow_not_found=True))
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for files in (there, here):
+        for name in [name for name in files if name.partition("/")[0] in without]:
+            del files[name]  # type: ignore[attr-defined]
     # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
     half_there = tuple(
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST

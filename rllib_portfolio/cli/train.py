@@ -202,8 +202,10 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio.results import compare_best_policy
     from rllib_portfolio.run_folder import create_run_folder
 
-    say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
-    if not kept.storage.is_remote:
+    if kept.storage.is_remote:
+        say(arguments, f"Run folder: {kept.place}")
+    else:
+        say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
         note_lost_folder(arguments, kept.folder)
     with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
         _, *others = process_bundles(config.resources)  # the run's own process is this one
@@ -224,12 +226,12 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
             on_progress=show,
             should_stop=lambda: bool(received),
         )
-    if finished:
-        compare_best_policy(kept.folder, config, market).print()
+    comparison = compare_best_policy(kept.folder, config, market) if finished else None
     kept.keep()
-    if not finished:
+    if comparison is None:
         print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
         return 128 + received[0]
+    comparison.print(kept.place if kept.storage.is_remote else None)
     return 0
 
 

@@ -195,7 +195,8 @@ def _search(
             session.start()
         for note in session.market.notes:
             say(arguments, f"Note: {note}")
-        say(arguments, f"Search folder: {output}   (tensorboard --logdir {session.trials_root})")
+        curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
+        say(arguments, f"Search folder: {output}{curves}")
         note_lost_folder(arguments, output)
         with SearchDisplay(arguments.quiet, "search") as display:
             stop = _stopper(received, deadline)
