@@ -159,9 +159,9 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    for files in (there, here):
-        for name in [name for name in files if name.partition("/")[0] in without]:
-            del files[name]  # type: ignore[attr-defined]
+    there, here = (
+        {name: file for name, file in files.items() if name.partition("/")[0] not in without} for files in (there, here)
+    )
     # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
     half_there = tuple(
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST
