@@ -15,7 +15,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
@@ -117,7 +117,9 @@ class _Training:
 
     def __init__(self, plan: WalkForwardPlan, output: Path, folders: RunStorage) -> None:
         self.plan, self.output, self.folders = plan, output, folders
-        self.board = ray.remote(_Board).options(num_cpus=0).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Not on a node that may be lost while this process lives.
+        self.board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self.outcomes: dict[Run, RunOutcome] = {}
         self.pending: dict[Any, Run] = {}
         self.groups: dict[Run, PlacementGroup] = {}
