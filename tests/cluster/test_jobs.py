@@ -131,11 +131,10 @@ def test_a_walk_forward_analysis_has_every_fold_when_a_node_is_lost(cluster: Loc
     folders = sorted(shared.glob(runs))
     for folder in folders:  # each iteration once: none is lost, none is repeated
         assert [int(row["steps"]) for row in rows_of(folder)] == [64 * (i + 1) for i in range(MAX_STEPS // 64)]
-    # one of the two was taken up by another process, which wrote curves of its own
-    assert sorted(len(list(folder.glob("events.out.tfevents.*"))) for folder in folders) == [1, 2]
     assert record["pooled"]["missing_days"] == []
     assert "PPO seed 0" in pd.read_csv(output / "results.csv", index_col=0).index
     said = log.read_text()
+    assert "Task _train failed. There are 3 retries remaining" in said  # Ray's word for the run that was lost
     assert "[2/2] ppo fold " in said
     assert "Traceback" not in said
 
