@@ -178,15 +178,16 @@ def _require_portfolio(weights: FloatArray, market: MarketData, where: str) -> F
             f"weights must have shape ({market.num_assets + 1},), one for each asset and cash last, got shape "
             f"{weights.shape} ({where}). Correct the strategy."
         )
+    smallest = weights.min()
+    if smallest >= -SIMPLEX_TOLERANCE and abs(weights.sum(dtype=np.float64) - 1.0) <= SIMPLEX_TOLERANCE:
+        return weights  # which a NaN or an infinity fails, too
     if not np.isfinite(weights).all():
         raise ConfigError(f"weights must be finite, got {weights} ({where}). Look for a NaN in the strategy.")
-    total, smallest = weights.sum(dtype=np.float64), weights.min()
-    if abs(total - 1.0) > SIMPLEX_TOLERANCE or smallest < -SIMPLEX_TOLERANCE:
-        raise ConfigError(
-            f"weights must be at least 0 and sum to 1 within {SIMPLEX_TOLERANCE:g}, got a sum of {total:.9g} and a "
-            f"smallest weight of {smallest:.3g} ({where}). Put what is left over into cash."
-        )
-    return weights
+    raise ConfigError(
+        f"weights must be at least 0 and sum to 1 within {SIMPLEX_TOLERANCE:g}, got a sum of "
+        f"{weights.sum(dtype=np.float64):.9g} and a smallest weight of {smallest:.3g} ({where}). Put what is left over "
+        "into cash."
+    )
 
 
 def _require_wealth(outcome: kernel.Outcome, strategies: Sequence[Strategy], date: np.datetime64) -> None:
