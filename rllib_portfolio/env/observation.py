@@ -49,9 +49,14 @@ class ObservationLayout:
         by_day = self._market.asset_features.reshape(self._market.num_days, -1)
         return np.ascontiguousarray(np.concatenate([by_day, self._market.market_features], axis=1), dtype=np.float32)
 
-    def observe(self, rows: NDArray[np.integer[Any]] | int, weights: FloatArray) -> FloatArray:
-        """Observations float32 [B, D] from rows [B], or one row for all, of the features and known weights [B, N+1]."""
-        observation = np.empty((len(weights), len(self.names)), dtype=np.float32)
+    def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
+        """Observations float32 [B, D] from rows [B] of the features and known weights [B, N+1]."""
+        observation = np.empty((len(rows), len(self.names)), dtype=np.float32)
         observation[:, : self._num_features] = self._features[rows]
         observation[:, self._num_features :] = weights
         return observation
+
+    def observe_one(self, row: int, weights: FloatArray) -> FloatArray:
+        """The same of one row, float32 [D] from known weights [N+1], without a copy of all rows to gather from."""
+        parts = (self._market.asset_features[row].ravel(), self._market.market_features[row], weights)
+        return np.concatenate(parts, dtype=np.float32, casting="same_kind")

@@ -96,7 +96,8 @@ def backtest(
     _require_distinct_names(strategies)
     viewer = MarketViewer(market, execution.execution_lag)
     costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
-    returns = np.column_stack([market.returns, market.cash_returns])
+    earned = slice(first_row + 1, last_row + 1)
+    returns = np.column_stack([market.returns[earned], market.cash_returns[earned]])
     state = kernel.initial_state(len(strategies), market.num_assets)
     held = state.weights
     log = _TradeLog.empty(last_row - first_row, len(strategies), market.num_assets)
@@ -107,13 +108,13 @@ def backtest(
             views = viewer.views(row, day == 0, known)
             target = _targets(strategies, views, state.weights, market)
             weights = constrained_weights(target, state.weights, execution)
-        state, outcome = kernel.step(state, weights, returns[row + 1], market.volatility[row], costs)
+        state, outcome = kernel.step(state, weights, returns[day], market.volatility[row], costs)
         held = weights
         _require_wealth(outcome, strategies, market.dates[row])
         log.record(day, weights, outcome, state.wealth)
         if progress is not None:
             progress(day + 1, last_row - first_row)
-    return log.results(strategies, market, slice(first_row + 1, last_row + 1))
+    return log.results(strategies, market, earned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
