@@ -102,16 +102,17 @@ class PortfolioPolicy:
             ValueError: If the observation has another length than in training, or the volatility is needed.
         """
         observation = np.asarray(observation, dtype=np.float32)
-        weights = self._weights(self._decided(observation), np.atleast_2d(observation), volatility)
+        observations = np.atleast_2d(observation)
+        weights = self._weights(self._decided(observations), observations, volatility)
         return weights if observation.ndim == 2 else weights[0]
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Target weights for a back-test; None holds what there is."""
-        observation = view.observation
-        decided = self._decided(observation)
+        observations = view.observation[None]
+        decided = self._decided(observations)
         if self.table is not None and decided[0] == self.table.hold:
             return None
-        return self._weights(decided, observation[None], view.volatility)[0]
+        return self._weights(decided, observations, view.volatility)[0]
 
     def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
         """Target weights [B, N+1] of what the network decided for observations [B, D]."""
@@ -120,16 +121,16 @@ class PortfolioPolicy:
         num_weights = len(self.spec.assets) + 1
         return self.table.target(decided, observations[:, -num_weights:].astype(np.float64), volatility)
 
-    def _decided(self, observation: FloatArray) -> NDArray[Any]:
-        """What the network decides: mean actions [B, N+1], or action indices [B]."""
-        if observation.shape[-1] != len(self.spec.observation_names):
+    def _decided(self, observations: FloatArray) -> NDArray[Any]:
+        """What the network decides for observations [B, D]: mean actions [B, N+1], or action indices [B]."""
+        if observations.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
-                f"{observation.shape}. Build it with the environment that the policy was trained in."
+                f"{observations.shape}. Build it with the environment that the policy was trained in."
             )
         if self._mean is not None:
-            observation = np.clip((observation - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
-        return self._decisions(np.atleast_2d(observation))
+            observations = np.clip((observations - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
+        return self._decisions(observations)
 
     def require_compatible(self, market: MarketData) -> None:
         """Raise unless the market has the assets, observations and fitted numbers that the policy was trained on.
