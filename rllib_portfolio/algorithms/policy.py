@@ -163,17 +163,19 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
     """A policy from its specification and the weights of its network; weights of the critic are left out."""
-    # A run that is training samples actions from the random stream that initial weights would be drawn from.
-    with torch.random.fork_rng(devices=[]):
+    # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
+    with torch.device("meta"):
         module = _inference_module(spec)
-    wanted = module.state_dict()
-    module.load_state_dict({name: torch.as_tensor(weights[name]) for name in wanted})
+    wanted = module.state_dict().items()
+    copies = {name: torch.as_tensor(weights[name]).to("cpu", like.dtype, copy=True) for name, like in wanted}
+    module.load_state_dict(copies, assign=True)
+    assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
     module.eval()
     return PortfolioPolicy(spec, module)
 
 
 def _inference_module(spec: PolicySpec) -> LayerNormActorCritic | DuelingNoisyQ:
-    """A fresh network for inference."""
+    """A network for inference, as it is before it has its weights."""
     spaces: dict[str, Any] = {
         "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
         "inference_only": True,

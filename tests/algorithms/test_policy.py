@@ -122,6 +122,18 @@ def test_building_a_policy_draws_no_random_number(market: MarketData) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_policy_keeps_its_weights_when_those_it_was_built_from_go_on_learning(
+    tmp_path: Path, market: MarketData, policy: PortfolioPolicy
+) -> None:
+    weights = random_weights(len(policy.spec.observation_names), len(market.assets) + 1)
+    built = build_policy(policy.spec, weights)
+    for tensor in weights.values():
+        tensor.fill_(0.5)
+    built.save(tmp_path / "policy")
+    for one in (built, load_policy(tmp_path / "policy")):
+        np.testing.assert_array_equal(one(observations_of(market)), policy(observations_of(market)))
+
+
 # ---------------------------------------------------------------- files
 
 
