@@ -67,7 +67,7 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
         )
         .fault_tolerance(**_FAULT_TOLERANCE)
         .callbacks(ReportFinishedEpisodes)
-        .debugging(seed=config.seed, log_level="ERROR")
+        .debugging(seed=config.seed, log_level="ERROR", log_sys_usage=False)  # a thread to wait for, at each stop
     )
     result.sync_filters_on_rollout_workers_timeout_s = FILTER_TIMEOUT_S  # which no method sets
     if config.market.observation_filter == "running":

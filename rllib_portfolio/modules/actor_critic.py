@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
+from rllib_portfolio.modules.array_forward import ArrayForward
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 HIDDEN_GAIN = math.sqrt(2.0)
@@ -65,6 +68,10 @@ class LayerNormActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         mean = _run(self.actor, embeddings) * self._inverse_scale
         log_std = (self.log_std - self._log_scale).expand_as(mean)
         return torch.cat([mean, log_std], dim=-1)
+
+    def array_forward(self) -> ArrayForward:
+        """Mean actions [B, N+1] of observations [B, D] in numpy, with the weights of now."""
+        return ArrayForward.of(*self.trunk, *self.actor, partial(np.multiply, np.float32(self._inverse_scale)))
 
     def deterministic_weights(self, inputs: Tensor) -> Tensor:
         """Target weights [B, N+1] of the mean action, from `action_distribution_inputs`, as the environment maps it."""

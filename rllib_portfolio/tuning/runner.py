@@ -95,7 +95,7 @@ def search(
         scheduler=scheduler(task.settings, history),
         num_samples=missing,
     )
-    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, reporter), place)
+    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, _Writer(searcher), reporter), place)
 
 
 def run_specs(
@@ -136,13 +136,13 @@ def _trainable(task: TrialTask, market: MarketData, place: Place) -> Any:
     return tune.with_resources(tune.with_parameters(run_trial, task=task, market=market), bundles)
 
 
-def _run_config(task: TrialTask, watch: Watch, reporter: Callback) -> RunConfig:
+def _run_config(task: TrialTask, watch: Watch, *callbacks: Callback) -> RunConfig:
     return RunConfig(
         name=TUNE_FOLDER,
         storage_path=split_place(task.folders.root)[0],
         stop=_StopOnRequest(watch.should_stop),
         failure_config=FailureConfig(max_failures=task.settings.max_failures),
-        callbacks=[reporter, *watch.callbacks],
+        callbacks=[*callbacks, *watch.callbacks],
         verbose=0,
     )
 
@@ -171,6 +171,16 @@ class _StopOnRequest(Stopper):
 
     def stop_all(self) -> bool:
         return self._should_stop()
+
+
+class _Writer(Callback):
+    """Has reports filed when the trials that made them have gone on."""
+
+    def __init__(self, searcher: StudySearch) -> None:
+        self._searcher = searcher
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._searcher.write()
 
 
 class _Reporter(Callback):
