@@ -39,6 +39,7 @@ class Candidate:
         changes: Sections of the configuration on top of everyone's.
         exams: Markets that it learns; empty for all.
         seeds: At most so many.
+        steps: Of each run; None for those of the algorithm.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Candidate:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     exams: tuple[str, ...] = ()
     seeds: int = 1000
+    steps: int | None = None
 
     @property
     def all_exams(self) -> tuple[str, ...]:
@@ -66,6 +68,7 @@ CANDIDATES: dict[str, Candidate] = {
     "ppo-rllib": Candidate("stock RLlib PPO", "ppo", "rllib"),
     "ppo-1-env": Candidate("PPO, 1 environment", "ppo", changes=_num_envs(1), exams=_CURVES),
     "ppo-8-envs": Candidate("PPO, 8 environments", "ppo", changes=_num_envs(8), exams=_CURVES),
+    "ppo-long": Candidate("PPO, 500,000 steps", "ppo", exams=("regimes",), steps=500_000),
     "dqn": Candidate("DQN", "dqn"),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3"),
     "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", seeds=3),
@@ -133,7 +136,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
     """Candidate, market, number of seeds and steps of everything that is asked for."""
     for name in arguments.candidates or CANDIDATES:
         candidate = CANDIDATES[name]
-        steps = max(2048, STEPS[candidate.algo] // arguments.shorter)
+        steps = max(2048, (candidate.steps or STEPS[candidate.algo]) // arguments.shorter)
         for exam in arguments.exams or candidate.all_exams:
             if exam in candidate.all_exams:
                 yield name, exam, min(arguments.seeds, candidate.seeds), steps

@@ -99,6 +99,7 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
     from rllib_portfolio import ENV_ID
+    from rllib_portfolio.algorithms.run_settings import learning_rate
 
     dqn, hidden_sizes = config.training, config.network.hidden_sizes
     model = DefaultModelConfig(
@@ -118,7 +119,7 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
         )
         .rl_module(model_config=model)
         .training(
-            lr=dqn.learning_rate,
+            lr=learning_rate(config),
             gamma=dqn.gamma,
             train_batch_size_per_learner=dqn.batch_size,
             training_intensity=dqn.batch_size / dqn.steps_per_update,
@@ -210,11 +211,10 @@ def _sb3_ppo(config: PPORunConfig, envs: Any) -> Any:
 
     ppo = config.training
     sizes = list(config.network.hidden_sizes)
-    end = ppo.learning_rate if ppo.learning_rate_end is None else ppo.learning_rate_end
     return PPO(
         "MlpPolicy",
         envs,
-        learning_rate=lambda remaining: end + (ppo.learning_rate - end) * remaining,
+        learning_rate=_sb3_learning_rate(config),
         n_steps=ppo.rollout_steps,
         batch_size=ppo.minibatch_size,
         n_epochs=ppo.num_epochs,
@@ -240,7 +240,7 @@ def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
     return DQN(
         "MlpPolicy",
         envs,
-        learning_rate=dqn.learning_rate,
+        learning_rate=_sb3_learning_rate(config),
         buffer_size=dqn.buffer_capacity,
         learning_starts=dqn.learning_starts,
         batch_size=dqn.batch_size,
@@ -253,6 +253,13 @@ def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
         seed=config.seed,
         device="cpu",
     )
+
+
+def _sb3_learning_rate(config: RunConfig) -> Callable[[float], float]:
+    """Of the share of the run that remains."""
+    start, end = config.training.learning_rate, config.training.learning_rate_end
+    last = start if end is None else end
+    return lambda remaining: last + (start - last) * remaining
 
 
 def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations: FloatArray) -> FloatArray:
