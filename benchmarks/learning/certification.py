@@ -22,7 +22,7 @@ from benchmarks.learning.processes import ROOT, in_parallel, output_of, write_wh
 
 RUNS = ROOT / "benchmarks" / "results" / "certification"
 MODULE = "benchmarks.learning.certification"
-STEPS = {"ppo": 300_000, "dqn": 100_000}
+STEPS = {"ppo": 300_000, "dqn": 60_000}
 """Environment steps of each run."""
 POINTS = 15
 """Of each learning curve."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.learning import tables as learning
+from benchmarks.reproduce import claims
 from benchmarks.reproduce.parts import ROOT, Places
 from benchmarks.reproduce.runner import record
 from benchmarks.throughput.report import marks, replaced
@@ -84,6 +85,10 @@ def _real_data(builder: str, *arguments: str) -> Builder:
     return build
 
 
+def _claims(results: Path) -> str:
+    return markdown([claims.table(results)])
+
+
 def _times(results: Path) -> str | None:
     """Commands, and how long they took here."""
     parts = record(Places(results=results))
@@ -110,6 +115,7 @@ BLOCKS: dict[str, Builder] = {
     "walk-years": _real_data("by_years", "walk"),
     "factors": _real_data("walk", "factors"),
     "factors-verdicts": _real_data("verdicts", "factors"),
+    "claims": _claims,
     "times": _times,
 }
 """By the mark that they stand between."""
