@@ -10,7 +10,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from rllib_portfolio.errors import ConfigError
 
@@ -46,6 +55,8 @@ class FeatureConfig(StrictModel):
     """Fast, slow and signal span of the MACD histogram, divided by the price, per asset."""
     moving_average_days: tuple[Days, ...] = (50, 200)
     """Log distance of the close from its moving average, per asset."""
+    cross_section: Literal["values", "ranks"] = "values"
+    """Asset features as they are, or as ranks among the assets of the same day, scaled to [-1, 1]."""
     index: bool = True
     """Volatility (21, 63 days) and trend (21, 252 days) of the index, where there is one."""
     num_gmm_regimes: int = Field(3, ge=0, le=8)
@@ -112,13 +123,14 @@ class EnvironmentConfig(ExecutionConfig):
     action_levels: int = Field(4, ge=1, le=100)
     """Discrete actions: steps between no equity and all equity."""
     reward: str = "excess_log_return"
-    """log_return, excess_log_return, differential_sharpe, drawdown_penalised, mean_variance, or `module:function`."""
+    """log_return, excess_log_return, active_log_return, differential_sharpe, differential_information,
+    drawdown_penalised, mean_variance, active_mean_variance, or `module:function`."""
     sharpe_decay: float = Field(1 / 252, gt=0, lt=1)
-    """eta of the differential Sharpe ratio."""
+    """eta of the differential Sharpe and information ratios."""
     drawdown_penalty: float = Field(1.0, ge=0)
     """Weight of an increase of the drawdown."""
     risk_aversion: float = Field(1.0, ge=0)
-    """kappa of the mean-variance reward."""
+    """kappa of the mean-variance rewards."""
     episode_days: Days | None = 252
     """Days before an episode is truncated; null walks the whole window."""
     random_start: bool | None = None
@@ -138,12 +150,24 @@ class DiscreteEnvironmentConfig(EnvironmentConfig):
 
 
 class NetworkConfig(StrictModel):
-    """The LayerNorm actor-critic."""
+    """The actor-critic."""
 
-    hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=2)
-    """The first is the shared trunk, the rest is each branch."""
+    architecture: Literal["flat", "per_asset"] = "flat"
+    """One network over all that is observed, or one small network that scores each asset, its weights shared."""
+    hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1)
+    """The first is the shared trunk (per asset: the encoder of an asset), the rest is each branch; flat needs both."""
     initial_log_std: float = Field(-0.7, ge=-5, le=2)
     """Log standard deviation of a fresh policy, in logits."""
+    initial_cash_logit: float = Field(0.0, ge=-10, le=10)
+    """Logit of cash in a fresh policy, those of the assets being 0: 0 starts at the uniform portfolio over assets and
+    cash, -5 at 1/N of the assets with next to no cash."""
+
+    @field_validator("hidden_sizes")
+    @classmethod
+    def _flat_has_branches(cls, sizes: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if len(sizes) < 2 and info.data.get("architecture") == "flat":
+            raise PydanticCustomError("too_short", "tuple should have at least 2 items where architecture is flat")
+        return sizes
 
 
 class QNetworkConfig(StrictModel):
@@ -234,6 +258,8 @@ class ScheduleConfig(StrictModel):
     evaluation_interval: int = Field(25_000, ge=1)
     early_stopping_evaluations: int | None = Field(None, ge=1)
     """Stop after so many evaluations without a better validation score; null never stops early."""
+    selection_metric: Literal["sharpe_ratio", "information_ratio"] = "sharpe_ratio"
+    """The validation score: the Sharpe ratio, or the information ratio over 1/N at the same costs."""
 
 
 class DQNScheduleConfig(ScheduleConfig):

@@ -44,6 +44,9 @@ def yaml_file(folder: Path, text: str) -> Path:
         "training.num_epochs=0",
         "training.max_gradient_norm=0",
         "network.hidden_sizes=[256]",
+        "network.hidden_sizes=[]",
+        "network.architecture=deep",
+        "network.initial_cash_logit=11",
         "network.hidden_sizes=[256, 0]",
         "environment.cost_bps=-1",
         "environment.cost_bps=5000",
@@ -59,6 +62,8 @@ def yaml_file(folder: Path, text: str) -> Path:
         "market.observation_filter=future",
         "market.features.momentum_days=[21]",
         "market.features.volatility_days=[1]",
+        "market.features.cross_section=both",
+        "schedule.selection_metric=wealth",
         "schedule.total_timesteps=0",
         "schedule.checkpoint_interval=0",
         "schedule.checkpoints_kept=0",
@@ -97,6 +102,12 @@ def test_a_violation_inside_a_union_is_told_in_the_users_names_only() -> None:
     assert "environment.cost_bps.1: input should be greater than or equal to 0, got -1" in refusal(
         "environment.cost_bps=[1, -1]"
     )
+
+
+def test_a_network_that_scores_each_asset_may_have_one_layer() -> None:
+    one_layer = with_set("network.architecture=per_asset", "network.hidden_sizes=[16]")
+    assert one_layer.network.hidden_sizes == (16,)
+    assert "at least 2 items where architecture is flat" in refusal("network.hidden_sizes=[16]")
 
 
 def test_a_minibatch_larger_than_the_batch_is_refused_with_both_numbers() -> None:

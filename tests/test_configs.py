@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from rllib_portfolio.config import RUN_CONFIGS, PPORunConfig
 from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.market import MarketData
 
 FOLDER = Path(__file__).parents[1] / "tune_configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -38,20 +39,38 @@ def test_a_file_names_every_setting_of_every_section(path: Path) -> None:
     assert missing_settings(config, yaml.safe_load(path.read_text())) == []
 
 
+@pytest.mark.parametrize("algo", RUN_CONFIGS)
+def test_the_file_of_an_algorithm_says_the_defaults_of_the_models(algo: str) -> None:
+    config = load_run_config(FOLDER / f"{algo}.yaml", {})
+    assert config.algo == algo
+    assert config == RUN_CONFIGS[algo]()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_says_the_defaults_of_the_models(path: Path) -> None:
+def test_a_file_is_named_after_its_algorithm_and_says_how_to_use_it(path: Path) -> None:
     config = load_run_config(path, {})
-    assert config.algo == path.stem
-    assert config == RUN_CONFIGS[config.algo]()
+    assert path.stem.split("_")[0] == config.algo
+    header = path.read_text().partition("algo:")[0]
+    use = f"--algo {config.algo}" if path.stem == config.algo else f"--config tune_configs/{path.name}"
+    assert f"`python train.py {use}`" in header
+
+
+def test_both_files_for_the_bundled_universe_month_by_month_go_into_one_table() -> None:
+    from rllib_portfolio.walk_forward.plan import _require_comparable
+
+    _require_comparable([load_run_config(FOLDER / f"{name}.yaml", {}) for name in ("ppo_per_asset", "dqn_monthly")])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(path: Path) -> None:
+def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(
+    path: Path, tiny_market: MarketData, tmp_path: Path
+) -> None:
     from rllib_portfolio.training import ALGORITHMS
 
     config = load_run_config(path, {})
     before = config.model_dump_json()
-    built = ALGORITHMS[config.algo].algorithm_config(config, Path("market.npz"))
+    tiny_market.save(tmp_path / "market.npz")
+    built = ALGORITHMS[config.algo].algorithm_config(config, tmp_path / "market.npz")
     built.validate()
     assert config.model_dump_json() == before
     assert built.lr is not None

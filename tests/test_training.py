@@ -26,6 +26,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.results import compare_best_policy
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
 from rllib_portfolio.training.loop import _Run
+from rllib_portfolio.training.validation import equal_weight_returns, walk
 from tests.test_tracking import assert_same, columns_of, events_of, rows_of
 from tests.tiny_runs import (
     COIN,
@@ -97,6 +98,31 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation_sharpe_ratio
     progress = newest_progress(finished_run.run_dir)
     assert (progress["best_checkpoint"], progress["best_score"]) == (checkpoint_name(best), scores[best])
     assert checkpoint_name(best) in names(finished_run.run_dir)
+
+
+def test_policies_may_be_selected_by_their_information_ratio(finished_run: TinyRun, tmp_path: Path) -> None:
+    settings = {
+        "schedule.selection_metric": "information_ratio",
+        "schedule.total_timesteps": 384,
+        "network.architecture": "per_asset",
+        "network.hidden_sizes": (8,),
+        "resources.learner": "stock",
+        "resources.env_runner": "stock",
+    }
+    run = restart(finished_run, tmp_path / "run").with_settings(settings)
+    assert run.train()
+    ratios = dict(columns_of(run.run_dir)["validation/information_ratio"])
+    sharpes = dict(columns_of(run.run_dir)["validation/sharpe_ratio"])
+    assert len(ratios) == 3
+    best = max(ratios, key=ratios.__getitem__)
+    progress = newest_progress(run.run_dir)
+    assert progress["best_checkpoint"] == checkpoint_name(best)
+    assert (progress["best_score"], progress["best_sharpe"]) == (ratios[best], sharpes[best])
+    assert run.statuses[-1].best_validation_sharpe == sharpes[best]
+    walked = walk(load_policy(run.run_dir), run.market, "validation", run.config)
+    equal_weight = equal_weight_returns(run.market, run.config)
+    active = walked.returns - equal_weight
+    assert ratios[best] == pytest.approx(math.sqrt(252) * active.mean() / active.std(ddof=1), rel=1e-9)
 
 
 def test_the_best_checkpoint_reproduces_its_validation_score(finished_run: TinyRun) -> None:

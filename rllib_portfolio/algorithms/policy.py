@@ -29,7 +29,8 @@ from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.policy import MarketView
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
+from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
 from rllib_portfolio.modules.array_forward import ArrayFunction, inference
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
@@ -54,6 +55,8 @@ class PolicySpec:
     """Of a policy with discrete actions: names, weights [K, N+1], and the index of the inverse-volatility action."""
     observation_mean: list[float] | None = None
     observation_std: list[float] | None = None
+    num_asset_features: int | None = None
+    """Features of each asset; a network that scores each asset needs to know."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -76,7 +79,7 @@ class PortfolioPolicy:
     """
 
     spec: PolicySpec
-    module: LayerNormActorCritic | DuelingNoisyQ
+    module: PortfolioActorCritic | DuelingNoisyQ
     name: str = "policy"
     table: ActionTable | None = field(init=False, default=None)
     _decisions: ArrayFunction = field(init=False)
@@ -174,7 +177,7 @@ def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolic
     return PortfolioPolicy(spec, module)
 
 
-def _inference_module(spec: PolicySpec) -> LayerNormActorCritic | DuelingNoisyQ:
+def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
     """A network for inference, as it is before it has its weights."""
     spaces: dict[str, Any] = {
         "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
@@ -184,10 +187,12 @@ def _inference_module(spec: PolicySpec) -> LayerNormActorCritic | DuelingNoisyQ:
         network = validated(QNetworkConfig, spec.network, "policy.json").model_dump()
         num_actions = len(spec.action_table["names"])
         return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network, **spaces)
-    network = validated(NetworkConfig, spec.network, "policy.json").model_dump()
-    network["logit_scale"] = spec.environment_config.logit_scale
-    box = gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32)
-    return LayerNormActorCritic(action_space=box, model_config=network, **spaces)
+    settings = validated(NetworkConfig, spec.network, "policy.json")
+    return ACTOR_CRITICS[settings.architecture](
+        action_space=gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32),
+        model_config=model_config(settings, spec.environment_config.logit_scale, spec.num_asset_features),
+        **spaces,
+    )
 
 
 def _action_table(values: Mapping[str, Any]) -> ActionTable:
@@ -219,6 +224,7 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         action_table=table,
         observation_mean=mean,
         observation_std=std,
+        num_asset_features=len(market.asset_feature_names),
     )
     return build_policy(spec, weights)
 

@@ -28,7 +28,8 @@ from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_sett
 from rllib_portfolio.algorithms.sampling import sample_batch
 from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import PPOConfig, PPORunConfig
-from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, model_config
 
 _LEARNERS = {"fused": FusedPPOLearner, "stock": PPOTorchLearner}
 
@@ -122,13 +123,23 @@ def build(config: PPORunConfig, market_path: Path) -> PortfolioPPO:
 def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOConfig:
     """RLlib's configuration of a run."""
     result = with_run_settings(PortfolioPPOConfig(), config, market_path, _LEARNERS)
-    return result.rl_module(rl_module_spec=module_spec(config)).training(**_training_settings(config))
+    return result.rl_module(rl_module_spec=module_spec(config, market_path)).training(**_training_settings(config))
 
 
-def module_spec(config: PPORunConfig) -> RLModuleSpec:
-    """The actor-critic that the configuration asks for."""
-    network = config.network.model_dump() | {"logit_scale": config.environment.logit_scale}
-    return RLModuleSpec(module_class=LayerNormActorCritic, model_config=network)
+def module_spec(config: PPORunConfig, market_path: Path) -> RLModuleSpec:
+    """The actor-critic that the configuration asks for; one that scores each asset must know how many features are its.
+
+    Args:
+        config: Of the run.
+        market_path: Its prepared market.
+    """
+    num_features = None
+    if config.network.architecture == PER_ASSET:
+        num_features = len(MarketData.load(market_path).asset_feature_names)
+    return RLModuleSpec(
+        module_class=ACTOR_CRITICS[config.network.architecture],
+        model_config=model_config(config.network, config.environment.logit_scale, num_features),
+    )
 
 
 def _training_settings(config: PPORunConfig) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from rllib_portfolio.algorithms.flat_parameters import Snapshot
 from rllib_portfolio.algorithms.fused_learner import FusedLearner
 from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder
 from rllib_portfolio.algorithms.update_metrics import MinibatchStats, log_update, log_weights
-from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
         """Distribution of actions, and values, of observations [B, D]."""
         module = self._trained_module
-        if isinstance(module, LayerNormActorCritic):
+        if isinstance(module, PortfolioActorCritic):
             distribution, values = module.evaluate(observations)
             return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
         inputs = {Columns.OBS: observations}

@@ -19,7 +19,9 @@ from rllib_portfolio.errors import ConfigError
 FloatArray = NDArray[np.floating[Any]]
 
 PRIOR_DAILY_VOLATILITY = 0.01
-"""Second moment that a fresh differential Sharpe ratio starts from, so that its first steps are finite."""
+"""Root of the second moment that a fresh differential Sharpe ratio starts from, so that its first steps are finite."""
+PRIOR_DAILY_ACTIVE_VOLATILITY = 0.002
+"""Likewise of the differential information ratio: 3 % a year."""
 
 
 class StepOutcome(NamedTuple):
@@ -35,6 +37,8 @@ class StepOutcome(NamedTuple):
     """V_end; an episode starts at 1."""
     weights: FloatArray
     """Target weights, [B, N+1], cash last."""
+    equal_weight_log_return: FloatArray
+    """Log growth over the step of 1/N: equal weights of the N risky assets at its start, held, free of cost."""
 
 
 class Reward(Protocol):
@@ -74,14 +78,17 @@ class DifferentialSharpe:
 
     With A, B the decayed first and second moments of the step return R_t:
     D_t = (B dA - A dB / 2) / (B - A^2)^(3/2),  dA = R_t - A,  dB = R_t^2 - B;  A += eta dA,  B += eta dB.
+    Of the active return over 1/N it is the differential information ratio.
     """
 
     decay: float
     initial_state: FloatArray
+    step_return: Callable[[StepOutcome], FloatArray]
+    """R_t: `simple_return` or `active_return`."""
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
         """State (A, B) and D_t."""
-        step_return = np.expm1(outcome.log_return)
+        step_return = self.step_return(outcome)
         first, second = state[:, 0], state[:, 1]
         first_change, second_change = step_return - first, step_return**2 - second
         variance = np.maximum(second - first**2, 1e-12)
@@ -115,16 +122,48 @@ def build_reward(config: EnvironmentConfig) -> Reward:
         return Stateless(log_return, none)
     if config.reward == "excess_log_return":
         return Stateless(excess_log_return, none)
-    if config.reward == "mean_variance":
-        return Stateless(partial(mean_variance, risk_aversion=config.risk_aversion), none)
-    if config.reward == "differential_sharpe":
-        return DifferentialSharpe(config.sharpe_decay, np.array([0.0, PRIOR_DAILY_VOLATILITY**2]))
+    if config.reward == "active_log_return":
+        return Stateless(active_log_return, none)
+    if config.reward in _STEP_RETURNS:
+        step_return, prior = _STEP_RETURNS[config.reward]
+        if config.reward.endswith("mean_variance"):
+            utility = partial(mean_variance, risk_aversion=config.risk_aversion, step_return=step_return)
+            return Stateless(utility, none)
+        return DifferentialSharpe(config.sharpe_decay, np.array([0.0, prior**2]), step_return)
     if config.reward == "drawdown_penalised":
         return DrawdownPenalised(config.drawdown_penalty, np.array([1.0, 0.0]))
     return Stateless(import_function(config.reward, "reward", BUILT_IN), none)
 
 
-BUILT_IN = ("log_return", "excess_log_return", "differential_sharpe", "drawdown_penalised", "mean_variance")
+BUILT_IN = (
+    "log_return",
+    "excess_log_return",
+    "active_log_return",
+    "differential_sharpe",
+    "differential_information",
+    "drawdown_penalised",
+    "mean_variance",
+    "active_mean_variance",
+)
+
+
+def simple_return(outcome: StepOutcome) -> FloatArray:
+    """V_end / V_start - 1."""
+    return np.asarray(np.expm1(outcome.log_return))
+
+
+def active_return(outcome: StepOutcome) -> FloatArray:
+    """V_end / V_start less the growth of 1/N of the risky assets."""
+    return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.equal_weight_log_return))
+
+
+_STEP_RETURNS: dict[str, tuple[Callable[[StepOutcome], FloatArray], float]] = {
+    "mean_variance": (simple_return, PRIOR_DAILY_VOLATILITY),
+    "active_mean_variance": (active_return, PRIOR_DAILY_ACTIVE_VOLATILITY),
+    "differential_sharpe": (simple_return, PRIOR_DAILY_VOLATILITY),
+    "differential_information": (active_return, PRIOR_DAILY_ACTIVE_VOLATILITY),
+}
+"""The step return that a reward rates, and the daily deviation of it that a fresh ratio starts from."""
 
 
 def log_return(outcome: StepOutcome) -> FloatArray:
@@ -137,7 +176,18 @@ def excess_log_return(outcome: StepOutcome) -> FloatArray:
     return outcome.log_return - outcome.benchmark_log_return
 
 
-def mean_variance(outcome: StepOutcome, risk_aversion: float) -> FloatArray:
-    """R - kappa / 2 R^2 of the simple step return R: a mean-variance utility, one step at a time."""
-    step_return = np.expm1(outcome.log_return)
-    return np.asarray(step_return - 0.5 * risk_aversion * step_return**2)
+def active_log_return(outcome: StepOutcome) -> FloatArray:
+    """log(V_end / V_start) less the log growth of 1/N of the risky assets."""
+    return outcome.log_return - outcome.equal_weight_log_return
+
+
+def mean_variance(
+    outcome: StepOutcome, risk_aversion: float, step_return: Callable[[StepOutcome], FloatArray] = simple_return
+) -> FloatArray:
+    """R - kappa / 2 R^2 of the step return R, simple or active: a mean-variance utility, one step at a time.
+
+    Of the active return it holds a portfolio near 1/N: where a tilt of size c earns c m with deviation c s, the best c
+    is m / (kappa s^2), whatever 1/N itself does, and then the active deviation is the information ratio over kappa.
+    """
+    rated = step_return(outcome)
+    return np.asarray(rated - 0.5 * risk_aversion * rated**2)

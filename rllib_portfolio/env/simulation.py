@@ -142,6 +142,7 @@ class Simulation:
                 cost=outcome.cost,
                 wealth=self._state.wealth,
                 weights=weights,
+                equal_weight_log_return=np.log(days.asset_growth[:, :-1].mean(-1)),
             ),
         )
         self._steps += 1

@@ -1,8 +1,9 @@
 """Features of prices. Row t of each is a function of rows up to t: no global mean, no centred window, no back-fill.
 
 One feature is one small function from prices to values of the same shape, NaN until its window is full. All of them are
-unchanged when prices are multiplied by a constant, and treat each asset alone. pandas' rolling and exponential windows
-run forward row by row, so later rows cannot change earlier results, not even in the last bit.
+unchanged when prices are multiplied by a constant, and treat each asset alone; ranks then compare the assets of a row.
+pandas' rolling and exponential windows run forward row by row, so later rows cannot change earlier results, not even in
+the last bit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from rllib_portfolio.config import FeatureConfig
 
@@ -98,6 +100,22 @@ def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.
     if config.macd_days is not None:
         features["macd_" + "_".join(map(str, config.macd_days))] = macd(prices, config.macd_days)
     return features
+
+
+def cross_sectional_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks among the assets of the same row, from -1 (lowest) to 1 (highest).
+
+    Ties share the mean of their ranks; one asset alone ranks 0. What moves all assets alike is gone, and an outlier
+    counts no more than the next asset.
+
+    Args:
+        values: One feature, [T, N].
+
+    Returns:
+        [T, N], NaN in rows where any asset has none.
+    """
+    ranks = rankdata(values, axis=1, nan_policy="propagate")
+    return np.asarray((2.0 * ranks - values.shape[1] - 1.0) / max(values.shape[1] - 1, 1))
 
 
 def index_features(index: pd.Series[float]) -> dict[str, pd.Series[float]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.custom import custom_feature
-from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, index_features
+from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, cross_sectional_ranks, index_features
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
@@ -64,6 +64,8 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     for name in config.custom:
         values = custom_feature(name, table.prices)
         (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=np.float64)
+    if config.cross_section == "ranks":
+        asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
     longest = max([VOLATILITY_DAYS, *map(_warm_up, asset.values()), *map(_warm_up, market.values())])
     user: dict[str, FloatArray] = {}
     if config.user_columns:

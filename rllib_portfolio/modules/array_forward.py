@@ -63,7 +63,7 @@ class ArrayForward:
     """Layers one after the other.
 
     Attributes:
-        layers: Functions of [B, 1, p] that give [B, 1, q]; the last may give indices, [B, 1].
+        layers: Functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n].
     """
 
     layers: tuple[ArrayFunction, ...]
@@ -74,10 +74,14 @@ class ArrayForward:
         return cls(tuple(_as_arrays(layer) if isinstance(layer, nn.Module) else layer for layer in layers))
 
     def __call__(self, observations: FloatArray) -> NDArray[Any]:
-        hidden = observations[:, None]  # one row for each product: a product of matrices would round by its shape
+        # one row for each product: a product of matrices would round by its shape
+        return self.rows(observations[:, None])[:, 0]
+
+    def rows(self, hidden: FloatArray) -> NDArray[Any]:
+        """Of [B, n, p], whose B products of n rows each have the same shape: [B, n, q]."""
         for layer in self.layers:
             hidden = layer(hidden)
-        return hidden[:, 0]
+        return hidden
 
 
 @dataclass(frozen=True, slots=True, eq=False)

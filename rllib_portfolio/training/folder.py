@@ -79,4 +79,4 @@ def _reached(run_dir: Path) -> TrainingOutcome:
     newest = newest_checkpoint(run_dir)
     assert newest is not None  # `run` leaves one in any case
     progress = read_progress(newest)
-    return TrainingOutcome(progress["steps"], round(progress["elapsed_s"], 3), progress["best_score"])
+    return TrainingOutcome(progress["steps"], round(progress["elapsed_s"], 3), progress["best_sharpe"])

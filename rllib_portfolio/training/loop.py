@@ -36,7 +36,7 @@ from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.tracking import Tracker
 from rllib_portfolio.training.gauges import Gauges
 from rllib_portfolio.training.scalars import buffer_scalars, learner_scalars
-from rllib_portfolio.training.validation import validation_scalars, walk, write_validation_returns
+from rllib_portfolio.training.validation import equal_weight_returns, validation_scalars, walk, write_validation_returns
 
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
@@ -56,7 +56,7 @@ class Status:
     validation_sharpe: float
     """Of the last evaluation; NaN before the first."""
     best_validation_sharpe: float
-    """Of all evaluations; NaN before the first that is defined."""
+    """Of the policy with the best validation score so far; NaN before the first that is defined."""
     is_evaluated: bool
     """Whether this iteration ended with an evaluation."""
     is_finished: bool
@@ -78,6 +78,8 @@ class LoopState:
     steps: int = 0
     elapsed_s: float = 0.0
     best_score: float | None = None
+    """By `schedule.selection_metric`."""
+    best_sharpe: float | None = None
     best_checkpoint: str | None = None
     evaluations_without_improvement: int = 0
     validation_sharpe: float | None = None
@@ -131,6 +133,7 @@ class _Run:
         self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
         self.evaluated: tuple[PortfolioPolicy, BacktestResult] | None = None
         """In the last iteration, if it ended with an evaluation."""
+        self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
 
@@ -218,21 +221,23 @@ class _Run:
         policy = self.current_policy()
         result = walk(policy, self.market, "validation", self.config)
         self.evaluated = policy, result
-        metrics = validation_scalars(result, self.market)
+        metrics = validation_scalars(result, self.market, self.equal_weight)
         scalars |= {f"validation/{name}": value for name, value in metrics.items() if math.isfinite(value)}
-        score = metrics["sharpe_ratio"]
-        self.state.validation_sharpe = score if math.isfinite(score) else None
+        score, sharpe = metrics[self.config.schedule.selection_metric], metrics["sharpe_ratio"]
+        self.state.validation_sharpe = sharpe if math.isfinite(sharpe) else None
         comparable = score if math.isfinite(score) else -math.inf
         if self.state.best_checkpoint is None or comparable > self._best_so_far():
             self.state.best_score = score if math.isfinite(score) else None
+            self.state.best_sharpe = self.state.validation_sharpe
             self.state.best_checkpoint = checkpoint_name(self.state.steps)
             self.state.evaluations_without_improvement = 0
         else:
             self.state.evaluations_without_improvement += 1
         best = " (best so far)" if self.state.evaluations_without_improvement == 0 else ""
         return (
-            f"{self.state.steps:>9,} steps: validation Sharpe {score:.3f}, annual return "
-            f"{metrics['annual_return']:.1%}, turnover {metrics['daily_turnover']:.1%} a day{best}"
+            f"{self.state.steps:>9,} steps: validation Sharpe {sharpe:.3f}, information ratio over 1/N "
+            f"{metrics['information_ratio']:.3f}, annual return {metrics['annual_return']:.1%}, turnover "
+            f"{metrics['daily_turnover']:.1%} a day{best}"
         )
 
     def _best_so_far(self) -> float:
@@ -255,7 +260,7 @@ class _Run:
         return current_policy(self.algorithm, self.config, self.market)
 
     def _status(self, scalars: dict[str, float], message: str | None) -> Status:
-        sharpe, best = self.state.validation_sharpe, self.state.best_score
+        sharpe, best = self.state.validation_sharpe, self.state.best_sharpe
         return Status(
             steps=self.state.steps,
             total_steps=self.config.schedule.total_timesteps,
@@ -276,7 +281,7 @@ def _resumed_state(checkpoint: Path) -> LoopState:
     state = LoopState(**read_progress(checkpoint))
     if state.best_checkpoint not in {folder.name for folder in checkpoints(checkpoint.parent.parent)}:
         # It made way for a better one, which was then found damaged and removed: the next evaluation is the best.
-        state.best_score = state.best_checkpoint = None
+        state.best_score = state.best_sharpe = state.best_checkpoint = None
     return state
 
 

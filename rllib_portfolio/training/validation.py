@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation.baselines import EqualWeight
 from rllib_portfolio.evaluation.metrics import (
     annualised_return,
     annualised_volatility,
+    information_ratio,
     max_drawdown,
     sharpe_ratio,
 )
 from rllib_portfolio.market import MarketData
+
+FloatArray = NDArray[np.floating[Any]]
 
 VALIDATION_RETURNS = "validation_returns.parquet"
 """In a checkpoint: the daily net returns of its policy on the validation window."""
@@ -40,12 +46,25 @@ def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
     return policy
 
 
-def validation_scalars(result: BacktestResult, market: MarketData) -> dict[str, float]:
-    """The metrics of a walk that TensorBoard shows."""
+def equal_weight_returns(market: MarketData, config: RunConfig) -> FloatArray:
+    """Daily net returns of 1/N over the validation window, under the run's costs and limits."""
+    (result,) = backtest(market, market.windows["validation"], [EqualWeight()], config.environment)
+    return result.returns
+
+
+def validation_scalars(result: BacktestResult, market: MarketData, equal_weight: FloatArray) -> dict[str, float]:
+    """The metrics of a walk that TensorBoard shows, and that policies are selected by.
+
+    Args:
+        result: The walk.
+        market: The market that it walked.
+        equal_weight: Daily returns of 1/N on the same days.
+    """
     periods = market.periods_per_year
     start, stop = np.searchsorted(market.dates, [result.dates[0], result.dates[-1]]) + np.array([0, 1])
     return {
         "sharpe_ratio": float(sharpe_ratio(result.returns, market.cash_returns[start:stop], periods)),
+        "information_ratio": float(information_ratio(result.returns, equal_weight, periods)),
         "annual_return": float(annualised_return(result.returns, periods)),
         "volatility": float(annualised_volatility(result.returns, periods)),
         "max_drawdown": float(max_drawdown(result.returns)),

@@ -79,7 +79,7 @@ class _Reports:
             return
         state = read_progress(newest)
         if state["steps"] < total_steps:  # else it is the last word, which `finish` has
-            reached = TrainingOutcome(state["steps"], state["elapsed_s"], state["best_score"])
+            reached = TrainingOutcome(state["steps"], state["elapsed_s"], state["best_sharpe"])
             tune.report(_result(state["validation_sharpe"], reached, is_finished=False))
 
     def show(self, status: Status) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +26,8 @@ from rllib_portfolio.env.portfolio_env import PortfolioEnv
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData, leaked, prepare_market
+from rllib_portfolio.modules import architectures
+from rllib_portfolio.modules.per_asset_actor_critic import PerAssetActorCritic
 from tests.market.tables import SHORT, config, random_table
 from tests.tiny_runs import TinyRun, start_run, tiny_config
 
@@ -54,7 +57,8 @@ def policy_for(market: MarketData, **spec: Any) -> PortfolioPolicy:
         "environment": EnvironmentConfig().model_dump(mode="json"),
         "fitted": market.fitted,
     }
-    return build_policy(PolicySpec(**{**values, **spec}), random_weights(len(names), len(market.assets) + 1))
+    weights = spec.pop("weights", None) or random_weights(len(names), len(market.assets) + 1)
+    return build_policy(PolicySpec(**{**values, **spec}), weights)
 
 
 def random_weights(inputs: int, outputs: int) -> dict[str, torch.Tensor]:
@@ -142,6 +146,36 @@ def test_a_saved_policy_gives_identical_weights(tmp_path: Path, market: MarketDa
     loaded = load_policy(tmp_path / "policy")
     assert loaded.spec == policy.spec
     np.testing.assert_array_equal(loaded(observations_of(market)), policy(observations_of(market)))
+
+
+def test_a_network_that_scores_each_asset_is_saved_and_loaded_like_any_other(
+    tmp_path: Path, market: MarketData
+) -> None:
+    network = NetworkConfig(architecture="per_asset", hidden_sizes=(8,), initial_cash_logit=-5.0)
+    names, num_features = ObservationLayout(market).names, len(market.asset_feature_names)
+    box = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+    module = PerAssetActorCritic(
+        observation_space=gym.spaces.Box(-np.inf, np.inf, (len(names),), np.float32),
+        action_space=box,
+        model_config=architectures.model_config(network, 10.0, num_features),
+    )
+    with torch.no_grad():
+        module.actor[0].weight.mul_(100.0)
+    policy = policy_for(
+        market,
+        weights=module.state_dict(),
+        network=network.model_dump(mode="json"),
+        num_asset_features=num_features,
+    )
+    policy.save(tmp_path / "policy")
+    loaded = load_policy(tmp_path / "policy")
+    assert isinstance(loaded.module, PerAssetActorCritic)
+    observations = observations_of(market)
+    weights = policy(observations)
+    np.testing.assert_array_equal(loaded(observations), weights)
+    inputs = module.forward_inference({"obs": torch.from_numpy(observations)})["action_dist_inputs"]
+    np.testing.assert_allclose(weights, module.deterministic_weights(inputs).detach(), rtol=1e-5)
+    assert weights[:, -1].max() < 0.02 < weights[:, :-1].std()
 
 
 LOAD = """

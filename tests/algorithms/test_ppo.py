@@ -69,7 +69,7 @@ def learned_module(algorithm: ppo.PortfolioPPO, run_config: RunConfig) -> LayerN
         observation_space=env[0],
         action_space=env[1],
         inference_only=False,
-        model_config=ppo.module_spec(run_config).model_config,
+        model_config=ppo.module_spec(run_config, Path("market.npz")).model_config,
     )
     weights = algorithm.learner_group.get_weights()[DEFAULT_MODULE_ID]
     module.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})

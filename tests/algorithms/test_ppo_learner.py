@@ -32,6 +32,7 @@ LOSSES = {
     "clipped values": {"training.value_clip": 0.05},
     "entropy bonus": {"training.entropy_coefficient": 0.1},
     "KL penalty": {"training.use_kl_loss": True, "training.kl_coefficient": 0.5, "training.kl_target": 1e-3},
+    "a network that scores each asset": {"network.architecture": "per_asset", "network.hidden_sizes": (8,)},
     "no gradient clipping": {"training.max_gradient_norm": None},
     "tight clipping": {"training.max_gradient_norm": 0.01, "training.clip": 0.01},
     "several settings": {

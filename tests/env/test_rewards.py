@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.rewards import BUILT_IN, PRIOR_DAILY_VOLATILITY, StepOutcome, build_reward
+from rllib_portfolio.env.rewards import (
+    BUILT_IN,
+    PRIOR_DAILY_ACTIVE_VOLATILITY,
+    PRIOR_DAILY_VOLATILITY,
+    StepOutcome,
+    build_reward,
+)
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests import oracles
@@ -19,16 +25,20 @@ from tests.env.rollouts import sampled_actions, walk
 FloatArray = NDArray[np.floating[Any]]
 
 
-def rewards_of(returns: FloatArray, **config: Any) -> FloatArray:
-    """The rewards of B portfolios with simple step returns [steps, B], from wealth 1: [steps, B]."""
+def rewards_of(returns: FloatArray, equal_weight: FloatArray | None = None, **config: Any) -> FloatArray:
+    """The rewards of B portfolios with simple step returns [steps, B], from wealth 1: [steps, B].
+
+    1/N earns `equal_weight` [steps], or nothing.
+    """
     reward = build_reward(EnvironmentConfig(**config))
     num_portfolios = returns.shape[1]
     state, wealth = np.tile(reward.initial_state, (num_portfolios, 1)), np.ones(num_portfolios)
     rewards, zeros = [], np.zeros(num_portfolios)
-    for step_return in returns:
+    for step, step_return in enumerate(returns):
         wealth = wealth * (1.0 + step_return)
         weights = np.zeros((num_portfolios, 2))
-        state, value = reward(state, StepOutcome(np.log1p(step_return), zeros, zeros, zeros, wealth, weights))
+        bar = zeros if equal_weight is None else zeros + np.log1p(equal_weight[step])
+        state, value = reward(state, StepOutcome(np.log1p(step_return), zeros, zeros, zeros, wealth, weights, bar))
         rewards.append(value)
     return np.array(rewards)
 
@@ -73,6 +83,33 @@ def test_mean_variance_by_hand() -> None:
     assert first_reward(reward="mean_variance", risk_aversion=0.0) == pytest.approx(0.0547, rel=1e-12)
 
 
+def test_active_log_return_is_measured_against_the_risky_assets_alone() -> None:
+    # 1/N of the one asset gains 10 %.
+    assert first_reward(reward="active_log_return") == pytest.approx(log(1.0547 / 1.1), rel=1e-12)
+
+
+def test_the_bar_is_equal_weights_that_are_held_until_the_next_decision() -> None:
+    # Two days of A +50 %, +50 % and B 0 %: equal weights that are held make (2.25 + 1) / 2 = 1.625; rebalanced each
+    # day it would be 1.25^2 = 1.5625. All of wealth in A grows by 2.25.
+    market = market_of([[0.0, 0.0], [0.5, 0.0], [0.5, 0.0]])
+    settings = {"action_mode": "discrete", "execution_lag": 0, "rebalance_days": 2, "cost_bps": 0.0}
+    env = PortfolioEnv(market, "all", reward="active_log_return", **settings)
+    env.reset()
+    reward = env.step(env.action_names.index("100% A"))[1]
+    assert reward == pytest.approx(log(2.25 / 1.625), rel=1e-12)
+
+
+def test_active_mean_variance_by_hand() -> None:
+    # The active return is 0.0547 - 0.1 = -0.0453; with kappa 4 less 2 * 0.0453^2 = 0.00410418.
+    reward = first_reward(reward="active_mean_variance", risk_aversion=4.0)
+    assert reward == pytest.approx(-0.04940418, rel=1e-12)
+
+
+def test_differential_information_by_hand() -> None:
+    # A fresh state has A = 0 and B = 0.002^2: D = -0.0453 / 0.002 = -22.65.
+    assert first_reward(reward="differential_information") == pytest.approx(-22.65, rel=1e-12)
+
+
 def test_differential_sharpe_by_hand() -> None:
     # A fresh state has A = 0 and B = 0.01^2, so D = B R / B^1.5 = R / 0.01 = 5.47.
     assert first_reward(reward="differential_sharpe") == pytest.approx(5.47, rel=1e-12)
@@ -115,6 +152,15 @@ def test_differential_sharpe_is_the_derivative_of_the_sharpe_ratio_of_the_decaye
     returns = np.random.default_rng(0).normal(0.001, 0.02, 200)
     rewards = rewards_of(returns[:, None], reward="differential_sharpe", sharpe_decay=decay)[:, 0]
     expected = list(oracles.differential_sharpe(returns, decay, PRIOR_DAILY_VOLATILITY**2))
+    assert rewards == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+def test_differential_information_is_the_differential_sharpe_ratio_of_the_active_return() -> None:
+    rng = np.random.default_rng(0)
+    bar = rng.normal(0.0005, 0.01, 200)
+    returns = bar + rng.normal(0.0002, 0.002, 200)
+    rewards = rewards_of(returns[:, None], bar, reward="differential_information", sharpe_decay=0.05)[:, 0]
+    expected = list(oracles.differential_sharpe(returns - bar, 0.05, PRIOR_DAILY_ACTIVE_VOLATILITY**2))
     assert rewards == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
@@ -213,8 +259,8 @@ def test_a_users_own_function_is_given_the_whole_outcome() -> None:
 
 
 KNOWN = (
-    r"reward must be one of log_return, excess_log_return, differential_sharpe, drawdown_penalised, mean_variance, or "
-    r"module:function, got "
+    r"reward must be one of log_return, excess_log_return, active_log_return, differential_sharpe, "
+    r"differential_information, drawdown_penalised, mean_variance, active_mean_variance, or module:function, got "
 )
 
 

@@ -60,6 +60,16 @@ def test_rows_inside_training_ignore_later_prices_when_the_fit_is_frozen(table, 
     assert changed(market, other, row) == set()
 
 
+def test_ranks_ignore_later_prices(table, settings_with_everything):
+    ranked = settings_with_everything.features.model_copy(update={"cross_section": "ranks"})
+    settings = settings_with_everything.model_copy(update={"features": ranked})
+    market = prepare_market(table, settings)
+    row = market.windows["train"][1] - 1
+    other = prepare_market(scrambled(table, row), settings)
+    assert changed(market, other, row) == set()
+    assert changed(market, other, row + 1) >= {"asset_features"}
+
+
 def test_the_bundled_universe_with_default_features_is_causal():
     table, default = read_table(MarketConfig()), MarketConfig()
     market = prepare_market(table, default)

@@ -80,6 +80,15 @@ def test_trailing_volatility_skips_the_row_without_a_return():
     np.testing.assert_allclose(features.trailing_volatility(returns)[:, 0], [0, 0, math.sqrt(0.02), 0.1])
 
 
+def test_ranks_run_from_minus_one_to_one_among_the_assets_of_a_row():
+    # five assets: ranks 1 to 5 become -1, -0.5, 0, 0.5, 1; the tie shares ranks 2 and 3, 2.5 -> -0.25
+    values = np.array([[3.0, -7.0, 100.0, 4.0, 0.0], [1.0, 1.0, 0.0, 5.0, 9.0], [1.0, np.nan, 0.0, 5.0, 9.0]])
+    ranks = features.cross_sectional_ranks(values)
+    np.testing.assert_allclose(ranks[:2], [[0.0, -1.0, 1.0, 0.5, -0.5], [-0.25, -0.25, -1.0, 0.5, 1.0]], atol=1e-15)
+    assert np.isnan(ranks[2]).all()
+    assert (features.cross_sectional_ranks(values[:1, :1]) == 0.0).all()
+
+
 # ---------------------------------------------------------------- against slow loops
 
 

@@ -1,0 +1,53 @@
+"""`python -m benchmarks.real_data [variants] [walk] [factors] [tables] [--quick]`: each part, or all of them in order.
+
+variants: every variant on days before 2000, one JSON each; what is there is not made again
+walk:     the chosen configurations on the bundled universe, out of sample 2000-2022: `backtest.py walk-forward`
+factors:  the same, unchanged, on skfolio's five factor funds, 2014-2022
+tables:   what came out, as markdown
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.real_data import study, tables, walks
+
+PARTS = ("variants", "walk", "factors", "tables")
+QUICK = study.ROOT / "runs" / "real-data-quick"
+
+
+def main() -> int:
+    """Run the parts."""
+    arguments = _parser().parse_args()
+    folder = arguments.output or (QUICK / "results" if arguments.quick else study.RESULTS)
+    runs = arguments.runs or (QUICK if arguments.quick else study.ROOT / "runs" / "real-data")
+    for part in arguments.parts or PARTS:
+        if part == "variants":
+            study.run(folder, quick=arguments.quick, only=arguments.only)
+        elif part == "tables":
+            print(tables.content(folder))
+        else:
+            code = walks.run(part, folder, runs, quick=arguments.quick)
+            if code:
+                return code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.real_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="minutes: few steps, seeds and folds; says nothing")
+    parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="may be repeated")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="small results (default: benchmarks/results/real_data)"
+    )
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="walk-forward folders (default: runs/real-data)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

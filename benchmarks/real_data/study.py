@@ -1,0 +1,100 @@
+"""The variants: one JSON each, and what a search would leave behind, so that reports deflate by all that was tried."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.machine import description
+from benchmarks.real_data import design
+from benchmarks.real_data.variants import PROTOTYPE, VARIANTS
+from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
+
+ROOT = design.ROOT
+RESULTS = ROOT / "benchmarks" / "results" / "real_data"
+FOLDER = "variants"
+
+
+def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
+    """Judge every variant that is not judged yet.
+
+    Args:
+        folder: For results.
+        quick: Two variants, few steps.
+        only: Names of variants; all without.
+    """
+    names = [name for name in VARIANTS if not only or name in only]
+    if quick and not only:
+        names = ["ppo", "dqn"]
+    missing = [name for name in names if not _file(folder, name).is_file()]
+    if missing:
+        _judge_all(folder, missing, quick=quick)
+
+
+def keep(folder: Path, name: str, record: Mapping[str, Any]) -> None:
+    """Write what a variant has come to, its daily returns among those of the others, and how many there are now."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    days = pd.DatetimeIndex(record["dates"], name="date")
+    returns = {name: pd.Series(record["returns"], days, dtype="float32").sort_index()}
+    if (folder / TRIAL_RETURNS).is_file():
+        returns = {**pd.read_parquet(folder / TRIAL_RETURNS), **returns}
+    pd.DataFrame(returns).to_parquet(folder / TRIAL_RETURNS)
+    figures = {key: value for key, value in record.items() if key not in ("dates", "returns")}
+    unfinished = _file(folder, name).with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(figures) + "\n")
+    unfinished.replace(_file(folder, name))
+    _summarise(folder)
+
+
+def results(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each variant that is there has come to, in the order of `VARIANTS`."""
+    files = {name: _file(folder, name) for name in VARIANTS}
+    return {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
+
+
+def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
+    import ray
+    import torch
+
+    from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
+
+    stay_on_loopback(None)
+    quieten_libraries()
+    torch.set_num_threads(1)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        for count, name in enumerate(names, start=1):
+            variant = VARIANTS[name]
+            record = {"machine": description(), **design.judge(variant.algo, variant.settings, quick=quick)}
+            keep(folder, name, record)
+            found = record["pooled"]
+            print(
+                f"{count:>3}/{len(names)}  {name:<50} IR {found['ir']:+.2f}  tracking error "
+                f"{found['tracking_error']:.1%}  Sharpe {found['sharpe']:.2f} against "
+                f"{found['equal_weight_sharpe']:.2f}  {record['seconds']:.0f} s",
+                flush=True,
+            )
+    finally:
+        ray.shutdown()
+
+
+def _summarise(folder: Path) -> None:
+    """As a search does, for `backtest.py walk-forward --tuning`; the prototype's trials count, but kept no returns."""
+    sharpes = [each["pooled"]["sharpe"] for each in results(folder).values()]
+    record = {
+        "num_trials": len(sharpes) + len(PROTOTYPE),
+        "sharpe_variance": float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
+        "periods_per_year": 252,
+        "prototype": list(PROTOTYPE),
+    }
+    (folder / SUMMARY).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / FOLDER / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"

@@ -1,0 +1,98 @@
+"""Everything that was tried, by name: dotted settings over the file of the algorithm. All of it counts as a trial."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rllib_portfolio.config import FeatureConfig
+
+_ALL_FEATURES = {f"market.features.{name}": value for name, value in FeatureConfig().model_dump(mode="json").items()}
+
+
+class Variant(NamedTuple):
+    """Settings over tune_configs/ppo_per_asset.yaml or tune_configs/dqn_monthly.yaml."""
+
+    algo: str
+    settings: dict[str, Any]
+
+
+_SIXTEEN = {"network.hidden_sizes": [16]}
+_KAPPA_10 = {"environment.risk_aversion": 10.0}
+"""What the search started from; the files have what it ended with."""
+
+
+def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return Variant("ppo", {**_SIXTEEN, **(more or {}), **named})
+
+
+def _dqn(**settings: Any) -> Variant:
+    return Variant("dqn", {**_KAPPA_10, **{name.replace("__", "."): value for name, value in settings.items()}})
+
+
+VARIANTS: dict[str, Variant] = {
+    "ppo": Variant("ppo", {}),
+    "ppo sixteen hidden units": _ppo(),
+    "ppo momentum and volatility": _ppo(
+        market__features__momentum_days=[252],
+        market__features__volatility_days=[63],
+        market__features__drawdown_days=None,
+    ),
+    "ppo momentum alone": _ppo(
+        market__features__momentum_days=[252],
+        market__features__volatility_days=[],
+        market__features__drawdown_days=None,
+    ),
+    "ppo all features as ranks": _ppo(_ALL_FEATURES, market__features__cross_section="ranks"),
+    "ppo features as values": _ppo(market__features__cross_section="values"),
+    "ppo with the market's features": _ppo(
+        market__features__index=True, market__features__num_gmm_regimes=3, market__features__num_hmm_regimes=2
+    ),
+    "ppo half the steps": _ppo(schedule__total_timesteps=20_480),
+    "ppo three times the steps": _ppo(schedule__total_timesteps=122_880),
+    "ppo one hidden unit": _ppo(network__hidden_sizes=[1]),
+    "ppo four hidden units with the market's features": _ppo(
+        network__hidden_sizes=[4],
+        market__features__index=True,
+        market__features__num_gmm_regimes=3,
+        market__features__num_hmm_regimes=2,
+    ),
+    "ppo four hidden units, all features as ranks": _ppo(
+        _ALL_FEATURES, market__features__cross_section="ranks", network__hidden_sizes=[4]
+    ),
+    "ppo flat network": _ppo(network__architecture="flat", network__hidden_sizes=[256, 256]),
+    "ppo cash like an asset": _ppo(network__initial_cash_logit=0.0),
+    "ppo active log return": _ppo(environment__reward="active_log_return"),
+    "ppo differential information": _ppo(
+        environment__reward="differential_information", environment__sharpe_decay=0.05
+    ),
+    "ppo log return": _ppo(environment__reward="log_return"),
+    "ppo differential Sharpe": _ppo(environment__reward="differential_sharpe", environment__sharpe_decay=0.05),
+    "ppo kappa 30": _ppo(environment__risk_aversion=30.0),
+    "ppo every five days": _ppo(environment__rebalance_days=5),
+    "ppo every day": _ppo(environment__rebalance_days=1),
+    "ppo selected by validation": _ppo(schedule__evaluation_interval=4096, schedule__checkpoint_interval=4096),
+    "dqn": Variant("dqn", {}),
+    "dqn kappa 10": _dqn(),
+    "dqn eight environments, smaller batches": _dqn(
+        training__learning_rate=1e-4,
+        training__batch_size=64,
+        training__rollout_steps=4,
+        training__steps_per_update=4,
+        resources__num_envs_per_env_runner=8,
+    ),
+    "dqn kappa 50": _dqn(environment__risk_aversion=50.0),
+    "dqn kappa 200, a quarter of the steps": _dqn(environment__risk_aversion=200.0, schedule__total_timesteps=10_240),
+    "dqn every day": _dqn(environment__rebalance_days=1),
+    "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
+    "dqn twice the width": _dqn(network__hidden_sizes=[32, 32]),
+}
+
+PROTOTYPE = (
+    "trained 300 steps on the information ratio",
+    "trained three times longer",
+    "trained on the Sharpe ratio",
+    "trained on mean-variance",
+    "trained 300 steps on the information ratio, execution lag 1",
+)
+"""Trials of a prototype that is not in this repository: it back-propagated through the accounting."""

@@ -1,0 +1,100 @@
+"""The out-of-sample walks of the chosen configurations by `backtest.py walk-forward`, and what of them is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.machine import description
+from benchmarks.real_data.design import CONFIGS, ROOT
+
+WALK, FACTORS = "walk", "factors"
+UNIVERSES = {WALK: "the bundled universe", FACTORS: "five factor funds"}
+NUM_SEEDS = 5
+FOLDS = {WALK: 8, FACTORS: 4}
+VALIDATION_YEARS = 1
+KEPT = ("report/results.json", "report/seeds.csv", "report/cost_curve.csv", "results.csv")
+DONE = "machine.json"
+
+
+def run(part: str, folder: Path, runs: Path, *, quick: bool) -> int:
+    """Walk one universe, or continue to, and copy its small results; the exit code. Nothing is done twice.
+
+    Args:
+        part: `walk` or `factors`.
+        folder: For results; holds what the variants left.
+        runs: For walk-forward folders.
+        quick: Two folds, two seeds, few steps.
+    """
+    target = folder / part
+    if (target / DONE).is_file():
+        print(f"{part}: made before ({target})")
+        return 0
+    output = runs / part
+    machine = description()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    code = subprocess.run(
+        [sys.executable, *command(part, folder, output, quick=quick)], cwd=ROOT, env=environment
+    ).returncode
+    if code:
+        return code
+    target.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(output / name, target / Path(name).name.replace("results.csv", "table.csv"))
+    _keep_daily_returns(output, target)
+    (target / DONE).write_text(json.dumps({"machine": machine, "walk": _record(output)}, indent=1) + "\n")
+    return 0
+
+
+def command(part: str, folder: Path, output: Path, *, quick: bool) -> Sequence[str]:
+    """The command that walks a universe, without the interpreter."""
+    folds, seeds = (2, 2) if quick else (FOLDS[part], NUM_SEEDS)
+    parts = [
+        "backtest.py",
+        "walk-forward",
+        "--algo",
+        *CONFIGS,
+        "--config",
+        *(str(path.relative_to(ROOT)) for path in CONFIGS.values()),
+    ]
+    parts += ["--folds", str(folds), "--seeds", str(seeds), "--validation-years", str(VALIDATION_YEARS)]
+    parts += ["--set", "resources.device=cpu", "--tuning", str(folder), "--output-dir", str(output)]
+    if part == FACTORS:
+        parts += ["--data-path", str(_factor_funds(output.parent))]
+    return [*parts, "--total-timesteps", "4096"] if quick else parts
+
+
+def _factor_funds(folder: Path) -> Path:
+    """The prices of MTUM, QUAL, SIZE, USMV and VLUE, 2014-2022, from skfolio, as a CSV file."""
+    from skfolio.datasets import load_factors_dataset
+
+    path = folder / "factor_funds.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    load_factors_dataset().to_csv(path, index_label="date")
+    return path
+
+
+def _keep_daily_returns(output: Path, target: Path) -> None:
+    """Of the ensembles and 1/N, by day."""
+    import pandas as pd
+
+    walks = json.loads((output / "walk_forward.json").read_text())["pooled"]["walks"]
+    names = [name for name in walks if name.endswith("ensemble") or name == "1/N"]
+    columns = {name: pd.read_parquet(output / walks[name])["return"] for name in names}
+    pd.DataFrame(columns).to_parquet(target / "daily_returns.parquet")
+
+
+def _record(output: Path) -> dict[str, object]:
+    """Folds, seeds, settings and times of the analysis."""
+    record = json.loads((output / "walk_forward.json").read_text())
+    kept = ("command", "plan", "sessions", "git_revision", "versions", "package_version")
+    runs = [
+        {name: run[name] for name in ("algo", "fold", "seed", "steps", "training_s", "validation_sharpe")}
+        for run in record["runs"]
+    ]
+    return {**{name: record[name] for name in kept if name in record}, "runs": runs}

@@ -1,0 +1,131 @@
+"""The real-data study: what its variants may see, that they are what they say, and what its tables say."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.real_data import design, study, tables, variants, walks
+from rllib_portfolio.config_file import load_run_config
+
+FIRST_TEST_DAY = "2000-01-01"
+
+
+def test_every_variant_is_a_configuration_of_its_own() -> None:
+    configs = [
+        load_run_config(design.CONFIGS[algo], settings).model_dump_json()
+        for algo, settings in variants.VARIANTS.values()
+    ]
+    assert len(set(configs)) == len(variants.VARIANTS)
+
+
+def test_no_variant_is_judged_by_a_day_that_is_out_of_sample_or_that_it_was_trained_on() -> None:
+    for train, judged in design.FOLDS.values():
+        windows = sorted([train, design.BETWEEN, judged])
+        assert windows[1] == design.BETWEEN
+        assert all(before[1] < after[0] for before, after in pairwise(windows))
+        assert windows[-1][1] < FIRST_TEST_DAY
+
+
+@pytest.mark.ray
+def test_a_variant_leaves_figures_and_daily_returns_of_days_before_2000(ray_session: None) -> None:
+    record = design.judge("ppo", {"environment.rebalance_days": 63}, quick=True)
+    assert (len(record["dates"]), max(record["dates"])) == (len(record["returns"]), "1999-12-31")
+    assert record["settings"] == {"environment.rebalance_days": 63, "schedule.total_timesteps": design.QUICK_STEPS}
+    # Four steps a year of a policy that has hardly left 1/N.
+    assert record["pooled"]["tracking_error"] < 0.02
+    assert 0.0 < record["pooled"]["turnover"] < 1.5
+    assert {"ir", "sharpe", "equal_weight_sharpe"} <= record["pooled"].keys()
+    assert [fold["judged"] for fold in record["folds"]] == list(design.FOLDS)
+
+
+def test_the_walk_is_of_eight_folds_and_five_seeds_and_counts_the_trials() -> None:
+    whole = " ".join(walks.command(walks.WALK, Path("results"), Path("runs/walk"), quick=False))
+    assert whole == (
+        "backtest.py walk-forward --algo ppo dqn "
+        "--config tune_configs/ppo_per_asset.yaml tune_configs/dqn_monthly.yaml --folds 8 --seeds 5 "
+        "--validation-years 1 --set resources.device=cpu --tuning results --output-dir runs/walk"
+    )
+    assert "--total-timesteps 4096" in " ".join(walks.command(walks.WALK, Path("r"), Path("o"), quick=True))
+
+
+# ---------------------------------------------------------------- tables
+
+
+def judged(ratio: float, settings: dict[str, Any]) -> dict[str, Any]:
+    dates = pd.bdate_range("1996-01-01", periods=4)
+    fold = {"train_ir": 1.0, "ir": ratio}
+    return {
+        "settings": settings,
+        "folds": [{**fold, "judged": "late half"}, {**fold, "ir": -ratio, "judged": "early half"}],
+        "pooled": {
+            "ir": ratio, "tracking_error": 0.02, "sharpe": 1.0 + ratio, "equal_weight_sharpe": 1.0, "turnover": 1.5,
+        },
+        "dates": [str(day.date()) for day in dates],
+        "returns": [0.01, -0.01, 0.02, ratio / 100.0],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two variants, and a walk of three days more than the benchmark's by turns."""
+    found = {"ppo": judged(0.5, {}), "ppo kappa 30": judged(0.1, {"environment.risk_aversion": 30.0})}
+    for name, record in found.items():
+        study.keep(tmp_path, name, record)
+    study.run(tmp_path, quick=False, only=list(found))  # all there: nothing to do
+    (tmp_path / walks.WALK).mkdir()
+    row = {
+        "annual_return": 0.12, "annual_volatility": 0.2, "sharpe_ratio": 0.6, "max_drawdown": 0.5,
+        "turnover_per_year": 1.0, "cost_per_year": 0.002, "information_ratio": 0.5, "mean_p_value": 0.0149,
+        "sharpe_difference": 0.03, "sharpe_p_value": 0.2,
+    }  # fmt: skip
+    results = {
+        "first_day": "2000-01-03", "last_day": "2022-12-28", "subjects": ["PPO ensemble"], "selection": None,
+        "strategies": {
+            "PPO ensemble": row, "PPO seed 0": {**row, "sharpe_ratio": 0.5}, "PPO seed 1": row,
+            "1/N": {**row, "information_ratio": None, "mean_p_value": None},
+        },
+        "verdicts": {"PPO ensemble": {"sentence": "PPO beat 1/N."}},
+    }  # fmt: skip
+    (tmp_path / walks.WALK / "results.json").write_text(json.dumps(results))
+    rng = np.random.default_rng(0)
+    bar = rng.normal(0.0, 0.01, 500)
+    returns = pd.DataFrame({"PPO ensemble": bar + rng.normal(0.0005, 0.001, 500), "1/N": bar})
+    returns.index = pd.bdate_range("2000-01-03", periods=500)
+    returns.to_parquet(tmp_path / walks.WALK / "daily_returns.parquet")
+    return tmp_path
+
+
+def test_a_variant_that_was_judged_is_not_judged_again_and_all_count_as_trials(folder: Path) -> None:
+    # Sharpe ratios 1.5 and 1.1: variance 0.08. Two variants and five trials of the prototype.
+    summary = json.loads((folder / study.SUMMARY).read_text())
+    assert summary["num_trials"] == 7
+    assert summary["sharpe_variance"] == pytest.approx(0.08)
+    returns = pd.read_parquet(folder / study.TRIAL_RETURNS)
+    assert list(returns.columns) == ["ppo", "ppo kappa 30"]
+    assert returns.index.max() < pd.Timestamp(FIRST_TEST_DAY)
+
+
+def test_tables_say_what_was_tried_and_what_came_out(folder: Path) -> None:
+    text = tables.content(folder)
+    assert "| ppo | as in the file | +0.50 | +0.50 | -0.50 | +1.00 | 2.0% | 1.50 | 1.00 | 1.5 |" in text
+    assert "| ppo kappa 30 | risk_aversion 30.0 | +0.10 |" in text
+    assert "| PPO ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.0 | 0.20% | +0.50 | 0.015 | +0.03 | 0.200 |" in text
+    assert "| PPO, 2 single seeds | 12.0% to 12.0% | 20.0% to 20.0% | 0.50 to 0.60 |" in text
+    assert "| 1/N | 12.0% | 20.0% | 0.60 | 50.0% | 1.0 | 0.20% | – | – |" in text
+    assert "- PPO beat 1/N." in text
+    # Seven trials whose ratios have a variance of 0.08: 0.283 * (0.423 * 1.068 + 0.577 * 1.621) = 0.39.
+    assert "the best of 7 worthless variants is expected to show an information ratio of 0.39" in text
+
+
+def test_ratios_by_years_are_those_of_the_days_of_these_years(folder: Path) -> None:
+    returns = pd.read_parquet(folder / walks.WALK / "daily_returns.parquet")
+    active = returns["PPO ensemble"] - returns["1/N"]
+    expected = np.sqrt(252.0) * active[:"2000"].mean() / active[:"2000"].std()
+    assert f"| 2000 to 2000 | {expected:+.2f} |" in tables.by_years(folder, walks.WALK, years=1)
