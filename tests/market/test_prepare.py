@@ -141,6 +141,7 @@ OTHER_FEATURES: dict[str, object] = {
     "rsi_days": None,
     "macd_days": (3, 7, 4),
     "moving_average_days": (5,),
+    "cross_section": "ranks",
     "index": True,
     "num_gmm_regimes": 3,
     "num_hmm_regimes": 0,
