@@ -19,7 +19,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     places = Places.quick() if arguments.quick else Places()
     if not arguments.tables:
-        code = run(arguments.parts or list(PARTS), places, again=arguments.again)
+        code = run({name: PARTS[name] for name in arguments.parts or PARTS}, places, again=arguments.again)
         if code:
             return code
     documents.fill(places)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.learning import tables as learning
 from benchmarks.reproduce import claims
@@ -15,6 +16,24 @@ from benchmarks.throughput.report import marks, replaced
 from benchmarks.throughput.tables import Table, markdown
 
 DOCUMENTS = ("README.md", "docs/RESULTS.md")
+SHOWN_BASELINES = (
+    "1/N",
+    "buy-and-hold",
+    "risk parity",
+    "minimum variance",
+    "maximum Sharpe",
+    "momentum top-5",
+    "index",
+)
+_WALK_FIGURES = {
+    "sharpe_ratio": "{:.2f}",
+    "annual_return": "{:.1%}",
+    "annual_volatility": "{:.1%}",
+    "max_drawdown": "{:.1%}",
+    "turnover_per_year": "{:.0%}",
+    "information_ratio": "{:+.2f}",
+    "mean_p_value": "{:.3f}",
+}
 Builder = Callable[[Path], str | None]
 
 
@@ -59,6 +78,28 @@ def _train(results: Path) -> str | None:
         )
     picture = "![Equity curves of the test window](docs/equity_curve.png)"
     return "\n".join([*lines, "", f"> {values['verdict']['sentence']}", "", picture])
+
+
+def _walk_short(results: Path) -> str | None:
+    """Ensembles, seeds and a few of the baselines."""
+    path = results / "real_data" / "walk" / "results.json"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    rows = []
+    for name in [*values["subjects"], *SHOWN_BASELINES]:
+        row = values["strategies"][name]
+        rows.append([name, *(_cell(row, figure, form) for figure, form in _WALK_FIGURES.items())])
+    title = f"Out of sample, {values['first_day']} to {values['last_day']}, after 10 bp costs"
+    table = Table(
+        title, ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover", "IR over 1/N", "p"], rows
+    )
+    sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
+    return "\n\n".join([markdown([table]), *sentences])
+
+
+def _cell(row: Mapping[str, Any], figure: str, form: str) -> str:
+    return "" if row.get(figure) is None else form.format(row[figure])
 
 
 def _learning(*builders: Callable[[Mapping[tuple[str, str], learning.Runs]], Table]) -> Builder:
@@ -109,6 +150,7 @@ BLOCKS: dict[str, Builder] = {
     "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
     "efficiency": _learning(learning.efficiency),
     "tuning-gain": _tuning_gain,
+    "walk-short": _walk_short,
     "variants": _real_data("variants"),
     "walk": _real_data("walk", "walk"),
     "walk-verdicts": _real_data("verdicts", "walk"),

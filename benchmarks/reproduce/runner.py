@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.processes import write_whole
 from benchmarks.machine import description
-from benchmarks.reproduce.parts import PARTS, ROOT, Command, Places
+from benchmarks.reproduce.parts import ROOT, Command, Part, Places
 
 RECORD = "reproduced.json"
 """In the results folder: when each part ended, on what, and how long it took in all."""
@@ -22,15 +22,15 @@ INTERRUPTED = 130
 LINE_WIDTH = 118
 
 
-def run(names: Sequence[str], places: Places, *, again: bool) -> int:
+def run(parts: Mapping[str, Part], places: Places, *, again: bool) -> int:
     """Run the parts that have not ended; the exit code of the first command that fails."""
-    for count, name in enumerate(names, start=1):
-        label = f"[{count}/{len(names)}] {name}"
+    for count, (name, part) in enumerate(parts.items(), start=1):
+        label = f"[{count}/{len(parts)}] {name}"
         ended = record(places).get(name, {})
         if ended.get("finished") and not again:
             print(f"{label}: made before, {ended['finished']}")
             continue
-        code = _run_part(name, label, places)
+        code = _run_part(name, part, label, places)
         if code:
             return code
     return 0
@@ -42,8 +42,8 @@ def record(places: Places) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _run_part(name: str, label: str, places: Places) -> int:
-    part, started = PARTS[name], time.perf_counter()
+def _run_part(name: str, part: Part, label: str, places: Places) -> int:
+    started = time.perf_counter()
     before = record(places).get(name, {})
     earlier_s = 0.0 if before.get("finished") else before.get("seconds", 0.0)
     code, commands = 0, part.commands(places)
