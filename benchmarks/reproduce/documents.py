@@ -117,11 +117,12 @@ def _tuning_gain(results: Path) -> str | None:
 
 def _real_data(builder: str, *arguments: str) -> Builder:
     def build(results: Path) -> str | None:
-        from benchmarks.real_data import tables
+        from benchmarks.real_data import evidence, tables
 
         folder = results / "real_data"
         needed = folder / arguments[0] / "results.json" if arguments else folder / "summary.json"
-        return getattr(tables, builder)(folder, *arguments) if needed.is_file() else None
+        builders = evidence if hasattr(evidence, builder) else tables
+        return getattr(builders, builder)(folder, *arguments) if needed.is_file() else None
 
     return build
 
@@ -155,6 +156,8 @@ BLOCKS: dict[str, Builder] = {
     "walk": _real_data("walk", "walk"),
     "walk-verdicts": _real_data("verdicts", "walk"),
     "walk-years": _real_data("by_years", "walk"),
+    "walk-crises": _real_data("crises", "walk"),
+    "walk-significance": _real_data("significance", "walk"),
     "factors": _real_data("walk", "factors"),
     "factors-verdicts": _real_data("verdicts", "factors"),
     "claims": _claims,
