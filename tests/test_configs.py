@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from rllib_portfolio.config import RUN_CONFIGS, PPORunConfig
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config_file import SEARCH, load_run_config, read_yaml
 from rllib_portfolio.market import MarketData
 
 FOLDER = Path(__file__).parents[1] / "tune_configs"
@@ -75,6 +75,14 @@ def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(
     assert config.model_dump_json() == before
     assert built.lr is not None
     assert built.env_config["cost_bps"] == config.environment.cost_bps
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_search_space_of_a_file_is_of_settings_that_it_has(path: Path) -> None:
+    from rllib_portfolio.tuning.space import SearchSpace
+
+    space = SearchSpace.parse(read_yaml(path)[SEARCH], load_run_config(path, {}), str(path))
+    assert len(space.dimensions) >= 3
 
 
 def test_an_incomplete_file_would_be_noticed() -> None:

@@ -2,6 +2,7 @@
 
 variants: every variant on days before 2000, one JSON each; what is there is not made again
 walk:     the chosen configurations on the bundled universe, out of sample 2000-2022: `backtest.py walk-forward`
+offsets:  the same policies, begun on each day of a month: the luck of the day that a monthly walk starts on
 factors:  the same, unchanged, on skfolio's five factor funds, 2014-2022
 tables:   what came out, as markdown
 """
@@ -12,15 +13,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.real_data import study, tables, walks
+from benchmarks.real_data import offsets, study, tables, walks
 
-PARTS = ("variants", "walk", "factors", "tables")
+PARTS = ("variants", "walk", "offsets", "factors", "tables")
 QUICK = study.ROOT / "runs" / "real-data-quick"
 
 
 def main() -> int:
     """Run the parts."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"PART must be one of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     folder = arguments.output or (QUICK / "results" if arguments.quick else study.RESULTS)
     runs = arguments.runs or (QUICK if arguments.quick else study.ROOT / "runs" / "real-data")
     for part in arguments.parts or PARTS:
@@ -29,7 +33,8 @@ def main() -> int:
         elif part == "tables":
             print(tables.content(folder))
         else:
-            code = walks.run(part, folder, runs, quick=arguments.quick)
+            is_walk = part != "offsets"
+            code = walks.run(part, folder, runs, quick=arguments.quick) if is_walk else offsets.run(folder, runs)
             if code:
                 return code
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.real_data import study
+from benchmarks.real_data import offsets, study
 from benchmarks.real_data.walks import UNIVERSES
 from benchmarks.throughput.tables import Table, markdown
 from rllib_portfolio.evaluation.metrics import information_ratio
@@ -26,8 +26,9 @@ def content(folder: Path) -> str:
     blocks = [variants(folder)]
     for part in UNIVERSES:
         if (folder / part / "results.json").is_file():
-            blocks += [walk(folder, part), verdicts(folder, part)]
-    return "\n\n".join(blocks)
+            blocks += [walk(folder, part), verdicts(folder, part), by_years(folder, part)]
+    blocks.append(offsets.summary(folder))
+    return "\n\n".join(filter(None, blocks))
 
 
 def variants(folder: Path) -> str:

@@ -84,7 +84,7 @@ def _keep_daily_returns(output: Path, target: Path) -> None:
     import pandas as pd
 
     walks = json.loads((output / "walk_forward.json").read_text())["pooled"]["walks"]
-    names = [name for name in walks if name.endswith("ensemble") or name == "1/N"]
+    names = ["PPO ensemble", "DQN ensemble", "1/N"]
     columns = {name: pd.read_parquet(output / walks[name])["return"] for name in names}
     pd.DataFrame(columns).to_parquet(target / "daily_returns.parquet")
 
