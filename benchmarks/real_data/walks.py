@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,9 +44,11 @@ def run(part: str, folder: Path, runs: Path, *, quick: bool) -> int:
         return code
     target.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copyfile(output / name, target / Path(name).name.replace("results.csv", "table.csv"))
+        text = _from_root((output / name).read_text())
+        (target / Path(name).name.replace("results.csv", "table.csv")).write_text(text)
     _keep_daily_returns(output, target)
-    (target / DONE).write_text(json.dumps({"machine": machine, "walk": _record(output)}, indent=1) + "\n")
+    record = json.dumps({"machine": machine, "walk": _record(output)}, indent=1)
+    (target / DONE).write_text(_from_root(record) + "\n")
     return 0
 
 
@@ -77,6 +78,11 @@ def _factor_funds(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     load_factors_dataset().to_csv(path, index_label="date")
     return path
+
+
+def _from_root(text: str) -> str:
+    """Paths as they are seen from the root of the project, wherever that is."""
+    return text.replace(f"{ROOT}/", "")
 
 
 def _keep_daily_returns(output: Path, target: Path) -> None:
