@@ -8,12 +8,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check learn bench clean distclean
+.PHONY: help setup train test check learn bench results clean distclean
 
 help: ## list the targets (the default)
 	@echo "make TARGET, where TARGET is one of"
 	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{printf "%-12s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=python3.12 (for setup), ALGO=dqn (for train), ARGS='...' (added to train, test, learn, bench)"
+	@echo "Variables: PYTHON=python3.12 (for setup), ALGO=dqn (for train), ARGS='...' (added to train, test, learn, bench, results)"
 
 setup: $(STAMP) ## make .venv with the pinned packages (minutes, once; the other targets do it by themselves)
 
@@ -37,6 +37,9 @@ learn: $(STAMP) ## run the learning tests (long): does each algorithm find a kno
 
 bench: $(STAMP) ## run a benchmark: throughput, or ARGS=dqn, tuning, scaling, evaluation, size-and-power, tear-sheet
 	$(BIN)/python -m benchmarks $(ARGS)
+
+results: $(STAMP) ## regenerate every figure and table of the documents (hours, resumable; ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks.reproduce $(ARGS)
 
 clean: ## remove caches and build artefacts; keeps .venv, runs/ and data/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -212,8 +212,8 @@ class PPOConfig(StrictModel):
 class DQNConfig(StrictModel):
     """DQN's own settings."""
 
-    learning_rate: float = Field(1e-4, gt=0)
-    learning_rate_end: float | None = Field(None, ge=0)
+    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction = 0.99
     batch_size: int = Field(64, ge=1)

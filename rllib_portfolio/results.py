@@ -51,8 +51,12 @@ class Results:
     dates: dict[str, tuple[str, str]]
     verdict: Verdict
 
-    def print(self) -> None:
-        """The tables and the verdict on the screen."""
+    def print(self, place: str | None = None) -> None:
+        """The tables and the verdict on the screen.
+
+        Args:
+            place: Of the run, if it is kept elsewhere than in its folder.
+        """
         console = Console()
         if not console.is_terminal:
             console.width = TABLE_WIDTH
@@ -60,7 +64,8 @@ class Results:
             first, last = self.dates[window]
             console.print(_rich_table(f"{window} window, {first} to {last}, after costs", table))
         console.print(self.verdict.sentence, soft_wrap=True, highlight=False)
-        console.print(f"Written: {self.run_dir}/results.json, results.csv, equity_curve.png", highlight=False)
+        where = f"{self.run_dir}/" if place is None else f"{place}: "
+        console.print(f"Written: {where}results.json, results.csv, equity_curve.png", highlight=False)
 
 
 def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) -> Results:

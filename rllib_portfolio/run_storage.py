@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,8 @@ class RunStorage:
     """The folders of runs, by their names.
 
     Attributes:
-        root: Absolute path on a shared file system, or URI of a place in an object store.
+        root: Absolute path on a shared file system, or URI of a place in an object store; what follows its `?` says how
+            the store is reached.
     """
 
     root: str
@@ -38,9 +39,19 @@ class RunStorage:
         """Whether runs work in local copies."""
         return "://" in self.root and not self.root.startswith("file://")
 
+    @classmethod
+    def of_run(cls, place: str) -> tuple[RunStorage, str]:
+        """Where the run at a place is kept, and its name there."""
+        root, name = split_place(place)
+        return cls(root), name
+
+    def place(self, name: str) -> str:
+        """Path or URI of a run."""
+        return join_place(self.root, name)
+
     def beside(self, name: str) -> RunStorage:
         """The folders of other runs, at the same place."""
-        return RunStorage(f"{self.root.rpartition('/')[0]}/{name}")
+        return RunStorage(join_place(split_place(self.root)[0], name))
 
     def local(self, name: str) -> Path:
         """Where a run works."""
@@ -56,20 +67,38 @@ class RunStorage:
         if not self.is_remote:
             yield folder
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        file_system, place = self._remote(name)
-        if file_system.get_file_info(place).type == FileType.Directory:
-            folder.mkdir(parents=True)
-            copy_files(place, str(folder), source_filesystem=file_system)
         try:
+            self.bring(name, folder)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, name: str) -> None:
-        """Bring what changed in a local copy to the object store."""
+    def bring(self, name: str, folder: Path) -> None:
+        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself.
+
+        Raises:
+            ConfigError: If the place cannot be reached.
+        """
+        if not self.is_remote:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        file_system, place = self._remote(name)
+        try:
+            if file_system.get_file_info(place).type == FileType.Directory:
+                folder.mkdir(parents=True)
+                copy_files(place, str(folder), source_filesystem=file_system)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def keep(self, name: str, *, without: Collection[str] = ()) -> None:
+        """Bring what changed in a local copy to the object store.
+
+        Args:
+            name: Of the run.
+            without: Folders in it that others keep.
+        """
         if self.is_remote:
-            _mirror(self.local(name), *self._remote(name))
+            _mirror(self.local(name), *self._remote(name), without)
 
     def require_new(self) -> None:
         """Raise if there are runs already: a new search would take them for its own.
@@ -90,7 +119,7 @@ class RunStorage:
 
     def _remote(self, name: str = "") -> tuple[FileSystem, str]:
         try:
-            file_system, place = FileSystem.from_uri(f"{self.root}/{name}".rstrip("/"))
+            file_system, place = FileSystem.from_uri(self.place(name) if name else self.root)
         except (ArrowInvalid, OSError, ImportError) as error:
             raise self._unusable(error) from None
         return file_system, place
@@ -102,14 +131,37 @@ class RunStorage:
         )
 
 
-def _mirror(folder: Path, file_system: FileSystem, place: str) -> None:
-    """Make a remote folder what a local one is."""
+def join_place(root: str, name: str) -> str:
+    """Path or URI of what is called `name` at a path or URI, whose query stays at the end."""
+    path, query = _path_and_query(root)
+    return f"{path.rstrip('/')}/{name}{query}"
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """What `join_place` joined."""
+    path, query = _path_and_query(place)
+    root, _, name = path.rstrip("/").rpartition("/")
+    return f"{root}{query}", name
+
+
+def _path_and_query(place: str) -> tuple[str, str]:
+    if "://" not in place:
+        return place, ""
+    path, mark, query = place.partition("?")
+    return path, mark + query
+
+
+def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collection[str]) -> None:
+    """Make a remote folder what a local one is, but for some folders in it."""
     there = {
         info.path.removeprefix(place).lstrip("/"): info.size
         for info in file_system.get_file_info(FileSelector(place, recursive=True, allow_not_found=True))
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    there, here = (
+        {name: file for name, file in files.items() if name.partition("/")[0] not in without} for files in (there, here)
+    )
     # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
     half_there = tuple(
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST

@@ -49,10 +49,10 @@ class Store(RunStorage):
     """Folders in an object store that is a folder behind a file system of its own."""
 
     disk: Disk
-    place: Path
+    bucket: Path
 
     def _remote(self, name: str = "") -> tuple[FileSystem, str]:
-        return PyFileSystem(FSSpecHandler(self.disk)), f"{self.place}/{name}".rstrip("/")
+        return PyFileSystem(FSSpecHandler(self.disk)), f"{self.bucket}/{name}".rstrip("/")
 
 
 @pytest.fixture
@@ -118,6 +118,27 @@ def test_a_place_that_nobody_knows_is_refused_in_one_line(root: str) -> None:
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("root", "run", "beside"),
+    [
+        ("/shared/trials", "/shared/trials/a", "/shared/retrained"),
+        ("/odd?folder/trials/", "/odd?folder/trials/a", "/odd?folder/retrained"),
+        ("s3://bucket/trials", "s3://bucket/trials/a", "s3://bucket/retrained"),
+        (
+            "s3://bucket/trials?endpoint_override=http://store:9000&scheme=http",
+            "s3://bucket/trials/a?endpoint_override=http://store:9000&scheme=http",
+            "s3://bucket/retrained?endpoint_override=http://store:9000&scheme=http",
+        ),
+    ],
+)
+def test_how_a_store_is_reached_stays_at_the_end_of_its_uri(root: str, run: str, beside: str) -> None:
+    folders = RunStorage(root)
+    assert folders.place("a") == run
+    assert folders.beside("retrained").root == beside
+    again, name = RunStorage.of_run(run)
+    assert (again.root, name) == (root.rstrip("/"), "a")
+
+
 # ---------------------------------------------------------------- an object store
 
 
@@ -137,7 +158,7 @@ def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: 
             "config.yaml",
             "checkpoints/step_000000100/manifest.json",
         ]
-        assert files_of(store.place / NAME) == files_of(run_dir)
+        assert files_of(store.bucket / NAME) == files_of(run_dir)
         store.disk.written.clear()
         store.keep(NAME)
         assert store.disk.written == []
@@ -148,11 +169,23 @@ def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: 
         assert [name for name in store.disk.written if "/" not in name] == ["progress.csv"]
         train(run_dir, 400)
         store.keep(NAME)
-        assert files_of(store.place / NAME) == files_of(run_dir)
-    assert [folder.name for folder in checkpoints(store.place / NAME)] == ["step_000000100", "step_000000400"]
+        assert files_of(store.bucket / NAME) == files_of(run_dir)
+    assert [folder.name for folder in checkpoints(store.bucket / NAME)] == ["step_000000100", "step_000000400"]
     assert not run_dir.exists()
     with pytest.raises(ConfigError, match="must hold no runs of another search"):
         store.require_new()
+
+
+def test_folders_that_others_keep_are_neither_written_nor_taken_away(store: Store) -> None:
+    others = store.bucket / NAME / "ppo" / "checkpoint"
+    others.parent.mkdir(parents=True)
+    others.write_text("theirs")
+    with store.fetched(NAME) as folder:
+        (folder / "ppo" / "checkpoint").write_text("what was theirs once")
+        (folder / "ppo" / "more").touch()
+        (folder / "results.csv").write_text("ours")
+        store.keep(NAME, without=("ppo",))
+    assert files_of(store.bucket / NAME) == {"ppo/checkpoint": b"theirs", "results.csv": b"ours"}
 
 
 def test_another_machine_goes_on_with_what_was_kept(store: Store) -> None:
@@ -186,10 +219,10 @@ def test_an_upload_that_breaks_off_leaves_a_checkpoint_that_does_not_count(store
         train(run_dir, 200, text="the retries")  # as long, and not the same
         store.disk.writes_left = 10**6
         store.keep(NAME)
-        newest = newest_checkpoint(store.place / NAME)
+        newest = newest_checkpoint(store.bucket / NAME)
         assert newest is not None
         assert read_progress(newest)["steps"] == 200  # checks every file's digest
-        assert files_of(store.place / NAME) == files_of(run_dir)
+        assert files_of(store.bucket / NAME) == files_of(run_dir)
 
 
 @pytest.mark.parametrize("num_writes", range(8))

@@ -1,97 +1,169 @@
 """Markets whose optimum is known, and how close a trained policy comes to it.
 
-Growth is computed exactly from the probabilities at every weight vector that the policy chooses; a simulated path only
-decides which states it visits, and the optimum is that of the same states.
+Growth is computed exactly from the probabilities at every weight vector that the policy chooses, with the costs that it
+pays; a simulated path only decides which states it visits. The optimum and the uniform portfolio are policies that walk
+the same path.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.market import MarketData, kelly_market, leaked, regime_market
+from rllib_portfolio.market import MarketData
 from rllib_portfolio.training import ALGORITHMS
 
 FloatArray = NDArray[np.floating[Any]]
+Decision = Callable[[FloatArray], FloatArray]
+"""Target weights [B, N+1] of observations [B, D]."""
 
 FREE_TRADING = {"execution_lag": 0, "cost_bps": 0.0}
 SMALLEST_WEIGHT = 1e-8
+EVALUATION_SEED = 1000
+"""Added to a run's seed: its policy is judged on a path that it was not trained on."""
 
 
 @dataclass(frozen=True)
-class Lottery:
-    """The next day's outcomes: returns of N risky assets, K rows, and their probabilities. Hashable."""
+class Walk:
+    """What a policy did on the path, means over all environments and days.
 
-    returns: tuple[tuple[float, ...], ...]
-    probabilities: tuple[float, ...]
+    Attributes:
+        growth: Expected log growth a day, after costs.
+        turnover: A day.
+        realised: Log growth of each day that came, [days, environments].
+    """
 
-    def growth(self, weights: FloatArray) -> float:
-        """E log(1 + w'r) of weights [N+1], cash last and earning nothing."""
-        return float(np.log1p(np.array(self.returns) @ weights[:-1]) @ np.array(self.probabilities))
-
-    @property
-    def num_assets(self) -> int:
-        """N."""
-        return len(self.returns[0])
+    growth: float
+    turnover: float
+    realised: FloatArray = field(repr=False)
 
 
-@lru_cache
-def best_growth(lottery: Lottery) -> float:
-    """The largest growth on the simplex."""
-    result = minimize(
-        lambda risky: -lottery.growth(np.append(risky, 0.0)),
-        np.full(lottery.num_assets, 0.5 / lottery.num_assets),
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * lottery.num_assets,
-        constraints={"type": "ineq", "fun": lambda risky: 1.0 - risky.sum()},
-        options={"ftol": 1e-14},
-    )
-    return -float(result.fun)
-
-
-@lru_cache
-def uniform_growth(lottery: Lottery) -> float:
-    """Growth of the uniform portfolio over the N + 1 assets, where a fresh policy starts."""
-    return lottery.growth(np.full(lottery.num_assets + 1, 1.0 / (lottery.num_assets + 1)))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Certificate:
     """A market with a known optimum.
 
     Attributes:
         market: Its prices, drawn from a seed.
-        lottery: The next day's outcomes, as known to whoever sees one observation [D].
+        returns: The next day's outcomes, [K, N].
+        probabilities: Of the outcomes, [B, K], as known to whoever sees observations [B, D].
+        optimum: The best policy; of a table of portfolios [A, N+1] and holding, the best that these allow.
+        cost_bps: Of traded notional.
     """
 
     market: Callable[[int], MarketData]
-    lottery: Callable[[FloatArray], Lottery]
+    returns: FloatArray
+    probabilities: Decision
+    optimum: Callable[[FloatArray | None], Decision]
+    cost_bps: float = 0.0
 
-    def shares(self, policy: PortfolioPolicy, seed: int, num_envs: int = 32, days: int = 252) -> tuple[float, float]:
-        """Growth as a share of the optimum, and the closed share of the gap between uniform and optimum."""
-        env = PortfolioVectorEnv(num_envs, self.market(seed + 1000), "all", random_start=True, **FREE_TRADING)
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the environment's configuration must say."""
+        return FREE_TRADING | {"cost_bps": self.cost_bps}
+
+    def walk(self, decide: Decision, seed: int, num_envs: int = 32, days: int = 252) -> Walk:
+        """Walk the path of a seed from all cash."""
+        env = PortfolioVectorEnv(
+            num_envs,
+            self._path(seed),
+            "all",
+            random_start=True,
+            reward="log_return",
+            **self.environment,
+        )
         observations, _ = env.reset(seed=seed)
-        growths = []
+        growths, turnovers, realised = [], [], []
         for _ in range(days - 1):
-            weights = policy(observations)
-            for weight, observation in zip(weights, observations, strict=True):
-                lottery = self.lottery(observation)
-                growths.append((lottery.growth(weight), best_growth(lottery), uniform_growth(lottery)))
-            observations, *_ = env.step(action_of(weights))
-        reached, optimum, uniform = np.mean(growths, axis=0)
-        return float(reached / optimum), float((reached - uniform) / (optimum - uniform))
+            weights = decide(observations)
+            growths.append(self._growth(weights, observations))
+            observations, rewards, _, _, infos = env.step(action_of(weights))
+            realised.append(rewards)
+            turnovers.append(infos["turnover"])
+        return Walk(float(np.mean(growths)), float(np.mean(turnovers)), np.array(realised))
+
+    @lru_cache(maxsize=2)  # noqa: B019 - certificates live as long as the process
+    def _path(self, seed: int) -> MarketData:
+        return self.market(seed + EVALUATION_SEED)
+
+    def _growth(self, weights: FloatArray, observations: FloatArray) -> FloatArray:
+        """Expected log growth [B] of the day, the cost of the trade from the held weights included."""
+        num_risky = weights.shape[1] - 1
+        held = observations[:, -num_risky - 1 : -1]
+        cost = self.cost_bps / 1e4 * np.abs(weights[:, :-1] - held).sum(axis=1)
+        outcomes = np.log1p(weights[:, :-1] @ self.returns.T)
+        return np.log1p(-cost) + (self.probabilities(observations) * outcomes).sum(axis=1)
+
+    def shares(
+        self, policy: Decision, seed: int, num_envs: int = 32, days: int = 252, table: FloatArray | None = None
+    ) -> tuple[float, float]:
+        """Growth as a share of the optimum, and the closed share of the gap between uniform and optimum."""
+        reached = self.walk(policy, seed, num_envs, days).growth
+        optimum, uniform = self.bounds(seed, num_envs, days, _key(table))
+        return reached / optimum.growth, (reached - uniform.growth) / (optimum.growth - uniform.growth)
+
+    @lru_cache(maxsize=64)  # noqa: B019 - certificates live as long as the process
+    def bounds(
+        self, seed: int, num_envs: int = 32, days: int = 252, table: tuple[tuple[float, ...], ...] | None = None
+    ) -> tuple[Walk, Walk]:
+        """The optimum's walk, and that of the uniform portfolio, where a fresh policy starts."""
+        optimum = self.optimum(None if table is None else np.array(table))
+        return self.walk(optimum, seed, num_envs, days), self.walk(self._uniform, seed, num_envs, days)
+
+    def report(self, policy: Decision, seed: int, table: FloatArray | None = None) -> dict[str, float]:
+        """All that a table says of a policy.
+
+        Returns:
+            growth: Share of the optimal growth. NaN where the optimum is not to grow.
+            gap: Share of the gap between uniform and optimum that is closed. NaN where there is none.
+            shortfall_bp: Expected growth below the optimum, basis points a day.
+            z_uniform: Realised growth above that of uniform, in standard errors.
+            shortfall_in_errors: Expected growth below the optimum, in standard errors of what uniform realised: what
+                cannot be told from the optimum by looking at a path.
+            turnover, optimal_turnover: A day.
+        """
+        walk = self.walk(policy, seed)
+        optimum, uniform = self.bounds(seed, table=_key(table))
+        return {
+            "growth": _ratio(walk.growth, optimum.growth),
+            "gap": _ratio(walk.growth - uniform.growth, optimum.growth - uniform.growth),
+            "shortfall_bp": 1e4 * (optimum.growth - walk.growth),
+            "z_uniform": _standard_errors(walk.realised - uniform.realised),
+            "shortfall_in_errors": (optimum.growth - walk.growth) / _standard_error(uniform.realised),
+            "turnover": walk.turnover,
+            "optimal_turnover": optimum.turnover,
+        }
+
+    def _uniform(self, observations: FloatArray) -> FloatArray:
+        num_weights = self.returns.shape[1] + 1
+        return np.full((len(observations), num_weights), 1.0 / num_weights)
+
+
+def _standard_errors(excess: FloatArray) -> float:
+    """Mean over its standard error; 0 where nothing differs."""
+    error = _standard_error(excess)
+    return float(excess.mean()) / error if error > 0.0 else 0.0
+
+
+def _standard_error(values: FloatArray) -> float:
+    """Of the mean of independent days."""
+    return float(values.std(ddof=1)) / float(np.sqrt(values.size))
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if abs(denominator) > 1e-8 else float("nan")
+
+
+def _key(table: FloatArray | None) -> tuple[tuple[float, ...], ...] | None:
+    return None if table is None else tuple(map(tuple, table.tolist()))
 
 
 def action_of(weights: FloatArray) -> FloatArray:
@@ -100,47 +172,18 @@ def action_of(weights: FloatArray) -> FloatArray:
     return (logits - logits.max(-1, keepdims=True)) / 10.0 + 1.0
 
 
-def kelly(move: float, probability: float) -> Certificate:
-    """One asset that gains or loses `move`; the optimum is (2 p - 1) / move (Kelly 1956)."""
-    lottery = Lottery(((move,), (-move,)), (probability, 1.0 - probability))
-    return Certificate(
-        market=lambda seed: kelly_market(up=move, down=move, probability=probability, num_days=100_000, seed=seed),
-        lottery=lambda observation: lottery,
-    )
-
-
-def regimes(move: float = 0.2, odds: float = 0.58) -> Certificate:
-    """Two assets; the observable regime says which of them has the odds on its side."""
-    table = ((odds, 1.0 - odds), (1.0 - odds, odds))
-    ups = tuple(product((True, False), repeat=2))
-    returns = tuple(tuple(move if up else -move for up in row) for row in ups)
-    lotteries = [
-        Lottery(returns, tuple(math.prod(p if up else 1.0 - p for p, up in zip(row, u, strict=True)) for u in ups))
-        for row in table
-    ]
-    return Certificate(
-        market=lambda seed: regime_market(probability=table, up=move, down=move, num_days=100_000, seed=seed),
-        lottery=lambda observation: lotteries[int(np.argmax(observation[:2]))],
-    )
-
-
-def oracle(move: float = 0.02) -> Certificate:
-    """The next day's return stands in the observation: all in before a gain, all out before a loss."""
-    lotteries = {True: Lottery(((move,),), (1.0,)), False: Lottery(((-move,),), (1.0,))}
-    return Certificate(
-        market=lambda seed: leaked(kelly_market(up=move, down=move, probability=0.5, num_days=100_000, seed=seed)),
-        lottery=lambda observation: lotteries[bool(observation[0] > 0.0)],
-    )
-
-
 def trained_policy(
     market: MarketData, folder: Path, seed: int, total_timesteps: int, algo: str = "ppo", **sections: Any
 ) -> PortfolioPolicy:
     """The policy of a run with the defaults, free of cost and lag, and `sections` of the configuration on top."""
-    environment = FREE_TRADING | sections.pop("environment", {})
+    return train(run_config(algo, seed, total_timesteps, **sections), market, folder)
+
+
+def run_config(algo: str, seed: int, total_timesteps: int, **sections: Mapping[str, Any]) -> RunConfig:
+    """The defaults, free of cost and lag, and `sections` of the configuration on top."""
+    environment = FREE_TRADING | dict(sections.pop("environment", {}))
     schedule = {"total_timesteps": total_timesteps}
-    config = RUN_CONFIGS[algo](seed=seed, environment=environment, schedule=schedule, **sections)
-    return train(config, market, folder)
+    return RUN_CONFIGS[algo](seed=seed, environment=environment, schedule=schedule, **sections)
 
 
 def train(

@@ -25,6 +25,8 @@ from rllib_portfolio.algorithms import dqn
 from rllib_portfolio.config import DQNConfig, DQNResourceConfig, DQNRunConfig, MarketConfig, QNetworkConfig
 
 ROLLOUT_STEPS = 4
+LEARNING_RATE = 1e-4
+"""Constant, on all sides."""
 LEARNING_STARTS = 1000
 BUFFER_CAPACITY = 100_000
 
@@ -59,6 +61,8 @@ class Ours:
             market=MarketConfig(observation_filter="none"),
             network=QNetworkConfig(hidden_sizes=(256, 256)),
             training=DQNConfig(
+                learning_rate=LEARNING_RATE,
+                learning_rate_end=None,
                 batch_size=setting.minibatch_size,
                 buffer_capacity=BUFFER_CAPACITY,
                 learning_starts=LEARNING_STARTS,
@@ -103,7 +107,7 @@ class Stock(Ours):
                 double_q=True,
                 dueling=True,
                 grad_clip=10.0,
-                lr=1e-4,
+                lr=LEARNING_RATE,
             )
             .debugging(seed=setting.seed, log_level="ERROR")
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from benchmarks.throughput.dqn import BUFFER_CAPACITY, LEARNING_STARTS, ROLLOUT_STEPS
+from benchmarks.throughput.dqn import BUFFER_CAPACITY, LEARNING_RATE, LEARNING_STARTS, ROLLOUT_STEPS
 from benchmarks.throughput.setting import STEPS_PER_UPDATE, Setting
 from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio.env import PortfolioEnv
@@ -26,7 +26,7 @@ class Dummy:
         self._model = DQN(
             "MlpPolicy",
             DummyVecEnv([make] * setting.num_envs),
-            learning_rate=1e-4,
+            learning_rate=LEARNING_RATE,
             buffer_size=BUFFER_CAPACITY,
             learning_starts=LEARNING_STARTS,
             batch_size=setting.minibatch_size,

@@ -110,8 +110,7 @@ class Stock(Ours):
         ]
 
     def _adapted(self, config: ppo.PortfolioPPOConfig) -> ppo.PortfolioPPOConfig:
-        config.algo_class = PPO
-        return config.env_runners(env_runner_cls=SingleAgentEnvRunner).callbacks(RLlibCallback)
+        return as_it_comes(config)
 
 
 class StockSync(Stock):
@@ -119,6 +118,12 @@ class StockSync(Stock):
 
     def _adapted(self, config: ppo.PortfolioPPOConfig) -> ppo.PortfolioPPOConfig:
         return super()._adapted(config).env_runners(gym_env_vectorize_mode="sync")
+
+
+def as_it_comes(config: ppo.PortfolioPPOConfig) -> ppo.PortfolioPPOConfig:
+    """A configuration with RLlib's own algorithm class, env runner and callbacks; its learner is a resource."""
+    config.algo_class = PPO
+    return config.env_runners(env_runner_cls=SingleAgentEnvRunner).callbacks(RLlibCallback)
 
 
 _WATCHED = (

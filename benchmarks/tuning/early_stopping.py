@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_of, regimes
+from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_of
+from benchmarks.learning.known_optima import regimes
 from benchmarks.tuning.searching import searched, started_ray
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.config import PPORunConfig, validated
@@ -127,10 +128,8 @@ def sharpe_share(policy: PortfolioPolicy, certificate: Certificate, seed: int, n
     moments = []
     for _ in range(251):  # the next step would begin new episodes
         weights = policy(observations)
-        for weight, observation in zip(weights, observations, strict=True):
-            lottery = certificate.lottery(observation)
-            returns, probabilities = np.array(lottery.returns) @ weight[:-1], np.array(lottery.probabilities)
-            moments.append((returns @ probabilities, returns**2 @ probabilities))
+        returns, probabilities = weights[:, :-1] @ certificate.returns.T, certificate.probabilities(observations)
+        moments.append([(returns**power * probabilities).sum(axis=1).mean() for power in (1, 2)])
         observations, *_ = env.step(action_of(weights))
     mean, square = np.mean(moments, axis=0)
     edge = 2.0 * ODDS - 1.0

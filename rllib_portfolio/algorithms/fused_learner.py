@@ -15,6 +15,8 @@ from rllib_portfolio.algorithms.flat_parameters import FlatParameters
 from rllib_portfolio.algorithms.train_batch import Team
 
 _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+INITIAL_SCALE = 2.0**10
+"""Of the loss in fp16. With torch's 2^16 the first gradients overflow, and the scaler leaves their steps out."""
 
 
 class FusedLearner(TorchLearner):
@@ -38,7 +40,9 @@ class FusedLearner(TorchLearner):
         self._flat: FlatParameters | None = None
         super().build()
         self._team = Team(max(1, config.num_learners), self._device)
-        self._scaler = torch.amp.GradScaler(self._device_type) if config.mixed_precision == "fp16" else None
+        self._scaler = None
+        if config.mixed_precision == "fp16":
+            self._scaler = torch.amp.GradScaler(self._device_type, init_scale=INITIAL_SCALE)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         if self._flat is not None:

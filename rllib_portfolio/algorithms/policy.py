@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.columns import Columns
 from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.numpy import SMALL_NUMBER
 from safetensors import SafetensorError
@@ -32,6 +31,7 @@ from rllib_portfolio.evaluation.policy import MarketView
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
+from rllib_portfolio.modules.array_forward import ArrayFunction, inference
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
 FloatArray = NDArray[np.floating[Any]]
@@ -74,7 +74,7 @@ class PortfolioPolicy:
 
     Attributes:
         spec: What the policy was trained on.
-        module: Its network, inference only.
+        module: Its network, inference only. Decisions are taken with a copy of the weights that it came with.
         name: Row label in tables.
     """
 
@@ -82,10 +82,12 @@ class PortfolioPolicy:
     module: PortfolioActorCritic | DuelingNoisyQ
     name: str = "policy"
     table: ActionTable | None = field(init=False, default=None)
+    _decisions: ArrayFunction = field(init=False)
     _mean: FloatArray | None = field(init=False, default=None)
     _std: FloatArray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self._decisions = inference(self.module)
         if self.spec.action_table is not None:
             self.table = _action_table(self.spec.action_table)
         if self.spec.observation_mean is not None:
@@ -103,39 +105,35 @@ class PortfolioPolicy:
             ValueError: If the observation has another length than in training, or the volatility is needed.
         """
         observation = np.asarray(observation, dtype=np.float32)
-        weights = self._weights(self._outputs(observation), np.atleast_2d(observation), volatility)
+        observations = np.atleast_2d(observation)
+        weights = self._weights(self._decided(observations), observations, volatility)
         return weights if observation.ndim == 2 else weights[0]
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Target weights for a back-test; None holds what there is."""
-        observation = view.observation
-        outputs = self._outputs(observation)
-        if self.table is not None and outputs[0] == self.table.hold:
+        observations = view.observation[None]
+        decided = self._decided(observations)
+        if self.table is not None and decided[0] == self.table.hold:
             return None
-        return self._weights(outputs, observation[None], view.volatility)[0]
+        return self._weights(decided, observations, view.volatility)[0]
 
-    def _weights(self, outputs: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Target weights [B, N+1] of the network's outputs for observations [B, D]."""
-        num_weights = len(self.spec.assets) + 1
+    def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Target weights [B, N+1] of what the network decided for observations [B, D]."""
         if self.table is None:
-            actions = np.clip(outputs[:, :num_weights], -1.0, 1.0)
-            return softmax_weights(actions, self.spec.environment["logit_scale"])
-        return self.table.target(outputs, observations[:, -num_weights:].astype(np.float64), volatility)
+            return softmax_weights(np.minimum(np.maximum(decided, -1.0), 1.0), self.spec.environment["logit_scale"])
+        num_weights = len(self.spec.assets) + 1
+        return self.table.target(decided, observations[:, -num_weights:].astype(np.float64), volatility)
 
-    def _outputs(self, observation: FloatArray) -> NDArray[Any]:
-        """What the network says: mean and log deviation [B, 2 (N+1)], or action indices [B]."""
-        if observation.shape[-1] != len(self.spec.observation_names):
+    def _decided(self, observations: FloatArray) -> NDArray[Any]:
+        """What the network decides for observations [B, D]: mean actions [B, N+1], or action indices [B]."""
+        if observations.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
-                f"{observation.shape}. Build it with the environment that the policy was trained in."
+                f"{observations.shape}. Build it with the environment that the policy was trained in."
             )
         if self._mean is not None:
-            observation = np.clip((observation - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
-        batch = torch.from_numpy(np.atleast_2d(observation))
-        with torch.inference_mode():  # `forward_inference` would walk all layers to set a mode that they are in
-            outputs = self.module._forward_inference({Columns.OBS: batch})
-        column = Columns.ACTION_DIST_INPUTS if self.table is None else Columns.ACTIONS
-        return outputs[column].numpy()
+            observations = np.clip((observations - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
+        return self._decisions(observations)
 
     def require_compatible(self, market: MarketData) -> None:
         """Raise unless the market has the assets, observations and fitted numbers that the policy was trained on.
@@ -168,17 +166,19 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
     """A policy from its specification and the weights of its network; weights of the critic are left out."""
-    # A run that is training samples actions from the random stream that initial weights would be drawn from.
-    with torch.random.fork_rng(devices=[]):
+    # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
+    with torch.device("meta"):
         module = _inference_module(spec)
-    wanted = module.state_dict()
-    module.load_state_dict({name: torch.as_tensor(weights[name]) for name in wanted})
+    wanted = module.state_dict().items()
+    copies = {name: torch.as_tensor(weights[name]).to("cpu", like.dtype, copy=True) for name, like in wanted}
+    module.load_state_dict(copies, assign=True)
+    assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
     module.eval()
     return PortfolioPolicy(spec, module)
 
 
 def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
-    """A fresh network for inference."""
+    """A network for inference, as it is before it has its weights."""
     spaces: dict[str, Any] = {
         "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
         "inference_only": True,

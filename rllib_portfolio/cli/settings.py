@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rllib_portfolio.cli.console import say
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import read_yaml
 from rllib_portfolio.errors import ConfigError
@@ -39,13 +42,28 @@ def require_device(config: RunConfig, address: str | None = None) -> None:
         )
 
 
-def require_room(config: RunConfig) -> None:
-    """Raise if the processes that a run starts can never fit the Ray cluster."""
-    from rllib_portfolio.algorithms.run_settings import process_bundles
+def add_wait_for_resources(parser: Any) -> None:
+    """Add the flag that `require_room` reads."""
+    parser.add_argument(
+        "--wait-for-resources",
+        action="store_true",
+        help="wait for machines that join by hand (an autoscaler is waited for without it)",
+    )
+
+
+def require_room(arguments: argparse.Namespace, bundles: Sequence[Mapping[str, float]], what: str) -> None:
+    """Raise if the Ray cluster will never hold the bundles; say what is waited for if they need more machines.
+
+    Args:
+        arguments: Of a parser with `add_wait_for_resources`.
+        bundles: Of `process_bundles`.
+        what: Who asks.
+    """
     from rllib_portfolio.algorithms.run_settings import require_room as require
 
-    _, *others = process_bundles(config.resources)  # the run's own process is this one
-    require(others, "the run's processes")
+    waiting = require(bundles, what, may_wait=arguments.wait_for_resources)
+    if waiting is not None:
+        say(arguments, waiting)
 
 
 def require_run_folders(run_dirs: Sequence[Path]) -> None:

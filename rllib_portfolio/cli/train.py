@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from rllib_portfolio.cli.console import (
     warn,
 )
 from rllib_portfolio.cli.settings import (
+    add_wait_for_resources,
     chosen_algorithm,
     default_config,
     require_device,
@@ -105,9 +107,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--storage-path", metavar="PATH",
         help="keep the run in PATH/<algo>/<timestamp>: a folder that outlives this machine, or s3://, gs://",
     )  # fmt: skip
-    machines.add_argument(
-        "--wait-for-resources", action="store_true", help="an autoscaler will bring what the cluster does not have yet"
-    )
+    add_wait_for_resources(machines)
 
 
 _FLAG_SETTINGS = {
@@ -165,7 +165,7 @@ class Kept:
     @property
     def place(self) -> str:
         """What `--resume` is to be given."""
-        return f"{self.storage.root}/{self.name}" if self.storage.is_remote else str(self.folder)
+        return self.storage.place(self.name) if self.storage.is_remote else str(self.folder)
 
     def keep(self) -> None:
         """Bring what is new to where it is kept."""
@@ -175,7 +175,7 @@ class Kept:
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
     """Open or make the run's folder, and train in it."""
     from rllib_portfolio.market import load_market
-    from rllib_portfolio.run_folder import create_run_folder, is_from_elsewhere, open_run_folder, require_fresh
+    from rllib_portfolio.run_folder import is_from_elsewhere, open_run_folder, require_fresh
 
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
@@ -191,7 +191,6 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
         require_device(config, arguments.address)
         say(arguments, "Preparing the market ...")
         market = load_market(config.market)
-        create_run_folder(kept.folder, config, market)
     for note in market.notes:
         say(arguments, f"Note: {note}")
     return _train_in_folder(arguments, config, market, kept)
@@ -199,14 +198,20 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
 
 def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: Any, kept: Kept) -> int:
     from rllib_portfolio import training
+    from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.results import compare_best_policy
+    from rllib_portfolio.run_folder import create_run_folder
 
-    say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
-    if not kept.storage.is_remote:
+    if kept.storage.is_remote:
+        say(arguments, f"Run folder: {kept.place}")
+    else:
+        say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
         note_lost_folder(arguments, kept.folder)
     with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
-        if not arguments.wait_for_resources:
-            require_room(config)
+        _, *others = process_bundles(config.resources)  # the run's own process is this one
+        require_room(arguments, others, "the run's processes")
+        if arguments.resume is None:
+            create_run_folder(kept.folder, config, market)
 
         def show(status: training.Status) -> None:
             display.show(status)
@@ -221,12 +226,12 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
             on_progress=show,
             should_stop=lambda: bool(received),
         )
-    if finished:
-        compare_best_policy(kept.folder, config, market).print()
+    comparison = compare_best_policy(kept.folder, config, market) if finished else None
     kept.keep()
-    if not finished:
-        print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {kept.place}")
+    if comparison is None:
+        print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
         return 128 + received[0]
+    comparison.print(kept.place if kept.storage.is_remote else None)
     return 0
 
 
@@ -235,8 +240,7 @@ def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[Run
     from rllib_portfolio.run_storage import RunStorage
 
     if arguments.resume is not None and "://" in arguments.resume:
-        root, _, name = arguments.resume.rstrip("/").rpartition("/")
-        return RunStorage(root), name
+        return RunStorage.of_run(arguments.resume)
     if arguments.resume is not None or arguments.output_dir is not None:
         folder = Path(arguments.resume or arguments.output_dir)
         return RunStorage(str(folder.parent)), folder.name

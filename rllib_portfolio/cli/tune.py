@@ -22,7 +22,13 @@ from rllib_portfolio.cli.console import (
 )
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
-from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_device
+from rllib_portfolio.cli.settings import (
+    add_wait_for_resources,
+    chosen_algorithm,
+    default_config,
+    require_device,
+    require_room,
+)
 from rllib_portfolio.config import RUN_CONFIGS, validated
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError
@@ -119,6 +125,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cpus-per-trial", type=float, default=1.0, metavar="X", help="may be a fraction (default: 1)"
     )
     machines.add_argument("--gpus-per-trial", type=float, default=0.0, metavar="X", help="likewise (default: 0)")
+    add_wait_for_resources(machines)
     machines.add_argument("--time-budget", metavar="TIME", help="stop searching after 90 (seconds), 30m or 2h")
     machines.add_argument("--wandb", metavar="PROJECT", help="log trials to Weights & Biases (needs its package)")
     machines.add_argument(
@@ -167,7 +174,7 @@ def execute(arguments: argparse.Namespace) -> int:
     session = SearchSession(record, output)
     if arguments.resume is None:
         say(arguments, "Preparing the market ...")
-        session.start()
+        session.prepare()
     return _search(arguments, session, budget_s, callbacks)
 
 
@@ -177,14 +184,20 @@ def _search(
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
-    place = Place(arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent)
-    for note in session.market.notes:
-        say(arguments, f"Note: {note}")
-    say(arguments, f"Search folder: {output}   (tensorboard --logdir {session.trials_root})")
-    note_lost_folder(arguments, output)
+    place = Place(
+        arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent, arguments.wait_for_resources
+    )
     deadline = None if budget_s is None else time.monotonic() + budget_s
     notice = "Stopping the trials; each keeps its last checkpoint ..."
     with ray_session(record.config, arguments.address), stop_signals(notice) as received:
+        require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
+        if arguments.resume is None:
+            session.start()
+        for note in session.market.notes:
+            say(arguments, f"Note: {note}")
+        curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
+        say(arguments, f"Search folder: {output}{curves}")
+        note_lost_folder(arguments, output)
         with SearchDisplay(arguments.quiet, "search") as display:
             stop = _stopper(received, deadline)
             session.search(place, Watch(display.show, stop, callbacks))

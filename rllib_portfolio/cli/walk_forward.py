@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +21,14 @@ from rllib_portfolio.cli.console import (
     stop_signals,
 )
 from rllib_portfolio.cli.fold_progress import FoldDisplay
-from rllib_portfolio.cli.settings import default_config, require_device
+from rllib_portfolio.cli.settings import add_wait_for_resources, default_config, require_device, require_room
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report import TuningRecord
+    from rllib_portfolio.run_storage import RunStorage
     from rllib_portfolio.walk_forward import Run, RunOutcome, WalkForwardPlan
 
 _DESCRIPTION = """\
@@ -99,18 +102,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
     data.add_argument(
-        "--output-dir", type=Path, metavar="DIR",
+        "--output-dir", metavar="DIR",
         help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
     )  # fmt: skip
     data.add_argument(
-        "--storage-path", type=Path, metavar="DIR",
-        help="write to DIR/walk-forward/<timestamp>: a folder that all machines of the cluster share",
+        "--storage-path", metavar="PATH",
+        help="write to PATH/walk-forward/<timestamp>: a folder that all machines of the cluster share, or s3://, gs://",
     )  # fmt: skip
-    data.add_argument("--resume", type=Path, metavar="DIR", help="continue the analysis in DIR with its own settings")
+    data.add_argument(
+        "--resume", metavar="DIR", help="continue the analysis in DIR, a folder or URI, with its own settings"
+    )
     data.add_argument(
         "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
     )
     data.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
+    add_wait_for_resources(data)
     data.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
 
 
@@ -131,12 +137,49 @@ def execute(arguments: argparse.Namespace) -> int:
         configs = _configs(arguments)
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
+    tuning = _tuning(arguments)  # a wrong path must not cost hours
+    storage, name = _place(arguments)
+    with storage.fetched(name) as output:
+        kept = KeptAnalysis(storage, name, output)
+        plan = _plan(arguments, output, [] if arguments.resume is not None else configs)
+        kept.keep()
+        if arguments.address is None:  # a cluster has other devices than this machine
+            for config in plan.configs.values():
+                require_device(config)
+        return _analyse(arguments, plan, kept, tuning)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnalysis:
+    """The folder of an analysis, and where it is kept if that is elsewhere."""
+
+    storage: RunStorage
+    name: str
+    folder: Path
+
+    @property
+    def place(self) -> str:
+        """What `--resume` is to be given."""
+        return self.storage.place(self.name) if self.storage.is_remote else str(self.folder)
+
+    @property
+    def runs(self) -> RunStorage:
+        """Where its training runs are kept, each by itself."""
+        from rllib_portfolio.run_storage import RunStorage
+
+        return RunStorage(self.place)
+
+    def keep(self) -> None:
+        """Bring what is new to where it is kept, but for the runs' folders."""
+        self.storage.keep(self.name, without=tuple(RUN_CONFIGS))
+
+
+def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConfig]) -> WalkForwardPlan:
+    """What is to be done: what the record says, or a new plan that is recorded."""
     from rllib_portfolio.walk_forward import FoldLengths, WalkForwardPlan, plan_walk_forward, start_analysis
     from rllib_portfolio.walk_forward.record import read_record
 
-    tuning = _tuning(arguments)  # a wrong path must not cost hours
     if arguments.resume is not None:
-        output = arguments.resume.resolve()
         plan = WalkForwardPlan.from_json(read_record(output)["plan"])
     else:
         lengths = FoldLengths(
@@ -147,26 +190,25 @@ def execute(arguments: argparse.Namespace) -> int:
             first_test_day=arguments.test_start,
             is_expanding=not arguments.rolling,
         )
-        output = _output(arguments).resolve()
         say(arguments, "Preparing the market ...")
         plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths)
         plan = start_analysis(plan, output, arguments.command_line)
-    if arguments.address is None:  # a cluster has other devices than this machine
-        for config in plan.configs.values():
-            require_device(config)
-    return _analyse(arguments, plan, output, tuning)
+    return plan
 
 
-def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, tuning: TuningRecord | None) -> int:
+def _analyse(
+    arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
+) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
     from rllib_portfolio.walk_forward.runs import finished_outcome
 
-    _say_plan(arguments, plan, output)
+    output = kept.folder
+    _say_plan(arguments, plan, kept)
     known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
     if known:
         say(arguments, f"{len(known)} of {len(plan.runs)} runs were finished before.")
-    outcomes, received = _train(arguments, plan, output, known)
-    again = f"python backtest.py walk-forward --resume {output}"
+    outcomes, received = _train(arguments, plan, kept, known)
+    again = f"python backtest.py walk-forward --resume {shlex.quote(kept.place)}"
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
@@ -174,7 +216,7 @@ def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path,
     for outcome in failed:
         print(f"failed: {outcome.run}: {outcome.error}", file=sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
-    is_reported = _report(arguments, plan, output, finished, tuning)
+    is_reported = _report(arguments, plan, kept, finished, tuning)
     if failed:
         kept = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
         print(
@@ -185,33 +227,45 @@ def _analyse(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path,
 
 
 def _train(
-    arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path, known: Sequence[RunOutcome]
+    arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, known: Sequence[RunOutcome]
 ) -> tuple[Sequence[RunOutcome], list[int]]:
     """The outcomes of all runs, and the signals that were received."""
     if len(known) == len(plan.runs):
         return known, []
+    from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.walk_forward import train_runs
     from rllib_portfolio.walk_forward.record import note_training
 
     largest = max(plan.configs.values(), key=_num_processes)
     display, started = FoldDisplay(arguments.quiet, known), datetime.now()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
-        outcomes = train_runs(plan, output, on_progress=display.show, should_stop=lambda: bool(received))
-    note_training(output, plan, outcomes, started)
+        for algo, config in plan.configs.items():
+            require_room(arguments, process_bundles(config.resources), f"a run of {algo}")
+        outcomes = train_runs(
+            plan,
+            kept.folder,
+            on_progress=display.show,
+            should_stop=lambda: bool(received),
+            folders=kept.runs,
+        )
+    note_training(kept.folder, plan, outcomes, started)
+    kept.keep()
     return outcomes, received
 
 
 def _report(
     arguments: argparse.Namespace,
     plan: WalkForwardPlan,
-    output: Path,
+    kept: KeptAnalysis,
     finished: Sequence[Run],
     tuning: TuningRecord | None,
 ) -> bool:
     """Pool, write and print; False if there is nothing to pool."""
+    from rllib_portfolio.run_storage import join_place
     from rllib_portfolio.walk_forward import pool_runs
     from rllib_portfolio.walk_forward.record import read_record, update_record
 
+    output = kept.folder
     label = "Walking the out-of-sample days with the policies and every baseline"
     with progress_bar(arguments, label, "day") as progress:
         pooled = pool_runs(plan, output, finished, progress=progress)
@@ -227,7 +281,8 @@ def _report(
             f"({summary.num_runs} runs)."
         )
     report.write(output / "report")
-    print(f"Written: {output}/report, results.csv, walks, walk_forward.json")
+    kept.keep()
+    print(f"Written: {join_place(kept.place, 'report')}, results.csv, walks, walk_forward.json")
     return True
 
 
@@ -287,20 +342,26 @@ def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
     return None if arguments.tuning is None else TuningRecord.read(arguments.tuning)
 
 
-def _output(arguments: argparse.Namespace) -> Path:
-    folder: Path | None = arguments.output_dir
-    return folder or (arguments.storage_path or Path("runs")) / "walk-forward" / datetime.now().strftime(
-        "%Y%m%d-%H%M%S"
-    )
+def _place(arguments: argparse.Namespace) -> tuple[RunStorage, str]:
+    """Where the analysis is kept, and its name there."""
+    from rllib_portfolio.run_storage import RunStorage, join_place
+
+    given: str | None = arguments.resume or arguments.output_dir
+    if given is not None:
+        return RunStorage.of_run(given if "://" in given else str(Path(given).resolve()))
+    root = arguments.storage_path or "runs"
+    root = root if "://" in root else str(Path(root).resolve())
+    return RunStorage(join_place(root, "walk-forward")), datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def _num_processes(config: RunConfig) -> int:
     return config.resources.num_env_runners + config.resources.num_learners
 
 
-def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> None:
-    say(arguments, f"Analysis folder: {output}")
-    note_lost_folder(arguments, output)
+def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis) -> None:
+    say(arguments, f"Analysis folder: {kept.place}")
+    if not kept.storage.is_remote:
+        note_lost_folder(arguments, kept.folder)
     for fold, dates in enumerate(plan.fold_dates):
         windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
         say(arguments, f"Fold {fold}: {windows}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,21 +27,27 @@ class ObservationLayout:
     """
 
     def __init__(self, market: MarketData) -> None:
-        days = market.num_days
-        self._features = np.ascontiguousarray(
-            np.concatenate([market.asset_features.reshape(days, -1), market.market_features], axis=1), dtype=np.float32
-        )
+        self._market = market
         self.names = (
             *(f"{asset}.{name}" for asset in market.assets for name in market.asset_feature_names),
             *market.market_feature_names,
             *(f"weight.{asset}" for asset in (*market.assets, CASH)),
         )
-        num_weights = market.num_assets + 1
+        self._num_features = len(self.names) - market.num_assets - 1
+
+    @cached_property
+    def space(self) -> spaces.Box:
+        """Bounds of each number. Made when it is asked for: gymnasium writes them out as text, which takes its time."""
         low = np.full(len(self.names), -FEATURE_BOUND, dtype=np.float32)
         high = np.full(len(self.names), FEATURE_BOUND, dtype=np.float32)
-        low[-num_weights:], high[-num_weights:] = 0.0, 1.0
-        self.space = spaces.Box(low, high, dtype=np.float32)
-        self._num_features = len(self.names) - num_weights
+        low[self._num_features :], high[self._num_features :] = 0.0, 1.0
+        return spaces.Box(low, high, dtype=np.float32)
+
+    @cached_property
+    def _features(self) -> FloatArray:
+        """Of all rows, one after the other as they are observed, float32 [T, N F + M]."""
+        by_day = self._market.asset_features.reshape(self._market.num_days, -1)
+        return np.ascontiguousarray(np.concatenate([by_day, self._market.market_features], axis=1), dtype=np.float32)
 
     def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
         """Observations float32 [B, D] from rows [B] of the features and known weights [B, N+1]."""
@@ -48,3 +55,8 @@ class ObservationLayout:
         observation[:, : self._num_features] = self._features[rows]
         observation[:, self._num_features :] = weights
         return observation
+
+    def observe_one(self, row: int, weights: FloatArray) -> FloatArray:
+        """The same of one row, float32 [D] from known weights [N+1], without a copy of all rows to gather from."""
+        parts = (self._market.asset_features[row].ravel(), self._market.market_features[row], weights)
+        return np.concatenate(parts, dtype=np.float32, casting="same_kind")

@@ -96,7 +96,8 @@ def backtest(
     _require_distinct_names(strategies)
     viewer = MarketViewer(market, execution.execution_lag)
     costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
-    returns = np.column_stack([market.returns, market.cash_returns])
+    earned = slice(first_row + 1, last_row + 1)
+    returns = np.column_stack([market.returns[earned], market.cash_returns[earned]])
     state = kernel.initial_state(len(strategies), market.num_assets)
     held = state.weights
     log = _TradeLog.empty(last_row - first_row, len(strategies), market.num_assets)
@@ -107,13 +108,13 @@ def backtest(
             views = viewer.views(row, day == 0, known)
             target = _targets(strategies, views, state.weights, market)
             weights = constrained_weights(target, state.weights, execution)
-        state, outcome = kernel.step(state, weights, returns[row + 1], market.volatility[row], costs)
+        state, outcome = kernel.step(state, weights, returns[day], market.volatility[row], costs)
         held = weights
         _require_wealth(outcome, strategies, market.dates[row])
         log.record(day, weights, outcome, state.wealth)
         if progress is not None:
             progress(day + 1, last_row - first_row)
-    return log.results(strategies, market, slice(first_row + 1, last_row + 1))
+    return log.results(strategies, market, earned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,33 +161,48 @@ def _targets(
     """What each strategy wants to hold, [K, N+1]; one that holds keeps its drifted weights [N+1]."""
     target = np.empty((len(strategies), market.num_assets + 1))
     for k, (strategy, view) in enumerate(zip(strategies, views, strict=True)):
-        where = f"strategy {strategy.name}, {market.dates[view.row]}"
         try:
             weights = strategy.decide(view)
         except Exception as error:
             raise ConfigError(
-                f"decide must return weights, got {type(error).__name__}: {error} ({where}). Correct the strategy."
+                f"decide must return weights, got {type(error).__name__}: {error} ({_where(strategy, view, market)}). "
+                "Correct the strategy."
             ) from error
-        target[k] = drifted[k] if weights is None else _require_portfolio(weights, market, where)
+        if weights is None:
+            target[k] = drifted[k]
+            continue
+        weights = np.asarray(weights)
+        if not _is_portfolio(weights, market):
+            raise _no_portfolio(weights, market, _where(strategy, view, market))
+        target[k] = weights
     return target
 
 
-def _require_portfolio(weights: FloatArray, market: MarketData, where: str) -> FloatArray:
-    weights = np.asarray(weights)
+def _where(strategy: Strategy, view: MarketView, market: MarketData) -> str:
+    return f"strategy {strategy.name}, {market.dates[view.row]}"
+
+
+def _is_portfolio(weights: FloatArray, market: MarketData) -> bool:
+    """Whether weights are N + 1, at least 0, and sum to 1, within the tolerance; NaN and infinity are none of it."""
+    if weights.shape != (market.num_assets + 1,) or not weights.min() >= -SIMPLEX_TOLERANCE:
+        return False
+    return bool(abs(weights.sum(dtype=np.float64) - 1.0) <= SIMPLEX_TOLERANCE)
+
+
+def _no_portfolio(weights: FloatArray, market: MarketData, where: str) -> ConfigError:
+    """What is wrong with weights that are no portfolio."""
     if weights.shape != (market.num_assets + 1,):
-        raise ConfigError(
+        return ConfigError(
             f"weights must have shape ({market.num_assets + 1},), one for each asset and cash last, got shape "
             f"{weights.shape} ({where}). Correct the strategy."
         )
     if not np.isfinite(weights).all():
-        raise ConfigError(f"weights must be finite, got {weights} ({where}). Look for a NaN in the strategy.")
-    total, smallest = weights.sum(dtype=np.float64), weights.min()
-    if abs(total - 1.0) > SIMPLEX_TOLERANCE or smallest < -SIMPLEX_TOLERANCE:
-        raise ConfigError(
-            f"weights must be at least 0 and sum to 1 within {SIMPLEX_TOLERANCE:g}, got a sum of {total:.9g} and a "
-            f"smallest weight of {smallest:.3g} ({where}). Put what is left over into cash."
-        )
-    return weights
+        return ConfigError(f"weights must be finite, got {weights} ({where}). Look for a NaN in the strategy.")
+    return ConfigError(
+        f"weights must be at least 0 and sum to 1 within {SIMPLEX_TOLERANCE:g}, got a sum of "
+        f"{weights.sum(dtype=np.float64):.9g} and a smallest weight of {weights.min():.3g} ({where}). Put what is left "
+        "over into cash."
+    )
 
 
 def _require_wealth(outcome: kernel.Outcome, strategies: Sequence[Strategy], date: np.datetime64) -> None:

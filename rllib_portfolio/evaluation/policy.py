@@ -80,7 +80,7 @@ class MarketViewer:
         known.setflags(write=False)
 
         def observe(weights: FloatArray) -> FloatArray:
-            return np.asarray(self._layout.observe(np.array([seen]), weights[None])[0])
+            return self._layout.observe_one(seen, weights)
 
         past = slice(1, seen + 1)  # row 0 has no return
         returns, cash_returns = self._market.returns[past], self._market.cash_returns[past]

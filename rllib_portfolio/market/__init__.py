@@ -6,10 +6,11 @@ of prices up to t and of numbers that were fitted on the training window.
 
 from rllib_portfolio.market.data import CASH, MarketData, Window
 from rllib_portfolio.market.loading import load_market
+from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.sources import read_table
 from rllib_portfolio.market.splits import Fold, fold_config, walk_forward
-from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market, leaked, regime_market
+from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market, leaked
 from rllib_portfolio.market.table import PriceTable
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "bootstrap_market",
     "fold_config",
     "gbm_market",
+    "hidden_regime_market",
     "kelly_market",
     "leaked",
     "load_market",
+    "mean_reverting_market",
     "prepare_market",
     "read_table",
     "regime_market",

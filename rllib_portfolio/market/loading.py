@@ -11,15 +11,18 @@ from typing import Any
 from rllib_portfolio.config import MarketConfig, validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.sources import BUNDLED, read_table
 from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
-from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market, regime_market
+from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
 
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
     "kelly": kelly_market,
     "gbm": gbm_market,
     "regime": regime_market,
+    "hidden_regime": hidden_regime_market,
+    "mean_reverting": mean_reverting_market,
     "bootstrap": bootstrap_market,
 }
 _INTERNAL = ("config", "fitted")
@@ -32,12 +35,12 @@ def load_market(
 
     Args:
         config: A configuration or its values; or only its `data`: `sp500`, the path of a CSV, Parquet or prepared .npz
-            file, or a synthetic market as {source: kelly | gbm | regime | bootstrap, ...parameters}: those of the
-            functions in `synthetic`, and for `bootstrap` the `table` to resample (`sp500` or a path). Where they do not
+            file, or a synthetic market as {source: ..., ...parameters}: the names and functions of
+            `SIMULATORS`, and for `bootstrap` the `table` to resample (`sp500` or a path). Where they do not
             name a `cash_rate`, the configuration's is used. A prepared file is taken as it is; no other setting applies
             to it.
         fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted. The
-            kelly, gbm and regime markets have nothing that is fitted.
+            other synthetic markets have nothing that is fitted.
 
     Raises:
         ConfigError: If the configuration cannot be used.

@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.features import trailing_volatility
 from rllib_portfolio.market.prepare import prepare_market
-from rllib_portfolio.market.splits import split_windows, window_dates
-from rllib_portfolio.market.table import PriceTable, data_hash
+from rllib_portfolio.market.simulated import (
+    check_days,
+    check_number,
+    check_outcomes,
+    simulated_market,
+    weekdays,
+)
+from rllib_portfolio.market.table import PriceTable
 
 FloatArray = NDArray[np.float64]
-
-FIRST_DAY = "2000-01-03"
-MIN_DAYS = 10
 
 
 def kelly_market(
@@ -53,12 +55,12 @@ def kelly_market(
 
     Source: Kelly (1956), "A new interpretation of information rate".
     """
-    _check_outcomes(up, down)
-    _check("probability", probability, 0.0, 1.0)
-    _check_days(num_days)
+    check_outcomes(up, down)
+    check_number("probability", probability, 0.0, 1.0)
+    check_days(num_days)
     gains = np.random.default_rng(seed).random(num_days) < probability
     source = f"kelly(up={up}, down={down}, probability={probability}, num_days={num_days}, seed={seed})"
-    return _market(np.where(gains, up, -down)[:, None], ("RISKY",), source, cash_rate, periods_per_year)
+    return simulated_market(np.where(gains, up, -down)[:, None], ("RISKY",), source, cash_rate, periods_per_year)
 
 
 def gbm_market(
@@ -88,13 +90,13 @@ def gbm_market(
 
     Source: Merton (1969), "Lifetime portfolio selection under uncertainty".
     """
-    _check_days(num_days)
+    check_days(num_days)
     if not mean or len(mean) != len(volatility):
         raise ConfigError(f"mean and volatility must have one number per asset, got {len(mean)} and {len(volatility)}.")
     for value in volatility:
-        _check("volatility", value, 0.0, 10.0)
+        check_number("volatility", value, 0.0, 10.0)
     for value in mean:
-        _check("mean", value, -10.0, 10.0)
+        check_number("mean", value, -10.0, 10.0)
     names = tuple(assets) if assets is not None else tuple(f"ASSET_{i}" for i in range(len(mean)))
     if len(names) != len(mean) or len(set(names)) != len(names):
         raise ConfigError(f"assets must be {len(mean)} different names, got {list(names)}. Name each asset once.")
@@ -102,61 +104,7 @@ def gbm_market(
     shocks = np.random.default_rng(seed).standard_normal((num_days, len(mean))) @ _factor(correlation, len(mean)).T
     log_returns = (annual_drift - sigma**2 / 2) / periods_per_year + sigma / np.sqrt(periods_per_year) * shocks
     source = f"gbm(mean={list(mean)}, volatility={list(volatility)}, num_days={num_days}, seed={seed})"
-    return _market(np.expm1(log_returns), names, source, cash_rate, periods_per_year)
-
-
-def regime_market(
-    *,
-    probability: Sequence[Sequence[float]] = ((0.58, 0.42), (0.42, 0.58)),
-    up: float = 0.02,
-    down: float = 0.02,
-    stay: float = 0.98,
-    num_days: int = 20_000,
-    seed: int = 0,
-    cash_rate: float = 0.0,
-    periods_per_year: int = 252,
-) -> MarketData:
-    """Assets whose odds depend on an observable regime: the regime of day t decides the distribution of day t + 1.
-
-    The regime is one-hot in `market_features` (regime_0 ... regime_{K-1}), never scaled. Given the regime, assets are
-    independent: asset i gains `up` with probability[regime][i] and loses `down` otherwise. By default the better one of
-    two assets changes with the regime. The exact growth of weights w is a sum over the 2^N outcomes.
-
-    Args:
-        probability: Of a gain, [K, N], each in [0, 1].
-        up: Gain, a fraction above 0.
-        down: Loss, a fraction in (0, 1).
-        stay: Probability that the next day has the same regime, in [0, 1]; the others are equally likely.
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
-    """
-    _check_outcomes(up, down)
-    _check("stay", stay, 0.0, 1.0)
-    _check_days(num_days)
-    if len(probability) < 2 or not probability[0] or len({len(row) for row in probability}) != 1:
-        raise ConfigError(
-            f"probability must have two regimes or more, with one number per asset each, got {probability!r}. "
-            "Give K rows of N numbers."
-        )
-    for value in (value for row in probability for value in row):
-        _check("probability", value, 0.0, 1.0)
-    odds = np.array(probability, dtype=float)
-    rng = np.random.default_rng(seed)
-    jumps = np.where(rng.random(num_days) < stay, 0, rng.integers(1, len(odds), num_days))
-    regime = np.cumsum(jumps) % len(odds)
-    returns = np.empty((num_days, odds.shape[1]))
-    returns[1:] = np.where(rng.random((num_days - 1, odds.shape[1])) < odds[regime[:-1]], up, -down)
-    source = f"regime(probability={odds.tolist()}, up={up}, down={down}, stay={stay}, num_days={num_days}, seed={seed})"
-    market = _market(returns, tuple(f"ASSET_{i}" for i in range(odds.shape[1])), source, cash_rate, periods_per_year)
-    names = tuple(f"regime_{k}" for k in range(len(odds)))
-    return replace(
-        market,
-        market_features=np.eye(len(odds), dtype=np.float32)[regime],
-        market_feature_names=names,
-        fitted={**market.fitted, "market_feature_names": list(names)},
-    )
+    return simulated_market(np.expm1(log_returns), names, source, cash_rate, periods_per_year)
 
 
 def bootstrap_market(
@@ -184,10 +132,10 @@ def bootstrap_market(
     Source: Politis and Romano (1994), "The stationary bootstrap".
     """
     length = len(table.prices) if num_days is None else num_days
-    _check_days(length)
-    _check("mean_block_days", mean_block_days, 1.0, float(len(table.prices)))
+    check_days(length)
+    check_number("mean_block_days", mean_block_days, 1.0, float(len(table.prices)))
     rows = _stationary_rows(len(table.prices) - 1, length - 1, mean_block_days, seed)
-    days = pd.DatetimeIndex(_weekdays(length), name="date")
+    days = pd.DatetimeIndex(weekdays(length), name="date")
     prices = _resampled(table.price_values, rows)
     index = None
     if table.index_values is not None:
@@ -227,49 +175,6 @@ def leaked(market: MarketData) -> MarketData:
     )
 
 
-def _market(
-    returns: FloatArray, assets: tuple[str, ...], source: str, cash_rate: float, periods_per_year: int
-) -> MarketData:
-    _check("cash_rate", cash_rate, -0.99, 1.0)
-    returns[0] = 0.0
-    num_days, num_assets = returns.shape
-    dates = _weekdays(num_days)
-    by_date = window_dates(dates, MarketConfig(data={}))
-    return MarketData(
-        dates=dates,
-        assets=assets,
-        returns=returns,
-        cash_returns=np.full(num_days, (1.0 + cash_rate) ** (1.0 / periods_per_year) - 1.0),
-        volatility=trailing_volatility(returns),
-        asset_features=np.empty((num_days, num_assets, 0), dtype=np.float32),
-        market_features=np.empty((num_days, 0), dtype=np.float32),
-        asset_feature_names=(),
-        market_feature_names=(),
-        first_row=0,
-        windows=split_windows(dates, by_date, first_row=0, purge_days=0),
-        periods_per_year=periods_per_year,
-        fitted={
-            "features": None,
-            "asset_feature_names": [],
-            "market_feature_names": [],
-            "observation_filter": "none",
-            "purge_days": 0,
-            "windows": {name: list(days) for name, days in by_date.items()},
-            "fit_window": None,
-            "scaler": None,
-            "gmm": None,
-            "hmm": None,
-        },
-        source=source,
-        data_hash=data_hash(dates, assets, returns),
-        notes=(f"Prices are simulated, not real: {source}.",),
-    )
-
-
-def _weekdays(num_days: int) -> NDArray[np.datetime64]:
-    return np.busday_offset(np.datetime64(FIRST_DAY, "D"), np.arange(num_days), roll="forward")
-
-
 def _stationary_rows(num_rows: int, num_draws: int, mean_block_days: float, seed: int) -> NDArray[np.int64]:
     """Rows in [0, num_rows), drawn in blocks that wrap around the end, [num_draws]."""
     rng = np.random.default_rng(seed)
@@ -306,19 +211,3 @@ def _factor(correlation: float | Sequence[Sequence[float]], num_assets: int) -> 
             f"correlation must be positive definite, got {correlation!r}. Bring the correlations nearer to 0."
         ) from None
     return factor
-
-
-def _check_outcomes(up: float, down: float) -> None:
-    _check("up", up, 1e-9, 100.0)
-    _check("down", down, 1e-9, 0.999)
-
-
-def _check_days(num_days: int) -> None:
-    if isinstance(num_days, bool) or not isinstance(num_days, int) or num_days < MIN_DAYS:
-        raise ConfigError(f"num_days must be a whole number of at least {MIN_DAYS}, got {num_days!r}. Raise it.")
-
-
-def _check(name: str, value: object, low: float, high: float) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # type: ignore[operator]
-        raise ConfigError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r} (synthetic market).")

@@ -131,7 +131,8 @@ class _Run:
             self.state = _resumed_state(checkpoint)
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
         self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
-        self.last_walk: tuple[int, BacktestResult] | None = None
+        self.evaluated: tuple[PortfolioPolicy, BacktestResult] | None = None
+        """In the last iteration, if it ended with an evaluation."""
         self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
@@ -172,6 +173,7 @@ class _Run:
     def _iterate(self) -> dict[str, float]:
         """One sample and one update; returns the scalars to record."""
         started = time.perf_counter()
+        self.evaluated = None
         result = self.algorithm.train()
         sampled = result.get(ENV_RUNNER_RESULTS, {})
         steps = int(sampled.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, self.state.steps))
@@ -216,8 +218,9 @@ class _Run:
 
     def _validate(self, scalars: dict[str, float]) -> str:
         """Walk the validation window with the current policy; adds to `scalars`, returns a line for people."""
-        result = walk(self.current_policy(), self.market, "validation", self.config)
-        self.last_walk = self.state.steps, result
+        policy = self.current_policy()
+        result = walk(policy, self.market, "validation", self.config)
+        self.evaluated = policy, result
         metrics = validation_scalars(result, self.market, self.equal_weight)
         scalars |= {f"validation/{name}": value for name, value in metrics.items() if math.isfinite(value)}
         score, sharpe = metrics[self.config.schedule.selection_metric], metrics["sharpe_ratio"]
@@ -243,9 +246,12 @@ class _Run:
     def _checkpoint(self) -> None:
         def write_files(folder: Path) -> None:
             self.algorithm.save_to_path(str((folder / "rllib").resolve()))
-            self.current_policy().save(folder / "policy")
-            if self.last_walk is not None and self.last_walk[0] == self.state.steps:
-                write_validation_returns(folder, self.last_walk[1])
+            if self.evaluated is None:
+                self.current_policy().save(folder / "policy")
+                return
+            policy, result = self.evaluated
+            policy.save(folder / "policy")
+            write_validation_returns(folder, result)
 
         write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state))
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)

@@ -18,7 +18,7 @@ from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET, provenance, write_json
-from rllib_portfolio.run_storage import RunStorage
+from rllib_portfolio.run_storage import RunStorage, join_place
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import study_path, without_password
@@ -123,7 +123,7 @@ class SearchRecord:
 
     def task(self, output: Path) -> TrialTask:
         """What all trials have in common."""
-        folders = RunStorage(f"{self.storage_path or output}/{TRIALS}")
+        folders = RunStorage(join_place(self.storage_path or str(output), TRIALS))
         return TrialTask(self.settings, self.config, folders, output / MARKET)
 
 

@@ -19,6 +19,7 @@ from ray.tune.experiment import Trial
 from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
 from rllib_portfolio.errors import one_line
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_storage import split_place
 from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
 from rllib_portfolio.tuning.search import NAME, OBJECTIVE, SPEC, StudySearch
 from rllib_portfolio.tuning.space import SearchSpace
@@ -38,11 +39,13 @@ class Place:
         num_cpus: Of a trial's own process; fractions let trials share a core.
         num_gpus: Likewise.
         max_concurrent: Trials at a time; None leaves it to the cluster's resources.
+        may_wait: Machines will come that Ray does not know of: a trial that none of those here holds is waited for.
     """
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     max_concurrent: int | None = None
+    may_wait: bool = False
 
     def bundles(self, task: TrialTask) -> PlacementGroupFactory:
         """What a trial asks of the cluster."""
@@ -92,7 +95,7 @@ def search(
         scheduler=scheduler(task.settings, history),
         num_samples=missing,
     )
-    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, reporter), place)
+    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, _Writer(searcher), reporter), place)
 
 
 def run_specs(
@@ -129,17 +132,17 @@ def _fit(trainable: Any, how: TuneConfig, param_space: dict[str, Any], run: RunC
 def _trainable(task: TrialTask, market: MarketData, place: Place) -> Any:
     """What Tune runs: the market goes to the object store, once for all trials."""
     bundles = place.bundles(task)
-    require_room(bundles.bundles, "a trial")
+    require_room(bundles.bundles, "a trial", may_wait=place.may_wait)
     return tune.with_resources(tune.with_parameters(run_trial, task=task, market=market), bundles)
 
 
-def _run_config(task: TrialTask, watch: Watch, reporter: Callback) -> RunConfig:
+def _run_config(task: TrialTask, watch: Watch, *callbacks: Callback) -> RunConfig:
     return RunConfig(
         name=TUNE_FOLDER,
-        storage_path=task.folders.root.rpartition("/")[0],
+        storage_path=split_place(task.folders.root)[0],
         stop=_StopOnRequest(watch.should_stop),
         failure_config=FailureConfig(max_failures=task.settings.max_failures),
-        callbacks=[reporter, *watch.callbacks],
+        callbacks=[*callbacks, *watch.callbacks],
         verbose=0,
     )
 
@@ -168,6 +171,16 @@ class _StopOnRequest(Stopper):
 
     def stop_all(self) -> bool:
         return self._should_stop()
+
+
+class _Writer(Callback):
+    """Has reports filed when the trials that made them have gone on."""
+
+    def __init__(self, searcher: StudySearch) -> None:
+        self._searcher = searcher
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._searcher.write()
 
 
 class _Reporter(Callback):

@@ -54,9 +54,11 @@ class StudySearch(OptunaSearch):
         self._num_samples = settings.num_samples
         self._interrupted = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
         self._reported: dict[str, set[int]] = {}
+        self._unwritten: list[tuple[optuna.trial.Trial, dict[str, Any]]] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The settings of the next trial; `FINISHED` when there are as many as there are to be."""
+        self.write()
         if self._interrupted:
             trial = self._continued(self._interrupted.pop(0))
         elif len(self._ot_study.get_trials(deepcopy=False, states=_BEGUN)) < self._num_samples:
@@ -79,14 +81,24 @@ class StudySearch(OptunaSearch):
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note an evaluation at its environment steps."""
+        """Note an evaluation at its environment steps, for `write` to file."""
         trial, steps = self._ot_trials[trial_id], int(result[STEPS])
         if steps in self._reported[trial_id]:  # it was retried from a checkpoint before this evaluation
             return
         self._reported[trial_id].add(steps)
-        trial.report(result[OBJECTIVE], steps)
-        for name in (BEST, STEPS, TRAINING_S):
-            trial.set_user_attr(name, result[name])
+        self._unwritten.append((trial, result))
+
+    def write(self) -> None:
+        """File what was noted.
+
+        A trial waits until its report has been taken, and a database takes its time: write when it has gone on. A
+        trial that is continued tells its last evaluation again, so that none is lost between the two.
+        """
+        while self._unwritten:
+            trial, result = self._unwritten.pop(0)
+            trial.report(result[OBJECTIVE], int(result[STEPS]))
+            for name in (BEST, STEPS, TRAINING_S):
+                trial.set_user_attr(name, result[name])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """File a trial that came to its end, or that the scheduler stopped; a failure is for `fail`, with its reason.
@@ -96,6 +108,7 @@ class StudySearch(OptunaSearch):
         if error or trial_id in self._completed_trials or not result or OBJECTIVE not in result:
             return
         self.on_trial_result(trial_id, result)
+        self.write()
         self._completed_trials.add(trial_id)
         trial = self._ot_trials[trial_id]
         if result[IS_FINISHED]:
@@ -105,6 +118,7 @@ class StudySearch(OptunaSearch):
 
     def fail(self, trial_id: str, reason: str) -> None:
         """File a trial that failed more often than it may."""
+        self.write()
         self._completed_trials.add(trial_id)
         self._ot_trials[trial_id].set_user_attr(ERROR, reason)
         self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.FAIL)

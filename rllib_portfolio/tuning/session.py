@@ -71,6 +71,7 @@ class SearchSession:
     def __init__(self, record: SearchRecord, output: Path) -> None:
         self.record, self.output = record, output
         self._candidates: tuple[Candidate, ...] = ()
+        self._prepared: MarketData | None = None
 
     @cached_property
     def market(self) -> MarketData:
@@ -90,18 +91,29 @@ class SearchSession:
         """Where the trials' run folders are."""
         return self.record.task(self.output).folders.root
 
-    def start(self) -> None:
-        """Prepare the market and make the folder.
+    def prepare(self) -> None:
+        """Prepare the market of a new search; nothing is written yet.
 
         Raises:
-            ConfigError: If folder, database or storage path are not new, or they or the market cannot be used.
+            ConfigError: If database or storage path are not new, or they or the market cannot be used.
         """
         record = self.record
         if record.storage_path is not None:
             record.task(self.output).folders.require_new()
         if record.storage is not None:
             require_new_study(self._storage, record.config.algo, record.storage)
-        record.start(self.output, load_market(record.config.market))
+        self._prepared = load_market(record.config.market)
+
+    def start(self) -> None:
+        """Make the folder, with the market in it.
+
+        Raises:
+            ConfigError: If the folder is not new, or as `prepare` does where that has not been asked for.
+        """
+        if self._prepared is None:
+            self.prepare()
+        self.record.start(self.output, self._prepared)
+        self._prepared = None
 
     def search(self, place: Place, watch: Watch) -> None:
         """Run the trials that are missing."""

@@ -22,7 +22,12 @@ class Run(NamedTuple):
 
     def folder(self, output: Path) -> Path:
         """Its run folder, a complete one like those of `train.py`."""
-        return output / self.algo / f"fold-{self.fold}" / f"seed-{self.seed}"
+        return output / self.name
+
+    @property
+    def name(self) -> str:
+        """That of its folder in the analysis' folder."""
+        return f"{self.algo}/fold-{self.fold}/seed-{self.seed}"
 
     def __str__(self) -> str:
         return f"{self.algo} fold {self.fold} seed {self.seed}"

@@ -15,12 +15,13 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import Status, finished_training, train_in_folder
 from rllib_portfolio.walk_forward.plan import Run, WalkForwardPlan
 from rllib_portfolio.walk_forward.record import RECORD
@@ -82,19 +83,27 @@ def train_runs(
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    folders: RunStorage | None = None,
 ) -> tuple[RunOutcome, ...]:
     """Train everything that is not finished, as many runs at a time as the Ray cluster has room for.
 
     Args:
         plan: What to train.
-        output: Absolute path of the analysis' folder, on a file system that all machines share.
+        output: Absolute path of the analysis' folder, on a file system that all machines share unless `folders` says
+            where else runs are kept. It holds every run that is finished when this returns.
         on_progress: Called a few times a second.
         should_stop: Asked as often. Runs that train then stop after their iteration, each with a checkpoint.
+        folders: Where runs are kept, by their folder's name in `output`; default: there.
 
     Returns:
         One outcome per run of the plan, in its order; runs that never started are `stopped`.
     """
-    return _Training(plan, output).loop(on_progress, should_stop)
+    folders = folders or RunStorage(str(output))
+    outcomes = _Training(plan, output, folders).loop(on_progress, should_stop)
+    for outcome in outcomes:
+        if outcome.status == "finished" and finished_outcome(outcome.run, output) is None:
+            folders.bring(outcome.run.name, outcome.run.folder(output))
+    return outcomes
 
 
 def finished_outcome(run: Run, output: Path) -> RunOutcome | None:
@@ -106,9 +115,11 @@ def finished_outcome(run: Run, output: Path) -> RunOutcome | None:
 class _Training:
     """The driver's side: which tasks are under way, and what became of them."""
 
-    def __init__(self, plan: WalkForwardPlan, output: Path) -> None:
-        self.plan, self.output = plan, output
-        self.board = ray.remote(_Board).options(num_cpus=0).remote()
+    def __init__(self, plan: WalkForwardPlan, output: Path, folders: RunStorage) -> None:
+        self.plan, self.output, self.folders = plan, output, folders
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Not on a node that may be lost while this process lives.
+        self.board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self.outcomes: dict[Run, RunOutcome] = {}
         self.pending: dict[Any, Run] = {}
         self.groups: dict[Run, PlacementGroup] = {}
@@ -153,7 +164,7 @@ class _Training:
             if run not in finished:
                 config = self.plan.run_config(run)
                 task = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._place(run, config.resources))
-                self.pending[task.remote(run, config, market, self.output, self.board)] = run
+                self.pending[task.remote(run, config, market, self.folders, self.board)] = run
 
     def _place(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
         """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
@@ -210,23 +221,23 @@ class _Board:
         return dict(self._steps)
 
 
-def _train(run: Run, config: RunConfig, market: MarketData, output: Path, board: Any) -> RunOutcome:
+def _train(run: Run, config: RunConfig, market: MarketData, folders: RunStorage, board: Any) -> RunOutcome:
     """The task: one training run, from its newest checkpoint if there is one."""
     if ray.get(board.report.remote(run, 0)):
         return RunOutcome(run, "stopped")
     try:
-        return _train_in_folder(run, config, market, output, board)
+        return _train_in_folder(run, config, market, folders, board)
     except Exception as error:
         logger.exception("%s failed", run)
         return RunOutcome(run, "failed", error=one_line(error))
 
 
-def _train_in_folder(run: Run, config: RunConfig, market: MarketData, output: Path, board: Any) -> RunOutcome:
+def _train_in_folder(run: Run, config: RunConfig, market: MarketData, folders: RunStorage, board: Any) -> RunOutcome:
     import torch
 
-    if not (output / RECORD).is_file():
+    if not folders.is_remote and not folders.local(RECORD).is_file():
         raise ConfigError(
-            f"output directory must be on a file system that all machines share, got {output}, which is not on "
+            f"output directory must be on a file system that all machines share, got {folders.root}, which is not on "
             f"{ray.util.get_node_ip_address()}. Choose another --output-dir."
         )
     torch.set_num_threads(config.resources.torch_threads)
@@ -235,10 +246,14 @@ def _train_in_folder(run: Run, config: RunConfig, market: MarketData, output: Pa
     def report(status: Status) -> None:
         nonlocal is_stopping
         is_stopping = ray.get(board.report.remote(run, status.steps))
+        if status.is_saved:
+            folders.keep(run.name)
 
-    outcome, is_finished = train_in_folder(
-        run.folder(output), config, market, on_progress=report, should_stop=lambda: is_stopping
-    )
+    with folders.fetched(run.name) as run_dir:
+        outcome, is_finished = train_in_folder(
+            run_dir, config, market, on_progress=report, should_stop=lambda: is_stopping
+        )
+        folders.keep(run.name)
     return RunOutcome(run, "finished" if is_finished else "stopped", **asdict(outcome))
 
 

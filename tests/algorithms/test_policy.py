@@ -92,7 +92,7 @@ def test_weights_are_a_portfolio_for_one_observation_and_for_many(market: Market
     assert weights.std(axis=0).max() > 0.01  # it sees something
     for row, observation in zip(weights, observations, strict=True):
         assert policy(observation).shape == (4,)
-        np.testing.assert_allclose(policy(observation), row, rtol=1e-6)
+        np.testing.assert_array_equal(policy(observation), row)  # alone or together: the same decision
 
 
 def test_weights_are_softmax_of_the_logits_cut_at_the_action_space(market: MarketData, policy: PortfolioPolicy) -> None:
@@ -124,6 +124,18 @@ def test_building_a_policy_draws_no_random_number(market: MarketData) -> None:
     before = torch.get_rng_state()
     policy_for(market)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_policy_keeps_its_weights_when_those_it_was_built_from_go_on_learning(
+    tmp_path: Path, market: MarketData, policy: PortfolioPolicy
+) -> None:
+    weights = random_weights(len(policy.spec.observation_names), len(market.assets) + 1)
+    built = build_policy(policy.spec, weights)
+    for tensor in weights.values():
+        tensor.fill_(0.5)
+    built.save(tmp_path / "policy")
+    for one in (built, load_policy(tmp_path / "policy")):
+        np.testing.assert_array_equal(one(observations_of(market)), policy(observations_of(market)))
 
 
 # ---------------------------------------------------------------- files

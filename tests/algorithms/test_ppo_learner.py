@@ -339,13 +339,14 @@ def test_a_norm_that_overflows_is_said_to(market_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_close(market_path: Path, precision: str) -> None:
     config, runner, episodes = sampled(market_path)
+    settings = {"num_epochs": 3, "minibatch_size": 16}  # steps enough to notice one that was left out
     exact = build_learner(FusedPPOLearner, config, runner)
     start = weights(exact)
-    updated(exact, episodes, num_epochs=3)
+    updated(exact, episodes, **settings)
     half = build_learner(FusedPPOLearner, config.copy(copy_frozen=False).training(mixed_precision=precision), runner)
-    reported = updated(half, episodes, num_epochs=3)
+    reported = updated(half, episodes, **settings)
     assert all(value.dtype == np.float32 for value in weights(half).values())
-    assert 0.9 < agreement(weights(half), weights(exact), start) < 1.0
+    assert 0.99 < agreement(weights(half), weights(exact), start) < 1.0
     assert np.isfinite(number(reported[f"{DEFAULT_MODULE_ID}/total_loss"]))
 
 
@@ -383,7 +384,7 @@ def test_updates_on_a_gpu_stay_close(market_path: Path, precision: str | None) -
     gpu_config = config.copy(copy_frozen=False).learners(num_gpus_per_learner=1).training(mixed_precision=precision)
     on_gpu = build_learner(FusedPPOLearner, gpu_config, runner)
     updated(on_gpu, episodes, **settings)
-    assert agreement(weights(on_gpu), weights(on_cpu), start) > (0.9 if precision else 0.9999)
+    assert agreement(weights(on_gpu), weights(on_cpu), start) > (0.99 if precision else 0.9999)
 
 
 # ---------------------------------------------------------------- state and refusals

@@ -233,6 +233,19 @@ def test_help_lists_every_flag_and_an_example(capsys: pytest.CaptureFixture[str]
         assert text in printed
 
 
+@pytest.mark.ray
+def test_a_trial_that_no_machine_can_hold_is_refused_before_anything_is_written(
+    tmp_path: Path, shell: dict[str, Any], config_path: Path
+) -> None:
+    output = tmp_path / "out"
+    words = command("--config", config_path, "--output-dir", output, "--gpus-per-trial", 64, "--quiet")
+    done = subprocess.run(words, capture_output=True, timeout=120, check=False, **shell)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: a trial must fit the Ray cluster, got 64 GPUs where it has ")
+    assert not output.exists()
+
+
 # ---------------------------------------------------------------- what can be mended: one line, exit code 2
 
 

@@ -6,6 +6,7 @@ on them, so that they do not depend on their order.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -102,6 +104,39 @@ def test_training_outlives_a_lost_node_and_takes_in_the_one_that_joins(cluster: 
     run_config, market = open_run_folder(run_dir, {})
     (walked,) = backtest(market, market.windows["test"], [load_policy(newest)], run_config.environment)
     assert walked.returns.std() > 0.0
+
+
+def test_a_walk_forward_analysis_has_every_fold_when_a_node_is_lost(cluster: LocalCluster, tmp_path: Path) -> None:
+    settings = {
+        "schedule.total_timesteps": MAX_STEPS,
+        "schedule.evaluation_interval": REPORT_INTERVAL,
+        "schedule.checkpoint_interval": REPORT_INTERVAL,
+    }
+    config, log, shared = write_config(tmp_path / "tiny.yaml", COIN, settings), tmp_path / "log", tmp_path / "shared"
+    command = ("python", "backtest.py", "walk-forward", "--config", config, "--folds", 2, "--seeds", 1)
+    job = cluster.start(log, PINNED, *command, "--storage-path", shared)
+    runs = "walk-forward/*/ppo/fold-*/seed-0"
+    wait_until(lambda: any(shared.glob(f"{runs}/checkpoints/*")), job, log)
+    lost = cluster.workers_with("ray::_train")[0]
+    cluster.local("lose", lost)
+    cluster.local("join", lost)
+    assert job.wait(timeout=240) == 0, log.read_text()
+
+    (output,) = shared.glob("walk-forward/*")
+    record = json.loads((output / "walk_forward.json").read_text())
+    assert [(run["fold"], run["seed"], run["status"]) for run in record["runs"]] == [
+        (0, 0, "finished"),
+        (1, 0, "finished"),
+    ]
+    folders = sorted(shared.glob(runs))
+    for folder in folders:  # each iteration once: none is lost, none is repeated
+        assert [int(row["steps"]) for row in rows_of(folder)] == [64 * (i + 1) for i in range(MAX_STEPS // 64)]
+    assert record["pooled"]["missing_days"] == []
+    assert "PPO seed 0" in pd.read_csv(output / "results.csv", index_col=0).index
+    said = log.read_text()
+    assert "Task _train failed. There are 3 retries remaining" in said  # Ray's word for the run that was lost
+    assert "[2/2] ppo fold " in said
+    assert "Traceback" not in said
 
 
 def test_a_search_accounts_for_every_trial_when_a_node_is_lost(cluster: LocalCluster, tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ def test_an_observation_is_asset_features_then_market_features_then_drifted_weig
     expected = [[7, 1007, 7, 2007, 7, 3007, -7, 0.1, 0.2, 0.3, 0.4], [60, 1060, 60, 2060, 60, 3060, -60, 0, 0, 0, 1]]
     np.testing.assert_array_equal(observations, np.array(expected, dtype=np.float32))
     assert observations.dtype == np.float32
+    for row, weight, observation in zip((7, 60), weights, observations, strict=True):
+        alone = layout.observe_one(row, weight)
+        np.testing.assert_array_equal(alone, observation)
+        assert alone.dtype == np.float32
 
 
 def test_every_number_of_an_observation_has_its_name(tiny_market: MarketData) -> None:

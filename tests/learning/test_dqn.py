@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_of, kelly, regimes, trained_policy
+from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_of, trained_policy
+from benchmarks.learning.known_optima import kelly, regimes
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import kelly_market
 

@@ -10,17 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.learning.certificates import (
-    FREE_TRADING,
-    Certificate,
-    action_of,
-    best_growth,
-    kelly,
-    oracle,
-    regimes,
-    trained_policy,
-    uniform_growth,
-)
+from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_of, trained_policy
+from benchmarks.learning.known_optima import kelly, oracle, regimes
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import gbm_market
 
@@ -28,18 +19,6 @@ SEEDS = (0, 1, 2)
 STEPS = 500_000
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
-
-
-def test_the_certificates_optima_are_those_of_the_closed_forms() -> None:
-    lottery = kelly(0.2, 0.58).lottery(np.zeros(2))
-    # f = (2 * 0.58 - 1) / 0.2 = 0.8; growth 0.58 log(1.16) + 0.42 log(0.84)
-    assert best_growth(lottery) == pytest.approx(0.58 * np.log(1.16) + 0.42 * np.log(0.84), rel=1e-6)
-    # the uniform portfolio holds one half: 0.58 log(1.1) + 0.42 log(0.9)
-    assert uniform_growth(lottery) == pytest.approx(0.58 * np.log(1.1) + 0.42 * np.log(0.9), rel=1e-12)
-    # 0.8 in the asset that has the odds, nothing in the other: as above
-    assert best_growth(regimes().lottery(np.array([0.0, 1.0]))) == pytest.approx(best_growth(lottery), rel=1e-6)
-    assert best_growth(oracle(0.02).lottery(np.array([1.0]))) == pytest.approx(np.log(1.02), rel=1e-6)
-    assert best_growth(oracle(0.02).lottery(np.array([-1.0]))) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_minute_of_training_finds_the_kelly_fraction(tmp_path: Path) -> None:

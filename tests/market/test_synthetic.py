@@ -5,11 +5,23 @@ import pytest
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.market import bootstrap_market, gbm_market, kelly_market, leaked, load_market, regime_market
+from rllib_portfolio.market import (
+    bootstrap_market,
+    gbm_market,
+    hidden_regime_market,
+    kelly_market,
+    leaked,
+    load_market,
+    mean_reverting_market,
+    regime_market,
+)
+from rllib_portfolio.market.markov import filtered_beliefs
 from tests.market.tables import config, random_table
 
+SIMULATORS = [kelly_market, gbm_market, regime_market, hidden_regime_market, mean_reverting_market]
 
-@pytest.mark.parametrize("simulate", [kelly_market, gbm_market, regime_market])
+
+@pytest.mark.parametrize("simulate", SIMULATORS)
 def test_a_seed_fixes_the_market(simulate):
     one, same, other = simulate(num_days=200), simulate(num_days=200), simulate(num_days=200, seed=1)
     np.testing.assert_array_equal(one.returns, same.returns)
@@ -19,7 +31,7 @@ def test_a_seed_fixes_the_market(simulate):
     assert any("simulated, not real" in note for note in one.notes)
 
 
-@pytest.mark.parametrize("simulate", [kelly_market, gbm_market, regime_market])
+@pytest.mark.parametrize("simulate", SIMULATORS)
 def test_windows_are_60_20_20_of_the_rows(simulate):
     assert simulate(num_days=1000).windows == {
         "train": (2, 600),
@@ -85,6 +97,45 @@ def test_the_regime_of_a_day_decides_the_odds_of_the_next():
         np.testing.assert_allclose(gains[regime[:-1] == k].mean(axis=0), odds, atol=0.015)
 
 
+def test_a_belief_is_bayes_rule_and_a_step_of_the_chain():
+    beliefs = filtered_beliefs(np.array([[True], [False]]), np.array([[0.8], [0.4]]), stay=0.9)
+    # a gain: 0.5 * 0.8 against 0.5 * 0.4, that is 2/3; then 0.9 * 2/3 + 0.1 * 1/3 = 19/30
+    # a loss: 19/30 * 0.2 against 11/30 * 0.6, that is 3.8 / 10.4; then 0.9 * 38/104 + 0.1 * 66/104 = 40.8 / 104
+    np.testing.assert_allclose(beliefs[:, 0], [0.5, 19 / 30, 40.8 / 104], rtol=1e-12)
+    np.testing.assert_allclose(beliefs.sum(axis=1), 1.0, rtol=1e-12)
+
+
+def test_beliefs_are_the_odds_that_days_have():
+    market = hidden_regime_market(num_days=100_000)
+    belief, gain = market.market_features[:-1, 0], market.returns[1:, 0] > 0
+    for low in (0.1, 0.3, 0.5, 0.7):
+        among = (belief >= low) & (belief < low + 0.2)
+        expected = (0.65 * belief[among] + 0.35 * (1 - belief[among])).mean()
+        assert gain[among].mean() == pytest.approx(expected, abs=4 * np.sqrt(0.25 / among.sum()))
+
+
+def test_beliefs_do_not_see_the_next_day():
+    plain = hidden_regime_market(num_days=60)
+    gains = plain.returns[1:] > 0
+    changed = gains.copy()
+    changed[30:] = ~changed[30:]
+    odds = np.array([[0.65], [0.35]])
+    one, other = filtered_beliefs(gains, odds, 0.95), filtered_beliefs(changed, odds, 0.95)
+    np.testing.assert_array_equal(one[:31], other[:31])
+    assert (one[31:] != other[31:]).all()
+    np.testing.assert_array_equal(plain.market_features, one.astype(np.float32))
+
+
+def test_a_mean_reverting_price_is_drawn_back():
+    market = mean_reverting_market(half_width=4, num_days=50_000)
+    balance = np.rint(market.market_features[:, 0] * 4).astype(int)
+    np.testing.assert_array_equal(np.diff(balance), np.rint(market.returns[1:, 0] / 0.2))
+    assert set(balance) == set(range(-4, 5))
+    for x in range(-4, 5):
+        gains = market.returns[1:, 0][balance[:-1] == x] > 0
+        assert gains.mean() == pytest.approx((1 - x / 4) / 2, abs=4 * np.sqrt(0.25 / len(gains)))
+
+
 def test_more_regimes_than_two_are_equally_likely_to_follow():
     regime = regime_market(probability=[[0.5], [0.6], [0.7]], num_days=30_000, stay=0.0).market_features.argmax(axis=1)
     steps = (regime[1:] - regime[:-1]) % 3
@@ -119,7 +170,7 @@ def test_a_leak_knows_the_next_day():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"source": "coin"}, "source must be one of kelly, gbm, regime, bootstrap, got 'coin'"),
+        ({"source": "coin"}, "source must be one of kelly, gbm, .*mean_reverting, bootstrap, got 'coin'"),
         ({"source": "kelly", "odds": 2}, "must have known parameters, got odds. Choose from up, down, probability"),
         ({"source": "kelly", "probability": 1.5}, r"probability must be a number in \[0, 1\], got 1.5"),
         ({"source": "kelly", "probability": "half"}, r"probability must be a number in \[0, 1\], got 'half'"),
@@ -136,6 +187,9 @@ def test_a_leak_knows_the_next_day():
         ({"source": "regime", "stay": 2}, "stay must be a number in"),
         ({"source": "regime", "probability": [[0.5]]}, "probability must have two regimes or more"),
         ({"source": "regime", "probability": [[0.5, 0.5], [0.5]]}, "probability must have two regimes or more"),
+        ({"source": "hidden_regime", "stay": -1}, "stay must be a number in"),
+        ({"source": "mean_reverting", "half_width": 0}, "half_width must be a number in"),
+        ({"source": "mean_reverting", "move": 1.0}, "down must be a number in"),
         ({"source": "bootstrap", "mean_block_days": 0.5}, "mean_block_days must be a number in"),
     ],
 )

@@ -147,9 +147,30 @@ def test_an_evaluation_that_comes_again_after_a_retry_is_ignored_without_a_warni
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         search.on_trial_result("a", result(256, 0.75))
-    search.on_trial_result("a", result(384, 0.125, 0.5))
+        search.on_trial_result("a", result(384, 0.125, 0.5))
+        search.write()
     assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.25, 384: 0.125}
     assert trials(storage)[0].user_attrs[BEST] == 0.5
+
+
+def test_an_evaluation_is_filed_when_its_trial_has_gone_on_or_before_anything_else_is_asked_or_told(
+    storage: BaseStorage,
+) -> None:
+    search = searcher(storage, num_samples=3)
+    spec(search, "a")
+    search.on_trial_result("a", result(128, 0.5))
+    assert trials(storage)[0].intermediate_values == {}  # the trial waits
+    search.write()
+    assert trials(storage)[0].intermediate_values == {128: 0.5}
+    search.on_trial_result("a", result(256, 0.6))
+    spec(search, "b")
+    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6}
+    search.on_trial_result("a", result(384, 0.7))
+    search.on_trial_complete("b", result(128, 0.1, is_finished=True))
+    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6, 384: 0.7}
+    search.on_trial_result("a", result(512, 0.8))
+    search.fail("a", "RuntimeError: lost")
+    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6, 384: 0.7, 512: 0.8}
 
 
 def test_a_full_study_asks_for_no_more(storage: BaseStorage) -> None:
@@ -211,6 +232,7 @@ def test_what_was_interrupted_comes_first_with_number_settings_and_reports(tmp_p
     first.on_trial_result("b", result(128, 0.5))
     first.on_trial_result("c", result(128, 0.1))
     first.on_trial_result("c", result(256, 0.3))
+    first.write()
     finished = trials(driver)[0]
 
     storage = open_storage(url)  # another process

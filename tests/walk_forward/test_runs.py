@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from rllib_portfolio.walk_forward import (
     train_runs,
 )
 from tests.market.tables import SHORT, random_prices
+from tests.test_run_storage import Disk, Store, files_of
 from tests.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config, tiny_dqn_config
 
@@ -214,6 +216,25 @@ def test_a_run_whose_process_dies_goes_on_in_another_one(
     rows = [int(row["steps"]) for row in rows_of(folder)]
     assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
     assert len(list(folder.glob("events.out.tfevents.*"))) == 2
+
+
+def test_runs_that_are_kept_in_an_object_store_are_brought_to_the_analysis_when_they_are_finished(
+    ray_session: None, tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    output, folders = tmp_path / "out", Store(f"store:/{tmp_path}", Disk(), tmp_path / "bucket")
+    plan = start(output, tiny_config(price_settings, SHORT_RUN), num_seeds=1)
+    outcomes = train_runs(plan, output, folders=folders)
+    assert set(statuses(outcomes).values()) == {"finished"}
+    for run in plan.runs:
+        assert files_of(run.folder(output)) == files_of(tmp_path / "bucket" / run.name)
+        load_policy(run.folder(output))
+    first = plan.runs[0].folder(output)
+    kept = files_of(first)
+    shutil.rmtree(first)  # as on another machine
+    assert [outcome.to_json() for outcome in train_runs(plan, output, folders=folders)] == [
+        outcome.to_json() for outcome in outcomes
+    ]
+    assert files_of(first) == kept
 
 
 def crash_prices(path: Path, plan: WalkForwardPlan) -> None:

@@ -1,0 +1,185 @@
+"""Do agents reach the optimum, and before others: `python -m benchmarks.learning.certification [--seeds 5] [--jobs 2]`.
+
+Each candidate learns each market of `known_optima` with each seed. A file holds what one candidate did on one market,
+seed by seed; what is in it is not made again, so that an interrupted suite goes on where it stopped. At the end, and
+with --report alone, tables are printed and written to benchmarks/results/certification.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning.known_optima import EXAMS
+from benchmarks.learning.processes import ROOT, in_parallel, output_of, write_whole
+
+RUNS = ROOT / "benchmarks" / "results" / "certification"
+MODULE = "benchmarks.learning.certification"
+STEPS = {"ppo": 300_000, "dqn": 60_000}
+"""Environment steps of each run."""
+POINTS = 15
+"""Of each learning curve."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who learns.
+
+    Attributes:
+        title: In tables.
+        algo: ppo or dqn.
+        contender: A key of `contenders.CONTENDERS`.
+        changes: Sections of the configuration on top of everyone's.
+        exams: Markets that it learns; empty for all.
+        seeds: At most so many.
+        steps: Of each run; None for those of the algorithm.
+    """
+
+    title: str
+    algo: str
+    contender: str = "ours"
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    exams: tuple[str, ...] = ()
+    seeds: int = 1000
+    steps: int | None = None
+
+    @property
+    def all_exams(self) -> tuple[str, ...]:
+        """The markets that it learns."""
+        return self.exams or tuple(EXAMS)
+
+
+def _num_envs(number: int) -> dict[str, dict[str, int]]:
+    """Batches of 2048 steps, as the default's, from another number of environments."""
+    return {"resources": {"num_envs_per_env_runner": number}, "training": {"rollout_steps": 2048 // number}}
+
+
+_CURVES = ("kelly-0.8", "regimes", "mean-reversion")
+CANDIDATES: dict[str, Candidate] = {
+    "ppo": Candidate("PPO", "ppo"),
+    "ppo-sb3": Candidate("Stable-Baselines3 PPO", "ppo", "sb3"),
+    "ppo-rllib": Candidate("stock RLlib PPO", "ppo", "rllib"),
+    "ppo-1-env": Candidate("PPO, 1 environment", "ppo", changes=_num_envs(1), exams=_CURVES),
+    "ppo-8-envs": Candidate("PPO, 8 environments", "ppo", changes=_num_envs(8), exams=_CURVES),
+    "ppo-long": Candidate("PPO, 500,000 steps", "ppo", exams=("regimes",), steps=500_000),
+    "dqn": Candidate("DQN", "dqn"),
+    "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3"),
+    "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", seeds=3),
+}
+
+
+def learn(candidate: Candidate, exam: str, seed: int, steps: int) -> dict[str, Any]:
+    """One run: its learning curve, and all that is said of the policy at its end. Ray must be up."""
+    from benchmarks.learning.contenders import CONTENDERS, action_table, configuration
+
+    certificate = EXAMS[exam].certificate()
+    config = configuration(certificate, candidate.algo, seed, steps, candidate.changes)
+    market = certificate.market(seed)
+    actions = action_table(config, market)
+    table = None if actions is None else actions.weights[: actions.hold]
+    curve, busy_s = [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "market.npz"
+        market.save(path)
+        progress = CONTENDERS[candidate.contender](config, market, path, max(1, steps // POINTS))
+        started = time.process_time()
+        for done, decide in progress:
+            busy_s += time.process_time() - started
+            growth, gap = certificate.shares(decide, seed, num_envs=16, days=126, table=table)
+            curve.append({"steps": done, "cpu_s": round(busy_s, 2), "growth": growth, "gap": gap})
+            started = time.process_time()
+    return {"curve": curve, "final": certificate.report(decide, seed, table)}
+
+
+def run_file(name: str, exam: str, folder: Path) -> Path:
+    """Where the runs of a candidate on a market are kept."""
+    return folder / f"{name}_{exam}.json"
+
+
+def made(path: Path, steps: int) -> dict[str, Any]:
+    """The runs of a file by seed; none if they were of another length."""
+    values = json.loads(path.read_text()) if path.is_file() else {}
+    return dict(values["seeds"]) if values.get("steps") == steps else {}
+
+
+def make(name: str, exam: str, seeds: Sequence[int], steps: int, folder: Path) -> None:
+    """Make the runs of a candidate on a market that are not there, in this process."""
+    import ray
+    import torch
+
+    from benchmarks.machine import description
+
+    torch.set_num_threads(1)
+    path = run_file(name, exam, folder)
+    runs = made(path, steps)
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        for seed in seeds:
+            if str(seed) not in runs:
+                machine = description()
+                run = learn(CANDIDATES[name], exam, seed, steps)
+                runs[str(seed)] = {"processor": machine["processor"], **run}
+                values = {"candidate": name, "exam": exam, "steps": steps, "machine": machine, "seeds": runs}
+                write_whole(path, json.dumps(values, indent=1) + "\n")
+    finally:
+        ray.shutdown()
+
+
+def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
+    """Candidate, market, number of seeds and steps of everything that is asked for."""
+    for name in arguments.candidates or CANDIDATES:
+        candidate = CANDIDATES[name]
+        steps = max(2048, (candidate.steps or STEPS[candidate.algo]) // arguments.shorter)
+        for exam in arguments.exams or candidate.all_exams:
+            if exam in candidate.all_exams:
+                yield name, exam, min(arguments.seeds, candidate.seeds), steps
+
+
+def main() -> int:
+    """Make the runs that are missing, then write tables and JSON."""
+    arguments = parser().parse_args()
+    if arguments.one:
+        (job,) = jobs(arguments)
+        make(job[0], job[1], range(job[2]), job[3], arguments.runs)
+        return 0
+
+    def work(job: tuple[str, str, int, int]) -> str:
+        name, exam, num_seeds, steps = job
+        missing = [
+            seed for seed in range(num_seeds) if str(seed) not in made(run_file(name, exam, arguments.runs), steps)
+        ]
+        if not missing:
+            return f"{CANDIDATES[name].title}, {EXAMS[exam].title}: made before"
+        output_of(
+            MODULE,
+            *("--one", "--candidates", name, "--exams", exam, "--seeds", str(num_seeds)),
+            *("--shorter", str(arguments.shorter), "--runs", str(arguments.runs)),
+        )
+        return f"{CANDIDATES[name].title}, {EXAMS[exam].title}: {len(missing)} runs"
+
+    in_parallel(work, list(jobs(arguments)), arguments.jobs)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments."""
+    result = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
+    result.add_argument("--candidates", nargs="+", choices=list(CANDIDATES), help="default: all")
+    result.add_argument("--exams", nargs="+", choices=list(EXAMS), help="markets (default: all)")
+    result.add_argument("--seeds", type=int, default=5)
+    result.add_argument("--jobs", type=int, default=2, help="processes at the same time")
+    result.add_argument("--shorter", type=int, default=1, metavar="N", help="an Nth of the steps, to try it")
+    result.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
+    result.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # one candidate and market, here
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

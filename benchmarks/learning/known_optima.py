@@ -1,0 +1,219 @@
+"""The markets of the certification suite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.learning.certificates import Certificate, Decision
+from benchmarks.learning.lottery import Lottery, best_of, log_normal, optimal_weights
+from benchmarks.learning.trading_costs import Chain, CostlyTrading, belief_chain, coin_chain, spread, urn_chain
+from rllib_portfolio.market import (
+    gbm_market,
+    hidden_regime_market,
+    kelly_market,
+    leaked,
+    mean_reverting_market,
+    regime_market,
+)
+
+FloatArray = NDArray[np.floating[Any]]
+
+NUM_DAYS = 100_000
+BELIEF_POINTS = 101
+
+
+def kelly(move: float, probability: float) -> Certificate:
+    """One asset that gains or loses `move`; the optimum is (2 p - 1) / move, at most 1 (Kelly 1956)."""
+    lottery = Lottery(((move,), (-move,)), (probability, 1.0 - probability))
+    return _one_lottery(
+        lottery,
+        partial(_of_seed, kelly_market, up=move, down=move, probability=probability, num_days=NUM_DAYS),
+    )
+
+
+def merton() -> Certificate:
+    """Three correlated log-normal assets and cash: about 5, 80, 10 and 5 % (Merton 1969), exactly by quadrature."""
+    mean, volatility, correlation = (0.0062, 0.0341, 0.02385), (0.1, 0.2, 0.3), 0.3
+    covariance = np.outer(volatility, volatility) * (correlation + (1.0 - correlation) * np.eye(3))
+    market = partial(
+        _of_seed,
+        gbm_market,
+        mean=mean,
+        volatility=volatility,
+        correlation=correlation,
+        num_days=NUM_DAYS,
+        periods_per_year=1,
+    )
+    return _one_lottery(log_normal(mean, covariance), market)
+
+
+def noise() -> Certificate:
+    """Three independent assets of the same odds: the optimum is mean / volatility^2 = 0.01 / 0.04 = 1 / 4 of each.
+
+    That is the uniform portfolio over three assets and cash: whatever differs from it has learned noise.
+    """
+    mean, volatility = (0.01,) * 3, (0.2,) * 3
+    lottery = log_normal(tuple(value / 252 for value in mean), np.eye(3) * 0.2**2 / 252)
+    return _one_lottery(lottery, partial(_of_seed, gbm_market, mean=mean, volatility=volatility, num_days=NUM_DAYS))
+
+
+def regimes(move: float = 0.2, odds: float = 0.58) -> Certificate:
+    """Two assets; the observable regime says which of them has the odds on its side."""
+    table = ((odds, 1.0 - odds), (1.0 - odds, odds))
+    ups = tuple(product((True, False), repeat=2))
+    returns = tuple(tuple(move if up else -move for up in row) for row in ups)
+    lotteries = [
+        Lottery(returns, tuple(math.prod(p if up else 1.0 - p for p, up in zip(row, u, strict=True)) for u in ups))
+        for row in table
+    ]
+    market = partial(_of_seed, regime_market, probability=table, up=move, down=move, num_days=NUM_DAYS)
+    return _by_state(lotteries, lambda observations: observations[:, :2].argmax(axis=1), market)
+
+
+def oracle(move: float = 0.02) -> Certificate:
+    """The next day's return stands in the observation: all in before a gain, all out before a loss."""
+    returns = ((move,), (-move,))
+    lotteries = [Lottery(returns, (0.0, 1.0)), Lottery(returns, (1.0, 0.0))]
+
+    def market(seed: int) -> Any:
+        return leaked(kelly_market(up=move, down=move, probability=0.5, num_days=NUM_DAYS, seed=seed))
+
+    return _by_state(lotteries, lambda observations: (observations[:, 0] > 0.0).astype(np.intp), market)
+
+
+def hidden_regimes(
+    move: float = 0.2, odds: tuple[float, float] = (0.65, 0.35), stay: float = 0.95, cost_bps: float = 20.0
+) -> Certificate:
+    """One asset whose odds are good or bad; only the filtered probability of either is seen, and trading costs."""
+    return _chain(
+        belief_chain(BELIEF_POINTS, odds, stay, move),
+        lambda observations: spread(observations[:, 0].astype(np.float64), BELIEF_POINTS),
+        partial(
+            _of_seed,
+            hidden_regime_market,
+            probability=tuple((p,) for p in odds),
+            up=move,
+            down=move,
+            stay=stay,
+            num_days=NUM_DAYS,
+        ),
+        cost_bps,
+    )
+
+
+def mean_reversion(half_width: int = 10, move: float = 0.2, cost_bps: float = 100.0) -> Certificate:
+    """One asset that is drawn back to where it was; costs open a region in which nothing is traded."""
+    return _chain(
+        urn_chain(half_width, move),
+        lambda observations: spread((observations[:, 0].astype(np.float64) + 1.0) / 2.0, 2 * half_width + 1),
+        partial(_of_seed, mean_reverting_market, half_width=half_width, move=move, num_days=NUM_DAYS),
+        cost_bps,
+    )
+
+
+def costs_above_the_edge(
+    odds: tuple[float, float] = (0.55, 0.45), move: float = 0.02, cost_bps: float = 50.0
+) -> Certificate:
+    """One asset with an edge of 20 basis points that lasts a day, and 100 to get in and out: hold cash."""
+    return _chain(
+        coin_chain(odds, move),
+        lambda observations: observations[:, :2].astype(np.float64),
+        partial(
+            _of_seed,
+            regime_market,
+            probability=tuple((p,) for p in odds),
+            up=move,
+            down=move,
+            stay=0.5,
+            num_days=NUM_DAYS,
+        ),
+        cost_bps,
+    )
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A market of the suite.
+
+    Attributes:
+        title: In tables.
+        certificate: Made when it is needed.
+        growth_target: Least share of the optimal growth; None where the optimum is not to grow.
+        gap_target: Least share of the gap; None where it is not asked for.
+    """
+
+    title: str
+    certificate: Callable[[], Certificate]
+    growth_target: float | None = None
+    gap_target: float | None = None
+
+
+EXAMS: dict[str, Exam] = {
+    "kelly-0.8": Exam("Kelly, optimum 0.8", partial(kelly, 0.2, 0.58), 0.97, 0.85),
+    "kelly-0.2": Exam("Kelly, optimum 0.2", partial(kelly, 0.5, 0.55), 0.97, 0.85),
+    "kelly-1": Exam("Kelly, optimum 1", partial(kelly, 0.2, 0.62), 0.97, 0.85),
+    "merton": Exam("Merton, three assets and cash", merton, 0.97, 0.85),
+    "regimes": Exam("two observable regimes", regimes, 0.97, 0.85),
+    "hidden-regimes": Exam("hidden regimes, seen as filtered probabilities", hidden_regimes, 0.90),
+    "mean-reversion": Exam("mean reversion with costs", mean_reversion, 0.90),
+    "costs": Exam("costs above the edge", costs_above_the_edge),
+    "oracle": Exam("next day's return leaked", oracle, 0.95),
+    "noise": Exam("noise, where uniform is the optimum", noise),
+}
+
+
+def _of_seed(simulate: Callable[..., Any], seed: int, **parameters: Any) -> Any:
+    return simulate(seed=seed, **parameters)
+
+
+def _one_lottery(lottery: Lottery, market: Callable[[int], Any]) -> Certificate:
+    return _by_state([lottery], lambda observations: np.zeros(len(observations), dtype=np.intp), market)
+
+
+def _by_state(
+    lotteries: list[Lottery], state: Callable[[FloatArray], NDArray[np.intp]], market: Callable[[int], Any]
+) -> Certificate:
+    """Free trading, where each state has a lottery with the same outcomes: what was held does not matter."""
+    probabilities = np.array([lottery.probabilities for lottery in lotteries])
+
+    def optimum(table: FloatArray | None) -> Decision:
+        rows = [optimal_weights(lottery) if table is None else best_of(lottery, table) for lottery in lotteries]
+        best = np.array(rows)
+        return lambda observations: best[state(observations)]
+
+    return Certificate(
+        market=market,
+        returns=np.array(lotteries[0].returns),
+        probabilities=lambda observations: probabilities[state(observations)],
+        optimum=optimum,
+    )
+
+
+def _chain(chain: Chain, states: Decision, market: Callable[[int], Any], cost_bps: float) -> Certificate:
+    """One asset over a chain, with costs; `states` are weights over the chain's states [B, K]."""
+
+    def optimum(table: FloatArray | None) -> Decision:
+        targets = None if table is None else tuple(sorted({round(float(row[0]), 9) for row in table}))
+        best = CostlyTrading(chain, cost_bps / 1e4, targets)
+
+        def decide(observations: FloatArray) -> FloatArray:
+            risky = best.target(states(observations), observations[:, -2].astype(np.float64))
+            return np.column_stack([risky, 1.0 - risky])
+
+        return decide
+
+    return Certificate(
+        market=market,
+        returns=chain.returns[:, None],
+        probabilities=lambda observations: states(observations) @ chain.probabilities,
+        optimum=optimum,
+        cost_bps=cost_bps,
+    )

@@ -1,0 +1,110 @@
+"""What a search brings: `python -m benchmarks.learning.tuning_gain [--seeds 5] [--quick]`.
+
+`tune.py --algo ppo --num-samples 50` searches on the bundled universe, on training and validation days. Then the
+default and the search's best configuration are trained anew, with seeds that the search has not used and as many steps
+as one of its trials, selected on validation as always, and walk the test window once: days that no search has seen. A
+run that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning.processes import ROOT, write_whole
+from benchmarks.machine import description
+
+NAME = "tuning_gain.json"
+FIRST_SEED = 100
+"""The search uses seed 0, its retraining the seeds that follow."""
+MAX_STEPS, NUM_SAMPLES = 50_000, 50
+SIDES = ("default", "tuned")
+
+
+def main() -> int:
+    """Search, train, walk, write."""
+    arguments = _parser().parse_args()
+    steps, samples, seeds = (4096, 2, 2) if arguments.quick else (MAX_STEPS, NUM_SAMPLES, arguments.seeds)
+    search = arguments.runs / "search"
+    if not (search / "best_config.yaml").is_file():
+        code = _search(search, steps, samples)
+        if code:
+            return code
+    machine = description()
+    rows = [_row(side, seed, search, arguments.runs, steps) for side in SIDES for seed in range(seeds)]
+    record = json.loads((search / "summary.json").read_text())
+    values = {"suite": "tuning_gain", "machine": machine, "steps": steps, "search": record, "rows": rows}
+    write_whole(arguments.output / NAME, json.dumps(values, indent=1) + "\n")
+    for side in SIDES:
+        for window in ("validation", "test"):
+            print(f"{side}, {window}: median Sharpe ratio {_median(rows, side, window):.3f}")
+    return 0
+
+
+def _search(folder: Path, steps: int, samples: int) -> int:
+    command = ["tune.py", "--algo", "ppo", "--num-samples", str(samples), "--max-steps", str(steps)]
+    if (folder / "ppo_study.db").is_file():
+        command = ["tune.py", "--resume"]
+    return subprocess.run([sys.executable, *command, "--output-dir", str(folder)], cwd=ROOT, check=False).returncode
+
+
+def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str, Any]:
+    """One run, and its Sharpe ratios."""
+    import ray
+    import torch
+
+    from rllib_portfolio.config_file import load_run_config
+    from rllib_portfolio.evaluation.backtest import backtest
+    from rllib_portfolio.evaluation.baselines import EqualWeight
+    from rllib_portfolio.evaluation.metrics import information_ratio, sharpe_ratio
+    from rllib_portfolio.market import load_market
+    from rllib_portfolio.training.folder import train_in_folder
+    from rllib_portfolio.training.validation import best_policy
+
+    torch.set_num_threads(1)
+    file = search / "best_config.yaml" if side == "tuned" else ROOT / "tune_configs" / "ppo.yaml"
+    settings = {
+        "seed": FIRST_SEED + seed,
+        "schedule.total_timesteps": steps,
+        "schedule.evaluation_interval": steps // 10,
+    }
+    config = load_run_config(file, {**settings, "schedule.checkpoint_interval": steps, "resources.device": "cpu"})
+    market = load_market(config.market)
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    folder = runs / "tuning-gain" / f"{side}_{seed}"
+    train_in_folder(folder, config, market)
+    policy = best_policy(folder, market)
+    row: dict[str, Any] = {"side": side, "seed": FIRST_SEED + seed}
+    for window in ("validation", "test"):
+        walked, bar = backtest(market, market.windows[window], [policy, EqualWeight()], config.environment)
+        cash = market.cash_returns[slice(*market.windows[window])]
+        row[window] = {
+            "sharpe": sharpe_ratio(walked.returns, cash),
+            "equal_weight_sharpe": sharpe_ratio(bar.returns, cash),
+            "ir": information_ratio(walked.returns, bar.returns),
+        }
+    print(f"{side}, seed {FIRST_SEED + seed}: Sharpe ratio on test days {row['test']['sharpe']:.3f}", flush=True)
+    return row
+
+
+def _median(rows: list[dict[str, Any]], side: str, window: str, figure: str = "sharpe") -> float:
+    return statistics.median(row[window][figure] for row in rows if row["side"] == side)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.tuning_gain", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "reproduce", help="where runs are kept")
+    parser.add_argument("--quick", action="store_true", help="two short trials and seeds: says nothing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The tables of README.md and docs/RESULTS.md, between their marks, from the results that are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning import tables as learning
+from benchmarks.reproduce import claims
+from benchmarks.reproduce.parts import ROOT, Places
+from benchmarks.reproduce.runner import record
+from benchmarks.throughput.report import marks, replaced
+from benchmarks.throughput.tables import Table, markdown
+
+DOCUMENTS = ("README.md", "docs/RESULTS.md")
+SHOWN_BASELINES = (
+    "1/N",
+    "buy-and-hold",
+    "risk parity",
+    "minimum variance",
+    "maximum Sharpe",
+    "momentum top-5",
+    "index",
+)
+_WALK_FIGURES = {
+    "sharpe_ratio": "{:.2f}",
+    "annual_return": "{:.1%}",
+    "annual_volatility": "{:.1%}",
+    "max_drawdown": "{:.1%}",
+    "turnover_per_year": "{:.0%}",
+    "information_ratio": "{:+.2f}",
+    "mean_p_value": "{:.3f}",
+}
+Builder = Callable[[Path], str | None]
+
+
+def fill(places: Places) -> None:
+    """Write every block whose results are there; say which are not."""
+    for name in DOCUMENTS:
+        target = places.documents / name
+        if places.documents != ROOT:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+        text = target.read_text()
+        for mark, build in BLOCKS.items():
+            if marks(mark)[0] not in text:
+                continue
+            content = build(places.results)
+            if content is None:
+                print(f"{name}: {mark} left as it is, its results are not there")
+            else:
+                text = replaced(text, mark, content)
+        target.write_text(text)
+        print(f"Wrote {target}.")
+
+
+def _train(results: Path) -> str | None:
+    """The run of `make train` on its test window."""
+    path = results / "train.json"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    window = values["windows"]["test"]
+    lines = [
+        f"| test window, {window['first']} to {window['last']}, after 10 bp costs "
+        "| Sharpe | return a year | volatility | max drawdown | turnover a year | cost a year |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in window["strategies"].items():
+        sharpe = "-" if row["sharpe_ratio"] is None else f"{row['sharpe_ratio']:.2f}"
+        lines.append(
+            f"| {name} | {sharpe} | {row['annual_return']:.1%} "
+            f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.0%} "
+            f"| {row['cost_per_year']:.1%} |"
+        )
+    picture = "![Equity curves of the test window](docs/equity_curve.png)"
+    return "\n".join([*lines, "", f"> {values['verdict']['sentence']}", "", picture])
+
+
+def _walk_short(results: Path) -> str | None:
+    """Ensembles, seeds and a few of the baselines."""
+    path = results / "real_data" / "walk" / "results.json"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    rows = []
+    for name in [*values["subjects"], *SHOWN_BASELINES]:
+        row = values["strategies"][name]
+        rows.append([name, *(_cell(row, figure, form) for figure, form in _WALK_FIGURES.items())])
+    title = f"Out of sample, {values['first_day']} to {values['last_day']}, after 10 bp costs"
+    table = Table(
+        title, ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover", "IR over 1/N", "p"], rows
+    )
+    sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
+    return "\n\n".join([markdown([table]), *sentences])
+
+
+def _cell(row: Mapping[str, Any], figure: str, form: str) -> str:
+    return "" if row.get(figure) is None else form.format(row[figure])
+
+
+def _learning(*builders: Callable[[Mapping[tuple[str, str], learning.Runs]], Table]) -> Builder:
+    def build(results: Path) -> str | None:
+        runs = learning.collected(results / "certification")
+        return markdown([builder(runs) for builder in builders]) if runs else None
+
+    return build
+
+
+def _tuning_gain(results: Path) -> str | None:
+    path = results / "tuning_gain.json"
+    return markdown([learning.tuning_gain(json.loads(path.read_text()))]) if path.is_file() else None
+
+
+def _real_data(builder: str, *arguments: str) -> Builder:
+    def build(results: Path) -> str | None:
+        from benchmarks.real_data import evidence, tables
+
+        folder = results / "real_data"
+        needed = folder / arguments[0] / "results.json" if arguments else folder / "summary.json"
+        builders = evidence if hasattr(evidence, builder) else tables
+        return getattr(builders, builder)(folder, *arguments) if needed.is_file() else None
+
+    return build
+
+
+def _claims(results: Path) -> str:
+    return markdown([claims.table(results)])
+
+
+def _times(results: Path) -> str | None:
+    """Commands, and how long they took here."""
+    parts = record(Places(results=results))
+    if not parts:
+        return None
+    rows = [
+        [name, " && ".join(f"`{command}`" for command in part["commands"]), f"{part['seconds'] / 60:,.0f} min"]
+        for name, part in parts.items()
+    ]
+    return markdown([Table("Parts of `make results`", ["part", "command", "wall time"], rows)])
+
+
+BLOCKS: dict[str, Builder] = {
+    "results": _train,
+    "certificates": _learning(learning.certificates),
+    "certificates-short": _learning(learning.short),
+    "peers-ppo": _learning(lambda runs: learning.peers(runs, "ppo"), lambda runs: learning.to_ninety(runs, "ppo")),
+    "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
+    "efficiency": _learning(learning.efficiency),
+    "tuning-gain": _tuning_gain,
+    "walk-short": _walk_short,
+    "variants": _real_data("variants"),
+    "walk": _real_data("walk", "walk"),
+    "walk-verdicts": _real_data("verdicts", "walk"),
+    "walk-years": _real_data("by_years", "walk"),
+    "walk-crises": _real_data("crises", "walk"),
+    "walk-significance": _real_data("significance", "walk"),
+    "factors": _real_data("walk", "factors"),
+    "factors-verdicts": _real_data("verdicts", "factors"),
+    "claims": _claims,
+    "times": _times,
+}
+"""By the mark that they stand between."""

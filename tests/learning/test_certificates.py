@@ -1,0 +1,154 @@
+"""The optima that agents are measured against, and the measure itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.learning.certificates import Certificate
+from benchmarks.learning.known_optima import EXAMS, kelly, oracle, regimes
+from benchmarks.learning.lottery import Lottery, best_of, log_normal, optimal_weights
+from benchmarks.learning.trading_costs import Chain, CostlyTrading, belief_chain, coin_chain, spread, urn_chain
+from rllib_portfolio.market.markov import filtered_beliefs
+
+COIN = Lottery(((0.2,), (-0.2,)), (0.58, 0.42))
+
+
+def uniform(certificate: Certificate):
+    num_weights = certificate.returns.shape[1] + 1
+    return lambda observations: np.full((len(observations), num_weights), 1.0 / num_weights)
+
+
+def test_the_optimum_of_a_coin_is_the_kelly_fraction():
+    weights = optimal_weights(COIN)
+    assert weights == pytest.approx((0.8, 0.2), abs=1e-5)  # (2 * 0.58 - 1) / 0.2
+    # 0.58 log(1.16) + 0.42 log(0.84)
+    assert COIN.growth(np.array([0.8, 0.2])) == pytest.approx(0.58 * np.log(1.16) + 0.42 * np.log(0.84), rel=1e-12)
+    ladder = np.array([[0.0, 1.0], [0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
+    assert best_of(COIN, ladder).tolist() == [0.75, 0.25]
+
+
+def test_quadrature_knows_the_moments_of_log_normal_returns():
+    covariance = np.array([[0.04, 0.006], [0.006, 0.01]])
+    lottery = log_normal((0.02, 0.01), covariance)
+    returns, probabilities = np.array(lottery.returns), np.array(lottery.probabilities)
+    assert probabilities.sum() == pytest.approx(1.0, rel=1e-12)
+    np.testing.assert_allclose(probabilities @ returns, np.expm1([0.02, 0.01]), rtol=1e-8)
+    # all in the first asset: E log(1 + r) = mean - variance / 2
+    assert lottery.growth(np.array([1.0, 0.0, 0.0])) == pytest.approx(0.02 - 0.02, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", EXAMS)
+def test_the_optimum_closes_the_gap_and_uniform_none_of_it(name):
+    certificate = EXAMS[name].certificate()
+    optimum, start = certificate.bounds(0, num_envs=8, days=63)
+    assert optimum.growth >= start.growth - 1e-12
+    if name not in ("noise", "costs"):  # the first has no gap, the second no growth
+        best = certificate.optimum(None)
+        assert certificate.shares(best, 0, num_envs=8, days=63) == pytest.approx((1.0, 1.0))
+        assert certificate.shares(uniform(certificate), 0, num_envs=8, days=63)[1] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["merton", "regimes", "hidden-regimes", "mean-reversion"])
+def test_no_other_constant_mix_beats_the_optimum(name):
+    certificate = EXAMS[name].certificate()
+    best = certificate.bounds(0, num_envs=8, days=126)[0].growth
+    num_weights = certificate.returns.shape[1] + 1
+    for weights in np.random.default_rng(0).dirichlet(np.ones(num_weights), 8):
+        other = certificate.walk(lambda observations, w=weights: np.tile(w, (len(observations), 1)), 0, 8, 126)
+        assert other.growth < best
+
+
+def test_expected_growth_is_what_paths_earn_on_average():
+    certificate = kelly(0.2, 0.58)
+    walk = certificate.walk(uniform(certificate), 0, num_envs=256)
+    error = walk.realised.std() / np.sqrt(walk.realised.size)
+    assert walk.realised.mean() == pytest.approx(walk.growth, abs=3 * error)
+
+
+def test_costs_are_part_of_expected_growth():
+    free = kelly(0.2, 0.58)
+    costly = Certificate(free.market, free.returns, free.probabilities, free.optimum, cost_bps=100.0)
+    drag = free.walk(uniform(free), 0, 8, 63).growth - costly.walk(uniform(costly), 0, 8, 63).growth
+    turnover = free.walk(uniform(free), 0, 8, 63).turnover
+    assert drag == pytest.approx(0.01 * turnover, rel=0.01)  # one asset: what is traded is the turnover
+
+
+def test_the_bounds_of_certificates_are_those_of_the_closed_forms():
+    best = 0.58 * np.log(1.16) + 0.42 * np.log(0.84)
+    optimum, start = regimes().bounds(0, num_envs=8, days=63)
+    assert optimum.growth == pytest.approx(best, rel=1e-6)  # 0.8 in the asset that has the odds, as for one coin
+    optimum, start = kelly(0.2, 0.58).bounds(0, num_envs=8, days=63)
+    assert optimum.growth == pytest.approx(best, rel=1e-6)
+    assert start.growth == pytest.approx(0.58 * np.log(1.1) + 0.42 * np.log(0.9), rel=1e-12)  # one half
+    leak = oracle(0.02)
+    gains = leak.optimum(None)(np.array([[1.0, 0.5, 0.5], [-1.0, 0.5, 0.5]]))
+    np.testing.assert_allclose(gains, [[1.0, 0.0], [0.0, 1.0]], atol=1e-6)
+
+
+# ---------------------------------------------------------------- dynamic programming
+
+
+def test_without_costs_trading_is_the_kelly_fraction_of_each_state():
+    chain = coin_chain((0.58, 0.42, 0.55), 0.2)
+    best = CostlyTrading(chain, 0.0)
+    # (2 * 0.58 - 1) / 0.2, nothing, (2 * 0.55 - 1) / 0.2
+    assert best.target(np.eye(3), np.full(3, 0.3)).tolist() == pytest.approx([0.8, 0.0, 0.5])
+    growths = [p * np.log1p(0.2 * w) + (1 - p) * np.log1p(-0.2 * w) for p, w in ((0.58, 0.8), (0.42, 0.0), (0.55, 0.5))]
+    assert best.growth == pytest.approx(np.mean(growths), rel=1e-6)
+
+
+def test_costs_above_the_edge_forbid_every_trade():
+    best = CostlyTrading(coin_chain((0.55, 0.45), 0.02), 0.005)
+    assert best.target(np.eye(2), np.zeros(2)).tolist() == [0.0, 0.0]
+    assert best.growth == pytest.approx(0.0, abs=1e-8)
+
+
+def test_a_region_without_trading_widens_with_costs():
+    def width(cost: float) -> int:
+        best = CostlyTrading(urn_chain(10, 0.2), cost)
+        held = best.grid
+        states = np.tile(np.eye(21)[9], (len(held), 1))  # one loss more than gains: 55 to 45, half would be optimal
+        return int((best.target(states, held) == held).sum())
+
+    assert width(0.0) <= 1
+    assert width(0.0) < width(0.005) < width(0.02)
+
+
+def test_a_table_of_targets_can_reach_no_more_than_all_of_them():
+    chain = urn_chain(10, 0.2)
+    fine, coarse = CostlyTrading(chain, 0.01), CostlyTrading(chain, 0.01, (0.0, 0.5, 1.0))
+    assert 0.0 < coarse.growth < fine.growth
+    targets = coarse.target(np.eye(21), np.full(21, 0.33))
+    assert set(np.round(targets, 9)) <= {0.0, 0.5, 1.0, 0.33}
+
+
+def test_value_iteration_agrees_with_the_policy_walked():
+    chain, cost = urn_chain(4, 0.2), 0.01
+    best = CostlyTrading(chain, cost)
+    rng = np.random.default_rng(0)
+    states, held = np.full(4096, 4), np.zeros(4096)
+    growths = []
+    for _ in range(400):
+        target = best.target(np.eye(9)[states], held)
+        gains = rng.random(len(states)) < chain.probabilities[states, 0]
+        returns = np.where(gains, 0.2, -0.2)
+        expected = chain.probabilities[states] * np.log1p(target[:, None] * chain.returns)
+        growths.append((np.log1p(-cost * np.abs(target - held)) + expected.sum(axis=1)).mean())
+        held = target * (1.0 + returns) / (1.0 + target * returns)
+        states = states + np.where(gains, 1, -1)
+    assert np.mean(growths[100:]) == pytest.approx(best.growth, rel=0.01)
+
+
+def test_beliefs_of_the_chain_are_those_of_the_filter():
+    odds, stay = (0.65, 0.35), 0.95
+    chain = belief_chain(101, odds, stay, 0.2)
+    after = chain.transitions[50] @ np.linspace(0.0, 1.0, 101)  # from one half
+    filtered = [filtered_beliefs(np.array([[gain]]), np.array(odds)[:, None], stay)[1, 0] for gain in (True, False)]
+    np.testing.assert_allclose(after, filtered, rtol=1e-9)
+    np.testing.assert_allclose(chain.transitions.sum(axis=-1), 1.0)
+
+
+def test_a_value_between_two_points_is_spread_over_them():
+    np.testing.assert_allclose(spread(np.array([0.0, 0.3, 1.0]), 5)[1], [0.0, 0.8, 0.2, 0.0, 0.0], atol=1e-12)
+    assert isinstance(coin_chain((0.5,), 0.1), Chain)

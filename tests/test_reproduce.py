@@ -1,0 +1,160 @@
+"""`make results`: parts are run once, what was interrupted goes on, documents hold what the results say."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.learning.tables import Runs, certificates, efficiency, peers, to_ninety
+from benchmarks.reproduce import claims, documents
+from benchmarks.reproduce.parts import PARTS, RESULTS, ROOT, Part, Places
+from benchmarks.reproduce.runner import record, run
+from benchmarks.throughput.report import marks
+
+SUCCEED = ("-c", "print('half way'); print('there')")
+
+
+def places(folder: Path) -> Places:
+    return Places(folder / "results", folder / "runs", folder / "documents")
+
+
+def test_a_part_that_has_ended_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where, kept = places(tmp_path), []
+    parts = {"one": Part("", lambda _: [SUCCEED], lambda _: kept.append("one"))}
+    assert run(parts, where, again=False) == 0
+    assert run(parts, where, again=False) == 0
+    assert kept == ["one"]
+    assert "[1/1] one: made before" in capsys.readouterr().out
+    assert run(parts, where, again=True) == 0
+    assert kept == ["one", "one"]
+    assert record(where)["one"]["commands"] == ["python -c print('half way'); print('there')"]
+    assert (where.runs / "one.log").read_text().splitlines()[:2] == ["half way", "there"]
+
+
+def test_a_part_that_failed_is_told_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where, marker = places(tmp_path), tmp_path / "mended"
+    command = (
+        "-c",
+        f"import pathlib, sys; print('as far as this'); sys.exit(0 if pathlib.Path({str(marker)!r}).exists() else 3)",
+    )
+    parts = {"one": Part("", lambda _: [command]), "two": Part("", lambda _: [SUCCEED])}
+    assert run(parts, where, again=False) == 3
+    told = capsys.readouterr().err
+    assert "[1/2] one must end well, got exit code 3." in told
+    assert "as far as this" in told
+    assert "finished" not in record(where)["one"]
+    assert "two" not in record(where)
+    marker.touch()
+    assert run(parts, where, again=False) == 0
+    assert {name: "finished" in entry for name, entry in record(where).items()} == {"one": True, "two": True}
+
+
+def test_every_block_of_the_documents_has_a_builder_and_every_builder_a_place() -> None:
+    texts = [(ROOT / name).read_text() for name in documents.DOCUMENTS]
+    for mark in documents.BLOCKS:
+        assert any(all(side in text for side in marks(mark)) for text in texts), mark
+    begun = {
+        line.removeprefix("<!-- ").removesuffix(": begin -->")
+        for text in texts
+        for line in text.splitlines()
+        if line.endswith(": begin -->")
+    }
+    assert begun == set(documents.BLOCKS)
+
+
+def test_the_documents_hold_what_the_committed_results_say(tmp_path: Path) -> None:
+    where = Places(RESULTS, tmp_path, tmp_path)
+    documents.fill(where)
+    for name in documents.DOCUMENTS:
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+
+
+def test_the_parts_are_told_by_the_help() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchmarks.reproduce", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert all(f"  {name} " in shown for name in PARTS)
+
+
+# ---------------------------------------------------------------- tables of runs
+
+
+def run_of(growth: float, gaps: list[float], processor: str = "P") -> dict[str, Any]:
+    """A run whose gap is closed so far after 100, 200 ... steps, a second of processor time for each 100."""
+    curve = [{"steps": 100 * i, "cpu_s": float(i), "growth": growth, "gap": gap} for i, gap in enumerate(gaps, start=1)]
+    final = {"growth": growth, "gap": gaps[-1], "shortfall_bp": 1.0, "z_uniform": 0.0, "shortfall_in_errors": 0.5}
+    return {"processor": processor, "curve": curve, "final": final}
+
+
+def runs_of(*seeds: dict[str, Any]) -> Runs:
+    return Runs(300, {str(seed): run for seed, run in enumerate(seeds)})
+
+
+def row(table: Any, first: str) -> list[str]:
+    (found,) = (cells for cells in table.rows if cells[0].startswith(first))
+    return list(found)
+
+
+def test_the_steps_to_ninety_per_cent_are_those_of_the_first_point_above_it() -> None:
+    runs = runs_of(run_of(0.99, [0.5, 0.9, 0.95]), run_of(0.99, [0.95, 0.8, 0.97]), run_of(0.8, [0.1, 0.2, 0.3]))
+    assert runs.steps_to() == [200, 100, math.inf]
+
+
+def test_a_market_is_met_by_its_median_seed() -> None:
+    good = runs_of(run_of(0.98, [0.9]), run_of(0.97, [0.86]), run_of(0.5, [0.1]))
+    cells = row(certificates({("ppo", "kelly-0.8"): good}), "Kelly, optimum 0.8")
+    assert cells[1:6] == ["growth 97%, gap 85%", "97.0% (50.0% to 98.0%)", "86.0% (10.0% to 90.0%)", "3", "met"]
+    bad = runs_of(run_of(0.98, [0.9]), run_of(0.96, [0.86]), run_of(0.5, [0.1]))
+    assert row(certificates({("ppo", "kelly-0.8"): bad}), "Kelly, optimum 0.8")[5] == "NOT MET"
+
+
+def test_peers_are_paired_over_the_seeds_that_both_have() -> None:
+    ours = runs_of(run_of(0.99, [0.9]), run_of(0.98, [0.9]), run_of(0.97, [0.9]))
+    theirs = runs_of(run_of(0.95, [0.9]), run_of(0.93, [0.9]))
+    # differences 0.04 and 0.05: t = 0.045 / (0.00707 / sqrt 2) = 9, two-sided p on one degree of freedom 0.070
+    cells = row(peers({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
+    assert cells[4] == "ahead, 0.070"
+    assert cells[5:] == ["not run", "-"]
+
+
+def test_seconds_are_compared_on_one_processor_alone() -> None:
+    ours = runs_of(run_of(0.99, [0.5, 0.95]), run_of(0.99, [0.95], "Q"))
+    theirs = runs_of(run_of(0.99, [0.5, 0.5, 0.95]))
+    cells = row(to_ninety({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
+    assert cells[1:] == ["0 k", "2.0", "1 of 1", "0 k", "3.0", "1 of 1"]
+
+
+def test_a_market_that_was_not_learned_is_shown_as_such() -> None:
+    assert row(efficiency({}), "two observable regimes")[1:] == ["not run"] * 3
+
+
+def test_a_claim_is_held_refuted_or_cannot_be_told(tmp_path: Path) -> None:
+    def variant(name: str, **figures: Any) -> dict[str, Any]:
+        return {
+            "variant": name,
+            "steps_to_90": 40_000,
+            "overestimation": 0.8,
+            "final_growth": 0.8,
+            "final_growth_range": [0.7, 0.9],
+            **figures,
+        }
+
+    summary = [
+        variant("vanilla"),
+        variant("+ double", overestimation=0.5),  # a quarter less would be 0.6
+        variant("+ prioritized", steps_to_90=30_000),  # 30 % fewer would be 28,000
+        variant("+ dueling", final_growth=0.95, final_growth_range=[0.85, 1.0]),
+    ]
+    (tmp_path / "ablation.json").write_text(json.dumps({"summary": summary}))
+    found = {cells[0]: cells[3] for cells in claims.table(tmp_path).rows}
+    assert found == {
+        "prioritized replay needs 30 % fewer samples": "refuted",
+        "double Q lowers overestimation by a quarter": "held",
+        "dueling helps by 15 %": "cannot be told",
+    }
