@@ -14,7 +14,7 @@ from benchmarks.real_data import offsets, study
 from benchmarks.real_data.walks import UNIVERSES
 from benchmarks.throughput.tables import Table, markdown
 from rllib_portfolio.evaluation.metrics import information_ratio
-from rllib_portfolio.evaluation.report.tuning import SUMMARY
+from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
 from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio, expected_best_sharpe_ratio
 
 DASH = "–"
@@ -23,7 +23,7 @@ BENCHMARK = "1/N"
 
 def content(folder: Path) -> str:
     """All tables, one after the other."""
-    blocks = [variants(folder)]
+    blocks = [variants(folder), deflated(folder)]
     for part in UNIVERSES:
         if (folder / part / "results.json").is_file():
             blocks += [walk(folder, part), verdicts(folder, part), by_years(folder, part)]
@@ -84,18 +84,30 @@ def verdicts(folder: Path, part: str) -> str:
             f"- {subject}: the best of {count} worthless variants is expected to show an information ratio of "
             f"{hurdle:.2f}; the true one is above that with probability {deflated:.1%} (out of sample)."
         )
-    selection = results.get("selection")
-    if selection is not None and selection["deflated_sharpe_ratio"] is not None:
-        lines.append(
-            f"- Deflated Sharpe ratio on the days that were selected on: {selection['deflated_sharpe_ratio']:.1%} "
-            f"({selection['num_trials']} trials)."
-        )
     return "\n".join(lines)
 
 
-def _trials(folder: Path) -> tuple[int, float]:
-    """How many there were, and the variance of their annual information ratios."""
-    ratios = [record["pooled"]["ir"] for record in study.results(folder).values()]
+def deflated(folder: Path) -> str:
+    """What the number of trials leaves of the chosen variants on the days that they were chosen on, as lines."""
+    found, lines = study.results(folder), []
+    num_days = len(pd.read_parquet(folder / TRIAL_RETURNS))
+    for algo in ("ppo", "dqn"):
+        if algo not in found:
+            continue
+        parts = []
+        for name, figure in (("information ratio", "ir"), ("Sharpe ratio", "sharpe")):
+            count, variance = _trials(folder, figure)
+            value = found[algo]["pooled"][figure]
+            probability = deflated_sharpe_ratio(SharpeSample(value, num_days), count, variance)
+            hurdle = expected_best_sharpe_ratio(count, variance)
+            parts.append(f"deflated {name} {probability:.1%} ({value:.2f} against {hurdle:.2f})")
+        lines.append(f"- {algo}, on the days that it was chosen on, 1991 to 1999: {', '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def _trials(folder: Path, figure: str = "ir") -> tuple[int, float]:
+    """How many there were, and the variance of their annual information or Sharpe ratios."""
+    ratios = [record["pooled"][figure] for record in study.results(folder).values()]
     count = json.loads((folder / SUMMARY).read_text())["num_trials"]
     return count, float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
 
