@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.machine import description
 from benchmarks.real_data import design
-from benchmarks.real_data.variants import PROTOTYPE, VARIANTS
+from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE, VARIANTS
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
 
 ROOT = design.ROOT
@@ -85,10 +85,10 @@ def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
 
 
 def _summarise(folder: Path) -> None:
-    """As a search does, for `backtest.py walk-forward --tuning`; the prototype's trials count, but kept no returns."""
+    """As a search does, for `backtest.py walk-forward --tuning`; what kept no returns counts, too."""
     sharpes = [each["pooled"]["sharpe"] for each in results(folder).values()]
     record = {
-        "num_trials": len(sharpes) + len(PROTOTYPE),
+        "num_trials": len(sharpes) + len(PROTOTYPE) + NUM_SKETCHES,
         "sharpe_variance": float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
         "periods_per_year": 252,
         "prototype": list(PROTOTYPE),

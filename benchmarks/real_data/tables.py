@@ -51,7 +51,7 @@ def variants(folder: Path) -> str:
         )
     head = ["variant", "settings", "IR", "late half", "early half", "training IR", "tracking error", "Sharpe"]
     summary = json.loads((folder / SUMMARY).read_text())
-    title = f"{len(rows)} variants, two seeds each, and {len(summary['prototype'])} of the prototype: 1991 to 1999"
+    title = f"{len(rows)} variants, two seeds each, 1991 to 1999; {summary['num_trials']} trials in all"
     return markdown([Table(title, [*head, "1/N's", "turnover a year"], rows)])
 
 

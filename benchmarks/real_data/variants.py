@@ -96,3 +96,7 @@ PROTOTYPE = (
     "trained 300 steps on the information ratio, execution lag 1",
 )
 """Trials of a prototype that is not in this repository: it back-propagated through the accounting."""
+
+NUM_SKETCHES = 52
+"""Tried before the design folds stood, all on days before 2000, without a record: 12 runs of PPO on three forward folds
+(1994 to 1999), and 10 sets of features at 4 sizes in plain torch. They count as trials."""

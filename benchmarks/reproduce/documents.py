@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning import tables as learning
+from benchmarks.real_data import evidence, offsets
+from benchmarks.real_data import tables as real_data
 from benchmarks.reproduce import claims
 from benchmarks.reproduce.parts import ROOT, Places
 from benchmarks.reproduce.runner import record
@@ -115,16 +117,16 @@ def _tuning_gain(results: Path) -> str | None:
     return markdown([learning.tuning_gain(json.loads(path.read_text()))]) if path.is_file() else None
 
 
-def _real_data(builder: str, *arguments: str) -> Builder:
+def _real_data(build_text: Callable[[Path], str], needed: str) -> Builder:
     def build(results: Path) -> str | None:
-        from benchmarks.real_data import evidence, tables
-
         folder = results / "real_data"
-        needed = folder / arguments[0] / "results.json" if arguments else folder / "summary.json"
-        builders = evidence if hasattr(evidence, builder) else tables
-        return getattr(builders, builder)(folder, *arguments) if needed.is_file() else None
+        return build_text(folder) if (folder / needed).is_file() else None
 
     return build
+
+
+def _walk_of(build_text: Callable[[Path, str], str], part: str) -> Builder:
+    return _real_data(lambda folder: build_text(folder, part), f"{part}/results.json")
 
 
 def _claims(results: Path) -> str:
@@ -152,14 +154,16 @@ BLOCKS: dict[str, Builder] = {
     "efficiency": _learning(learning.efficiency),
     "tuning-gain": _tuning_gain,
     "walk-short": _walk_short,
-    "variants": _real_data("variants"),
-    "walk": _real_data("walk", "walk"),
-    "walk-verdicts": _real_data("verdicts", "walk"),
-    "walk-years": _real_data("by_years", "walk"),
-    "walk-crises": _real_data("crises", "walk"),
-    "walk-significance": _real_data("significance", "walk"),
-    "factors": _real_data("walk", "factors"),
-    "factors-verdicts": _real_data("verdicts", "factors"),
+    "variants": _real_data(real_data.variants, "summary.json"),
+    "deflated": _real_data(real_data.deflated, "summary.json"),
+    "walk": _walk_of(real_data.walk, "walk"),
+    "walk-verdicts": _walk_of(real_data.verdicts, "walk"),
+    "walk-offsets": _real_data(offsets.summary, "walk/offsets.json"),
+    "walk-significance": _walk_of(evidence.significance, "walk"),
+    "walk-crises": _walk_of(evidence.crises, "walk"),
+    "walk-years": _walk_of(real_data.by_years, "walk"),
+    "factors": _walk_of(real_data.walk, "factors"),
+    "factors-verdicts": _walk_of(real_data.verdicts, "factors"),
     "claims": _claims,
     "times": _times,
 }
