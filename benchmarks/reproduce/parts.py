@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.reproduce.pictures import photograph
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "reproduce"
@@ -84,6 +86,17 @@ def _tuning_gain(places: Places) -> list[Command]:
     ]
 
 
+def _keep_search(places: Places) -> None:
+    page = places.runs / "search" / "ppo_optimization_history.html"
+    photograph(page, places.documents / "docs" / "search.png", (1120, 830))
+
+
+def _keep_walk(places: Places) -> None:
+    page = places.runs / "real-data" / "walk" / "report" / "report.html"
+    if page.is_file():  # a walk that was made elsewhere has left its results alone
+        photograph(page, places.documents / "docs" / "report.png", (1265, 555))
+
+
 def _real_data(places: Places) -> list[Command]:
     cut = ("--quick",) if places.is_quick else ()
     where = ("--output", str(places.results / "real_data"), "--runs", str(places.runs / "real-data"))
@@ -102,8 +115,8 @@ PARTS: dict[str, Part] = {
     "train": Part("the run of make train, beside what anyone can hold", _train, _keep_train),
     "certification": Part("markets with a known optimum, beside the peers", _certification),
     "ablation": Part("what each part of DQN brings", _ablation),
-    "tuning-gain": Part("the tuned configuration against the default", _tuning_gain),
-    "real-data": Part("walk-forward on the bundled universe, and on factor funds", _real_data),
+    "tuning-gain": Part("the tuned configuration against the default", _tuning_gain, _keep_search),
+    "real-data": Part("walk-forward on the bundled universe, and on factor funds", _real_data, _keep_walk),
     "throughput": Part("steps a second of PPO beside its peers", _suite("throughput")),
     "dqn": Part("steps a second of DQN beside its peers", _suite("dqn", "dqn")),
     "tuning": Part("early stopping, trials at a time, overhead of a search", _suite("tuning", "tuning")),
