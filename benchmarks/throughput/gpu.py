@@ -1,7 +1,8 @@
 """What a GPU brings to PPO here: `python -m benchmarks.throughput.gpu [--output FILE]`, on a machine that has one.
 
 Environment steps a second of whole training iterations (sampling on the CPU, learning on the device), for the default
-network and wide ones, with small and large minibatches, in full and half precision; and gradient steps a second of DQN.
+network and wide ones, with small and large minibatches, in full and half precision. --table fills benchmarks/README.md
+from the results that are there, on any machine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "gpu.json"
+from benchmarks.throughput.report import replaced
+from benchmarks.throughput.tables import Table, markdown
+
+FOLDER = Path(__file__).resolve().parents[1]
+RESULTS = FOLDER / "results" / "gpu.json"
 NUM_ENVS = 256
 WARM_UP, ITERATIONS = 2, 5
 NETWORKS = {"256, 256": (256, 256), "1024, 1024": (1024, 1024), "4096, 4096": (4096, 4096)}
@@ -45,6 +50,18 @@ def steps_per_second(algo: str, market: Path, sections: Mapping[str, Mapping[str
         algorithm.stop()
 
 
+def table(values: Mapping[str, Any]) -> str:
+    """Steps a second by network and minibatch; what was not measured stays empty."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, speed in values["ppo"].items():
+        network, minibatch, place = name.split("; ")
+        rows.setdefault(f"[{network}], {minibatch}", {})[place] = f"{speed:,}"
+    body = [[row, *(cells.get(place, "") for place in PLACES)] for row, cells in rows.items()]
+    machine = values["machine"]
+    title = f"PPO, steps/s, {NUM_ENVS} environments: {values['gpu']}, {machine['processor']}, {machine['cores']} cores"
+    return markdown([Table(title, ["network", *PLACES], body)])
+
+
 def main() -> int:
     """Measure, print, write."""
     import ray
@@ -55,12 +72,17 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput.gpu", description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only fill benchmarks/README.md")
     arguments = parser.parse_args()
+    if arguments.table:
+        readme = FOLDER / "README.md"
+        readme.write_text(replaced(readme.read_text(), "gpu", table(json.loads(RESULTS.read_text()))))
+        return 0
     if not torch.cuda.is_available():
         print("A CUDA device must be there, got none. Run it on a machine with a GPU.", file=sys.stderr)
         return 2
     ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    values: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "machine": description(), "ppo": {}, "dqn": {}}
+    values: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "machine": description(), "ppo": {}}
     with tempfile.TemporaryDirectory() as folder:
         market = market_file(20, Path(folder))
         for label, sizes in NETWORKS.items():
