@@ -24,7 +24,7 @@ train: $(STAMP) ## train a policy: train.py --algo ppo
 	$(BIN)/python train.py --algo $(ALGO) $(ARGS)
 
 test: $(STAMP) ## run the tests, all but the long learning ones
-	$(BIN)/python -m pytest -m "not learning" --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not learning" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## lint, format, types and the rule that imports point down
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ RUN/results.json   results.csv equity_curve.png: the closing comparison
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -54,16 +55,14 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
         (run_dir / RECORD).write_text(json.dumps(_record(config, market), indent=1))
         (run_dir / CONFIG).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     except OSError as error:
-        raise ConfigError(
-            f"output directory must be writable, got {run_dir} ({error.strerror}). Choose another --output-dir."
-        ) from None
+        raise _unwritable(run_dir, error.strerror) from None
 
 
 def require_fresh(run_dir: Path) -> None:
-    """Raise if a run would write over something.
+    """Raise if a run would write over something, or could not write.
 
     Raises:
-        ConfigError: If the folder exists and is not empty, or is no folder.
+        ConfigError: If the folder exists and is not empty, is no folder, or cannot be made.
     """
     if run_dir.is_dir() and not any(run_dir.iterdir()):
         return
@@ -72,6 +71,14 @@ def require_fresh(run_dir: Path) -> None:
             f"output directory must be new or empty, got {run_dir}. Choose another --output-dir, or continue that run "
             f"with --resume {run_dir}."
         )
+    above = next(folder for folder in run_dir.absolute().parents if folder.exists())
+    reason = errno.ENOTDIR if not above.is_dir() else 0 if os.access(above, os.W_OK) else errno.EACCES
+    if reason:
+        raise _unwritable(run_dir, os.strerror(reason))
+
+
+def _unwritable(run_dir: Path, reason: str | None) -> ConfigError:
+    return ConfigError(f"output directory must be writable, got {run_dir} ({reason}). Choose another --output-dir.")
 
 
 def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig, MarketData]:

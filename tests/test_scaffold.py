@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = {"help", "setup", "train", "test", "check", "learn", "bench", "clean", "distclean"}
+TARGETS = {"help", "setup", "train", "test", "check", "learn", "bench", "results", "clean", "distclean"}
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

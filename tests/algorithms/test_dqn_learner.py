@@ -162,7 +162,13 @@ def test_episodes_are_refused() -> None:
 def test_constant_rewards_are_worth_their_perpetuity_only_where_truncation_bootstraps(flag: str) -> None:
     gamma, reward = 0.8, 0.1
     learner = build_learner(
-        {**PLAIN, "training.gamma": gamma, "training.learning_rate": 3e-3, "training.batch_size": 32}
+        {
+            **PLAIN,
+            "training.gamma": gamma,
+            "training.learning_rate": 3e-3,
+            "training.learning_rate_end": None,
+            "training.batch_size": 32,
+        }
     )
     buffer = ArrayEpisodeReplayBuffer(capacity=1000, alpha=0.0, seed=0)
     for episode in range(20):  # five steps each: a fifth of all transitions is a last one
