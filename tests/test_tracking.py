@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path, r
     for steps in (64, 128, 192):
         before.log(steps, {"loss": 0.5, "sharpe": 1.0})
     before.close()
+    time.sleep(1.0)  # event files are named by the second and then by a count, whose 10 is read before its 9
     after = Tracker(tmp_path, resumed_at=resumed_at)
     for steps in range(resumed_at + 64, 257, 64):
         after.log(steps, {"loss": 0.25, "kl": 0.125})
