@@ -19,6 +19,7 @@ from benchmarks.throughput.tables import Table
 REACHED = 0.9
 """Share of the gap between uniform and optimum."""
 LEVEL = 0.05
+LEAST_SEEDS = 3
 Run = Mapping[str, Any]
 
 
@@ -68,23 +69,26 @@ def certificates(runs: Mapping[tuple[str, str], Runs]) -> Table:
     for name, exam in EXAMS.items():
         cells = []
         for algo in ("ppo", "dqn"):
-            best = runs.get((f"{algo}-long", name)) or runs.get((algo, name))
-            cells += _certificate(name, exam, best)
+            cells += _certificate(name, exam, _longest(runs, algo, name))
         rows.append([exam.title, _target(exam), *cells])
     return Table("Share of the optimal growth, and of the gap between uniform and optimum that is closed", header, rows)
+
+
+def _longest(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
+    """The runs with more steps, if there are seeds enough of them, or those that the peers are compared with."""
+    longer = runs.get((f"{algo}-long", exam))
+    return longer if longer is not None and len(longer.seeds) >= LEAST_SEEDS else runs.get((algo, exam))
 
 
 def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
     """The same in few columns."""
     rows = []
     for name, exam in EXAMS.items():
-        cells = [
-            cell
-            for algo in ("ppo", "dqn")
-            for cell in _certificate(name, exam, runs.get((f"{algo}-long", name)) or runs.get((algo, name)))[:2]
-        ]
+        cells = [cell for algo in ("ppo", "dqn") for cell in _certificate(name, exam, _longest(runs, algo, name))[:2]]
         rows.append([exam.title, *cells])
-    title = "Median and range of five seeds"
+    shown = [_longest(runs, algo, name) for algo in ("ppo", "dqn") for name in EXAMS]
+    counts = [len(found.seeds) for found in shown if found is not None]
+    title = f"Growth and gap as shares of the optimum: median and range of {min(counts)} to {max(counts)} seeds"
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
 
 
