@@ -6,7 +6,6 @@ Unknown keys are errors. This floor knows no ray and no torch.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -21,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, violation
 
 Model = TypeVar("Model", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -375,7 +374,7 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+        raise ConfigError("; ".join(violation(item) for item in error.errors()) + f" ({where})") from None
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
@@ -395,17 +394,3 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
     if not callable(function):
         raise ConfigError(f"{expected}, got {reference!r}, which is a {type(function).__name__}. Name a function.")
     return function  # type: ignore[no-any-return]
-
-
-_UNION_MEMBER = re.compile(r"constrained-\w+|\w+\[.*\]|str")
-"""What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`: no name of a setting."""
-
-
-def _violation(item: Any) -> str:
-    parts = [str(part) for part in item["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
-    name = ".".join(parts) or "configuration"
-    if item["type"] == "extra_forbidden":
-        return f"{name} is not a known setting"
-    if item["type"] == "value_error" and not item["loc"]:
-        return str(item["ctx"]["error"])
-    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"

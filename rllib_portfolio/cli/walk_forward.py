@@ -59,6 +59,11 @@ Exit codes: 0 done, 1 done but for runs that failed, 2 a setting that cannot be 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    _add_runs_and_folds(parser)
+    _add_data_and_folders(parser)
+
+
+def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
     runs = parser.add_argument_group("the runs")
     runs.add_argument(
         "--algo",
@@ -98,6 +103,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     folds.add_argument(
         "--test-years", type=float, metavar="Y", help="length of a test window; the number of folds follows"
     )
+
+
+def _add_data_and_folders(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and folders")
     data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
