@@ -19,6 +19,10 @@ class Variant(NamedTuple):
 _SIXTEEN = {"network.hidden_sizes": [16]}
 _KAPPA_10 = {"environment.risk_aversion": 10.0}
 """What the search started from; the files have what it ended with."""
+_KAPPA_200 = {"environment.risk_aversion": 200.0}
+_FALLING = {"training.learning_rate_end": 0.0}
+_NO_STEPS = {"environment.action_levels": 1}
+"""All in equities or none: quarters of cash were what the first walk held too much of."""
 
 
 def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
@@ -86,6 +90,9 @@ VARIANTS: dict[str, Variant] = {
     "dqn every day": _dqn(environment__rebalance_days=1),
     "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
     "dqn twice the width": _dqn(network__hidden_sizes=[32, 32]),
+    "dqn a rate that falls": Variant("dqn", {**_KAPPA_200, **_FALLING}),
+    "dqn no steps of equity": Variant("dqn", {**_KAPPA_200, **_NO_STEPS}),
+    "dqn no steps of equity, a rate that falls": Variant("dqn", {**_KAPPA_200, **_NO_STEPS, **_FALLING}),
 }
 
 PROTOTYPE = (
