@@ -93,6 +93,12 @@ VARIANTS: dict[str, Variant] = {
     "dqn a rate that falls": Variant("dqn", {**_KAPPA_200, **_FALLING}),
     "dqn no steps of equity": Variant("dqn", {**_KAPPA_200, **_NO_STEPS}),
     "dqn no steps of equity, a rate that falls": Variant("dqn", {**_KAPPA_200, **_NO_STEPS, **_FALLING}),
+    **{
+        f"dqn no steps of equity, a rate that falls, kappa {kappa:.0f}": Variant(
+            "dqn", {"environment.risk_aversion": kappa, **_NO_STEPS, **_FALLING}
+        )
+        for kappa in (500.0, 1000.0)
+    },
 }
 
 PROTOTYPE = (
