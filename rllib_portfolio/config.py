@@ -214,7 +214,8 @@ class DQNConfig(StrictModel):
     learning_rate: float = Field(3e-4, gt=0)
     learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
-    gamma: Fraction = 0.99
+    gamma: Fraction = 0.9
+    """Ten days: what a decision changes later is what its trades cost; a longer horizon adds noise to every target."""
     batch_size: int = Field(64, ge=1)
     buffer_capacity: int = Field(100_000, ge=1)
     """Observations in the replay buffer."""
