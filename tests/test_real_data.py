@@ -121,7 +121,7 @@ def test_tables_say_what_was_tried_and_what_came_out(folder: Path) -> None:
     assert "| 1/N | 12.0% | 20.0% | 0.60 | 50.0% | 1.0 | 0.20% | – | – |" in text
     assert "- PPO beat 1/N." in text
     # 59 trials whose ratios have a variance of 0.08: 0.283 * (0.423 * 2.121 + 0.577 * 2.499) = 0.66. Four days, ratios
-    # a day: (0.0315 - 0.0418) * 3^0.5 / (1 + 0.0315^2 / 2)^0.5 = -0.018, and for 1.5 a year +0.091 (eq. 2 of the paper).
+    # a day: (0.0315 - 0.0418) * 3^0.5 / (1 + 0.0315^2 / 2)^0.5 = -0.018, and for 1.5 a year +0.091 (paper, eq. 2).
     assert (
         "ppo, on the days that it was chosen on, 1991 to 1999: deflated information ratio 49.3% (0.50 against 0.66), "
         "deflated Sharpe ratio 53.6% (1.50 against 0.66)."

@@ -37,6 +37,29 @@ def test_a_part_that_has_ended_is_not_run_again(tmp_path: Path, capsys: pytest.C
     assert (where.runs / "one.log").read_text().splitlines()[:2] == ["half way", "there"]
 
 
+def test_again_makes_a_part_without_what_was_there_of_it(tmp_path: Path) -> None:
+    where = places(tmp_path)
+    file, folder = where.results / "made.json", where.runs / "made"
+    command = ("-c", f"import pathlib, sys; sys.exit(pathlib.Path({str(file)!r}).exists())")
+    parts = {"one": Part("", lambda _: [command], made=lambda _: [file, folder, tmp_path / "not there"])}
+    folder.mkdir(parents=True)
+    file.parent.mkdir()
+    file.touch()
+    assert run(parts, where, again=False) == 1
+    assert run(parts, where, again=True) == 0
+    assert not folder.exists()
+
+
+def test_parts_that_go_on_from_what_is_there_know_where_it_is(tmp_path: Path) -> None:
+    where = places(tmp_path)
+    for name in ("certification", "ablation", "tuning-gain", "real-data"):
+        made, commands = PARTS[name].made(where), PARTS[name].commands(where)
+        assert made
+        assert all(path.is_relative_to(tmp_path) for path in made)
+        told = [Path(word) for command in commands for word in command if word.startswith(str(tmp_path))]
+        assert all(any(path.is_relative_to(place) for place in told) for path in made)
+
+
 def test_a_part_that_failed_is_told_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where, marker = places(tmp_path), tmp_path / "mended"
     command = (

@@ -28,7 +28,7 @@ README = ROOT / "benchmarks" / "README.md"
 INTERVAL = 10_000
 HIDDEN_SIZES = (128, 64)
 TRAINING = {"learning_rate": 1e-4, "learning_rate_end": None, "gamma": 0.99}
-"""Constant: a rate that falls would hide how restless a variant is; and with a short horizon little is overestimated."""
+"""A rate that falls would hide how restless a variant is, and a short horizon that it overestimates."""
 REACHED = 0.9
 """Share of the optimal growth."""
 _OFF = {"training": {"double_q": False, "prioritized": False}, "network": {"dueling": False, "noisy": False}}

@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy.stats import ttest_rel
 
-from benchmarks.learning.certification import CANDIDATES, run_file
+from benchmarks.learning.certification import CANDIDATES, STEPS, run_file
 from benchmarks.learning.known_optima import EXAMS, Exam
 from benchmarks.throughput.tables import Table
 
@@ -158,7 +158,7 @@ def peers(runs: Mapping[tuple[str, str], Runs], algo: str) -> Table:
 
 def runs_steps(runs: Mapping[tuple[str, str], Runs], algo: str) -> int:
     """Steps of the algorithm's runs."""
-    return next(found.steps for (name, _), found in runs.items() if name == algo)
+    return next((found.steps for (name, _), found in runs.items() if name == algo), STEPS[algo])
 
 
 def _p_value(mine: Runs, other: Runs | None, figure: str) -> str:

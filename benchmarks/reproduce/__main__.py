@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help="default: all")
     parser.add_argument("--quick", action="store_true", help="minutes, under runs/reproduce-quick: says nothing")
-    parser.add_argument("--again", action="store_true", help="run parts that have ended before, too")
+    parser.add_argument("--again", action="store_true", help="make parts anew, without what is there of them")
     parser.add_argument("--tables", action="store_true", help="only fill the documents from the results that are there")
     return parser
 

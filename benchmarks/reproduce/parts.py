@@ -47,11 +47,20 @@ class Part:
         title: What comes of it.
         commands: One after the other; each goes on where it was interrupted, or begins anew.
         keep: Copies what is committed, when all commands have ended well.
+        made: Files and folders from which the commands go on; without them they begin anew.
     """
 
     title: str
     commands: Callable[[Places], list[Command]]
     keep: Callable[[Places], None] = lambda places: None
+    made: Callable[[Places], list[Path]] = lambda places: []
+
+    def forget(self, places: Places) -> None:
+        """Remove what was made."""
+        for path in self.made(places):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
 
 
 def _train(places: Places) -> list[Command]:
@@ -103,6 +112,10 @@ def _real_data(places: Places) -> list[Command]:
     return [("-m", "benchmarks.real_data", *where, *cut)]
 
 
+def _made_of_real_data(places: Places) -> list[Path]:
+    return [places.runs / "real-data", places.results / "real_data"]
+
+
 def _suite(name: str, *arguments: str) -> Callable[[Places], list[Command]]:
     def commands(places: Places) -> list[Command]:
         cut = ("--quick",) if places.is_quick else ()
@@ -113,10 +126,21 @@ def _suite(name: str, *arguments: str) -> Callable[[Places], list[Command]]:
 
 PARTS: dict[str, Part] = {
     "train": Part("the run of make train, beside what anyone can hold", _train, _keep_train),
-    "certification": Part("markets with a known optimum, beside the peers", _certification),
-    "ablation": Part("what each part of DQN brings", _ablation),
-    "tuning-gain": Part("the tuned configuration against the default", _tuning_gain, _keep_search),
-    "real-data": Part("walk-forward on the bundled universe, and on factor funds", _real_data, _keep_walk),
+    "certification": Part(
+        "markets with a known optimum, beside the peers",
+        _certification,
+        made=lambda places: [places.results / "certification"],
+    ),
+    "ablation": Part("what each part of DQN brings", _ablation, made=lambda places: [places.results / "ablation"]),
+    "tuning-gain": Part(
+        "the tuned configuration against the default",
+        _tuning_gain,
+        _keep_search,
+        lambda places: [places.runs / "search", places.runs / "tuning-gain"],
+    ),
+    "real-data": Part(
+        "walk-forward on the bundled universe, and on factor funds", _real_data, _keep_walk, _made_of_real_data
+    ),
     "throughput": Part("steps a second of PPO beside its peers", _suite("throughput")),
     "dqn": Part("steps a second of DQN beside its peers", _suite("dqn", "dqn")),
     "tuning": Part("early stopping, trials at a time, overhead of a search", _suite("tuning", "tuning")),

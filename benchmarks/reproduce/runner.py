@@ -30,7 +30,9 @@ def run(parts: Mapping[str, Part], places: Places, *, again: bool) -> int:
         if ended.get("finished") and not again:
             print(f"{label}: made before, {ended['finished']}")
             continue
-        code = _run_part(name, part, label, places)
+        if again:
+            part.forget(places)
+        code = _run_part(name, part, label, places, again=again)
         if code:
             return code
     return 0
@@ -42,10 +44,10 @@ def record(places: Places) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _run_part(name: str, part: Part, label: str, places: Places) -> int:
+def _run_part(name: str, part: Part, label: str, places: Places, *, again: bool) -> int:
     started = time.perf_counter()
     before = record(places).get(name, {})
-    earlier_s = 0.0 if before.get("finished") else before.get("seconds", 0.0)
+    earlier_s = 0.0 if again or before.get("finished") else before.get("seconds", 0.0)
     code, commands = 0, part.commands(places)
     try:
         for command in commands:
@@ -66,7 +68,7 @@ def _run_part(name: str, part: Part, label: str, places: Places) -> int:
         print(f"{label} must end well, got exit code {code}. The end of {log}:", file=sys.stderr)
         print("".join(log.read_text().splitlines(keepends=True)[-8:]), file=sys.stderr, end="")
     elif code:
-        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        print(f"Interrupted. The same command{' without --again' if again else ''} goes on from here.", file=sys.stderr)
     return code
 
 
