@@ -229,6 +229,8 @@ class DQNConfig(StrictModel):
     """Environment steps between two copies of the weights into the target network."""
     n_step: int = Field(1, ge=1)
     """Rewards summed before bootstrapping."""
+    counterfactual_actions: int = Field(8, ge=0)
+    """Of each day drawn, with what each of them would have earned; 0: the one that was taken."""
     loss: Literal["huber", "mse"] = "huber"
     max_gradient_norm: float | None = Field(10.0, gt=0)
     double_q: bool = True

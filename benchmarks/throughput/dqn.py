@@ -68,6 +68,7 @@ class Ours:
                 learning_starts=LEARNING_STARTS,
                 rollout_steps=ROLLOUT_STEPS,
                 steps_per_update=STEPS_PER_UPDATE,
+                counterfactual_actions=0,  # the peers learn from the actions taken
             ),
             resources=DQNResourceConfig(num_envs_per_env_runner=setting.num_envs, device="cpu"),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
@@ -30,6 +31,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from rllib_portfolio.algorithms.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
@@ -57,6 +59,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.learning_starts = 1000
         self.steps_per_update = 4
         self.steps_per_iteration = STEPS_PER_ITERATION
+        self.counterfactual_actions = 0
         self.mixed_precision: str | None = None
         self.compile_update = False
         self.replay_buffer_config = {"type": BUFFER_TYPE}
@@ -68,6 +71,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         learning_starts: int = NotProvided,
         steps_per_update: int = NotProvided,
         steps_per_iteration: int = NotProvided,
+        counterfactual_actions: int = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -80,6 +84,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             steps_per_update: Environment steps for each gradient step.
             steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
                 `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
+            counterfactual_actions: Actions that each day of a batch is learned from; 0: from the one taken.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -90,6 +95,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             "learning_starts": learning_starts,
             "steps_per_update": steps_per_update,
             "steps_per_iteration": steps_per_iteration,
+            "counterfactual_actions": counterfactual_actions,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -101,6 +107,14 @@ class PortfolioDQNConfig(RLlibDQNConfig):
 
 class PortfolioDQN(ScalesRewards, DQN):
     """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
+
+    def setup(self, config: PortfolioDQNConfig) -> None:
+        super().setup(config)
+        self._counterfactuals: Counterfactuals | None = None
+        if config.counterfactual_actions:
+            self._counterfactuals = Counterfactuals.of(
+                config.env_config, config.total_train_batch_size, config.counterfactual_actions
+            )
 
     def training_step(self) -> None:
         """Sample and learn in turns until an iteration's steps are made.
@@ -161,15 +175,13 @@ class PortfolioDQN(ScalesRewards, DQN):
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             if self._learns_from_buffer:
                 self.learner_group.foreach_learner(
-                    lambda learner: learner.update_from_buffer(
-                        draw, self.local_replay_buffer.update_priorities, num_updates, timesteps
-                    )
+                    lambda learner: learner.update_from_buffer(draw, self._prioritise, num_updates, timesteps)
                 )
                 return
             for _ in range(num_updates):
                 results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps)
                 td_errors = [np.asarray(result[DEFAULT_MODULE_ID].pop(TD_ERROR_KEY).peek()) for result in results]
-                self.local_replay_buffer.update_priorities(np.concatenate([np.ravel(errors) for errors in td_errors]))
+                self._prioritise(np.concatenate([np.ravel(errors) for errors in td_errors]))
                 self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     @property
@@ -189,13 +201,19 @@ class PortfolioDQN(ScalesRewards, DQN):
         self.metrics.log_dict(buffer, key=REPLAY_BUFFER_RESULTS, window=1)
 
     def _draw(self, beta: float) -> ReplayBatch:
-        config = self.config
-        batch: ReplayBatch = self.local_replay_buffer.sample(
-            config.total_train_batch_size, n_step=config.n_step, gamma=config.gamma, beta=beta
-        )
+        config, counterfactuals, buffer = self.config, self._counterfactuals, self.local_replay_buffer
+        size = config.total_train_batch_size if counterfactuals is None else counterfactuals.num_days
+        batch: ReplayBatch = buffer.sample(size, n_step=config.n_step, gamma=config.gamma, beta=beta)
+        if counterfactuals is not None:
+            batch = counterfactuals.batch(batch, buffer.rng)
         if config.normalize_rewards:
             batch[Columns.REWARDS] = (batch[Columns.REWARDS] / self.reward_scale.std).astype(np.float32)
         return batch
+
+    def _prioritise(self, td_errors: NDArray[Any]) -> None:
+        """Give the transitions drawn last the priorities of the absolute TD errors of a batch, [B]."""
+        by_day = td_errors if self._counterfactuals is None else self._counterfactuals.by_day(td_errors)
+        self.local_replay_buffer.update_priorities(by_day)
 
     def _num_steps_sampled(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
@@ -233,8 +251,19 @@ def module_spec(config: DQNRunConfig) -> RLModuleSpec:
     return RLModuleSpec(module_class=DuelingNoisyQ, model_config=config.network.model_dump() | {"epsilon": epsilon})
 
 
+def num_counterfactuals(config: DQNRunConfig) -> int:
+    """Actions that each day of a batch is learned from; 0 where the action taken is all that there is.
+
+    That is where several rewards are summed, and where episodes do not say where the environment stood: RLlib's env
+    runner, or a running observation filter.
+    """
+    knows_states = config.resources.env_runner == "vectorised" and config.market.observation_filter != "running"
+    return config.training.counterfactual_actions if knows_states and config.training.n_step == 1 else 0
+
+
 def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     dqn: DQNConfig = config.training
+    counterfactuals = num_counterfactuals(config)
     return {
         "lr": learning_rate(config),
         "gamma": dqn.gamma,
@@ -255,7 +284,9 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
             "beta_steps": config.schedule.total_timesteps,
             "epsilon": dqn.per_epsilon,
             "seed": config.seed,
+            "extra_columns": COLUMNS if counterfactuals else (),
         },
+        "counterfactual_actions": counterfactuals,
         "store_buffer_in_checkpoints": dqn.store_buffer_in_checkpoints,
         "learning_starts": dqn.learning_starts,
         "steps_per_update": dqn.steps_per_update,

@@ -20,6 +20,7 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
 
+from rllib_portfolio.algorithms.counterfactual import state_columns
 from rllib_portfolio.algorithms.fast_path import is_vectorisable
 from rllib_portfolio.algorithms.fragment import Fragment, Streams, Transitions, cut_episodes
 from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
@@ -47,6 +48,8 @@ class VectorisedEnvRunner(SeededEnvRunner):
         super().__init__(config=config, **kwargs)
         self._is_vectorisable = is_vectorisable(self)
         self._streams: Streams | None = None
+        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0
+        """Whether a learner wants to know where the environments stood before each step."""
 
     def _sample(
         self,
@@ -104,6 +107,8 @@ class VectorisedEnvRunner(SeededEnvRunner):
             observations, finished = self._streams.observations, self._streams.finished
             started = time.perf_counter()
             actions, for_env, outputs = self._act(observations, fragment.num_transitions)
+            if self._tells_state:
+                outputs |= state_columns(self._vector_env.unwrapped.simulation)
             fragment.inference_s += time.perf_counter() - started
             result = self._step(for_env)
             if result is None:  # the environment failed and was made anew: what this fragment had is lost

@@ -47,6 +47,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         beta_steps: 0 keeps beta at its last value.
         epsilon: Priority of a transition without TD error.
         seed: Of the draws.
+        extra_columns: Extra model outputs of the episodes that a batch holds, too.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         beta_steps: int = 0,
         epsilon: float = 1e-6,
         seed: int | None = None,
+        extra_columns: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(capacity, **kwargs)
@@ -65,7 +67,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         self.beta_start, self.beta_end = beta
         self.beta_steps = beta_steps
         self.rng = np.random.default_rng(seed)
-        self._store = TransitionStore(capacity)
+        self._store = TransitionStore(capacity, extra_columns)
         self._priorities = SumTree(capacity)
         """p^alpha of each row; 0 where no transition starts."""
         self._max_priority = 1.0
@@ -121,6 +123,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
             Columns.TERMINATEDS: drawn.terminated,
             N_STEP: drawn.num_steps,
             WEIGHTS: (weights / weights.max()).astype(np.float32),
+            **drawn.extra,
         }
 
     def update_priorities(self, priorities: FloatArray, module_id: str | None = None) -> None:

@@ -37,6 +37,8 @@ class Transitions(NamedTuple):
     """m."""
     next_observations: NDArray[Any]
     """o_{t+m}."""
+    extra: dict[str, NDArray[Any]]
+    """Of each extra column, what was told at o_t."""
 
 
 class TransitionStore:
@@ -49,10 +51,12 @@ class TransitionStore:
 
     Args:
         capacity: Number of rows.
+        extra_columns: Extra model outputs of the episodes that are kept, too.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, extra_columns: Sequence[str] = ()) -> None:
         self.capacity = capacity
+        self.extra = {name: np.empty(0) for name in extra_columns}
         self.num_transitions = 0
         self.num_added = 0
         self.observations = self.actions = np.empty(0)
@@ -111,13 +115,14 @@ class TransitionStore:
             terminated=terminated,
             num_steps=steps,
             next_observations=self.observations[row],
+            extra={name: column[rows] for name, column in self.extra.items()},
         )
 
     def get_state(self) -> dict[str, Any]:
         """What the store holds, compressed."""
-        columns = {name: _compressed(getattr(self, name)[: self._num_rows]) for name in _COLUMNS}
         return {
-            "columns": columns,
+            "columns": {name: _compressed(getattr(self, name)[: self._num_rows]) for name in _COLUMNS},
+            "extra": {name: _compressed(column[: self._num_rows]) for name, column in self.extra.items()},
             "capacity": self.capacity,
             "num_transitions": self.num_transitions,
             "num_added": self.num_added,
@@ -130,28 +135,32 @@ class TransitionStore:
         """Hold what `get_state` gave.
 
         Raises:
-            ValueError: If that was a store of another capacity.
+            ValueError: If that was a store of another capacity, or of other extra columns.
         """
         if state["capacity"] != self.capacity:
             raise ValueError(
                 f"capacity must be that of the checkpoint, {state['capacity']}, got {self.capacity}. Leave it as it is."
             )
+        extra = state.get("extra", {})
+        if extra.keys() != self.extra.keys():
+            raise ValueError(
+                f"extra columns must be those of the checkpoint, {sorted(extra)}, got {sorted(self.extra)}. Leave "
+                "counterfactual_actions as it was, 0 if it was not there."
+            )
         self._num_rows, self._head = state["num_rows"], state["head"]
         self.num_transitions, self.num_added = state["num_transitions"], state["num_added"]
         self._open_rows = dict(state["open_rows"])
         for name in _COLUMNS:
-            values = _decompressed(state["columns"][name])
-            empty = NO_ROW if name == "next_rows" else 0
-            column = np.full((self.capacity, *values.shape[1:]), empty, values.dtype)
-            column[: self._num_rows] = values
-            setattr(self, name, column)
+            setattr(self, name, self._column(state["columns"][name], NO_ROW if name == "next_rows" else 0))
+        self.extra = {name: self._column(values) for name, values in extra.items()}
 
     def _write(self, episode: SingleAgentEpisode) -> tuple[IntArray, IntArray]:
         """New rows of a chunk of T steps, and its T + 1 rows in order of time."""
         observations = np.asarray(episode.get_observations())
         actions = np.asarray(episode.get_actions())
+        extra = {name: np.asarray(episode.get_extra_model_outputs(name)) for name in self.extra}
         if not self._num_rows:
-            self._make_room(observations[0], actions[0])
+            self._make_room(observations[0], actions[0], {name: values[0] for name, values in extra.items()})
         open_row = self._open_rows.pop(episode.id_, None)
         is_continued = open_row is not None
         rows = (self._head + np.arange(len(observations) - is_continued)) % self.capacity
@@ -163,6 +172,8 @@ class TransitionStore:
         self.observations[rows] = observations[is_continued:]
         before, last = chain[:-1], chain[-1]
         self.actions[before] = actions
+        for name, values in extra.items():
+            self.extra[name][before] = values
         self.rewards[before] = np.asarray(episode.get_rewards())
         self.terminated[before] = False
         self.terminated[before[-1]] = episode.is_terminated
@@ -172,10 +183,17 @@ class TransitionStore:
             self._open_rows[episode.id_] = int(last)
         return rows, chain
 
-    def _make_room(self, observation: NDArray[Any], action: NDArray[Any]) -> None:
+    def _column(self, state: dict[str, Any], empty: int = 0) -> NDArray[Any]:
+        values = _decompressed(state)
+        column = np.full((self.capacity, *values.shape[1:]), empty, values.dtype)
+        column[: self._num_rows] = values
+        return column
+
+    def _make_room(self, observation: NDArray[Any], action: NDArray[Any], extra: dict[str, NDArray[Any]]) -> None:
         self.observations = np.zeros((self.capacity, *observation.shape), observation.dtype)
         narrow = np.int32 if np.issubdtype(action.dtype, np.integer) else action.dtype
         self.actions = np.zeros((self.capacity, *action.shape), narrow)
+        self.extra = {name: np.zeros((self.capacity, *value.shape), value.dtype) for name, value in extra.items()}
 
     def _forget_open_rows(self, num_rows: int) -> None:
         """Episodes whose last row is about to be overwritten, or was left without an end long ago, start anew."""

@@ -64,6 +64,9 @@ class Simulation:
         ConfigError: If the window is too short, or the costs do not match the assets.
     """
 
+    STATE = ("wealth", "weights", "held", "reward_state", "row", "end", "steps")
+    """What `get_state` tells."""
+
     def __init__(
         self, market: MarketData, window: Window, config: EnvironmentConfig, num_portfolios: int, random_start: bool
     ) -> None:

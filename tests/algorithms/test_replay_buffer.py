@@ -133,7 +133,7 @@ def test_a_checkpoint_of_observations_that_repeat_is_small() -> None:
 def test_a_full_buffer_takes_little_more_than_its_observations() -> None:
     buffer = ArrayEpisodeReplayBuffer(capacity=20_000)
     observations = np.zeros((20_000, 161), dtype=np.float32)
-    buffer._store._make_room(observations[0], np.int64(0))
+    buffer._store._make_room(observations[0], np.int64(0), {})
     columns = [
         getattr(buffer._store, name) for name in ("observations", "actions", "rewards", "terminated", "next_rows")
     ]

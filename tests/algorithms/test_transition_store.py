@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 from rllib_portfolio.algorithms.transition_store import NO_ROW, TransitionStore
 from tests.algorithms.transitions import chunk
@@ -137,6 +139,25 @@ def test_a_restored_store_goes_on_as_the_one_that_was_saved() -> None:
     assert copy.num_transitions == store.num_transitions
     with pytest.raises(ValueError, match="capacity must be that of the checkpoint, 8, got 9"):
         TransitionStore(9).set_state(store.get_state())
+
+
+def test_extra_columns_are_those_of_the_transition_and_are_restored() -> None:
+    def told(start: int, rewards: list[float]) -> SingleAgentEpisode:
+        episode = chunk("a", start, rewards)
+        values = 10.0 * (start + np.arange(len(rewards)))
+        episode.extra_model_outputs["wealth"] = InfiniteLookbackBuffer(np.stack([values, -values], axis=1))
+        return episode
+
+    store = TransitionStore(8, ["wealth"])
+    store.add([told(0, [0.0, 1.0])])
+    copy = TransitionStore(8, ["wealth"])
+    copy.set_state(store.get_state())
+    for each in (store, copy):
+        rows = each.add([told(2, [2.0, 3.0])]).with_transition
+        assert each.n_step(rows, 1, 1.0).extra["wealth"].tolist() == [[20.0, -20.0], [30.0, -30.0]]
+        assert each.n_step(np.arange(2), 1, 1.0).extra["wealth"].tolist() == [[0.0, 0.0], [10.0, -10.0]]
+    with pytest.raises(ValueError, match=r"extra columns must be those of the checkpoint, \['wealth'\], got \[\]"):
+        TransitionStore(8).set_state(store.get_state())
 
 
 def test_an_empty_store_is_saved_and_restored() -> None:
