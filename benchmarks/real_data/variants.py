@@ -21,6 +21,7 @@ _KAPPA_10 = {"environment.risk_aversion": 10.0}
 """What the search started from; the files have what it ended with."""
 _KAPPA_200 = {"environment.risk_aversion": 200.0}
 _FALLING = {"training.learning_rate_end": 0.0}
+_COUNTERFACTUALS = {"training.counterfactual_actions": 16}
 _NO_STEPS = {"environment.action_levels": 1}
 """All in equities or none: quarters of cash were what the first walk held too much of."""
 
@@ -99,6 +100,11 @@ VARIANTS: dict[str, Variant] = {
         )
         for kappa in (500.0, 1000.0)
     },
+    "dqn counterfactuals": Variant("dqn", {**_KAPPA_200, **_COUNTERFACTUALS}),
+    "dqn counterfactuals, a rate that falls": Variant("dqn", {**_KAPPA_200, **_COUNTERFACTUALS, **_FALLING}),
+    "dqn counterfactuals, a rate that falls, no steps of equity": Variant(
+        "dqn", {**_KAPPA_200, **_COUNTERFACTUALS, **_FALLING, **_NO_STEPS}
+    ),
 }
 
 PROTOTYPE = (
