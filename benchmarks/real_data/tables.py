@@ -162,11 +162,10 @@ def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    if len(settings) > 4:
-        return "all of `features`"
-    return (
-        ", ".join(f"{name.rsplit('.', 1)[-1]} {_value(value)}" for name, value in settings.items()) or "as in the file"
-    )
+    features = [name for name in settings if name.startswith("market.features.")]
+    shown = {name: value for name, value in settings.items() if len(features) <= 4 or name not in features}
+    parts = [f"{name.rsplit('.', 1)[-1]} {_value(value)}" for name, value in shown.items()]
+    return ", ".join(parts + ["all of `features`"] * (len(shown) < len(settings))) or "as in the file"
 
 
 def _value(value: Any) -> str:

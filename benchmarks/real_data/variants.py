@@ -19,7 +19,12 @@ class Variant(NamedTuple):
 _SIXTEEN = {"network.hidden_sizes": [16]}
 _KAPPA_10 = {"environment.risk_aversion": 10.0}
 """What the search started from; the files have what it ended with."""
-_KAPPA_200 = {"environment.risk_aversion": 200.0}
+_FIRST_DQN = {
+    "environment.action_levels": 4,
+    "training.counterfactual_actions": 0,
+    "training.learning_rate_end": None,
+}
+"""Likewise, up to the first walk."""
 _FALLING = {"training.learning_rate_end": 0.0}
 _COUNTERFACTUALS = {"training.counterfactual_actions": 16}
 _NO_STEPS = {"environment.action_levels": 1}
@@ -32,7 +37,13 @@ def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
 
 
 def _dqn(**settings: Any) -> Variant:
-    return Variant("dqn", {**_KAPPA_10, **{name.replace("__", "."): value for name, value in settings.items()}})
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return Variant("dqn", {**_FIRST_DQN, **_KAPPA_10, **named})
+
+
+def _later_dqn(*changes: dict[str, Any], kappa: float = 200.0) -> Variant:
+    changed = {name: value for change in changes for name, value in change.items()}
+    return Variant("dqn", {**_FIRST_DQN, "environment.risk_aversion": kappa, **changed})
 
 
 VARIANTS: dict[str, Variant] = {
@@ -91,20 +102,14 @@ VARIANTS: dict[str, Variant] = {
     "dqn every day": _dqn(environment__rebalance_days=1),
     "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
     "dqn twice the width": _dqn(network__hidden_sizes=[32, 32]),
-    "dqn a rate that falls": Variant("dqn", {**_KAPPA_200, **_FALLING}),
-    "dqn no steps of equity": Variant("dqn", {**_KAPPA_200, **_NO_STEPS}),
-    "dqn no steps of equity, a rate that falls": Variant("dqn", {**_KAPPA_200, **_NO_STEPS, **_FALLING}),
-    **{
-        f"dqn no steps of equity, a rate that falls, kappa {kappa:.0f}": Variant(
-            "dqn", {"environment.risk_aversion": kappa, **_NO_STEPS, **_FALLING}
-        )
-        for kappa in (500.0, 1000.0)
-    },
-    "dqn counterfactuals": Variant("dqn", {**_KAPPA_200, **_COUNTERFACTUALS}),
-    "dqn counterfactuals, a rate that falls": Variant("dqn", {**_KAPPA_200, **_COUNTERFACTUALS, **_FALLING}),
-    "dqn counterfactuals, a rate that falls, no steps of equity": Variant(
-        "dqn", {**_KAPPA_200, **_COUNTERFACTUALS, **_FALLING, **_NO_STEPS}
-    ),
+    "dqn kappa 200": _later_dqn(),  # chosen for the first walk
+    "dqn a rate that falls": _later_dqn(_FALLING),
+    "dqn no steps of equity": _later_dqn(_NO_STEPS),
+    "dqn no steps of equity, a rate that falls": _later_dqn(_NO_STEPS, _FALLING),
+    "dqn no steps of equity, a rate that falls, kappa 500": _later_dqn(_NO_STEPS, _FALLING, kappa=500.0),
+    "dqn no steps of equity, a rate that falls, kappa 1000": _later_dqn(_NO_STEPS, _FALLING, kappa=1000.0),
+    "dqn counterfactuals": _later_dqn(_COUNTERFACTUALS),
+    "dqn counterfactuals, a rate that falls": _later_dqn(_COUNTERFACTUALS, _FALLING),
 }
 
 PROTOTYPE = (
