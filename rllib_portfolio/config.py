@@ -178,8 +178,8 @@ class QNetworkConfig(StrictModel):
     """Two streams, value and advantage; or one for the action values."""
     noisy: bool = True
     """Explore by noise on the weights; or epsilon-greedily (`training.epsilon_*`)."""
-    sigma0: float = Field(0.5, ge=0)
-    """Initial noise (Fortunato et al. 2017)."""
+    sigma0: float = Field(0.1, ge=0)
+    """Initial noise (Fortunato et al. 2017; their 0.5 is for networks that learn from the actions taken alone)."""
 
 
 class PPOConfig(StrictModel):

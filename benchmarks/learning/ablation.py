@@ -58,7 +58,7 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
     config = DQNRunConfig(
         seed=seed,
         environment={**FREE_TRADING, "action_table": "ladder", "action_levels": 5},
-        network={**switches.get("network", {}), "hidden_sizes": HIDDEN_SIZES},
+        network={**switches.get("network", {}), "hidden_sizes": HIDDEN_SIZES, "sigma0": 0.5},
         training={**TRAINING, **switches.get("training", {})},
         schedule={"total_timesteps": steps},
     )
