@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.real_data.walks import WALK
+from rllib_portfolio.cli.console import quieten_libraries
 from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.evaluation.baselines import EqualWeight
 from rllib_portfolio.evaluation.ensemble import Ensemble
@@ -32,6 +33,7 @@ def run(folder: Path, runs: Path) -> int:
     if path.is_file():
         print(f"offsets: made before ({path})")
         return 0
+    quieten_libraries()
     output = (runs / WALK).resolve()
     plan = WalkForwardPlan.from_json(read_record(output)["plan"])
     markets = {fold: plan.load_fold(fold) for fold in range(len(plan.folds))}
