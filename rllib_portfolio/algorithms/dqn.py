@@ -37,6 +37,7 @@ from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling import Round, sample_round
+from rllib_portfolio.algorithms.shared_market import take_market
 from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
@@ -112,6 +113,7 @@ class PortfolioDQN(ScalesRewards, DQN):
         super().setup(config)
         self._counterfactuals: Counterfactuals | None = None
         if config.counterfactual_actions:
+            take_market(config.env_config.get("data"))
             self._counterfactuals = Counterfactuals.of(
                 config.env_config, config.total_train_batch_size, config.counterfactual_actions
             )
