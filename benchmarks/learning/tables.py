@@ -88,7 +88,8 @@ def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
         rows.append([exam.title, *cells])
     shown = [_longest(runs, algo, name) for algo in ("ppo", "dqn") for name in EXAMS]
     counts = [len(found.seeds) for found in shown if found is not None]
-    title = f"Growth and gap as shares of the optimum: median and range of {min(counts)} to {max(counts)} seeds"
+    seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    title = f"Growth and gap as shares of the optimum: median and range of {seeds} seeds"
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
 
 
