@@ -231,6 +231,8 @@ class DQNConfig(StrictModel):
     """Rewards summed before bootstrapping."""
     counterfactual_actions: int = Field(8, ge=0)
     """Of each day drawn, with what each of them would have earned; 0: the one that was taken."""
+    counterfactual_portfolios: bool = True
+    """Half of them a step later, from what an action at random left: portfolios that no policy goes to any more."""
     loss: Literal["huber", "mse"] = "huber"
     max_gradient_norm: float | None = Field(10.0, gt=0)
     double_q: bool = True

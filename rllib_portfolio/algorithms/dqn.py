@@ -61,6 +61,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.steps_per_update = 4
         self.steps_per_iteration = STEPS_PER_ITERATION
         self.counterfactual_actions = 0
+        self.counterfactual_portfolios = False
         self.mixed_precision: str | None = None
         self.compile_update = False
         self.replay_buffer_config = {"type": BUFFER_TYPE}
@@ -73,6 +74,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         steps_per_update: int = NotProvided,
         steps_per_iteration: int = NotProvided,
         counterfactual_actions: int = NotProvided,
+        counterfactual_portfolios: bool = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -86,6 +88,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
                 `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
             counterfactual_actions: Actions that each day of a batch is learned from; 0: from the one taken.
+            counterfactual_portfolios: Half of them from portfolios that were not held.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -97,6 +100,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             "steps_per_update": steps_per_update,
             "steps_per_iteration": steps_per_iteration,
             "counterfactual_actions": counterfactual_actions,
+            "counterfactual_portfolios": counterfactual_portfolios,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -115,7 +119,10 @@ class PortfolioDQN(ScalesRewards, DQN):
         if config.counterfactual_actions:
             take_market(config.env_config.get("data"))
             self._counterfactuals = Counterfactuals.of(
-                config.env_config, config.total_train_batch_size, config.counterfactual_actions
+                config.env_config,
+                config.total_train_batch_size,
+                config.counterfactual_actions,
+                config.counterfactual_portfolios,
             )
 
     def training_step(self) -> None:
@@ -289,6 +296,7 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
             "extra_columns": COLUMNS if counterfactuals else (),
         },
         "counterfactual_actions": counterfactuals,
+        "counterfactual_portfolios": dqn.counterfactual_portfolios,
         "store_buffer_in_checkpoints": dqn.store_buffer_in_checkpoints,
         "learning_starts": dqn.learning_starts,
         "steps_per_update": dqn.steps_per_update,
