@@ -10,6 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rllib_portfolio.errors import ConfigError
+
 IntArray = NDArray[np.integer[Any]]
 NO_ROW = -1
 _CODEC = "zstd"
@@ -135,15 +137,15 @@ class TransitionStore:
         """Hold what `get_state` gave.
 
         Raises:
-            ValueError: If that was a store of another capacity, or of other extra columns.
+            ConfigError: If that was a store of another capacity, or of other extra columns.
         """
         if state["capacity"] != self.capacity:
-            raise ValueError(
+            raise ConfigError(
                 f"capacity must be that of the checkpoint, {state['capacity']}, got {self.capacity}. Leave it as it is."
             )
         extra = state.get("extra", {})
         if extra.keys() != self.extra.keys():
-            raise ValueError(
+            raise ConfigError(
                 f"extra columns must be those of the checkpoint, {sorted(extra)}, got {sorted(self.extra)}. Leave "
                 "counterfactual_actions as it was, 0 if it was not there."
             )

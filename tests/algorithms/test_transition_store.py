@@ -10,6 +10,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 from rllib_portfolio.algorithms.transition_store import NO_ROW, TransitionStore
+from rllib_portfolio.errors import ConfigError
 from tests.algorithms.transitions import chunk
 
 
@@ -137,7 +138,7 @@ def test_a_restored_store_goes_on_as_the_one_that_was_saved() -> None:
         each.add([chunk("a", 4, [4.0, 5.0, 6.0])])
     assert stored(copy) == stored(store)
     assert copy.num_transitions == store.num_transitions
-    with pytest.raises(ValueError, match="capacity must be that of the checkpoint, 8, got 9"):
+    with pytest.raises(ConfigError, match="capacity must be that of the checkpoint, 8, got 9"):
         TransitionStore(9).set_state(store.get_state())
 
 
@@ -156,7 +157,7 @@ def test_extra_columns_are_those_of_the_transition_and_are_restored() -> None:
         rows = each.add([told(2, [2.0, 3.0])]).with_transition
         assert each.n_step(rows, 1, 1.0).extra["wealth"].tolist() == [[20.0, -20.0], [30.0, -30.0]]
         assert each.n_step(np.arange(2), 1, 1.0).extra["wealth"].tolist() == [[0.0, 0.0], [10.0, -10.0]]
-    with pytest.raises(ValueError, match=r"extra columns must be those of the checkpoint, \['wealth'\], got \[\]"):
+    with pytest.raises(ConfigError, match=r"extra columns must be those of the checkpoint, \['wealth'\], got \[\]"):
         TransitionStore(8).set_state(store.get_state())
 
 
