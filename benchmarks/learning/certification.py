@@ -70,12 +70,7 @@ CANDIDATES: dict[str, Candidate] = {
     "ppo-8-envs": Candidate("PPO, 8 environments", "ppo", changes=_num_envs(8), exams=_CURVES),
     "ppo-long": Candidate("PPO, 500,000 steps", "ppo", exams=("regimes",), steps=500_000),
     "dqn": Candidate("DQN", "dqn"),
-    "dqn-long": Candidate(
-        "DQN, 150,000 steps",
-        "dqn",
-        exams=("merton", "kelly-1", "kelly-0.8", "regimes", "hidden-regimes"),
-        steps=150_000,
-    ),
+    "dqn-long": Candidate("DQN, 150,000 steps", "dqn", exams=("merton",), steps=150_000),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3"),
     "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", seeds=3),
 }

@@ -85,10 +85,7 @@ class Counterfactuals:
         }
 
     def _actions(self, taken: NDArray[Any], generator: np.random.Generator) -> NDArray[np.int64]:
-        """For each day the action taken, the one that holds, and others; elsewhere the one that holds, and others, [B].
-
-        Without replacement, here and there.
-        """
+        """For each day the action taken, hold and others; then hold and others for elsewhere, [B]."""
         actions = self._hold_and_others(self._num_here, generator, taken)
         if self._num_elsewhere:
             actions = np.hstack([actions, self._hold_and_others(self._num_elsewhere, generator)])
@@ -97,7 +94,7 @@ class Counterfactuals:
     def _hold_and_others(
         self, number: int, generator: np.random.Generator, first: NDArray[Any] | None = None
     ) -> NDArray[np.int64]:
-        """For each day so many actions without replacement, before all `first` and the one that holds."""
+        """For each day so many actions without replacement, led by `first` and hold, [num_days, number]."""
         keys = generator.random((self.num_days, self._num_table))
         keys[:, self._hold] = -1.0
         if first is not None:
