@@ -144,6 +144,8 @@ def test_peers_are_paired_over_the_seeds_that_both_have() -> None:
     cells = row(peers({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
     assert cells[4] == "ahead, 0.070"
     assert cells[5:] == ["not run", "-"]
+    rounded = runs_of(run_of(0.99 + 4e-9, [0.9]), run_of(0.98, [0.9]))
+    assert row(peers({("ppo", "merton"): ours, ("ppo-sb3", "merton"): rounded}, "ppo"), "Merton")[4] == "same"
 
 
 def test_seconds_are_compared_on_one_processor_alone() -> None:
