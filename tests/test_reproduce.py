@@ -159,17 +159,19 @@ def test_a_market_that_was_not_learned_is_shown_as_such() -> None:
     assert row(efficiency({}), "two observable regimes")[1:] == ["not run"] * 3
 
 
-def test_a_claim_is_held_refuted_or_cannot_be_told(tmp_path: Path) -> None:
-    def variant(name: str, **figures: Any) -> dict[str, Any]:
-        return {
-            "variant": name,
-            "steps_to_90": 40_000,
-            "overestimation": 0.8,
-            "final_growth": 0.8,
-            "final_growth_range": [0.7, 0.9],
-            **figures,
-        }
+def variant(name: str, **figures: Any) -> dict[str, Any]:
+    """A row of the ablation's summary."""
+    return {
+        "variant": name,
+        "steps_to_90": 40_000,
+        "overestimation": 0.8,
+        "final_growth": 0.8,
+        "final_growth_range": [0.7, 0.9],
+        **figures,
+    }
 
+
+def test_a_claim_is_held_refuted_or_cannot_be_told(tmp_path: Path) -> None:
     summary = [
         variant("vanilla"),
         variant("+ double", overestimation=0.5),  # a quarter less would be 0.6
@@ -183,3 +185,21 @@ def test_a_claim_is_held_refuted_or_cannot_be_told(tmp_path: Path) -> None:
         "double Q lowers overestimation by a quarter": "held",
         "dueling helps by 15 %": "cannot be told",
     }
+
+
+@pytest.mark.parametrize(
+    ("plain", "prioritized", "verdict"),
+    [(None, None, "cannot be told"), (40_000, None, "refuted"), (None, 40_000, "held")],
+)
+def test_a_variant_that_never_got_there_has_infinitely_many_steps(
+    plain: int | None, prioritized: int | None, verdict: str, tmp_path: Path
+) -> None:
+    summary = [
+        variant("vanilla", steps_to_90=plain),
+        variant("+ double"),
+        variant("+ prioritized", steps_to_90=prioritized),
+        variant("+ dueling"),
+    ]
+    (tmp_path / "ablation.json").write_text(json.dumps({"summary": summary}))
+    found = {cells[0]: cells[3] for cells in claims.table(tmp_path).rows}
+    assert found["prioritized replay needs 30 % fewer samples"] == verdict
