@@ -95,14 +95,12 @@ def _prioritized(results: Path) -> Row | None:
     if rows is None:
         return None
     plain, other = (rows[name]["steps_to_90"] or math.inf for name in ("vanilla", "+ prioritized"))
-    if math.isinf(plain) and math.isinf(other):
-        return "90 % of the optimum never reached, with it or without", _ABLATION, None
-    text = f"{_thousands(other)} to 90 % of the optimum against {_thousands(plain).removesuffix(' steps')} without"
-    return text, _ABLATION, other <= 0.7 * plain
+    text = f"steps to 90 % of the optimum: {_thousands(other)}, without {_thousands(plain)}"
+    return text, _ABLATION, None if math.isinf(plain) and math.isinf(other) else other <= 0.7 * plain
 
 
 def _thousands(steps: float) -> str:
-    return f"{steps / 1000:.0f} k steps" if math.isfinite(steps) else "never"
+    return f"{steps / 1000:.0f} k" if math.isfinite(steps) else "never"
 
 
 def _double(results: Path) -> Row | None:
