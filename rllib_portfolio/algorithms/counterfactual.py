@@ -59,6 +59,8 @@ class Counterfactuals:
         """Of each row of a batch: which of the days drawn it is."""
         self._is_here = place < self._num_here
         """Of each row of a batch: whether it starts where the environment stood."""
+        self._days_here = self._days[self._is_here]
+        self._num_rows_here = np.bincount(self._days_here)
         self.num_days = int(self._days[-1]) + 1
         """Transitions to draw for a batch."""
 
@@ -113,5 +115,4 @@ class Counterfactuals:
 
     def by_day(self, td_errors: FloatArray) -> FloatArray:
         """Mean absolute TD error of each day's actions where it stood, [num_days], from those of a batch, [B]."""
-        days = self._days[self._is_here]
-        return np.bincount(days, weights=np.abs(td_errors)[self._is_here]) / np.bincount(days)
+        return np.bincount(self._days_here, weights=np.abs(td_errors)[self._is_here]) / self._num_rows_here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -180,7 +181,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             norm = self._apply_gradient()
             return norm if torch.isfinite(norm) else None
         norm = self._flat.clip_gradient(self.config.grad_clip)
-        if torch.isfinite(norm):
+        if math.isfinite(norm.item()):
             self.get_optimizer().step()
             return norm
         names = self._flat.non_finite_gradients() or ["all parameters together (its norm overflowed)"]
@@ -189,7 +190,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
 
     def _batch(self, columns: Mapping[str, Any]) -> Batch:
         def tensor(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.as_tensor(columns[name]).to(self._device, dtype)
+            return torch.as_tensor(columns[name], dtype=dtype, device=self._device)
 
         goes_on = 1.0 - tensor(Columns.TERMINATEDS)
         return Batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ class FlatParameters:
     def clip_gradient(self, max_norm: float | None) -> Tensor:
         """Scale the gradient down to `max_norm`, unless it is not finite; returns the norm that it had."""
         norm = torch.linalg.vector_norm(self.gradient)
-        if max_norm is None or (norm.device.type == "cpu" and not max_norm < norm < torch.inf):
+        if max_norm is None or (norm.device.type == "cpu" and not max_norm < norm.item() < math.inf):
             return norm  # on CUDA the question would wait
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         self.gradient.mul_(torch.where(norm.isfinite(), scale, 1.0))

@@ -2,8 +2,8 @@
 
 At batches of some dozens the update is bound by memory and by calls, not by arithmetic. So the first layers of both
 streams are one matrix, gradients are written where the optimiser reads them rather than added to zeros, and the noise
-of a layer is used while it is in the cache: mu + sigma * eps on the way in, and on the way back the gradient of sigma,
-which is eps times that of mu (Fortunato et al. 2017, arXiv 1706.10295, eqs. 8 and 9).
+of all layers is one buffer beside means and deviations: mu + sigma * eps is one kernel on the way in, and so is, on the
+way back, the gradient of sigma, which is eps times that of mu (Fortunato et al. 2017, arXiv 1706.10295, eqs. 8 and 9).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork, Noise
-from rllib_portfolio.modules.noisy_linear import LayerNoise
+from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
 
 _ROLES = ("0.weight", "0.bias", "1.weight", "1.bias")
 """Of a stream's parameters: the same one of both streams lies side by side, hidden layer (0) before output (1)."""
@@ -66,28 +65,28 @@ class FusedQNetwork:
     def __init__(self, network: DuelingQNetwork) -> None:
         self._network = network
         self._linear, _, self._norm = network.features
-        means = _stream_parameters(network, "_mean" if network.is_noisy else "")
-        learns = means[0].grad is not None
-        self._means = self._weights = _layers(_joined(means), network)
-        self._gradient = _layers(_joined([p.grad for p in means]), network) if learns else None
-        self._noise: Noise | None = None
+        learns = self._linear.weight.grad is not None
+        means = self._means = _joined(_stream_parameters(network, _mean_kind(network)))
+        self._weights = _layers(means, network)
+        if learns:
+            self._mean_gradient = _joined(_stream_gradients(network, _mean_kind(network)))
+            self._gradient = _layers(self._mean_gradient, network)
         if network.is_noisy:
-            deviations = _stream_parameters(network, "_deviation")
-            self._weights = _layers(torch.empty_like(_joined(means)), network)
-            self._deviations = _layers(_joined(deviations), network)
-            self._deviation_gradient = _layers(_joined([p.grad for p in deviations]), network) if learns else None
-            self._scratch = torch.empty(max(p.numel() for p in means), device=means[0].device)
+            self._deviations = _joined(_stream_parameters(network, "_deviation"))
+            self._noise, self._perturbed = torch.empty_like(means), torch.empty_like(means)
+            self._noise_layers, self._weights = _layers(self._noise, network), _layers(self._perturbed, network)
+            if learns:
+                self._deviation_gradient = _joined(_stream_gradients(network, "_deviation"))
 
     def draw(self, generator: torch.Generator) -> None:
         """Perturb the weights anew, by the parameters as they are now; nothing to do for a network without noise."""
-        self._noise = self._network.draw_noise(None, generator)
-        if self._noise is None:
+        drawn = self._network.draw_noise(None, generator)
+        if drawn is None:
             return
-        for noise, mean, deviation, layer in zip(
-            self._noise, self._means.each, self._deviations.each, self._weights.each, strict=True
-        ):
-            torch.addcmul(mean[0], deviation[0], self._outer(noise), out=layer[0])
-            torch.addcmul(mean[1], deviation[1], noise.outputs, out=layer[1])
+        for noise, (weight, bias) in zip(drawn, self._noise_layers.each, strict=True):
+            torch.outer(noise.outputs, noise.inputs, out=weight)
+            bias.copy_(noise.outputs)
+        torch.addcmul(self._means, self._deviations, self._noise, out=self._perturbed)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Activations]:
         """Action values [B, K] of observations [B, D], and what `backward` needs."""
@@ -133,8 +132,8 @@ class FusedQNetwork:
         before_relu = _through_relu(torch.cat(hidden, 1), activations.hidden)
         _layer_gradient(before_relu, activations.features, ours.hidden_weight, ours.hidden_bias)
         self._features_gradient(activations, torch.mm(before_relu, weights.hidden_weight))
-        if self._noise is not None:
-            self._finish_deviations(self._noise)
+        if self._network.is_noisy:
+            torch.mul(self._mean_gradient, self._noise, out=self._deviation_gradient)
 
     def _features_gradient(self, activations: Activations, gradient: Tensor) -> None:
         """Of the linear layer and the layer norm, given that of the features [B, h_1]."""
@@ -152,11 +151,6 @@ class FusedQNetwork:
         before_relu = _through_relu(rectified, activations.rectified)
         _layer_gradient(before_relu, activations.observations, self._linear.weight.grad, self._linear.bias.grad)
 
-    def _finish_deviations(self, noise: Noise) -> None:
-        for draw, mean, deviation in zip(noise, self._gradient.each, self._deviation_gradient.each, strict=True):
-            torch.mul(mean[0], self._outer(draw), out=deviation[0])
-            torch.mul(mean[1], draw.outputs, out=deviation[1])
-
     def _rectified(self, observations: Tensor) -> Tensor:
         linear = self._linear
         return torch.addmm(linear.bias.detach(), observations, linear.weight.detach().t()).relu_().float()
@@ -170,11 +164,6 @@ class FusedQNetwork:
 
     def _by_stream(self, hidden: Tensor) -> tuple[Tensor, ...]:
         return hidden.chunk(len(self._weights.output_weights), 1)
-
-    def _outer(self, noise: LayerNoise) -> Tensor:
-        """The noise eps of a layer's weights, in a buffer that the next call writes over."""
-        shape = (len(noise.outputs), len(noise.inputs))
-        return torch.outer(noise.outputs, noise.inputs, out=self._scratch[: shape[0] * shape[1]].view(shape))
 
 
 def lay_out(network: nn.Module) -> None:
@@ -199,6 +188,11 @@ def _through_relu(gradient: Tensor, outputs: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(gradient, outputs, 0.0)
 
 
+def _mean_kind(network: DuelingQNetwork) -> str:
+    """The kind of parameter that a network without noise has alone, too."""
+    return "_mean" if network.is_noisy else ""
+
+
 def _stream_parameters(network: DuelingQNetwork, kind: str) -> list[Tensor]:
     """In the order of `by_role`: kind is "_mean", "_deviation" or, without noise, ""."""
     streams = [network.advantage] + ([network.value] if network.value is not None else [])
@@ -206,9 +200,13 @@ def _stream_parameters(network: DuelingQNetwork, kind: str) -> list[Tensor]:
     return [getattr(stream[int(layer)], name + kind) for layer, name in names for stream in streams]
 
 
+def _stream_gradients(network: DuelingQNetwork, kind: str) -> list[Tensor]:
+    return [parameter.grad for parameter in _stream_parameters(network, kind)]
+
+
 def _layers(flat: Tensor, network: DuelingQNetwork) -> _Layers:
     """`flat` [all parameters of one kind] cut into layers."""
-    shapes = [parameter.shape for parameter in _stream_parameters(network, "_mean" if network.is_noisy else "")]
+    shapes = [parameter.shape for parameter in _stream_parameters(network, _mean_kind(network))]
     edges = list(accumulate((shape.numel() for shape in shapes), initial=0))
     views = [flat[a:b].view(shape) for (a, b), shape in zip(pairwise(edges), shapes, strict=True)]
     streams = len(views) // len(_ROLES)
