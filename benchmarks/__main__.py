@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.throughput.report import replaced
-from benchmarks.throughput.suite import SUITES, run
+from benchmarks.throughput import report
+from benchmarks.throughput.suite import FOLDER, PARTIAL, RESULTS, SUITES, run
 
-FOLDER = Path(__file__).resolve().parent
-RESULTS, PARTIAL = FOLDER / "results", FOLDER.parent / "runs" / "benchmarks"
 SINGLE = {
     "evaluation": "evaluation_speed",
     "size-and-power": "size_and_power",
@@ -40,7 +38,7 @@ def main() -> int:
     # Only a complete run goes where the committed results are, or one that is merged into them.
     is_committed = is_complete or arguments.merge
     output = arguments.output or (RESULTS if is_committed else PARTIAL)
-    return run(
+    code = run(
         suite,
         quick=arguments.quick,
         only=arguments.only,
@@ -48,6 +46,9 @@ def main() -> int:
         output=output,
         merge=arguments.merge,
     )
+    if is_committed and output == RESULTS and not code:
+        _fill_readme(output / f"{suite.name}.json", report.content)
+    return code
 
 
 def _single(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -108,7 +109,7 @@ def _scaling(arguments: argparse.Namespace) -> int:
 
 def _fill_readme(path: Path, content: Callable[[Mapping[str, Any]], str]) -> None:
     results, readme = json.loads(path.read_text()), FOLDER / "README.md"
-    readme.write_text(replaced(readme.read_text(), results["suite"], content(results)))
+    readme.write_text(report.replaced(readme.read_text(), results["suite"], content(results)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("ray", "torch", "stable-baselines3", "gymnasium", "numpy", "scipy")
+_CODE = (".", ":!*.md", ":!benchmarks/results", ":!docs")
+"""What was measured, for git: `make results` writes the rest as it goes."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -24,7 +26,7 @@ def description() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "git_revision": _git("rev-parse", "HEAD"),
-        "git_is_clean": _git("status", "--porcelain") == "",
+        "git_is_clean": _git("status", "--porcelain", "--", *_CODE) == "",
         "load_average": load_average(),
     }
 

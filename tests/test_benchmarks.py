@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.evaluation import size_and_power, speed, tables
 from benchmarks.throughput import plan, suite, targets
 from benchmarks.throughput.contenders import CONTENDERS
 from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.report import filled, marks, replaced
+from benchmarks.throughput.report import content, marks, replaced
 from benchmarks.throughput.setting import Setting, market_file
 from benchmarks.throughput.stopwatch import Stopwatch, Watched
 from benchmarks.throughput.summary import Spread, fastest, ratio, sides
@@ -214,7 +215,7 @@ def test_a_worker_measures_the_bare_loop_and_the_run_becomes_json_picture_and_re
     assert {"name", "median", "range", "met"} <= set(written["targets"][0])
     assert (tmp_path / "throughput.png").stat().st_size > 1000
     begin, end = marks("throughput")
-    assert CONTENDERS["bare"].label in filled(f"a {begin} old {end} z", written)
+    assert CONTENDERS["bare"].label in replaced(f"a {begin} old {end} z", "throughput", content(written))
 
 
 def test_parts_measured_anew_replace_those_of_an_earlier_run_and_say_so() -> None:
@@ -409,3 +410,17 @@ def test_a_quick_simulation_leaves_every_test_of_a_verdict(tmp_path: Path, monke
     names = {size_and_power.HAC, *size_and_power.DECIDING}
     assert {row["test"] for row in results["size"]} == names == {row["test"] for row in results["power"]}
     assert "OUTSIDE" in tables.content(results)  # six samples say nothing, and the tables hide nothing
+
+
+def test_an_interrupted_run_leaves_the_committed_results_alone(tmp_path, monkeypatch) -> None:
+    def interrupted(*arguments: object) -> list[dict[str, object]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(suite, "PARTIAL", tmp_path / "partial")
+    monkeypatch.setattr(suite.launch, "measure_part", interrupted)
+    monkeypatch.setattr(suite.launch, "market_folder", lambda: nullcontext(tmp_path))
+    code = suite.run(suite.SUITES["dqn"], quick=False, only=[], repetitions=None, output=tmp_path / "results")
+    assert code == 130
+    assert not (tmp_path / "results").exists()
+    assert (tmp_path / "partial" / "dqn.json").is_file()

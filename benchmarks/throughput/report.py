@@ -25,16 +25,12 @@ def main() -> None:
     draw(results, arguments.file.with_suffix(".png"))
     if arguments.readme:
         readme = FOLDER / "README.md"
-        readme.write_text(filled(readme.read_text(), results))
+        readme.write_text(replaced(readme.read_text(), results["suite"], content(results)))
 
 
-def filled(text: str, results: Mapping[str, Any]) -> str:
-    """The README with everything between its two marks replaced by the results.
-
-    Raises:
-        ValueError: If a mark is missing.
-    """
-    return replaced(text, results["suite"], f"{_provenance(results)}\n\n{markdown(tables(results))}")
+def content(results: Mapping[str, Any]) -> str:
+    """What stands between the two marks of a suite: where and when it was measured, and its tables."""
+    return f"{_provenance(results)}\n\n{markdown(tables(results))}"
 
 
 def replaced(text: str, suite: str, content: str) -> str:

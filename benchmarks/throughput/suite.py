@@ -18,6 +18,9 @@ from benchmarks.throughput.plan import DEFAULT, FULL, QUICK, Part, dqn_parts, fu
 from benchmarks.throughput.summary import core_share, sides
 from benchmarks.throughput.tables import print_tables, tables
 
+FOLDER = Path(__file__).resolve().parents[1]
+RESULTS, PARTIAL = FOLDER / "results", FOLDER.parent / "runs" / "benchmarks"
+"""Of complete runs, which are committed, and of others."""
 LONG_PARTS = ("memory", "train")
 """One run each, minutes long; not in a quick run unless asked for."""
 FREE_CORE_SHARE = 0.95
@@ -114,7 +117,8 @@ def run(
         merge: Keep what the file in `output` says of other parts.
 
     Returns:
-        Exit code: 0, or 1 if a measurement failed, or 130 if it was interrupted; what was measured is written anyway.
+        Exit code: 0, or 1 if a measurement failed, or 130 if it was interrupted; what was measured is written anyway,
+        but not in the place of what is committed.
     """
     effort = QUICK if quick else FULL
     effort = effort if repetitions is None else replace(effort, repetitions=repetitions)
@@ -136,7 +140,7 @@ def run(
     results.sign(parts)
     if merge:
         results.keep(json.loads((output / f"{suite.name}.json").read_text()), suite)
-    write(results.as_json(), output)
+    write(results.as_json(), PARTIAL if interrupted and output == RESULTS else output)
     return 130 if interrupted else int(bool(results.errors))
 
 
