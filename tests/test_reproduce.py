@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.learning.tables import Runs, certificates, efficiency, peers, to_ninety
+from benchmarks.learning import certification
+from benchmarks.learning.tables import Runs, certificates, efficiency, fresh, peers, processor_time, to_ninety
 from benchmarks.reproduce import claims, documents
 from benchmarks.reproduce.parts import PARTS, RESULTS, ROOT, Part, Places
 from benchmarks.reproduce.runner import record, run
@@ -135,6 +136,48 @@ def test_a_market_is_met_by_its_median_seed() -> None:
     assert cells[1:6] == ["growth 97%, gap 85%", "97.0% (50.0% to 98.0%)", "86.0% (10.0% to 90.0%)", "3", "met"]
     bad = runs_of(run_of(0.98, [0.9]), run_of(0.96, [0.86]), run_of(0.5, [0.1]))
     assert row(certificates({("ppo", "kelly-0.8"): bad}), "Kelly, optimum 0.8")[5] == "NOT MET"
+
+
+def test_fresh_seeds_stand_beside_those_that_were_chosen_on() -> None:
+    seen, unseen = (
+        runs_of(run_of(0.99, [0.99])),
+        runs_of(run_of(0.98, [0.9]), run_of(0.94, [0.8]), run_of(0.96, [0.84])),
+    )
+    assert fresh({("dqn", "regimes"): seen}) is None
+    table = fresh({("dqn", "regimes"): seen, ("dqn-fresh", "regimes"): unseen})
+    assert row(table, "two observable regimes")[2:] == [
+        *("99.0% (99.0% to 99.0%)", "99.0% (99.0% to 99.0%)"),
+        *("96.0% (94.0% to 98.0%)", "84.0% (80.0% to 90.0%)", "3", "NOT MET"),
+    ]
+
+
+def test_fresh_seeds_are_none_of_those_that_were_chosen_on() -> None:
+    def seeds(*arguments: str) -> dict[str, list[int]]:
+        chosen = certification.parser().parse_args(["--exams", "merton", *arguments])
+        return {name: list(found) for name, _, found, _ in certification.jobs(chosen)}
+
+    assert seeds()["dqn"] == [0, 1, 2, 3, 4]
+    assert seeds()["dqn-fresh"] == seeds()["dqn-long-fresh"] == [5, 6, 7, 8, 9]
+    assert seeds()["dqn-rllib"] == [0, 1, 2]
+    assert seeds("--seeds", "2")["dqn-fresh"] == [5, 6]
+
+
+def test_processor_time_is_added_up_over_markets_and_seeds() -> None:
+    runs = {
+        ("ppo", "merton"): runs_of(run_of(0.9, [0.1] * 60), run_of(0.9, [0.1] * 180)),
+        ("ppo", "noise"): runs_of(run_of(0.9, [0.1] * 120, "Q")),
+    }
+    assert row(processor_time(runs), "PPO") == ["PPO", "P and Q", "3", "300", "120 s", "6 min"]
+
+
+def test_a_part_that_was_not_made_in_one_go_has_no_wall_time(tmp_path: Path) -> None:
+    where = places(tmp_path)
+    assert run({"scaling": Part("", lambda _: [SUCCEED])}, where, again=False) == 0
+    times = documents.BLOCKS["times"](where.results)
+    assert times is not None
+    assert "| scaling | `python -c print('half way'); print('there')` |" in times
+    assert "| 0 min |" in times
+    assert "| train | `make results ARGS=train` |  | in several goes |" in times
 
 
 def test_peers_are_paired_over_the_seeds_that_both_have() -> None:

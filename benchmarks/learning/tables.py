@@ -23,6 +23,8 @@ LEVEL = 0.05
 ROUNDING = 1e-6
 """Weights are float32 here and float64 there: shares or basis points that differ by less are the same."""
 LEAST_SEEDS = 3
+FRESH = "-fresh"
+"""Ends the name of a candidate whose seeds nothing was chosen on."""
 Run = Mapping[str, Any]
 
 
@@ -94,6 +96,30 @@ def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
     seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     title = f"Growth and gap as shares of the optimum: median and range of {seeds} seeds"
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
+
+
+def fresh(runs: Mapping[tuple[str, str], Runs]) -> Table | None:
+    """DQN on the seeds that its settings were found on, and on others; None if there are no others."""
+    rows = []
+    for name, candidate in CANDIDATES.items():
+        for exam in candidate.all_exams if name.endswith(FRESH) else ():
+            seen, unseen = runs.get((name.removesuffix(FRESH), exam)), runs.get((name, exam))
+            if seen is None or unseen is None:
+                continue
+            title = EXAMS[exam].title + (f", {candidate.steps:,} steps" if candidate.steps else "")
+            cells = [*_certificate(exam, EXAMS[exam], seen)[:2], *_certificate(exam, EXAMS[exam], unseen)]
+            rows.append([title, _target(EXAMS[exam]), *cells])
+    header = [
+        "market",
+        "target",
+        "seeds 0 to 4: growth",
+        "gap closed",
+        "fresh seeds: growth",
+        "gap closed",
+        "seeds",
+        "",
+    ]
+    return Table("DQN, on the seeds that its settings were found on and on fresh ones", header, rows) if rows else None
 
 
 def tuning_gain(values: Mapping[str, Any]) -> Table:
@@ -229,6 +255,30 @@ def efficiency(runs: Mapping[tuple[str, str], Runs]) -> Table:
             cells.append("not run" if found is None else _steps_spread(found.steps_to()))
         rows.append([EXAMS[exam].title, *cells])
     return Table("PPO: steps until 90 % of the gap is closed, median (range)", ["market", *sides.values()], rows)
+
+
+def processor_time(runs: Mapping[tuple[str, str], Runs]) -> Table:
+    """What the runs of each candidate took, evaluations between them left out."""
+    rows = []
+    for name, candidate in CANDIDATES.items():
+        found = [(run, one.steps) for (side, _), one in runs.items() if side == name for run in one.seeds.values()]
+        if not found:
+            continue
+        seconds = [run["curve"][-1]["cpu_s"] for run, _ in found]
+        steps = " or ".join(f"{number:,}" for number in sorted({number for _, number in found}))
+        processors = " and ".join(sorted({run["processor"] for run, _ in found}))
+        rows.append(
+            [
+                candidate.title,
+                processors,
+                str(len(found)),
+                steps,
+                f"{median(seconds):.0f} s",
+                f"{sum(seconds) / 60:.0f} min",
+            ]
+        )
+    header = ["candidate", "processor", "runs", "steps of each", "time of each, median", "in all"]
+    return Table("Processor time of the certification's runs, one thread each", header, rows)
 
 
 def _steps_spread(steps: Sequence[float]) -> str:

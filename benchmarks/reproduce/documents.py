@@ -12,7 +12,7 @@ from benchmarks.learning import tables as learning
 from benchmarks.real_data import evidence, offsets
 from benchmarks.real_data import tables as real_data
 from benchmarks.reproduce import claims
-from benchmarks.reproduce.parts import ROOT, Places
+from benchmarks.reproduce.parts import PARTS, ROOT, Places
 from benchmarks.reproduce.runner import record
 from benchmarks.throughput.report import marks, replaced
 from benchmarks.throughput.tables import Table, markdown
@@ -104,10 +104,11 @@ def _cell(row: Mapping[str, Any], figure: str, form: str) -> str:
     return "" if row.get(figure) is None else form.format(row[figure])
 
 
-def _learning(*builders: Callable[[Mapping[tuple[str, str], learning.Runs]], Table]) -> Builder:
+def _learning(*builders: Callable[[Mapping[tuple[str, str], learning.Runs]], Table | None]) -> Builder:
     def build(results: Path) -> str | None:
         runs = learning.collected(results / "certification")
-        return markdown([builder(runs) for builder in builders]) if runs else None
+        tables = [table for builder in builders if runs and (table := builder(runs)) is not None]
+        return markdown(tables) if tables else None
 
     return build
 
@@ -134,21 +135,27 @@ def _claims(results: Path) -> str:
 
 
 def _times(results: Path) -> str | None:
-    """Commands, and how long they took here."""
-    parts = record(Places(results=results))
-    if not parts:
+    """How long parts and runs took here."""
+    ended, runs = record(Places(results=results)), learning.collected(results / "certification")
+    if not ended:
         return None
-    rows = [
-        [name, " && ".join(f"`{command}`" for command in part["commands"]), f"{part['seconds'] / 60:,.0f} min"]
-        for name, part in parts.items()
-    ]
-    return markdown([Table("Parts of `make results`", ["part", "command", "wall time"], rows)])
+    parts = Table("Parts", ["part", "command", "revision", "wall time"], [_time_of(name, ended) for name in PARTS])
+    return markdown([parts, learning.processor_time(runs)] if runs else [parts])
+
+
+def _time_of(name: str, ended: Mapping[str, Any]) -> list[str]:
+    entry = ended.get(name, {})
+    if not entry.get("finished"):
+        return [name, f"`make results ARGS={name}`", "", "in several goes"]
+    commands = " && ".join(f"`{command}`" for command in entry["commands"])
+    return [name, commands, entry["machine"]["git_revision"][:7], f"{entry['seconds'] / 60:,.0f} min"]
 
 
 BLOCKS: dict[str, Builder] = {
     "results": _train,
     "certificates": _learning(learning.certificates),
     "certificates-short": _learning(learning.short),
+    "fresh": _learning(learning.fresh),
     "peers-ppo": _learning(lambda runs: learning.peers(runs, "ppo"), lambda runs: learning.to_ninety(runs, "ppo")),
     "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
     "efficiency": _learning(learning.efficiency),
