@@ -145,7 +145,7 @@ def test_fresh_seeds_stand_beside_those_that_were_chosen_on() -> None:
     )
     assert fresh({("dqn", "regimes"): seen}) is None
     table = fresh({("dqn", "regimes"): seen, ("dqn-fresh", "regimes"): unseen})
-    assert row(table, "two observable regimes")[2:] == [
+    assert row(table, "DQN: two observable regimes, 300 steps")[2:] == [
         *("99.0% (99.0% to 99.0%)", "99.0% (99.0% to 99.0%)"),
         *("96.0% (94.0% to 98.0%)", "84.0% (80.0% to 90.0%)", "3", "NOT MET"),
     ]

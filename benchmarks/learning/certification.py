@@ -65,7 +65,7 @@ def _num_envs(number: int) -> dict[str, dict[str, int]]:
 
 _CURVES = ("kelly-0.8", "regimes", "mean-reversion")
 _CHOSEN_ON = ("kelly-0.8", "kelly-1", "merton", "regimes", "mean-reversion")
-"""Markets on whose seeds 0 to 4 DQN's settings were found."""
+"""Markets on whose seeds 0 to 4 settings were found."""
 _LONGER = ("merton", "regimes")
 CANDIDATES: dict[str, Candidate] = {
     "ppo": Candidate("PPO", "ppo"),
@@ -74,12 +74,14 @@ CANDIDATES: dict[str, Candidate] = {
     "ppo-1-env": Candidate("PPO, 1 environment", "ppo", changes=_num_envs(1), exams=_CURVES),
     "ppo-8-envs": Candidate("PPO, 8 environments", "ppo", changes=_num_envs(8), exams=_CURVES),
     "ppo-long": Candidate("PPO, 500,000 steps", "ppo", exams=("regimes",), steps=500_000),
+    "ppo-fresh": Candidate("PPO, fresh seeds", "ppo", exams=_CHOSEN_ON, first_seed=5),
+    "ppo-long-fresh": Candidate(
+        "PPO, 500,000 steps, fresh seeds", "ppo", exams=("regimes",), first_seed=5, steps=500_000
+    ),
     "dqn": Candidate("DQN", "dqn"),
     "dqn-long": Candidate("DQN, 150,000 steps", "dqn", exams=_LONGER, steps=150_000),
     "dqn-fresh": Candidate("DQN, fresh seeds", "dqn", exams=_CHOSEN_ON, first_seed=5),
-    "dqn-long-fresh": Candidate(
-        "DQN, 150,000 steps, fresh seeds", "dqn", exams=_LONGER, first_seed=5, steps=150_000
-    ),
+    "dqn-long-fresh": Candidate("DQN, 150,000 steps, fresh seeds", "dqn", exams=_LONGER, first_seed=5, steps=150_000),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3"),
     "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", seeds=3),
 }

@@ -99,14 +99,14 @@ def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
 
 
 def fresh(runs: Mapping[tuple[str, str], Runs]) -> Table | None:
-    """DQN on the seeds that its settings were found on, and on others; None if there are no others."""
+    """The seeds that settings were found on, and others; None if there are no others."""
     rows = []
     for name, candidate in CANDIDATES.items():
         for exam in candidate.all_exams if name.endswith(FRESH) else ():
             seen, unseen = runs.get((name.removesuffix(FRESH), exam)), runs.get((name, exam))
             if seen is None or unseen is None:
                 continue
-            title = EXAMS[exam].title + (f", {candidate.steps:,} steps" if candidate.steps else "")
+            title = f"{candidate.algo.upper()}: {EXAMS[exam].title}, {seen.steps:,} steps"
             cells = [*_certificate(exam, EXAMS[exam], seen)[:2], *_certificate(exam, EXAMS[exam], unseen)]
             rows.append([title, _target(EXAMS[exam]), *cells])
     header = [
@@ -119,7 +119,7 @@ def fresh(runs: Mapping[tuple[str, str], Runs]) -> Table | None:
         "seeds",
         "",
     ]
-    return Table("DQN, on the seeds that its settings were found on and on fresh ones", header, rows) if rows else None
+    return Table("On the seeds that settings were found on, and on fresh ones", header, rows) if rows else None
 
 
 def tuning_gain(values: Mapping[str, Any]) -> Table:
