@@ -138,6 +138,22 @@ def test_a_market_is_met_by_its_median_seed() -> None:
     assert row(certificates({("ppo", "kelly-0.8"): bad}), "Kelly, optimum 0.8")[5] == "NOT MET"
 
 
+def test_more_steps_and_fresh_seeds_speak_for_an_algorithm_where_there_are_runs_enough() -> None:
+    def certified(**found: Runs) -> str:
+        return row(certificates({(name.replace("_", "-"), "merton"): runs for name, runs in found.items()}), "Merton")[
+            6
+        ]
+
+    def three(growth: float) -> Runs:
+        return runs_of(*[run_of(growth, [0.9])] * 3)
+
+    assert certified(dqn=three(0.9)).startswith("90.0%")
+    assert certified(dqn=three(0.9), dqn_fresh=three(0.8)).startswith("80.0%")
+    assert certified(dqn=three(0.9), dqn_fresh=three(0.8), dqn_long=three(0.95)).startswith("95.0%")
+    assert certified(dqn=three(0.9), dqn_long=three(0.95), dqn_long_fresh=three(0.93)).startswith("93.0%")
+    assert certified(dqn=three(0.9), dqn_long_fresh=runs_of(run_of(0.93, [0.9]))).startswith("90.0%")
+
+
 def test_fresh_seeds_stand_beside_those_that_were_chosen_on() -> None:
     seen, unseen = (
         runs_of(run_of(0.99, [0.99])),
@@ -145,7 +161,7 @@ def test_fresh_seeds_stand_beside_those_that_were_chosen_on() -> None:
     )
     assert fresh({("dqn", "regimes"): seen}) is None
     table = fresh({("dqn", "regimes"): seen, ("dqn-fresh", "regimes"): unseen})
-    assert row(table, "DQN: two observable regimes, 300 steps")[2:] == [
+    assert row(table, "DQN: two observable regimes")[2:] == [
         *("99.0% (99.0% to 99.0%)", "99.0% (99.0% to 99.0%)"),
         *("96.0% (94.0% to 98.0%)", "84.0% (80.0% to 90.0%)", "3", "NOT MET"),
     ]

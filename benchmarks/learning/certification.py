@@ -67,7 +67,6 @@ _CURVES = ("kelly-0.8", "regimes", "mean-reversion")
 _CHOSEN_ON = ("kelly-0.8", "kelly-1", "merton", "regimes", "mean-reversion")
 """Markets on whose seeds 0 to 4 settings were found."""
 _LONGER = ("merton", "regimes")
-_LARGE_BATCHES = {"training": {"batch_size": 256}}
 CANDIDATES: dict[str, Candidate] = {
     "ppo": Candidate("PPO", "ppo"),
     "ppo-sb3": Candidate("Stable-Baselines3 PPO", "ppo", "sb3"),
@@ -81,12 +80,8 @@ CANDIDATES: dict[str, Candidate] = {
     ),
     "dqn": Candidate("DQN", "dqn"),
     "dqn-long": Candidate("DQN, 150,000 steps", "dqn", exams=_LONGER, steps=150_000),
-    "dqn-256": Candidate("DQN, batches of 256", "dqn", changes=_LARGE_BATCHES, exams=_LONGER),
     "dqn-fresh": Candidate("DQN, fresh seeds", "dqn", exams=_CHOSEN_ON, first_seed=5),
     "dqn-long-fresh": Candidate("DQN, 150,000 steps, fresh seeds", "dqn", exams=_LONGER, first_seed=5, steps=150_000),
-    "dqn-256-fresh": Candidate(
-        "DQN, batches of 256, fresh seeds", "dqn", changes=_LARGE_BATCHES, exams=_LONGER, first_seed=5
-    ),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3"),
     "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", seeds=3),
 }

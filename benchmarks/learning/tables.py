@@ -74,25 +74,31 @@ def certificates(runs: Mapping[tuple[str, str], Runs]) -> Table:
     for name, exam in EXAMS.items():
         cells = []
         for algo in ("ppo", "dqn"):
-            cells += _certificate(name, exam, _longest(runs, algo, name))
+            cells += _certificate(name, exam, _certified(runs, algo, name))
         rows.append([exam.title, _target(exam), *cells])
     return Table("Share of the optimal growth, and of the gap between uniform and optimum that is closed", header, rows)
 
 
-def _longest(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
-    """The runs with more steps, if there are seeds enough of them, or those that the peers are compared with."""
-    longer = runs.get((f"{algo}-long", exam))
-    return longer if longer is not None and len(longer.seeds) >= LEAST_SEEDS else runs.get((algo, exam))
+def _certified(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
+    """The runs that speak for an algorithm: those with more steps, and seeds that nothing was chosen on, if there are.
+
+    Fewer than three seeds speak for nothing.
+    """
+    for name in (f"{algo}-long{FRESH}", f"{algo}-long", f"{algo}{FRESH}"):
+        found = runs.get((name, exam))
+        if found is not None and len(found.seeds) >= LEAST_SEEDS:
+            return found
+    return runs.get((algo, exam))
 
 
 def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
     """The same in few columns."""
+    best = {(name, algo): _certified(runs, algo, name) for name in EXAMS for algo in ("ppo", "dqn")}
     rows = []
     for name, exam in EXAMS.items():
-        cells = [cell for algo in ("ppo", "dqn") for cell in _certificate(name, exam, _longest(runs, algo, name))[:2]]
+        cells = [cell for algo in ("ppo", "dqn") for cell in _certificate(name, exam, best[name, algo])[:2]]
         rows.append([exam.title, *cells])
-    shown = [_longest(runs, algo, name) for algo in ("ppo", "dqn") for name in EXAMS]
-    counts = [len(found.seeds) for found in shown if found is not None]
+    counts = [len(found.seeds) for found in best.values() if found is not None]
     seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     title = f"Growth and gap as shares of the optimum: median and range of {seeds} seeds"
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
@@ -106,19 +112,10 @@ def fresh(runs: Mapping[tuple[str, str], Runs]) -> Table | None:
             seen, unseen = runs.get((name.removesuffix(FRESH), exam)), runs.get((name, exam))
             if seen is None or unseen is None:
                 continue
-            title = f"{candidate.algo.upper()}: {EXAMS[exam].title}, {seen.steps:,} steps"
+            title = f"{CANDIDATES[name.removesuffix(FRESH)].title}: {EXAMS[exam].title}"
             cells = [*_certificate(exam, EXAMS[exam], seen)[:2], *_certificate(exam, EXAMS[exam], unseen)]
             rows.append([title, _target(EXAMS[exam]), *cells])
-    header = [
-        "market",
-        "target",
-        "seeds 0 to 4: growth",
-        "gap closed",
-        "fresh seeds: growth",
-        "gap closed",
-        "seeds",
-        "",
-    ]
+    header = ["", "target", "seeds 0 to 4: growth", "gap closed", "fresh seeds: growth", "gap closed", "seeds", ""]
     return Table("On the seeds that settings were found on, and on fresh ones", header, rows) if rows else None
 
 

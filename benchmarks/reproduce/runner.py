@@ -45,7 +45,7 @@ def record(places: Places) -> dict[str, Any]:
 
 
 def _run_part(name: str, part: Part, label: str, places: Places, *, again: bool) -> int:
-    started = time.perf_counter()
+    started, machine = time.perf_counter(), description()
     before = record(places).get(name, {})
     earlier_s = 0.0 if again or before.get("finished") else before.get("seconds", 0.0)
     code, commands = 0, part.commands(places)
@@ -57,7 +57,7 @@ def _run_part(name: str, part: Part, label: str, places: Places, *, again: bool)
     except KeyboardInterrupt:
         code = INTERRUPTED
     seconds = round(earlier_s + time.perf_counter() - started, 1)
-    entry = {"seconds": seconds, "machine": description(), "commands": [_shown(command) for command in commands]}
+    entry = {"seconds": seconds, "machine": machine, "commands": [_shown(command) for command in commands]}
     if not code:
         part.keep(places)
         entry["finished"] = datetime.now(UTC).strftime("%Y-%m-%d")
