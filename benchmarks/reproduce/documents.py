@@ -148,7 +148,7 @@ def _time_of(name: str, ended: Mapping[str, Any]) -> list[str]:
     if not entry.get("finished"):
         return [name, f"`make results ARGS={name}`", "", "in several goes"]
     commands = " && ".join(f"`{command}`" for command in entry["commands"])
-    return [name, commands, entry["machine"]["git_revision"][:7], f"{entry['seconds'] / 60:,.0f} min"]
+    return [name, commands, (entry["machine"]["git_revision"] or "unknown")[:7], f"{entry['seconds'] / 60:,.0f} min"]
 
 
 BLOCKS: dict[str, Builder] = {
