@@ -208,7 +208,8 @@ class DQNConfig(StrictModel):
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction = 0.9
     """Ten days: what a decision changes later is what its trades cost; a longer horizon adds noise to every target."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(16, ge=1)
+    """Transitions drawn from the replay buffer for each gradient step."""
     buffer_capacity: int = Field(100_000, ge=1)
     """Observations in the replay buffer."""
     learning_starts: int = Field(1000, ge=1)
@@ -221,10 +222,10 @@ class DQNConfig(StrictModel):
     """Environment steps between two copies of the weights into the target network."""
     n_step: int = Field(1, ge=1)
     """Rewards summed before bootstrapping."""
-    counterfactual_actions: int = Field(8, ge=0)
-    """Of each day drawn, with what each of them would have earned; 0: the one that was taken."""
+    counterfactual_actions: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
+    """Learned from each day drawn, with what they would have earned; 0: the one that was taken."""
     counterfactual_portfolios: bool = True
-    """Half of them a step later, from what an action at random left: portfolios that no policy goes to any more."""
+    """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
     loss: Literal["huber", "mse"] = "huber"
     max_gradient_norm: float | None = Field(10.0, gt=0)
     double_q: bool = True

@@ -27,7 +27,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
 README = ROOT / "benchmarks" / "README.md"
 INTERVAL = 10_000
 HIDDEN_SIZES = (128, 64)
-TRAINING = {"learning_rate": 1e-4, "learning_rate_end": None, "gamma": 0.99, "counterfactual_actions": 0}
+TRAINING = {
+    "learning_rate": 1e-4,
+    "learning_rate_end": None,
+    "gamma": 0.99,
+    "batch_size": 64,
+    "counterfactual_actions": 0,
+}
 """A rate that falls would hide how restless a variant is, and a short horizon that it overestimates."""
 REACHED = 0.9
 """Share of the optimal growth."""

@@ -30,6 +30,8 @@ FloatArray = NDArray[np.floating[Any]]
 Progress = Iterator[tuple[int, Decision]]
 """Environment steps so far, and the greedy policy that they have led to."""
 
+PEERS_BATCH_SIZE = 64
+"""Transitions in a batch of DQN's peers. Ours has fewer, and learns from all actions of each."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
     "dqn": {"environment": {"action_table": "auto", "action_levels": 5}, "network": {"hidden_sizes": (128, 64)}},
@@ -121,8 +123,8 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
         .training(
             lr=learning_rate(config),
             gamma=dqn.gamma,
-            train_batch_size_per_learner=dqn.batch_size,
-            training_intensity=dqn.batch_size / dqn.steps_per_update,
+            train_batch_size_per_learner=PEERS_BATCH_SIZE,
+            training_intensity=PEERS_BATCH_SIZE / dqn.steps_per_update,
             num_steps_sampled_before_learning_starts=dqn.learning_starts,
             target_network_update_freq=dqn.target_update_interval,
             replay_buffer_config={
@@ -243,7 +245,7 @@ def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
         learning_rate=_sb3_learning_rate(config),
         buffer_size=dqn.buffer_capacity,
         learning_starts=dqn.learning_starts,
-        batch_size=dqn.batch_size,
+        batch_size=PEERS_BATCH_SIZE,
         gamma=dqn.gamma,
         train_freq=dqn.rollout_steps,
         gradient_steps=dqn.rollout_steps * config.resources.num_envs // dqn.steps_per_update,

@@ -22,11 +22,12 @@ _KAPPA_10 = {"environment.risk_aversion": 10.0}
 _FIRST_DQN = {
     "environment.action_levels": 4,
     "training.counterfactual_actions": 0,
+    "training.batch_size": 256,
     "training.learning_rate_end": None,
 }
 """Likewise, up to the first walk."""
 _FALLING = {"training.learning_rate_end": 0.0}
-_COUNTERFACTUALS = {"training.counterfactual_actions": 16}
+_COUNTERFACTUALS = {"training.counterfactual_actions": 16, "training.batch_size": 16}
 _NO_STEPS = {"environment.action_levels": 1}
 """All in equities or none: quarters of cash were what the first walk held too much of."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.dqn import DQN
 from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
@@ -60,7 +59,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.learning_starts = 1000
         self.steps_per_update = 4
         self.steps_per_iteration = STEPS_PER_ITERATION
-        self.counterfactual_actions = 0
+        self.counterfactual_actions: int | Literal["all"] = 0
         self.counterfactual_portfolios = False
         self.mixed_precision: str | None = None
         self.compile_update = False
@@ -73,7 +72,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         learning_starts: int = NotProvided,
         steps_per_update: int = NotProvided,
         steps_per_iteration: int = NotProvided,
-        counterfactual_actions: int = NotProvided,
+        counterfactual_actions: int | Literal["all"] = NotProvided,
         counterfactual_portfolios: bool = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
@@ -87,8 +86,8 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             steps_per_update: Environment steps for each gradient step.
             steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
                 `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
-            counterfactual_actions: Actions that each day of a batch is learned from; 0: from the one taken.
-            counterfactual_portfolios: Half of them from portfolios that were not held.
+            counterfactual_actions: Actions that each day of a batch is learned from, "all", or 0 for the one taken.
+            counterfactual_portfolios: Half of the days from portfolios that were not held.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -181,16 +180,17 @@ class PortfolioDQN(ScalesRewards, DQN):
         """Gradient steps on batches of the buffer, each of which gets its priorities before the next one is drawn."""
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps, NUM_AGENT_STEPS_SAMPLED_LIFETIME: num_steps}
         draw = partial(self._draw, self.local_replay_buffer.beta(num_steps))
+        put_back = self.local_replay_buffer.update_priorities
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             if self._learns_from_buffer:
                 self.learner_group.foreach_learner(
-                    lambda learner: learner.update_from_buffer(draw, self._prioritise, num_updates, timesteps)
+                    lambda learner: learner.update_from_buffer(draw, put_back, num_updates, timesteps)
                 )
                 return
             for _ in range(num_updates):
                 results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps)
                 td_errors = [np.asarray(result[DEFAULT_MODULE_ID].pop(TD_ERROR_KEY).peek()) for result in results]
-                self._prioritise(np.concatenate([np.ravel(errors) for errors in td_errors]))
+                put_back(np.concatenate([np.ravel(errors) for errors in td_errors]))
                 self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     @property
@@ -211,18 +211,14 @@ class PortfolioDQN(ScalesRewards, DQN):
 
     def _draw(self, beta: float) -> ReplayBatch:
         config, counterfactuals, buffer = self.config, self._counterfactuals, self.local_replay_buffer
-        size = config.total_train_batch_size if counterfactuals is None else counterfactuals.num_days
-        batch: ReplayBatch = buffer.sample(size, n_step=config.n_step, gamma=config.gamma, beta=beta)
+        batch: ReplayBatch = buffer.sample(
+            config.total_train_batch_size, n_step=config.n_step, gamma=config.gamma, beta=beta
+        )
         if counterfactuals is not None:
             batch = counterfactuals.batch(batch, buffer.rng)
         if config.normalize_rewards:
             batch[Columns.REWARDS] = (batch[Columns.REWARDS] / self.reward_scale.std).astype(np.float32)
         return batch
-
-    def _prioritise(self, td_errors: NDArray[Any]) -> None:
-        """Give the transitions drawn last the priorities of the absolute TD errors of a batch, [B]."""
-        by_day = td_errors if self._counterfactuals is None else self._counterfactuals.by_day(td_errors)
-        self.local_replay_buffer.update_priorities(by_day)
 
     def _num_steps_sampled(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
@@ -260,19 +256,21 @@ def module_spec(config: DQNRunConfig) -> RLModuleSpec:
     return RLModuleSpec(module_class=DuelingNoisyQ, model_config=config.network.model_dump() | {"epsilon": epsilon})
 
 
-def num_counterfactuals(config: DQNRunConfig) -> int:
+def counterfactual_actions(config: DQNRunConfig) -> int | Literal["all"]:
     """Actions that each day of a batch is learned from; 0 where the action taken is all that there is.
 
-    That is where several rewards are summed, and where episodes do not say where the environment stood: RLlib's env
-    runner, or a running observation filter.
+    That is where several rewards are summed, where episodes do not say where the environment stood (RLlib's env runner,
+    or a running observation filter), and with RLlib's learner.
     """
-    knows_states = config.resources.env_runner == "vectorised" and config.market.observation_filter != "running"
-    return config.training.counterfactual_actions if knows_states and config.training.n_step == 1 else 0
+    resources = config.resources
+    knows_states = resources.env_runner == "vectorised" and config.market.observation_filter != "running"
+    is_able = knows_states and resources.learner == "fused" and config.training.n_step == 1
+    return config.training.counterfactual_actions if is_able else 0
 
 
 def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     dqn: DQNConfig = config.training
-    counterfactuals = num_counterfactuals(config)
+    counterfactuals = counterfactual_actions(config)
     return {
         "lr": learning_rate(config),
         "gamma": dqn.gamma,

@@ -40,15 +40,19 @@ LEARNING_STATE = "learning_state"
 
 
 class Batch(NamedTuple):
-    """B transitions as tensors."""
+    """B observations with A actions each, as tensors; A is 1 for transitions as they were made."""
 
     observations: Tensor
+    """[B, D]."""
     actions: Tensor
+    """[B, A], like rewards."""
     rewards: Tensor
     next_observations: Tensor
+    """[B A, D]."""
     discounts: Tensor
-    """gamma^m, or 0 where the episode terminated."""
+    """gamma^m, or 0 where the episode terminated, [B, 1]."""
     weights: Tensor
+    """[B, 1]."""
 
 
 class StepStats(NamedTuple):
@@ -56,9 +60,9 @@ class StepStats(NamedTuple):
 
     loss: Tensor
     q_values: Tensor
-    """Of the actions taken, [B]."""
+    """Of the actions learned from, [B, A]."""
     td_errors: Tensor
-    """Absolute, [B]."""
+    """Absolute, [B], means over the actions."""
     gradient_norm: Tensor
 
 
@@ -170,7 +174,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
                 loss, td_errors, q_values = self._loss(batch, next_values)
             self._average_gradient(weight)
             norm = self._apply_finite_gradient()
-            absolute = td_errors.abs()
+            absolute = td_errors.abs().mean(-1)
         if norm is None:
             return np.nan_to_num(absolute.cpu().numpy(), nan=0.0, posinf=0.0), None
         return absolute.cpu().numpy(), StepStats(loss, q_values, absolute, norm)
@@ -192,32 +196,34 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         def tensor(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.as_tensor(columns[name], dtype=dtype, device=self._device)
 
+        observations = tensor(Columns.OBS)
+        size, width = observations.shape
         goes_on = 1.0 - tensor(Columns.TERMINATEDS)
         return Batch(
-            observations=tensor(Columns.OBS),
-            actions=tensor(Columns.ACTIONS, torch.int64),
-            rewards=tensor(Columns.REWARDS),
-            next_observations=tensor(Columns.NEXT_OBS),
-            discounts=self.config.gamma ** tensor(N_STEP) * goes_on,
-            weights=tensor(WEIGHTS),
+            observations=observations,
+            actions=tensor(Columns.ACTIONS, torch.int64).view(size, -1),
+            rewards=tensor(Columns.REWARDS).view(size, -1),
+            next_observations=tensor(Columns.NEXT_OBS).view(-1, width),
+            discounts=(self.config.gamma ** tensor(N_STEP) * goes_on).view(size, 1),
+            weights=tensor(WEIGHTS).view(size, 1),
         )
 
     def _td_loss(self, batch: Batch, next_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted loss, TD errors Q(s, a) - (R + discount Q_target(s', a*)) and values Q(s, a), [B]; writes gradients.
+        """Weighted loss, TD errors Q(s, a) - (R + discount Q_target(s', a*)) and values Q(s, a); writes gradients.
 
-        a* maximises the online network's Q(s', .) with double Q, and `next_values`, the target's [B, K], without.
+        a* maximises the online network's Q(s', .) with double Q, and `next_values`, the target's [B A, K], without.
+        Errors and values are [B, A].
         """
         deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
-        actions = batch.actions[:, None]
         all_values, activations = self._online.forward(batch.observations)
-        values = all_values.gather(-1, actions).squeeze(-1).float()
-        best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).squeeze(-1).float()
+        values = all_values.gather(-1, batch.actions).float()
+        best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).view_as(values).float()
         td_errors = values - (batch.rewards + batch.discounts * best_values)
         losses, slopes = _LOSSES[self.config.td_error_loss_fn](td_errors)
-        slopes = batch.weights * slopes / len(slopes)
+        slopes = batch.weights * slopes / slopes.numel()
         if self._scaler is not None:
             slopes = self._scaler.scale(slopes)
-        self._online.backward(activations, torch.zeros_like(all_values).float().scatter_(-1, actions, slopes[:, None]))
+        self._online.backward(activations, torch.zeros_like(all_values).float().scatter_add_(-1, batch.actions, slopes))
         return (batch.weights * losses).mean(), td_errors, values
 
     def _log(self) -> None:
@@ -231,8 +237,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             scalars = {
                 QF_LOSS_KEY: loss.mean(),
                 QF_MEAN_KEY: q_values.mean(),
-                QF_MAX_KEY: q_values.amax(-1).mean(),
-                QF_MIN_KEY: q_values.amin(-1).mean(),
+                QF_MAX_KEY: q_values.amax((-2, -1)).mean(),
+                QF_MIN_KEY: q_values.amin((-2, -1)).mean(),
                 TD_ERROR_MEAN_KEY: td_errors.mean(),
                 "gradients_default_optimizer_global_norm": norm.mean(),
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -54,129 +54,111 @@ def walked(
     }, taken
 
 
+def counterfactuals(
+    market: MarketData, settings: dict[str, Any], num_actions: int | Literal["all"], other_portfolios: bool
+) -> Counterfactuals:
+    return Counterfactuals.of({"data": market, **settings}, NUM_ENVS, num_actions, other_portfolios)
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_every_action_earns_what_an_environment_that_takes_it_pays(name: str, tiny_market: MarketData) -> None:
     settings = environment(ENVIRONMENTS[name])
     drawn, taken = walked(tiny_market, settings)
     num_actions = PortfolioEnv(tiny_market, **settings).action_space.n
-    every = Counterfactuals.of({"data": tiny_market, **settings}, NUM_ENVS * num_actions, num_actions, False)
-    assert every.num_days == NUM_ENVS
-    batch = every.batch(drawn, np.random.default_rng(1))
+    batch = counterfactuals(tiny_market, settings, "all", False).batch(drawn, np.random.default_rng(1))
+    np.testing.assert_array_equal(batch[Columns.OBS], drawn[Columns.OBS])
+    np.testing.assert_array_equal(batch[Columns.ACTIONS], [range(num_actions)] * NUM_ENVS)
     for index in range(NUM_ENVS):  # the same days again, and another action on the last of them
-        for row in range(index * num_actions, (index + 1) * num_actions):
+        for action in range(num_actions):
             env = PortfolioEnv(tiny_market, **settings)
             env.reset(seed=5 + index)
             for actions in taken[:-1]:
-                observation = env.step(actions[index])[0]
-            np.testing.assert_array_equal(batch[Columns.OBS][row], observation)
-            observation, reward, *_ = env.step(batch[Columns.ACTIONS][row])
-            assert batch[Columns.REWARDS][row] == np.float32(reward)
-            np.testing.assert_array_equal(batch[Columns.NEXT_OBS][row], observation)
+                env.step(actions[index])
+            observation, reward, *_ = env.step(action)
+            assert batch[Columns.REWARDS][index, action] == np.float32(reward)
+            np.testing.assert_array_equal(batch[Columns.NEXT_OBS][index, action], observation)
 
 
-def test_each_day_has_the_action_taken_hold_and_others_once(tiny_market: MarketData) -> None:
+@pytest.mark.parametrize("other_portfolios", [False, True])
+def test_some_actions_are_the_one_taken_hold_and_others_once(other_portfolios: bool, tiny_market: MarketData) -> None:
     settings = environment({})
     drawn, _ = walked(tiny_market, settings)
     hold = PortfolioEnv(tiny_market, **settings).action_space.n - 1
-    several = Counterfactuals.of({"data": tiny_market, **settings}, NUM_ENVS * 4, 4, False)
+    several = counterfactuals(tiny_market, settings, 4, other_portfolios)
     seen = set()
     for seed in range(20):
         batch = several.batch(drawn, np.random.default_rng(seed))
-        actions = batch[Columns.ACTIONS].reshape(NUM_ENVS, 4)
+        actions, rewards = batch[Columns.ACTIONS], batch[Columns.REWARDS]
+        assert actions.shape == rewards.shape == batch[Columns.NEXT_OBS].shape[:2] == (NUM_ENVS, 4)
         np.testing.assert_array_equal(actions[:, 0], drawn[Columns.ACTIONS])
         assert (actions == hold).any(axis=1).all()
         assert all(len(set(row)) == 4 for row in actions.tolist())
         seen |= set(actions.ravel().tolist())
-        np.testing.assert_array_equal(batch["weights"].reshape(NUM_ENVS, 4), drawn["weights"][:, None].repeat(4, 1))
-        np.testing.assert_array_equal(batch[Columns.REWARDS].reshape(NUM_ENVS, 4)[:, 0], drawn[Columns.REWARDS])
+        np.testing.assert_array_equal(batch["weights"], drawn["weights"])
+        if not other_portfolios:
+            np.testing.assert_array_equal(rewards[:, 0], drawn[Columns.REWARDS])
         assert not any(name.startswith(PREFIX) for name in batch)
     assert seen == set(range(hold + 1))
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_half_of_them_start_from_what_another_action_left(name: str, tiny_market: MarketData) -> None:
+def test_half_of_the_days_start_from_what_another_action_left(name: str, tiny_market: MarketData) -> None:
     settings = environment(ENVIRONMENTS[name])
     drawn, taken = walked(tiny_market, settings, num_steps=2)
     num_actions = PortfolioEnv(tiny_market, **settings).action_space.n
-    six = Counterfactuals.of({"data": tiny_market, **settings}, NUM_ENVS * 6, 6, True)
-    batch = six.batch(drawn, np.random.default_rng(1))
+    batch = counterfactuals(tiny_market, settings, "all", True).batch(drawn, np.random.default_rng(1))
 
-    def outcomes(index: int, row: int) -> Iterator[tuple[NDArray[Any], np.float32, NDArray[Any]]]:
-        """What an environment that took any action before the one of the batch would have shown and paid."""
+    def outcomes(index: int, action: int) -> Iterator[tuple[NDArray[Any], np.float32, NDArray[Any]]]:
+        """What an environment that took any action before this one would have shown and paid."""
         for another in range(num_actions):
             env = PortfolioEnv(tiny_market, **settings)
             env.reset(seed=5 + index)
             for actions in taken[:-1]:
                 env.step(actions[index])
             before = env.step(another)[0]
-            observation, reward, *_ = env.step(batch[Columns.ACTIONS][row])
+            observation, reward, *_ = env.step(action)
             yield before, np.float32(reward), observation
 
-    portfolios = set()
-    for index in range(NUM_ENVS):
-        for row in range(index * 6 + 3, index * 6 + 6):
-            shown, paid, then = (batch[column][row] for column in (Columns.OBS, Columns.REWARDS, Columns.NEXT_OBS))
+    elsewhere = (batch[Columns.OBS] != drawn[Columns.OBS]).any(axis=1)
+    assert 2 < elsewhere.sum() < NUM_ENVS - 2
+    for index in np.flatnonzero(elsewhere).tolist():
+        shown = batch[Columns.OBS][index]
+        for action in range(num_actions):
+            paid, then = (batch[column][index, action] for column in (Columns.REWARDS, Columns.NEXT_OBS))
             assert any(
                 (before == shown).all() and reward == paid and (after == then).all()
-                for before, reward, after in outcomes(index, row)
+                for before, reward, after in outcomes(index, action)
             )
-            portfolios.add(shown.tobytes())
-    assert len(portfolios) > NUM_ENVS
-
-
-def test_what_starts_elsewhere_holds_or_takes_other_actions(tiny_market: MarketData) -> None:
-    settings = environment({})
-    drawn, _ = walked(tiny_market, settings)
-    hold = PortfolioEnv(tiny_market, **settings).action_space.n - 1
-    seven = Counterfactuals.of({"data": tiny_market, **settings}, NUM_ENVS * 7, 7, True)
-    batch = seven.batch(drawn, np.random.default_rng(0))
-    actions = batch[Columns.ACTIONS].reshape(NUM_ENVS, 7)
-    np.testing.assert_array_equal(actions[:, 0], drawn[Columns.ACTIONS])
-    np.testing.assert_array_equal(
-        batch[Columns.OBS].reshape(NUM_ENVS, 7, -1)[:, :4], drawn[Columns.OBS][:, None].repeat(4, 1)
-    )
-    for those in (actions[:, :4], actions[:, 4:]):
-        assert (those == hold).any(axis=1).all()
-        assert all(len(set(row)) == len(row) for row in those.tolist())
 
 
 def test_the_last_step_of_an_episode_has_nowhere_else_to_start_from(tiny_market: MarketData) -> None:
     settings = environment({})
     drawn, _ = walked(tiny_market, settings, num_steps=settings["episode_days"])
-    batch = Counterfactuals.of({"data": tiny_market, **settings}, NUM_ENVS * 4, 4, True).batch(
-        drawn, np.random.default_rng(0)
-    )
-    np.testing.assert_array_equal(batch[Columns.OBS], drawn[Columns.OBS].repeat(4, 0))
-    assert (batch[Columns.NEXT_OBS] != batch[Columns.OBS]).any(axis=1).all()
-
-
-def test_a_batch_may_end_within_a_day_and_errors_are_averaged_over_its_actions(tiny_market: MarketData) -> None:
-    errors = np.array([1.0, -2.0, 3.0, 4.0, 4.0, 4.0, -1.0, 2.0])
-    three = Counterfactuals.of({"data": tiny_market, **environment({})}, 8, 3, False)
-    assert three.num_days == 3
-    np.testing.assert_allclose(three.by_day(errors), [2.0, 4.0, 1.5])
-    some_elsewhere = Counterfactuals.of({"data": tiny_market, **environment({})}, 8, 3, True)
-    np.testing.assert_allclose(some_elsewhere.by_day(errors), [1.5, 4.0, 1.5])  # every third is elsewhere
+    batch = counterfactuals(tiny_market, settings, 4, True).batch(drawn, np.random.default_rng(0))
+    np.testing.assert_array_equal(batch[Columns.OBS], drawn[Columns.OBS])
+    assert (batch[Columns.NEXT_OBS] != batch[Columns.OBS][:, None]).any(axis=-1).all()
 
 
 def test_no_more_actions_than_there_are(tiny_market: MarketData) -> None:
     settings = environment({})
+    drawn, _ = walked(tiny_market, settings)
     num_actions = PortfolioEnv(tiny_market, **settings).action_space.n
-    all_of_them = Counterfactuals.of({"data": tiny_market, **settings}, 3 * num_actions, 1000, False)
-    assert all_of_them.num_days == 3
+    batch = counterfactuals(tiny_market, settings, 1000, False).batch(drawn, np.random.default_rng(0))
+    assert batch[Columns.ACTIONS].shape == (NUM_ENVS, num_actions)
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, 8),
+        ({}, "all"),
         ({"training.counterfactual_actions": 3}, 3),
         ({"training.n_step": 2}, 0),
         ({"resources.env_runner": "stock"}, 0),
+        ({"resources.learner": "stock"}, 0),
         ({"market.observation_filter": "running"}, 0),
     ],
 )
-def test_a_run_has_them_where_states_are_known(settings: dict[str, Any], expected: int) -> None:
+def test_a_run_has_them_where_states_are_known(settings: dict[str, Any], expected: int | Literal["all"]) -> None:
     built = dqn.algorithm_config(run_config(settings), Path("market.npz"))
     assert built.counterfactual_actions == expected
     assert built.counterfactual_portfolios

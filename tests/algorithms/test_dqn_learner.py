@@ -60,6 +60,26 @@ def test_updates_are_those_of_rllibs_learner(double_q: bool, loss: str, dueling:
     assert any(name.startswith("target_q_net") for name in our_weights)
 
 
+def test_several_actions_of_a_state_are_worth_as_many_transitions() -> None:
+    settings = {**PLAIN, "training.learning_rate": 1e-2}
+    ours, theirs = build_learner(settings), build_learner(settings, DQNTorchLearner)
+    size, each = 6, 3
+    for update in range(4):
+        single = random_columns(size * each, seed=update)
+        of_states = {name: single[name][::each] for name in (Columns.OBS, Columns.TERMINATEDS, N_STEP, WEIGHTS)}
+        single |= {name: values.repeat(each, 0) for name, values in of_states.items()}
+        of_actions = (Columns.ACTIONS, Columns.REWARDS, Columns.NEXT_OBS)
+        several = of_states | {name: single[name].reshape(size, each, *single[name].shape[1:]) for name in of_actions}
+        our_results, their_results = learn(ours, several), learn(theirs, single)
+        for name in ("qf_loss", "qf_mean", "qf_max", "qf_min", "td_error_mean"):
+            np.testing.assert_allclose(metric(our_results, name), metric(their_results, name), rtol=2e-5, err_msg=name)
+        by_state = np.abs(metric(their_results, TD_ERROR_KEY)).reshape(size, each).mean(1)
+        np.testing.assert_allclose(metric(our_results, TD_ERROR_KEY), by_state, rtol=2e-5)
+        their_weights = weights(theirs)
+        for name, value in weights(ours).items():
+            np.testing.assert_allclose(value, their_weights[name], rtol=1e-4, atol=1e-5, err_msg=f"{update} {name}")
+
+
 @pytest.mark.parametrize("double_q", [True, False])
 def test_targets_by_hand(double_q: bool) -> None:
     learner = build_learner({**PLAIN, "training.double_q": double_q, "training.gamma": 0.5})

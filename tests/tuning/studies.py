@@ -25,7 +25,7 @@ DQN_SPACE: dict[str, BaseDistribution] = {
     "training.learning_rate": FloatDistribution(1e-5, 1e-3, log=True),
     "training.gamma": FloatDistribution(0.95, 0.999),
     "training.buffer_capacity": CategoricalDistribution([50_000, 100_000, 200_000]),
-    "training.batch_size": CategoricalDistribution([32, 64, 128, 256]),
+    "training.batch_size": CategoricalDistribution([8, 16, 32, 64]),
     "training.target_update_interval": IntDistribution(500, 2000),
     "training.per_alpha": FloatDistribution(0.4, 0.8),
     "training.per_beta_start": FloatDistribution(0.3, 0.6),

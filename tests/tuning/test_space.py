@@ -34,7 +34,7 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
         "training.learning_rate": FloatDistribution(1e-5, 1e-3, log=True),
         **DQN_FLOATS,
         "training.buffer_capacity": CategoricalDistribution([50_000, 100_000, 200_000]),
-        "training.batch_size": CategoricalDistribution([32, 64, 128, 256]),
+        "training.batch_size": CategoricalDistribution([8, 16, 32, 64]),
         "training.target_update_interval": IntDistribution(500, 2000),
         "network.hidden_sizes": CategoricalDistribution(["[128, 64]", "[256, 128]", "[256, 256]", "[512, 256]"]),
     },
