@@ -169,7 +169,7 @@ def test_fresh_seeds_stand_beside_those_that_were_chosen_on() -> None:
 
 def test_fresh_seeds_are_none_of_those_that_were_chosen_on() -> None:
     def seeds(*arguments: str) -> dict[str, list[int]]:
-        chosen = certification.parser().parse_args(["--exams", "merton", *arguments])
+        chosen = certification.parser().parse_args(["--exams", "regimes", *arguments])
         return {name: list(found) for name, _, found, _ in certification.jobs(chosen)}
 
     assert seeds()["dqn"] == [0, 1, 2, 3, 4]
