@@ -154,9 +154,9 @@ def test_all_slices_have_the_same_vertical_axis(tmp_path: Path) -> None:
 def test_numbers_among_choices_stay_in_their_order(study: optuna.Study, pages: dict[str, Path]) -> None:
     panel = f"plot-slice-{list(DQN_SPACE).index('training.batch_size')}"
     figure = figures_of(pages["slice"])[panel]
-    assert figure["layout"]["xaxis"]["categoryarray"] == ["32", "64", "128", "256"]
+    assert figure["layout"]["xaxis"]["categoryarray"] == ["8", "16", "32", "64"]
     for trace in figure["data"]:
-        assert set(trace["x"]) <= {"32", "64", "128", "256"}
+        assert set(trace["x"]) <= {"8", "16", "32", "64"}
 
 
 def test_parallel_coordinates_go_through_each_setting_on_its_scale(tmp_path: Path) -> None:
