@@ -222,8 +222,8 @@ class DQNConfig(StrictModel):
     """Environment steps between two copies of the weights into the target network."""
     n_step: int = Field(1, ge=1)
     """Rewards summed before bootstrapping."""
-    counterfactual_actions: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
-    """Learned from each day drawn, with what they would have earned; 0: the one that was taken."""
+    counterfactual_actions: int = Field(64, ge=0)
+    """Learned from each day drawn, with what they would have earned, all if there are no more; 0: the one taken."""
     counterfactual_portfolios: bool = True
     """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
     loss: Literal["huber", "mse"] = "huber"

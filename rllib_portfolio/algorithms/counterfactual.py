@@ -17,7 +17,7 @@ as the cash that every episode begins with, are learned, not extrapolated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +56,12 @@ class Counterfactuals:
 
     @classmethod
     def of(
-        cls, env_config: Mapping[str, Any], num_days: int, num_actions: int | Literal["all"], other_portfolios: bool
+        cls, env_config: Mapping[str, Any], num_days: int, num_actions: int, other_portfolios: bool
     ) -> Counterfactuals:
         """For transitions of environments of this configuration; so many actions, or all if there are fewer."""
         here = PortfolioVectorEnv(num_days, **env_config).simulation
         assert here.table is not None
-        each = here.table.num_actions if num_actions == "all" else min(num_actions, here.table.num_actions)
+        each = min(num_actions, here.table.num_actions)
         return cls(here, PortfolioVectorEnv(num_days * each, **env_config).simulation, other_portfolios)
 
     def batch(self, drawn: Mapping[str, NDArray[Any]], generator: np.random.Generator) -> dict[str, NDArray[Any]]:

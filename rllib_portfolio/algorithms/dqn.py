@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -59,7 +59,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.learning_starts = 1000
         self.steps_per_update = 4
         self.steps_per_iteration = STEPS_PER_ITERATION
-        self.counterfactual_actions: int | Literal["all"] = 0
+        self.counterfactual_actions = 0
         self.counterfactual_portfolios = False
         self.mixed_precision: str | None = None
         self.compile_update = False
@@ -72,7 +72,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         learning_starts: int = NotProvided,
         steps_per_update: int = NotProvided,
         steps_per_iteration: int = NotProvided,
-        counterfactual_actions: int | Literal["all"] = NotProvided,
+        counterfactual_actions: int = NotProvided,
         counterfactual_portfolios: bool = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
@@ -86,7 +86,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             steps_per_update: Environment steps for each gradient step.
             steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
                 `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
-            counterfactual_actions: Actions that each day of a batch is learned from, "all", or 0 for the one taken.
+            counterfactual_actions: Actions that each day of a batch is learned from, at most; 0: from the one taken.
             counterfactual_portfolios: Half of the days from portfolios that were not held.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
@@ -256,7 +256,7 @@ def module_spec(config: DQNRunConfig) -> RLModuleSpec:
     return RLModuleSpec(module_class=DuelingNoisyQ, model_config=config.network.model_dump() | {"epsilon": epsilon})
 
 
-def counterfactual_actions(config: DQNRunConfig) -> int | Literal["all"]:
+def counterfactual_actions(config: DQNRunConfig) -> int:
     """Actions that each day of a batch is learned from; 0 where the action taken is all that there is.
 
     That is where several rewards are summed, where episodes do not say where the environment stood (RLlib's env runner,

@@ -48,7 +48,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         super().__init__(config=config, **kwargs)
         self._is_vectorisable = is_vectorisable(self)
         self._streams: Streams | None = None
-        self._tells_state = bool(getattr(config, "counterfactual_actions", 0))
+        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0
         """Whether a learner wants to know where the environments stood before each step."""
 
     def _sample(

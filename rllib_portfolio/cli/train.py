@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
     dqn = parser.add_argument_group("DQN alone")
     dqn.add_argument("--buffer-capacity", type=int, metavar="N", help="observations in the replay buffer")
-    dqn.add_argument("--batch-size", type=int, metavar="N", help="transitions in a gradient step")
+    dqn.add_argument("--batch-size", type=int, metavar="N", help="transitions drawn for a gradient step")
     data = parser.add_argument_group("data")
     data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def walked(
 
 
 def counterfactuals(
-    market: MarketData, settings: dict[str, Any], num_actions: int | Literal["all"], other_portfolios: bool
+    market: MarketData, settings: dict[str, Any], num_actions: int, other_portfolios: bool
 ) -> Counterfactuals:
     return Counterfactuals.of({"data": market, **settings}, NUM_ENVS, num_actions, other_portfolios)
 
@@ -65,7 +65,7 @@ def test_every_action_earns_what_an_environment_that_takes_it_pays(name: str, ti
     settings = environment(ENVIRONMENTS[name])
     drawn, taken = walked(tiny_market, settings)
     num_actions = PortfolioEnv(tiny_market, **settings).action_space.n
-    batch = counterfactuals(tiny_market, settings, "all", False).batch(drawn, np.random.default_rng(1))
+    batch = counterfactuals(tiny_market, settings, 1000, False).batch(drawn, np.random.default_rng(1))
     np.testing.assert_array_equal(batch[Columns.OBS], drawn[Columns.OBS])
     np.testing.assert_array_equal(batch[Columns.ACTIONS], [range(num_actions)] * NUM_ENVS)
     for index in range(NUM_ENVS):  # the same days again, and another action on the last of them
@@ -106,7 +106,7 @@ def test_half_of_the_days_start_from_what_another_action_left(name: str, tiny_ma
     settings = environment(ENVIRONMENTS[name])
     drawn, taken = walked(tiny_market, settings, num_steps=2)
     num_actions = PortfolioEnv(tiny_market, **settings).action_space.n
-    batch = counterfactuals(tiny_market, settings, "all", True).batch(drawn, np.random.default_rng(1))
+    batch = counterfactuals(tiny_market, settings, 1000, True).batch(drawn, np.random.default_rng(1))
 
     def outcomes(index: int, action: int) -> Iterator[tuple[NDArray[Any], np.float32, NDArray[Any]]]:
         """What an environment that took any action before this one would have shown and paid."""
@@ -139,18 +139,10 @@ def test_the_last_step_of_an_episode_has_nowhere_else_to_start_from(tiny_market:
     assert (batch[Columns.NEXT_OBS] != batch[Columns.OBS][:, None]).any(axis=-1).all()
 
 
-def test_no_more_actions_than_there_are(tiny_market: MarketData) -> None:
-    settings = environment({})
-    drawn, _ = walked(tiny_market, settings)
-    num_actions = PortfolioEnv(tiny_market, **settings).action_space.n
-    batch = counterfactuals(tiny_market, settings, 1000, False).batch(drawn, np.random.default_rng(0))
-    assert batch[Columns.ACTIONS].shape == (NUM_ENVS, num_actions)
-
-
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, "all"),
+        ({}, 64),
         ({"training.counterfactual_actions": 3}, 3),
         ({"training.n_step": 2}, 0),
         ({"resources.env_runner": "stock"}, 0),
@@ -158,7 +150,7 @@ def test_no_more_actions_than_there_are(tiny_market: MarketData) -> None:
         ({"market.observation_filter": "running"}, 0),
     ],
 )
-def test_a_run_has_them_where_states_are_known(settings: dict[str, Any], expected: int | Literal["all"]) -> None:
+def test_a_run_has_them_where_states_are_known(settings: dict[str, Any], expected: int) -> None:
     built = dqn.algorithm_config(run_config(settings), Path("market.npz"))
     assert built.counterfactual_actions == expected
     assert built.counterfactual_portfolios
