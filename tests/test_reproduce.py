@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.learning import certification
+from benchmarks.learning.known_optima import EXAMS
 from benchmarks.learning.tables import Runs, certificates, efficiency, fresh, peers, processor_time, to_ninety
 from benchmarks.reproduce import claims, documents
 from benchmarks.reproduce.parts import PARTS, RESULTS, ROOT, Part, Places
@@ -79,6 +83,44 @@ def test_a_part_that_failed_is_told_and_run_again(tmp_path: Path, capsys: pytest
     assert {name: "finished" in entry for name, entry in record(where).items()} == {"one": True, "two": True}
 
 
+LONG_PART = """
+import subprocess, sys
+from pathlib import Path
+from benchmarks.reproduce import __main__ as command
+from benchmarks.reproduce.parts import Part, Places
+
+folder = Path(sys.argv[1])
+command.Places = lambda: Places(folder / "results", folder / "runs", folder / "documents")
+below = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+work = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {below!r}])"
+command.PARTS["long"] = Part("", lambda _: [("-c", work)])
+sys.argv[1:] = ["long"]
+sys.exit(command.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_that_runs_below(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG_PART, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        log = tmp_path / "runs" / "long.log"
+        wait_until(lambda: log.is_file() and log.read_text().endswith("\n"))
+        process.send_signal(number)
+        told = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert told == "Interrupted. The same command goes on from here.\n"
+    wait_until(lambda: not Path(f"/proc/{log.read_text().split()[0]}").exists())
+    assert "finished" not in record(places(tmp_path))["long"]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_every_block_of_the_documents_has_a_builder_and_every_builder_a_place() -> None:
     texts = [(ROOT / name).read_text() for name in documents.DOCUMENTS]
     for mark in documents.BLOCKS:
@@ -136,6 +178,19 @@ def test_a_market_is_met_by_its_median_seed() -> None:
     assert cells[1:6] == ["growth 97%, gap 85%", "97.0% (50.0% to 98.0%)", "86.0% (10.0% to 90.0%)", "3", "met"]
     bad = runs_of(run_of(0.98, [0.9]), run_of(0.96, [0.86]), run_of(0.5, [0.1]))
     assert row(certificates({("ppo", "kelly-0.8"): bad}), "Kelly, optimum 0.8")[5] == "NOT MET"
+
+
+def test_every_seed_stays_inside_sampling_error_where_nothing_is_to_be_gained() -> None:
+    def verdict(exam: str, **figures: float) -> str:
+        restless = run_of(0.9, [0.1])
+        restless["final"] |= figures
+        runs = runs_of(run_of(0.9, [0.1]), run_of(0.9, [0.1]), restless)
+        return row(certificates({("ppo", exam): runs}), EXAMS[exam].title)[5]
+
+    assert verdict("noise") == verdict("costs") == "met"
+    assert verdict("noise", z_uniform=2.1) == "NOT MET"
+    assert verdict("noise", shortfall_in_errors=2.1) == "NOT MET"
+    assert verdict("costs", shortfall_in_errors=2.1) == "NOT MET"
 
 
 def test_more_steps_and_fresh_seeds_speak_for_an_algorithm_where_there_are_runs_enough() -> None:

@@ -7,6 +7,7 @@ runs it anew); one that was interrupted goes on where it stopped. Parts, in orde
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from benchmarks.reproduce import documents
@@ -17,6 +18,7 @@ from benchmarks.reproduce.runner import run
 def main() -> int:
     """Run what is missing, then fill the documents."""
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what runs below is stopped as well
     places = Places.quick() if arguments.quick else Places()
     if not arguments.tables:
         code = run({name: PARTS[name] for name in arguments.parts or PARTS}, places, again=arguments.again)

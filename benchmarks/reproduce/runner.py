@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ def _run_part(name: str, part: Part, label: str, places: Places, *, again: bool)
 
 
 def _execute(command: Command, label: str, log: Path) -> int:
-    """Run it; its last line is shown, all of them go to the log."""
+    """Run it; its last line is shown, all of them go to the log. An interrupt ends it and all processes below it."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
     with (
@@ -86,16 +87,22 @@ def _execute(command: Command, label: str, log: Path) -> int:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            process_group=0,
         ) as process,
     ):
         assert process.stdout is not None
         started = time.perf_counter()
-        for line in process.stdout:
-            lines.write(line)
-            lines.flush()
-            if line.strip():
-                _say(f"{label} {time.perf_counter() - started:,.0f} s: {line.strip()}", is_last=False)
-        return process.wait()
+        try:
+            for line in process.stdout:
+                lines.write(line)
+                lines.flush()
+                if line.strip():
+                    _say(f"{label} {time.perf_counter() - started:,.0f} s: {line.strip()}", is_last=False)
+            return process.wait()
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGTERM)
+            lines.write(process.communicate()[0])
+            raise
 
 
 def _say(text: str, *, is_last: bool) -> None:

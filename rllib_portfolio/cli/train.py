@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
     )
     run.add_argument("--seed", type=int, help="seed of networks, environments and sampling (default: 0)")
-    run.add_argument("--total-timesteps", type=int, metavar="N", help="environment steps (default: 500000)")
+    run.add_argument("--total-timesteps", type=int, metavar="N", help="environment steps (default: the file's)")
     run.add_argument("--learning-rate", type=float, metavar="LR", help="learning rate of the optimiser")
     run.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: runs/<algo>/<timestamp>)")
     run.add_argument(
@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
     dqn = parser.add_argument_group("DQN alone")
     dqn.add_argument("--buffer-capacity", type=int, metavar="N", help="observations in the replay buffer")
-    dqn.add_argument("--batch-size", type=int, metavar="N", help="transitions drawn for a gradient step")
+    dqn.add_argument("--batch-size", type=int, metavar="N", help="transitions (days) drawn for a gradient step")
     data = parser.add_argument_group("data")
     data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")

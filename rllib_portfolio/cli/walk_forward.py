@@ -82,7 +82,7 @@ def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
     runs.add_argument("--seeds", type=int, metavar="N", help="seeds of each algorithm and fold (default: 3)")
     runs.add_argument("--seed", type=int, metavar="S", help="the first seed; the others count up (default: 0)")
     runs.add_argument(
-        "--total-timesteps", type=int, metavar="N", help="environment steps of each run (default: 500000)"
+        "--total-timesteps", type=int, metavar="N", help="environment steps of each run (default: the file's)"
     )
     folds = parser.add_argument_group("the folds")
     folds.add_argument("--folds", type=int, metavar="N", help="test windows of equal length (default: 4)")

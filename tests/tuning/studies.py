@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 PPO_SPACE: dict[str, BaseDistribution] = {
     "training.learning_rate": FloatDistribution(1e-5, 1e-3, log=True),
     "training.gamma": FloatDistribution(0.95, 0.999),
-    "training.gae_lambda": FloatDistribution(0.9, 0.99),
+    "training.gae_lambda": FloatDistribution(0.0, 0.99),
     "training.clip": FloatDistribution(0.1, 0.4),
     "training.value_coefficient": FloatDistribution(0.3, 0.7),
     "training.entropy_coefficient": FloatDistribution(0.0, 0.1),

@@ -24,7 +24,7 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
     "ppo": {
         "training.learning_rate": FloatDistribution(1e-5, 1e-3, log=True),
         "training.gamma": FloatDistribution(0.95, 0.999),
-        "training.gae_lambda": FloatDistribution(0.9, 0.99),
+        "training.gae_lambda": FloatDistribution(0.0, 0.99),
         "training.clip": FloatDistribution(0.1, 0.4),
         "training.value_coefficient": FloatDistribution(0.3, 0.7),
         "training.entropy_coefficient": FloatDistribution(0.0, 0.1),
@@ -65,6 +65,17 @@ def committed(algo: str) -> tuple[RunConfig, SearchSpace]:
 def test_the_committed_search_space_is_the_one_that_was_asked_for(algo: str) -> None:
     _, space = committed(algo)
     assert space.distributions() == SPACES[algo]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_committed_search_may_find_the_settings_that_stand_beside_its_space(path: Path) -> None:
+    config = load_run_config(path, {})
+    for name, distribution in SearchSpace.parse(read_yaml(path)[SEARCH], config, str(path)).distributions().items():
+        group, _, field = name.partition(".")
+        value = getattr(getattr(config, group), field)
+        if isinstance(value, tuple):
+            value = str(list(value))
+        assert distribution._contains(distribution.to_internal_repr(value)), name
 
 
 @pytest.mark.parametrize("algo", sorted(RUN_CONFIGS))
