@@ -163,7 +163,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(runs: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
-    """Learning curves, median and range over seeds, and overestimation."""
+    """Mean learning curves, and overestimation."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.0, 4.2), layout="constrained")

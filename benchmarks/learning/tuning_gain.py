@@ -47,10 +47,10 @@ def main() -> int:
 
 
 def _search(folder: Path, steps: int, samples: int) -> int:
-    command = ["tune.py", "--algo", "ppo", "--num-samples", str(samples), "--max-steps", str(steps)]
+    settings = ["--algo", "ppo", "--num-samples", str(samples), "--max-steps", str(steps), "--output-dir", str(folder)]
     if (folder / "ppo_study.db").is_file():
-        command = ["tune.py", "--resume"]
-    return subprocess.run([sys.executable, *command, "--output-dir", str(folder)], cwd=ROOT, check=False).returncode
+        settings = ["--resume", str(folder)]
+    return subprocess.run([sys.executable, "tune.py", *settings], cwd=ROOT, check=False).returncode
 
 
 def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str, Any]:

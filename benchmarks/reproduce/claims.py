@@ -117,8 +117,9 @@ def _dueling(results: Path) -> Row | None:
         return None
     plain, other = rows["vanilla"], rows["+ dueling"]
     low, high = plain["final_growth_range"]
-    text = f"{other['final_growth']:.0%} of the optimal growth against {plain['final_growth']:.0%}; ranges overlap"
     overlaps = low <= other["final_growth_range"][1] and other["final_growth_range"][0] <= high
+    text = f"{other['final_growth']:.0%} of the optimal growth against {plain['final_growth']:.0%}"
+    text += "; ranges overlap" if overlaps else ""
     return text, _ABLATION, None if overlaps else other["final_growth"] >= 1.15 * plain["final_growth"]
 
 

@@ -18,6 +18,10 @@ from rllib_portfolio.evaluation.selection import BacktestOverfitting, expected_b
 FloatArray = NDArray[np.floating[Any]]
 
 LEFT_OUT = "The deflated Sharpe ratio is left out: "
+NO_CASH = (
+    f"{TRIAL_RETURNS} has no dates, or days that the market of this report has not, so that what cash earned on them is "
+    "not known."
+)
 CASH = "in excess of what cash earned on these days in the market of this report"
 
 
@@ -58,7 +62,7 @@ def find_selection(context: ReportContext) -> Selection | None:
     if tuning is None:
         return None
     hurdle = expected_best_sharpe_ratio(tuning.num_trials, tuning.sharpe_variance)
-    overfitting, note = tuning.overfitting()
+    overfitting, note = _overfitting(context)
     selected = _selected_trial(context) if context.validation is None else _validation_walk(context)
     series, sharpe, deflated = selected.series, float("nan"), float("nan")
     if len(selected.returns):
@@ -67,6 +71,28 @@ def find_selection(context: ReportContext) -> Selection | None:
         if math.isnan(deflated):
             series = f"{LEFT_OUT}it is undefined. {series}"
     return Selection(tuning.num_trials, hurdle, sharpe, deflated, series, overfitting, note)
+
+
+def _overfitting(context: ReportContext) -> tuple[BacktestOverfitting | None, str]:
+    """PBO over the trials, or why it is left out."""
+    tuning = context.tuning
+    assert tuning is not None
+    if tuning.trial_returns is None:
+        return tuning.overfitting()
+    cash = _cash_of_the_trials(context, tuning.trial_returns)
+    return (
+        (None, f"The probability of backtest overfitting is left out: {NO_CASH}")
+        if cash is None
+        else tuning.overfitting(cash)
+    )
+
+
+def _cash_of_the_trials(context: ReportContext, trial_returns: pd.DataFrame) -> FloatArray | None:
+    """What cash earned on the days of the trials' returns; None if it is not known."""
+    days = trial_returns.index
+    if not isinstance(days, pd.DatetimeIndex):
+        return None
+    return cash_returns_on(context.market, days.to_numpy().astype("datetime64[D]"))
 
 
 def _validation_walk(context: ReportContext) -> _Selected:
@@ -88,19 +114,14 @@ def _selected_trial(context: ReportContext) -> _Selected:
     assert tuning is not None
     if tuning.trial_returns is None:
         return _Selected(f"{LEFT_OUT}no walk of the days that were selected on was given, and no {TRIAL_RETURNS}.")
-    days = tuning.trial_returns.index
-    cash = None
-    if isinstance(days, pd.DatetimeIndex):
-        cash = cash_returns_on(context.market, days.to_numpy().astype("datetime64[D]"))
+    cash = _cash_of_the_trials(context, tuning.trial_returns)
     if cash is None:
-        return _Selected(
-            f"{LEFT_OUT}{TRIAL_RETURNS} has no dates, or days that the market of this report has not, so that what "
-            "cash earned on them is not known."
-        )
+        return _Selected(f"{LEFT_OUT}{NO_CASH}")
     best = tuning.selected_trial(cash)
     if best is None:
         return _Selected(f"{LEFT_OUT}no trial in {TRIAL_RETURNS} has all days and a defined Sharpe ratio.")
     name, returns = best
+    days = tuning.trial_returns.index
     return _Selected(
         f"Of {name}, the trial with the highest Sharpe ratio, which is taken for the one that was selected: its own "
         f"returns, {days.min().date()} to {days.max().date()}, {CASH}.",

@@ -96,15 +96,20 @@ class TuningRecord:
         best = int(np.nanargmax(sharpes))
         return str(whole.columns[best]), returns[:, best]
 
-    def overfitting(self) -> tuple[BacktestOverfitting | None, str]:
-        """PBO by CSCV over the trials' returns, and a sentence on what it is of, or why there is none."""
+    def overfitting(self, cash_returns: FloatArray | float = 0.0) -> tuple[BacktestOverfitting | None, str]:
+        """PBO by CSCV over the trials' excess returns, and a sentence on what it is of, or why there is none.
+
+        Args:
+            cash_returns: What cash earned on the days that were selected on, [T] or one rate for all.
+        """
         if self.trial_returns is None:
             return None, f"The search kept no {TRIAL_RETURNS}: the probability of backtest overfitting is left out."
         whole = self.trial_returns.dropna(axis="columns")
         left_out = self.trial_returns.shape[1] - whole.shape[1]
         gaps = f" {left_out} with gaps left out." if left_out else ""
         try:
-            found = backtest_overfitting(whole.to_numpy(dtype=np.float64), NUM_BLOCKS)
+            excess = whole.to_numpy(dtype=np.float64) - np.broadcast_to(cash_returns, len(whole))[:, None]
+            found = backtest_overfitting(excess, NUM_BLOCKS)
         except ConfigError as error:
             return None, f"The probability of backtest overfitting is left out: {error}"
         return found, f"Over {whole.shape[1]} trials with returns on {len(whole)} selection days.{gaps}"

@@ -52,6 +52,16 @@ def test_overfitting_is_worked_out_over_whole_trials() -> None:
     assert note == "Over 5 trials with returns on 64 selection days. 1 with gaps left out."
 
 
+def test_overfitting_is_of_returns_in_excess_of_cash() -> None:
+    cash = 1e-4 * np.arange(64)
+    trials = noise()
+    trials["cash"] = cash + np.random.default_rng(5).normal(0.0, 1e-6, 64)  # earns nothing over cash, and never a loss
+    found, _ = TuningRecord(7, 0.1, 252, trials).overfitting(cash)
+    assert found is not None
+    assert found.probability == backtest_overfitting(trials.to_numpy() - cash[:, None]).probability
+    assert found.probability != backtest_overfitting(trials.to_numpy()).probability
+
+
 def test_what_keeps_overfitting_from_being_worked_out_is_said() -> None:
     assert TuningRecord(6, 0.1).overfitting() == (
         None,
