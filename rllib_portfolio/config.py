@@ -209,11 +209,11 @@ class DQNConfig(StrictModel):
     gamma: Fraction = 0.9
     """Ten days: what a decision changes later is what its trades cost; a longer horizon adds noise to every target."""
     batch_size: int = Field(16, ge=1)
-    """Transitions drawn from the replay buffer for each gradient step."""
+    """Transitions, or days, drawn from the replay buffer for each gradient step."""
     buffer_capacity: int = Field(100_000, ge=1)
     """Observations in the replay buffer."""
     learning_starts: int = Field(1000, ge=1)
-    """Transitions in the buffer before the first gradient step."""
+    """Transitions added to the buffer before the first gradient step."""
     rollout_steps: int = Field(4, ge=1)
     """Steps of each environment between two visits to the learner."""
     steps_per_update: int = Field(4, ge=1)
@@ -360,6 +360,16 @@ class DQNRunConfig(RunConfig):
             raise ValueError(
                 f"training.buffer_capacity must exceed learning_starts, the batch and one fragment, {least}, got "
                 f"{training.buffer_capacity}. Raise it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learners_share_the_batch(self) -> Self:
+        num_learners = max(1, self.resources.num_learners)
+        if self.training.batch_size % num_learners:
+            raise ValueError(
+                f"training.batch_size must be a multiple of resources.num_learners, {num_learners}, got "
+                f"{self.training.batch_size}. Each learner takes an equal part."
             )
         return self
 

@@ -278,6 +278,12 @@ def test_a_buffer_too_small_to_learn_from_is_refused() -> None:
     assert message.startswith("training.n_step must be at most training.rollout_steps, 4, got 5.")
 
 
+def test_learners_take_equal_parts_of_a_batch() -> None:
+    message = refusal("algo=dqn", "training.batch_size=16", "resources.num_learners=3")
+    assert message.startswith("training.batch_size must be a multiple of resources.num_learners, 3, got 16.")
+    assert with_set("algo=dqn", "training.batch_size=16", "resources.num_learners=2").resources.num_learners == 2
+
+
 def test_a_run_configuration_cannot_be_changed() -> None:
     config = PPORunConfig()
     with pytest.raises(ValueError, match="frozen"):

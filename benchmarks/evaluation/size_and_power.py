@@ -1,7 +1,7 @@
 """How often the tests behind a verdict reject what is true and what is false, and PBO on noise and on skill.
 
-`make bench ARGS=size-and-power` takes about eleven minutes on one core. It writes `results/size_and_power.json`, which is
-committed, and its tables into `benchmarks/README.md`; with `--quick` it takes half a minute, writes to
+`make bench ARGS=size-and-power` takes about eleven minutes on one core. It writes `results/size_and_power.json`, which
+is committed, and its tables into `benchmarks/README.md`; with `--quick` it takes half a minute, writes to
 `runs/benchmarks/` and judges nothing.
 
 The tests that decide a verdict run on the same samples: the studentised bootstrap of the Sharpe difference, the

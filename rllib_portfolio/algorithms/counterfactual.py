@@ -6,12 +6,14 @@ Exogenous Inputs", arXiv 2207.06272). The environment's own simulation, set to w
 Actions of one day share its returns, so that what is learned of their difference is free of what the market did to all
 of them, and their values are one pass through the network.
 
-Each day has the action taken, which keeps learning where the policy is; the one that holds, whose worth alone hangs on
-the weights that are held, so that a policy that mistakes it for its target is stuck; and the others, or some at random.
+Each day has all actions. Where they are too many it has the one taken, which keeps learning where the policy is; that
+of holding, whose worth alone hangs on the weights that are held, so that a policy that mistakes it for its target is
+stuck; and others at random.
 
 What these would have led to is bootstrapped from, whether or not a policy ever goes there. So half of the days start
 one step later, from what an action at random would have left: the values of portfolios that nobody holds any more, such
-as the cash that every episode begins with, are learned, not extrapolated.
+as the cash that every episode begins with, are learned, not extrapolated. A priority is that of a day, from wherever it
+was learned last.
 """
 
 from __future__ import annotations

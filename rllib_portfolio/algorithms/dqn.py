@@ -82,7 +82,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
 
         Args:
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
-            learning_starts: Transitions that the buffer must hold before the first gradient step.
+            learning_starts: Transitions that must have been added to the buffer before the first gradient step.
             steps_per_update: Environment steps for each gradient step.
             steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
                 `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
@@ -111,6 +111,10 @@ class PortfolioDQNConfig(RLlibDQNConfig):
 
 class PortfolioDQN(ScalesRewards, DQN):
     """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
+
+    @classmethod
+    def get_default_config(cls) -> PortfolioDQNConfig:
+        return PortfolioDQNConfig()
 
     def setup(self, config: PortfolioDQNConfig) -> None:
         super().setup(config)
@@ -144,7 +148,7 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self.local_replay_buffer.add(episodes)
             before, steps = steps, steps + sum(len(episode) for episode in episodes)
             num_updates = steps // self.config.steps_per_update - before // self.config.steps_per_update
-            if len(self.local_replay_buffer) >= self.config.learning_starts and num_updates:
+            if self.local_replay_buffer.get_added_timesteps() >= self.config.learning_starts and num_updates:
                 self._learn(num_updates, steps)
                 with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                     sync_weights(self.env_runner_group, self.learner_group)

@@ -158,10 +158,17 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         if LEARNING_STATE not in state:
             return
         ours = state[LEARNING_STATE]
-        self._noise.set_state(torch.from_numpy(np.array(ours["noise_generator"])))
+        self._restore_noise(torch.from_numpy(np.array(ours["noise_generator"])))
         self.last_update_ts_by_mid.update(ours["last_target_updates"])
         if self._scaler is not None and ours["gradient_scaler"]:
             self._scaler.load_state_dict(ours["gradient_scaler"])
+
+    def _restore_noise(self, state: Tensor) -> None:
+        """Go on with the noise of before; generators of a CPU and of a GPU have nothing in common."""
+        if len(state) != len(self._noise.get_state()):
+            logger.warning("The checkpoint comes from another kind of device: the noise on the weights begins anew.")
+            return
+        self._noise.set_state(state)
 
     def _gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
         """Absolute TD errors [B], and statistics unless a gradient was not finite and the step was left out."""
@@ -175,12 +182,10 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             self._average_gradient(weight)
             norm = self._apply_finite_gradient()
             absolute = td_errors.abs().mean(-1)
-        if norm is None:
-            return np.nan_to_num(absolute.cpu().numpy(), nan=0.0, posinf=0.0), None
-        return absolute.cpu().numpy(), StepStats(loss, q_values, absolute, norm)
+        return absolute.cpu().numpy(), None if norm is None else StepStats(loss, q_values, absolute, norm)
 
     def _apply_finite_gradient(self) -> Tensor | None:
-        """Clip and step; the norm, or None and no step, with the culprits named, if it was not finite."""
+        """Clip and step; the norm, or None and no step if it was not finite, with the culprits named but for fp16."""
         if self._scaler is not None:  # leaves out a gradient that overflowed
             norm = self._apply_gradient()
             return norm if torch.isfinite(norm) else None
@@ -256,8 +261,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
 
 
 def _huber(errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Huber's loss with its bend at 1 (1964, eq. 2.7), and its slope."""
-    slopes = errors.clamp(-1.0, 1.0)
+    """Huber's loss with its bend at 1 (1964, eq. 2.7), and its slope, which is NaN for an infinite error, too."""
+    slopes = torch.where(errors.isinf(), torch.nan, errors.clamp(-1.0, 1.0))
     return slopes * (errors - 0.5 * slopes), slopes
 
 

@@ -25,7 +25,10 @@ from rllib_portfolio.algorithms.transition_store import TransitionStore
 
 FloatArray = NDArray[np.floating[Any]]
 ReplayBatch = dict[str, NDArray[Any]]
-"""Columns of B transitions under RLlib's names: obs, actions, rewards, new_obs, terminateds, n_step, weights."""
+"""Columns of B transitions under RLlib's names: obs, actions, rewards, new_obs, terminateds, n_step, weights.
+
+Of B days with A actions each, actions, rewards and new_obs are [B, A, ...].
+"""
 WEIGHTS = "weights"
 N_STEP = "n_step"
 
@@ -108,7 +111,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         """
         if not len(self):
             raise ValueError("replay buffer must hold a transition, got none. Add episodes first.")
-        size = num_items or self.batch_size_B
+        size = self.batch_size_B if num_items is None else num_items
         total = self._priorities.total
         targets = (np.arange(size) + self.rng.random(size)) * (total / size)
         rows = self._last_rows = self._priorities.find(targets)
@@ -127,8 +130,12 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         }
 
     def update_priorities(self, priorities: FloatArray, module_id: str | None = None) -> None:
-        """Give the transitions drawn last the priorities of their absolute TD errors [B]."""
-        powered = (np.abs(np.asarray(priorities, dtype=np.float64)) + self.epsilon) ** self.alpha
+        """Give the transitions drawn last the priorities of their absolute TD errors [B]; one that is not finite is 0.
+
+        Else a single infinite reward would be the only transition drawn from then on.
+        """
+        errors = np.nan_to_num(np.abs(np.asarray(priorities, dtype=np.float64)), nan=0.0, posinf=0.0)
+        powered = (errors + self.epsilon) ** self.alpha
         self._priorities[self._last_rows] = powered
         self._max_priority = max(self._max_priority, float(powered.max()))
 

@@ -48,8 +48,8 @@ class TransitionStore:
 
     Row i holds an observation, the action taken there, its reward, and the row of the observation after it. The last
     observation of an episode has a row, too, but no transition. Episodes may come in chunks: a chunk continues the row
-    at which the one before it ended. Rows are overwritten in the order in which they were written, so that a transition
-    disappears before the observation that it leads to.
+    at which the one before it ended, unless one between them was lost. Rows are overwritten in the order in which they
+    were written, so that a transition disappears before the observation that it leads to.
 
     Args:
         capacity: Number of rows.
@@ -67,8 +67,8 @@ class TransitionStore:
         self.next_rows = np.full(capacity, NO_ROW, dtype=np.int32)
         self._head = 0
         self._num_rows = 0
-        self._open_rows: dict[str, int] = {}
-        """Last row of each episode that is under way."""
+        self._open_rows: dict[str, tuple[int, int]] = {}
+        """Last row of each episode that is under way, and the time step of its observation."""
 
     def add(self, episodes: Sequence[SingleAgentEpisode]) -> Rows:
         """Append episode chunks.
@@ -163,8 +163,8 @@ class TransitionStore:
         extra = {name: np.asarray(episode.get_extra_model_outputs(name)) for name in self.extra}
         if not self._num_rows:
             self._make_room(observations[0], actions[0], {name: values[0] for name, values in extra.items()})
-        open_row = self._open_rows.pop(episode.id_, None)
-        is_continued = open_row is not None
+        open_row, open_step = self._open_rows.pop(episode.id_, (NO_ROW, NO_ROW))
+        is_continued = open_step == episode.t_started  # or chunks between them were lost with an env runner's answer
         rows = (self._head + np.arange(len(observations) - is_continued)) % self.capacity
         chain = np.concatenate([[open_row], rows]) if is_continued else rows
         self.num_transitions += len(episode) - int(np.count_nonzero(self.next_rows[rows] != NO_ROW))
@@ -182,7 +182,7 @@ class TransitionStore:
         self.next_rows[before] = chain[1:]
         self.next_rows[last] = NO_ROW
         if not episode.is_done:
-            self._open_rows[episode.id_] = int(last)
+            self._open_rows[episode.id_] = (int(last), episode.t)
         return rows, chain
 
     def _column(self, state: dict[str, Any], empty: int = 0) -> NDArray[Any]:
@@ -199,7 +199,7 @@ class TransitionStore:
 
     def _forget_open_rows(self, num_rows: int) -> None:
         """Episodes whose last row is about to be overwritten, or was left without an end long ago, start anew."""
-        for id_, row in list(self._open_rows.items()):
+        for id_, (row, _) in list(self._open_rows.items()):
             if (row - self._head) % self.capacity < num_rows:
                 del self._open_rows[id_]
 

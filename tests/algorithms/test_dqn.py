@@ -99,6 +99,21 @@ def test_a_resumed_run_is_one_that_never_stopped(market_path: Path, tmp_path: Pa
         assert buffer["generator"] == expected_buffer["generator"]
 
 
+def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_same(market_path: Path) -> None:
+    # of 21 observations the last one of every episode starts no transition: fewer than 20 are held at any time
+    with algorithm(market_path, {"training.buffer_capacity": 21, "environment.episode_days": 3}) as built:
+        before = weights(built)
+        built.train()
+        assert len(built.local_replay_buffer) < 20
+        assert any(not np.array_equal(value, before[name]) for name, value in weights(built).items())
+
+
+def test_its_default_configuration_is_its_own() -> None:
+    config = dqn.PortfolioDQN.get_default_config()
+    assert isinstance(config, dqn.PortfolioDQNConfig)
+    assert config.algo_class is dqn.PortfolioDQN
+
+
 def test_without_a_stored_buffer_it_says_what_it_refills(
     market_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

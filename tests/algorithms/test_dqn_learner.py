@@ -14,6 +14,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, TD_ERROR_KEY
 
+from rllib_portfolio.algorithms.dqn_learner import LEARNING_STATE
 from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
 from tests.algorithms.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
 from tests.algorithms.transitions import chunk
@@ -135,17 +136,21 @@ def test_noise_is_fresh_in_every_update_and_follows_the_seed() -> None:
     assert not np.allclose(td_errors(seed_offset=1)[0], first)
 
 
-def test_a_gradient_that_is_not_finite_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
-    learner = build_learner(PLAIN)
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+@pytest.mark.parametrize("reward", [np.nan, -np.inf])
+def test_a_gradient_that_is_not_finite_is_left_out_and_named(
+    loss: str, reward: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    learner = build_learner({**PLAIN, "training.loss": loss})
     columns = random_columns()
-    columns[Columns.REWARDS][3] = np.nan
+    columns[Columns.REWARDS][3] = reward
     before = weights(learner)
     with caplog.at_level(logging.ERROR):
         results = learn(learner, columns)
     assert "The gradient of q_net.features.0.weight" in caplog.text
     assert metric(results, "num_updates_left_out") == 1
     assert all(np.array_equal(value, before[name]) for name, value in weights(learner).items())
-    assert np.isfinite(metric(results, TD_ERROR_KEY)).all()
+    assert (~np.isfinite(metric(results, TD_ERROR_KEY))).tolist() == [row == 3 for row in range(8)]
     learn(learner, random_columns())
     assert all(np.isfinite(value).all() for value in weights(learner).values())
 
@@ -160,6 +165,17 @@ def test_a_restored_learner_goes_on_as_the_one_that_was_saved() -> None:
             learn(each, random_columns(seed=update), timestep=100 + 10 * update)
     ours, theirs = weights(learner), weights(copy)
     assert all(np.array_equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_learner_from_another_kind_of_device_begins_its_noise_anew(caplog: pytest.LogCaptureFixture) -> None:
+    learner = build_learner()
+    state = learner.get_state()
+    state[LEARNING_STATE]["noise_generator"] = np.zeros(16, dtype=np.uint8)  # that of CUDA: seed and offset
+    before = learner._noise.get_state()
+    with caplog.at_level(logging.WARNING):
+        learner.set_state(state)
+    assert "another kind of device: the noise on the weights begins anew" in caplog.text
+    assert torch.equal(learner._noise.get_state(), before)
 
 
 def test_compiled_updates_are_the_same() -> None:

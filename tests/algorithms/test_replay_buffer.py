@@ -67,6 +67,15 @@ def test_epsilon_keeps_what_was_predicted_well() -> None:
     assert sorted(buffer.sample(4)[Columns.REWARDS].tolist()) == [0.0, 1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("error", [np.inf, -np.inf, np.nan])
+def test_an_error_that_is_not_finite_is_none(error: float) -> None:
+    buffer = buffer_of(4, alpha=1.0, epsilon=0.0)
+    set_priorities(buffer, np.array([1.0, error, 1.0, 1.0]))
+    drawn = np.concatenate([buffer.sample(3)[Columns.REWARDS] for _ in range(100)])
+    assert set(drawn.tolist()) == {0.0, 2.0, 3.0}
+    assert np.isfinite(buffer.sample(4)[WEIGHTS]).all()
+
+
 def test_alpha_zero_is_uniform_replay() -> None:
     buffer = buffer_of(4, alpha=0.0)
     set_priorities(buffer, np.array([1e3, 1e-3, 1.0, 0.0]))

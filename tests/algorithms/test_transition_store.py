@@ -105,6 +105,14 @@ def test_a_chunk_whose_predecessor_is_gone_starts_anew() -> None:
     assert (1.0, 1, 1.0, 2.0, False) in stored(store)
 
 
+def test_a_chunk_after_one_that_was_lost_starts_anew() -> None:
+    store = TransitionStore(16)
+    store.add([chunk("a", 0, [0.0, 1.0])])
+    store.add([chunk("a", 4, [4.0])])  # steps 2 and 3 came from an env runner that answered too late
+    store.add([chunk("a", 5, [5.0], truncated=True)])
+    assert [(row[0], row[3]) for row in stored(store)] == [(0.0, 1.0), (1.0, 2.0), (4.0, 5.0), (5.0, 6.0)]
+
+
 def test_an_addition_larger_than_the_store_is_refused() -> None:
     with pytest.raises(ValueError, match=r"capacity must hold a whole addition of 6 observations, got 5\."):
         TransitionStore(5).add([chunk("a", 0, [0.0] * 5)])

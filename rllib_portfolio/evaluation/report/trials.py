@@ -19,8 +19,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 LEFT_OUT = "The deflated Sharpe ratio is left out: "
 NO_CASH = (
-    f"{TRIAL_RETURNS} has no dates, or days that the market of this report has not, so that what cash earned on them is "
-    "not known."
+    f"{TRIAL_RETURNS} has no dates, or days that the market of this report has not, so that what cash earned on them "
+    "is not known."
 )
 CASH = "in excess of what cash earned on these days in the market of this report"
 
@@ -80,11 +80,9 @@ def _overfitting(context: ReportContext) -> tuple[BacktestOverfitting | None, st
     if tuning.trial_returns is None:
         return tuning.overfitting()
     cash = _cash_of_the_trials(context, tuning.trial_returns)
-    return (
-        (None, f"The probability of backtest overfitting is left out: {NO_CASH}")
-        if cash is None
-        else tuning.overfitting(cash)
-    )
+    if cash is None:
+        return None, f"The probability of backtest overfitting is left out: {NO_CASH}"
+    return tuning.overfitting(cash)
 
 
 def _cash_of_the_trials(context: ReportContext, trial_returns: pd.DataFrame) -> FloatArray | None:
