@@ -24,6 +24,8 @@ from benchmarks.machine import description
 from benchmarks.throughput.report import marks
 
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
+SHORT_RESULTS = ROOT / "runs" / "benchmarks" / "ablation.json"
+SEEDS, STEPS = 5, 200_000
 README = ROOT / "benchmarks" / "README.md"
 INTERVAL = 10_000
 HIDDEN_SIZES = (128, 64)
@@ -192,6 +194,9 @@ def draw(runs: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None
 def main() -> int:
     """Make the runs that are missing, then write table, JSON and picture."""
     arguments = _parser().parse_args()
+    is_whole = (arguments.seeds, arguments.steps) == (SEEDS, STEPS)
+    arguments.output = arguments.output or (RESULTS if is_whole else SHORT_RESULTS)
+    arguments.runs = arguments.runs or arguments.output.with_suffix("")
     if arguments.variant is not None:
         print(json.dumps(learn(arguments.variant, arguments.seed, arguments.steps)))
         return 0
@@ -212,11 +217,15 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.ablation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=200_000, help="environment steps of each run")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps of each run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--runs", type=Path, default=RESULTS.with_suffix(""), help="where finished runs are kept")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="JSON; the picture goes beside it")
+    parser.add_argument("--runs", type=Path, help="where finished runs are kept (default: beside the JSON)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="JSON; the picture goes beside it (default: that of benchmarks/results; for less: of runs/benchmarks)",
+    )
     parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)  # one run, in its own process
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser

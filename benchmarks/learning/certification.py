@@ -21,6 +21,7 @@ from benchmarks.learning.known_optima import EXAMS
 from benchmarks.learning.processes import ROOT, in_parallel, output_of, write_whole
 
 RUNS = ROOT / "benchmarks" / "results" / "certification"
+SHORT_RUNS = ROOT / "runs" / "benchmarks" / "certification"
 MODULE = "benchmarks.learning.certification"
 STEPS = {"ppo": 300_000, "dqn": 60_000}
 """Environment steps of each run."""
@@ -161,6 +162,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, range, int]]
 def main() -> int:
     """Make the runs that are missing, then write tables and JSON."""
     arguments = parser().parse_args()
+    arguments.runs = arguments.runs or (SHORT_RUNS if arguments.shorter > 1 else RUNS)
     if arguments.one:
         (job,) = jobs(arguments)
         make(*job, arguments.runs)
@@ -191,7 +193,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seeds", type=int, default=5)
     result.add_argument("--jobs", type=int, default=2, help="processes at the same time")
     result.add_argument("--shorter", type=int, default=1, metavar="N", help="an Nth of the steps, to try it")
-    result.add_argument("--runs", type=Path, default=RUNS, help="where finished runs are kept")
+    result.add_argument(
+        "--runs",
+        type=Path,
+        help="where finished runs are kept (default: benchmarks/results; short ones: runs/benchmarks)",
+    )
     result.add_argument("--one", action="store_true", help=argparse.SUPPRESS)  # one candidate and market, here
     return result
 

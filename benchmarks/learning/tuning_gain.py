@@ -30,6 +30,8 @@ def main() -> int:
     """Search, train, walk, write."""
     arguments = _parser().parse_args()
     steps, samples, seeds = (4096, 2, 2) if arguments.quick else (MAX_STEPS, NUM_SAMPLES, arguments.seeds)
+    arguments.runs = arguments.runs or ROOT / "runs" / ("benchmarks" if arguments.quick else "reproduce")
+    arguments.output = arguments.output or (arguments.runs if arguments.quick else ROOT / "benchmarks" / "results")
     search = arguments.runs / "search"
     if not (search / "best_config.yaml").is_file():
         code = _search(search, steps, samples)
@@ -100,8 +102,12 @@ def _median(rows: list[dict[str, Any]], side: str, window: str, figure: str = "s
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.tuning_gain", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "reproduce", help="where runs are kept")
+    parser.add_argument(
+        "--output", type=Path, help="folder of the JSON (default: benchmarks/results; quick: the runs')"
+    )
+    parser.add_argument(
+        "--runs", type=Path, help="where runs are kept (default: runs/reproduce; quick: runs/benchmarks)"
+    )
     parser.add_argument("--quick", action="store_true", help="two short trials and seeds: says nothing")
     return parser
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 FloatArray = NDArray[np.floating[Any]]
+LEAST_STEPS_PER_REGRESSOR = 4
 SMALLEST_MOMENT = 1e-10
 """Relative size below which a direction of the regressors is rounding: a fresh policy holds the uniform portfolio."""
 
@@ -61,8 +62,9 @@ def without_market_noise(
 
     What assets return does not depend on what the agent does, so a baseline may be a function of it: the policy
     gradient keeps its mean and loses variance (Mao et al. 2019, arXiv 1807.02264, input-dependent baselines). The
-    baseline is the least-squares fit by `market`. Rewards may lose a function of the returns alone, since later rewards
-    count towards earlier actions; advantages also one of the state, for the step's own action alone.
+    baseline is the least-squares fit by `market`, which takes a share P / S of everything else along: with fewer than
+    4 P steps nothing is subtracted. Rewards may lose a function of the returns alone, since later rewards count towards
+    earlier actions; advantages also one of the state, for the step's own action alone.
 
     Args:
         values: Rewards r_t or advantages A_t, [S].
@@ -70,10 +72,13 @@ def without_market_noise(
         total: Sums an array over all learners, so that all of them subtract one fit.
 
     Returns:
-        The residuals, float32 [S].
+        The residuals, or the values where there are too few of them, float32 [S].
     """
     columns = np.column_stack([market, values]).astype(np.float64)
-    columns -= total(columns.sum(0)) / total(np.array([len(columns)], dtype=np.float64))
+    num_steps = total(np.array([len(columns)], dtype=np.float64))
+    if num_steps < LEAST_STEPS_PER_REGRESSOR * market.shape[1]:
+        return np.asarray(values, dtype=np.float32)
+    columns -= total(columns.sum(0)) / num_steps
     regressors = columns[:, :-1]
     moments = total(regressors.T @ columns)
     coefficients, *_ = np.linalg.lstsq(moments[:, :-1], moments[:, -1], rcond=SMALLEST_MOMENT)

@@ -101,6 +101,13 @@ def test_portfolios_that_move_together_are_one(factor: float) -> None:
     np.testing.assert_allclose(two, one, atol=1e-6)
 
 
+def test_a_fit_that_would_take_all_along_is_not_subtracted() -> None:
+    growth, advantages = market(num_steps=7)
+    np.testing.assert_array_equal(without_market_noise(advantages, growth), advantages.astype(np.float32))
+    whole = without_market_noise(advantages, growth, lambda array: 2 * array)  # as many steps with another learner
+    assert whole.std() < 0.1 * advantages.std()
+
+
 def test_learners_subtract_one_fit() -> None:
     growth, advantages = market()
     whole = without_market_noise(advantages, growth)
