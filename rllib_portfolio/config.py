@@ -275,6 +275,7 @@ class ResourceConfig(StrictModel):
     num_gpus_per_learner: float | None = Field(None, ge=0)
     """null: one where the device is cuda, else none."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    """Of the learners; auto: a GPU where `num_gpus_per_learner` asks for one, else the CPU."""
     torch_threads: int = Field(1, ge=1)
     env_runner: Literal["vectorised", "stock"] = "vectorised"
     """Our env runner, or RLlib's."""
@@ -284,6 +285,15 @@ class ResourceConfig(StrictModel):
     """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
     compile_update: bool = False
     """Run the loss through torch.compile."""
+
+    @model_validator(mode="after")
+    def _device_has_what_is_asked_for(self) -> Self:
+        if self.device == "cpu" and self.num_gpus_per_learner:
+            raise ValueError(
+                f"num_gpus_per_learner must be null or 0 with device cpu, got {self.num_gpus_per_learner}. "
+                "Use device cuda, or auto."
+            )
+        return self
 
     @property
     def gpus_per_learner(self) -> float:

@@ -278,6 +278,15 @@ def test_a_buffer_too_small_to_learn_from_is_refused() -> None:
     assert message.startswith("training.n_step must be at most training.rollout_steps, 4, got 5.")
 
 
+def test_a_cpu_has_no_gpus() -> None:
+    assert "num_gpus_per_learner must be null or 0 with device cpu, got 1.0" in refusal(
+        "resources.device=cpu", "resources.num_gpus_per_learner=1"
+    )
+    assert with_set("resources.num_gpus_per_learner=1").resources.gpus_per_learner == 1.0
+    assert with_set("resources.device=cuda").resources.gpus_per_learner == 1.0
+    assert with_set("resources.device=cpu", "resources.num_gpus_per_learner=0").resources.gpus_per_learner == 0.0
+
+
 def test_learners_take_equal_parts_of_a_batch() -> None:
     message = refusal("algo=dqn", "training.batch_size=16", "resources.num_learners=3")
     assert message.startswith("training.batch_size must be a multiple of resources.num_learners, 3, got 16.")
