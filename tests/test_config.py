@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,14 @@ def test_a_section_cannot_be_replaced_by_a_value() -> None:
 @pytest.mark.parametrize("text", ["1: 2", "training: {1: 2}"])
 def test_a_key_that_is_no_text_is_refused(tmp_path: Path, text: str) -> None:
     assert "1: keys should be strings" in refusal(path=yaml_file(tmp_path, text))
+
+
+def test_dates_need_no_quotes(tmp_path: Path) -> None:
+    text = "market:\n  train: [2001-01-01, 2010-12-31]\n  test: ['2016-01-01', 2022-12-31]\n"
+    market = load_run_config(yaml_file(tmp_path, text), {"market.validation": [date(2012, 1, 1), "2015-12-31"]}).market
+    assert market.train == ("2001-01-01", "2010-12-31")
+    assert market.validation == ("2012-01-01", "2015-12-31")
+    assert market.test == ("2016-01-01", "2022-12-31")
 
 
 # ---------------------------------------------------------------- --set

@@ -92,6 +92,8 @@ def test_the_bundled_universe_is_out_of_sample_in_every_crisis() -> None:
         ({"train_years": 10.0}, "folds must be at most the days that are left for testing, got 4 folds for 0"),
         ({"validation_years": 3.0}, "first test day must leave room for training"),
         ({"first_test_day": "soon"}, "first test day must be a date as YYYY-MM-DD, got 'soon'"),
+        ({"first_test_day": "20000103"}, "first test day must be a date as YYYY-MM-DD, got '20000103'"),
+        ({"first_test_day": "today"}, "first test day must be a date as YYYY-MM-DD, got 'today'"),
         ({"first_test_day": "2222-01-01"}, "must not come after the last day"),
         ({"first_test_day": "1900-01-01"}, "first test day must leave room for training, 0 purged and 99 validation"),
         ({"first_test_day": "LATE", "train_years": 3.0}, "first test day must leave room for training"),
