@@ -175,10 +175,11 @@ class Kept:
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
     """Open or make the run's folder, and train in it."""
     from rllib_portfolio.market import load_market
-    from rllib_portfolio.run_folder import is_from_elsewhere, open_run_folder, require_fresh
+    from rllib_portfolio.run_folder import CONFIG, is_from_elsewhere, open_run_folder, require_fresh
 
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
+        chosen_algorithm(arguments.algo, kept.folder / CONFIG)
         require_device(config, arguments.address)
         if is_from_elsewhere(kept.folder):
             warn(
@@ -200,7 +201,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio import training
     from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.results import compare_best_policy
-    from rllib_portfolio.run_folder import create_run_folder
+    from rllib_portfolio.run_folder import create_run_folder, record_settings
 
     if kept.storage.is_remote:
         say(arguments, f"Run folder: {kept.place}")
@@ -212,6 +213,8 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
         require_room(arguments, others, "the run's processes")
         if arguments.resume is None:
             create_run_folder(kept.folder, config, market)
+        else:
+            record_settings(kept.folder, config)
 
         def show(status: training.Status) -> None:
             display.show(status)

@@ -159,6 +159,8 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
         assert "On the test window (" in done.stdout
         expected = range(STEPS_PER_ITERATION, steps + 2 * STEPS_PER_ITERATION + 1, STEPS_PER_ITERATION)
         assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
+        written = yaml.safe_load((run_dir / "config.yaml").read_text())
+        assert written["schedule"]["total_timesteps"] == steps + 2 * STEPS_PER_ITERATION
 
 
 def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:
