@@ -16,8 +16,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.whole_file import whole_file, write_json
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -127,20 +126,6 @@ def _save_market(path: Path, market: MarketData, market_file: Path | None) -> No
         else:
             return
     market.save(path)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    yield unfinished
-    unfinished.replace(path)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    with whole_file(path) as file:
-        file.write_text(json.dumps(values, indent=1, allow_nan=False))
 
 
 def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:

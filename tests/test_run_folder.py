@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from rllib_portfolio import cli
-from rllib_portfolio.run_folder import CONFIG, RECORD, is_from_elsewhere, open_run_folder, record_settings
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.run_folder import (
+    CONFIG,
+    MARKET,
+    RECORD,
+    _write_config,
+    create_run_folder,
+    is_from_elsewhere,
+    open_run_folder,
+    record_settings,
+)
+from tests.full_disk import full_disk
 from tests.tiny_runs import COIN, TOTAL_STEPS, start_run, tiny_config
 
 WARNING = "was not begun by this user on this machine"
@@ -72,6 +83,25 @@ def test_a_run_that_goes_on_as_it_was_is_not_written(run_dir: Path) -> None:
     before = (run_dir / CONFIG).read_text()
     record_settings(run_dir, open_run_folder(run_dir, {})[0])
     assert (run_dir / CONFIG).read_text() == before
+
+
+def test_settings_that_could_not_be_written_leave_the_old_ones(run_dir: Path) -> None:
+    before = (run_dir / CONFIG).read_text(), (run_dir / RECORD).read_text()
+    config, _ = open_run_folder(run_dir, {"schedule.total_timesteps": 900})
+    message = rf"run must be a folder that can be written, got {run_dir} \(File too large\)"
+    with full_disk(), pytest.raises(ConfigError, match=message):
+        record_settings(run_dir, config)
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        _write_config(run_dir, config)
+    assert ((run_dir / CONFIG).read_text(), (run_dir / RECORD).read_text()) == before
+
+
+def test_a_run_whose_folder_could_not_be_written_has_not_begun(tmp_path: Path, run_dir: Path) -> None:
+    config, market = open_run_folder(run_dir, {})
+    with full_disk(), pytest.raises(ConfigError, match="output directory must be writable"):
+        create_run_folder(tmp_path / "new", config, market, run_dir / MARKET)
+    assert not (tmp_path / "new" / RECORD).exists()
+    assert not (tmp_path / "new" / CONFIG).exists()
 
 
 def test_a_run_without_a_record_stays_anothers_when_it_goes_on(run_dir: Path) -> None:
