@@ -201,6 +201,17 @@ def test_set_with_broken_yaml_is_refused() -> None:
         parse_assignment("network.hidden_sizes=[1, 2")
 
 
+def test_a_date_that_is_none_is_refused(tmp_path: Path) -> None:
+    text = "[2016-01-01, 2016-02-30]"
+    assert refusal(f"market.test={text}") == (
+        f"--set must give a YAML value, got {text!r} (market.test: day is out of range for month). Correct it."
+    )
+    path = yaml_file(tmp_path, f"market: {{test: {text}}}")
+    assert refusal(path=path) == (
+        f"config must be a YAML file, got {path} (day is out of range for month). Correct the file."
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("1e-4", 1e-4), ("2E5", 2e5), ("+1e3", 1e3), ("3e+2", 3e2), ("1.5e-2", 0.015)]
 )

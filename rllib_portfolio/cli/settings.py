@@ -9,7 +9,7 @@ from typing import Any
 
 from rllib_portfolio.cli.console import say
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import read_yaml
+from rllib_portfolio.config_file import algorithm_in
 from rllib_portfolio.errors import ConfigError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent.parent / "tune_configs"
@@ -23,8 +23,8 @@ def default_config(algo: str) -> Path | None:
 
 def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     """What --algo says, or the file, or ppo; the two must agree."""
-    in_file = read_yaml(config_path).get("algo") if config_path is not None else None
-    chosen: str = algo or in_file or "ppo"
+    in_file = algorithm_in(config_path) if config_path is not None else None
+    chosen = algo or in_file or "ppo"
     if in_file is not None and in_file != chosen:
         raise ConfigError(f"--algo must be that of {config_path}, {in_file}, got {chosen}. Leave it out.")
     return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -229,7 +230,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
         raise ConfigError("--config must name a file with a search section, got none. See tune_configs in the sources.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= _given(arguments, _DATA)
-    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+    if arguments.data_path is not None and os.path.isfile(arguments.data_path):
         overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
     config = load_run_config(path, {"algo": algo, **overrides})
 

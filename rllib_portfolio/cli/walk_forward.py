@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from rllib_portfolio.cli.console import (
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.settings import add_wait_for_resources, default_config, require_device, require_room
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
+from rllib_portfolio.config_file import algorithm_in, load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     """One configuration for each algorithm: its file, then what the flags say of all, then what they say of it."""
     files: dict[str, Path] = {}
     for path in arguments.config:
-        algo = read_yaml(path).get("algo", "ppo")
+        algo = algorithm_in(path) or "ppo"
         if algo in files:
             raise ConfigError(f"--config must name one file for each algorithm, got two for {algo} ({path}).")
         files[algo] = path
@@ -313,7 +314,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     for flag, setting in _FLAG_SETTINGS.items():
         if getattr(arguments, flag) is not None:
             overrides[setting] = getattr(arguments, flag)
-    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+    if arguments.data_path is not None and os.path.isfile(arguments.data_path):
         overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
     return [
         load_run_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})

@@ -31,26 +31,33 @@ def read_frame(path: Path) -> pd.DataFrame:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
 
     Raises:
-        DataError: If the file is missing, of another kind than its suffix says, empty, without dates, or has missing or
-            duplicate column names.
+        DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
+            dates, or has missing or duplicate column names.
     """
-    if not path.is_file():
-        raise DataError(f"the price file must exist, got {path}. Check the path.")
-    if path.suffix.lower() == ".csv":
-        frame = _read_csv(path)
-    elif path.suffix.lower() == ".parquet":
-        frame = _read_parquet(path)
-    else:
+    try:
+        frame = _dated(_read(path), path)
+    except OSError as error:
         raise DataError(
-            f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
-        )
-    frame = _dated(frame, path)
+            f"the price file must be readable, got {path} ({error.strerror}). Check its path and permissions."
+        ) from None
     if frame.empty:
         raise DataError(
             f"the price file must hold dated prices, got {frame.shape[0]} rows of {frame.shape[1]} columns ({path}). "
             "Add rows and price columns."
         )
     return frame
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"the price file must exist, got {path}. Check the path.")
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    raise DataError(
+        f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
+    )
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

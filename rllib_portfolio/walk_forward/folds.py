@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,10 +114,12 @@ def _validation_days(market: MarketData, lengths: FoldLengths) -> int:
 
 
 def _rows(name: str, years: float, market: MarketData) -> int:
-    rows = round(years * market.periods_per_year)
-    if rows < 1:
+    rows = years * market.periods_per_year
+    if not math.isfinite(rows):
+        raise ConfigError(f"{name} must be a number of years, got {years:g} (walk-forward). Correct it.")
+    if round(rows) < 1:
         raise ConfigError(f"{name} must be at least one day, got {years:g} years (walk-forward). Raise it.")
-    return rows
+    return round(rows)
 
 
 def _row_of(day: str, market: MarketData) -> int:

@@ -228,6 +228,17 @@ def test_broken_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert refusal(capsys, "--config", path).startswith(f"config must be a YAML file, got {path} (")
 
 
+@pytest.mark.parametrize("flags", [[], ["--algo", "ppo"]])
+@pytest.mark.parametrize("algo", ["[ppo, dqn]", "{ppo: 1}", "sac"])
+def test_a_file_of_no_algorithm(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], algo: str
+) -> None:
+    path = tmp_path / "algo.yaml"
+    path.write_text(f"algo: {algo}\n")
+    line = refusal(capsys, "--config", path, *flags)
+    assert line == f"algo must be one of ppo, dqn, got {yaml.safe_load(algo)!r} ({path}). Correct the name."
+
+
 def test_a_missing_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     line = refusal(capsys, "--config", tmp_path / "none.yaml")
     assert line.startswith(f"config must be a readable file, got {tmp_path}/none.yaml (No such file or directory)")

@@ -245,6 +245,8 @@ def files(tmp_path: Path, price_settings: dict[str, Any]) -> tuple[Path, Path]:
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--folds", "0"], "folds must be at least 1, got 0"),
         (["--folds", "2", "--test-years", "1"], "folds must follow from test_years, got both"),
+        (["--train-years", "nan"], "train_years must be a number of years, got nan"),
+        (["--data-path", f"{'a' * 300}.csv"], "the price file must be readable, got aaa"),
         (["--test-start", "1990-01-01"], "first test day must leave room for training"),
         (["--resume", "out", "--folds", "3"], "--resume must keep the analysis' own settings, got --folds."),
         (["--resume", "out", "--rolling", "--set", "seed=1"], "--resume must keep the analysis' own settings, got"),
@@ -260,6 +262,13 @@ def test_what_cannot_be_used_is_one_line(
     given = [] if "--resume" in flags else ["--config", files[0], "--output-dir", output]
     assert refusal(capsys, *given, *flags).startswith(message)
     assert not output.exists()
+
+
+def test_a_file_of_two_algorithms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text("algo: [ppo, dqn]\n")
+    line = refusal(capsys, "--config", path)
+    assert line == f"algo must be one of ppo, dqn, got ['ppo', 'dqn'] ({path}). Correct the name."
 
 
 def test_settings_of_one_algorithm_are_named_with_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import PriceTable, read_table
+from rllib_portfolio.market.files import read_frame
 from rllib_portfolio.market.validation import validate_table
 from tests.market.tables import random_prices
 
@@ -90,6 +92,20 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path):
         checked(tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"must end in .csv or .parquet, got prices.xlsx"):
         checked(write(tmp_path / "prices.xlsx", GOOD))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must be readable, got .*a\.csv \(File name too long\)\. Check its path"):
+        read_frame(tmp_path / f"{'a' * 300}.csv")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_that_others_keep_to_themselves_is_refused(tmp_path, suffix):
+    path = tmp_path / f"prices{suffix}"
+    path.touch(mode=0o000)
+    with pytest.raises(DataError, match=r"must be readable, got .* \(Permission denied\)\. Check its path"):
+        read_frame(path)
 
 
 def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path):
