@@ -159,13 +159,13 @@ def say(arguments: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def note_lost_folder(arguments: argparse.Namespace, folder: Path) -> None:
-    """Say that results will be lost: a Ray job's working directory is a copy that goes away when the job does."""
+def note_lost_folder(folder: Path) -> None:
+    """Say, --quiet or not, that results will be lost: a Ray job works in a copy that goes away when the job does."""
     if _JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
-        say(
-            arguments,
+        print(
             f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not kept. "
             "Give --storage-path or --output-dir, as absolute paths.",
+            file=sys.stderr,
         )
 
 

@@ -30,6 +30,13 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     return chosen
 
 
+def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:
+    """Raise if a flag that takes a path was given a URI: it would name a folder `s3:` of this machine."""
+    given = getattr(arguments, flag)
+    if given is not None and "://" in given:
+        raise ConfigError(f"--{flag.replace('_', '-')} must be a path, got the URI {given}. {remedy}")
+
+
 def require_device(config: RunConfig, address: str | None = None) -> None:
     """Raise if the configuration wants a CUDA device that this machine has not; a cluster's learners have their own."""
     if config.resources.device != "cuda" or (address is not None and config.resources.num_learners):

@@ -28,6 +28,7 @@ from rllib_portfolio.cli.settings import (
     chosen_algorithm,
     default_config,
     require_device,
+    require_path,
     require_room,
 )
 from rllib_portfolio.config import RUN_CONFIGS, validated
@@ -108,9 +109,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     what.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
     places = parser.add_argument_group("places")
-    places.add_argument("--output-dir", type=Path, metavar="DIR", help=f"where to write (default: {OUTPUT})")
+    places.add_argument("--output-dir", metavar="DIR", help=f"where to write (default: {OUTPUT})")
     places.add_argument(
-        "--resume", type=Path, nargs="?", const=OUTPUT, metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
+        "--resume", nargs="?", const=str(OUTPUT), metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
     )
     places.add_argument(
         "--storage", metavar="URL", help="database of the Optuna study (default: <output>/<algo>_study.db, SQLite)"
@@ -159,12 +160,14 @@ def execute(arguments: argparse.Namespace) -> int:
     stay_on_loopback(arguments.address)
     budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
+    for flag in ("output_dir", "resume"):
+        require_path(arguments, flag, "Trials alone may be kept at a URI: give it as --storage-path.")
     if arguments.resume is not None:
         _require_alone(arguments)
         quieten_libraries()
         record, output = _resumed(arguments)
     else:
-        output = (arguments.output_dir or OUTPUT).resolve()
+        output = Path(arguments.output_dir or OUTPUT).resolve()
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
         quieten_libraries()
     if arguments.address is None:
@@ -198,7 +201,7 @@ def _search(
             say(arguments, f"Note: {note}")
         curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
         say(arguments, f"Search folder: {output}{curves}")
-        note_lost_folder(arguments, output)
+        note_lost_folder(output)
         with SearchDisplay(arguments.quiet, "search") as display:
             stop = _stopper(received, deadline)
             session.search(place, Watch(display.show, stop, callbacks))
@@ -238,7 +241,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.space import SearchSpace
 
-    require_new_folder((arguments.output_dir or OUTPUT).resolve())
+    require_new_folder(Path(arguments.output_dir or OUTPUT).resolve())
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
     settings.trial_config(config, {}, f"{path} and command line")
@@ -256,7 +259,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.study import without_password
 
-    output = arguments.resume.resolve()
+    output = Path(arguments.resume).resolve()
     record = SearchRecord.read(output)
     if arguments.storage is not None and record.storage != without_password(arguments.storage):
         raise ConfigError(

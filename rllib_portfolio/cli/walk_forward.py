@@ -370,7 +370,7 @@ def _num_processes(config: RunConfig) -> int:
 def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis) -> None:
     say(arguments, f"Analysis folder: {kept.place}")
     if not kept.storage.is_remote:
-        note_lost_folder(arguments, kept.folder)
+        note_lost_folder(kept.folder)
     for fold, dates in enumerate(plan.fold_dates):
         windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
         say(arguments, f"Fold {fold}: {windows}")

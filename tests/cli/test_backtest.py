@@ -314,6 +314,18 @@ def test_nothing_foreign_is_written_over(capsys: pytest.CaptureFixture[str], run
     assert line.startswith(f"--output-dir must be new, empty or an earlier back-test, got {run_dir}, which holds ")
 
 
+@pytest.mark.parametrize(
+    ("command", "flag", "what"), [([], "--output-dir", "report"), (["audit"], "--output", "certificate")]
+)
+def test_what_is_written_goes_to_no_object_store(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str], flag: str, what: str
+) -> None:
+    assert cli.backtest([*command, str(tmp_path), flag, "s3://bucket/trial"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {flag} must be a path, got the URI s3://bucket/trial. Copy the {what} there when it is written.\n"
+    )
+
+
 def test_a_record_cannot_make_files_elsewhere_ours(tmp_path: Path) -> None:
     from rllib_portfolio.cli import report_folder
 

@@ -273,6 +273,27 @@ def test_an_output_directory_that_cannot_be_made(
     assert line.startswith(f"output directory must be writable, got {tmp_path}/file/run (Not a directory)")
 
 
+def test_an_output_directory_in_an_object_store(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, "--output-dir", "s3://bucket/run")
+    assert line == ("--output-dir must be a path, got the URI s3://bucket/run. Give --storage-path, which takes URIs.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_is_told_that_its_folder_will_be_lost_even_if_quiet(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    # an address that is none ends the command after the note, and before Ray
+    assert cli.train(["--config", str(config_path), "--quiet", "--address", "no-port"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"Note: this job writes into its working directory, {tmp_path} on ")
+    assert error.startswith("error: --address must lead to a running Ray cluster")
+
+
 def test_resuming_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         line = refusal(capsys, "--resume", path)

@@ -259,6 +259,19 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return line.removeprefix("error: ")
 
 
+@pytest.mark.parametrize("flag", ["--output-dir", "--resume"])
+def test_a_search_in_an_object_store(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, flag, "s3://bucket/search")
+    assert line == (
+        f"{flag} must be a path, got the URI s3://bucket/search. Trials alone may be kept at a URI: give it as "
+        "--storage-path."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def config_path(tmp_path: Path) -> Path:
     return write_search(tmp_path / "tiny.yaml", COIN)
