@@ -34,6 +34,11 @@ def guarded(command: Callable[[], int]) -> int:
         return 128 + signal.SIGINT
 
 
+def is_on_cluster(address: str | None) -> bool:
+    """Whether Ray is a cluster's: the one that `--address` names, or that of the surrounding job."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
 def stay_on_loopback(address: str | None) -> None:
     """Let a Ray of this machine alone listen to this machine alone: Ray's job is to run what it is sent.
 
@@ -42,8 +47,7 @@ def stay_on_loopback(address: str | None) -> None:
     Args:
         address: What `--address` says; a cluster has to be on the network.
     """
-    is_local = address is None and os.environ.get("RAY_ADDRESS", "local") == "local"
-    if is_local and "ray" not in sys.modules:
+    if not is_on_cluster(address) and "ray" not in sys.modules:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
@@ -79,8 +83,9 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError) as error:
+        given = address or os.environ.get("RAY_ADDRESS")
         raise ConfigError(
-            f"--address must lead to a running Ray cluster, got {address!r} ({' '.join(str(error).split())}). "
+            f"--address must lead to a running Ray cluster, got {given!r} ({' '.join(str(error).split())}). "
             "Start one, or leave it out."
         ) from None
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_portfolio.cli.console import say
+from rllib_portfolio.cli.console import is_on_cluster, say
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import algorithm_in
 from rllib_portfolio.errors import ConfigError
@@ -39,7 +39,7 @@ def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:
 
 def require_device(config: RunConfig, address: str | None = None) -> None:
     """Raise if the configuration wants a CUDA device that this machine has not; a cluster's learners have their own."""
-    if config.resources.device != "cuda" or (address is not None and config.resources.num_learners):
+    if config.resources.device != "cuda" or (is_on_cluster(address) and config.resources.num_learners):
         return
     import torch
 

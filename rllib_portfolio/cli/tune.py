@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import (
     guarded,
+    is_on_cluster,
     note_lost_folder,
     quieten_libraries,
     ray_session,
@@ -170,7 +171,7 @@ def execute(arguments: argparse.Namespace) -> int:
         output = Path(arguments.output_dir or OUTPUT).resolve()
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
         quieten_libraries()
-    if arguments.address is None:
+    if not is_on_cluster(arguments.address):
         require_device(record.config)
     callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
     from rllib_portfolio.tuning.session import SearchSession

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import (
+    is_on_cluster,
     note_lost_folder,
     progress_bar,
     quieten_libraries,
@@ -152,7 +153,7 @@ def execute(arguments: argparse.Namespace) -> int:
         kept = KeptAnalysis(storage, name, output)
         plan = _plan(arguments, output, [] if arguments.resume is not None else configs)
         kept.keep()
-        if arguments.address is None:  # a cluster has other devices than this machine
+        if not is_on_cluster(arguments.address):  # a cluster has other devices than this machine
             for config in plan.configs.values():
                 require_device(config)
         return _analyse(arguments, plan, kept, tuning)

@@ -18,6 +18,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.cli.console import is_on_cluster
 from rllib_portfolio.cli.settings import CONFIG_FOLDER
 from tests.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
@@ -249,6 +250,31 @@ def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
     line = refusal(capsys, "--device", "cuda", "--output-dir", tmp_path / "run")
     assert line.startswith("--device must be one that this machine has, got cuda")
     assert line.endswith("Use --device cpu.")
+
+
+def test_what_lies_on_a_cluster_is_told_by_the_address_or_by_the_surrounding_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # address, RAY_ADDRESS: whether that is a cluster
+    cases = {("auto", None): True, ("10.0.0.1:6379", "local"): True, (None, "10.0.0.1:6379"): True}
+    cases |= {(None, None): False, (None, "local"): False, (None, ""): False, ("local", "10.0.0.1:6379"): False}
+    for (address, surrounding), expected in cases.items():
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        if surrounding is not None:
+            monkeypatch.setenv("RAY_ADDRESS", surrounding)
+        assert is_on_cluster(address) is expected, (address, surrounding)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_job_may_learn_on_a_device_that_another_machine_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "no-port")  # an address that is none ends the command before Ray
+    command = ("--config", config_path, "--device", "cuda", "--output-dir", tmp_path / "run")
+    line = refusal(capsys, *command, "--num-learners", 1)
+    assert line.startswith("--address must lead to a running Ray cluster, got 'no-port'")
+    # without a learner of its own, the run learns in this process
+    assert refusal(capsys, *command).startswith("--device must be one that this machine has, got cuda")
 
 
 def test_a_missing_table_of_prices(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

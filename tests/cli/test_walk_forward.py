@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from rllib_portfolio import cli
@@ -262,6 +263,16 @@ def test_what_cannot_be_used_is_one_line(
     given = [] if "--resume" in flags else ["--config", files[0], "--output-dir", output]
     assert refusal(capsys, *given, *flags).startswith(message)
     assert not output.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_runs_of_a_job_may_use_a_device_that_another_machine_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[Path, Path]
+) -> None:
+    command = ("--config", files[0], "--set", "resources.device=cuda", "--output-dir", tmp_path / "out")
+    assert refusal(capsys, *command).startswith("--device must be one that this machine has, got cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "no-port")  # an address that is none ends the command before Ray
+    assert refusal(capsys, *command).startswith("--address must lead to a running Ray cluster, got 'no-port'")
 
 
 def test_a_file_of_two_algorithms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
