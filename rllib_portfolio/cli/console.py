@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import platform
@@ -73,7 +74,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": "ERROR",
-        "runtime_env": {"env_vars": {"PYTHONWARNINGS": "ignore"}},
+        "runtime_env": _quiet_processes(),
     }
     if address is not None:
         options["address"] = address
@@ -92,6 +93,12 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _quiet_processes() -> dict[str, Any]:
+    """Ray's processes do not warn, unless the surrounding job says what they do: Ray refuses what both of us set."""
+    of_job = json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}
+    return {} if "PYTHONWARNINGS" in of_job.get("env_vars", {}) else {"env_vars": {"PYTHONWARNINGS": "ignore"}}
 
 
 @contextmanager

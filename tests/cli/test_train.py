@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
-from rllib_portfolio.cli.console import is_on_cluster
+from rllib_portfolio.cli.console import _quiet_processes, is_on_cluster
 from rllib_portfolio.cli.settings import CONFIG_FOLDER
 from tests.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
@@ -250,6 +251,19 @@ def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
     line = refusal(capsys, "--device", "cuda", "--output-dir", tmp_path / "run")
     assert line.startswith("--device must be one that this machine has, got cuda")
     assert line.endswith("Use --device cpu.")
+
+
+@pytest.mark.parametrize("of_job", [None, {}, {"env_vars": {"A": "1"}}, {"env_vars": {"PYTHONWARNINGS": "default"}}])
+def test_a_job_may_say_what_its_processes_warn_of(
+    monkeypatch: pytest.MonkeyPatch, of_job: dict[str, Any] | None
+) -> None:
+    from ray.runtime_env.runtime_env import _merge_runtime_env
+
+    assert _quiet_processes() == {"env_vars": {"PYTHONWARNINGS": "ignore"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": of_job, "metadata": {}}))
+    merged = _merge_runtime_env(of_job, _quiet_processes())  # as ray.init does; None is a conflict
+    assert merged is not None
+    assert merged["env_vars"] == {"PYTHONWARNINGS": "ignore"} | (of_job or {}).get("env_vars", {})
 
 
 def test_what_lies_on_a_cluster_is_told_by_the_address_or_by_the_surrounding_job(
