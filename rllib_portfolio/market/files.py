@@ -32,7 +32,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     Raises:
         DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
-            dates, or has missing or duplicate column names.
+            dates or with two columns of them, or has missing or duplicate column names.
     """
     try:
         frame = _dated(_read(path), path)
@@ -69,7 +69,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header = next(csv.reader(file), [])
             if not any(cell.strip() for cell in header):
                 raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
-            if not any(name.lower() in DATE_NAMES for name in header):
+            if not any(map(_names_days, header)):
                 header[0] = header[0].strip() or "date"
             _check_header(header, path)
             if len(header) < 2:
@@ -103,8 +103,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(
             f"a price table must have one row per day, got a MultiIndex ({path}). Pivot it to a wide table."
         )
-    if not any(name.lower() in DATE_NAMES for name in frame.columns):
+    if not any(map(_names_days, frame.columns)):
         frame = frame.rename_axis("date").reset_index()
+    elif _names_days(frame.index.name) and frame.index.name not in frame.columns:
+        frame = frame.reset_index()
     _check_header(list(frame.columns), path)
     return frame
 
@@ -119,8 +121,17 @@ def _check_header(names: Sequence[str], path: Path) -> None:
         raise DataError(f"column names must differ, got {', '.join(repeated)} twice ({path}). Keep one of each.")
 
 
+def _names_days(name: object) -> bool:
+    return str(name).lower() in DATE_NAMES
+
+
 def _dated(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    named = [name for name in frame.columns if str(name).lower() in DATE_NAMES]
+    named = list(filter(_names_days, frame.columns))
+    if len(named) > 1:
+        raise DataError(
+            f"the price file must have one column of days, got {', '.join(named)} ({path}). Remove the others, or "
+            "rename what is an asset."
+        )
     name = named[0] if named else frame.columns[0]
     days = _days(frame[name], path)
     return frame.drop(columns=name).set_axis(days, axis=0)

@@ -151,6 +151,40 @@ def test_the_days_may_be_in_any_named_column(tmp_path):
     assert checked(write(tmp_path / "p.csv", "AAA,date\n1,2020-01-02\n2,2020-01-03\n")).prices.shape == (2, 1)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_two_columns_of_days_are_refused(tmp_path, suffix):
+    path = tmp_path / f"prices{suffix}"
+    days = pd.date_range("2020-01-02", periods=3)
+    frame = pd.DataFrame({"date": days, "AAA": [1.0, 2.0, 3.0], "Timestamp": days.astype("int64") // 10**9})
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.assign(Timestamp=days).to_parquet(path)
+    message = r"must have one column of days, got date, Timestamp .*prices.* Remove the"
+    with pytest.raises(DataError, match=message):
+        read_frame(path)
+    if suffix == ".parquet":
+        pd.read_parquet(path).set_index("date").to_parquet(path)
+        with pytest.raises(DataError, match=message):
+            read_frame(path)
+        pd.read_parquet(path).set_index("Timestamp", drop=False).to_parquet(path)  # twice the same
+        assert list(read_frame(path).columns) == ["AAA"]
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pd.date_range("2020-01-02", periods=3),
+        pd.date_range("2020-01-02", periods=3, tz="UTC"),
+        pd.period_range("2020-01-02", periods=3, freq="D"),
+        pd.to_timedelta([1, 2, 3], unit="D"),
+    ],
+)
+def test_moments_are_no_prices(tmp_path, moments):
+    path = tmp_path / "prices.parquet"
+    days = pd.date_range("2020-01-02", periods=3)
+    pd.DataFrame({"date": days, "AAA": [1.0, 2.0, 3.0], "updated": moments}).to_parquet(path)
+    with pytest.raises(DataError, match=r"updated must be a number, got '.*' .*prices\.parquet, 2020-01-02"):
+        read_table(MarketConfig(data=str(path)))
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
     assert checked(write(tmp_path / "p.csv", b"\xef\xbb\xbf" + GOOD.encode())).prices.shape == (4, 2)
 
