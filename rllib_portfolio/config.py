@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rllib_portfolio.errors import ConfigError, violation
@@ -19,7 +29,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Days = Annotated[int, Field(ge=1)]
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
 CostBps = Annotated[float, Field(ge=0, lt=5000)]
-DateWindow = tuple[str, str]
+IsoDay = Annotated[str, BeforeValidator(lambda day: day.isoformat() if isinstance(day, date) else day)]
+"""A date as ISO text; YAML reads one without quotes as a date."""
+DateWindow = tuple[IsoDay, IsoDay]
 """First and last date, both inclusive, as ISO text."""
 
 

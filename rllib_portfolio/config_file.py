@@ -46,11 +46,24 @@ def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfi
     for name, value in overrides.items():
         _set_dotted(values, name, value)
     where = f"{path}" if path is not None else "command line"
-    algo = values.get("algo", "ppo")
-    if algo not in RUN_CONFIGS:
-        raise ConfigError(f"algo must be one of {', '.join(RUN_CONFIGS)}, got {algo!r} ({where}). Correct the name.")
-    model = RUN_CONFIGS[algo]
+    model = RUN_CONFIGS[_known_algorithm(values.get("algo", "ppo"), where)]
     return validated(model, values, where if not overrides or path is None else f"{where} and command line")
+
+
+def algorithm_in(path: Path) -> str | None:
+    """The algorithm that a YAML file names; None if it names none.
+
+    Raises:
+        ConfigError: If the file cannot be read, or there is no such algorithm.
+    """
+    algo = read_yaml(path).get("algo")
+    return None if algo is None else _known_algorithm(algo, f"{path}")
+
+
+def _known_algorithm(algo: object, where: str) -> str:
+    if not isinstance(algo, str) or algo not in RUN_CONFIGS:
+        raise ConfigError(f"algo must be one of {', '.join(RUN_CONFIGS)}, got {algo!r} ({where}). Correct the name.")
+    return algo
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
@@ -80,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(), _YamlLoader)
     except OSError as error:
         raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, or 2016-02-30
         text = " ".join(str(error).split())
         raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
     if not isinstance(values, dict):
@@ -102,6 +115,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return name.strip(), yaml.load(value, _YamlLoader)
     except yaml.YAMLError:
         raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
+    except ValueError as error:  # of a date such as 2016-02-30
+        raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}: {error}). Correct it.") from None
 
 
 def _set_dotted(values: dict[str, Any], name: str, value: Any) -> None:

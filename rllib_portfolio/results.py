@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from rllib_portfolio.evaluation.figures import equity_curve
 from rllib_portfolio.evaluation.report.files import json_value
 from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.whole_file import whole_file, write_json
 
 TABLE_WIDTH = 100
 WINDOWS = ("validation", "test")
@@ -111,9 +111,11 @@ def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
         },
         "verdict": json_value(asdict(results.verdict)),
     }
-    (results.run_dir / "results.json").write_text(json.dumps(record, indent=1, allow_nan=False))
-    pd.concat(results.tables, names=["window", "strategy"]).to_csv(results.run_dir / "results.csv")
-    equity_curve(walks["test"], results.run_dir / "equity_curve.png")
+    write_json(results.run_dir / "results.json", record)
+    with whole_file(results.run_dir / "results.csv") as file:
+        pd.concat(results.tables, names=["window", "strategy"]).to_csv(file)
+    with whole_file(results.run_dir / "equity_curve.png") as file:
+        equity_curve(walks["test"], file)
 
 
 def _strategies(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -16,8 +16,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,10 @@ import yaml
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_whole
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.whole_file import whole_file, write_json
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -52,8 +51,8 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         _save_market(run_dir / MARKET, market, market_file)
-        (run_dir / RECORD).write_text(json.dumps(_record(config, market), indent=1))
-        (run_dir / CONFIG).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        write_json(run_dir / RECORD, _record(config, market))
+        _write_config(run_dir, config)  # last: a run with a configuration has begun
     except OSError as error:
         raise _unwritable(run_dir, error.strerror) from None
 
@@ -95,6 +94,29 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
 
 
+def record_settings(run_dir: Path, config: RunConfig) -> None:
+    """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now.
+
+    Raises:
+        ConfigError: If the folder cannot be written.
+    """
+    settings = config.model_dump(mode="json")
+    if read_yaml(run_dir / CONFIG) == settings:
+        return
+    try:
+        write_json(run_dir / RECORD, _read_record(run_dir) | {"config": settings})
+        _write_config(run_dir, config)
+    except OSError as error:
+        raise ConfigError(
+            f"run must be a folder that can be written, got {run_dir} ({error.strerror}). Mend its permissions."
+        ) from None
+
+
+def _write_config(run_dir: Path, config: RunConfig) -> None:
+    with whole_file(run_dir / CONFIG) as file:
+        file.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
 def _save_market(path: Path, market: MarketData, market_file: Path | None) -> None:
     if market_file is not None:
         try:
@@ -104,20 +126,6 @@ def _save_market(path: Path, market: MarketData, market_file: Path | None) -> No
         else:
             return
     market.save(path)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    yield unfinished
-    unfinished.replace(path)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    with whole_file(path) as file:
-        file.write_text(json.dumps(values, indent=1, allow_nan=False))
 
 
 def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
@@ -138,10 +146,16 @@ def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
 
 def is_from_elsewhere(run_dir: Path) -> bool:
     """Whether a run was begun on another machine or by another user, as far as its record tells."""
+    return _read_record(run_dir).get("origin") != _origin()
+
+
+def _read_record(run_dir: Path) -> dict[str, Any]:
+    """What a run's record tells; nothing without a readable one."""
     try:
-        return bool(json.loads((run_dir / RECORD).read_text())["origin"] != _origin())
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
+        record = json.loads((run_dir / RECORD).read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _origin() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,14 @@ def test_a_key_that_is_no_text_is_refused(tmp_path: Path, text: str) -> None:
     assert "1: keys should be strings" in refusal(path=yaml_file(tmp_path, text))
 
 
+def test_dates_need_no_quotes(tmp_path: Path) -> None:
+    text = "market:\n  train: [2001-01-01, 2010-12-31]\n  test: ['2016-01-01', 2022-12-31]\n"
+    market = load_run_config(yaml_file(tmp_path, text), {"market.validation": [date(2012, 1, 1), "2015-12-31"]}).market
+    assert market.train == ("2001-01-01", "2010-12-31")
+    assert market.validation == ("2012-01-01", "2015-12-31")
+    assert market.test == ("2016-01-01", "2022-12-31")
+
+
 # ---------------------------------------------------------------- --set
 
 
@@ -190,6 +199,17 @@ def test_set_without_a_name_and_an_equals_sign_shows_how_to_write_it(text: str) 
 def test_set_with_broken_yaml_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--set must give a YAML value, got '\[1, 2' \(network.hidden_sizes\)"):
         parse_assignment("network.hidden_sizes=[1, 2")
+
+
+def test_a_date_that_is_none_is_refused(tmp_path: Path) -> None:
+    text = "[2016-01-01, 2016-02-30]"
+    assert refusal(f"market.test={text}") == (
+        f"--set must give a YAML value, got {text!r} (market.test: day is out of range for month). Correct it."
+    )
+    path = yaml_file(tmp_path, f"market: {{test: {text}}}")
+    assert refusal(path=path) == (
+        f"config must be a YAML file, got {path} (day is out of range for month). Correct the file."
+    )
 
 
 @pytest.mark.parametrize(

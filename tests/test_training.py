@@ -27,6 +27,7 @@ from rllib_portfolio.results import compare_best_policy
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
 from rllib_portfolio.training.loop import _Run
 from rllib_portfolio.training.validation import equal_weight_returns, walk
+from tests.full_disk import full_disk
 from tests.test_tracking import assert_same, columns_of, events_of, rows_of
 from tests.tiny_runs import (
     COIN,
@@ -371,6 +372,17 @@ def test_the_comparison_is_written_as_json_csv_and_picture(finished_run: TinyRun
     picture = (finished_run.run_dir / "equity_curve.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 10_000
+
+
+def test_a_comparison_that_could_not_be_written_leaves_the_old_one(finished_run: TinyRun, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run.run_dir, run_dir)
+    names = ("results.json", "results.csv", "equity_curve.png")
+    before = {name: (run_dir / name).read_bytes() for name in names}
+    for num_bytes in (100, len(before["results.json"])):
+        with full_disk(num_bytes), pytest.raises(OSError, match="File too large"):
+            compare_best_policy(run_dir, finished_run.config, finished_run.market)
+        assert {name: (run_dir / name).read_bytes() for name in names} == before
 
 
 def test_what_is_undefined_is_null_in_json(run_in_cash: TinyRun) -> None:

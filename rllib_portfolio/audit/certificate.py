@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.whole_file import write_json
 
 Status = Literal["PASS", "FAIL", "not run"]
 
@@ -71,6 +71,6 @@ class Certificate:
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(values, indent=1))
+            write_json(path, values)
         except OSError as error:
             raise ConfigError(f"--output must be writable, got {path} ({error.strerror}). Choose another.") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rllib_portfolio.cli.console import quieten_libraries, say
-from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_run_folders
+from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_path, require_run_folders
 from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError
@@ -54,13 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices, newer ones for a run")
     parser.add_argument("--index-path", metavar="FILE", help="its index level, if that is not a column of it")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write (default: RUN_DIR/audit.json)")
+    parser.add_argument("--output", metavar="FILE", help="where to write (default: RUN_DIR/audit.json)")
     parser.add_argument("--quiet", action="store_true", help="no progress display; the certificate is still printed")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Audit; the exit code."""
-    output = arguments.output
+    require_path(arguments, "output", "Copy the certificate there when it is written.")
+    output = None if arguments.output is None else Path(arguments.output)
     if output is None and arguments.run_dir is not None:
         output = arguments.run_dir / "audit.json"
     if output is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn
-from rllib_portfolio.cli.settings import require_run_folders
+from rllib_portfolio.cli.settings import require_path, require_run_folders
 from rllib_portfolio.config import ExecutionConfig, validated
 from rllib_portfolio.errors import ConfigError
 
@@ -80,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
     parser.add_argument("--window", choices=WINDOWS, help="days to walk (default: test; see below)")
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="default: RUN_DIR/report, runs/backtest/<timestamp> for several"
+        "--output-dir", metavar="DIR", help="default: RUN_DIR/report, runs/backtest/<timestamp> for several"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress display; the table is still printed")
     parser.add_argument(
@@ -112,6 +112,7 @@ def execute(arguments: argparse.Namespace) -> int:
         name: getattr(arguments, name) for name in ("cost_bps", "execution_lag") if getattr(arguments, name) is not None
     }
     validated(ExecutionConfig, overrides, "command line")
+    require_path(arguments, "output_dir", "Copy the report there when it is written.")
     subsets = dict(_subset(text) for text in arguments.universe)
     require_run_folders(arguments.run_dirs)
     folder = _folder(arguments)

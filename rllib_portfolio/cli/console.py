@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import platform
@@ -34,6 +35,11 @@ def guarded(command: Callable[[], int]) -> int:
         return 128 + signal.SIGINT
 
 
+def is_on_cluster(address: str | None) -> bool:
+    """Whether Ray is a cluster's: the one that `--address` names, or that of the surrounding job."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
 def stay_on_loopback(address: str | None) -> None:
     """Let a Ray of this machine alone listen to this machine alone: Ray's job is to run what it is sent.
 
@@ -42,8 +48,7 @@ def stay_on_loopback(address: str | None) -> None:
     Args:
         address: What `--address` says; a cluster has to be on the network.
     """
-    is_local = address is None and os.environ.get("RAY_ADDRESS", "local") == "local"
-    if is_local and "ray" not in sys.modules:
+    if not is_on_cluster(address) and "ray" not in sys.modules:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
@@ -69,7 +74,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": "ERROR",
-        "runtime_env": {"env_vars": {"PYTHONWARNINGS": "ignore"}},
+        "runtime_env": _quiet_processes(),
     }
     if address is not None:
         options["address"] = address
@@ -79,14 +84,21 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError) as error:
+        given = address or os.environ.get("RAY_ADDRESS")
         raise ConfigError(
-            f"--address must lead to a running Ray cluster, got {address!r} ({' '.join(str(error).split())}). "
+            f"--address must lead to a running Ray cluster, got {given!r} ({' '.join(str(error).split())}). "
             "Start one, or leave it out."
         ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _quiet_processes() -> dict[str, Any]:
+    """Ray's processes do not warn, unless the surrounding job says what they do: Ray refuses what both of us set."""
+    of_job = json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}
+    return {} if "PYTHONWARNINGS" in of_job.get("env_vars", {}) else {"env_vars": {"PYTHONWARNINGS": "ignore"}}
 
 
 @contextmanager
@@ -159,13 +171,13 @@ def say(arguments: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def note_lost_folder(arguments: argparse.Namespace, folder: Path) -> None:
-    """Say that results will be lost: a Ray job's working directory is a copy that goes away when the job does."""
+def note_lost_folder(folder: Path) -> None:
+    """Say, --quiet or not, that results will be lost: a Ray job works in a copy that goes away when the job does."""
     if _JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
-        say(
-            arguments,
+        print(
             f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not kept. "
             "Give --storage-path or --output-dir, as absolute paths.",
+            file=sys.stderr,
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.whole_file import write_json
 
 RECORD = "backtest.json"
 
@@ -52,7 +53,7 @@ def clear(folder: Path) -> None:
 def write_record(folder: Path, values: Mapping[str, Any]) -> None:
     """Note what was done, and which files are ours: all that lie in the folder."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    (folder / RECORD).write_text(json.dumps({**values, "files": files}, indent=1))
+    write_json(folder / RECORD, {**values, "files": files})
 
 
 def _written_files(folder: Path) -> set[Path]:

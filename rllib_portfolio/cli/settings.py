@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_portfolio.cli.console import say
+from rllib_portfolio.cli.console import is_on_cluster, say
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import read_yaml
+from rllib_portfolio.config_file import algorithm_in
 from rllib_portfolio.errors import ConfigError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent.parent / "tune_configs"
@@ -23,16 +23,23 @@ def default_config(algo: str) -> Path | None:
 
 def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     """What --algo says, or the file, or ppo; the two must agree."""
-    in_file = read_yaml(config_path).get("algo") if config_path is not None else None
-    chosen: str = algo or in_file or "ppo"
+    in_file = algorithm_in(config_path) if config_path is not None else None
+    chosen = algo or in_file or "ppo"
     if in_file is not None and in_file != chosen:
         raise ConfigError(f"--algo must be that of {config_path}, {in_file}, got {chosen}. Leave it out.")
     return chosen
 
 
+def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:
+    """Raise if a flag that takes a path was given a URI: it would name a folder `s3:` of this machine."""
+    given = getattr(arguments, flag)
+    if given is not None and "://" in given:
+        raise ConfigError(f"--{flag.replace('_', '-')} must be a path, got the URI {given}. {remedy}")
+
+
 def require_device(config: RunConfig, address: str | None = None) -> None:
     """Raise if the configuration wants a CUDA device that this machine has not; a cluster's learners have their own."""
-    if config.resources.device != "cuda" or (address is not None and config.resources.num_learners):
+    if config.resources.device != "cuda" or (is_on_cluster(address) and config.resources.num_learners):
         return
     import torch
 

@@ -26,6 +26,7 @@ from rllib_portfolio.cli.settings import (
     chosen_algorithm,
     default_config,
     require_device,
+    require_path,
     require_room,
 )
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
@@ -76,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--seed", type=int, help="seed of networks, environments and sampling (default: 0)")
     run.add_argument("--total-timesteps", type=int, metavar="N", help="environment steps (default: the file's)")
     run.add_argument("--learning-rate", type=float, metavar="LR", help="learning rate of the optimiser")
-    run.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: runs/<algo>/<timestamp>)")
+    run.add_argument("--output-dir", metavar="DIR", help="where to write (default: runs/<algo>/<timestamp>)")
     run.add_argument(
         "--resume", metavar="DIR", help="continue the run in DIR, a folder or URI, from its last checkpoint"
     )
@@ -134,6 +135,7 @@ _FIXED_ON_RESUME = (
 def execute(arguments: argparse.Namespace) -> int:
     """Train; the exit code."""
     stay_on_loopback(arguments.address)
+    require_path(arguments, "output_dir", "Give --storage-path, which takes URIs.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= {
         setting: getattr(arguments, flag)
@@ -175,10 +177,11 @@ class Kept:
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
     """Open or make the run's folder, and train in it."""
     from rllib_portfolio.market import load_market
-    from rllib_portfolio.run_folder import is_from_elsewhere, open_run_folder, require_fresh
+    from rllib_portfolio.run_folder import CONFIG, is_from_elsewhere, open_run_folder, require_fresh
 
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
+        chosen_algorithm(arguments.algo, kept.folder / CONFIG)
         require_device(config, arguments.address)
         if is_from_elsewhere(kept.folder):
             warn(
@@ -200,18 +203,20 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio import training
     from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.results import compare_best_policy
-    from rllib_portfolio.run_folder import create_run_folder
+    from rllib_portfolio.run_folder import create_run_folder, record_settings
 
     if kept.storage.is_remote:
         say(arguments, f"Run folder: {kept.place}")
     else:
         say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
-        note_lost_folder(arguments, kept.folder)
+        note_lost_folder(kept.folder)
     with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
         _, *others = process_bundles(config.resources)  # the run's own process is this one
         require_room(arguments, others, "the run's processes")
         if arguments.resume is None:
             create_run_folder(kept.folder, config, market)
+        else:
+            record_settings(kept.folder, config)
 
         def show(status: training.Status) -> None:
             display.show(status)

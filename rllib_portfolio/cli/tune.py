@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import (
     guarded,
+    is_on_cluster,
     note_lost_folder,
     quieten_libraries,
     ray_session,
@@ -27,6 +29,7 @@ from rllib_portfolio.cli.settings import (
     chosen_algorithm,
     default_config,
     require_device,
+    require_path,
     require_room,
 )
 from rllib_portfolio.config import RUN_CONFIGS, validated
@@ -107,9 +110,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     what.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
     places = parser.add_argument_group("places")
-    places.add_argument("--output-dir", type=Path, metavar="DIR", help=f"where to write (default: {OUTPUT})")
+    places.add_argument("--output-dir", metavar="DIR", help=f"where to write (default: {OUTPUT})")
     places.add_argument(
-        "--resume", type=Path, nargs="?", const=OUTPUT, metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
+        "--resume", nargs="?", const=str(OUTPUT), metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
     )
     places.add_argument(
         "--storage", metavar="URL", help="database of the Optuna study (default: <output>/<algo>_study.db, SQLite)"
@@ -158,15 +161,17 @@ def execute(arguments: argparse.Namespace) -> int:
     stay_on_loopback(arguments.address)
     budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
+    for flag in ("output_dir", "resume"):
+        require_path(arguments, flag, "Trials alone may be kept at a URI: give it as --storage-path.")
     if arguments.resume is not None:
         _require_alone(arguments)
         quieten_libraries()
         record, output = _resumed(arguments)
     else:
-        output = (arguments.output_dir or OUTPUT).resolve()
+        output = Path(arguments.output_dir or OUTPUT).resolve()
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
         quieten_libraries()
-    if arguments.address is None:
+    if not is_on_cluster(arguments.address):
         require_device(record.config)
     callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
     from rllib_portfolio.tuning.session import SearchSession
@@ -197,7 +202,7 @@ def _search(
             say(arguments, f"Note: {note}")
         curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
         say(arguments, f"Search folder: {output}{curves}")
-        note_lost_folder(arguments, output)
+        note_lost_folder(output)
         with SearchDisplay(arguments.quiet, "search") as display:
             stop = _stopper(received, deadline)
             session.search(place, Watch(display.show, stop, callbacks))
@@ -229,7 +234,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
         raise ConfigError("--config must name a file with a search section, got none. See tune_configs in the sources.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= _given(arguments, _DATA)
-    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+    if arguments.data_path is not None and os.path.isfile(arguments.data_path):
         overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
     config = load_run_config(path, {"algo": algo, **overrides})
 
@@ -237,7 +242,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.space import SearchSpace
 
-    require_new_folder((arguments.output_dir or OUTPUT).resolve())
+    require_new_folder(Path(arguments.output_dir or OUTPUT).resolve())
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
     settings.trial_config(config, {}, f"{path} and command line")
@@ -255,7 +260,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.study import without_password
 
-    output = arguments.resume.resolve()
+    output = Path(arguments.resume).resolve()
     record = SearchRecord.read(output)
     if arguments.storage is not None and record.storage != without_password(arguments.storage):
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import (
+    is_on_cluster,
     note_lost_folder,
     progress_bar,
     quieten_libraries,
@@ -23,7 +25,7 @@ from rllib_portfolio.cli.console import (
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.settings import add_wait_for_resources, default_config, require_device, require_room
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment, read_yaml
+from rllib_portfolio.config_file import algorithm_in, load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -151,7 +153,7 @@ def execute(arguments: argparse.Namespace) -> int:
         kept = KeptAnalysis(storage, name, output)
         plan = _plan(arguments, output, [] if arguments.resume is not None else configs)
         kept.keep()
-        if arguments.address is None:  # a cluster has other devices than this machine
+        if not is_on_cluster(arguments.address):  # a cluster has other devices than this machine
             for config in plan.configs.values():
                 require_device(config)
         return _analyse(arguments, plan, kept, tuning)
@@ -298,7 +300,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     """One configuration for each algorithm: its file, then what the flags say of all, then what they say of it."""
     files: dict[str, Path] = {}
     for path in arguments.config:
-        algo = read_yaml(path).get("algo", "ppo")
+        algo = algorithm_in(path) or "ppo"
         if algo in files:
             raise ConfigError(f"--config must name one file for each algorithm, got two for {algo} ({path}).")
         files[algo] = path
@@ -313,7 +315,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     for flag, setting in _FLAG_SETTINGS.items():
         if getattr(arguments, flag) is not None:
             overrides[setting] = getattr(arguments, flag)
-    if arguments.data_path is not None and Path(arguments.data_path).is_file():
+    if arguments.data_path is not None and os.path.isfile(arguments.data_path):
         overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
     return [
         load_run_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
@@ -369,7 +371,7 @@ def _num_processes(config: RunConfig) -> int:
 def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis) -> None:
     say(arguments, f"Analysis folder: {kept.place}")
     if not kept.storage.is_remote:
-        note_lost_folder(arguments, kept.folder)
+        note_lost_folder(kept.folder)
     for fold, dates in enumerate(plan.fold_dates):
         windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
         say(arguments, f"Fold {fold}: {windows}")

@@ -18,6 +18,7 @@ from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfi
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window, load_market
+from rllib_portfolio.market.splits import parse_day
 
 WindowChoice = str | tuple[str, str] | list[str]
 _WINDOW_NAMES = ("train", "validation", "test", "all")
@@ -294,7 +295,7 @@ def resolve_window(market: MarketData, window: WindowChoice) -> Window:
             )
         return market.windows[window]
     try:
-        first, last = (np.datetime64(date, "D") for date in window)
+        first, last = (np.datetime64(parse_day(day) if isinstance(day, str) else day, "D") for day in window)
     except ValueError as error:
         raise ConfigError(f"window must be two ISO dates, got {window!r} ({error}). Write 2016-01-01.") from None
     start = int(np.searchsorted(market.dates, first, side="left"))

@@ -20,6 +20,7 @@ from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.sources import INDEX_COLUMN, PRICE_PREFIX, read_table
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.whole_file import whole_file
 
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         config = _config(options)
+        if options.command == "process":
+            _require_output(options)
         table = validate_table(read_table(config), config)
         market = prepare_market(table, config)
         if options.command == "process":
@@ -81,11 +84,19 @@ def _config(options: argparse.Namespace) -> MarketConfig:
     return validated(MarketConfig, values, "command line")
 
 
+def _require_output(options: argparse.Namespace) -> None:
+    """Raise if the table cannot be written where it is to go, or would take the place of what it is made of."""
+    output: Path = options.output
+    if output.suffix.lower() != ".parquet":
+        raise ConfigError(f"output must end in .parquet, got {output}. Correct its name.")
+    if output.resolve() in [Path(path).resolve() for path in (options.file, options.index_path) if path is not None]:
+        raise ConfigError(f"output must be another file than those it is made of, got {output}. Choose another.")
+
+
 def _write(frame: pd.DataFrame, path: Path) -> None:
-    if path.suffix.lower() != ".parquet":
-        raise ConfigError(f"output must end in .parquet, got {path}. Correct its name.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(path)
+    with whole_file(path) as file:
+        frame.to_parquet(file)
 
 
 def _summary(market: MarketData) -> list[str]:

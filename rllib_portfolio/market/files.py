@@ -31,26 +31,33 @@ def read_frame(path: Path) -> pd.DataFrame:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
 
     Raises:
-        DataError: If the file is missing, of another kind than its suffix says, empty, without dates, or has missing or
-            duplicate column names.
+        DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
+            dates or with two columns of them, or has missing or duplicate column names.
     """
-    if not path.is_file():
-        raise DataError(f"the price file must exist, got {path}. Check the path.")
-    if path.suffix.lower() == ".csv":
-        frame = _read_csv(path)
-    elif path.suffix.lower() == ".parquet":
-        frame = _read_parquet(path)
-    else:
+    try:
+        frame = _dated(_read(path), path)
+    except OSError as error:
         raise DataError(
-            f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
-        )
-    frame = _dated(frame, path)
+            f"the price file must be readable, got {path} ({error.strerror}). Check its path and permissions."
+        ) from None
     if frame.empty:
         raise DataError(
             f"the price file must hold dated prices, got {frame.shape[0]} rows of {frame.shape[1]} columns ({path}). "
             "Add rows and price columns."
         )
     return frame
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"the price file must exist, got {path}. Check the path.")
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    raise DataError(
+        f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
+    )
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -62,7 +69,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header = next(csv.reader(file), [])
             if not any(cell.strip() for cell in header):
                 raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
-            if not any(name.lower() in DATE_NAMES for name in header):
+            if not any(map(_names_days, header)):
                 header[0] = header[0].strip() or "date"
             _check_header(header, path)
             if len(header) < 2:
@@ -96,8 +103,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(
             f"a price table must have one row per day, got a MultiIndex ({path}). Pivot it to a wide table."
         )
-    if not any(name.lower() in DATE_NAMES for name in frame.columns):
+    if not any(map(_names_days, frame.columns)):
         frame = frame.rename_axis("date").reset_index()
+    elif _names_days(frame.index.name) and frame.index.name not in frame.columns:
+        frame = frame.reset_index()
     _check_header(list(frame.columns), path)
     return frame
 
@@ -112,8 +121,17 @@ def _check_header(names: Sequence[str], path: Path) -> None:
         raise DataError(f"column names must differ, got {', '.join(repeated)} twice ({path}). Keep one of each.")
 
 
+def _names_days(name: object) -> bool:
+    return str(name).lower() in DATE_NAMES
+
+
 def _dated(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    named = [name for name in frame.columns if str(name).lower() in DATE_NAMES]
+    named = list(filter(_names_days, frame.columns))
+    if len(named) > 1:
+        raise DataError(
+            f"the price file must have one column of days, got {', '.join(named)} ({path}). Remove the others, or "
+            "rename what is an asset."
+        )
     name = named[0] if named else frame.columns[0]
     days = _days(frame[name], path)
     return frame.drop(columns=name).set_axis(days, axis=0)

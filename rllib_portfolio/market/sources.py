@@ -125,8 +125,8 @@ def _numbers(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 def _number(column: pd.Series, source: str) -> pd.Series:
     """The column as float64; a cell that is neither a number nor empty is an error."""
-    if pd.api.types.is_bool_dtype(column.dtype):
-        column = column.astype("string")
+    if column.dtype.kind in "bMm" or isinstance(column.dtype, pd.PeriodDtype):
+        column = column.astype("string")  # pandas would count true as 1, and a moment in nanoseconds
     numbers = pd.to_numeric(column, errors="coerce")
     bad = (numbers.isna() & column.notna()).to_numpy()
     if bad.any():

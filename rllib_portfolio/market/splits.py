@@ -44,6 +44,20 @@ class Fold(NamedTuple):
     test: Window
 
 
+def parse_day(text: str) -> date:
+    """A day that is written as YYYY-MM-DD.
+
+    Python also reads 20151231 and 2015-W53-4, and numpy takes the former for a year: one rule for every window.
+
+    Raises:
+        ValueError: If it is written otherwise, or is no day of the calendar.
+    """
+    day = date.fromisoformat(text)
+    if day.isoformat() != text:
+        raise ValueError(f"{text} is not written as YYYY-MM-DD")
+    return day
+
+
 def window_dates(dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None) -> DateWindows:
     """First and last day of train, validation and test, both inclusive.
 
@@ -185,7 +199,7 @@ def _check_order(windows: DateWindows) -> None:
     end: date | None = None
     for name, window in windows.items():
         try:
-            first, last = (date.fromisoformat(day) for day in window)
+            first, last = map(parse_day, window)
         except ValueError as error:
             raise ConfigError(f"{name} must hold two days as YYYY-MM-DD, got {list(window)} ({error}).") from None
         if first > last or (end is not None and first <= end):
@@ -199,8 +213,8 @@ def _check_order(windows: DateWindows) -> None:
 def _rows(dates: Dates, by_date: DateWindows) -> dict[str, Window]:
     return {
         name: (
-            int(np.searchsorted(dates, np.datetime64(first, "D"))),
-            int(np.searchsorted(dates, np.datetime64(last, "D"), side="right")),
+            int(np.searchsorted(dates, np.datetime64(parse_day(first)))),
+            int(np.searchsorted(dates, np.datetime64(parse_day(last)), side="right")),
         )
         for name, (first, last) in by_date.items()
     }

@@ -25,8 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
-from rllib_portfolio.run_folder import whole_file, write_json
 from rllib_portfolio.tuning.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
+from rllib_portfolio.whole_file import whole_file, write_json
 
 BEST_CONFIG = "best_config.yaml"
 STATES = {

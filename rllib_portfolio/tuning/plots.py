@@ -22,7 +22,6 @@ from rllib_portfolio.evaluation.report.files import json_value
 from rllib_portfolio.evaluation.report.markup import Panels, paragraph
 from rllib_portfolio.evaluation.report.page import ICON
 from rllib_portfolio.evaluation.report.style import SCRIPT, STYLE
-from rllib_portfolio.run_folder import whole_file
 from rllib_portfolio.tuning.figures import (
     SHARPE,
     NothingToDrawError,
@@ -34,6 +33,7 @@ from rllib_portfolio.tuning.figures import (
 )
 from rllib_portfolio.tuning.outputs import STATES, searched_settings
 from rllib_portfolio.tuning.study import ENDED
+from rllib_portfolio.whole_file import whole_file
 
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import Fold, MarketData, walk_forward
 from rllib_portfolio.market.sources import BUNDLED
+from rllib_portfolio.market.splits import parse_day
 
 NUM_FOLDS = 4
 FIRST_TEST_DAY = {BUNDLED: "2000-01-01"}
@@ -112,15 +114,17 @@ def _validation_days(market: MarketData, lengths: FoldLengths) -> int:
 
 
 def _rows(name: str, years: float, market: MarketData) -> int:
-    rows = round(years * market.periods_per_year)
-    if rows < 1:
+    rows = years * market.periods_per_year
+    if not math.isfinite(rows):
+        raise ConfigError(f"{name} must be a number of years, got {years:g} (walk-forward). Correct it.")
+    if round(rows) < 1:
         raise ConfigError(f"{name} must be at least one day, got {years:g} years (walk-forward). Raise it.")
-    return rows
+    return round(rows)
 
 
 def _row_of(day: str, market: MarketData) -> int:
     try:
-        row = int(np.searchsorted(market.dates, np.datetime64(day, "D")))
+        row = int(np.searchsorted(market.dates, np.datetime64(parse_day(day))))
     except ValueError:
         raise ConfigError(f"first test day must be a date as YYYY-MM-DD, got {day!r} (walk-forward).") from None
     if row >= market.num_days:

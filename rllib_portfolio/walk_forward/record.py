@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.run_folder import provenance, write_json
+from rllib_portfolio.run_folder import provenance
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
+from rllib_portfolio.whole_file import write_json
 
 if TYPE_CHECKING:
     from rllib_portfolio.walk_forward.runs import RunOutcome

@@ -31,6 +31,7 @@ from rllib_portfolio.walk_forward.pooling import (
     without_days,
     without_rows,
 )
+from rllib_portfolio.whole_file import whole_file
 
 WALKS = "walks"
 TABLE = "results.csv"
@@ -111,8 +112,10 @@ class PooledResult:
         folder.mkdir(exist_ok=True)
         files = {result.name: f"{WALKS}/{_slug(result.name)}.parquet" for result in self.lineup.results}
         for result in self.lineup.results:
-            result.to_frame().to_parquet(output / files[result.name])
-        self.table.to_csv(output / TABLE)
+            with whole_file(output / files[result.name]) as file:
+                result.to_frame().to_parquet(file)
+        with whole_file(output / TABLE) as file:
+            self.table.to_csv(file)
         dates = self.lineup.results[0].dates
         return {
             "days": [str(dates[0]), str(dates[-1])],

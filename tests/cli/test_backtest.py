@@ -23,6 +23,7 @@ from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio
 from rllib_portfolio.market import MarketData
+from tests.full_disk import full_disk
 from tests.tiny_runs import TinyRun
 
 
@@ -313,6 +314,18 @@ def test_nothing_foreign_is_written_over(capsys: pytest.CaptureFixture[str], run
     assert line.startswith(f"--output-dir must be new, empty or an earlier back-test, got {run_dir}, which holds ")
 
 
+@pytest.mark.parametrize(
+    ("command", "flag", "what"), [([], "--output-dir", "report"), (["audit"], "--output", "certificate")]
+)
+def test_what_is_written_goes_to_no_object_store(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str], flag: str, what: str
+) -> None:
+    assert cli.backtest([*command, str(tmp_path), flag, "s3://bucket/trial"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {flag} must be a path, got the URI s3://bucket/trial. Copy the {what} there when it is written.\n"
+    )
+
+
 def test_a_record_cannot_make_files_elsewhere_ours(tmp_path: Path) -> None:
     from rllib_portfolio.cli import report_folder
 
@@ -323,6 +336,16 @@ def test_a_record_cannot_make_files_elsewhere_ours(tmp_path: Path) -> None:
     report_folder.clear(folder)
     assert (tmp_path / "thesis.txt").exists()
     assert list(folder.iterdir()) == []
+
+
+def test_a_record_that_could_not_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    from rllib_portfolio.cli import report_folder
+
+    report_folder.write_record(tmp_path, {"command": "before"})
+    before = (tmp_path / "backtest.json").read_text()
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        report_folder.write_record(tmp_path, {"command": "python backtest.py", "runs": ["run"] * 50})
+    assert (tmp_path / "backtest.json").read_text() == before
 
 
 # ---------------------------------------------------------------- help

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.cli.console import _quiet_processes, is_on_cluster
 from rllib_portfolio.cli.settings import CONFIG_FOLDER
 from tests.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
@@ -159,6 +161,8 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
         assert "On the test window (" in done.stdout
         expected = range(STEPS_PER_ITERATION, steps + 2 * STEPS_PER_ITERATION + 1, STEPS_PER_ITERATION)
         assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
+        written = yaml.safe_load((run_dir / "config.yaml").read_text())
+        assert written["schedule"]["total_timesteps"] == steps + 2 * STEPS_PER_ITERATION
 
 
 def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:
@@ -226,6 +230,17 @@ def test_broken_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert refusal(capsys, "--config", path).startswith(f"config must be a YAML file, got {path} (")
 
 
+@pytest.mark.parametrize("flags", [[], ["--algo", "ppo"]])
+@pytest.mark.parametrize("algo", ["[ppo, dqn]", "{ppo: 1}", "sac"])
+def test_a_file_of_no_algorithm(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], algo: str
+) -> None:
+    path = tmp_path / "algo.yaml"
+    path.write_text(f"algo: {algo}\n")
+    line = refusal(capsys, "--config", path, *flags)
+    assert line == f"algo must be one of ppo, dqn, got {yaml.safe_load(algo)!r} ({path}). Correct the name."
+
+
 def test_a_missing_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     line = refusal(capsys, "--config", tmp_path / "none.yaml")
     assert line.startswith(f"config must be a readable file, got {tmp_path}/none.yaml (No such file or directory)")
@@ -236,6 +251,44 @@ def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
     line = refusal(capsys, "--device", "cuda", "--output-dir", tmp_path / "run")
     assert line.startswith("--device must be one that this machine has, got cuda")
     assert line.endswith("Use --device cpu.")
+
+
+@pytest.mark.parametrize("of_job", [None, {}, {"env_vars": {"A": "1"}}, {"env_vars": {"PYTHONWARNINGS": "default"}}])
+def test_a_job_may_say_what_its_processes_warn_of(
+    monkeypatch: pytest.MonkeyPatch, of_job: dict[str, Any] | None
+) -> None:
+    from ray.runtime_env.runtime_env import _merge_runtime_env
+
+    assert _quiet_processes() == {"env_vars": {"PYTHONWARNINGS": "ignore"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": of_job, "metadata": {}}))
+    merged = _merge_runtime_env(of_job, _quiet_processes())  # as ray.init does; None is a conflict
+    assert merged is not None
+    assert merged["env_vars"] == {"PYTHONWARNINGS": "ignore"} | (of_job or {}).get("env_vars", {})
+
+
+def test_what_lies_on_a_cluster_is_told_by_the_address_or_by_the_surrounding_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # address, RAY_ADDRESS: whether that is a cluster
+    cases = {("auto", None): True, ("10.0.0.1:6379", "local"): True, (None, "10.0.0.1:6379"): True}
+    cases |= {(None, None): False, (None, "local"): False, (None, ""): False, ("local", "10.0.0.1:6379"): False}
+    for (address, surrounding), expected in cases.items():
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        if surrounding is not None:
+            monkeypatch.setenv("RAY_ADDRESS", surrounding)
+        assert is_on_cluster(address) is expected, (address, surrounding)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_job_may_learn_on_a_device_that_another_machine_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "no-port")  # an address that is none ends the command before Ray
+    command = ("--config", config_path, "--device", "cuda", "--output-dir", tmp_path / "run")
+    line = refusal(capsys, *command, "--num-learners", 1)
+    assert line.startswith("--address must lead to a running Ray cluster, got 'no-port'")
+    # without a learner of its own, the run learns in this process
+    assert refusal(capsys, *command).startswith("--device must be one that this machine has, got cuda")
 
 
 def test_a_missing_table_of_prices(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -258,6 +311,27 @@ def test_an_output_directory_that_cannot_be_made(
     (tmp_path / "file").touch()
     line = refusal(capsys, "--config", config_path, "--output-dir", tmp_path / "file" / "run")
     assert line.startswith(f"output directory must be writable, got {tmp_path}/file/run (Not a directory)")
+
+
+def test_an_output_directory_in_an_object_store(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, "--output-dir", "s3://bucket/run")
+    assert line == ("--output-dir must be a path, got the URI s3://bucket/run. Give --storage-path, which takes URIs.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_is_told_that_its_folder_will_be_lost_even_if_quiet(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    # an address that is none ends the command after the note, and before Ray
+    assert cli.train(["--config", str(config_path), "--quiet", "--address", "no-port"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"Note: this job writes into its working directory, {tmp_path} on ")
+    assert error.startswith("error: --address must lead to a running Ray cluster")
 
 
 def test_resuming_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import optuna
 import pytest
+import torch
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
@@ -257,6 +258,29 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_trials_of_a_job_may_use_a_device_that_another_machine_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config_path: Path
+) -> None:
+    command = ("--config", config_path, "--set", "resources.device=cuda", "--output-dir", tmp_path / "search")
+    assert refusal(capsys, *command).startswith("--device must be one that this machine has, got cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "no-port")  # an address that is none ends the command before Ray
+    assert refusal(capsys, *command).startswith("--address must lead to a running Ray cluster, got 'no-port'")
+
+
+@pytest.mark.parametrize("flag", ["--output-dir", "--resume"])
+def test_a_search_in_an_object_store(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, flag, "s3://bucket/search")
+    assert line == (
+        f"{flag} must be a path, got the URI s3://bucket/search. Trials alone may be kept at a URI: give it as "
+        "--storage-path."
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from rllib_portfolio import cli
@@ -245,6 +246,8 @@ def files(tmp_path: Path, price_settings: dict[str, Any]) -> tuple[Path, Path]:
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--folds", "0"], "folds must be at least 1, got 0"),
         (["--folds", "2", "--test-years", "1"], "folds must follow from test_years, got both"),
+        (["--train-years", "nan"], "train_years must be a number of years, got nan"),
+        (["--data-path", f"{'a' * 300}.csv"], "the price file must be readable, got aaa"),
         (["--test-start", "1990-01-01"], "first test day must leave room for training"),
         (["--resume", "out", "--folds", "3"], "--resume must keep the analysis' own settings, got --folds."),
         (["--resume", "out", "--rolling", "--set", "seed=1"], "--resume must keep the analysis' own settings, got"),
@@ -260,6 +263,23 @@ def test_what_cannot_be_used_is_one_line(
     given = [] if "--resume" in flags else ["--config", files[0], "--output-dir", output]
     assert refusal(capsys, *given, *flags).startswith(message)
     assert not output.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_runs_of_a_job_may_use_a_device_that_another_machine_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[Path, Path]
+) -> None:
+    command = ("--config", files[0], "--set", "resources.device=cuda", "--output-dir", tmp_path / "out")
+    assert refusal(capsys, *command).startswith("--device must be one that this machine has, got cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "no-port")  # an address that is none ends the command before Ray
+    assert refusal(capsys, *command).startswith("--address must lead to a running Ray cluster, got 'no-port'")
+
+
+def test_a_file_of_two_algorithms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text("algo: [ppo, dqn]\n")
+    line = refusal(capsys, "--config", path)
+    assert line == f"algo must be one of ppo, dqn, got ['ppo', 'dqn'] ({path}). Correct the name."
 
 
 def test_settings_of_one_algorithm_are_named_with_it(

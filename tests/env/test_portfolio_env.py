@@ -243,6 +243,7 @@ def test_a_refused_action_changes_nothing(tiny_market: MarketData) -> None:
     [
         ("holdout", r"window must be one of train, validation, test, all or \(first date, last date\), got 'holdout'"),
         (("2001-01-xx", "2001-02-01"), r"window must be two ISO dates, got .*\. Write 2016-01-01\."),
+        (("2001-01-15", "20010201"), r"window must be two ISO dates, got .*20010201 is not written as YYYY-MM-DD"),
         (("2001-01-15",), r"window must be two ISO dates, got \('2001-01-15',\)"),
         # A Saturday and a Sunday, and the years before the market.
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import PriceTable, read_table
+from rllib_portfolio.market.files import read_frame
 from rllib_portfolio.market.validation import validate_table
 from tests.market.tables import random_prices
 
@@ -92,6 +94,20 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path):
         checked(write(tmp_path / "prices.xlsx", GOOD))
 
 
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must be readable, got .*a\.csv \(File name too long\)\. Check its path"):
+        read_frame(tmp_path / f"{'a' * 300}.csv")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_that_others_keep_to_themselves_is_refused(tmp_path, suffix):
+    path = tmp_path / f"prices{suffix}"
+    path.touch(mode=0o000)
+    with pytest.raises(DataError, match=r"must be readable, got .* \(Permission denied\)\. Check its path"):
+        read_frame(path)
+
+
 def test_a_file_that_is_not_what_its_suffix_says_is_refused(tmp_path):
     random_prices(10).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"must be text, got a Parquet file .*Rename it to .parquet"):
@@ -133,6 +149,40 @@ def test_the_days_are_found_by_name_or_position(tmp_path, header):
 
 def test_the_days_may_be_in_any_named_column(tmp_path):
     assert checked(write(tmp_path / "p.csv", "AAA,date\n1,2020-01-02\n2,2020-01-03\n")).prices.shape == (2, 1)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_two_columns_of_days_are_refused(tmp_path, suffix):
+    path = tmp_path / f"prices{suffix}"
+    days = pd.date_range("2020-01-02", periods=3)
+    frame = pd.DataFrame({"date": days, "AAA": [1.0, 2.0, 3.0], "Timestamp": days.astype("int64") // 10**9})
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.assign(Timestamp=days).to_parquet(path)
+    message = r"must have one column of days, got date, Timestamp .*prices.* Remove the"
+    with pytest.raises(DataError, match=message):
+        read_frame(path)
+    if suffix == ".parquet":
+        pd.read_parquet(path).set_index("date").to_parquet(path)
+        with pytest.raises(DataError, match=message):
+            read_frame(path)
+        pd.read_parquet(path).set_index("Timestamp", drop=False).to_parquet(path)  # twice the same
+        assert list(read_frame(path).columns) == ["AAA"]
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pd.date_range("2020-01-02", periods=3),
+        pd.date_range("2020-01-02", periods=3, tz="UTC"),
+        pd.period_range("2020-01-02", periods=3, freq="D"),
+        pd.to_timedelta([1, 2, 3], unit="D"),
+    ],
+)
+def test_moments_are_no_prices(tmp_path, moments):
+    path = tmp_path / "prices.parquet"
+    days = pd.date_range("2020-01-02", periods=3)
+    pd.DataFrame({"date": days, "AAA": [1.0, 2.0, 3.0], "updated": moments}).to_parquet(path)
+    with pytest.raises(DataError, match=r"updated must be a number, got '.*' .*prices\.parquet, 2020-01-02"):
+        read_table(MarketConfig(data=str(path)))
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.market import load_market
 from rllib_portfolio.market.__main__ import main
+from tests.full_disk import full_disk
 from tests.market.tables import random_prices
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +95,24 @@ def test_bad_options_are_one_line_too(prices, capsys, arguments, message):
 def test_output_must_be_parquet(prices, capsys, tmp_path):
     assert main(["process", str(prices), "--output", str(tmp_path / "out.csv")]) == 2
     assert "output must end in .parquet" in capsys.readouterr().err
+
+
+def test_output_must_not_be_an_input(prices, capsys, tmp_path, monkeypatch):
+    table, index = tmp_path / "prices.parquet", tmp_path / "index.parquet"
+    pd.read_csv(prices, index_col=0).drop(columns="index").to_parquet(table)
+    pd.read_csv(prices, index_col=0)[["index"]].to_parquet(index)
+    monkeypatch.chdir(tmp_path)
+    for path in (table, index):
+        before = path.read_bytes()
+        assert main(["process", str(table), "--index-path", str(index), "--output", path.name]) == 2
+        assert f"output must be another file than those it is made of, got {path.name}." in capsys.readouterr().err
+        assert path.read_bytes() == before
+
+
+def test_a_table_that_could_not_be_written_leaves_the_old_one(prices, capsys, tmp_path):
+    output = tmp_path / "out.parquet"
+    output.write_text("whole")
+    with full_disk():
+        assert main(["process", str(prices), "--output", str(output)]) == 2
+    assert "File too large" in capsys.readouterr().err
+    assert output.read_text() == "whole"

@@ -56,6 +56,12 @@ def test_a_natural_hole_before_validation_counts_as_purge():
     [
         ({"train": ("2010-01-04", "2010-02-12")}, "must be given together for own data, got none for validation, test"),
         ({"train": ("2010", "2011-01-01")}, r"train must hold two days as YYYY-MM-DD, got \['2010', '2011-01-01'\]"),
+        ({"train": ("2010-01-01", "20100212")}, "train must hold two days as .*20100212 is not written as YYYY-MM-DD"),
+        (
+            {"train": ("2010-01-01", "2010-W06-5")},
+            "train must hold two days as .*2010-W06-5 is not written as YYYY",
+        ),
+        ({"train": ("2010-01-01", "2010-02-30")}, r"train must hold two days as .*\(day is out of range for month\)"),
         ({"train": ("2010-02-01", "2010-01-01")}, "train must start .* got 2010-02-01 to 2010-01-01"),
         (
             {"train": ("2010-01-01", "2010-03-01"), "validation": ("2010-03-01", "2010-03-05")},

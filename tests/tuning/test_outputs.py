@@ -15,7 +15,6 @@ from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.evaluation import TuningRecord
-from rllib_portfolio.run_folder import whole_file
 from rllib_portfolio.tuning.outputs import (
     SearchDescription,
     results_table,
@@ -25,6 +24,7 @@ from rllib_portfolio.tuning.outputs import (
     write_summary,
     write_trial_returns,
 )
+from rllib_portfolio.whole_file import whole_file
 from tests.tuning.studies import study_of, trial_of
 
 DESCRIPTION = SearchDescription("ppo", 3, 50_000, "optuna", "median", 252.0)

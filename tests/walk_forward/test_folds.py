@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,14 @@ def test_the_bundled_universe_is_out_of_sample_in_every_crisis() -> None:
         ({"num_folds": 600}, r"got 600 folds for 599 days .* Lower --folds"),
         ({"num_folds": 4, "test_years": 1.0}, r"got both, 4 folds and 1 years .* Give --folds or --test-years"),
         ({"test_years": 0.001}, "test_years must be at least one day, got 0.001 years"),
+        ({"train_years": math.nan}, "train_years must be a number of years, got nan"),
+        ({"validation_years": math.inf}, "validation_years must be a number of years, got inf"),
+        ({"test_years": 1e308}, "test_years must be a number of years, got 1e"),
         ({"train_years": 10.0}, "folds must be at most the days that are left for testing, got 4 folds for 0"),
         ({"validation_years": 3.0}, "first test day must leave room for training"),
         ({"first_test_day": "soon"}, "first test day must be a date as YYYY-MM-DD, got 'soon'"),
+        ({"first_test_day": "20000103"}, "first test day must be a date as YYYY-MM-DD, got '20000103'"),
+        ({"first_test_day": "today"}, "first test day must be a date as YYYY-MM-DD, got 'today'"),
         ({"first_test_day": "2222-01-01"}, "must not come after the last day"),
         ({"first_test_day": "1900-01-01"}, "first test day must leave room for training, 0 purged and 99 validation"),
         ({"first_test_day": "LATE", "train_years": 3.0}, "first test day must leave room for training"),

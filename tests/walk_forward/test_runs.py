@@ -30,6 +30,7 @@ from rllib_portfolio.walk_forward import (
     start_analysis,
     train_runs,
 )
+from tests.full_disk import full_disk
 from tests.market.tables import SHORT, random_prices
 from tests.test_run_storage import Disk, Store, files_of
 from tests.test_tracking import rows_of
@@ -164,6 +165,14 @@ def test_the_pooled_walk_is_written_as_tables(pooled: PooledResult, tmp_path: Pa
     assert list(table.index) == [result.name for result in pooled.lineup.results]
     assert table.loc["PPO ensemble", "total_return"] == pytest.approx(frame["wealth"].iloc[-1] - 1.0, rel=1e-12)
     assert any("Left out, since no fold has a policy: DQN" in note for note in written["notes"])
+
+
+def test_a_pooled_walk_that_could_not_be_written_leaves_the_old_one(pooled: PooledResult, tmp_path: Path) -> None:
+    pooled.write(tmp_path)
+    before = files_of(tmp_path)
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        pooled.write(tmp_path)
+    assert files_of(tmp_path).items() >= before.items()
 
 
 # ---------------------------------------------------------------- interruptions and failures
