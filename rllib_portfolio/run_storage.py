@@ -18,9 +18,9 @@ from pathlib import Path
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
-from rllib_portfolio.algorithms.checkpoint import MANIFEST
+from rllib_portfolio.algorithms.checkpoint import CHECKPOINTS, MANIFEST
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.run_folder import CONFIG
+from rllib_portfolio.run_folder import CONFIG, MARKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,25 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST
     )
     changed = [
-        name for name, path in here.items() if there.get(name) != path.stat().st_size or name.startswith(half_there)
+        name
+        for name, path in here.items()
+        if there.get(name) != path.stat().st_size
+        or name.startswith(half_there)
+        or not (_is_written_once(name) or _is_same(path, file_system, f"{place}/{name}"))
     ]
     for name in sorted(changed, key=lambda name: (Path(name).name == MANIFEST, name == CONFIG, name)):
         file_system.create_dir(f"{place}/{name}".rpartition("/")[0], recursive=True)
         copy_files(str(here[name]), f"{place}/{name}", destination_filesystem=file_system)
     for name in sorted(there.keys() - here.keys(), key=lambda name: (Path(name).name != MANIFEST, name)):
         file_system.delete_file(f"{place}/{name}")
+
+
+def _is_written_once(name: str) -> bool:
+    """Whether a file of a run never changes: those are the large ones."""
+    return name == MARKET or CHECKPOINTS in Path(name).parts
+
+
+def _is_same(path: Path, file_system: FileSystem, place: str) -> bool:
+    """Whether a remote file of the same size holds the same."""
+    with file_system.open_input_stream(place) as file:
+        return bool(file.read() == path.read_bytes())

@@ -176,6 +176,18 @@ def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: 
         store.require_new()
 
 
+def test_a_file_that_was_written_again_and_is_as_long_is_brought_too(store: Store) -> None:
+    with store.fetched(NAME) as folder:
+        train(folder, 100)
+        (folder / "walks").mkdir()
+        for text in ("three seeds", "seven seeds"):
+            (folder / "walks" / "ppo.parquet").write_text(text)
+            store.keep(NAME)
+        assert (store.bucket / NAME / "walks" / "ppo.parquet").read_text() == "seven seeds"
+        assert store.disk.written.count("walks/ppo.parquet") == 2
+        assert store.disk.written.count("market.npz") == 1
+
+
 def test_folders_that_others_keep_are_neither_written_nor_taken_away(store: Store) -> None:
     others = store.bucket / NAME / "ppo" / "checkpoint"
     others.parent.mkdir(parents=True)

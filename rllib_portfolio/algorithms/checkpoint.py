@@ -20,6 +20,8 @@ from typing import Any
 
 from rllib_portfolio.errors import ConfigError
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run that holds them."""
 MANIFEST = "manifest.json"
 _PROGRESS = "progress.json"
 _UNFINISHED = ".unfinished"
@@ -39,7 +41,7 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
         write_files: Writes the files of the checkpoint into the folder that it is given.
         progress: JSON values of the training loop.
     """
-    final = run_dir / "checkpoints" / checkpoint_name(steps)
+    final = run_dir / CHECKPOINTS / checkpoint_name(steps)
     unfinished = final.with_name(final.name + _UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -53,7 +55,7 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
-    folders = sorted((run_dir / "checkpoints").glob("step_*"))
+    folders = sorted((run_dir / CHECKPOINTS).glob("step_*"))
     return [folder for folder in folders if folder.suffix != _UNFINISHED and (folder / MANIFEST).is_file()]
 
 
