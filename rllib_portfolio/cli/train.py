@@ -216,7 +216,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
         def show(status: training.Status) -> None:
             display.show(status)
             if status.is_saved:
-                kept.keep()
+                kept.storage.keep_so_far(kept.name)
 
         finished = training.run(
             config,

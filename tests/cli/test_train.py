@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.cli.settings import CONFIG_FOLDER
+from rllib_portfolio.run_storage import RunStorage
+from tests.test_run_storage import Disk
 from tests.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
 
@@ -159,6 +163,26 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
         assert "On the test window (" in done.stdout
         expected = range(STEPS_PER_ITERATION, steps + 2 * STEPS_PER_ITERATION + 1, STEPS_PER_ITERATION)
         assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_run_whose_store_is_lost_is_trained_to_its_end_and_stays_on_this_machine(
+    ray_session: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    remote = PyFileSystem(FSSpecHandler(Disk(writes_left=0))), str(tmp_path / "bucket")
+    monkeypatch.setattr(RunStorage, "_remote", lambda storage, name="": remote)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys.modules["rllib_portfolio.cli.train"], "ray_session", lambda config, address: nullcontext())
+    path = write_config(tmp_path / "coin.yaml", COIN, {"schedule.checkpoint_interval": STEPS_PER_ITERATION})
+    assert cli.train(["--quiet", "--config", str(path), "--storage-path", "store://bucket"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: object store must take what a run wrote, got OSError: the connection was lost (")
+    (copy,) = tmp_path.glob("rllib_portfolio-*/ppo/*-unkept-*")
+    assert f" All of it stays in {copy} on " in line
+    newest = newest_checkpoint(copy)
+    assert newest is not None
+    assert read_progress(newest)["steps"] == TOTAL_STEPS
 
 
 def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:
