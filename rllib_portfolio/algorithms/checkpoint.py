@@ -6,7 +6,7 @@
         progress.json    the training loop's state
         manifest.json    SHA-256 of every file, written last
 
-A checkpoint is written beside its name and moved into place when it is complete.
+A checkpoint is written beside its name and moved into place when it is complete; its manifest goes first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
     write_files(unfinished)
     (unfinished / _PROGRESS).write_text(json.dumps(progress, indent=1))
     (unfinished / MANIFEST).write_text(json.dumps(_digests(unfinished), indent=1))
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        _remove(final)
     unfinished.rename(final)
     return final
 
@@ -99,7 +100,7 @@ def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
     """Remove all but the last `keep` checkpoints and the one named `best`."""
     for folder in checkpoints(run_dir)[:-keep]:
         if folder.name != best:
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 def keep_best_checkpoint(run_dir: Path) -> None:
@@ -110,10 +111,16 @@ def keep_best_checkpoint(run_dir: Path) -> None:
         return
     for folder in checkpoints(run_dir):
         if folder.name != best:
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 _REMEDY = "Remove it; the run resumes from the one before."
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that is removed in part no longer counts as finished."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
 
 
 def _digests(folder: Path) -> dict[str, str]:
