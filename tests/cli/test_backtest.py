@@ -17,6 +17,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
+from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import backtest
@@ -314,15 +315,72 @@ def test_nothing_foreign_is_written_over(capsys: pytest.CaptureFixture[str], run
 
 
 def test_a_record_cannot_make_files_elsewhere_ours(tmp_path: Path) -> None:
-    from rllib_portfolio.cli import report_folder
-
     (tmp_path / "thesis.txt").write_text("all of it")
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "backtest.json").write_text(json.dumps({"files": ["../thesis.txt"]}))
-    report_folder.clear(folder)
+    with report_folder.renewed(folder, {}):
+        pass
     assert (tmp_path / "thesis.txt").exists()
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == ["backtest.json"]
+
+
+def write_back_test(folder: Path, command: str, *names: str) -> None:
+    """A back-test whose files hold its command."""
+    with report_folder.renewed(folder, {"command": command}) as unfinished:
+        for name in names:
+            (unfinished / name).parent.mkdir(exist_ok=True)
+            (unfinished / name).write_text(command)
+
+
+def test_a_complete_back_test_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    write_back_test(folder, "first", "report.html", "returns/a.parquet")
+    write_back_test(folder, "second", "report.html", "returns/b.parquet")
+    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    record = json.loads(files.pop("backtest.json"))
+    assert files == {"report.html": "second", "returns/b.parquet": "second"}
+    assert record == {"command": "second", "files": ["report.html", "returns/b.parquet"]}
+    assert not (folder / ".unfinished").exists()
+
+
+def test_a_back_test_that_is_interrupted_while_it_is_written_leaves_the_earlier_one(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        with report_folder.renewed(folder, {"command": "second"}) as unfinished:
+            (unfinished / "report.html").write_text("half of")
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "report"
+    write_back_test(folder, "first", "report.html")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert (folder / "report.html").read_text() == "first"
+    assert json.loads((folder / "backtest.json").read_text())["command"] == "first"
+    (folder / ".unfinished").mkdir()
+    (folder / ".unfinished" / "report.html").write_text("what kill -9 leaves")
+    write_back_test(folder, "third", "report.html")
+    assert (folder / "report.html").read_text() == "third"
+
+
+@pytest.mark.parametrize("num_moves", range(5))
+def test_a_back_test_that_is_interrupted_while_it_takes_over_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_moves: int
+) -> None:
+    moves = iter(range(num_moves))
+
+    def move(path: Path, target: Path) -> Path:
+        if next(moves, None) is None:
+            raise KeyboardInterrupt
+        return path.rename(target)
+
+    folder = tmp_path / "report"
+    write_back_test(folder, "first", "report.html", "report.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", move)
+        with pytest.raises(KeyboardInterrupt):
+            write_back_test(folder, "second", "report.html", "crisis.csv", "seeds.csv")  # five moves with both records
+    write_back_test(folder, "third", "report.html")
+    assert {path.name for path in folder.iterdir()} == {"report.html", "backtest.json"}
 
 
 # ---------------------------------------------------------------- help
