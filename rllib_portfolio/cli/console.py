@@ -18,7 +18,7 @@ from typing import Any
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, DataError
 
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray inside of `ray job submit`."""
 
 
@@ -161,7 +161,7 @@ def say(arguments: argparse.Namespace, text: str) -> None:
 
 def note_lost_folder(arguments: argparse.Namespace, folder: Path) -> None:
     """Say that results will be lost: a Ray job's working directory is a copy that goes away when the job does."""
-    if _JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
+    if JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
         say(
             arguments,
             f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not kept. "

@@ -173,7 +173,7 @@ def test_one_new_day_is_no_sample(
 def test_runs_that_differ_in_more_than_their_seed_are_subjects_of_their_own(
     tmp_path: Path, finished_run: TinyRun, run_dir: Path
 ) -> None:
-    seed = copy_of(finished_run, tmp_path / "seed", seed=7)
+    seed = copy_of(finished_run, tmp_path / "seed", seed=7, market__data="the same prices.csv")
     other = copy_of(finished_run, tmp_path / "slow", training__learning_rate=1e-4)
     first, second = subjects_of(open_runs([run_dir, other, seed]))
     assert first.name == f"PPO policy {run_dir}, 2 seeds"

@@ -21,6 +21,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.cli.settings import CONFIG_FOLDER
+from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.run_storage import RunStorage
 from tests.test_run_storage import Disk
 from tests.test_tracking import rows_of
@@ -64,7 +65,9 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     tmp_path: Path, shell: dict[str, Any], config_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    command = train_command("--config", config_path, "--num-env-runners", 2, "--output-dir", run_dir)
+    prices = load_run_config(config_path, {}).market.data
+    data = ("--data-path", os.path.relpath(str(prices), shell["cwd"]))
+    command = train_command("--config", config_path, *data, "--num-env-runners", 2, "--output-dir", run_dir)
     done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
     assert done.returncode == 0, done.stderr
     assert_quiet(done.stderr)
@@ -85,7 +88,9 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     assert max(len(line) for line in done.stdout.splitlines() if not line.startswith(("On the", "Written"))) <= 100
     # two runners of 4 environments: 128 steps an iteration
     assert [int(row["steps"]) for row in rows_of(run_dir)] == [128, 256, 384, 512, 640]
-    assert yaml.safe_load((run_dir / "config.yaml").read_text())["resources"]["num_env_runners"] == 2
+    written = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert written["resources"]["num_env_runners"] == 2
+    assert written["market"]["data"] == prices
 
 
 @pytest.mark.ray
