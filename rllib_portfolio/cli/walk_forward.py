@@ -225,7 +225,7 @@ def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
-    from rllib_portfolio.walk_forward.runs import finished_outcome
+    from rllib_portfolio.walk_forward.runs import failures, finished_outcome
 
     output = kept.folder
     _say_plan(arguments, plan, kept)
@@ -237,15 +237,15 @@ def _analyse(
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    failed = failures(outcomes)
     for outcome in failed:
         print(f"failed: {outcome.run}: {outcome.error}", file=sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
     is_reported = _report(arguments, plan, kept, finished, tuning)
     if failed:
-        kept = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
+        others = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
         print(
-            f"{len(failed)} of {len(outcomes)} runs failed; {kept}. Repeat those that failed with: {again}",
+            f"{len(failed)} of {len(outcomes)} runs failed; {others}. Repeat those that failed with: {again}",
             file=sys.stderr,
         )
     return 1 if failed else 0
