@@ -3,24 +3,31 @@
 On a shared file system a run works in its folder itself. For an object store it works in a local copy, which is
 brought there after each evaluation: files first, then the configuration, without which a run has not begun, then the
 manifests of checkpoints; what made way goes last. So a run or a checkpoint there is whole or does not count.
+
+A store that cannot be reached ends no run: the next evaluation brings what this one could not. What the last word of a
+run could not bring stays on this machine.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import platform
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
-from rllib_portfolio.algorithms.checkpoint import MANIFEST
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.run_folder import CONFIG
+from rllib_portfolio.algorithms.checkpoint import CHECKPOINTS, MANIFEST
+from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.run_folder import CONFIG, MARKET
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class RunStorage:
     """
 
     root: str
+    _unkept: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Names of the runs whose local copies hold what is kept nowhere else."""
 
     @property
     def is_remote(self) -> bool:
@@ -62,7 +71,10 @@ class RunStorage:
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
-        """The folder of a run with all that it held before; a local copy goes away at the end."""
+        """The folder of a run with all that it held before.
+
+        A local copy goes away at the end; what could not be kept of it is set aside, and a warning says where.
+        """
         folder = self.local(name)
         if not self.is_remote:
             yield folder
@@ -71,6 +83,8 @@ class RunStorage:
             self.bring(name, folder)
             yield folder
         finally:
+            if name in self._unkept:
+                logger.warning("Warning: not all of %s was kept. %s", self.place(name), self._set_aside(name))
             shutil.rmtree(folder, ignore_errors=True)
 
     def bring(self, name: str, folder: Path) -> None:
@@ -91,14 +105,49 @@ class RunStorage:
             raise self._unusable(error) from None
 
     def keep(self, name: str, *, without: Collection[str] = ()) -> None:
-        """Bring what changed in a local copy to the object store.
+        """Bring what changed in a local copy to the object store, when nothing more will be written.
 
         Args:
             name: Of the run.
             without: Folders in it that others keep.
+
+        Raises:
+            ConfigError: If not all of it got there. The local copy is then where the error says, and no longer in use.
         """
-        if self.is_remote:
-            _mirror(self.local(name), *self._remote(name), without)
+        if not self.is_remote:
+            return
+        try:
+            self._upload(name, without)
+        except OSError as error:
+            raise ConfigError(
+                f"object store must take what a run wrote, got {one_line(error)} ({self.place(name)}). "
+                f"{self._set_aside(name)}"
+            ) from None
+
+    def keep_so_far(self, name: str) -> None:
+        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so."""
+        if not self.is_remote:
+            return
+        try:
+            self._upload(name)
+        except (OSError, ConfigError) as error:
+            logger.warning(
+                "Warning: a checkpoint did not get to %s (%s). The next one brings it.",
+                self.place(name),
+                one_line(error),
+            )
+
+    def _upload(self, name: str, without: Collection[str] = ()) -> None:
+        self._unkept.add(name)
+        _mirror(self.local(name), *self._remote(name), without)
+        self._unkept.remove(name)
+
+    def _set_aside(self, name: str) -> str:
+        """Move a local copy to where the next run of that name does not clear it away; says where and what for."""
+        folder = self.local(name)
+        place = folder.rename(tempfile.mkdtemp(prefix=f"{folder.name}-unkept-", dir=folder.parent))
+        self._unkept.remove(name)
+        return f"All of it stays in {place} on {platform.node()}: copy that to the store, then continue."
 
     def require_new(self) -> None:
         """Raise if there are runs already: a new search would take them for its own.
@@ -167,10 +216,25 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST
     )
     changed = [
-        name for name, path in here.items() if there.get(name) != path.stat().st_size or name.startswith(half_there)
+        name
+        for name, path in here.items()
+        if there.get(name) != path.stat().st_size
+        or name.startswith(half_there)
+        or not (_is_written_once(name) or _is_same(path, file_system, f"{place}/{name}"))
     ]
     for name in sorted(changed, key=lambda name: (Path(name).name == MANIFEST, name == CONFIG, name)):
         file_system.create_dir(f"{place}/{name}".rpartition("/")[0], recursive=True)
         copy_files(str(here[name]), f"{place}/{name}", destination_filesystem=file_system)
     for name in sorted(there.keys() - here.keys(), key=lambda name: (Path(name).name != MANIFEST, name)):
         file_system.delete_file(f"{place}/{name}")
+
+
+def _is_written_once(name: str) -> bool:
+    """Whether a file of a run never changes: those are the large ones."""
+    return name == MARKET or CHECKPOINTS in Path(name).parts
+
+
+def _is_same(path: Path, file_system: FileSystem, place: str) -> bool:
+    """Whether a remote file of the same size holds the same."""
+    with file_system.open_input_stream(place) as file:
+        return bool(file.read() == path.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from rllib_portfolio.algorithms.checkpoint import (
 )
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.run_storage import RunStorage
+from rllib_portfolio.training import Status
+from rllib_portfolio.tuning.trial import _Reports
 
 NAME = "trial_0000"
 
@@ -30,10 +33,10 @@ class Disk(LocalFileSystem):
 
     cachable = False
 
-    def __init__(self) -> None:
+    def __init__(self, writes_left: int = 10**6) -> None:
         super().__init__()
         self.written: list[str] = []
-        self.writes_left = 10**6
+        self.writes_left = writes_left
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if "w" in mode:
@@ -59,8 +62,9 @@ class Store(RunStorage):
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    yield Store("store://bucket/search/trials", Disk(), tmp_path / "bucket")
-    assert [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()] == []  # fetched copies vanish
+    store = Store("store://bucket/search/trials", Disk(), tmp_path / "bucket")
+    yield store
+    assert [path.name for path in store.local("").iterdir() if "-unkept-" not in path.name] == []  # copies vanish
 
 
 def train(run_dir: Path, steps: int, text: str = "") -> None:
@@ -176,6 +180,18 @@ def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: 
         store.require_new()
 
 
+def test_a_file_that_was_written_again_and_is_as_long_is_brought_too(store: Store) -> None:
+    with store.fetched(NAME) as folder:
+        train(folder, 100)
+        (folder / "walks").mkdir()
+        for text in ("three seeds", "seven seeds"):
+            (folder / "walks" / "ppo.parquet").write_text(text)
+            store.keep(NAME)
+        assert (store.bucket / NAME / "walks" / "ppo.parquet").read_text() == "seven seeds"
+        assert store.disk.written.count("walks/ppo.parquet") == 2
+        assert store.disk.written.count("market.npz") == 1
+
+
 def test_folders_that_others_keep_are_neither_written_nor_taken_away(store: Store) -> None:
     others = store.bucket / NAME / "ppo" / "checkpoint"
     others.parent.mkdir(parents=True)
@@ -209,7 +225,7 @@ def test_an_upload_that_breaks_off_leaves_a_checkpoint_that_does_not_count(store
         store.keep(NAME)
         train(run_dir, 200, text="one attempt")
         store.disk.writes_left = num_writes  # of 5: three files, the table, the manifest
-        with pytest.raises(OSError, match="the connection was lost"):
+        with pytest.raises(ConfigError, match="the connection was lost"):
             store.keep(NAME)
     with store.fetched(NAME) as run_dir:
         assert [folder.name for folder in checkpoints(run_dir)] == ["step_000000100"]
@@ -230,10 +246,83 @@ def test_a_run_whose_first_upload_breaks_off_has_not_begun_or_can_be_opened(stor
     with store.fetched(NAME) as run_dir:
         train(run_dir, 100)
         store.disk.writes_left = num_writes  # of 8
-        with pytest.raises(OSError, match="the connection was lost"):
+        with pytest.raises(ConfigError, match="the connection was lost"):
             store.keep(NAME)
     with store.fetched(NAME) as run_dir:
         assert (run_dir / "config.yaml").is_file() == (num_writes == 7)
         if num_writes == 7:
             assert {"market.npz", "run.json"} < {path.name for path in run_dir.iterdir()}
         assert checkpoints(run_dir) == []
+
+
+def set_aside(store: Store) -> Path:
+    """The one local copy that could not be kept."""
+    (copy,) = store.local("").glob(f"{NAME}-unkept-*")
+    return copy
+
+
+def test_a_store_that_cannot_be_reached_gets_at_the_next_checkpoint_what_it_missed(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.disk.writes_left = 3
+        store.keep_so_far(NAME)
+        place = "store://bucket/search/trials/trial_0000"
+        assert caplog.messages == [
+            f"Warning: a checkpoint did not get to {place} (OSError: the connection was lost). The next one brings it."
+        ]
+        assert checkpoints(store.bucket / NAME) == []
+        train(run_dir, 200)
+        store.disk.writes_left = 10**6
+        store.keep_so_far(NAME)
+        assert files_of(store.bucket / NAME) == files_of(run_dir)
+    assert len(caplog.messages) == 1
+    assert list(store.local("").iterdir()) == []
+
+
+def test_what_the_last_word_could_not_bring_stays_here_and_the_error_says_where(store: Store) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        before = files_of(run_dir)
+        store.disk.writes_left = 0
+        with pytest.raises(ConfigError) as raised:
+            store.keep(NAME)
+    assert str(raised.value) == (
+        "object store must take what a run wrote, got OSError: the connection was lost "
+        f"(store://bucket/search/trials/trial_0000). All of it stays in {set_aside(store)} on {platform.node()}: copy "
+        "that to the store, then continue."
+    )
+    with store.fetched(NAME) as run_dir:  # the next one begins with what the store has
+        assert files_of(run_dir) == {}
+    assert files_of(set_aside(store)) == before
+
+
+def test_what_is_kept_nowhere_else_outlives_a_run_that_breaks_off(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_off() -> None:
+        with store.fetched(NAME) as run_dir:
+            train(run_dir, 100)
+            store.disk.writes_left = 0
+            store.keep_so_far(NAME)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert caplog.messages[-1].startswith("Warning: not all of store://bucket/search/trials/trial_0000 was kept. ")
+    assert f" stays in {set_aside(store)} on " in caplog.messages[-1]
+    assert len(checkpoints(set_aside(store))) == 1
+
+
+def test_a_trial_goes_on_where_an_evaluation_could_not_be_brought_and_ends_where_its_end_could_not(
+    store: Store,
+) -> None:
+    last = Status(100, 100, 1.0, 0.0, 0.5, 0.5, is_evaluated=True, is_finished=True, is_saved=True, elapsed_s=1.0)
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.disk.writes_left = 0
+        reports = _Reports(store, NAME)
+        reports.show(last)  # the last of a trial tells Tune nothing
+        with pytest.raises(ConfigError, match="the connection was lost"):
+            reports.close(run_dir, {})

@@ -6,7 +6,7 @@
         progress.json    the training loop's state
         manifest.json    SHA-256 of every file, written last
 
-A checkpoint is written beside its name and moved into place when it is complete.
+A checkpoint is written beside its name and moved into place when it is complete; its manifest goes first.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 
 from rllib_portfolio.errors import ConfigError
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run that holds them."""
 MANIFEST = "manifest.json"
 _PROGRESS = "progress.json"
 _UNFINISHED = ".unfinished"
@@ -39,21 +41,22 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
         write_files: Writes the files of the checkpoint into the folder that it is given.
         progress: JSON values of the training loop.
     """
-    final = run_dir / "checkpoints" / checkpoint_name(steps)
+    final = run_dir / CHECKPOINTS / checkpoint_name(steps)
     unfinished = final.with_name(final.name + _UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     write_files(unfinished)
     (unfinished / _PROGRESS).write_text(json.dumps(progress, indent=1))
     (unfinished / MANIFEST).write_text(json.dumps(_digests(unfinished), indent=1))
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        _remove(final)
     unfinished.rename(final)
     return final
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
-    folders = sorted((run_dir / "checkpoints").glob("step_*"))
+    folders = sorted((run_dir / CHECKPOINTS).glob("step_*"))
     return [folder for folder in folders if folder.suffix != _UNFINISHED and (folder / MANIFEST).is_file()]
 
 
@@ -97,7 +100,7 @@ def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
     """Remove all but the last `keep` checkpoints and the one named `best`."""
     for folder in checkpoints(run_dir)[:-keep]:
         if folder.name != best:
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 def keep_best_checkpoint(run_dir: Path) -> None:
@@ -108,10 +111,16 @@ def keep_best_checkpoint(run_dir: Path) -> None:
         return
     for folder in checkpoints(run_dir):
         if folder.name != best:
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 _REMEDY = "Remove it; the run resumes from the one before."
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that is removed in part no longer counts as finished."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -131,9 +131,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if trial.is_in_sample:
         warn(trial.in_sample_sentence)
     report.print()
-    report_folder.clear(folder)
-    report.write(folder)
-    report_folder.write_record(folder, trial.record())
+    with report_folder.renewed(folder, trial.record()) as unfinished:
+        report.write(unfinished)
     print(f"Written: {folder}/report.html, and its numbers beside it")
     return 0
 

@@ -19,7 +19,7 @@ from typing import Any
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, DataError
 
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray inside of `ray job submit`."""
 
 
@@ -97,7 +97,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
 
 def _quiet_processes() -> dict[str, Any]:
     """Ray's processes do not warn, unless the surrounding job says what they do: Ray refuses what both of us set."""
-    of_job = json.loads(os.environ.get(_JOB, "{}")).get("runtime_env") or {}
+    of_job = json.loads(os.environ.get(JOB, "{}")).get("runtime_env") or {}
     return {} if "PYTHONWARNINGS" in of_job.get("env_vars", {}) else {"env_vars": {"PYTHONWARNINGS": "ignore"}}
 
 
@@ -173,7 +173,7 @@ def say(arguments: argparse.Namespace, text: str) -> None:
 
 def note_lost_folder(folder: Path) -> None:
     """Say, --quiet or not, that results will be lost: a Ray job works in a copy that goes away when the job does."""
-    if _JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
+    if JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
         print(
             f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not kept. "
             "Give --storage-path or --output-dir, as absolute paths.",

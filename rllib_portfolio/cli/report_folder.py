@@ -1,19 +1,22 @@
 """The folder of a back-test: new, or one of ours that may be renewed; nothing else is written over.
 
-DIR/backtest.json names the command, the runs, the window and every file that a back-test wrote there.
+DIR/backtest.json names the command, the runs, the window and every file that a back-test wrote there. A new one is
+written in DIR/.unfinished first: one that is interrupted leaves the old one as it was, or files that are still ours.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import write_json
 
 RECORD = "backtest.json"
+_UNFINISHED = ".unfinished"
 
 
 def require_renewable(folder: Path) -> None:
@@ -26,8 +29,8 @@ def require_renewable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ConfigError(f"--output-dir must be a folder, got the file {folder}. Choose another.")
-    ours = _written_files(folder)
-    foreign = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path not in ours)
+    ours = {*_written_files(folder), *_files(folder / _UNFINISHED)}
+    foreign = sorted(path.relative_to(folder) for path in _files(folder) - ours)
     if foreign:
         raise ConfigError(
             f"--output-dir must be new, empty or an earlier back-test, got {folder}, which holds {foreign[0]}. "
@@ -35,25 +38,53 @@ def require_renewable(folder: Path) -> None:
         )
 
 
-def clear(folder: Path) -> None:
-    """Make the folder, and remove what an earlier back-test wrote there.
+@contextmanager
+def renewed(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """Where to write a back-test, which takes the place of an earlier one when it is complete.
+
+    Args:
+        folder: New, or `require_renewable`.
+        values: What was done, for the record.
 
     Raises:
-        ConfigError: If it cannot be written.
+        ConfigError: If the folder cannot be written.
     """
     require_renewable(folder)
+    unfinished = folder / _UNFINISHED
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in _written_files(folder):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        _take_over(folder, unfinished, values)
     except OSError as error:
         raise ConfigError(f"--output-dir must be writable, got {folder} ({error.strerror}). Choose another.") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write_record(folder: Path, values: Mapping[str, Any]) -> None:
-    """Note what was done, and which files are ours: all that lie in the folder."""
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    write_json(folder / RECORD, {**values, "files": files})
+def _take_over(folder: Path, unfinished: Path, values: Mapping[str, Any]) -> None:
+    """Move what was written into the folder; at each moment its record lists every file that is there."""
+    old = _written_files(folder) - {folder / RECORD}
+    new = {folder / path.relative_to(unfinished): path for path in _files(unfinished)}
+    _write_record(folder, unfinished, values, old | new.keys())
+    for path, written in new.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.replace(path)
+    for path in old - new.keys():
+        path.unlink(missing_ok=True)
+    _write_record(folder, unfinished, values, new.keys())
+
+
+def _write_record(folder: Path, unfinished: Path, values: Mapping[str, Any], files: Collection[Path]) -> None:
+    """Note what was done, and which files are ours."""
+    names = sorted(str(path.relative_to(folder)) for path in files)
+    record = unfinished / RECORD
+    record.write_text(json.dumps({**values, "files": names}, indent=1))
+    record.replace(folder / RECORD)
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 def _written_files(folder: Path) -> set[Path]:

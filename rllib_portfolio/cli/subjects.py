@@ -118,7 +118,7 @@ def subjects_of(runs: Sequence[Run]) -> list[Subject]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.config.model_copy(update={"seed": 0}).model_dump_json(), []).append(run)
+        groups.setdefault(_settings(run.config), []).append(run)
     algorithms = [group[0].config.algo for group in groups.values()]
     subjects = []
     for group in groups.values():
@@ -127,6 +127,13 @@ def subjects_of(runs: Sequence[Run]) -> list[Subject]:
             name += f" {group[0].run_dir}"
         subjects.append(_subject(name, group))
     return subjects
+
+
+def _settings(config: RunConfig) -> str:
+    """What the seeds of one subject share; where the tables lay is left out, since the prices are the same."""
+    tables = {"data": "", "index_path": config.market.index_path and ""}
+    market = config.market.model_copy(update=tables)
+    return config.model_copy(update={"seed": 0, "market": market}).model_dump_json()
 
 
 def _subject(name: str, runs: list[Run]) -> Subject:

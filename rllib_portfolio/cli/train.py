@@ -21,6 +21,7 @@ from rllib_portfolio.cli.console import (
     stop_signals,
     warn,
 )
+from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.settings import (
     add_wait_for_resources,
     chosen_algorithm,
@@ -148,7 +149,7 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         algo = _algorithm(arguments)
         config_path = arguments.config or default_config(algo)
-        config = load_run_config(config_path, {"algo": algo, **overrides})
+        config = with_lasting_paths(load_run_config(config_path, {"algo": algo, **overrides}))
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
     storage, name = _place(arguments, config)
@@ -221,7 +222,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
         def show(status: training.Status) -> None:
             display.show(status)
             if status.is_saved:
-                kept.keep()
+                kept.storage.keep_so_far(kept.name)
 
         finished = training.run(
             config,

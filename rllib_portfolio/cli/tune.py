@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -22,6 +21,7 @@ from rllib_portfolio.cli.console import (
     stay_on_loopback,
     stop_signals,
 )
+from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import (
@@ -234,9 +234,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
         raise ConfigError("--config must name a file with a search section, got none. See tune_configs in the sources.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= _given(arguments, _DATA)
-    if arguments.data_path is not None and os.path.isfile(arguments.data_path):
-        overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
-    config = load_run_config(path, {"algo": algo, **overrides})
+    config = with_lasting_paths(load_run_config(path, {"algo": algo, **overrides}))
 
     from rllib_portfolio.tuning.record import SearchRecord, require_new_folder
     from rllib_portfolio.tuning.settings import SearchSettings

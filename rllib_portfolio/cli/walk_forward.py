@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from rllib_portfolio.cli.console import (
     stay_on_loopback,
     stop_signals,
 )
+from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.settings import add_wait_for_resources, default_config, require_device, require_room
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
@@ -109,8 +109,13 @@ def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
 
 def _add_data_and_folders(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and folders")
-    data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
-    data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
+    data.add_argument(
+        "--data-path", metavar="FILE",
+        help="CSV or Parquet table of prices (default: 20 S&P 500 stocks); with --resume, where it is now",
+    )  # fmt: skip
+    data.add_argument(
+        "--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data; likewise"
+    )
     data.add_argument(
         "--output-dir", metavar="DIR",
         help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
@@ -190,7 +195,7 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     from rllib_portfolio.walk_forward.record import read_record
 
     if arguments.resume is not None:
-        plan = WalkForwardPlan.from_json(read_record(output)["plan"])
+        plan = _moved(arguments, WalkForwardPlan.from_json(read_record(output)["plan"]))
     else:
         lengths = FoldLengths(
             num_folds=arguments.folds,
@@ -206,11 +211,22 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     return plan
 
 
+def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan) -> WalkForwardPlan:
+    """The plan with its tables where the flags say that they are now."""
+    data, index = (path and lasting_path(path) for path in (arguments.data_path, arguments.index_path))
+    if data is None and index is None:
+        return plan
+    plan = plan.with_tables(data, index)
+    say(arguments, "Preparing the market ...")
+    plan.load_fold(0)  # other prices must not be recorded
+    return plan
+
+
 def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
-    from rllib_portfolio.walk_forward.runs import finished_outcome
+    from rllib_portfolio.walk_forward.runs import failures, finished_outcome
 
     output = kept.folder
     _say_plan(arguments, plan, kept)
@@ -222,15 +238,15 @@ def _analyse(
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    failed = failures(outcomes)
     for outcome in failed:
         print(f"failed: {outcome.run}: {outcome.error}", file=sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
     is_reported = _report(arguments, plan, kept, finished, tuning)
     if failed:
-        kept = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
+        others = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
         print(
-            f"{len(failed)} of {len(outcomes)} runs failed; {kept}. Repeat those that failed with: {again}",
+            f"{len(failed)} of {len(outcomes)} runs failed; {others}. Repeat those that failed with: {again}",
             file=sys.stderr,
         )
     return 1 if failed else 0
@@ -315,12 +331,11 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     for flag, setting in _FLAG_SETTINGS.items():
         if getattr(arguments, flag) is not None:
             overrides[setting] = getattr(arguments, flag)
-    if arguments.data_path is not None and os.path.isfile(arguments.data_path):
-        overrides["market.data"] = str(Path(arguments.data_path).resolve())  # --resume may come from another folder
-    return [
+    configs = [
         load_run_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
         for algo in dict.fromkeys(algos)
     ]
+    return [with_lasting_paths(config) for config in configs]
 
 
 def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -342,7 +357,7 @@ def _require_alone(arguments: argparse.Namespace) -> None:
 
 _FIXED = (
     "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
-    "validation_years", "test_years", "data_path", "index_path", "output_dir", "storage_path",
+    "validation_years", "test_years", "output_dir", "storage_path",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rllib_portfolio.evaluation import classical
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight, index_result
 from rllib_portfolio.evaluation.policy import Strategy
-from rllib_portfolio.evaluation.refitting import MONTH_DAYS, YEAR_DAYS, RefitSchedule, Refitted, failed_fits
+from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted, failed_fits, month_days
 from rllib_portfolio.market import MarketData, Window
 
 FloatArray = NDArray[np.floating[Any]]
@@ -51,22 +51,26 @@ def all_strategies(
     """Every baseline of a report that trades the risky assets and cash.
 
     What is estimated is fitted again on each fit's trailing days; nothing is fitted on a training window. 1/N monthly
-    and 60/40 trade every 21 days, momentum at the schedule's frequency on 252 days, all others as their schedule says.
+    and 60/40 trade every month, momentum at the schedule's frequency on a year but for its last month, all others as
+    their schedule says. A month and a year are 21 and 252 days, or what they are by the market's `periods_per_year`.
 
     Args:
         market: The market that they will walk.
-        schedule: When the fitted ones are fitted, and on how many days.
+        schedule: When the fitted ones are fitted, and on how many days; every month on three years by default.
         risk_aversions: One Merton row for each.
         num_winners: Assets that momentum holds; a quarter of the assets by default, at least one.
 
     Raises:
         ConfigError: If the schedule's `min_days`, `num_winners` or a risk aversion is out of range.
     """
-    schedule = schedule or RefitSchedule()
+    month = month_days(market.periods_per_year)
+    year = max(market.periods_per_year, month + 1)
+    schedule = schedule or RefitSchedule.of_calendar(market.periods_per_year)
     winners = max(1, market.num_assets // 4) if num_winners is None else num_winners
     _require_settings(market, schedule, risk_aversions, winners)
-    monthly = RefitSchedule(MONTH_DAYS, window_days=0, min_days=0)
-    one_year = RefitSchedule(schedule.refit_days, window_days=YEAR_DAYS, min_days=YEAR_DAYS)
+    monthly = RefitSchedule(month, window_days=0, min_days=0)
+    one_year = RefitSchedule(schedule.refit_days, window_days=year, min_days=year)
+    momentum = partial(classical.momentum, num_winners=winners, skip_days=month)
     sixty_forty = partial(classical.equal_weight, share=EQUITY_SHARE)
     return [
         EqualWeight(),
@@ -80,7 +84,7 @@ def all_strategies(
         Refitted("mean-CVaR", classical.mean_cvar, schedule),
         Refitted("risk parity", classical.risk_parity, schedule),
         Refitted("hierarchical risk parity", classical.hierarchical_risk_parity, schedule),
-        Refitted(f"momentum top-{winners}", partial(classical.momentum, num_winners=winners), one_year),
+        Refitted(f"momentum top-{winners}", momentum, one_year),
         *(_merton(market, schedule, risk_aversion) for risk_aversion in risk_aversions),
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,16 @@ MONTH_DAYS = 21
 YEAR_DAYS = 252
 
 
+def month_days(periods_per_year: int) -> int:
+    """Rows of a month in a market with so many a year: 21 of 252, 4 of 52 weeks; at least one."""
+    return max(1, round(periods_per_year / 12))
+
+
 @dataclass(frozen=True, slots=True)
 class RefitSchedule:
     """When a rule is fitted, and on what.
+
+    Days are rows of the market: weeks where it has 52 of them a year.
 
     Attributes:
         refit_days: Trading days from one fit to the next, at least 1. A fit happens at a decision: the first one so
@@ -42,6 +49,11 @@ class RefitSchedule:
     refit_days: int = MONTH_DAYS
     window_days: int = 3 * YEAR_DAYS
     min_days: int = YEAR_DAYS // 2
+
+    @classmethod
+    def of_calendar(cls, periods_per_year: int) -> Self:
+        """The default, every month on three years, in a market with so many rows a year."""
+        return cls(month_days(periods_per_year), 3 * periods_per_year, max(2, periods_per_year // 2))
 
     def __post_init__(self) -> None:
         if self.refit_days < 1:

@@ -86,7 +86,7 @@ class _Reports:
         if not status.is_evaluated:
             return
         self._last = status
-        self._folders.keep(self._name)
+        self._folders.keep_so_far(self._name)
         if not status.is_finished:
             reached = TrainingOutcome(status.steps, status.elapsed_s, status.best_validation_sharpe)
             tune.report(_result(status.validation_sharpe, reached, is_finished=False))

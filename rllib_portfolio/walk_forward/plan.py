@@ -96,14 +96,38 @@ class WalkForwardPlan:
         return self.configs[run.algo].model_copy(update={"seed": run.seed, "market": self.fold_market_config(run.fold)})
 
     def merged_with(self, other: WalkForwardPlan) -> WalkForwardPlan:
-        """This plan with the algorithms and seeds of another one that has the same folds.
+        """This plan with the algorithms and seeds of another one that has the same folds, and with its tables.
 
         Raises:
             ConfigError: If their algorithms have other markets, costs or limits.
         """
-        configs = {**self.configs, **other.configs}
+        tables = other.market_config.data, other.market_config.index_path
+        configs = {**self.with_tables(*tables).configs, **other.configs}
         _require_comparable(list(configs.values()))
         return replace(self, configs=configs, seeds=tuple(sorted({*self.seeds, *other.seeds})))
+
+    def with_tables(self, data: str | dict[str, Any] | None, index_path: str | None) -> WalkForwardPlan:
+        """This plan with its tables elsewhere.
+
+        Args:
+            data: Where the prices are now; None: where they were.
+            index_path: Likewise the index.
+
+        Raises:
+            ConfigError: If there was no index before.
+        """
+        before = self.market_config
+        if index_path is not None and before.index_path is None:
+            raise ConfigError(
+                f"index_path must be null, as when the folds were planned, got {index_path} (walk-forward). Leave it "
+                "out."
+            )
+        market = {"data": data or before.data, "index_path": index_path or before.index_path}
+        configs = {
+            algo: config.model_copy(update={"market": config.market.model_copy(update=market)})
+            for algo, config in self.configs.items()
+        }
+        return replace(self, configs=configs)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""

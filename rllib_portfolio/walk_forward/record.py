@@ -29,7 +29,8 @@ RECORD = "walk_forward.json"
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
     """Make the folder of an analysis, or continue in it.
 
-    Algorithms and seeds may be added to what is there; folds, prices and settings must stay what they were.
+    Algorithms and seeds may be added to what is there, and its tables may have moved; folds, prices and settings must
+    stay what they were.
 
     Args:
         plan: What is to be done.
@@ -101,9 +102,16 @@ def note_training(output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOut
 
 def _require_same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], output: Path) -> None:
     for algo in recorded["algorithms"].keys() & wanted["algorithms"].keys():
-        _require_same_value(f"{algo} settings", recorded["algorithms"][algo], wanted["algorithms"][algo], output)
+        ours, theirs = (_without_paths(plan["algorithms"][algo]) for plan in (recorded, wanted))
+        _require_same_value(f"{algo} settings", ours, theirs, output)
     for name in ("data_hash", "purge_days", "folds"):
         _require_same_value(name, recorded[name], wanted[name], output)
+
+
+def _without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An algorithm's settings, but for where its tables are: `data_hash` says whether the prices are the same."""
+    market = settings["market"]
+    return {**settings, "market": {**market, "data": None, "index_path": market["index_path"] and "a table"}}
 
 
 def _require_same_value(name: str, recorded: Any, wanted: Any, output: Path) -> None:

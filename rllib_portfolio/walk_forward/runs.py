@@ -247,7 +247,7 @@ def _train_in_folder(run: Run, config: RunConfig, market: MarketData, folders: R
         nonlocal is_stopping
         is_stopping = ray.get(board.report.remote(run, status.steps))
         if status.is_saved:
-            folders.keep(run.name)
+            folders.keep_so_far(run.name)
 
     with folders.fetched(run.name) as run_dir:
         outcome, is_finished = train_in_folder(

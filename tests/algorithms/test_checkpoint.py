@@ -10,6 +10,7 @@ import pytest
 from rllib_portfolio.algorithms.checkpoint import (
     checkpoint_name,
     checkpoints,
+    keep_best_checkpoint,
     newest_checkpoint,
     prune_checkpoints,
     read_progress,
@@ -111,6 +112,30 @@ def test_unfinished_folders_and_folders_without_a_manifest_are_ignored(tmp_path:
     shutil.copytree(whole, whole.with_name("step_000000192"))
     (whole.with_name("step_000000192") / "manifest.json").unlink()
     assert checkpoints(tmp_path) == [whole]
+
+
+def test_a_checkpoint_that_was_interrupted_while_it_was_removed_no_longer_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path, **options: object) -> None:
+        if folder.suffix != ".unfinished":
+            (folder / "rllib" / "state.pkl").unlink(missing_ok=True)
+            raise KeyboardInterrupt
+
+    for steps in (64, 128, 192):
+        write(tmp_path, steps)
+    progress = {"steps": 192, "best_checkpoint": checkpoint_name(128)}
+    write_checkpoint(tmp_path, 192, write_files, progress)
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune_checkpoints(tmp_path, 2, None)
+    assert names(tmp_path) == [checkpoint_name(128), checkpoint_name(192)]
+    with pytest.raises(KeyboardInterrupt):
+        keep_best_checkpoint(tmp_path)
+    assert names(tmp_path) == [checkpoint_name(128)]
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, 128)
+    assert names(tmp_path) == []
 
 
 # ---------------------------------------------------------------- damage

@@ -17,6 +17,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
+from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import backtest
@@ -173,7 +174,7 @@ def test_one_new_day_is_no_sample(
 def test_runs_that_differ_in_more_than_their_seed_are_subjects_of_their_own(
     tmp_path: Path, finished_run: TinyRun, run_dir: Path
 ) -> None:
-    seed = copy_of(finished_run, tmp_path / "seed", seed=7)
+    seed = copy_of(finished_run, tmp_path / "seed", seed=7, market__data="the same prices.csv")
     other = copy_of(finished_run, tmp_path / "slow", training__learning_rate=1e-4)
     first, second = subjects_of(open_runs([run_dir, other, seed]))
     assert first.name == f"PPO policy {run_dir}, 2 seeds"
@@ -327,28 +328,72 @@ def test_what_is_written_goes_to_no_object_store(
 
 
 def test_a_record_cannot_make_files_elsewhere_ours(tmp_path: Path) -> None:
-    from rllib_portfolio.cli import report_folder
-
     (tmp_path / "thesis.txt").write_text("all of it")
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "backtest.json").write_text(json.dumps({"files": ["../thesis.txt"]}))
-    report_folder.clear(folder)
+    with report_folder.renewed(folder, {}):
+        pass
     assert (tmp_path / "thesis.txt").exists()
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == ["backtest.json"]
 
 
-def test_a_record_that_could_not_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    from rllib_portfolio.cli import report_folder
-
-    report_folder.write_record(tmp_path, {"command": "before"})
-    before = (tmp_path / "backtest.json").read_text()
-    with full_disk(), pytest.raises(OSError, match="File too large"):
-        report_folder.write_record(tmp_path, {"command": "python backtest.py", "runs": ["run"] * 50})
-    assert (tmp_path / "backtest.json").read_text() == before
+def write_back_test(folder: Path, command: str, *names: str) -> None:
+    """A back-test whose files hold its command."""
+    with report_folder.renewed(folder, {"command": command}) as unfinished:
+        for name in names:
+            (unfinished / name).parent.mkdir(exist_ok=True)
+            (unfinished / name).write_text(command)
 
 
-# ---------------------------------------------------------------- help
+def test_a_complete_back_test_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    write_back_test(folder, "first", "report.html", "returns/a.parquet")
+    write_back_test(folder, "second", "report.html", "returns/b.parquet")
+    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    record = json.loads(files.pop("backtest.json"))
+    assert files == {"report.html": "second", "returns/b.parquet": "second"}
+    assert record == {"command": "second", "files": ["report.html", "returns/b.parquet"]}
+    assert not (folder / ".unfinished").exists()
+
+
+def test_a_back_test_that_is_interrupted_while_it_is_written_leaves_the_earlier_one(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        with report_folder.renewed(folder, {"command": "second"}) as unfinished:
+            (unfinished / "report.html").write_text("half of")
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "report"
+    write_back_test(folder, "first", "report.html")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert (folder / "report.html").read_text() == "first"
+    assert json.loads((folder / "backtest.json").read_text())["command"] == "first"
+    (folder / ".unfinished").mkdir()
+    (folder / ".unfinished" / "report.html").write_text("what kill -9 leaves")
+    write_back_test(folder, "third", "report.html")
+    assert (folder / "report.html").read_text() == "third"
+
+
+@pytest.mark.parametrize("num_moves", range(5))
+def test_a_back_test_that_is_interrupted_while_it_takes_over_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_moves: int
+) -> None:
+    moves = iter(range(num_moves))
+
+    def move(path: Path, target: Path) -> Path:
+        if next(moves, None) is None:
+            raise KeyboardInterrupt
+        return path.rename(target)
+
+    folder = tmp_path / "report"
+    write_back_test(folder, "first", "report.html", "report.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", move)
+        with pytest.raises(KeyboardInterrupt):
+            write_back_test(folder, "second", "report.html", "crisis.csv", "seeds.csv")  # five moves with both records
+    write_back_test(folder, "third", "report.html")
+    assert {path.name for path in folder.iterdir()} == {"report.html", "backtest.json"}
 
 
 @pytest.mark.parametrize(

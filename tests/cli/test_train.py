@@ -10,17 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.cli.console import _quiet_processes, is_on_cluster
 from rllib_portfolio.cli.settings import CONFIG_FOLDER
+from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.run_storage import RunStorage
+from tests.test_run_storage import Disk
 from tests.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
 
@@ -62,7 +67,9 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     tmp_path: Path, shell: dict[str, Any], config_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    command = train_command("--config", config_path, "--num-env-runners", 2, "--output-dir", run_dir)
+    prices = load_run_config(config_path, {}).market.data
+    data = ("--data-path", os.path.relpath(str(prices), shell["cwd"]))
+    command = train_command("--config", config_path, *data, "--num-env-runners", 2, "--output-dir", run_dir)
     done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
     assert done.returncode == 0, done.stderr
     assert_quiet(done.stderr)
@@ -83,7 +90,9 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     assert max(len(line) for line in done.stdout.splitlines() if not line.startswith(("On the", "Written"))) <= 100
     # two runners of 4 environments: 128 steps an iteration
     assert [int(row["steps"]) for row in rows_of(run_dir)] == [128, 256, 384, 512, 640]
-    assert yaml.safe_load((run_dir / "config.yaml").read_text())["resources"]["num_env_runners"] == 2
+    written = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert written["resources"]["num_env_runners"] == 2
+    assert written["market"]["data"] == prices
 
 
 @pytest.mark.ray
@@ -163,6 +172,26 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
         assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
         written = yaml.safe_load((run_dir / "config.yaml").read_text())
         assert written["schedule"]["total_timesteps"] == steps + 2 * STEPS_PER_ITERATION
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_run_whose_store_is_lost_is_trained_to_its_end_and_stays_on_this_machine(
+    ray_session: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    remote = PyFileSystem(FSSpecHandler(Disk(writes_left=0))), str(tmp_path / "bucket")
+    monkeypatch.setattr(RunStorage, "_remote", lambda storage, name="": remote)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys.modules["rllib_portfolio.cli.train"], "ray_session", lambda config, address: nullcontext())
+    path = write_config(tmp_path / "coin.yaml", COIN, {"schedule.checkpoint_interval": STEPS_PER_ITERATION})
+    assert cli.train(["--quiet", "--config", str(path), "--storage-path", "store://bucket"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: object store must take what a run wrote, got OSError: the connection was lost (")
+    (copy,) = tmp_path.glob("rllib_portfolio-*/ppo/*-unkept-*")
+    assert f" All of it stays in {copy} on " in line
+    newest = newest_checkpoint(copy)
+    assert newest is not None
+    assert read_progress(newest)["steps"] == TOTAL_STEPS
 
 
 def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -245,6 +246,18 @@ def test_a_trial_that_no_machine_can_hold_is_refused_before_anything_is_written(
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: a trial must fit the Ray cluster, got 64 GPUs where it has ")
     assert not output.exists()
+
+
+def test_a_search_from_another_folder_finds_its_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config_path: Path
+) -> None:
+    (tmp_path / "index.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    command, parser = sys.modules["rllib_portfolio.cli.tune"], argparse.ArgumentParser()
+    command.configure(parser)
+    arguments = parser.parse_args(["--config", str(config_path), "--index-path", "index.csv"])
+    arguments.command_line = "tune.py"
+    assert command._new(arguments).config.market.index_path == f"{tmp_path}/index.csv"
 
 
 # ---------------------------------------------------------------- what can be mended: one line, exit code 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -17,8 +18,9 @@ import torch
 import yaml
 
 from rllib_portfolio import cli
+from rllib_portfolio.cli import walk_forward
 from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward
+from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
 from tests.cli.test_train import assert_quiet, write_config
 from tests.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_dqn_config
@@ -298,12 +300,43 @@ def test_settings_of_one_algorithm_are_named_with_it(
     assert line.startswith("--config must name one file for each algorithm, got two for ppo")
 
 
+def parsed(*flags: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    walk_forward.configure(parser)
+    return parser.parse_args(["--quiet", *map(str, flags)])
+
+
+def test_what_is_planned_from_another_folder_finds_its_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    prices = Path(price_settings["market.data"])
+    monkeypatch.chdir(prices.parent)
+    config = write_config(tmp_path / "ppo.yaml", price_settings, {"market.data": prices.name})
+    (planned,) = walk_forward._configs(parsed("--config", config, "--index-path", prices.name))
+    assert (planned.market.data, planned.market.index_path) == (str(prices), str(prices))
+
+
+def test_an_analysis_whose_table_was_moved_is_told_where_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    output, old, new = tmp_path / "out", tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_bytes(Path(price_settings["market.data"]).read_bytes())
+    config = load_run_config(write_config(tmp_path / "ppo.yaml", price_settings, {"market.data": str(old)}), {})
+    start_analysis(plan_walk_forward([config], 1, FoldLengths(num_folds=2)), output)
+    old.rename(new)
+    plan = walk_forward._plan(parsed("--resume", output, "--data-path", new), output, [])
+    assert plan.market_config.data == str(new)
+    (2.0 * pd.read_csv(new, index_col=0)).to_csv(new)
+    before = record_of(output)
+    line = refusal(capsys, "--resume", output, "--data-path", new)
+    assert line.startswith("prices must be those that the folds were planned on, got ")
+    assert record_of(output) == before
+
+
 def test_another_configuration_in_the_same_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, files: tuple[Path, Path]
 ) -> None:
     output = tmp_path / "out"
-    from rllib_portfolio.walk_forward import start_analysis
-
     plan = plan_walk_forward([load_run_config(files[0], {})], 3, FoldLengths(num_folds=2))
     start_analysis(plan, output)
     line = refusal(capsys, "--config", files[0], "--folds", 2, "--output-dir", output, "--set", "training.gamma=0.5")

@@ -14,7 +14,7 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import BacktestResult, Strategy, backtest
 from rllib_portfolio.evaluation.baselines import AllCash, Merton, reference_strategies
 from rllib_portfolio.evaluation.lineup import all_strategies, average_mix, walk_lineup
-from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted
+from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted
 from rllib_portfolio.market import MarketData
 from tests.evaluation.hand_made import Scripted, by_row, market_of, random_market
 
@@ -54,6 +54,30 @@ def results(market: MarketData) -> dict[str, BacktestResult]:
 
 def test_the_baselines_come_in_the_order_of_tables(market: MarketData) -> None:
     assert [strategy.name for strategy in all_strategies(market)] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("periods_per_year", "month", "year", "least"),
+    [(252, 21, 252, 126), (365, 30, 365, 182), (52, 4, 52, 26), (12, 1, 12, 6), (1, 1, 2, 2)],
+)
+def test_months_and_years_are_those_of_the_market(
+    market: MarketData, periods_per_year: int, month: int, year: int, least: int
+) -> None:
+    strategies = all_strategies(replace(market, periods_per_year=periods_per_year))
+    refitted = {strategy.name: strategy for strategy in strategies if isinstance(strategy, Refitted)}
+    assert refitted["1/N monthly"].schedule == RefitSchedule(month, 0, 0)
+    assert refitted["60/40 with cash"].schedule == RefitSchedule(month, 0, 0)
+    assert refitted["risk parity"].schedule == RefitSchedule(month, 3 * periods_per_year, least)
+    momentum = refitted["momentum top-1"]
+    assert momentum.schedule == RefitSchedule(month, year, year)
+    # the first asset falls until a month before the end, then gains more than the second ever did
+    returns = np.repeat([[-0.1, 0.01]], year, axis=0)
+    returns[-month:, 0] = 100.0
+    np.testing.assert_array_equal(momentum.rule(History(returns, np.zeros(year))), [0.0, 1.0, 0.0])
+
+
+def test_the_schedule_of_a_daily_market_is_the_default() -> None:
+    assert RefitSchedule.of_calendar(252) == RefitSchedule()
 
 
 def test_a_line_up_has_fifteen_baselines_beside_the_policy(market: MarketData) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError
@@ -89,6 +90,33 @@ def test_seeds_and_algorithms_may_be_added(price_settings: dict[str, Any], tmp_p
     assert list(merged.configs) == ["ppo", "dqn"]
     assert merged.seeds == (0, 1, 2)
     assert WalkForwardPlan.from_json(read_record(tmp_path)["plan"]) == merged
+
+
+@pytest.fixture
+def moved(price_settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """The same prices in another checkout."""
+    path = tmp_path / "elsewhere.csv"
+    path.write_bytes(Path(price_settings["market.data"]).read_bytes())
+    return {**price_settings, "market.data": str(path)}
+
+
+def test_tables_may_move(plan: WalkForwardPlan, moved: dict[str, Any], tmp_path: Path) -> None:
+    start_analysis(plan, tmp_path / "out")
+    merged = start_analysis(plan_walk_forward([tiny_config(moved, {"seed": 5})], 3, TWO), tmp_path / "out")
+    assert merged.seeds == (5, 6, 7)
+    assert {config.market.data for config in merged.configs.values()} == {moved["market.data"]}  # of DQN, too
+    assert merged == WalkForwardPlan.from_json(read_record(tmp_path / "out")["plan"])
+
+
+def test_tables_that_moved_hold_the_same_prices(plan: WalkForwardPlan, moved: dict[str, Any], tmp_path: Path) -> None:
+    (2.0 * pd.read_csv(moved["market.data"], index_col=0)).to_csv(moved["market.data"])
+    start_analysis(plan, tmp_path / "out")
+    with pytest.raises(ConfigError, match="data_hash must be that of the analysis in"):
+        start_analysis(plan_walk_forward([tiny_config(moved, {"seed": 5})], 3, TWO), tmp_path / "out")
+    with pytest.raises(ConfigError, match="prices must be those that the folds were planned on"):
+        plan.with_tables(moved["market.data"], None).load_fold(0)
+    with pytest.raises(ConfigError, match=r"index_path must be null, as when the folds were planned, got index\.csv"):
+        plan.with_tables(None, "index.csv")
 
 
 @pytest.mark.parametrize(
