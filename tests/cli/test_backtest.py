@@ -24,7 +24,6 @@ from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio
 from rllib_portfolio.market import MarketData
-from tests.full_disk import full_disk
 from tests.tiny_runs import TinyRun
 
 
