@@ -18,7 +18,8 @@ from benchmarks.reproduce.runner import run
 def main() -> int:
     """Run what is missing, then fill the documents."""
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what runs below is stopped as well
+    for stop in (signal.SIGINT, signal.SIGTERM):  # what runs below is stopped as well, in the background too
+        signal.signal(stop, signal.default_int_handler)
     places = Places.quick() if arguments.quick else Places()
     if not arguments.tables:
         code = run({name: PARTS[name] for name in arguments.parts or PARTS}, places, again=arguments.again)
