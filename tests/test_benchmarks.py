@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
+from benchmarks import machine
 from benchmarks.evaluation import size_and_power, speed, tables
 from benchmarks.throughput import plan, suite, targets
 from benchmarks.throughput.contenders import CONTENDERS
@@ -424,3 +425,21 @@ def test_an_interrupted_run_leaves_the_committed_results_alone(tmp_path, monkeyp
     assert code == 130
     assert not (tmp_path / "results").exists()
     assert (tmp_path / "partial" / "dqn.json").is_file()
+
+
+def test_a_measurement_is_of_committed_code_whatever_documents_and_results_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / name for name in ("code.py", "README.md", "benchmarks/results/a.json", "docs/curve.png")]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("before")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (("init", "-q"), ("add", "-A"), (*author, "commit", "-q", "-m", "all of it")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(machine, "_ROOT", tmp_path)
+    for path in files[1:]:
+        path.write_text("after")
+    assert machine.description()["git_is_clean"]
+    files[0].write_text("after")
+    assert not machine.description()["git_is_clean"]
