@@ -25,7 +25,7 @@ from rllib_portfolio.evaluation.report.lines import (
     rounded,
     strategy_line,
 )
-from rllib_portfolio.evaluation.rolling import WINDOW_DAYS, rolling_sharpe_ratio
+from rllib_portfolio.evaluation.rolling import rolling_sharpe_ratio
 from rllib_portfolio.market import CASH
 
 FloatArray = NDArray[np.floating[Any]]
@@ -87,12 +87,18 @@ def wealth_figure(evidence: Evidence) -> Figure:
     return {"data": data, "layout": figure}
 
 
+def rolling_days(evidence: Evidence) -> int:
+    """A year: 252 days, or as many values as the series have in one."""
+    return max(2, round(evidence.periods_per_year))
+
+
 def rolling_figure(evidence: Evidence) -> Figure | None:
-    """Sharpe ratio of the last 252 days; None where there are fewer."""
-    if evidence.num_days < WINDOW_DAYS:
+    """Sharpe ratio of the last `rolling_days`; None where there are fewer."""
+    window = rolling_days(evidence)
+    if evidence.num_days < window:
         return None
-    rolled = rolling_sharpe_ratio(evidence.returns, evidence.cash_returns, WINDOW_DAYS, evidence.periods_per_year)
-    rows = WINDOW_DAYS - 1 + drawn_rows(evidence.num_days - WINDOW_DAYS + 1)
+    rolled = rolling_sharpe_ratio(evidence.returns, evidence.cash_returns, window, evidence.periods_per_year)
+    rows = window - 1 + drawn_rows(evidence.num_days - window + 1)
     data = [
         strategy_line(
             evidence,
@@ -103,7 +109,10 @@ def rolling_figure(evidence: Evidence) -> Figure | None:
         )
         for name in drawing_order(evidence)
     ]
-    return {"data": data, "layout": layout(300, yaxis=axis("Sharpe, 252 days"), shapes=[horizontal(0.0, SOFT_INK)])}
+    return {
+        "data": data,
+        "layout": layout(300, yaxis=axis(f"Sharpe, {window} days"), shapes=[horizontal(0.0, SOFT_INK)]),
+    }
 
 
 def weights_figure(evidence: Evidence, name: str) -> Figure | None:

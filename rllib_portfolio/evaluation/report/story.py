@@ -12,6 +12,7 @@ from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.evaluation.report.figures import (
     crisis_figures,
     months_figure,
+    rolling_days,
     rolling_figure,
     wealth_figure,
     weights_figure,
@@ -24,7 +25,6 @@ from rllib_portfolio.evaluation.report.markup import (
     plain_table,
     section,
 )
-from rllib_portfolio.evaluation.rolling import WINDOW_DAYS
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
@@ -94,11 +94,13 @@ def returns(report: Report, panels: Panels) -> str:
         chips(report),
         "<h3>Wealth, and how far it is below its peak</h3>",
         panels.plot("wealth", wealth_figure(evidence)),
-        f"<h3>Sharpe ratio of the last {WINDOW_DAYS} days</h3>",
+        f"<h3>Sharpe ratio of the last {rolling_days(evidence)} days</h3>",
     ]
     rolling = rolling_figure(evidence)
     if rolling is None:
-        parts.append(paragraph(f"Left out: it needs {WINDOW_DAYS} days, and there are {evidence.num_days}.", "soft"))
+        parts.append(
+            paragraph(f"Left out: it needs {rolling_days(evidence)} days, and there are {evidence.num_days}.", "soft")
+        )
     else:
         parts.append(panels.plot("rolling", rolling))
     parts.append(f"<h3>Months of {escape(evidence.headline)}, per cent</h3>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import generate_performance_report
+from rllib_portfolio.evaluation.report.figures import rolling_figure
 from rllib_portfolio.evaluation.report.values import evidence_of_values
 
 DAYS = pd.bdate_range("2015-01-01", periods=40)
@@ -155,6 +157,15 @@ def test_values_of_another_frequency_than_was_taken_are_questioned(
     told = f"A calendar year has about {found} of these values, and {taken:g} of them were taken for a year"
     assert told in statements({"mine": series(index=days)}, periods_per_year=taken)
     assert "A calendar year has" not in statements({"mine": series(index=days)}, periods_per_year=found)
+
+
+def test_the_rolling_window_is_a_year_of_the_series() -> None:
+    months = series(index=pd.date_range("2010-01-31", periods=60, freq="ME"))
+    evidence = evidence_of_values({"mine": months}, periods_per_year=12)
+    figure = rolling_figure(evidence)
+    assert figure is not None
+    assert "Sharpe, 12 days" in json.dumps(figure, default=str)
+    assert rolling_figure(evidence_of_values({"mine": months})) is None  # 59 of 252 days
 
 
 def test_daily_values_are_taken_for_daily_ones_however_few() -> None:
