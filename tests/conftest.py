@@ -36,11 +36,17 @@ def update_golden(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One local Ray with two CPUs for all tests marked `ray`."""
-    import ray
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One local Ray with two CPUs for all tests marked `ray`, one for each process of pytest-xdist.
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    They start one after the other: when a raylet dies while it starts, Ray's core ends the process that called `ray.init`,
+    without an exception, and two that start at the same time are known to race.
+    """
+    import ray
+    from filelock import FileLock
+
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
