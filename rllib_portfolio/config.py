@@ -5,26 +5,20 @@ Unknown keys are errors. This floor knows no ray and no torch.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from rllib_portfolio.errors import ConfigError, violation
-
-Model = TypeVar("Model", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Days = Annotated[int, Field(ge=1)]
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
@@ -397,30 +391,3 @@ class DQNRunConfig(RunConfig):
 
 
 RUN_CONFIGS: dict[str, type[RunConfig]] = {"ppo": PPORunConfig, "dqn": DQNRunConfig}
-
-
-def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
-    """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(violation(item) for item in error.errors()) + f" ({where})") from None
-
-
-def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
-    """The user's own function, named as `module:function`.
-
-    Raises:
-        ConfigError: If it cannot be imported, or is no function; names `setting` and the built-in names.
-    """
-    expected = f"{setting} must be " + ("one of " + ", ".join(known) + ", or " if known else "") + "module:function"
-    module_name, colon, name = reference.partition(":")
-    if not (module_name and colon and name):
-        raise ConfigError(f"{expected}, got {reference!r}. Correct the name.")
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{expected}, got {reference!r} ({error}). Put the module on the Python path.") from None
-    if not callable(function):
-        raise ConfigError(f"{expected}, got {reference!r}, which is a {type(function).__name__}. Name a function.")
-    return function  # type: ignore[no-any-return]

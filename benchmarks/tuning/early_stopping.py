@@ -23,7 +23,7 @@ from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_o
 from benchmarks.learning.known_optima import regimes
 from benchmarks.tuning.searching import searched, started_ray
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
-from rllib_portfolio.config import PPORunConfig, validated
+from rllib_portfolio.config import PPORunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.training import best_policy
 from rllib_portfolio.tuning.record import SearchRecord
@@ -31,6 +31,7 @@ from rllib_portfolio.tuning.runner import Place
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import STEPS, best_trials, open_storage, open_study, trial_name
+from rllib_portfolio.user_values import validated
 
 OURS, RANDOM = "TPE, median stopping", "random, no stopping"
 SIDES = {OURS: {"search": "optuna", "scheduler": "median"}, RANDOM: {"search": "random", "scheduler": "none"}}

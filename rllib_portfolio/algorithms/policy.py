@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress, require_whole
-from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig, validated
+from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
@@ -33,6 +33,7 @@ from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
 from rllib_portfolio.modules.array_forward import ArrayFunction, inference
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
+from rllib_portfolio.user_values import validated
 
 FloatArray = NDArray[np.floating[Any]]
 FORMAT_VERSION = 1

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn
 from rllib_portfolio.cli.settings import require_path, require_run_folders
-from rllib_portfolio.config import ExecutionConfig, validated
+from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.user_values import validated
 
 if TYPE_CHECKING:
     from rllib_portfolio.cli.subjects import Run

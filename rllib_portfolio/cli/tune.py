@@ -32,9 +32,10 @@ from rllib_portfolio.cli.settings import (
     require_path,
     require_room,
 )
-from rllib_portfolio.config import RUN_CONFIGS, validated
+from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.user_values import validated
 
 if TYPE_CHECKING:
     from rllib_portfolio.tuning.record import SearchRecord

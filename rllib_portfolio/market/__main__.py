@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rllib_portfolio.config import MarketConfig, validated
+from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
@@ -20,6 +20,7 @@ from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.sources import INDEX_COLUMN, PRICE_PREFIX, read_table
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.user_values import validated
 from rllib_portfolio.whole_file import whole_file
 
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")

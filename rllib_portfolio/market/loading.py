@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rllib_portfolio.config import MarketConfig, validated
+from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
@@ -16,6 +16,7 @@ from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.sources import BUNDLED, read_table
 from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
 from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
+from rllib_portfolio.user_values import validated
 
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
     "kelly": kelly_market,

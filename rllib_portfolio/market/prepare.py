@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.config import FeatureConfig, MarketConfig, validated
+from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
@@ -21,6 +21,7 @@ from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, check_windows, split_windows, window_dates
 from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.user_values import validated
 
 FloatArray = NDArray[np.float64]
 

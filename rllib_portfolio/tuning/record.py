@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from rllib_portfolio.config import RUN_CONFIGS, RunConfig, validated
+from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET, provenance
@@ -23,6 +23,7 @@ from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import study_path, without_password
 from rllib_portfolio.tuning.trial import TrialTask
+from rllib_portfolio.user_values import validated
 from rllib_portfolio.whole_file import write_json
 
 TRIALS = "trials"

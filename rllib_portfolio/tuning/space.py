@@ -19,9 +19,10 @@ from typing import Any, Self
 import optuna
 from pydantic import Field, model_validator
 
-from rllib_portfolio.config import ExecutionConfig, RunConfig, StrictModel, validated
+from rllib_portfolio.config import ExecutionConfig, RunConfig, StrictModel
 from rllib_portfolio.config_file import SEARCH, with_overrides
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.user_values import validated
 
 _REFUSED = {
     "market": "all trials must be judged on the same prices, dates and features",

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rllib_portfolio.config import RUN_CONFIGS, ExecutionConfig, MarketConfig, RunConfig, validated
+from rllib_portfolio.config import RUN_CONFIGS, ExecutionConfig, MarketConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import Fold, MarketData, fold_config, load_market
+from rllib_portfolio.user_values import validated
 from rllib_portfolio.walk_forward.folds import FoldLengths, plan_folds, purge_days
 
 

@@ -1,0 +1,56 @@
+"""What users wrote, made into models and functions, or refused in one ConfigError."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rllib_portfolio.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+
+
+def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
+    """The user's own function, named as `module:function`.
+
+    Raises:
+        ConfigError: If it cannot be imported, or is no function; names `setting` and the built-in names.
+    """
+    expected = f"{setting} must be " + ("one of " + ", ".join(known) + ", or " if known else "") + "module:function"
+    module_name, colon, name = reference.partition(":")
+    if not (module_name and colon and name):
+        raise ConfigError(f"{expected}, got {reference!r}. Correct the name.")
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{expected}, got {reference!r} ({error}). Put the module on the Python path.") from None
+    if not callable(function):
+        raise ConfigError(f"{expected}, got {reference!r}, which is a {type(function).__name__}. Name a function.")
+    return function  # type: ignore[no-any-return]
+
+
+_UNION_MEMBER = re.compile(r"constrained-\w+|\w+\[.*\]|str")
+"""What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`: no name of a setting."""
+
+
+def _violation(item: Any) -> str:
+    """One of the errors that pydantic lists, as the setting and what is wrong with it."""
+    parts = [str(part) for part in item["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
+    name = ".".join(parts) or "configuration"
+    if item["type"] == "extra_forbidden":
+        return f"{name} is not a known setting"
+    if item["type"] == "value_error" and not item["loc"]:
+        return str(item["ctx"]["error"])
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
