@@ -34,7 +34,7 @@ def main() -> int:
         parser.error(f"--only must be one of {', '.join(suite.part_names)}, got {', '.join(sorted(unknown))}")
     for stop in (signal.SIGINT, signal.SIGTERM):  # what was measured so far is written, in the background too
         signal.signal(stop, signal.default_int_handler)
-    is_complete = not (arguments.quick or arguments.only)
+    is_complete = not (arguments.quick or arguments.only or arguments.repetitions)
     # Only a complete run goes where the committed results are, or one that is merged into them.
     is_committed = is_complete or arguments.merge
     output = arguments.output or (RESULTS if is_committed else PARTIAL)

@@ -229,7 +229,8 @@ class DQNConfig(StrictModel):
     n_step: int = Field(1, ge=1)
     """Rewards summed before bootstrapping."""
     counterfactual_actions: int = Field(64, ge=0)
-    """Learned from each day drawn, with what they would have earned, all if there are no more; 0: the one taken."""
+    """Learned from each day drawn, with what they would have earned, all if there are no more; 0: the one taken, as
+    with n_step above 1, RLlib's env runner or learner, or a running observation filter."""
     counterfactual_portfolios: bool = True
     """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
     loss: Literal["huber", "mse"] = "huber"

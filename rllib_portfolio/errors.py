@@ -19,6 +19,6 @@ class DataError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's class and text without line breaks, for a table or a log."""
-    text = " ".join(str(error).split())
+    """An error's class, text and notes without line breaks, for a table or a log."""
+    text = " ".join(" ".join((str(error), *getattr(error, "__notes__", ()))).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -32,6 +32,8 @@ from rllib_portfolio.whole_file import whole_file, write_json
 CONFIG = "config.yaml"
 RECORD = "run.json"
 MARKET = "market.npz"
+FINISHED = "finished.json"
+"""In the folder of a run of a search or a walk-forward analysis that came to its end."""
 _PACKAGES = ("rllib-portfolio", "ray", "torch", "gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "statsmodels")
 
 

@@ -1,11 +1,12 @@
 """Where runs keep their folders: on a file system that all machines share, or in an object store.
 
 On a shared file system a run works in its folder itself. For an object store it works in a local copy, which is
-brought there after each evaluation: files first, then the configuration, without which a run has not begun, then the
-manifests of checkpoints; what made way goes last. So a run or a checkpoint there is whole or does not count.
+brought there after each checkpoint: files first, then the configuration, without which a run has not begun, then the
+manifests of checkpoints, then what says that the run is finished; what made way goes last. So a run or a checkpoint
+there is whole or does not count.
 
-A store that cannot be reached ends no run: the next evaluation brings what this one could not. What the last word of a
-run could not bring stays on this machine.
+A store that cannot be reached ends no run: the next checkpoint brings what this one could not. What could not be
+brought at the end, or was not when the process was killed, stays on this machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyarrow import ArrowInvalid
@@ -25,7 +26,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
 from rllib_portfolio.algorithms.checkpoint import CHECKPOINTS, MANIFEST
 from rllib_portfolio.errors import ConfigError, one_line
-from rllib_portfolio.run_folder import CONFIG, MARKET
+from rllib_portfolio.run_folder import CONFIG, FINISHED, MARKET
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ class RunStorage:
     """
 
     root: str
-    _unkept: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    """Names of the runs whose local copies hold what is kept nowhere else."""
 
     @property
     def is_remote(self) -> bool:
@@ -73,18 +72,23 @@ class RunStorage:
     def fetched(self, name: str) -> Iterator[Path]:
         """The folder of a run with all that it held before.
 
-        A local copy goes away at the end; what could not be kept of it is set aside, and a warning says where.
+        A local copy goes away at the end; what could not be kept of it is set aside, and a warning says where. So is
+        what a process that was killed could not keep.
         """
         folder = self.local(name)
         if not self.is_remote:
             yield folder
             return
+        self._rescue(name)
         try:
             self.bring(name, folder)
             yield folder
+        except BaseException as error:
+            if told := self._rescue(name):
+                error.add_note(told)  # where the run is in a process of Ray's, its error is all that comes back
+            raise
         finally:
-            if name in self._unkept:
-                logger.warning("Warning: not all of %s was kept. %s", self.place(name), self._set_aside(name))
+            self._rescue(name)
             shutil.rmtree(folder, ignore_errors=True)
 
     def bring(self, name: str, folder: Path) -> None:
@@ -138,15 +142,28 @@ class RunStorage:
             )
 
     def _upload(self, name: str, without: Collection[str] = ()) -> None:
-        self._unkept.add(name)
+        self._unkept(name).touch()
         _mirror(self.local(name), *self._remote(name), without)
-        self._unkept.remove(name)
+        self._unkept(name).unlink()
+
+    def _unkept(self, name: str) -> Path:
+        """Is there while the local copy of a run holds what is kept nowhere else, even if its process is killed."""
+        folder = self.local(name)
+        return folder.with_name(f"{folder.name}.unkept")
+
+    def _rescue(self, name: str) -> str:
+        """Set a local copy aside that holds what is kept nowhere else; what a warning says of it."""
+        if not (self._unkept(name).is_file() and self.local(name).is_dir()):
+            return ""
+        told = f"Warning: not all of {self.place(name)} was kept. {self._set_aside(name)}"
+        logger.warning(told)
+        return told
 
     def _set_aside(self, name: str) -> str:
         """Move a local copy to where the next run of that name does not clear it away; says where and what for."""
         folder = self.local(name)
         place = folder.rename(tempfile.mkdtemp(prefix=f"{folder.name}-unkept-", dir=folder.parent))
-        self._unkept.remove(name)
+        self._unkept(name).unlink(missing_ok=True)
         return f"All of it stays in {place} on {platform.node()}: copy that to the store, then continue."
 
     def require_new(self) -> None:
@@ -222,7 +239,7 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         or name.startswith(half_there)
         or not (_is_written_once(name) or _is_same(path, file_system, f"{place}/{name}"))
     ]
-    for name in sorted(changed, key=lambda name: (Path(name).name == MANIFEST, name == CONFIG, name)):
+    for name in sorted(changed, key=lambda name: (name == FINISHED, Path(name).name == MANIFEST, name == CONFIG, name)):
         file_system.create_dir(f"{place}/{name}".rpartition("/")[0], recursive=True)
         copy_files(str(here[name]), f"{place}/{name}", destination_filesystem=file_system)
     for name in sorted(there.keys() - here.keys(), key=lambda name: (Path(name).name != MANIFEST, name)):

@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from rllib_portfolio.whole_file import whole_file
+
 
 class Tracker:
     """Writes scalars, by environment step, to TensorBoard and to `progress.csv`.
@@ -49,12 +51,10 @@ class Tracker:
         self._events.close()
 
     def _rewrite(self) -> None:
-        unfinished = self._csv_path.with_suffix(".csv.unfinished")
-        with unfinished.open("w", newline="") as file:
+        with whole_file(self._csv_path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows)
-        unfinished.replace(self._csv_path)
 
 
 def log_hyperparameters(

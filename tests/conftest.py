@@ -39,8 +39,8 @@ def update_golden(pytestconfig: pytest.Config) -> bool:
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray with two CPUs for all tests marked `ray`, one for each process of pytest-xdist.
 
-    They start one after the other: when a raylet dies while it starts, Ray's core ends the process that called `ray.init`,
-    without an exception, and two that start at the same time are known to race.
+    They start one after the other: when a raylet dies while it starts, Ray's core ends the process that called
+    `ray.init`, without an exception, and two that start at the same time are known to race.
     """
     import ray
     from filelock import FileLock

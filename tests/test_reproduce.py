@@ -266,7 +266,14 @@ def test_seconds_are_compared_on_one_processor_alone() -> None:
     ours = runs_of(run_of(0.99, [0.5, 0.95]), run_of(0.99, [0.95], "Q"))
     theirs = runs_of(run_of(0.99, [0.5, 0.5, 0.95]))
     cells = row(to_ninety({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
-    assert cells[1:] == ["0 k", "2.0", "1 of 1", "0 k", "3.0", "1 of 1"]
+    assert cells[1:] == ["0 k", "2.0", "2 of 2", "0 k", "3.0", "1 of 1"]
+
+
+def test_steps_are_counted_on_every_processor() -> None:
+    ours = runs_of(run_of(0.99, [0.95]))
+    theirs = runs_of(run_of(0.99, [0.5, 0.5]), run_of(0.99, [0.5, 0.95], "Q"), run_of(0.99, [0.5, 0.95], "Q"))
+    cells = row(to_ninety({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
+    assert cells[4:] == ["0 k", "never", "2 of 3"]
 
 
 def test_a_market_that_was_not_learned_is_shown_as_such() -> None:

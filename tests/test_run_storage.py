@@ -20,7 +20,7 @@ from rllib_portfolio.algorithms.checkpoint import (
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import Status
 from rllib_portfolio.tuning.trial import _Reports
@@ -255,6 +255,19 @@ def test_a_run_whose_first_upload_breaks_off_has_not_begun_or_can_be_opened(stor
         assert checkpoints(run_dir) == []
 
 
+@pytest.mark.parametrize("num_writes", range(9))
+def test_a_run_is_not_finished_where_its_last_checkpoint_is_not(store: Store, num_writes: int) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        (run_dir / "finished.json").write_text("{}")
+        store.disk.writes_left = num_writes  # of 9
+        with pytest.raises(ConfigError, match="the connection was lost"):
+            store.keep(NAME)
+    with store.fetched(NAME) as run_dir:
+        assert not (run_dir / "finished.json").exists()
+        assert len(checkpoints(run_dir)) == (num_writes == 8)
+
+
 def set_aside(store: Store) -> Path:
     """The one local copy that could not be kept."""
     (copy,) = store.local("").glob(f"{NAME}-unkept-*")
@@ -313,6 +326,41 @@ def test_what_is_kept_nowhere_else_outlives_a_run_that_breaks_off(
     assert caplog.messages[-1].startswith("Warning: not all of store://bucket/search/trials/trial_0000 was kept. ")
     assert f" stays in {set_aside(store)} on " in caplog.messages[-1]
     assert len(checkpoints(set_aside(store))) == 1
+
+
+def test_an_error_of_a_run_says_where_what_was_not_kept_stays(store: Store) -> None:
+    def fail() -> None:
+        with store.fetched(NAME) as run_dir:
+            train(run_dir, 100)
+            store.disk.writes_left = 0
+            store.keep_so_far(NAME)
+            raise ValueError("no such reward")
+
+    with pytest.raises(ValueError, match="no such reward") as raised:
+        fail()
+    told = one_line(raised.value)  # in a process of Ray's, this is what comes back
+    assert told.startswith("ValueError: no such reward Warning: not all of store://bucket/search/trials/trial_0000 was")
+    assert f" stays in {set_aside(store)} on " in told
+
+
+def test_what_is_kept_nowhere_else_outlives_a_process_that_is_killed(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed = store.fetched(NAME)  # and never left
+    run_dir = killed.__enter__()
+    train(run_dir, 100)
+    store.disk.writes_left = 0
+    store.keep_so_far(NAME)
+    before = files_of(run_dir)
+    store.disk.writes_left = 10**6
+    with store.fetched(NAME) as run_dir:  # the next process
+        assert files_of(run_dir) == {}
+        assert f" stays in {set_aside(store)} on " in caplog.messages[-1]
+    assert files_of(set_aside(store)) == before
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 200)
+        store.keep(NAME)
+    assert len(caplog.messages) == 2  # all of it was kept
 
 
 def test_a_trial_goes_on_where_an_evaluation_could_not_be_brought_and_ends_where_its_end_could_not(

@@ -207,7 +207,7 @@ def main() -> int:
     rows = summary(runs)
     print(table(rows))
     values = {"machine": description(), "steps": arguments.steps, "summary": rows, "runs": runs}
-    arguments.output.write_text(json.dumps(values) + "\n")
+    write_whole(arguments.output, json.dumps(values) + "\n")
     draw(runs, arguments.output.with_suffix(".png"))
     if arguments.output == RESULTS:
         README.write_text(_filled(README.read_text(), rows))

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from rllib_portfolio.whole_file import whole_file
+
 ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -53,6 +55,5 @@ def in_parallel(work: Callable[[Job], str], jobs: Sequence[Job], num_processes: 
 def write_whole(path: Path, text: str) -> None:
     """A file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    with whole_file(path) as file:
+        file.write_text(text)

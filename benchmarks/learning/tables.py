@@ -211,7 +211,7 @@ def _pairs(mine: Runs, other: Runs, figure: str) -> list[tuple[float, float]]:
 
 
 def to_ninety(runs: Mapping[tuple[str, str], Runs], algo: str) -> Table:
-    """Steps and processor seconds until 90 % of the gap is closed, beside the peers, on seeds of one processor."""
+    """Steps until 90 % of the gap is closed, beside the peers, and processor seconds on the seeds of one processor."""
     sides = [side for side in (algo, f"{algo}-sb3", f"{algo}-rllib") if any(name == side for name, _ in runs)]
     header = [
         "market",
@@ -235,14 +235,16 @@ def _processors(runs: Mapping[tuple[str, str], Runs], sides: Sequence[str], exam
 
 
 def _reached(runs: Runs | None, processors: set[str]) -> list[str]:
-    seeds = [run for run in runs.seeds.values() if run["processor"] in processors] if runs else []
-    if not seeds:
+    """Median steps over all seeds, median seconds over those on `processors`, and how many of all seeds got there."""
+    if runs is None:
         return ["not run", "", ""]
-    steps, seconds = (median(_first(run, unit) for run in seeds) for unit in ("steps", "cpu_s"))
-    reached = sum(math.isfinite(_first(run, "steps")) for run in seeds)
-    if not math.isfinite(steps):
-        return ["never", "never", f"{reached} of {len(seeds)}"]
-    return [f"{steps / 1000:.0f} k", f"{seconds:.1f}", f"{reached} of {len(seeds)}"]
+    steps = runs.steps_to()
+    seconds = [_first(run, "cpu_s") for run in runs.seeds.values() if run["processor"] in processors]
+    return [
+        f"{median(steps) / 1000:.0f} k" if math.isfinite(median(steps)) else "never",
+        "" if not seconds else f"{median(seconds):.1f}" if math.isfinite(median(seconds)) else "never",
+        f"{sum(map(math.isfinite, steps))} of {len(steps)}",
+    ]
 
 
 def efficiency(runs: Mapping[tuple[str, str], Runs]) -> Table:

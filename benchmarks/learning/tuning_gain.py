@@ -23,6 +23,7 @@ NAME = "tuning_gain.json"
 FIRST_SEED = 100
 """The search uses seed 0, its retraining the seeds that follow."""
 MAX_STEPS, NUM_SAMPLES = 50_000, 50
+SEEDS = 5
 SIDES = ("default", "tuned")
 
 
@@ -31,7 +32,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     steps, samples, seeds = (4096, 2, 2) if arguments.quick else (MAX_STEPS, NUM_SAMPLES, arguments.seeds)
     arguments.runs = arguments.runs or ROOT / "runs" / ("benchmarks" if arguments.quick else "reproduce")
-    arguments.output = arguments.output or (arguments.runs if arguments.quick else ROOT / "benchmarks" / "results")
+    is_whole = not arguments.quick and arguments.seeds == SEEDS
+    arguments.output = arguments.output or (ROOT / "benchmarks" / "results" if is_whole else arguments.runs)
     search = arguments.runs / "search"
     if not (search / "best_config.yaml").is_file():
         code = _search(search, steps, samples)
@@ -101,9 +103,9 @@ def _median(rows: list[dict[str, Any]], side: str, window: str, figure: str = "s
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.tuning_gain", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument(
-        "--output", type=Path, help="folder of the JSON (default: benchmarks/results; quick: the runs')"
+        "--output", type=Path, help="folder of the JSON (default: benchmarks/results; quick or other seeds: the runs')"
     )
     parser.add_argument(
         "--runs", type=Path, help="where runs are kept (default: runs/reproduce; quick: runs/benchmarks)"

@@ -15,6 +15,7 @@ from benchmarks.machine import description
 from benchmarks.real_data import design
 from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE, VARIANTS
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
+from rllib_portfolio.whole_file import whole_file
 
 ROOT = design.ROOT
 RESULTS = ROOT / "benchmarks" / "results" / "real_data"
@@ -46,9 +47,8 @@ def keep(folder: Path, name: str, record: Mapping[str, Any]) -> None:
         returns = {**pd.read_parquet(folder / TRIAL_RETURNS), **returns}
     pd.DataFrame(returns).to_parquet(folder / TRIAL_RETURNS)
     figures = {key: value for key, value in record.items() if key not in ("dates", "returns")}
-    unfinished = _file(folder, name).with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(figures) + "\n")
-    unfinished.replace(_file(folder, name))
+    with whole_file(_file(folder, name)) as file:
+        file.write_text(json.dumps(figures) + "\n")
     _summarise(folder)
 
 

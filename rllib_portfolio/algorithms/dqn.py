@@ -268,8 +268,15 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
     """
     resources = config.resources
     knows_states = resources.env_runner == "vectorised" and config.market.observation_filter != "running"
-    is_able = knows_states and resources.learner == "fused" and config.training.n_step == 1
-    return config.training.counterfactual_actions if is_able else 0
+    if knows_states and resources.learner == "fused" and config.training.n_step == 1:
+        return config.training.counterfactual_actions
+    if config.training.counterfactual_actions:
+        logger.warning(
+            "Warning: counterfactual_actions needs n_step 1, our env runner and learner, and no running observation "
+            "filter. A gradient step learns from the %d actions taken that batch_size draws; 0 says that it is meant.",
+            config.training.batch_size,
+        )
+    return 0
 
 
 def _training_settings(config: DQNRunConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the same for every learner. Evaluation never passes here. The scale is applied t
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from scipy.signal import lfilter
 
+logger = logging.getLogger(__name__)
 SCALED_REWARD_BOUND = 10.0
 REWARD_SCALE = "reward_scale"
 
@@ -34,6 +36,7 @@ class RunningRewardScale:
         self.mean = 0.0
         self.sum_of_squares = 0.0
         self._open_sums: dict[str, float] = {}
+        self._has_warned = False
 
     @property
     def std(self) -> float:
@@ -42,11 +45,11 @@ class RunningRewardScale:
         return math.sqrt(variance) if variance > 1e-16 else 1.0
 
     def update(self, episodes: Sequence[SingleAgentEpisode]) -> None:
-        """Take in the rewards of finished and unfinished episode chunks."""
+        """Take in the rewards of finished and unfinished episode chunks; one that is not finite counts as 0."""
         open_sums: dict[str, float] = {}
         for episode in episodes:
             before = open_sums.get(episode.id_, self._open_sums.get(episode.id_, 0.0))
-            sums, _ = lfilter([1.0], [1.0, -self.gamma], _rewards(episode), zi=[self.gamma * before])
+            sums, _ = lfilter([1.0], [1.0, -self.gamma], self._finite_rewards(episode), zi=[self.gamma * before])
             if len(sums):
                 self._merge(len(sums), float(sums.mean()), float(sums.var()))
                 open_sums[episode.id_] = float(sums[-1])
@@ -69,6 +72,19 @@ class RunningRewardScale:
     def set_state(self, state: dict[str, Any]) -> None:
         self.count, self.mean, self.sum_of_squares = state["count"], state["mean"], state["sum_of_squares"]
         self._open_sums = dict(state["open_sums"])
+
+    def _finite_rewards(self, episode: SingleAgentEpisode) -> np.ndarray:
+        rewards = np.asarray(episode.get_rewards(), dtype=np.float64)
+        is_finite = np.isfinite(rewards)
+        if is_finite.all():
+            return rewards
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "Warning: a reward is %s. It is left out of the running scale of rewards; mend the reward function.",
+                rewards[~is_finite][0],
+            )
+        return np.where(is_finite, rewards, 0.0)
 
     def _merge(self, count: int, mean: float, variance: float) -> None:
         total = self.count + count
@@ -99,7 +115,3 @@ class ScalesRewards(Algorithm):
         super().set_state(state)
         if REWARD_SCALE in state:
             self.reward_scale.set_state(state[REWARD_SCALE])
-
-
-def _rewards(episode: SingleAgentEpisode) -> np.ndarray:
-    return np.asarray(episode.get_rewards(), dtype=np.float64)

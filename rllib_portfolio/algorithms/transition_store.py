@@ -151,7 +151,8 @@ class TransitionStore:
             )
         self._num_rows, self._head = state["num_rows"], state["head"]
         self.num_transitions, self.num_added = state["num_transitions"], state["num_added"]
-        self._open_rows = dict(state["open_rows"])
+        # an older store noted the row alone: such episodes start anew
+        self._open_rows = {id_: place for id_, place in state["open_rows"].items() if isinstance(place, tuple)}
         for name in _COLUMNS:
             setattr(self, name, self._column(state["columns"][name], NO_ROW if name == "next_rows" else 0))
         self.extra = {name: self._column(values) for name, values in extra.items()}

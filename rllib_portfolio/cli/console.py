@@ -78,7 +78,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     }
     if address is not None:
         options["address"] = address
-    elif "RAY_ADDRESS" not in os.environ:
+    elif not is_on_cluster(None):
         processes = 1 + config.resources.num_env_runners + config.resources.num_learners
         options |= {"address": "local", "num_cpus": max(os.cpu_count() or 1, processes), "include_dashboard": False}
     try:

@@ -56,8 +56,11 @@ def renewed(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
         unfinished.mkdir(parents=True)
         yield unfinished
         _take_over(folder, unfinished, values)
-    except OSError as error:
-        raise ConfigError(f"--output-dir must be writable, got {folder} ({error.strerror}). Choose another.") from None
+    except (OSError, ConfigError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise ConfigError(f"--output-dir must be writable, got {folder} ({cause.strerror}). Choose another.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

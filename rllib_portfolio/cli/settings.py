@@ -39,13 +39,21 @@ def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:
 
 def require_device(config: RunConfig, address: str | None = None) -> None:
     """Raise if the configuration wants a CUDA device that this machine has not; a cluster's learners have their own."""
-    if config.resources.device != "cuda" or (is_on_cluster(address) and config.resources.num_learners):
+    resources = config.resources
+    is_cuda = resources.device == "cuda"
+    if not (is_cuda or resources.gpus_per_learner) or (is_on_cluster(address) and resources.num_learners):
         return
     import torch
 
     if not torch.cuda.is_available():
+        if is_cuda:
+            raise ConfigError(
+                "--device must be one that this machine has, got cuda, and torch finds no CUDA device. Use --device "
+                "cpu."
+            )
         raise ConfigError(
-            "--device must be one that this machine has, got cuda, and torch finds no CUDA device. Use --device cpu."
+            "--num-gpus-per-learner must be 0 on a machine without CUDA devices, got "
+            f"{resources.gpus_per_learner}, and torch finds none. Leave it out."
         )
 
 

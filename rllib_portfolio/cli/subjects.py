@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
-from rllib_portfolio.config import ExecutionConfig, MarketConfig, RunConfig
+from rllib_portfolio.config import ExecutionConfig, MarketConfig, ResourceConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.policy import Strategy
@@ -130,10 +130,17 @@ def subjects_of(runs: Sequence[Run]) -> list[Subject]:
 
 
 def _settings(config: RunConfig) -> str:
-    """What the seeds of one subject share; where the tables lay is left out, since the prices are the same."""
+    """What the seeds of one subject share: where tables lay and on what they ran is left out."""
     tables = {"data": "", "index_path": config.market.index_path and ""}
-    market = config.market.model_copy(update=tables)
-    return config.model_copy(update={"seed": 0, "market": market}).model_dump_json()
+    machine = {
+        name: ResourceConfig.model_fields[name].default
+        for name in ("num_cpus_per_env_runner", "num_learners", "num_gpus_per_learner", "device", "torch_threads")
+    }
+    elsewhere = {
+        "market": config.market.model_copy(update=tables),
+        "resources": config.resources.model_copy(update=machine),
+    }
+    return config.model_copy(update={"seed": 0, **elsewhere}).model_dump_json()
 
 
 def _subject(name: str, runs: list[Run]) -> Subject:

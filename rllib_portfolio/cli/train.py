@@ -218,6 +218,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
             create_run_folder(kept.folder, config, market)
         else:
             record_settings(kept.folder, config)
+            kept.storage.keep_so_far(kept.name)
 
         def show(status: training.Status) -> None:
             display.show(status)

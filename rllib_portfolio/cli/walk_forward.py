@@ -195,7 +195,7 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     from rllib_portfolio.walk_forward.record import read_record
 
     if arguments.resume is not None:
-        plan = _moved(arguments, WalkForwardPlan.from_json(read_record(output)["plan"]))
+        plan = _moved(arguments, WalkForwardPlan.from_json(read_record(output)["plan"]), output)
     else:
         lengths = FoldLengths(
             num_folds=arguments.folds,
@@ -211,14 +211,17 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     return plan
 
 
-def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan) -> WalkForwardPlan:
-    """The plan with its tables where the flags say that they are now."""
+def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> WalkForwardPlan:
+    """The plan with its tables where the flags say that they are now; recorded, if they hold what they did."""
+    from rllib_portfolio.walk_forward.record import update_record
+
     data, index = (path and lasting_path(path) for path in (arguments.data_path, arguments.index_path))
     if data is None and index is None:
         return plan
     plan = plan.with_tables(data, index)
     say(arguments, "Preparing the market ...")
-    plan.load_fold(0)  # other prices must not be recorded
+    plan.load_fold(0)
+    update_record(output, plan)
     return plan
 
 

@@ -11,12 +11,9 @@ from pathlib import Path
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import CONFIG, create_run_folder, open_run_folder
+from rllib_portfolio.run_folder import CONFIG, FINISHED, create_run_folder, open_run_folder
 from rllib_portfolio.training.loop import Status, run
 from rllib_portfolio.whole_file import write_json
-
-FINISHED = "finished.json"
-"""In the folder of a run that came to its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rllib_portfolio.config import RUN_CONFIGS, ExecutionConfig, MarketConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import Fold, MarketData, fold_config, load_market
+from rllib_portfolio.market.table import data_hash
 from rllib_portfolio.user_values import validated
 from rllib_portfolio.walk_forward.folds import FoldLengths, plan_folds, purge_days
 
@@ -46,6 +49,7 @@ class WalkForwardPlan:
         fold_dates: First and last day of each fold's windows.
         purge_days: Rows between the end of a training window and the start of its validation window.
         data_hash: Of the prices.
+        index_and_cash_hash: Of what index and cash earn each day; None in records that are older than this field.
     """
 
     configs: dict[str, RunConfig]
@@ -54,6 +58,7 @@ class WalkForwardPlan:
     fold_dates: tuple[dict[str, tuple[str, str]], ...]
     purge_days: int
     data_hash: str
+    index_and_cash_hash: str | None = None
 
     @property
     def market_config(self) -> MarketConfig:
@@ -84,12 +89,18 @@ class WalkForwardPlan:
             DataError: If the prices cannot be used.
         """
         market = load_market(self.fold_market_config(fold))
-        windows = tuple(market.windows[name] for name in Fold._fields)
-        if windows != self.folds[fold] or market.data_hash != self.data_hash:
-            raise ConfigError(
-                f"prices must be those that the folds were planned on, got windows {windows} instead of "
-                f"{tuple(self.folds[fold])} (fold {fold}, {market.source}). Put the old prices back, or start anew."
-            )
+        windows = {name: market.windows[name] for name in Fold._fields}
+        wanted = {
+            "windows": (windows, self.folds[fold]._asdict()),
+            "data_hash": (market.data_hash, self.data_hash),
+            "index_and_cash_hash": (_index_and_cash_hash(market), self.index_and_cash_hash),
+        }
+        for name, (got, planned) in wanted.items():
+            if got != planned and planned is not None:
+                raise ConfigError(
+                    f"tables must be those that the folds were planned on, got {name} {got} instead of {planned} "
+                    f"(fold {fold}, {market.source}). Put the old ones back, or start anew."
+                )
         return market
 
     def run_config(self, run: Run) -> RunConfig:
@@ -141,6 +152,7 @@ class WalkForwardPlan:
             ],
             "purge_days": self.purge_days,
             "data_hash": self.data_hash,
+            "index_and_cash_hash": self.index_and_cash_hash,
         }
 
     @classmethod
@@ -158,6 +170,7 @@ class WalkForwardPlan:
             ),
             purge_days=values["purge_days"],
             data_hash=values["data_hash"],
+            index_and_cash_hash=values.get("index_and_cash_hash"),
         )
 
 
@@ -190,7 +203,15 @@ def plan_walk_forward(
         fold_dates=tuple({name: getattr(config, name) for name in Fold._fields} for config in dates),
         purge_days=purge_days(market),
         data_hash=market.data_hash,
+        index_and_cash_hash=_index_and_cash_hash(market),
     )
+
+
+def _index_and_cash_hash(market: MarketData) -> str:
+    columns = {"cash": market.cash_returns}
+    if market.index_returns is not None:
+        columns["index"] = market.index_returns
+    return data_hash(market.dates, list(columns), np.stack(list(columns.values())))
 
 
 def _require_comparable(configs: Sequence[RunConfig]) -> None:

@@ -29,8 +29,8 @@ RECORD = "walk_forward.json"
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
     """Make the folder of an analysis, or continue in it.
 
-    Algorithms and seeds may be added to what is there, and its tables may have moved; folds, prices and settings must
-    stay what they were.
+    Algorithms and seeds may be added to what is there, and its tables may have moved; folds, settings, and what prices,
+    index and cash earn must stay what they were.
 
     Args:
         plan: What is to be done.
@@ -104,14 +104,18 @@ def _require_same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], output
     for algo in recorded["algorithms"].keys() & wanted["algorithms"].keys():
         ours, theirs = (_without_paths(plan["algorithms"][algo]) for plan in (recorded, wanted))
         _require_same_value(f"{algo} settings", ours, theirs, output)
-    for name in ("data_hash", "purge_days", "folds"):
-        _require_same_value(name, recorded[name], wanted[name], output)
+    for name in ("data_hash", "index_and_cash_hash", "purge_days", "folds"):
+        if recorded.get(name) is not None:
+            _require_same_value(name, recorded[name], wanted[name], output)
 
 
 def _without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An algorithm's settings, but for where its tables are: `data_hash` says whether the prices are the same."""
+    """An algorithm's settings, but for where its tables are: hashes say whether they hold the same."""
     market = settings["market"]
-    return {**settings, "market": {**market, "data": None, "index_path": market["index_path"] and "a table"}}
+    data = market["data"]
+    data = {**data, "table": "a table"} if isinstance(data, dict) and "table" in data else data
+    data = "a table" if isinstance(data, str) else data
+    return {**settings, "market": {**market, "data": data, "index_path": market["index_path"] and "a table"}}
 
 
 def _require_same_value(name: str, recorded: Any, wanted: Any, output: Path) -> None:

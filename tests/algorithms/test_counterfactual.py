@@ -150,8 +150,12 @@ def test_the_last_step_of_an_episode_has_nowhere_else_to_start_from(tiny_market:
         ({"market.observation_filter": "running"}, 0),
     ],
 )
-def test_a_run_has_them_where_states_are_known(settings: dict[str, Any], expected: int) -> None:
+def test_a_run_has_them_where_states_are_known(
+    settings: dict[str, Any], expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
     built = dqn.algorithm_config(run_config(settings), Path("market.npz"))
     assert built.counterfactual_actions == expected
+    told = "A gradient step learns from the 8 actions taken that batch_size draws"
+    assert [told in text for text in caplog.messages] == [True] * (not expected)
     assert built.counterfactual_portfolios
     assert built.replay_buffer_config["extra_columns"] == (COLUMNS if expected else ())

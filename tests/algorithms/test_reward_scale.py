@@ -101,6 +101,16 @@ def test_the_std_is_one_before_there_is_anything_to_scale_by() -> None:
     assert scale_after([episode_of(np.zeros(10), truncated=True)]).std == 1.0
 
 
+@pytest.mark.parametrize("reward", [np.inf, -np.inf, np.nan])
+def test_a_reward_that_is_not_finite_is_left_out_and_named(reward: float, caplog: pytest.LogCaptureFixture) -> None:
+    rewards = np.array([0.5, reward, -1.0, reward])
+    scale = scale_after([episode_of(rewards)])
+    assert scale.std == scale_after([episode_of(np.array([0.5, 0.0, -1.0, 0.0]))]).std
+    assert caplog.messages == [
+        f"Warning: a reward is {reward}. It is left out of the running scale of rewards; mend the reward function."
+    ]
+
+
 def test_scaled_rewards_do_not_depend_on_the_unit_of_reward() -> None:
     episodes = [episode_of(rewards, truncated=True) for rewards in REWARDS]
     in_bps = [episode_of(1e4 * rewards, truncated=True) for rewards in REWARDS]

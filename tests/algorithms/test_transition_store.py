@@ -150,6 +150,16 @@ def test_a_restored_store_goes_on_as_the_one_that_was_saved() -> None:
         TransitionStore(9).set_state(store.get_state())
 
 
+def test_episodes_that_an_older_store_left_open_start_anew() -> None:
+    store, copy = TransitionStore(32), TransitionStore(32)
+    store.add([chunk("a", 0, [0.0, 1.0])])
+    state = store.get_state()
+    copy.set_state(state | {"open_rows": {id_: row for id_, (row, _) in state["open_rows"].items()}})
+    copy.add([chunk("a", 2, [2.0, 3.0])])
+    store.add([chunk("b", 2, [2.0, 3.0])])
+    assert stored(copy) == stored(store)
+
+
 def test_extra_columns_are_those_of_the_transition_and_are_restored() -> None:
     def told(start: int, rewards: list[float]) -> SingleAgentEpisode:
         episode = chunk("a", start, rewards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -173,7 +174,8 @@ def test_one_new_day_is_no_sample(
 def test_runs_that_differ_in_more_than_their_seed_are_subjects_of_their_own(
     tmp_path: Path, finished_run: TinyRun, run_dir: Path
 ) -> None:
-    seed = copy_of(finished_run, tmp_path / "seed", seed=7, market__data="the same prices.csv")
+    elsewhere = {"market__data": "the same prices.csv", "resources__num_cpus_per_env_runner": 0.5}
+    seed = copy_of(finished_run, tmp_path / "seed", seed=7, **elsewhere)
     other = copy_of(finished_run, tmp_path / "slow", training__learning_rate=1e-4)
     first, second = subjects_of(open_runs([run_dir, other, seed]))
     assert first.name == f"PPO policy {run_dir}, 2 seeds"
@@ -372,6 +374,21 @@ def test_a_back_test_that_is_interrupted_while_it_is_written_leaves_the_earlier_
     (folder / ".unfinished" / "report.html").write_text("what kill -9 leaves")
     write_back_test(folder, "third", "report.html")
     assert (folder / "report.html").read_text() == "third"
+
+
+def test_a_full_disk_is_told_by_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    def fill_up() -> None:
+        with report_folder.renewed(tmp_path / "report", {}) as unfinished:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:  # as `Report.write` tells it
+                raise ConfigError(f"output_path must be writable, got {unfinished}.") from error
+
+    with pytest.raises(ConfigError) as raised:
+        fill_up()
+    assert str(raised.value) == (
+        f"--output-dir must be writable, got {tmp_path}/report (No space left on device). Choose another."
+    )
 
 
 @pytest.mark.parametrize("num_moves", range(5))

@@ -38,6 +38,12 @@ def test_tables_are_recorded_as_every_folder_of_this_machine_knows_them(working_
     assert market.data == {"source": "bootstrap", "table": str(working_dir.parent / "shared.csv"), "seed": 1}
 
 
+def test_a_link_is_recorded_by_its_own_name(working_dir: Path) -> None:
+    (working_dir / "data" / "prices.csv").rename(working_dir / "data" / "prices.csv.20240101")
+    (working_dir / "data" / "prices.csv").symlink_to("prices.csv.20240101")
+    assert recorded(data="data/prices.csv").data == str(working_dir / "data" / "prices.csv")
+
+
 @pytest.mark.parametrize("data", ["sp500", "data/none.csv", {"source": "kelly"}])
 def test_what_is_no_table_stays_as_it_is(data: str | dict[str, Any]) -> None:
     market = recorded(data=data)

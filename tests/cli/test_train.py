@@ -280,6 +280,12 @@ def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
     line = refusal(capsys, "--device", "cuda", "--output-dir", tmp_path / "run")
     assert line.startswith("--device must be one that this machine has, got cuda")
     assert line.endswith("Use --device cpu.")
+    line = refusal(capsys, "--num-gpus-per-learner", 1, "--output-dir", tmp_path / "run")
+    assert line == (
+        "--num-gpus-per-learner must be 0 on a machine without CUDA devices, got 1.0, and torch finds none. Leave it "
+        "out."
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("of_job", [None, {}, {"env_vars": {"A": "1"}}, {"env_vars": {"PYTHONWARNINGS": "default"}}])

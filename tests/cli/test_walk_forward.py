@@ -326,10 +326,11 @@ def test_an_analysis_whose_table_was_moved_is_told_where_it_is(
     old.rename(new)
     plan = walk_forward._plan(parsed("--resume", output, "--data-path", new), output, [])
     assert plan.market_config.data == str(new)
+    assert record_of(output)["plan"]["algorithms"]["ppo"]["market"]["data"] == str(new)  # for the next --resume
     (2.0 * pd.read_csv(new, index_col=0)).to_csv(new)
     before = record_of(output)
     line = refusal(capsys, "--resume", output, "--data-path", new)
-    assert line.startswith("prices must be those that the folds were planned on, got ")
+    assert line.startswith("tables must be those that the folds were planned on, got data_hash ")
     assert record_of(output) == before
 
 

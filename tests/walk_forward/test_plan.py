@@ -113,10 +113,41 @@ def test_tables_that_moved_hold_the_same_prices(plan: WalkForwardPlan, moved: di
     start_analysis(plan, tmp_path / "out")
     with pytest.raises(ConfigError, match="data_hash must be that of the analysis in"):
         start_analysis(plan_walk_forward([tiny_config(moved, {"seed": 5})], 3, TWO), tmp_path / "out")
-    with pytest.raises(ConfigError, match="prices must be those that the folds were planned on"):
+    with pytest.raises(ConfigError, match="tables must be those that the folds were planned on, got data_hash "):
         plan.with_tables(moved["market.data"], None).load_fold(0)
     with pytest.raises(ConfigError, match=r"index_path must be null, as when the folds were planned, got index\.csv"):
         plan.with_tables(None, "index.csv")
+
+
+def test_tables_that_moved_hold_the_same_index(plan: WalkForwardPlan, moved: dict[str, Any], tmp_path: Path) -> None:
+    table = pd.read_csv(moved["market.data"], index_col=0)
+    table.assign(index=table["index"] ** 2).to_csv(moved["market.data"])
+    start_analysis(plan, tmp_path / "out")
+    other = plan_walk_forward([tiny_config(moved, {"seed": 5})], 3, TWO)
+    assert other.data_hash == plan.data_hash
+    with pytest.raises(ConfigError, match="index_and_cash_hash must be that of the analysis in"):
+        start_analysis(other, tmp_path / "out")
+    with pytest.raises(ConfigError, match="planned on, got index_and_cash_hash "):
+        plan.with_tables(moved["market.data"], None).load_fold(0)
+
+
+def test_a_record_that_is_older_than_the_hash_of_the_index_goes_on(plan: WalkForwardPlan, tmp_path: Path) -> None:
+    start_analysis(plan, tmp_path / "out")
+    record = read_record(tmp_path / "out")
+    del record["plan"]["index_and_cash_hash"]
+    (tmp_path / "out" / RECORD).write_text(json.dumps(record))
+    merged = start_analysis(plan, tmp_path / "out")
+    assert merged.load_fold(0).data_hash == plan.data_hash
+
+
+def test_a_simulated_market_is_the_same_in_all_its_settings(tmp_path: Path) -> None:
+    def planned(**settings: Any) -> WalkForwardPlan:
+        market = {"market.data": {"source": "gbm", "num_days": 600, **settings}}
+        return plan_walk_forward([tiny_config(market)], 2, TWO)
+
+    start_analysis(planned(), tmp_path)
+    with pytest.raises(ConfigError, match=r"ppo settings market\.data\.cash_rate must be that of .*, None, got 0\.05"):
+        start_analysis(planned(cash_rate=0.05), tmp_path)
 
 
 @pytest.mark.parametrize(

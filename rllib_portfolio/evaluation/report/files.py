@@ -51,7 +51,7 @@ def write_report(report: Report, path: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise ConfigError(
             f"output_path must be writable, got {path} ({error.strerror}). Choose another place."
-        ) from None
+        ) from error
 
 
 def _everything(report: Report, folder: Path) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ import pytest
 from rllib_portfolio.evaluation import BacktestResult, Lineup, Report, ReportContext, TuningRecord, report_of_walks
 from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
 from rllib_portfolio.evaluation.report.trials import find_selection
+from rllib_portfolio.evaluation.selection import backtest_overfitting
 from rllib_portfolio.market import MarketData
 from tests.evaluation.hand_made import market_of
 
@@ -72,6 +73,27 @@ def test_a_walk_that_was_given_goes_before_the_trials(searched: ReportContext, c
     assert selection.series.startswith("Of PPO, 2020-01-07 to 2020-01-10, in excess of what cash earned")
     # in excess of cash 2.099, 1.099: mean 1.599, std sqrt(4 x 0.25 / 3)
     assert selection.validation_sharpe == pytest.approx(1.599 / math.sqrt(1.0 / 3.0) * math.sqrt(252.0))
+
+
+def test_overfitting_is_over_cash_and_left_out_where_cash_is_not_known(context: ReportContext) -> None:
+    market = market_of(np.full((70, 2), 0.01), cash_return=CASH)
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0.0, np.geomspace(1e-4, 1e-2, 6), (64, 6))  # subtracting 1e-3 changes who is best
+    trials = pd.DataFrame(returns, pd.DatetimeIndex(market.dates[4:68]), columns=list("ABCDEF"))
+    record = TuningRecord(num_trials=6, sharpe_variance=4.0, periods_per_year=252, trial_returns=trials)
+    selection = find_selection(replace(context, market=market, tuning=record, validation=None))
+    assert selection is not None
+    assert selection.overfitting is not None
+    assert selection.overfitting.probability == backtest_overfitting(returns - CASH).probability
+    assert selection.overfitting.probability != backtest_overfitting(returns).probability
+    elsewhere = trials.set_axis(trials.index + pd.Timedelta(days=3650), axis="index")
+    record = replace(record, trial_returns=elsewhere)
+    selection = find_selection(replace(context, market=market, tuning=record, validation=None))
+    assert selection is not None
+    assert selection.overfitting is None
+    assert selection.note.startswith(
+        "The probability of backtest overfitting is left out: trial_returns.parquet has no"
+    )
 
 
 def left_out(context: ReportContext) -> str:
