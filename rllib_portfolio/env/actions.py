@@ -110,8 +110,13 @@ class ActionTable:
 
 
 def inverse_volatility_weights(volatility: FloatArray) -> FloatArray:
-    """Weights proportional to 1 / sigma over the risky assets, no cash: [..., N+1] from [..., N]."""
-    inverse = 1.0 / np.maximum(volatility, 1e-8)
+    """Weights proportional to 1 / sigma over the risky assets, no cash: [..., N+1] from [..., N].
+
+    An asset whose price stands still (filled days, a halt) is not free of risk: sigma counts as at least a tenth of the
+    day's median.
+    """
+    floor = np.maximum(0.1 * np.median(volatility, axis=-1, keepdims=True), 1e-8)
+    inverse = 1.0 / np.maximum(volatility, floor)
     weights = inverse / inverse.sum(-1, keepdims=True)
     return np.concatenate([weights, np.zeros_like(weights[..., :1])], axis=-1)
 

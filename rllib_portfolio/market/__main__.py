@@ -17,7 +17,7 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
 from rllib_portfolio.market.regimes import RegimeModels
-from rllib_portfolio.market.sources import INDEX_COLUMN, PRICE_PREFIX, read_table
+from rllib_portfolio.market.sources import FITTED_UNTIL, INDEX_COLUMN, PRICE_PREFIX, read_table
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
 from rllib_portfolio.user_values import validated
@@ -58,7 +58,9 @@ def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
     columns |= {name: table.extra[name] for name in table.extra.columns}
     regimes = RegimeModels.from_json(market.fitted).probabilities(market_log_returns(table))
     columns |= {name: pd.Series(values, index=table.prices.index) for name, values in regimes.items()}
-    return pd.DataFrame(columns).rename_axis("date")
+    processed = pd.DataFrame(columns).rename_axis("date")
+    processed.attrs[FITTED_UNTIL] = str(market.dates[market.windows["train"][1] - 1])  # lasts in Parquet
+    return processed
 
 
 def _parser() -> argparse.ArgumentParser:

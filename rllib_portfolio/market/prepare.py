@@ -48,6 +48,7 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
     panel = compute_panel(table, config.features)
     by_date = window_dates(table.dates, config, None if fitted is None else fitted["windows"])
     windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
+    _require_unseen(table, config, by_date)
     if fitted is None:
         check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
         record = _fit(table, panel, config, by_date, windows["train"])
@@ -75,6 +76,16 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
         data_hash=data_hash(table.dates, list(table.prices.columns), table.price_values),
         notes=(*table.notes, *_notes(table, config), *regimes.notes),
     )
+
+
+def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:
+    """Regimes that an earlier command computed may not have been fitted on days that decide or judge now."""
+    last, first = table.extra_fitted_until, by_date["validation"][0]
+    if config.features.user_columns and last is not None and first <= last:
+        raise ConfigError(
+            f"market.validation must begin after {last}, until when the regimes of this table were fitted, got {first} "
+            f"({table.source}). Move the windows, or take the table that this one was made of."
+        )
 
 
 def market_log_returns(table: PriceTable) -> FloatArray:

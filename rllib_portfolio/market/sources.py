@@ -20,6 +20,9 @@ BUNDLED = "sp500"
 INDEX_COLUMN = "index"
 PRICE_PREFIX = "price_"
 
+FITTED_UNTIL = "regimes_fitted_until"
+"""Attribute of a table in a Parquet file: see `PriceTable.extra_fitted_until`."""
+
 BUNDLED_NOTE = (
     "The bundled 20 S&P 500 stocks are survivors of 1990-2022, so every return on them is biased upward; their index "
     "is a price index without dividends. Compare with 1/N on the same stocks."
@@ -72,7 +75,8 @@ def table_from_frame(
     if index is not None:
         notes += _unused_index_days(index, prices)
         index = index.reindex(prices.index) if index.index.is_unique else index
-    return PriceTable(prices, index, _numbers(frame[extra], source), source, notes)
+    fitted_until = frame.attrs.get(FITTED_UNTIL) if any(name.startswith("regime") for name in extra) else None
+    return PriceTable(prices, index, _numbers(frame[extra], source), source, notes, fitted_until)
 
 
 def _bundled(config: MarketConfig) -> PriceTable:

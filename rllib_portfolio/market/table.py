@@ -22,6 +22,8 @@ class PriceTable:
         extra: The user's own columns on the same days, [T, E], E may be 0.
         source: Where the prices came from, for messages and reports.
         notes: Plain sentences that a report must repeat.
+        extra_fitted_until: Last day, in ISO 8601, that regime columns among the extra ones were fitted on, where
+            `python -m rllib_portfolio.market process` computed them.
     """
 
     prices: pd.DataFrame
@@ -29,6 +31,7 @@ class PriceTable:
     extra: pd.DataFrame
     source: str
     notes: tuple[str, ...] = ()
+    extra_fitted_until: str | None = None
 
     @property
     def dates(self) -> NDArray[np.datetime64]:

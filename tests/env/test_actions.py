@@ -131,6 +131,12 @@ def test_the_ladder_of_one_asset_is_the_ladder_alone() -> None:
     np.testing.assert_array_equal(table.weights[:-1], [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
 
 
+def test_an_asset_whose_price_stands_still_does_not_take_all() -> None:
+    # sigma counts as a tenth of the median 0.02, 0.002: 500 : 50 : 25
+    weights = inverse_volatility_weights(np.array([0.0, 0.02, 0.04]))
+    assert weights == pytest.approx(np.array([500.0, 50.0, 25.0, 0.0]) / 575.0)
+
+
 def test_inverse_volatility_by_hand() -> None:
     # 1 / 0.01 : 1 / 0.02 : 1 / 0.04 = 4 : 2 : 1.
     weights = inverse_volatility_weights(np.array([[0.01, 0.02, 0.04], [0.03, 0.03, 0.03]]))

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from rllib_portfolio.config import FeatureConfig, MarketConfig
-from rllib_portfolio.market import load_market
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.__main__ import main
 from tests.full_disk import full_disk
 from tests.market.tables import random_prices
@@ -50,6 +52,31 @@ def test_process_writes_a_table_that_load_market_reads_back(tmp_path, prices):
     assert market.assets == ("AAA", "BBB", "CCC")
     assert market.market_feature_names[-6:] == ("user_VIX", *(f"user_{name}" for name in regimes))
     assert market.index_returns is not None
+
+
+def test_regimes_of_a_processed_table_are_no_features_of_days_that_they_were_fitted_on(
+    tmp_path: Path, prices: Path
+) -> None:
+    def load(validation_start: int, **features: Any) -> MarketData:
+        ends = (0, validation_start, 800, 1200)
+        windows = {
+            name: (str(days[start].date()), str(days[stop - 1].date()))
+            for name, start, stop in zip(("train", "validation", "test"), ends[:-1], ends[1:], strict=True)
+        }
+        off = FeatureConfig(num_gmm_regimes=0, num_hmm_regimes=0, momentum_days=(), drawdown_days=None, **features)
+        return load_market(MarketConfig(data=str(written), features=off, **windows))
+
+    written = tmp_path / "processed.parquet"
+    assert main(["process", str(prices), "--output", str(written)]) == 0
+    days = pd.read_parquet(written).index
+    last = 720 - 253 - 1  # 60 % of 1200 days, less the purge
+    message = (
+        f"market.validation must begin after {days[last].date()}, until when the regimes of this table were fitted"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load(last)
+    assert load(last, user_columns=False).windows["validation"][0] == last
+    assert load(last + 1).windows["validation"][0] == last + 1
 
 
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
