@@ -25,6 +25,7 @@ from rllib_portfolio.market import CASH, MarketData, Window
 FloatArray = NDArray[np.floating[Any]]
 
 SIMPLEX_TOLERANCE = 1e-6
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,8 +175,17 @@ def _targets(
         weights = np.asarray(weights)
         if not _is_portfolio(weights, market):
             raise _no_portfolio(weights, market, _where(strategy, view, market))
-        target[k] = weights
+        target[k] = _exact(weights)
     return target
+
+
+def _exact(weights: FloatArray) -> FloatArray:
+    """Weights that are a portfolio within the tolerance, made one to rounding: what exceeds 1 would earn from nothing."""
+    weights = weights.astype(np.float64)
+    if weights.min() < 0.0 or abs(weights.sum() - 1.0) > ROUNDING:
+        weights = np.maximum(weights, 0.0)
+        weights /= weights.sum()
+    return weights
 
 
 def _where(strategy: Strategy, view: MarketView, market: MarketData) -> str:

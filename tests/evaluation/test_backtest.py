@@ -141,10 +141,16 @@ def test_weights_that_are_no_portfolio_are_refused_by_strategy_and_date(weights:
     assert f"(strategy clumsy, {market.dates[9]})" in str(raised.value)
 
 
-def test_weights_within_rounding_of_the_simplex_are_taken() -> None:
-    weights = np.array([0.1, 0.2, 0.3, 0.4, 0.0], dtype=np.float32)
-    (result,) = backtest(random_market(), (3, 4), [Scripted(lambda view: weights)], FREE)
-    np.testing.assert_array_equal(result.weights[0], weights.astype(np.float64))
+@pytest.mark.parametrize(
+    "weights", [np.array([0.1, 0.2, 0.3, 0.4, 0.0], dtype=np.float32), np.array([0.5, 0.5000015, -5e-7, 0.0, 0.0])]
+)
+def test_weights_within_rounding_of_the_simplex_earn_nothing_on_what_they_exceed_it_by(weights: np.ndarray) -> None:
+    exact = np.maximum(weights.astype(np.float64), 0.0)
+    exact /= exact.sum()
+    (given,) = backtest(random_market(), (3, 30), [Scripted(lambda view: weights)], FREE)
+    (rounded,) = backtest(random_market(), (3, 30), [Scripted(lambda view: exact)], FREE)
+    np.testing.assert_array_equal(given.weights, rounded.weights)
+    np.testing.assert_array_equal(given.wealth, rounded.wealth)
 
 
 def test_a_strategy_that_fails_is_named_with_its_date_and_cause() -> None:
