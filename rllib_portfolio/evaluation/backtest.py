@@ -180,7 +180,7 @@ def _targets(
 
 
 def _exact(weights: FloatArray) -> FloatArray:
-    """Weights that are a portfolio within the tolerance, made one to rounding: what exceeds 1 would earn from nothing."""
+    """Weights that are a portfolio within the tolerance, made one to rounding: the excess would earn from nothing."""
     weights = weights.astype(np.float64)
     if weights.min() < 0.0 or abs(weights.sum() - 1.0) > ROUNDING:
         weights = np.maximum(weights, 0.0)
