@@ -63,8 +63,9 @@ def test_regimes_of_a_processed_table_are_no_features_of_days_that_they_were_fit
             name: (str(days[start].date()), str(days[stop - 1].date()))
             for name, start, stop in zip(("train", "validation", "test"), ends[:-1], ends[1:], strict=True)
         }
-        off = FeatureConfig(num_gmm_regimes=0, num_hmm_regimes=0, momentum_days=(), drawdown_days=None, **features)
-        return load_market(MarketConfig(data=str(written), features=off, **windows))
+        short = {"momentum_days": (), "drawdown_days": None, "moving_average_days": (), "index": False}
+        chosen = FeatureConfig(num_gmm_regimes=0, num_hmm_regimes=0, **short, **features)
+        return load_market(MarketConfig(data=str(written), features=chosen, **windows))
 
     written = tmp_path / "processed.parquet"
     assert main(["process", str(prices), "--output", str(written)]) == 0
