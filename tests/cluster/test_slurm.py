@@ -22,9 +22,10 @@ symmetric-run) while [[ $1 != -- ]]; do shift; done; shift; "$@" ;;
 esac""",
 }
 DRIVER = """import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(sys.argv[1])))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 print("driver", os.environ["RAY_ADDRESS"], os.environ["RAY_AUTH_MODE"], sys.argv[1:], flush=True)
 time.sleep(float(sys.argv[2]))
+sys.exit(int(sys.argv[1]))
 """
 
 
@@ -56,13 +57,14 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("code", [0, 5])
 def test_the_drivers_exit_code_is_the_jobs_and_its_address_is_the_clusters(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], tmp_path: Path, code: int
 ) -> None:
-    job = start(environment, "driver.py", "3", "0", "a b")
+    job = start(environment, "driver.py", str(code), "0", "a b")
     said, _ = job.communicate(timeout=60)
-    assert job.returncode == 0
-    assert "driver node-a:6379 token ['3', '0', 'a b']" in said
+    assert job.returncode == code
+    assert f"driver node-a:6379 token ['{code}', '0', 'a b']" in said
     record = (tmp_path / "record").read_text()
     assert "--address node-a:6379 --min-nodes 3 --num-cpus 8" in record
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
@@ -70,7 +72,7 @@ def test_the_drivers_exit_code_is_the_jobs_and_its_address_is_the_clusters(
 
 
 def test_a_signal_before_the_time_limit_stops_the_driver(environment: dict[str, str]) -> None:
-    job = start(environment, "driver.py", "143", "50")
+    job = start(environment, "driver.py", "0", "50")
     assert job.stdout is not None
     while "driver" not in job.stdout.readline():
         time.sleep(0.01)

@@ -111,23 +111,37 @@ def sharpe_difference(a: Sequence[float], b: Sequence[float]) -> float:
     return statistics.fmean(a) / statistics.pstdev(a) - statistics.fmean(b) / statistics.pstdev(b)
 
 
-def sharpe_standard_error(a: Sequence[float], b: Sequence[float], bandwidth: float) -> float:
-    """Ledoit and Wolf (2008): D Psi D' by Parzen's kernel from VAR(1) residuals, the gradient by finite differences."""
+def sharpe_standard_error(a: Sequence[float], b: Sequence[float], bound: float = 0.97) -> tuple[float, float]:
+    """Ledoit and Wolf (2008): D Psi D' by Parzen's kernel from VAR(1) residuals, the gradient by finite differences.
+
+    And the kernel's bandwidth: Andrews' for the one series that the gradient makes of the recoloured residuals.
+    """
     rows = [(x, y, x * x, y * y) for x, y in zip(a, b, strict=True)]
     mean = [statistics.fmean(column) for column in zip(*rows, strict=True)]
     centred = np.array([[value - mean[i] for i, value in enumerate(row)] for row in rows])
     before, now = centred[:-1], centred[1:]
-    coefficients = np.linalg.solve(before.T @ before, before.T @ now).T  # normal equations, not bounded
+    coefficients = np.linalg.solve(before.T @ before, before.T @ now).T  # normal equations
+    largest = max(abs(root) for root in np.linalg.eigvals(coefficients))
+    if largest > bound:
+        coefficients = coefficients * bound / largest
     residuals = [now[t] - coefficients @ before[t] for t in range(len(now))]
+    recolour = np.linalg.inv(np.eye(4) - coefficients)
+    gradient = np.array(sharpe_gradient(mean))
+    bandwidth = parzen_bandwidth([float(gradient @ recolour @ row) for row in residuals], bound)
     psi = np.zeros((4, 4))
     for t, row_t in enumerate(residuals):
         for s, row_s in enumerate(residuals):
             weight = parzen(abs(t - s) / bandwidth) if t != s else 1.0
             psi += weight * np.outer(row_t, row_s) / len(residuals)
-    recolour = np.linalg.inv(np.eye(4) - coefficients)
-    gradient = np.array(sharpe_gradient(mean))
     variance = len(rows) / (len(rows) - 4) * gradient @ recolour @ psi @ recolour.T @ gradient
-    return math.sqrt(variance / len(rows))
+    return math.sqrt(variance / len(rows)), bandwidth
+
+
+def parzen_bandwidth(series: Sequence[float], bound: float = 0.97) -> float:
+    """Andrews (1991), equations 6.2 and 6.4, from the first autocorrelation, which is bounded; at most T - 1."""
+    rho = sum(x * y for x, y in itertools.pairwise(series)) / sum(x * x for x in series)
+    rho = math.copysign(min(abs(rho), bound), rho)
+    return min(2.6614 * (4.0 * rho**2 / (1.0 - rho) ** 4 * len(series)) ** 0.2, len(series) - 1.0)
 
 
 def parzen(x: float) -> float:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-from arch.bootstrap import SPA, StationaryBootstrap
+from arch.bootstrap import SPA, StationaryBootstrap, optimal_block_length
 
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import multiple_comparison
@@ -14,6 +16,18 @@ def _strategies(days: int, daily_gain: list[float], seed: int = 0) -> tuple[np.n
     rng = np.random.default_rng(seed)
     benchmark = rng.normal(0.0004, 0.01, days)
     return benchmark[:, None] + np.array(daily_gain) + rng.normal(0.0, 0.005, (days, len(daily_gain))), benchmark
+
+
+def _with_memory(returns: np.ndarray, column: int) -> np.ndarray:
+    """The same, one strategy with sums of 20 days' shocks on top: its block length is more than 10 days."""
+    shocks = np.random.default_rng(7).normal(0.0, 0.001, len(returns) + 19)
+    remembered = returns.copy()
+    remembered[:, column] += np.convolve(shocks, np.ones(20), "valid")
+    return remembered
+
+
+def _longest_block(columns: np.ndarray) -> int:
+    return max(math.ceil(optimal_block_length(column)["stationary"].iloc[0]) for column in columns.T)
 
 
 def test_one_clearly_better_strategy_among_many_is_found() -> None:
@@ -42,13 +56,16 @@ def test_p_values_agree_with_a_slow_loop_over_the_same_draws() -> None:
     # Hansen (2005): the largest studentised mean; draws of a strategy are centred at its mean, unless it is so far
     # behind (sqrt(2 log log T) standard errors) that it is left at 0
     returns, benchmark = _strategies(250, [0.0006, 0.0002, -0.004])
+    returns = _with_memory(returns, 1)
     test = superior_ability_test(returns, benchmark, 100, seed=4)
     active = returns - benchmark[:, None]
-    omega = _slow_deviation(active, test.block_days)
+    block_days = _longest_block(active)
+    assert test.block_days == block_days > 10
+    omega = _slow_deviation(active, block_days)
     t_statistics = np.sqrt(250) * active.mean(axis=0) / omega
     centre = np.where(t_statistics >= -np.sqrt(2.0 * np.log(np.log(250))), active.mean(axis=0), 0.0)
     as_large = 0
-    for (drawn,), _ in StationaryBootstrap(test.block_days, active, seed=4).bootstrap(100):
+    for (drawn,), _ in StationaryBootstrap(block_days, active, seed=4).bootstrap(100):
         as_large += (np.sqrt(250) * (drawn.mean(axis=0) - centre) / omega).max() > t_statistics.max()
     assert centre[2] == 0.0
     assert test.p_value == pytest.approx(as_large / 100, abs=1e-12)
@@ -108,12 +125,15 @@ def test_the_confidence_set_agrees_with_a_slow_loop_over_the_same_draws() -> Non
     # left, over its bootstrap deviation; the largest t is left out, with the share of draws above it as p-value;
     # p-values never fall along the way
     returns, _ = _strategies(200, [0.0012, 0.0008, 0.0, -0.0005])
+    returns = _with_memory(returns, 1)
     found = model_confidence_set(returns, num_resamples=100, seed=2)
     losses = -returns
+    block_days = _longest_block(losses - losses.mean(axis=1, keepdims=True))
+    assert found.block_days == block_days > 10
     draws = np.array(
         [
             losses[days].mean(axis=0) - losses.mean(axis=0)
-            for (days,), _ in StationaryBootstrap(found.block_days, np.arange(200), seed=2).bootstrap(100)
+            for (days,), _ in StationaryBootstrap(block_days, np.arange(200), seed=2).bootstrap(100)
         ]
     )
     left, p_values, highest = [0, 1, 2, 3], np.ones(4), 0.0

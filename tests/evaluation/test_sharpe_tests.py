@@ -8,7 +8,7 @@ import pytest
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.sharpe_tests import bootstrap_sharpe_test, hac_sharpe_test
+from rllib_portfolio.evaluation.sharpe_tests import _parzen_bandwidth, bootstrap_sharpe_test, hac_sharpe_test
 from tests.evaluation import oracles
 
 
@@ -20,18 +20,52 @@ def _pair(days: int, seed: int, sharpe: tuple[float, float] = (0.0, 0.0), correl
     return 0.01 * (noise + np.array(sharpe) / math.sqrt(252))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_standard_error_agrees_with_the_slow_four_by_four_one(seed: int) -> None:
+def _persistent(pair: np.ndarray, persistence: float) -> np.ndarray:
+    for day in range(1, len(pair)):
+        pair[day] += persistence * pair[day - 1]
+    return pair
+
+
+def _of_two_days_ago(seed: int) -> np.ndarray:
     pair = _pair(60, seed, (1.0, 0.5))
     pair[2:] += 0.8 * pair[:-2]  # memory that a VAR(1) does not take out, so that the kernel has lags to find
+    return pair
+
+
+MEMORIES = {
+    "two days ago, 0": _of_two_days_ago(0),
+    "two days ago, 1": _of_two_days_ago(1),
+    "two days ago, 2": _of_two_days_ago(2),
+    "AR(0.999)": _persistent(_pair(300, 0), 0.999),
+    "AR(0.999) of AR(0.999)": _persistent(_persistent(_pair(300, 0), 0.999), 0.999),
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_the_standard_error_agrees_with_the_slow_four_by_four_one(name: str) -> None:
+    pair = MEMORIES[name]
     test = hac_sharpe_test(pair[:, 0], pair[:, 1])
     lists = [list(map(float, column)) for column in pair.T]
-    daily = math.sqrt(252 * 59 / 60)  # per year and ddof 1, against the paper's per day and ddof 0
-    assert test.bandwidth_days > 1.0
+    daily = math.sqrt(252 * (len(pair) - 1) / len(pair))  # per year and ddof 1, against the paper's per day and ddof 0
+    standard_error, bandwidth = oracles.sharpe_standard_error(*lists)
+    assert bandwidth > 1.0
+    assert test.bandwidth_days == pytest.approx(bandwidth, rel=1e-6)
     assert test.difference == pytest.approx(daily * oracles.sharpe_difference(*lists), rel=1e-9)
-    expected = daily * oracles.sharpe_standard_error(*lists, test.bandwidth_days)
+    expected = daily * standard_error
     assert test.standard_error == pytest.approx(expected, rel=1e-6)
     assert test.p_value == pytest.approx(math.erfc(abs(test.difference) / expected / math.sqrt(2.0)), rel=1e-5)
+    is_bounded = name.startswith("AR")
+    assert (oracles.sharpe_standard_error(*lists, bound=0.999)[0] != pytest.approx(standard_error)) == is_bounded
+
+
+def test_the_bandwidth_by_hand() -> None:
+    # 1, 1, 0 over and over: rho 1/2, 4 rho^2 / (1 - rho)^4 = 16, 2.6614 (16 * 300)^(1/5) = 14.50. Ones have a rho of
+    # 299/300, which counts as 0.97: 4 * 0.9409 / 0.03^4 = 4646420, 2.6614 (4646420 * 300)^(1/5) = 179.46, and with 100
+    # days more than their 99 lags. Signs that change have a rho of -0.97: 4 * 0.9409 / 1.97^4 = 0.24988, 6.311.
+    assert _parzen_bandwidth(np.tile([1.0, 1.0, 0.0], 100)) == pytest.approx(14.50, abs=5e-3)
+    assert _parzen_bandwidth(np.ones(300)) == pytest.approx(179.46, abs=5e-3)
+    assert _parzen_bandwidth(np.ones(100)) == 99.0
+    assert _parzen_bandwidth(np.tile([1.0, -1.0], 150)) == pytest.approx(6.311, abs=5e-4)
 
 
 def test_the_difference_is_that_of_the_metrics() -> None:
@@ -53,9 +87,7 @@ def test_returns_with_memory_have_a_larger_standard_error() -> None:
     # Means of AR(1) days with coefficient 0.5 have (1 + 0.5) / (1 - 0.5) = 3 times the variance that independent days
     # of the same deviation would have: sqrt 3 = 1.73 in the standard error; Parzen's kernel finds most of it.
     pair = _pair(20_000, 0)
-    persistent = pair.copy()
-    for day in range(1, len(persistent)):
-        persistent[day] += 0.5 * persistent[day - 1]
+    persistent = _persistent(pair.copy(), 0.5)
     ratio = hac_sharpe_test(*persistent.T).standard_error / hac_sharpe_test(*pair.T).standard_error
     assert ratio == pytest.approx(math.sqrt(3.0), rel=0.06)
 
@@ -76,9 +108,7 @@ def test_the_bootstrap_agrees_with_a_slow_loop_over_the_same_draws(block_days: i
 
 @pytest.mark.parametrize("persistence", [0.0, 0.9])
 def test_blocks_follow_the_memory_of_the_returns(persistence: float) -> None:
-    pair = _pair(1000, 0)
-    for day in range(1, len(pair)):
-        pair[day] += persistence * pair[day - 1]
+    pair = _persistent(_pair(1000, 0), persistence)
     block_days = bootstrap_sharpe_test(*pair.T, plan=BootstrapPlan(9)).block_days
     assert block_days > 10 if persistence else block_days < 10
 

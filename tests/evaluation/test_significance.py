@@ -1,13 +1,33 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from scipy import stats
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.significance import textbook_tests
+from rllib_portfolio.evaluation.significance import mean_active_return_test, textbook_tests
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("memory_days", [1, 20])
+def test_the_test_of_the_mean_agrees_with_a_slow_loop_over_the_same_draws(memory_days: int, sign: float) -> None:
+    # Politis and Romano (1994): draws of the mean are centred at the sample's, and the sample itself counts as a draw
+    shocks = np.random.default_rng(3).normal(0.0003, 0.01, 299 + memory_days)
+    active = sign * np.convolve(shocks, np.ones(memory_days), "valid")
+    test = mean_active_return_test(active, num_resamples=199, seed=4)
+    block_days = math.ceil(optimal_block_length(active)["stationary"].iloc[0])
+    assert test.block_days == block_days
+    assert (block_days > 10) == (memory_days > 10)
+    mean = statistics.fmean(active)
+    draws = StationaryBootstrap(block_days, active, seed=4).bootstrap(199)
+    distances = [abs(statistics.fmean(days) - mean) for (days,), _ in draws]
+    assert min(abs(distance - abs(mean)) for distance in distances) > 1e-12  # no draw so near that rounding decides
+    assert test.p_value == (1 + sum(distance >= abs(mean) for distance in distances)) / 200
+    assert 0.02 < test.p_value < 0.98
 
 
 def test_the_textbook_tests_by_hand() -> None:

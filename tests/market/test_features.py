@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.market import features
 from tests.market.tables import SHORT, days, random_prices
 
@@ -119,30 +121,49 @@ def loop_volatility(p: list[float], n: int) -> float:
     return math.sqrt(sum((r - mean) ** 2 for r in returns) / (n - 1))
 
 
-ORACLES = {
-    "log_return_1": lambda p: math.log(p[-1] / p[-2]),
-    "log_return_5": lambda p: math.log(p[-1] / p[-6]),
-    "momentum_30": lambda p: math.log(p[-22] / p[-31]),
-    "volatility_10": lambda p: loop_volatility(p, 10),
-    "drawdown_20": lambda p: 1 - p[-1] / max(p[-20:]),
-    "rsi_7": lambda p: loop_rsi(p, 7),
-    "macd_3_6_4": lambda p: loop_macd(p, 3, 6, 4),
-    "moving_average_10": lambda p: math.log(p[-1] / (sum(p[-10:]) / 10)),
+LOOPS = {
+    "log_return": lambda p, n: math.log(p[-1] / p[-1 - n]),
+    "momentum": lambda p, n: math.log(p[-22] / p[-1 - n]),
+    "volatility": loop_volatility,
+    "drawdown": lambda p, n: 1 - p[-1] / max(p[-n:]),
+    "rsi": loop_rsi,
+    "macd": loop_macd,
+    "moving_average": lambda p, n: math.log(p[-1] / (sum(p[-n:]) / n)),
+}
+OTHER = FeatureConfig(
+    log_return_days=(2, 3),
+    momentum_days=(25,),
+    volatility_days=(15, 2),
+    drawdown_days=8,
+    rsi_days=11,
+    macd_days=(4, 9, 6),
+    moving_average_days=(5,),
+)
+WINDOWS = {
+    "short": (
+        SHORT,
+        {"log_return_1", "log_return_5", "momentum_30", "volatility_10", "drawdown_20", "rsi_7", "macd_3_6_4"}
+        | {"moving_average_10"},
+    ),
+    "other": (
+        OTHER,
+        {"log_return_2", "log_return_3", "momentum_25", "volatility_15", "volatility_2", "drawdown_8", "rsi_11"}
+        | {"macd_4_9_6", "moving_average_5"},
+    ),
 }
 
 
-@pytest.mark.parametrize("name", ORACLES)
-def test_each_feature_agrees_with_a_loop(name):
-    prices = random_prices(80)
-    values = features.asset_features(prices, SHORT)[name]
-    for row in (31, 50, 79):
-        for asset in prices.columns:
-            expected = ORACLES[name](prices[asset].iloc[: row + 1].to_list())
-            assert values[asset].iloc[row] == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-def test_the_oracles_cover_every_feature():
-    assert set(features.asset_features(random_prices(40), SHORT)) == set(ORACLES)
+@pytest.mark.parametrize("windows", WINDOWS)
+def test_each_feature_agrees_with_a_loop(windows):
+    prices, (config, names) = random_prices(80), WINDOWS[windows]
+    found = features.asset_features(prices, config)
+    assert set(found) == names
+    assert {re.sub(r"[_\d]+$", "", name) for name in found} == set(LOOPS)
+    for name, values in found.items():
+        kind, numbers = re.fullmatch(r"([a-z_]+?)((?:_\d+)+)", name).groups()
+        for row, asset in itertools.product((31, 50, 79), prices.columns):
+            expected = LOOPS[kind](prices[asset].iloc[: row + 1].to_list(), *map(int, numbers[1:].split("_")))
+            assert values[asset].iloc[row] == pytest.approx(expected, rel=1e-9, abs=1e-12), name
 
 
 def test_index_features_are_volatility_and_trend():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -99,12 +100,19 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         read_frame(tmp_path / f"{'a' * 300}.csv")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_file_that_others_keep_to_themselves_is_refused(tmp_path, suffix):
-    path = tmp_path / f"prices{suffix}"
-    path.touch(mode=0o000)
-    with pytest.raises(DataError, match=r"must be readable, got .* \(Permission denied\)\. Check its path"):
+def test_a_file_that_others_keep_to_themselves_is_refused(tmp_path, monkeypatch, suffix):
+    path, really_open = tmp_path / f"prices{suffix}", Path.open
+    path.touch()
+
+    def opened(self, *args, **settings):
+        if self == path:  # root may read everything
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return really_open(self, *args, **settings)
+
+    monkeypatch.setattr(Path, "open", opened)
+    message = rf"must be readable, got .*prices\{suffix} \(Permission denied\)\. Check its path"
+    with pytest.raises(DataError, match=message):
         read_frame(path)
 
 

@@ -154,14 +154,26 @@ OTHER_FEATURES: dict[str, object] = {
 def test_every_feature_setting_changes_the_observation(name):
     table = random_table(1200)
     table = replace(table, extra=pd.DataFrame({"VIX": np.linspace(10, 30, 1200)}, table.prices.index))
-    before = prepare_market(table, config())
-    after = prepare_market(table, with_features(**{name: OTHER_FEATURES[name]}))
+    before, after = (
+        prepare_market(table, each.model_copy(update={"observation_filter": "none"}))
+        for each in (config(), with_features(**{name: OTHER_FEATURES[name]}))
+    )
     same_names = (before.asset_feature_names, before.market_feature_names) == (
         after.asset_feature_names,
         after.market_feature_names,
     )
     assert not same_names
     assert after.fitted["features"] != before.fitted["features"]
+    rows = slice(max(before.first_row, after.first_row), None)
+    old, new = (
+        dict(zip(each.asset_feature_names, np.moveaxis(each.asset_features[rows], -1, 0), strict=True))
+        for each in (before, after)
+    )
+    for kept in old.keys() & new.keys():
+        np.testing.assert_array_equal(new[kept], old[kept], err_msg=kept)
+    same_shape = zip(old, new, strict=True) if len(old) == len(new) else ()
+    for was, now in same_shape:
+        assert was == now or ((old[was] != new[now]).mean(axis=0) > 0.1).all(), now
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.mixture import GaussianMixture
 
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
+from rllib_portfolio.market import regimes
 from rllib_portfolio.market.regimes import (
     GaussianMixtureModel,
     MarkovModel,
@@ -139,15 +141,29 @@ def test_zero_or_one_regime_switches_a_model_off(simulated):
     assert off.notes == ()
 
 
-def test_a_fit_that_does_not_converge_becomes_a_note_without_a_warning():
+def test_regimes_that_cannot_be_told_apart_have_probabilities_all_the_same():
     rng = np.random.default_rng(0)
-    returns = np.concatenate([[np.nan], rng.standard_normal(450) * 0.01])  # one state only: four cannot be told apart
+    returns = np.concatenate([[np.nan], rng.standard_normal(450) * 0.01])  # one state only
     models = RegimeModels.fit(returns, FeatureConfig(num_gmm_regimes=8, num_hmm_regimes=4), slice(21, 451))
-    assert models.markov is not None
     columns = models.probabilities(returns)
+    assert len(columns) == 12
     assert all(np.isfinite(values[21:]).all() for values in columns.values())
-    stuck = RegimeModels(None, MarkovModel(models.markov.parameters, models.markov.order, 0.01, has_converged=False))
-    assert stuck.notes == ("The hidden Markov model did not converge; its regimes are those of the last iteration.",)
+
+
+def test_a_fit_that_does_not_converge_becomes_a_note_without_a_warning(simulated, monkeypatch):
+    _, returns = simulated
+    settled = RegimeModels.fit(returns, FeatureConfig(), slice(21, 800))
+    assert (settled.mixture.has_converged, settled.markov.has_converged, settled.notes) == (True, True, ())
+    monkeypatch.setattr(regimes, "EM_ROUNDS", 1)
+    fit = GaussianMixture.fit
+    monkeypatch.setattr(GaussianMixture, "fit", lambda self, values: fit(self.set_params(max_iter=1), values))
+    stopped = RegimeModels.fit(returns, FeatureConfig(), slice(21, 800))
+    assert (stopped.mixture.has_converged, stopped.markov.has_converged) == (False, False)
+    assert stopped.notes == (
+        "The Gaussian mixture did not converge; its regimes are those of the last iteration.",
+        "The hidden Markov model did not converge; its regimes are those of the last iteration.",
+    )
+    assert RegimeModels.from_json(stopped.to_json()).notes == stopped.notes
 
 
 @pytest.mark.parametrize(("fit", "name"), [(fit_markov, "num_hmm_regimes"), (fit_mixture, "num_gmm_regimes")])
