@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.utils.from_config import from_config
 from ray.rllib.utils.metrics import LEARNER_RESULTS, REPLAY_BUFFER_RESULTS
+from ray.rllib.utils.replay_buffers import ReplayBuffer
 
 from rllib_portfolio.algorithms import dqn
+from rllib_portfolio.algorithms.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.algorithms.policy import current_policy, load_policy
+from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData
@@ -112,6 +117,108 @@ def test_its_default_configuration_is_its_own() -> None:
     config = dqn.PortfolioDQN.get_default_config()
     assert isinstance(config, dqn.PortfolioDQNConfig)
     assert config.algo_class is dqn.PortfolioDQN
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "field", "expected"),
+    [
+        ("training.gamma", 0.8, "gamma", 0.8),
+        ("training.n_step", 3, "n_step", 3),
+        ("training.loss", "huber", "td_error_loss_fn", "huber"),
+        ("training.loss", "mse", "td_error_loss_fn", "mse"),
+        ("training.double_q", True, "double_q", True),
+        ("training.double_q", False, "double_q", False),
+        ("training.max_gradient_norm", 2.5, "grad_clip", 2.5),
+        ("training.max_gradient_norm", None, "grad_clip", None),
+        ("training.batch_size", 24, "train_batch_size_per_learner", 24),
+        ("training.target_update_interval", 70, "target_network_update_freq", 70),
+        ("training.learning_starts", 33, "learning_starts", 33),
+        ("training.steps_per_update", 7, "steps_per_update", 7),
+        ("training.normalize_rewards", False, "normalize_rewards", False),
+        ("training.learning_rate_end", None, "lr", 3e-4),
+        ("training.learning_rate_end", 1e-5, "lr", [[0, 3e-4], [400, 1e-5]]),
+    ],
+)
+def test_a_setting_reaches_rllib(setting: str, value: Any, field: str, expected: Any) -> None:
+    assert getattr(dqn.algorithm_config(run_config({setting: value}), Path("market.npz")), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "field", "expected"),
+    [
+        ("training.prioritized", True, "alpha", 0.6),
+        ("training.prioritized", False, "alpha", 0.0),
+        ("training.per_alpha", 0.3, "alpha", 0.3),
+        ("training.per_epsilon", 1e-3, "epsilon", 1e-3),
+        ("training.per_beta_start", 0.2, "beta_start", 0.2),
+        ("training.per_beta_end", 0.8, "beta_end", 0.8),
+        ("schedule.total_timesteps", 800, "beta_steps", 800),
+        ("training.buffer_capacity", 300, "capacity", 300),
+    ],
+)
+def test_a_setting_reaches_the_replay_buffer(setting: str, value: Any, field: str, expected: Any) -> None:
+    config = dqn.algorithm_config(run_config({setting: value}), Path("market.npz"))
+    buffer = from_config(ReplayBuffer, config.replay_buffer_config)  # as RLlib's algorithm makes it
+    assert isinstance(buffer, ArrayEpisodeReplayBuffer)
+    assert getattr(buffer, field) == expected
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("settings", [{"training.n_step": 3, "training.gamma": 0.5}, {}], ids=["n-step", "all actions"])
+def test_a_batch_is_what_the_buffer_draws_with_its_rewards_scaled(
+    settings: dict[str, Any], normalise: bool, market_path: Path
+) -> None:
+    with algorithm(market_path, {**settings, "training.normalize_rewards": normalise}) as built:
+        built.train()
+        state = built.local_replay_buffer.get_state()
+        twin = ArrayEpisodeReplayBuffer(capacity=200, extra_columns=() if settings else COLUMNS)
+        twin.set_state(state)
+        if settings:
+            expected = twin.sample(8, n_step=3, gamma=0.5, beta=0.7)
+            assert set(expected[N_STEP]) == {1, 2, 3}
+        else:
+            expected = Counterfactuals.of(built.config.env_config, 8, 64, True).batch(
+                twin.sample(8, beta=0.7), twin.rng
+            )
+        std = built.reward_scale.std
+        assert (std < 0.1) == normalise
+        batch = built._draw(0.7)
+    assert len(set(batch[WEIGHTS])) > 1
+    assert batch.keys() == expected.keys()
+    expected[Columns.REWARDS] = expected[Columns.REWARDS] / std
+    for name, column in expected.items():
+        np.testing.assert_allclose(batch[name], column, rtol=1e-6, err_msg=name)
+    assert batch[Columns.REWARDS].dtype == np.float32
+
+
+@pytest.mark.parametrize("learner", ["fused", "stock"])
+def test_a_batch_is_drawn_with_the_beta_of_its_step_and_gets_its_priorities_at_once(
+    learner: str, market_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"training.per_beta_start": 0.2, "training.per_beta_end": 0.8, "resources.learner": learner}
+    with algorithm(market_path, settings) as built:
+        betas, calls = [], []
+        buffer = built.local_replay_buffer
+        sample, update_priorities = buffer.sample, buffer.update_priorities
+
+        def noted_sample(num_items: int, *, beta: float, **kwargs: Any) -> dict[str, np.ndarray]:
+            betas.append(beta)
+            calls.append("draw")
+            return sample(num_items, beta=beta, **kwargs)
+
+        def noted_update(td_errors: np.ndarray) -> None:
+            assert td_errors.shape == (8,)
+            calls.append("put back")
+            update_priorities(td_errors)
+
+        monkeypatch.setattr(buffer, "sample", noted_sample)
+        monkeypatch.setattr(buffer, "update_priorities", noted_update)
+        for _ in range(2):
+            built.train()
+    # two gradient steps after each eight environment steps, from the 24th to the 80th of 400
+    steps = np.repeat(np.arange(24, 81, 8), 2)
+    assert betas == pytest.approx((0.2 + 0.6 * steps / 400).tolist())
+    assert calls == ["draw", "put back"] * len(steps)
 
 
 def test_without_a_stored_buffer_it_says_what_it_refills(

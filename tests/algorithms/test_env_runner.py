@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,10 +252,15 @@ def test_episodes_are_views_of_one_array_until_they_are_sent(market_path: Path) 
         base = getattr(episodes[0], name).data.base
         assert all(np.shares_memory(getattr(episode, name).data, base) for episode in episodes)
         assert all(getattr(episode, name).data.flags.c_contiguous for episode in episodes)
-    # What is sent is the chunk, not the array that it is a view of.
-    chunk = sent(episodes[0])
-    assert chunk.observations.data.base is None or chunk.observations.data.base.nbytes < base.nbytes * 100
-    np.testing.assert_array_equal(chunk.get_observations(), episodes[0].get_observations())
+
+
+def test_what_is_sent_is_the_episode_and_not_the_fragment_that_it_is_a_view_of(market_path: Path) -> None:
+    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
+    episode = runner.sample(num_timesteps=12_000)[0]
+    columns = [getattr(episode, name) for name in COLUMNS] + list(episode.extra_model_outputs.values())
+    assert len(episode) == 7
+    assert len(pickle.dumps(episode)) < min(column.data.base.nbytes for column in columns) / 4
+    np.testing.assert_array_equal(sent(episode).get_observations(), episode.get_observations())
 
 
 def test_later_steps_leave_earlier_fragments_alone(market_path: Path) -> None:

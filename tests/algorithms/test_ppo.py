@@ -316,19 +316,43 @@ def test_the_total_loss_is_the_sum_of_its_parts_without_kl(build: Build, learner
     assert reported["total_loss"] == pytest.approx(parts, rel=1e-5)
 
 
-def test_learners_see_scaled_rewards_and_reports_raw_ones(build: Build) -> None:
+@pytest.mark.parametrize(("normalise", "earlier_std"), [(False, None), (True, None), (True, 1.5e-5)])
+def test_learners_see_scaled_rewards_and_reports_raw_ones(
+    build: Build, monkeypatch: pytest.MonkeyPatch, normalise: bool, earlier_std: float | None
+) -> None:
     from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN
 
-    in_cash = {"environment.min_cash": 1.0, "environment.reward": "log_return"}  # rewards of about 1e-4
-    results = {}
-    for normalise in (False, True):
-        algorithm = build({**in_cash, "training.normalize_rewards": normalise})
-        result = algorithm.train()
-        assert 0 < result[ENV_RUNNER_RESULTS][EPISODE_RETURN_MEAN] < 5 * 4e-4
-        results[normalise] = algorithm.reward_scale.count, algorithm.reward_scale.std
-    assert results[False] == (0, 1.0)
-    assert results[True][0] == 4 * 24
-    assert results[True][1] < 1e-3
+    # rewards of 1, 2 and 3 basis points; after a million of 0.15 the last two are above ten deviations
+    in_cash = {"environment.min_cash": 1.0, "environment.reward": "log_return"}
+    algorithm = build({**in_cash, "training.normalize_rewards": normalise})
+    scale, earlier = algorithm.reward_scale, 10**6 if earlier_std else 0
+    if earlier_std:
+        moments = {"count": earlier, "mean": 0.0, "sum_of_squares": earlier * earlier_std**2}
+        scale.set_state({**moments, "open_sums": {}})
+    sampled, learned = [], []
+    sample, learn = algorithm.env_runner.sample, algorithm.learner_group.update
+
+    def noted_sample(**kwargs: Any) -> list[SingleAgentEpisode]:
+        episodes = sample(**kwargs)
+        sampled.extend((np.array(episode.get_rewards()), episode.is_done) for episode in episodes)
+        return episodes
+
+    def noted_update(*, episodes: list[SingleAgentEpisode], **kwargs: Any) -> Any:
+        learned.extend(np.array(episode.get_rewards()) for episode in episodes)
+        return learn(episodes=episodes, **kwargs)
+
+    monkeypatch.setattr(algorithm.env_runner, "sample", noted_sample)
+    monkeypatch.setattr(algorithm.learner_group, "update", noted_update)
+    result = algorithm.train()
+    raw = np.concatenate([rewards for rewards, _ in sampled])
+    assert len(raw) == 4 * 24
+    assert scale.count == earlier + 4 * 24 * normalise
+    assert scale.std < 1e-3 if normalise else scale.std == 1.0
+    expected = np.clip(raw / scale.std, -10.0, 10.0)
+    assert np.mean(expected == 10.0) == pytest.approx(2 / 3 if earlier_std else 0.0, abs=0.1)
+    np.testing.assert_allclose(np.concatenate(learned), expected, rtol=1e-6)
+    returns = [rewards.sum() for rewards, is_done in sampled if is_done]
+    assert result[ENV_RUNNER_RESULTS][EPISODE_RETURN_MEAN] == pytest.approx(np.mean(returns), rel=1e-9)
 
 
 # ---------------------------------------------------------------- checkpoint

@@ -22,10 +22,12 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 
 from rllib_portfolio.algorithms.env_runner import ASSET_RETURNS, VectorisedEnvRunner
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
+from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
 from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
 from rllib_portfolio.algorithms.train_batch import Batch
 from rllib_portfolio.market import MarketData
 from tests.algorithms.sampling import algorithm_config, build_learner, build_runner, flat, sent, weights
+from tests.algorithms.test_advantages import slow_advantages
 
 LOSSES = {
     "plain": {},
@@ -228,6 +230,90 @@ def test_the_market_baseline_changes_advantages_and_value_targets_alone(market_p
     without, _ = learner._batches.build(episodes)
     changed = {name for name in Batch._fields if not torch.equal(getattr(with_baseline, name), getattr(without, name))}
     assert changed == {"advantages", "value_targets"}
+
+
+# ---------------------------------------------------------------- the market baseline
+
+
+NETWORKS = {"flat": {}, "per_asset": {"network.architecture": "per_asset", "network.hidden_sizes": (8,)}}
+NUM_WEIGHTS, NUM_FEATURES = 4, 7  # of tiny_market
+
+
+def opinionated(market_path: Path, network: str) -> tuple[Any, list[Any]]:
+    """A learner and its scaled episodes; its actor holds no uniform portfolio, as a fresh one does whatever it sees."""
+    config, runner, episodes = sampled(market_path, NETWORKS[network])
+    learner = build_learner(FusedPPOLearner, config, runner)
+    with torch.no_grad():
+        learner._trained_module.actor[-1].weight.mul_(100.0)
+    scale = RunningRewardScale(config.gamma)
+    scale.update(episodes)
+    return learner, scale.scaled(episodes)
+
+
+def residuals(values: np.ndarray, regressors: np.ndarray) -> np.ndarray:
+    """Values less their least-squares fit by regressors [S, P] and a constant; their mean stays in."""
+    design = np.column_stack([np.ones(len(values)), regressors])
+    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+    return values - (regressors - regressors.mean(0)) @ coefficients[1:]
+
+
+def mean_action_growth(inputs: torch.Tensor, returns: np.ndarray) -> np.ndarray:
+    """Log growth [S] of softmax(10 a), 10 the logit scale and a the mean action, clipped."""
+    exponentials = np.exp(10.0 * np.clip(inputs[:, :NUM_WEIGHTS].double().numpy(), -1.0, 1.0))
+    return np.log1p((exponentials / exponentials.sum(-1, keepdims=True) * returns).sum(-1))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_market_baseline_is_what_two_regressions_explain(market_path: Path, network: str) -> None:
+    learner, episodes = opinionated(market_path, network)
+    batch, _ = learner._batches.build(episodes)
+    module, config = learner._trained_module, learner.config
+    returns = np.concatenate([episode.get_extra_model_outputs(ASSET_RETURNS) for episode in episodes]).astype(float)
+    detached = batch.observations.clone()
+    detached[:, -NUM_WEIGHTS:] = detached[:, -NUM_WEIGHTS:].mean(0)
+    with torch.no_grad():
+        inputs = module.forward_inference({Columns.OBS: detached})[Columns.ACTION_DIST_INPUTS]
+        values = [
+            module.compute_values({Columns.OBS: torch.from_numpy(episode.get_observations())}).double().numpy()
+            for episode in episodes
+        ]
+    # rewards less what each asset and the policy, blind to what it holds, explain of them
+    rewards = np.concatenate([episode.get_rewards() for episode in episodes]).astype(float)
+    corrected = residuals(rewards, np.column_stack([mean_action_growth(inputs, returns), returns]))
+    assert np.abs(corrected - rewards).max() > 0.1
+    advantages = slow_advantages(
+        np.split(corrected, np.cumsum([len(episode) for episode in episodes])[:-1]),
+        [chunk[:-1] for chunk in values],
+        [chunk[-1] for chunk in values],
+        [False] * len(episodes),
+        config.gamma,
+        config.lambda_,
+    )
+    np.testing.assert_allclose(
+        batch.value_targets, advantages + np.concatenate([chunk[:-1] for chunk in values]), rtol=1e-4, atol=1e-4
+    )
+    # advantages less what the mean action that was sampled around explains of them
+    left = residuals(np.array(advantages), mean_action_growth(batch.distribution_inputs, returns)[:, None])
+    np.testing.assert_allclose(batch.advantages, (left - left.mean()) / left.std(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_baseline_of_rewards_does_not_know_who_held_what(market_path: Path, network: str) -> None:
+    learner, episodes = opinionated(market_path, network)
+    observations = learner._batches.build(episodes)[0].observations
+
+    def corrected(columns: slice, order: torch.Tensor) -> np.ndarray:
+        """Rewards less their baseline, if the steps had each other's observations in some columns."""
+        permuted = observations.clone()
+        permuted[:, columns] = observations[order, columns]
+        return np.concatenate(learner._batches._rewards(episodes, permuted))
+
+    as_they_are = torch.arange(len(observations))
+    expected = corrected(slice(None), as_they_are)
+    for seed in range(3):
+        order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed))
+        np.testing.assert_allclose(corrected(slice(-NUM_WEIGHTS, None), order), expected, atol=1e-4)
+        assert np.abs(corrected(slice(NUM_FEATURES), order) - expected).max() > 0.01  # what else it sees counts
 
 
 # ---------------------------------------------------------------- minibatches

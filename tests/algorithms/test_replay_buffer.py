@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from ray.rllib.algorithms.dqn import DQNConfig
@@ -9,8 +11,11 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 from scipy.stats import chisquare
 
+from rllib_portfolio.algorithms.counterfactual import COLUMNS, state_columns
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.env import PortfolioVectorEnv
 from tests.algorithms.transitions import chunk
+from tests.env.markets import market_of
 
 
 def buffer_of(num_steps: int, **settings: object) -> ArrayEpisodeReplayBuffer:
@@ -139,16 +144,30 @@ def test_a_checkpoint_of_observations_that_repeat_is_small() -> None:
     assert len(observations["data"]) < observations["num_bytes"] / 10
 
 
+FULL, WIDTH = 20_000, 161  # observations of 20 assets with 7 features each, and 21 weights
+
+
+def relative_size(buffer: ArrayEpisodeReplayBuffer, extra: Mapping[str, np.ndarray]) -> float:
+    """The arrays of a buffer with room for all of its rows, as a multiple of the observations'."""
+    store = buffer._store
+    store._make_room(np.zeros(WIDTH, dtype=np.float32), np.int64(0), dict(extra))
+    columns = [store.observations, store.actions, store.rewards, store.terminated, store.next_rows]
+    num_bytes = sum(array.nbytes for array in (*columns, *store.extra.values(), *buffer._priorities._levels))
+    return num_bytes / (FULL * WIDTH * 4)
+
+
 def test_a_full_buffer_takes_little_more_than_its_observations() -> None:
-    buffer = ArrayEpisodeReplayBuffer(capacity=20_000)
-    observations = np.zeros((20_000, 161), dtype=np.float32)
-    buffer._store._make_room(observations[0], np.int64(0), {})
-    columns = [
-        getattr(buffer._store, name) for name in ("observations", "actions", "rewards", "terminated", "next_rows")
-    ]
-    levels = buffer._priorities._levels
-    num_bytes = sum(array.nbytes for array in [*columns, *levels])
-    assert num_bytes <= 1.05 * observations.nbytes
+    # action 4, reward 4, terminated 1, next row 4, priority 8 (and 1/63 of it for sums) of 644 bytes
+    assert relative_size(ArrayEpisodeReplayBuffer(capacity=FULL), {}) <= 1.05
+
+
+def test_where_environments_stood_takes_more_than_half_of_the_observations_again() -> None:
+    # twice 21 weights 336, wealth 8, three counters 24: 368 of 644 bytes beside the 3 % of above
+    market = market_of(np.zeros((10, 20)))
+    state = state_columns(PortfolioVectorEnv(1, market, "all", action_mode="discrete", execution_lag=0).simulation)
+    assert set(state) == set(COLUMNS)
+    extra = {name: values[0] for name, values in state.items()}
+    assert 1.55 <= relative_size(ArrayEpisodeReplayBuffer(capacity=FULL, extra_columns=COLUMNS), extra) <= 1.61
 
 
 def test_rllib_makes_it_from_its_configuration() -> None:

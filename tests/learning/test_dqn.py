@@ -1,6 +1,6 @@
 """DQN finds the best portfolio of its action table on markets whose optimum is known.
 
-`make learn` runs all of it; `make test` runs the one short case that is not marked `learning`.
+`make learn` runs all of it; `make test` runs the short cases that are not marked `learning`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,22 @@ LADDER = {"environment": {"action_table": "ladder", "action_levels": 5}}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(3600), pytest.mark.usefixtures("ray_session")]
 
 
-def test_seconds_of_training_leave_a_bad_bet(tmp_path: Path) -> None:
-    certificate = kelly(0.2, 0.25)  # the odds are against it: all cash is the optimum
+def short_run(probability: float, folder: Path) -> np.ndarray:
+    """What is bet on a coin, from cash, from half of each and from all in the asset, after seconds of training."""
     fast = {"training": {"learning_rate": 1e-3, "gamma": 0.9}, **LADDER}
-    policy = trained_policy(certificate.market(0), tmp_path, 0, 12_000, algo="dqn", **fast)
-    env = PortfolioVectorEnv(8, certificate.market(1), "all", **FREE_TRADING)
-    weights = policy(env.reset(seed=0)[0])
-    assert weights[:, 0].max() <= 0.2
+    policy = trained_policy(kelly(0.2, probability).market(0), folder, 0, 12_000, algo="dqn", **fast)
+    held = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]], dtype=np.float32)  # all that is observed
+    return policy(held)[:, 0]
+
+
+def test_seconds_of_training_leave_a_bad_bet(tmp_path: Path) -> None:
+    # the odds are against it: all cash is the optimum, and who always holds bets 0, 0.5 and 1
+    assert short_run(0.25, tmp_path).max() <= 0.2
+
+
+def test_training_against_the_odds_would_be_noticed(tmp_path: Path) -> None:
+    # the same market with up and down exchanged: all in is the optimum
+    assert short_run(0.75, tmp_path).min() >= 0.8
 
 
 @pytest.mark.learning
