@@ -73,7 +73,8 @@ def _memory(results: Path) -> Row | None:
     ours, theirs = (_replay_memory(values, f"replay_{side}") for side in ("ours", "stock"))
     saved = 1.0 - ours / theirs
     text = f"{saved:.0%} less than RLlib's prioritized episode buffer"
-    return f"{text} ({ours:.2f} against {theirs:.2f} of its observations)", "`make bench ARGS=dqn`", saved >= 0.395
+    sizes = f"{ours:.2f} against {theirs:.2f} of its observations; what it holds to learn from all actions comes on top"
+    return f"{text} ({sizes})", "`make bench ARGS=dqn`", saved >= 0.395
 
 
 def _replay_memory(values: Mapping[str, Any], contender: str) -> float:
