@@ -211,7 +211,8 @@ def _index_and_cash_hash(market: MarketData) -> str:
     columns = {"cash": market.cash_returns}
     if market.index_returns is not None:
         columns["index"] = market.index_returns
-    return data_hash(market.dates, list(columns), np.stack(list(columns.values())))
+    values = np.stack(list(columns.values())).round(12)  # processors differ in the last bit of a power
+    return data_hash(market.dates, list(columns), values)
 
 
 def _require_comparable(configs: Sequence[RunConfig]) -> None:
