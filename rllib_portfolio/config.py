@@ -204,6 +204,8 @@ class PPOConfig(StrictModel):
     """Divide rewards by the running standard deviation of their discounted sum."""
     market_baseline: bool = True
     """Regress out of the advantages what the day's asset returns explain, whatever was done (fused learner)."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled decay of the weight matrices: each step takes learning_rate * weight_decay off them (fused learner)."""
 
 
 class DQNConfig(StrictModel):

@@ -21,14 +21,14 @@ class Tracker:
 
     Args:
         run_dir: The run's folder.
-        resumed_at: Environment steps of the checkpoint that the run continues from; 0 for a fresh run.
+        resumed_at: Environment steps of the checkpoint that the run continues from; None for a fresh run.
     """
 
-    def __init__(self, run_dir: Path, resumed_at: int = 0) -> None:
+    def __init__(self, run_dir: Path, resumed_at: int | None = None) -> None:
         self._csv_path = run_dir / "progress.csv"
         self._rows = _rows_until(self._csv_path, resumed_at)
         self._columns = list(self._rows[0]) if self._rows else []
-        self._events = SummaryWriter(str(run_dir), purge_step=resumed_at + 1)
+        self._events = SummaryWriter(str(run_dir), purge_step=0 if resumed_at is None else resumed_at + 1)
         self._rewrite()
 
     def log(self, steps: int, scalars: Mapping[str, float]) -> None:
@@ -89,8 +89,8 @@ def log_hyperparameters(
         shutil.move(written, run_dir / (f"{earlier[-1]}.hparams" if earlier else written.name))
 
 
-def _rows_until(path: Path, steps: int) -> list[dict[str, str]]:
-    if not steps or not path.is_file():
+def _rows_until(path: Path, steps: int | None) -> list[dict[str, str]]:
+    if steps is None or not path.is_file():
         return []
     with path.open(newline="") as file:
         return [row for row in csv.DictReader(file) if row["steps"] and int(row["steps"]) <= steps]

@@ -22,6 +22,7 @@ from rllib_portfolio.config import PPORunConfig
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation.backtest import backtest
+from rllib_portfolio.evaluation.metrics import sharpe_ratio
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.results import compare_best_policy
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
@@ -84,13 +85,13 @@ def assert_same_run(run: TinyRun, reference: TinyRun) -> None:
 
 
 def test_checkpoints_come_at_the_first_iteration_at_or_after_each_multiple(run_in_cash: TinyRun) -> None:
-    # iterations of 64 steps: 150 -> 192, 300 -> 320, 450 -> 512, 600 -> 640; 256 is the first evaluation, the best one
-    assert run_in_cash.written == [checkpoint_name(steps) for steps in (192, 256, 320, 512, 640)]
+    # the untrained network at 0; iterations of 64 steps: 150 -> 192, 300 -> 320, 450 -> 512, 600 -> 640
+    assert run_in_cash.written == [checkpoint_name(steps) for steps in (0, 192, 320, 512, 640)]
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(run_in_cash: TinyRun) -> None:
-    assert names(run_in_cash.run_dir) == [checkpoint_name(steps) for steps in (256, 512, 640)]
-    assert [read_progress(folder)["steps"] for folder in checkpoints(run_in_cash.run_dir)] == [256, 512, 640]
+    assert names(run_in_cash.run_dir) == [checkpoint_name(steps) for steps in (0, 512, 640)]
+    assert [read_progress(folder)["steps"] for folder in checkpoints(run_in_cash.run_dir)] == [0, 512, 640]
 
 
 def test_the_best_checkpoint_is_the_one_with_the_highest_validation_sharpe_ratio(finished_run: TinyRun) -> None:
@@ -114,7 +115,7 @@ def test_policies_may_be_selected_by_their_information_ratio(finished_run: TinyR
     assert run.train()
     ratios = dict(columns_of(run.run_dir)["validation/information_ratio"])
     sharpes = dict(columns_of(run.run_dir)["validation/sharpe_ratio"])
-    assert len(ratios) == 3
+    assert list(ratios) == [0, 128, 256, 384]
     best = max(ratios, key=ratios.__getitem__)
     progress = newest_progress(run.run_dir)
     assert progress["best_checkpoint"] == checkpoint_name(best)
@@ -137,10 +138,10 @@ def test_the_best_checkpoint_reproduces_its_validation_score(finished_run: TinyR
 
 def test_a_run_reports_every_iteration(finished_run: TinyRun) -> None:
     steps = [status.steps for status in finished_run.statuses]
-    assert steps == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
+    assert steps == list(range(0, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
     assert all(status.total_steps == TOTAL_STEPS for status in finished_run.statuses)
     messages = {status.steps: status.message for status in finished_run.statuses if status.message is not None}
-    assert list(messages) == [128, 256, 384, 512, 640]
+    assert list(messages) == [0, 128, 256, 384, 512, 640]
     assert messages[256].startswith("      256 steps: validation Sharpe ")
     best = newest_progress(finished_run.run_dir)["best_checkpoint"]
     last_best = max(steps for steps, message in messages.items() if message.endswith(" (best so far)"))
@@ -150,23 +151,23 @@ def test_a_run_reports_every_iteration(finished_run: TinyRun) -> None:
 def test_the_reported_return_is_raw_and_not_missing_after_the_first_episode(run_in_cash: TinyRun) -> None:
     # 20 days of cash at 5 % a year, log(1.05) / 252 a day; reward normalisation would make it about 1
     returns = [status.episode_return for status in run_in_cash.statuses]
-    assert math.isnan(returns[0])  # 16 of an episode's 20 days
-    assert returns[1:] == pytest.approx([20 * math.log(1.05) / 252] * 9, rel=1e-6)
+    assert all(map(math.isnan, returns[:2]))  # 0 and 16 of an episode's 20 days
+    assert returns[2:] == pytest.approx([20 * math.log(1.05) / 252] * 9, rel=1e-6)
 
 
 def test_an_undefined_validation_score_is_never_the_better_one(run_in_cash: TinyRun) -> None:
-    assert newest_progress(run_in_cash.run_dir)["best_checkpoint"] == checkpoint_name(256)
+    assert newest_progress(run_in_cash.run_dir)["best_checkpoint"] == checkpoint_name(0)
     assert newest_progress(run_in_cash.run_dir)["best_score"] is None
     assert all(math.isnan(status.validation_sharpe) for status in run_in_cash.statuses)
     assert "validation/sharpe_ratio" not in columns_of(run_in_cash.run_dir)
     load_policy(run_in_cash.run_dir)
 
 
-@pytest.mark.parametrize(("patience", "stopped_at"), [(1, 448), (2, 640)])
+@pytest.mark.parametrize(("patience", "stopped_at"), [(1, 256), (2, 448)])
 def test_a_run_stops_early_when_validation_no_longer_improves(
     ray_session: None, tmp_path: Path, patience: int, stopped_at: int
 ) -> None:
-    # evaluations at 256 (the first is the best), 448, 640, 832 ...
+    # evaluations at 0 (the first is the best), 256, 448, 640, 832 ...
     settings = {"schedule.early_stopping_evaluations": patience, "schedule.total_timesteps": 10 * TOTAL_STEPS}
     run = start_run(tmp_path / "run", tiny_config(IN_CASH, settings))
     assert run.train()
@@ -194,7 +195,7 @@ def test_a_stopped_run_continues_as_if_it_had_never_stopped(finished_run: TinyRu
     assert_same_run(run, finished_run)
 
 
-@pytest.mark.parametrize("killed_at", [STEPS_PER_ITERATION, 7 * STEPS_PER_ITERATION])  # before any checkpoint, after
+@pytest.mark.parametrize("killed_at", [0, STEPS_PER_ITERATION, 7 * STEPS_PER_ITERATION])
 def test_a_killed_run_continues_from_its_last_checkpoint(finished_run: TinyRun, tmp_path: Path, killed_at: int) -> None:
     def kill(status: Any) -> None:
         if status.steps == killed_at:
@@ -205,8 +206,9 @@ def test_a_killed_run_continues_from_its_last_checkpoint(finished_run: TinyRun, 
         run.train(on_progress=kill)
     last = newest_checkpoint(run.run_dir)
     saved = 0 if last is None else read_progress(last)["steps"]
-    assert saved < killed_at
-    assert (saved == 0) == (killed_at == STEPS_PER_ITERATION)
+    assert last is not None  # that of the untrained network at least
+    assert (saved < killed_at) == (killed_at > 0)
+    assert (saved == 0) == (killed_at <= STEPS_PER_ITERATION)
     assert int(rows_of(run.run_dir)[-1]["steps"]) == killed_at  # rows that will come again
     assert run.train(resume=True)
     assert run.statuses[0].steps == saved + STEPS_PER_ITERATION
@@ -217,9 +219,32 @@ def test_evaluations_and_checkpoints_do_not_change_the_training(finished_run: Ti
     seldom = {"schedule.evaluation_interval": 10**6, "schedule.checkpoint_interval": 10**6}
     run = restart(finished_run, tmp_path / "run").with_settings(seldom)
     assert not run.stop_at(256)
-    for row, reference in zip(rows_of(run.run_dir), rows_of(finished_run.run_dir)[:4], strict=True):
+    untrained, *trained = rows_of(finished_run.run_dir)
+    assert untrained["steps"] == "0"
+    for row, reference in zip(rows_of(run.run_dir), trained[:4], strict=True):
         for name in ("training/total_loss", "training/entropy", "training/gradient_norm"):
             assert row[name] == reference[name]
+
+
+def test_the_untrained_network_is_selected_where_training_makes_it_worse(
+    finished_run: TinyRun, tmp_path: Path
+) -> None:
+    run = restart(finished_run, tmp_path / "run").with_settings({"training.learning_rate": 1.0, "training.clip": 100.0})
+    assert run.train()
+    scores = dict(columns_of(run.run_dir)["validation/sharpe_ratio"])
+    assert max(scores, key=scores.__getitem__) == 0
+    assert newest_progress(run.run_dir)["best_checkpoint"] == checkpoint_name(0)
+    walked = walk(load_policy(run.run_dir), run.market, "validation", run.config)
+    start, stop = run.market.windows["validation"]
+    assert sharpe_ratio(walked.returns, run.market.cash_returns[start:stop]) == pytest.approx(scores[0], rel=1e-9)
+
+
+def test_a_run_that_is_evaluated_once_has_no_other_candidate(finished_run: TinyRun, tmp_path: Path) -> None:
+    once = {"schedule.evaluation_interval": TOTAL_STEPS}
+    run = restart(finished_run, tmp_path / "run").with_settings(once)
+    assert run.train()
+    assert [status.steps for status in run.statuses if status.is_evaluated] == [TOTAL_STEPS]
+    assert newest_progress(run.run_dir)["best_checkpoint"] == checkpoint_name(TOTAL_STEPS)
 
 
 def test_another_seed_gives_another_run(finished_run: TinyRun, tmp_path: Path) -> None:
@@ -244,7 +269,7 @@ def test_a_run_whose_best_checkpoint_is_gone_finds_a_new_one(run_in_cash: TinyRu
     shutil.copytree(run_in_cash.run_dir, tmp_path / "run")
     settings = {"schedule.total_timesteps": TOTAL_STEPS + STEPS_PER_ITERATION}
     run = TinyRun(run_in_cash.config, run_in_cash.market, tmp_path / "run").with_settings(settings)
-    shutil.rmtree(run.run_dir / "checkpoints" / checkpoint_name(256))
+    shutil.rmtree(run.run_dir / "checkpoints" / checkpoint_name(0))
     with pytest.raises(ConfigError, match="checkpoint must have a readable manifest"):
         load_policy(run.run_dir)
     assert run.train(resume=True)
@@ -435,7 +460,8 @@ def test_a_dqn_run_ends_with_checkpoints_a_policy_and_its_tables(dqn_run: TinyRu
 
 
 def test_a_dqn_run_tells_beta_the_buffer_and_the_loss(dqn_run: TinyRun) -> None:
-    rows = rows_of(dqn_run.run_dir)
+    untrained, *rows = rows_of(dqn_run.run_dir)
+    assert untrained["steps"] == "0"
     assert [int(row["steps"]) for row in rows] == list(range(64, TOTAL_STEPS + 1, 64))
     betas = [float(row["replay/beta"]) for row in rows]
     # 0.4 + 0.6 of the share of the run

@@ -32,6 +32,7 @@ class FlatParameters:
         ):
             parameter.data = value.view(parameter.shape)
             parameter.grad = gradient.view(parameter.shape)
+        self._matrices = [parameter.data for _, parameter in named if parameter.ndim > 1]
 
     def clip_gradient(self, max_norm: float | None) -> Tensor:
         """Scale the gradient down to `max_norm`, unless it is not finite; returns the norm that it had."""
@@ -41,6 +42,10 @@ class FlatParameters:
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         self.gradient.mul_(torch.where(norm.isfinite(), scale, 1.0))
         return norm
+
+    def shrink_matrices(self, share: float) -> None:
+        """Take `share` off every weight matrix; biases, scales of LayerNorm and deviations are left as they are."""
+        torch._foreach_mul_(self._matrices, 1.0 - share)
 
     def non_finite_gradients(self) -> list[str]:
         """Names of the parameters whose gradient holds a NaN or an infinity."""

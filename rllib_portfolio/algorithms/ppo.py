@@ -41,6 +41,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         super().__init__(algo_class=algo_class or PortfolioPPO)
         self.normalize_rewards = True
         self.market_baseline = True
+        self.weight_decay = 0.0
         self.mixed_precision: str | None = None
         self.compile_update = False
 
@@ -49,6 +50,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         *,
         normalize_rewards: bool = NotProvided,
         market_baseline: bool = NotProvided,
+        weight_decay: float = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -58,6 +60,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         Args:
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
             market_baseline: Regress out of the advantages what the day's market explains (fused learner).
+            weight_decay: Decoupled decay of the weight matrices (Loshchilov and Hutter 2019, algorithm 2; fused learner).
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -66,6 +69,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         ours = {
             "normalize_rewards": normalize_rewards,
             "market_baseline": market_baseline,
+            "weight_decay": weight_decay,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -163,6 +167,7 @@ def _training_settings(config: PPORunConfig) -> dict[str, Any]:
         "kl_target": ppo.kl_target,
         "normalize_rewards": ppo.normalize_rewards,
         "market_baseline": ppo.market_baseline,
+        "weight_decay": ppo.weight_decay,
         "mixed_precision": config.resources.mixed_precision,
         "compile_update": config.resources.compile_update,
     }

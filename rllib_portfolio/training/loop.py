@@ -52,7 +52,9 @@ class Status:
     steps: int
     total_steps: int
     steps_per_second: float
+    """Of sampling and learning in this iteration; NaN at step 0."""
     episode_return: float
+    """Mean over the last finished episodes; NaN before the first."""
     validation_sharpe: float
     """Of the last evaluation; NaN before the first."""
     best_validation_sharpe: float
@@ -130,7 +132,7 @@ class _Run:
         if checkpoint is not None:
             self.state = _resumed_state(checkpoint)
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
-        self.tracker = Tracker(run_dir, resumed_at=self.state.steps)
+        self.tracker = Tracker(run_dir, resumed_at=None if checkpoint is None else self.state.steps)
         self.evaluated: tuple[PortfolioPolicy, BacktestResult] | None = None
         """In the last iteration, if it ended with an evaluation."""
         self.equal_weight = equal_weight_returns(market, config)
@@ -140,6 +142,8 @@ class _Run:
     def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
         schedule = self.config.schedule
         try:
+            if self._selects_among_checkpoints and self.state.steps == 0 and self.state.best_checkpoint is None:
+                on_progress(self._evaluate_untrained())
             while not (finished := self._is_finished()) and not should_stop():
                 before = self.state.steps
                 scalars = self._iterate()
@@ -159,6 +163,19 @@ class _Run:
         finally:
             self.tracker.close()
             self.algorithm.stop()
+
+    @property
+    def _selects_among_checkpoints(self) -> bool:
+        """Whether validation chooses a policy, rather than being walked once, at the end."""
+        return self.config.schedule.evaluation_interval < self.config.schedule.total_timesteps
+
+    def _evaluate_untrained(self) -> Status:
+        """Make the network as it was initialised the first candidate: training may find nothing better."""
+        scalars: dict[str, float] = {}
+        message = self._validate(scalars)
+        self.tracker.log(0, scalars)
+        self._checkpoint()
+        return self._status(scalars, message)
 
     def _is_finished(self) -> bool:
         patience = self.config.schedule.early_stopping_evaluations
@@ -264,7 +281,7 @@ class _Run:
         return Status(
             steps=self.state.steps,
             total_steps=self.config.schedule.total_timesteps,
-            steps_per_second=scalars["speed/steps_per_second"],
+            steps_per_second=scalars.get("speed/steps_per_second", math.nan),
             episode_return=self.state.episode_return,
             validation_sharpe=math.nan if sharpe is None else sharpe,
             best_validation_sharpe=math.nan if best is None else best,
