@@ -262,8 +262,8 @@ class ScheduleConfig(StrictModel):
     checkpoint_interval: int = Field(50_000, ge=1)
     checkpoints_kept: int = Field(3, ge=1)
     evaluation_interval: int = Field(25_000, ge=1)
-    early_stopping_evaluations: int | None = Field(None, ge=1)
-    """Stop after so many evaluations without a better validation score; null never stops early."""
+    early_stopping_evaluations: int | None = Field(8, ge=1)
+    """Stop after so many evaluations in a row without a better validation score; null never stops early."""
     selection_metric: Literal["sharpe_ratio", "information_ratio"] = "sharpe_ratio"
     """The validation score: the Sharpe ratio, or the information ratio over 1/N at the same costs."""
 

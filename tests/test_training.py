@@ -226,9 +226,7 @@ def test_evaluations_and_checkpoints_do_not_change_the_training(finished_run: Ti
             assert row[name] == reference[name]
 
 
-def test_the_untrained_network_is_selected_where_training_makes_it_worse(
-    finished_run: TinyRun, tmp_path: Path
-) -> None:
+def test_the_untrained_network_is_selected_where_training_makes_it_worse(finished_run: TinyRun, tmp_path: Path) -> None:
     run = restart(finished_run, tmp_path / "run").with_settings({"training.learning_rate": 1.0, "training.clip": 100.0})
     assert run.train()
     scores = dict(columns_of(run.run_dir)["validation/sharpe_ratio"])

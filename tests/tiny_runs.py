@@ -50,6 +50,7 @@ TINY_DQN = {
     "schedule.total_timesteps": TOTAL_STEPS,
     "schedule.checkpoint_interval": 200,
     "schedule.evaluation_interval": STEPS_PER_ITERATION,
+    "schedule.early_stopping_evaluations": None,
     "resources.num_envs_per_env_runner": 4,
     "resources.device": "cpu",
 }

@@ -60,7 +60,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         Args:
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
             market_baseline: Regress out of the advantages what the day's market explains (fused learner).
-            weight_decay: Decoupled decay of the weight matrices (Loshchilov and Hutter 2019, algorithm 2; fused learner).
+            weight_decay: Decoupled decay of the weight matrices (Loshchilov and Hutter 2019; fused learner).
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,24 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import algorithm_in
 from rllib_portfolio.errors import ConfigError
 
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent.parent / "tune_configs"
+CONFIG_FOLDERS = (
+    Path(__file__).resolve().parent.parent.parent / "tune_configs",  # of the source tree
+    Path(sysconfig.get_path("data")) / "share" / "rllib_portfolio" / "tune_configs",  # of an installed wheel
+)
 
 
-def default_config(algo: str) -> Path | None:
-    """The committed configuration of an algorithm; without a source tree the same defaults stand in the models."""
-    path = CONFIG_FOLDER / f"{algo}.yaml"
-    return path if path.is_file() else None
+def default_config(algo: str) -> Path:
+    """Return the path of the committed configuration of an algorithm.
+
+    Raises:
+        ConfigError: If neither the source tree nor the installed package has it.
+    """
+    for folder in CONFIG_FOLDERS:
+        if (path := folder / f"{algo}.yaml").is_file():
+            return path
+    raise ConfigError(
+        f"{algo}.yaml must be in one of {', '.join(map(str, CONFIG_FOLDERS))}, got none. Name a file with --config."
+    )
 
 
 def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:

@@ -231,8 +231,6 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     """What is asked for, checked against the models."""
     algo = chosen_algorithm(arguments.algo, arguments.config)
     path = arguments.config or default_config(algo)
-    if path is None:
-        raise ConfigError("--config must name a file with a search section, got none. See tune_configs in the sources.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= _given(arguments, _DATA)
     config = with_lasting_paths(load_run_config(path, {"algo": algo, **overrides}))

@@ -122,6 +122,23 @@ def number(value: Any) -> float:
 # ---------------------------------------------------------------- the same numbers as RLlib's learner
 
 
+def test_a_step_with_weight_decay_takes_its_share_off_the_matrices_alone(market_path: Path) -> None:
+    rate, decay = 0.01, 5.0
+    constant = {"training.learning_rate": rate, "training.learning_rate_end": None}
+    config, runner, episodes = sampled(market_path, constant)
+    with_decay = algorithm_config(market_path, {**constant, "training.weight_decay": decay})
+    plain, decayed = (build_learner(FusedPPOLearner, each, runner) for each in (config, with_decay))
+    start = weights(plain)
+    for learner in (plain, decayed):
+        updated(learner, episodes, num_epochs=1)
+    without, ended = weights(plain), weights(decayed)
+    assert {name for name in start if start[name].ndim > 1}
+    for name, before in start.items():
+        # AdamW: w - rate * decay * w - (Adam's step, which the size of w has no part in)
+        expected = without[name] - (rate * decay * before if before.ndim > 1 else 0.0)
+        np.testing.assert_allclose(ended[name], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_updates_end_in_the_weights_of_rllibs_learner(market_path: Path, loss: str) -> None:
     config, runner, episodes = sampled(market_path, LOSSES[loss])

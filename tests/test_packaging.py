@@ -1,0 +1,50 @@
+"""An editable install is imported from anywhere; a wheel has the configurations that the commands start from."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+SCRIPT = "import site, sys; site.addsitedir(sys.argv[1]); import rllib_portfolio; print(rllib_portfolio.__file__)"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder named as the package, which it holds without its modules, and what the package is built by."""
+    folder = tmp_path / "rllib_portfolio"
+    (folder / "rllib_portfolio").mkdir(parents=True)
+    (folder / "rllib_portfolio" / "__init__.py").touch()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "tune_configs", folder / "tune_configs")
+    return folder
+
+
+def built(clone: Path, hook: str, output: Path) -> zipfile.ZipFile:
+    output.mkdir()
+    subprocess.run([sys.executable, "-c", BUILD, hook, output], cwd=clone, check=True, capture_output=True)
+    (wheel,) = output.glob("*.whl")
+    return zipfile.ZipFile(wheel)
+
+
+def test_a_script_in_the_parent_folder_of_the_clone_imports_the_package(clone: Path, tmp_path: Path) -> None:
+    site_packages = tmp_path / "site-packages"
+    with built(clone, "build_editable", site_packages) as wheel:
+        wheel.extractall(site_packages)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    # -S: without the packages that are installed here, of which this project is one
+    command = [sys.executable, "-S", "script.py", site_packages]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert Path(done.stdout.strip()) == clone / "rllib_portfolio" / "__init__.py"
+
+
+def test_a_wheel_has_the_configurations(clone: Path, tmp_path: Path) -> None:
+    with built(clone, "build_wheel", tmp_path / "wheel") as wheel:
+        installed = [name.partition(".data/data/")[2] for name in wheel.namelist() if name.endswith(".yaml")]
+    expected = [f"share/rllib_portfolio/tune_configs/{path.name}" for path in (ROOT / "tune_configs").glob("*.yaml")]
+    assert sorted(installed) == sorted(expected)
