@@ -146,11 +146,18 @@ class DiscreteEnvironmentConfig(EnvironmentConfig):
     action_mode: Literal["discrete"] = "discrete"
 
 
+PER_ASSET_FROM = 50
+"""Assets from which on `network.architecture: auto` is per_asset."""
+PER_ASSET_SIZES = (16,)
+"""Its hidden layers then; `hidden_sizes` are those of the flat network."""
+
+
 class NetworkConfig(StrictModel):
     """The actor-critic."""
 
-    architecture: Literal["flat", "per_asset"] = "flat"
-    """One network over all that is observed, or one small network that scores each asset, its weights shared."""
+    architecture: Literal["auto", "flat", "per_asset"] = "auto"
+    """flat: one network over all that is observed. per_asset: one small network that scores each asset, its weights
+    shared. auto: flat below 50 assets, and from there on per_asset with one hidden layer of 16."""
     hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1)
     """The first is the shared trunk (per asset: the encoder of an asset), the rest is each branch; flat needs both."""
     initial_log_std: float = Field(-0.7, ge=-5, le=2)
@@ -162,9 +169,19 @@ class NetworkConfig(StrictModel):
     @field_validator("hidden_sizes")
     @classmethod
     def _flat_has_branches(cls, sizes: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        if len(sizes) < 2 and info.data.get("architecture") == "flat":
-            raise PydanticCustomError("too_short", "tuple should have at least 2 items where architecture is flat")
+        if len(sizes) < 2 and info.data.get("architecture") in ("auto", "flat"):
+            raise PydanticCustomError(
+                "too_short", "tuple should have at least 2 items where architecture is flat, or auto, which may be flat"
+            )
         return sizes
+
+    def for_assets(self, num_assets: int) -> Self:
+        """The same with the architecture that `auto` is over so many assets; it has no `auto` left to resolve."""
+        if self.architecture != "auto":
+            return self
+        if num_assets < PER_ASSET_FROM:
+            return self.model_copy(update={"architecture": "flat"})
+        return self.model_copy(update={"architecture": "per_asset", "hidden_sizes": PER_ASSET_SIZES})
 
 
 class QNetworkConfig(StrictModel):
@@ -184,6 +201,8 @@ class PPOConfig(StrictModel):
     """PPO's own settings (Schulman et al. 2017)."""
 
     learning_rate: float = Field(1e-3, gt=0)
+    """Adam's, for up to 20 assets. Over N > 20 of them a flat network learns at 20 / N of it, so that the step of the
+    policy does not grow with N."""
     learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction = 0.99
@@ -206,6 +225,9 @@ class PPOConfig(StrictModel):
     """Regress out of the advantages what the day's asset returns explain, whatever was done (fused learner)."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled decay of the weight matrices: each step takes learning_rate * weight_decay off them (fused learner)."""
+    max_kl: float | None = Field(2.0, gt=0)
+    """Ends the epochs of an update once the KL divergence of a minibatch from the policy that sampled exceeds so many
+    nats; null never does (fused learner). The first updates of sound runs reach 0.8."""
 
 
 class DQNConfig(StrictModel):
@@ -334,6 +356,12 @@ class RunConfig(StrictModel):
     training: PPOConfig | DQNConfig
     schedule: ScheduleConfig = ScheduleConfig()
     resources: ResourceConfig = ResourceConfig()
+
+    def for_assets(self, num_assets: int) -> Self:
+        """The same with what is chosen by the number of assets (`network.architecture: auto`) as it is chosen."""
+        if isinstance(self.network, QNetworkConfig):
+            return self
+        return self.model_copy(update={"network": self.network.for_assets(num_assets)})
 
 
 class PPORunConfig(RunConfig):

@@ -42,7 +42,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
 
     Args:
         run_dir: A new or empty folder.
-        config: Its configuration.
+        config: Its configuration; what the number of assets decides is written as it is decided.
         market: Its market.
         market_file: The same market as a file; linked, where the file system can do that, instead of written again.
 
@@ -50,6 +50,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
         ConfigError: If the folder cannot be written or already holds something.
     """
     require_fresh(run_dir)
+    config = config.for_assets(market.num_assets)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         _save_market(run_dir / MARKET, market, market_file)

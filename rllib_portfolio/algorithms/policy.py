@@ -188,7 +188,8 @@ def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
         network = validated(QNetworkConfig, spec.network, "policy.json").model_dump()
         num_actions = len(spec.action_table["names"])
         return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network, **spaces)
-    settings = validated(NetworkConfig, spec.network, "policy.json")
+    network = {"architecture": "flat"} | spec.network  # which policies did not name when there was no other
+    settings = validated(NetworkConfig, network, "policy.json").for_assets(len(spec.assets))
     return ACTOR_CRITICS[settings.architecture](
         action_space=gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32),
         model_config=model_config(settings, spec.environment_config.logit_scale, spec.num_asset_features),
@@ -218,7 +219,7 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         algo=config.algo,
         assets=market.assets,
         observation_names=ObservationLayout(market).names,
-        network=config.network.model_dump(mode="json"),
+        network=config.for_assets(market.num_assets).network.model_dump(mode="json"),
         market=config.market.model_dump(mode="json"),
         environment=config.environment.model_dump(mode="json"),
         fitted=market.fitted,

@@ -8,7 +8,6 @@ from typing import Any, Self
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
-from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import ALL_MODULES
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import (
@@ -22,16 +21,20 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
+from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling import sample_batch
+from rllib_portfolio.algorithms.shared_market import take_market
 from rllib_portfolio.algorithms.weight_sync import sync_weights
-from rllib_portfolio.config import PPOConfig, PPORunConfig
+from rllib_portfolio.config import NetworkConfig, PPOConfig, PPORunConfig
+from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, model_config
 
-_LEARNERS = {"fused": FusedPPOLearner, "stock": PPOTorchLearner}
+_LEARNERS = {"fused": FusedPPOLearner, "stock": StockPPOLearner}
+STEP_ASSETS = 20
+"""Up to so many assets a flat network learns at the rate that is stated."""
 
 
 class PortfolioPPOConfig(RLlibPPOConfig):
@@ -42,6 +45,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         self.normalize_rewards = True
         self.market_baseline = True
         self.weight_decay = 0.0
+        self.max_kl: float | None = None
         self.mixed_precision: str | None = None
         self.compile_update = False
 
@@ -51,6 +55,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         normalize_rewards: bool = NotProvided,
         market_baseline: bool = NotProvided,
         weight_decay: float = NotProvided,
+        max_kl: float | None = NotProvided,
         mixed_precision: str | None = NotProvided,
         compile_update: bool = NotProvided,
         **kwargs: Any,
@@ -61,6 +66,8 @@ class PortfolioPPOConfig(RLlibPPOConfig):
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
             market_baseline: Regress out of the advantages what the day's market explains (fused learner).
             weight_decay: Decoupled decay of the weight matrices (Loshchilov and Hutter 2019; fused learner).
+            max_kl: End the epochs of an update at the first minibatch over which the KL divergence from the policy
+                that sampled exceeds this; None never does (fused learner).
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
@@ -70,6 +77,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
             "normalize_rewards": normalize_rewards,
             "market_baseline": market_baseline,
             "weight_decay": weight_decay,
+            "max_kl": max_kl,
             "mixed_precision": mixed_precision,
             "compile_update": compile_update,
         }
@@ -125,32 +133,43 @@ def build(config: PPORunConfig, market_path: Path) -> PortfolioPPO:
 
 
 def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOConfig:
-    """RLlib's configuration of a run."""
+    """RLlib's configuration of a run over the prepared market at `market_path`."""
+    take_market(str(market_path))
+    market = resolve_market(market_path)
+    config = config.for_assets(market.num_assets)
     result = with_run_settings(PortfolioPPOConfig(), config, market_path, _LEARNERS)
-    return result.rl_module(rl_module_spec=module_spec(config, market_path)).training(**_training_settings(config))
+    settings = _training_settings(config, step_scale(config.network, market.num_assets))
+    return result.rl_module(rl_module_spec=module_spec(config, market)).training(**settings)
 
 
-def module_spec(config: PPORunConfig, market_path: Path) -> RLModuleSpec:
-    """The actor-critic that the configuration asks for; one that scores each asset must know how many features are its.
-
-    Args:
-        config: Of the run.
-        market_path: Its prepared market.
-    """
-    num_features = None
-    if config.network.architecture == PER_ASSET:
-        num_features = len(MarketData.load(market_path).asset_feature_names)
+def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
+    """The actor-critic that the configuration asks for over a market."""
+    network = config.network.for_assets(market.num_assets)
     return RLModuleSpec(
-        module_class=ACTOR_CRITICS[config.network.architecture],
-        model_config=model_config(config.network, config.environment.logit_scale, num_features),
+        module_class=ACTOR_CRITICS[network.architecture],
+        model_config=model_config(network, config.environment.logit_scale, len(market.asset_feature_names)),
     )
 
 
-def _training_settings(config: PPORunConfig) -> dict[str, Any]:
+def step_scale(network: NetworkConfig, num_assets: int) -> float:
+    """What the learning rate is multiplied by, so that the step of the policy does not grow with the assets.
+
+    Adam moves every weight by about the learning rate, whatever its gradient, so that what a layer computes moves in
+    proportion to the number of its inputs (Yang et al. 2022, arXiv 2203.03466, table 3). A flat network has inputs for
+    each asset: its rate falls with their number, from 20 assets on. One that scores each asset has as many for any.
+
+    Args:
+        network: Settings of the network, its architecture known.
+        num_assets: N.
+    """
+    return 1.0 if network.architecture == PER_ASSET else min(1.0, STEP_ASSETS / num_assets)
+
+
+def _training_settings(config: PPORunConfig, scale: float) -> dict[str, Any]:
     ppo: PPOConfig = config.training
     batch_size = ppo.rollout_steps * config.resources.num_envs
     return {
-        "lr": learning_rate(config),
+        "lr": learning_rate(config, scale),
         "gamma": ppo.gamma,
         "lambda_": ppo.gae_lambda,
         "clip_param": ppo.clip,
@@ -168,6 +187,7 @@ def _training_settings(config: PPORunConfig) -> dict[str, Any]:
         "normalize_rewards": ppo.normalize_rewards,
         "market_baseline": ppo.market_baseline,
         "weight_decay": ppo.weight_decay,
+        "max_kl": ppo.max_kl,
         "mixed_precision": config.resources.mixed_precision,
         "compile_update": config.resources.compile_update,
     }

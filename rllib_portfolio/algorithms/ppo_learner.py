@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_KL_KEY
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -33,6 +34,21 @@ from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 logger = logging.getLogger(__name__)
 
 UPDATE_STATE = "update_state"
+
+
+class StockPPOLearner(PPOTorchLearner):
+    """RLlib's learner, which also tells the KL divergence where it is no part of the loss; RLlib reports 0 there."""
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
+        loss: Tensor = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        if not config.use_kl_loss:
+            make = self.module[module_id].unwrapped().get_train_action_dist_cls().from_logits
+            with torch.no_grad():
+                before, now = (make(of[Columns.ACTION_DIST_INPUTS]) for of in (batch, fwd_out))
+                kl = before.kl(now)
+                mean_kl = (kl[batch[Columns.LOSS_MASK]] if Columns.LOSS_MASK in batch else kl).mean()
+            self.metrics.log_value((module_id, LEARNER_RESULTS_KL_KEY), mean_kl, window=1)
+        return loss
 
 
 class FusedPPOLearner(FusedLearner, PPOTorchLearner):
@@ -116,10 +132,10 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
 
         before, generator_state = Snapshot(self._flat, self.get_optimizer()), self._shuffle.get_state()
         self._trained_module.train()
-        stats = [self._gradient_step(minibatch, weight) for minibatch in minibatches()]
+        stats = self._gradient_steps(minibatches(), weight)
         is_finite = torch.isfinite(torch.stack([step.gradient_norm for step in stats])).tolist()
         if all(is_finite) or self._scaler is not None:  # the scaler has left out the steps that overflowed
-            return self._with_shared_kl([step for step, finite in zip(stats, is_finite, strict=True) if finite], weight)
+            return [step for step, finite in zip(stats, is_finite, strict=True) if finite]
         before.restore()
         self._shuffle.set_state(generator_state)
         names = self._non_finite_gradients(minibatches(), weight)
@@ -137,16 +153,20 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
             self._apply_gradient()
         return ["all parameters together (its norm overflowed)"]
 
-    def _with_shared_kl(self, stats: list[MinibatchStats], weight: float) -> list[MinibatchStats]:
-        """The last divergence taken over all learners, so that all of them adapt one and the same coefficient to it."""
-        if stats:
-            stats[-1] = stats[-1]._replace(kl=self._team.sum(stats[-1].kl * weight) / self._team.size)
-        return stats
+    def _gradient_steps(self, minibatches: Iterator[Batch], weight: float) -> list[MinibatchStats]:
+        """Gradient steps until no minibatch is left, or the policy is further than `max_kl` from the one that sampled.
 
-    def _gradient_step(self, minibatch: Batch, weight: float) -> MinibatchStats:
-        total_loss, parts = self._backward(partial(self._loss, minibatch), weight)
-        norm = self._apply_gradient()
-        return MinibatchStats(*(part.detach() for part in parts), total_loss.detach(), norm)
+        The divergence of a minibatch is over all learners, so that all of them stop at the same step.
+        """
+        stats: list[MinibatchStats] = []
+        for minibatch in minibatches:
+            total_loss, parts = self._backward(partial(self._loss, minibatch), weight)
+            *losses, kl = (part.detach() for part in parts)
+            kl = self._team.sum(kl * weight) / self._team.size
+            if stats and self.config.max_kl is not None and kl > self.config.max_kl:
+                return [*stats[:-1], stats[-1]._replace(kl=kl)]
+            stats.append(MinibatchStats(*losses, kl, total_loss.detach(), self._apply_gradient()))
+        return stats
 
     def _apply_gradient(self) -> Tensor:
         if self.config.weight_decay:  # before the gradient's step, as in AdamW
@@ -157,8 +177,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         """PPO's clipped loss (Schulman et al. 2017, eqs. 7 and 9), term by term as RLlib's learner has it."""
         config = self.config
         distribution, values = self._evaluate(batch.observations)
-        log_ratio = distribution.logp(batch.actions) - batch.log_probabilities
-        ratio = torch.exp(log_ratio)
+        ratio = torch.exp(distribution.logp(batch.actions) - batch.log_probabilities)
         clipped = ratio.clamp(1.0 - config.clip_param, 1.0 + config.clip_param)
         policy_loss = -torch.min(batch.advantages * ratio, batch.advantages * clipped).mean()
         squared_error = (values - batch.value_targets).square()
@@ -168,11 +187,10 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         entropy = distribution.entropy().mean()
         entropy_coefficient = self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].get_current_value()
         total = policy_loss + config.vf_loss_coeff * value_loss - entropy_coefficient * entropy
-        if config.use_kl_loss:
+        with torch.set_grad_enabled(config.use_kl_loss):
             kl = type(distribution).from_logits(batch.distribution_inputs).kl(distribution).mean()
+        if config.use_kl_loss:
             total = total + self.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID] * kl
-        else:  # an estimate to look at; RLlib reports 0 without the KL term
-            kl = (ratio.detach() - 1.0 - log_ratio.detach()).mean()
         return total, (policy_loss, value_loss, value_loss_unclipped, entropy, kl)
 
     def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:

@@ -75,12 +75,12 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
     return result
 
 
-def learning_rate(config: RunConfig) -> Any:
-    """The learning rate as RLlib takes it: constant, or falling linearly over the run."""
-    training = config.training
-    if training.learning_rate_end is None:
-        return training.learning_rate
-    return [[0, training.learning_rate], [config.schedule.total_timesteps, training.learning_rate_end]]
+def learning_rate(config: RunConfig, scale: float = 1.0) -> Any:
+    """The learning rate as RLlib takes it, times `scale`: constant, or falling linearly over the run."""
+    start, end = config.training.learning_rate, config.training.learning_rate_end
+    if end is None:
+        return start * scale
+    return [[0, start * scale], [config.schedule.total_timesteps, end * scale]]
 
 
 def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[dict[str, float]]:

@@ -62,14 +62,14 @@ def sample(algorithm: ppo.PortfolioPPO, steps: int = 96) -> list[SingleAgentEpis
     return algorithm.env_runner.sample(num_timesteps=steps)
 
 
-def learned_module(algorithm: ppo.PortfolioPPO, run_config: RunConfig) -> LayerNormActorCritic:
+def learned_module(algorithm: ppo.PortfolioPPO, run_config: RunConfig, market_path: Path) -> LayerNormActorCritic:
     """A network of our own, critic included, with the learner's weights."""
     env = algorithm.env_runner.get_spaces()[DEFAULT_MODULE_ID]
     module = LayerNormActorCritic(
         observation_space=env[0],
         action_space=env[1],
         inference_only=False,
-        model_config=ppo.module_spec(run_config, Path("market.npz")).model_config,
+        model_config=ppo.module_spec(run_config, MarketData.load(market_path)).model_config,
     )
     weights = algorithm.learner_group.get_weights()[DEFAULT_MODULE_ID]
     module.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
@@ -140,11 +140,13 @@ def test_a_setting_reaches_rllib(market_path: Path, setting: str, value: Any, fi
 
 
 @pytest.mark.parametrize("env_runner", ["vectorised", "stock"])
-def test_stored_log_probabilities_are_those_of_the_unclipped_sample(build: Build, env_runner: str) -> None:
+def test_stored_log_probabilities_are_those_of_the_unclipped_sample(
+    build: Build, market_path: Path, env_runner: str
+) -> None:
     # logit_scale 1 and a deviation of e^0.5 logits: about half of the samples lie outside of [-1, 1]
     wide = {"environment.logit_scale": 1.0, "network.initial_log_std": 0.5, "resources.env_runner": env_runner}
     algorithm = build(wide)
-    module = learned_module(algorithm, tiny_config(SETTINGS, wide))
+    module = learned_module(algorithm, tiny_config(SETTINGS, wide), market_path)
     episodes = sample(algorithm)
     observations = np.concatenate([episode.get_observations()[:-1] for episode in episodes])
     actions = torch.from_numpy(np.concatenate([episode.get_actions() for episode in episodes]))
@@ -247,7 +249,9 @@ def value_targets(rewards: np.ndarray, values: np.ndarray, *, bootstraps: bool) 
 
 
 @pytest.mark.parametrize("learner", ["fused", "stock"])
-def test_value_targets_bootstrap_at_truncation_and_at_the_end_of_a_fragment_only(build: Build, learner: str) -> None:
+def test_value_targets_bootstrap_at_truncation_and_at_the_end_of_a_fragment_only(
+    build: Build, market_path: Path, learner: str
+) -> None:
     episodes = [
         hand_made_episode(5, seed=1, truncated=True),
         hand_made_episode(3, seed=2),  # goes on in the next fragment
@@ -256,7 +260,7 @@ def test_value_targets_bootstrap_at_truncation_and_at_the_end_of_a_fragment_only
     ]
     settings = {"resources.learner": learner}
     algorithm = build(settings)
-    module = learned_module(algorithm, tiny_config(SETTINGS, settings))
+    module = learned_module(algorithm, tiny_config(SETTINGS, settings), market_path)
     with torch.no_grad():
         values = [
             module.compute_values({Columns.OBS: torch.from_numpy(episode.get_observations())}).numpy().astype(float)

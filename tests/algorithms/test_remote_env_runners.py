@@ -145,8 +145,10 @@ def test_a_round_says_whether_all_env_runners_answered(algorithm: ppo.PortfolioP
 
 
 @pytest.mark.parametrize(("algo", "config"), [(ppo, tiny_config(TWO)), (dqn, tiny_dqn_config(TWO))], ids=["ppo", "dqn"])
-def test_all_that_an_iteration_may_wait_for_stays_below_thirty_seconds(algo: object, config: object) -> None:
-    told = algo.algorithm_config(config, Path("market.npz"))  # type: ignore[attr-defined]
+def test_all_that_an_iteration_may_wait_for_stays_below_thirty_seconds(
+    shared: str, algo: object, config: object
+) -> None:
+    told = algo.algorithm_config(config, Path(shared))  # type: ignore[attr-defined]
     assert told.sample_timeout_s > 10.0  # a link that is lost for ten seconds costs nothing
     silent = told.sample_timeout_s + told.sync_filters_on_rollout_workers_timeout_s
     lost = told.env_runner_health_probe_timeout_s + told.env_runner_restore_timeout_s
