@@ -49,7 +49,7 @@ class FeatureConfig(StrictModel):
     rsi_days: Days | None = 14
     """Relative strength index (Wilder), scaled to [-1, 1], per asset."""
     macd_days: tuple[Days, Days, Days] | None = (12, 26, 9)
-    """Fast, slow and signal span of the MACD histogram, divided by the price, per asset."""
+    """Fast, slow and signal span of the MACD histogram, divided by the price and within [-1, 1], per asset."""
     moving_average_days: tuple[Days, ...] = (50, 200)
     """Log distance of the close from its moving average, per asset."""
     cross_section: Literal["values", "ranks"] = "values"
@@ -87,7 +87,8 @@ class MarketConfig(StrictModel):
     periods_per_year: int = Field(252, ge=1, le=366)
     features: FeatureConfig = FeatureConfig()
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
-    """Standardise features by the training window's moments, by RLlib's running MeanStdFilter, or not at all."""
+    """Standardise features by the training window's moments (without the outliers of single assets, and to at most 32),
+    by RLlib's running MeanStdFilter, or not at all."""
 
 
 class ExecutionConfig(StrictModel):

@@ -70,15 +70,16 @@ def _wilder_average(values: pd.DataFrame, days: int) -> pd.DataFrame:
 
 
 def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
-    """MACD histogram over the price: (m_t - EMA_signal(m)_t) / p_t with m = EMA_fast(p) - EMA_slow(p).
+    """MACD histogram over the price: (m_t - EMA_signal(m)_t) / p_t with m = EMA_fast(p) - EMA_slow(p), in [-1, 1].
 
-    EMA_k starts at the first price and moves by 2 / (k + 1) of the distance. Rows before slow + signal - 2 are NaN.
+    EMA_k starts at the first price and moves by 2 / (k + 1) of the distance. Rows before slow + signal - 2 are NaN. The
+    averages remember a price long after it has collapsed: a histogram larger than the price counts as the price.
     """
     fast, slow, signal = spans
     line = prices.ewm(span=fast, adjust=False).mean() - prices.ewm(span=slow, adjust=False).mean()
     histogram = (line - line.ewm(span=signal, adjust=False).mean()) / prices
     histogram.iloc[: max(slow + signal - 2, 0)] = np.nan
-    return histogram
+    return histogram.clip(-1.0, 1.0)
 
 
 def moving_average_distance(prices: Table, days: int) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ from rllib_portfolio.market.table import PriceTable
 
 FloatArray = NDArray[np.float64]
 
+ASSET_OUTLIER = 7.5
+"""Median absolute deviations that make an outlier among the values of all assets: 5 deviations of a Gaussian."""
+
+LONE_OUTLIER = 30.0
+"""The same for the index, whose crises are its own ordinary life, and for a user's feature, whose form nobody knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class FeaturePanel:
@@ -30,12 +36,15 @@ class FeaturePanel:
         market: Name to values [T], NaN in the warm-up.
         longest_window: Rows that the slowest feature looks back.
         first_row: First row at which every feature is defined; later if a user column starts late.
+        outliers: Name to the distance beyond which a value is an outlier for `Scaler.fit`. Ranks have no outliers, and
+            what is rare in a probability or in a user's column may be what it tells.
     """
 
     asset: dict[str, FloatArray]
     market: dict[str, FloatArray]
     longest_window: int
     first_row: int
+    outliers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def purge_days(self) -> int:
@@ -61,9 +70,11 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
         market |= {name: np.asarray(values, dtype=np.float64) for name, values in index_features(table.index).items()}
+    outliers = dict.fromkeys(asset, ASSET_OUTLIER) | dict.fromkeys(market, LONE_OUTLIER)
     for name in config.custom:
         values = custom_feature(name, table.prices)
         (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=np.float64)
+    outliers |= {name: LONE_OUTLIER for name in config.custom if name in asset}
     if config.cross_section == "ranks":
         asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
     longest = max([VOLATILITY_DAYS, *map(_warm_up, asset.values()), *map(_warm_up, market.values())])
@@ -71,13 +82,18 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     if config.user_columns:
         user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
     first_row = max([longest, *map(_warm_up, user.values())])
-    return FeaturePanel(asset, {**market, **user}, longest, first_row)
+    return FeaturePanel(asset, {**market, **user}, longest, first_row, outliers)
 
 
-def fit_scalers(panel: FeaturePanel, shape: tuple[int, int], rows: slice) -> dict[str, Any]:
-    """Moments of asset and market features on the training rows, as JSON values; `shape` is (T, N)."""
-    asset, market = panel.arrays(shape)
-    return {"asset": Scaler.fit(asset[rows]).to_json(), "market": Scaler.fit(market[rows]).to_json()}
+def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[str, Any]:
+    """Moments of asset and market features on the training rows, as JSON values; `prices` are [T, N]."""
+    asset, market = panel.arrays((len(prices), prices.shape[1]))
+    usual_moves = np.median(np.abs(np.diff(np.log(prices[rows]), axis=0)), axis=0)
+    outliers = [[panel.outliers.get(name) for name in names] for names in (panel.asset, panel.market)]
+    return {
+        "asset": Scaler.fit(asset[rows], outliers[0], usual_moves).to_json(),
+        "market": Scaler.fit(market[rows], outliers[1]).to_json(),
+    }
 
 
 def observed_arrays(

@@ -116,7 +116,7 @@ def _fit(
         "purge_days": panel.purge_days,
         "windows": {name: list(days) for name, days in by_date.items()},
         "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
-        "scaler": fit_scalers(panel, table.prices.shape, rows) if is_scaled else None,
+        "scaler": fit_scalers(panel, table.price_values, rows) if is_scaled else None,
         **regimes.to_json(),
     }
 

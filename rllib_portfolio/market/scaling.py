@@ -1,15 +1,23 @@
-"""Standardisation by the moments of the training window."""
+"""Standardisation by the moments of the training window, which no single asset can rule."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+FloatArray = NDArray[np.float64]
+
 ZERO_SCALE = 1e-12
+
+LIMIT = 32.0
+"""Largest standardised value. A day on which a sound stock lost half of its price has 30 in the bundled universe."""
+
+LARGEST_INFLATION = 2.0
+"""Outliers are left out where they multiply the standard deviation by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,28 +27,55 @@ class Scaler:
     Attributes:
         mean: F means.
         scale: F standard deviations (ddof 0); 1 for a feature that did not vary.
+        limit: Largest absolute standardised value; None sets none, as in runs that were fitted before there was one.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    limit: float | None = LIMIT
 
     @classmethod
-    def fit(cls, values: NDArray[np.float64]) -> Self:
-        """Moments over every axis but the last: all assets of a panel share one scale, whatever their order."""
+    def fit(cls, values: FloatArray, outliers: Sequence[float | None] = (), units: FloatArray | float = 1.0) -> Self:
+        """Moments over every axis but the last: all assets of a panel share one scale, whatever their order.
+
+        Args:
+            values: The training days, [T, F] or [T, N, F].
+            outliers: F distances from the median, in median absolute deviations, beyond which a value is an outlier;
+                None for a feature that has none. Outliers are left out of the moments of a feature if they inflate
+                its standard deviation more than twofold; else they count like any other value.
+            units: The usual daily move of each asset, [N], in which distances are measured: an asset that is wilder
+                than the others is no outlier.
+        """
         axes = tuple(range(values.ndim - 1))
-        scale = values.std(axis=axes)
-        return cls(tuple(values.mean(axis=axes).tolist()), tuple(np.where(scale < ZERO_SCALE, 1.0, scale).tolist()))
+        mean, scale = values.mean(axis=axes), values.std(axis=axes)
+        for feature, distance in enumerate(outliers):
+            if distance is None:
+                continue
+            usual = _without_outliers(values[..., feature], distance, units)
+            if scale[feature] > LARGEST_INFLATION * usual.std() > LARGEST_INFLATION * ZERO_SCALE:
+                mean[feature], scale[feature] = usual.mean(), usual.std()
+        return cls(tuple(mean.tolist()), tuple(np.where(scale < ZERO_SCALE, 1.0, scale).tolist()))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """What `to_json` gave."""
-        return cls(tuple(values["mean"]), tuple(values["scale"]))
+        return cls(tuple(values["mean"]), tuple(values["scale"]), values.get("limit"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; floats survive JSON exactly."""
-        return {"mean": list(self.mean), "scale": list(self.scale)}
+        return {"mean": list(self.mean), "scale": list(self.scale), "limit": self.limit}
 
-    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(values - mean) / scale, [..., F]."""
-        scaled: NDArray[np.float64] = (values - np.array(self.mean)) / np.array(self.scale)
-        return scaled
+    def apply(self, values: FloatArray) -> FloatArray:
+        """(values - mean) / scale, [..., F], within the limit."""
+        scaled: FloatArray = (values - np.array(self.mean)) / np.array(self.scale)
+        return scaled if self.limit is None else np.clip(scaled, -self.limit, self.limit)
+
+
+def _without_outliers(values: FloatArray, largest: float, units: FloatArray | float) -> FloatArray:
+    """The values of one feature, [T] or [T, N], that are no outliers, in one axis; without a unit an asset has none."""
+    measured = values / np.where(units > ZERO_SCALE, units, np.nan)
+    if np.isnan(measured).all():
+        return values.ravel()
+    distance = np.abs(measured - np.nanmedian(measured))
+    usual: FloatArray = values[~(distance > largest * np.nanmedian(distance))]
+    return usual

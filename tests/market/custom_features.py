@@ -60,3 +60,7 @@ def other_columns(prices: pd.DataFrame) -> pd.DataFrame:
 def spoils_its_input(prices: pd.DataFrame) -> pd.DataFrame:
     prices *= 2.0
     return prices
+
+
+def month_ratio(prices: pd.DataFrame) -> pd.DataFrame:
+    return prices / prices.rolling(21).mean()
