@@ -17,6 +17,7 @@ from rllib_portfolio.market.labels import (
     ALSO_TICKERS,
     CLOSES,
     FAMOUS_INDICES,
+    INDICATOR,
     NO_PRICES,
     OPENS,
     TICKER_NAMES,
@@ -26,6 +27,7 @@ from rllib_portfolio.market.labels import (
     key,
     level_cells,
     plain,
+    price_among,
     role_of,
 )
 
@@ -74,6 +76,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
         DataError: If it is a long table, or a column cannot be told from an asset.
     """
     pairs = {plain(pair): (str(pair[0]), str(pair[1])) for pair in frame.columns if _has_two_levels(pair)}
+    level_names = frame.columns.names
     frame = frame.set_axis([plain(label) for label in frame.columns], axis=1)
     _require_wide(frame, source)
     numbered = {name: "row numbers" for name in frame.columns if _holds_row_numbers(frame[name], source)}
@@ -83,7 +86,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
         sorted_ = Columns({name.removeprefix(PRICE_PREFIX): name for name in priced})
         rest = [name for name in names if name not in priced]
     elif pairs:
-        sorted_ = _of_levels(pairs, source)
+        sorted_ = _of_levels(pairs, level_names, source)
         rest = [name for name in names if name not in pairs]
     else:
         rest = [name for name in names if name == rate or role_of(name)]
@@ -116,8 +119,7 @@ def _require_wide(frame: pd.DataFrame, source: str) -> None:
         return
     unnamed = [name for name in frame.columns if name.startswith(UNNAMED)]
     values = [name for name in frame.columns if name not in (*keys, *unnamed)]
-    closes = sorted((name for name in values if field_of(name) in CLOSES), key=lambda name: CLOSES.index(_field(name)))
-    value = (closes or values or ["close"])[0]
+    value = price_among(values) or (values or ["close"])[0]
     numbers = " Leave its row numbers out, too: to_csv(..., index=False)." if unnamed else ""
     raise DataError(
         f"a price table must have one row per day and one column per asset, got a long table with a row per day and "
@@ -178,7 +180,7 @@ def _wide_or_joined(names: Sequence[str], left_out: Mapping[str, str], source: s
     if _are_bars(cells):
         if len(cells) < len(assets) or len(not_prices) < len(fields):
             _refuse(set(assets) - {cell.name for cell in cells} | set(fields), cells[0].name, source)
-        joined = _closes(cells, "the bars of several stocks", source)
+        joined = _closes(cells, "the bars of stocks, ticker and field in each name", source)
         return replace(joined, left_out={**joined.left_out, **beside, **not_prices, **left_out})
     remarks: tuple[str, ...] = ()
     doubtful = {name: found for name, found in fields.items() if name not in not_prices}
@@ -198,7 +200,7 @@ def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -
         if cell.ticker in alone and cell.field in CLOSES:
             _refuse([cell.name], cell.ticker, source)
         # High and Low alone may be part of a name: `Small`, `Small High` and `Small Low` are portfolios.
-        is_field = cell.ticker in alone and (cell.field in NO_PRICES or cell.ticker in opened)
+        is_field = cell.ticker in alone and (cell.field in (*NO_PRICES, INDICATOR) or cell.ticker in opened)
         if is_field or role_of(cell.ticker):
             beside[cell.name] = f"a field of {cell.ticker}"
     return beside
@@ -217,14 +219,14 @@ def _refuse(names: Collection[str], beside: str, source: str) -> None:
     )
 
 
-def _of_levels(pairs: Mapping[str, tuple[str, str]], source: str) -> Columns:
-    cells = level_cells(list(pairs.values()))
+def _of_levels(pairs: Mapping[str, tuple[str, str]], level_names: Sequence[object], source: str) -> Columns:
+    cells = level_cells(list(pairs.values()), level_names)
     if cells is None:
         raise DataError(
             f"columns of two levels must be fields (Close, Volume) by ticker, got {', '.join(list(pairs)[:3])} "
             f"({source}). Keep one column of closes per asset."
         )
-    return _closes(cells, "the bars of stocks by field and ticker", source)
+    return _closes(cells, "the bars of stocks, ticker and field in two levels", source)
 
 
 def _closes(cells: Sequence[Cell], shape: str, source: str) -> Columns:

@@ -30,10 +30,12 @@ class CsvHeader:
         labels: A name for each column, or a pair of names where the header has two rows.
         skipped_lines: Physical lines, from 0, that pandas must not read: blank ones, and all rows of the header but the
             first.
+        level_names: What the first cells of a header of two rows call its rows, as pandas writes it.
     """
 
     labels: list[str] | list[tuple[str, str]]
     skipped_lines: list[int]
+    level_names: tuple[str, str] = ("", "")
 
 
 def read_header(path: Path) -> CsvHeader:
@@ -61,7 +63,8 @@ def read_header(path: Path) -> CsvHeader:
     if levels is None:
         return CsvHeader(split_labels(_named(names, any(map(names_days, names)))), before)
     labels, num_rows = levels
-    return CsvHeader(labels, [*before, *range(first_line, filled[num_rows - 1][0])])
+    skipped_lines = [*before, *range(first_line, filled[num_rows - 1][0])]
+    return CsvHeader(labels, skipped_lines, (names[0], filled[1][1][0]))
 
 
 def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
@@ -81,17 +84,17 @@ def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
 def _refuse_data(names: Sequence[str], path: Path) -> None:
     """Raise if the first row is a day with its prices, or the days are the names of columns."""
     rest = [name for name in names[1:] if name.strip()]
-    if _is_day(names[0]) and all(map(_is_number, rest)):
+    if len(rest) > 1 and all(map(_is_day, rest)):
+        raise DataError(
+            f"a price table must have one row per day, got days as names of columns: {', '.join(rest[:2])} ({path}). "
+            "Exchange rows and columns: frame.T"
+        )
+    if _is_day(names[0]):
         written = ",".join(["date", *(f"ASSET_{number}" for number in range(1, len(names)))][:4])
         more = ",..." if len(names) > 4 else ""
         raise DataError(
             f"the price file must have a header, got a first line with a day and its prices: {','.join(names[:4])!r} "
             f"({path}). Write the names of the columns above it: {written}{more}"
-        )
-    if len(rest) > 1 and all(map(_is_day, rest)):
-        raise DataError(
-            f"a price table must have one row per day, got days as names of columns: {', '.join(rest[:2])} ({path}). "
-            "Exchange rows and columns: frame.T"
         )
 
 
@@ -107,7 +110,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None
     both = [pair for pair in pairs if all(pair)]
     if not both or (all(_is_number(pair[1]) for pair in both) and key(second[0]) not in TICKER_NAMES):
         return None
-    if level_cells(both) is None:
+    if level_cells(both, (first[0], second[0])) is None:
         return None
     third = rows[2][1]
     has_third = bool(third[0].strip()) and not any(cell.strip() for cell in third[1:])

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.market.labels import plain
+from rllib_portfolio.market.labels import key, plain
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time")
-"""Names, in any case, of a column that holds the days."""
+"""Names, as `labels.key` makes them, of a column that holds the days."""
 
 DATE_COLUMN, TIME_ZONE = "date_column", "time_zone"
 """Attributes of a dated frame: the name that its column of days had, and the time zone of its stamps or None."""
@@ -22,7 +22,7 @@ LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/C
 
 def names_days(label: object) -> bool:
     """Whether a column of this label holds the days."""
-    return plain(label).strip().lower() in DATE_NAMES
+    return key(plain(label)) in DATE_NAMES
 
 
 def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -108,17 +108,16 @@ def _local_time(text: pd.Series, moments: pd.DatetimeIndex, source: str) -> pd.D
                     break
             else:
                 return moments.tz_convert(zone)
-    told = ", ".join(sorted(offsets.fillna("none").unique()))
-    raise DataError(
-        f"{text.name} must be in one time zone, got offsets from UTC that no zone has on these days: {told} "
-        f"({source}). Write plain days (YYYY-MM-DD)."
-    )
+    told = "stamps with and without an offset from UTC"
+    if offsets.notna().all():
+        told = f"offsets from UTC that no zone has on these days: {', '.join(sorted(offsets.unique()))}"
+    raise DataError(f"{text.name} must be in one time zone, got {told} ({source}). Write plain days (YYYY-MM-DD).")
 
 
 def _check_each_day(column: pd.Series, bad: pd.Series, source: str) -> None:
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise DataError(
-            f"{column.name} must hold days as YYYY-MM-DD, got {column.iloc[row]!r} ({source}, row {row + 1}). "
+            f"{column.name} must hold days as YYYY-MM-DD, got {str(column.iloc[row])!r} ({source}, row {row + 1}). "
             "Give the table a date column, in ISO 8601."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ import pandas as pd
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.csv_header import CsvHeader, read_header
 from rllib_portfolio.market.days import dated, names_days
-from rllib_portfolio.market.labels import plain, split_labels
+from rllib_portfolio.market.labels import plain, price_among, split_labels
 
 PARQUET_MAGIC = b"PAR1"
 SUFFIXES = (".csv", ".parquet")
@@ -99,7 +99,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"each row must have one cell per column, got another table ({path}: {reason}).") from None
-    return frame.set_axis(_axis(header.labels), axis=1)
+    return frame.set_axis(_axis(header.labels, list(header.level_names)), axis=1)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -119,7 +119,8 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """The table of a DataFrame as a CSV file would hold it: an index that holds days becomes a column."""
     if frame.index.nlevels > 1:
         names = [str(name or f"level_{level}") for level, name in enumerate(frame.index.names)]
-        value = plain(frame.columns[0]) if len(frame.columns) else "close"
+        values = [plain(label) for label in frame.columns]
+        value = price_among(values) or (values or ["close"])[0]
         raise DataError(
             f"a price table must have one row per day, got a MultiIndex of {', '.join(names)} ({source}). Pivot it "
             f"to a wide table: frame[{value!r}].unstack({names[-1]!r})."
@@ -129,7 +130,9 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             f"columns must have one level, or two (field and ticker), got {frame.columns.nlevels} ({source}). "
             "Drop the others."
         )
+    level_names: list[Hashable] = [None, None]
     if frame.columns.nlevels == 2:
+        level_names = list(frame.columns.names)
         labels: list[str] | list[tuple[str, str]] = [(str(label[0]), str(label[1])) for label in frame.columns]
     else:
         labels = split_labels(list(map(str, frame.columns)))
@@ -142,15 +145,15 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
     _check_header(labels, source)
     attrs = frame.attrs
-    frame = frame.set_axis(_axis(labels), axis=1)
+    frame = frame.set_axis(_axis(labels, level_names), axis=1)
     frame.attrs = dict(attrs)
     return frame
 
 
-def _axis(labels: Sequence[str | tuple[str, str]]) -> pd.Index:
+def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:
     """The labels as they are: pandas makes an index of several levels of tuples only where it is told to."""
     if any(isinstance(label, tuple) for label in labels):
-        return pd.MultiIndex.from_tuples([label for label in labels if isinstance(label, tuple)])
+        return pd.MultiIndex.from_tuples([label for label in labels if isinstance(label, tuple)], names=level_names)
     return pd.Index(list(labels))
 
 

@@ -35,8 +35,13 @@ NO_PRICES = (
     *("volume", "vol", "adjvolume", "pxvolume", "turnover", "amount", "trades", "numberoftrades", "marketcap"),
     *("dividend", "dividends", "dividendamount", "divcash", "capitalgains", "stocksplits", "splits", "splitfactor"),
     *("splitcoefficient", "repaired", "openinterest", "openint", "change", "changepercent", "chg"),
+    *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
 )
 FIELDS = (*CLOSES, *OTHER_PRICES, *NO_PRICES)
+
+INDICATOR = "indicator"
+INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
+"""What is computed of a stock. They are no prices in a name such as AAPL_rsi_14; alone most are tickers, too."""
 
 ALSO_TICKERS = ("open", "low", "bid")
 """Fields that are symbols of stocks, too: Opendoor, Lowe's and Sotheby's."""
@@ -49,7 +54,8 @@ VIX_NAMES = ("vix", "vixcls", "cboevix", "vixindex", "vixlevel")
 RATE_NAMES = ("rate", "cashrate", "riskfree", "riskfreerate", "interestrate", "tbillrate", "fedfunds")
 FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
 
-_FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted(FIELDS, key=len, reverse=True))
+_FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted((*FIELDS, *INDICATORS), key=len, reverse=True))
+_FIELD = rf"(?:{_FIELD})(?:[\s_.-]*\d+)?"
 _MARKS = r"[\s_.|:/()-]+"
 _TICKER_FIRST = re.compile(rf"(?P<ticker>.+?){_MARKS}(?P<field>{_FIELD})\)?", re.IGNORECASE)
 _FIELD_FIRST = re.compile(rf"(?P<field>{_FIELD}){_MARKS}(?P<ticker>.+?)\)?", re.IGNORECASE)
@@ -63,7 +69,7 @@ class Cell:
         name: Of the column.
         ticker: Of the stock.
         written: The field as the file spells it.
-        field: One of `FIELDS`.
+        field: One of `FIELDS`, or `indicator`.
     """
 
     name: str
@@ -88,6 +94,12 @@ def field_of(name: str) -> str | None:
     return found if found in FIELDS else None
 
 
+def price_among(names: Sequence[str]) -> str | None:
+    """The name that means the price, the adjusted one where there are several; None without one."""
+    closes = [name for name in names if field_of(name) in CLOSES]
+    return min(closes, key=lambda name: CLOSES.index(field_of(name) or ""), default=None)
+
+
 def role_of(name: str) -> str | None:
     """The role that a name is reserved for: `index`, `VIX`, `extra` or `rate`; None for other names."""
     close = next((cell for cell in joined_cells([name]) if cell.field in CLOSES), None)
@@ -110,14 +122,21 @@ def joined_cells(names: Sequence[str]) -> list[Cell]:
     readings = []
     for pattern in (_TICKER_FIRST, _FIELD_FIRST):
         matches = [(name, pattern.fullmatch(name.strip())) for name in names]
-        found = [Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or "") for name, m in matches if m]
+        found = [
+            Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or INDICATOR) for name, m in matches if m
+        ]
         readings.append(found)
     return max(readings, key=lambda cells: (sum(cell.field in CLOSES for cell in cells), len(cells)))
 
 
-def level_cells(labels: Sequence[tuple[str, str]]) -> list[Cell] | None:
-    """The columns of two levels, one of which holds fields only; None where neither does or both do."""
+def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]) -> list[Cell] | None:
+    """The columns of two levels, one of which holds fields only; None where it cannot be told which.
+
+    Where the tickers could be fields, too (LOW), the name of their level (Ticker) decides.
+    """
     are_fields = [all(field_of(label[level]) for label in labels) for level in (0, 1)]
+    if all(are_fields):
+        are_fields = [key(str(name)) not in TICKER_NAMES for name in level_names]
     if are_fields[0] == are_fields[1]:
         return None
     level = are_fields.index(True)

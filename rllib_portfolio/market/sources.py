@@ -83,8 +83,7 @@ def table_from_frame(
     names = [plain(label) for label in frame.columns]
     if rate is not None and rate not in names:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
-    stock = config.assets[0] if config.assets is not None and len(config.assets) == 1 else Path(source).stem
-    columns = sort_columns(frame, rate, stock, source)
+    columns = sort_columns(frame, rate, _stock(config, source), source)
     require_assets(columns, source)
     frame = frame.set_axis(names, axis=1)
     if columns.index is not None and index is not None:
@@ -105,6 +104,13 @@ def table_from_frame(
     has_regimes = any(name.lower().startswith("regime") for name in columns.extra)
     fitted_until = frame.attrs.get(FITTED_UNTIL) if has_regimes else None
     return PriceTable(prices, index, _numbers(frame, columns.extra, source), source, notes, fitted_until)
+
+
+def _stock(config: MarketConfig, source: str) -> str:
+    """What the asset of bars is called that do not name it: as the policy of one asset knows it, or as the file."""
+    if config.assets is not None and len(config.assets) == 1:
+        return config.assets[0]
+    return "stock" if source == FRAME else Path(source).stem
 
 
 def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:
@@ -194,7 +200,7 @@ def _refuse_returns(prices: pd.DataFrame, source: str) -> None:
     for name in prices.columns:
         values = prices[name].dropna().to_numpy()
         share = np.mean(values < 0.0) if len(values) else 0.0
-        if 0.1 <= share <= 0.9 and np.isfinite(values).all() and abs(np.median(values)) <= np.std(values):
+        if 0.1 <= share <= 0.9 and np.isfinite(values).all() and abs(np.mean(values)) <= np.std(values):
             raise DataError(
                 f"{name} must hold prices, got what looks like returns, from {values.min():g} to {values.max():g} "
                 f"({source}). Turn returns into prices: (1 + frame).cumprod(), or numpy.exp(frame.cumsum()) where "

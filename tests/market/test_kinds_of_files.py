@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -209,8 +209,8 @@ KINDS = {
         ("2 assets (AAPL, MSFT)", "extra columns VIX"),
         extra=("VIX",),
     ),
-    "`AAPL_Close`, `AAPL_Volume`": Kind(joined("{ticker}_{field}"), ("the bars of several stocks", "2 assets")),
-    "`Close_AAPL`, `Volume_AAPL`": Kind(joined("{field}_{ticker}"), ("the bars of several stocks", "2 assets")),
+    "`AAPL_Close`, `AAPL_Volume`": Kind(joined("{ticker}_{field}"), ("ticker and field in each name", "2 assets")),
+    "`Close_AAPL`, `Volume_AAPL`": Kind(joined("{field}_{ticker}"), ("ticker and field in each name", "2 assets")),
     "`AAPL Adj Close`, `AAPL Close`": Kind(joined("{ticker} {field}"), ("the price is Adj Close",)),
     "`AAPL.Adjusted`, `AAPL.Volume` (quantmod)": Kind(
         bars(AAPL).set_axis([f"AAPL.{name.replace('Adj Close', 'Adjusted')}" for name in bars(AAPL)], axis=1),
@@ -251,7 +251,7 @@ KINDS = {
     ),
     "long table with row numbers": refused(text(LONG), "a long table", "to_csv(..., index=False)"),
     "long Parquet, days and tickers in the index": refused(
-        LONG.set_index(["Date", "tic"]), "got a MultiIndex of Date, tic", ".unstack('tic')", name="p.parquet"
+        LONG.set_index(["Date", "tic"]), "MultiIndex of Date, tic", "frame['Adj Close'].unstack('tic')", name="p.parquet"
     ),
     "title line before the header": refused("made on 2020-01-09\n" + WIDE, "must be the header, got 'made on"),
     "comment line before the header": refused("# source: us, them\n" + WIDE, "must be the header, got '# source"),
@@ -306,11 +306,16 @@ def test_what_cannot_be_told_is_refused_in_one_line(tmp_path: Path, kind: str) -
         assert told in str(error.value)
 
 
-def test_the_document_lists_each_kind() -> None:
+def test_the_document_lists_each_kind_and_quotes_its_refusal(tmp_path: Path) -> None:
     lines = (ROOT / "data" / "README.md").read_text(encoding="utf-8").splitlines()
     start = next(row for row, line in enumerate(lines) if line.startswith("| File as people have it"))
-    rows = [re.split(r" \| ", line.strip("| ")) for line in lines[start + 2 :]]
-    listed = {row[0]: row[1] for row in rows if len(row) > 1}
+    rows = [line.strip("| ").split(" | ") for line in takewhile(str.strip, lines[start + 2 :])]
+    listed = {kind: outcome for kind, outcome in rows}
     assert list(listed) == list(KINDS)
     for kind, outcome in listed.items():
         assert outcome.startswith("Refused") == (KINDS[kind].assets is None), kind
+        if outcome.startswith("Refused"):
+            with pytest.raises((DataError, ConfigError)) as error:
+                KINDS[kind].read(tmp_path)
+            quoted = outcome.removeprefix("Refused: ").replace("`", "").split(" ... ")
+            assert all(part in str(error.value) for part in quoted), kind
