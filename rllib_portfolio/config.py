@@ -61,7 +61,7 @@ class FeatureConfig(StrictModel):
     num_hmm_regimes: int = Field(2, ge=0, le=4)
     """States of a hidden Markov model on market returns, filtered; 0 or 1 switches it off."""
     user_columns: bool = True
-    """Use the extra columns of the user's own table (`VIX`, `regime*`, the column that `cash_rate` names)."""
+    """Use the extra columns of the user's own table: VIX, regimes, sentiment and what `cash_rate` names."""
     custom: tuple[str, ...] = ()
     """The user's own features, each as `module:function`: prices (DataFrame) -> DataFrame per asset, or Series."""
 

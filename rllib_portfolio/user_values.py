@@ -53,4 +53,5 @@ def _violation(item: Any) -> str:
         return f"{name} is not a known setting"
     if item["type"] == "value_error" and not item["loc"]:
         return str(item["ctx"]["error"])
-    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+    got = " ".join(repr(item["input"]).split())  # a table is shown in many lines
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {got}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from rllib_portfolio.cli.console import JOB
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.market.files import user_path
 
 
 def with_lasting_paths(config: RunConfig) -> RunConfig:
@@ -23,7 +24,9 @@ def lasting_path(path: str) -> str:
     A Ray job works in a copy of its working directory that goes away with it. Files in there are named from there: the
     next job has its own copy.
     """
-    found = Path(os.path.abspath(path))  # not `resolve`: the name of a link says what kind of file it leads to
+    found = Path(
+        os.path.abspath(user_path(path))
+    )  # not `resolve`: the name of a link says what kind of file it leads to
     if not (found.suffix and os.path.isfile(found)):  # a file `sp500` is not what `sp500` means
         return path
     is_copied = JOB in os.environ and found.is_relative_to(Path.cwd())

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector.utils import batch_space
@@ -18,6 +19,7 @@ from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfi
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window, load_market
+from rllib_portfolio.market.files import user_path
 from rllib_portfolio.market.splits import parse_day
 from rllib_portfolio.user_values import validated
 
@@ -71,7 +73,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     `date`: for records; with a lag, a decision may not know them.
 
     ## Arguments
-    data: "sp500", a CSV or Parquet path, a synthetic market as a dict, or a `MarketData`. Default "sp500".
+    data: "sp500", a CSV or Parquet path, a DataFrame of prices by day, a synthetic market as a dict, or a `MarketData`
+    (which is prepared once for many environments). Default "sp500".
     window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
     cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` brings its own).
     features: A `FeatureConfig` or a dict of its fields. Default: all of them.
@@ -91,7 +94,7 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     def __init__(
         self,
-        data: str | Path | Mapping[str, Any] | MarketData = "sp500",
+        data: str | Path | Mapping[str, Any] | pd.DataFrame | MarketData = "sp500",
         window: WindowChoice = "train",
         *,
         cash_rate: float | None = None,
@@ -147,7 +150,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def __init__(
         self,
         num_envs: int = 1,
-        data: str | Path | Mapping[str, Any] | MarketData = "sp500",
+        data: str | Path | Mapping[str, Any] | pd.DataFrame | MarketData = "sp500",
         window: WindowChoice = "train",
         *,
         cash_rate: float | None = None,
@@ -240,7 +243,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
 
 
 def resolve_market(
-    data: str | Path | Mapping[str, Any] | MarketData,
+    data: str | Path | Mapping[str, Any] | pd.DataFrame | MarketData,
     cash_rate: float | None = None,
     features: FeatureConfig | Mapping[str, Any] | None = None,
 ) -> MarketData:
@@ -256,11 +259,14 @@ def resolve_market(
     if isinstance(data, MarketData):
         market = data
     else:
-        settings: dict[str, Any] = {"data": data if isinstance(data, str) else dict(data)}
+        settings: dict[str, Any] = {"data": dict(data) if isinstance(data, Mapping) else data}
         if features is not None:
             settings["features"] = features if isinstance(features, FeatureConfig) else dict(features)
-        config = validated(MarketConfig, settings, "environment arguments")
-        market = _provided.get(str(data)) or _read_market(config.model_dump_json(), _modified_at(data))
+        if isinstance(data, str | Mapping):
+            config = validated(MarketConfig, settings, "environment arguments")
+            market = _provided.get(str(data)) or _read_market(config.model_dump_json(), _modified_at(data))
+        else:
+            market = load_market(settings)
     return market if cash_rate is None else market.with_cash_rate(cash_rate)
 
 
@@ -278,7 +284,7 @@ def _read_market(config_json: str, modified_at: float) -> MarketData:
 
 
 def _modified_at(data: str | Mapping[str, Any]) -> float:
-    path = Path(data) if isinstance(data, str) else None
+    path = user_path(data) if isinstance(data, str) else None
     return path.stat().st_mtime if path is not None and path.is_file() else 0.0
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.files import user_path
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
 from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.sources import FITTED_UNTIL, INDEX_COLUMN, PRICE_PREFIX, read_table
@@ -92,7 +93,9 @@ def _require_output(options: argparse.Namespace) -> None:
     output: Path = options.output
     if output.suffix.lower() != ".parquet":
         raise ConfigError(f"output must end in .parquet, got {output}. Correct its name.")
-    if output.resolve() in [Path(path).resolve() for path in (options.file, options.index_path) if path is not None]:
+    if output.resolve() in [
+        user_path(path).resolve() for path in (options.file, options.index_path) if path is not None
+    ]:
         raise ConfigError(f"output must be another file than those it is made of, got {output}. Choose another.")
 
 

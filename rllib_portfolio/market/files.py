@@ -1,4 +1,4 @@
-"""One CSV or Parquet file, read to a dated table, with every surprise of such files turned into a DataError.
+"""A CSV or Parquet file or a DataFrame, read to a dated table, with every surprise turned into a DataError.
 
 Cells are not converted here: only the columns that get a role must be numbers (see `sources.py`).
 """
@@ -6,18 +6,25 @@ Cells are not converted here: only the columns that get a role must be numbers (
 from __future__ import annotations
 
 import csv
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from rllib_portfolio.errors import DataError
-
-DATE_NAMES = ("date", "datetime", "timestamp", "time")
-"""Names, in any case, of a column that holds the days."""
+from rllib_portfolio.market.csv_header import CsvHeader, read_header
+from rllib_portfolio.market.days import dated, names_days
+from rllib_portfolio.market.labels import plain, price_among, split_labels
 
 PARQUET_MAGIC = b"PAR1"
+SUFFIXES = (".csv", ".parquet")
+
+
+def user_path(text: str | Path) -> Path:
+    """The path that a user wrote, with `~` as the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -29,26 +36,41 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     Returns:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
+        Labels of columns are names, or pairs of names where the file has two levels of them. `attrs` hold the time zone
+        and the name of the column of days (see `days.dated`).
 
     Raises:
         DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
-            dates or with two columns of them, or has missing or duplicate column names.
+            header or dates or with two columns of them, or has missing or duplicate column names.
     """
     try:
-        frame = _dated(_read(path), path)
+        frame = dated(_read(path), str(path))
     except OSError as error:
         raise DataError(
             f"the price file must be readable, got {path} ({error.strerror}). Check its path and permissions."
         ) from None
+    return _not_empty(frame, str(path))
+
+
+def tabulated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The table that a DataFrame holds, as `read_frame` returns that of a file."""
+    return _not_empty(dated(_with_days_in_a_column(frame, source), source), source)
+
+
+def _not_empty(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if frame.empty:
         raise DataError(
-            f"the price file must hold dated prices, got {frame.shape[0]} rows of {frame.shape[1]} columns ({path}). "
+            f"the price file must hold dated prices, got {frame.shape[0]} rows of {frame.shape[1]} columns ({source}). "
             "Add rows and price columns."
         )
     return frame
 
 
 def _read(path: Path) -> pd.DataFrame:
+    if path.is_dir():
+        tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        named = f"one of the tables in it, such as {tables[0]}" if tables else "a .csv or .parquet file"
+        raise DataError(f"the price file must be a file, got a folder ({path}). Name {named}.")
     if not path.is_file():
         raise DataError(f"the price file must exist, got {path}. Check the path.")
     if path.suffix.lower() == ".csv":
@@ -65,27 +87,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
         if file.read(4) == PARQUET_MAGIC:
             raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-            if not any(cell.strip() for cell in header):
-                raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
-            if not any(map(_names_days, header)):
-                header[0] = header[0].strip() or "date"
-            _check_header(header, path)
-            if len(header) < 2:
-                raise DataError(
-                    f"the price file must have a date and at least one price column, got one column {header[0]!r} "
-                    f"({path}). Separate columns by commas."
-                )
+        header: CsvHeader = read_header(path)
+        _check_header(header.labels, str(path))
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, encoding="utf-8-sig", index_col=False, low_memory=False)
+            frame = pd.read_csv(
+                path, encoding="utf-8-sig", index_col=False, low_memory=False, skiprows=header.skipped_lines
+            )
     except UnicodeDecodeError:
         raise DataError(f"a .csv file must be UTF-8 text, got other bytes ({path}). Save it as UTF-8 CSV.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"each row must have one cell per column, got another table ({path}: {reason}).") from None
-    return frame.set_axis(header, axis=1)
+    return frame.set_axis(_axis(header.labels, list(header.level_names)), axis=1)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -98,67 +112,57 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(
             f"a .parquet file must be readable, got a damaged one ({path}: {error}). Write it again."
         ) from None
-    frame.columns = frame.columns.map(str)
+    return _with_days_in_a_column(frame, str(path))
+
+
+def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The table of a DataFrame as a CSV file would hold it: an index that holds days becomes a column."""
     if frame.index.nlevels > 1:
+        names = [str(name or f"level_{level}") for level, name in enumerate(frame.index.names)]
+        values = [plain(label) for label in frame.columns]
+        value = price_among(values) or (values or ["close"])[0]
         raise DataError(
-            f"a price table must have one row per day, got a MultiIndex ({path}). Pivot it to a wide table."
+            f"a price table must have one row per day, got a MultiIndex of {', '.join(names)} ({source}). Pivot it "
+            f"to a wide table: frame[{value!r}].unstack({names[-1]!r})."
         )
-    if not any(map(_names_days, frame.columns)):
-        frame = frame.rename_axis("date").reset_index()
-    elif _names_days(frame.index.name) and frame.index.name not in frame.columns:
-        frame = frame.reset_index()
-    _check_header(list(frame.columns), path)
+    if frame.columns.nlevels > 2:
+        raise DataError(
+            f"columns must have one level, or two (field and ticker), got {frame.columns.nlevels} ({source}). "
+            "Drop the others."
+        )
+    level_names: list[Hashable] = [None, None]
+    if frame.columns.nlevels == 2:
+        level_names = list(frame.columns.names)
+        labels: list[str] | list[tuple[str, str]] = [(str(label[0]), str(label[1])) for label in frame.columns]
+    else:
+        labels = split_labels(list(map(str, frame.columns)))
+    days, has_days = frame.index, any(map(names_days, labels))
+    named = [plain(label) for label in labels]
+    is_needed = not (has_days or isinstance(days, pd.RangeIndex))
+    if is_needed or (names_days(days.name) and str(days.name) not in named):
+        frame = frame.set_axis(range(frame.shape[1]), axis=1).rename_axis(index="days").reset_index()
+        label = str(days.name) if names_days(days.name) else "date"
+        labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
+    _check_header(labels, source)
+    attrs = frame.attrs
+    frame = frame.set_axis(_axis(labels, level_names), axis=1)
+    frame.attrs = dict(attrs)
     return frame
 
 
-def _check_header(names: Sequence[str], path: Path) -> None:
+def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:
+    """The labels as they are: pandas makes an index of several levels of tuples only where it is told to."""
+    if any(isinstance(label, tuple) for label in labels):
+        return pd.MultiIndex.from_tuples([label for label in labels if isinstance(label, tuple)], names=level_names)
+    return pd.Index(list(labels))
+
+
+def _check_header(labels: Sequence[str | tuple[str, str]], source: str) -> None:
+    names = [plain(label) for label in labels]
     for position, name in enumerate(names, start=1):
         if not name.strip():
-            raise DataError(f"each column must have a name, got none for column {position} ({path}). Name the asset.")
+            raise DataError(f"each column must have a name, got none for column {position} ({source}). Name the asset.")
     # pandas would read a second AAPL as AAPL.1, and the universe would hold it twice.
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DataError(f"column names must differ, got {', '.join(repeated)} twice ({path}). Keep one of each.")
-
-
-def _names_days(name: object) -> bool:
-    return str(name).lower() in DATE_NAMES
-
-
-def _dated(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    named = list(filter(_names_days, frame.columns))
-    if len(named) > 1:
-        raise DataError(
-            f"the price file must have one column of days, got {', '.join(named)} ({path}). Remove the others, or "
-            "rename what is an asset."
-        )
-    name = named[0] if named else frame.columns[0]
-    days = _days(frame[name], path)
-    return frame.drop(columns=name).set_axis(days, axis=0)
-
-
-def _days(column: pd.Series, path: Path) -> pd.DatetimeIndex:
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        _check_each_day(column, column.isna(), path)
-        days = pd.DatetimeIndex(column)
-    else:
-        text = column.astype("string")
-        moments = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-        # Shorter text is a year, a month or a row number, not a day.
-        _check_each_day(column, moments.isna() | (text.str.len() < 8).fillna(True), path)
-        try:
-            days = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
-        except ValueError:
-            raise DataError(
-                f"{column.name} must be in one time zone, got several ({path}). Write plain days (YYYY-MM-DD)."
-            ) from None
-    return days.tz_localize(None).normalize().rename("date")
-
-
-def _check_each_day(column: pd.Series, bad: pd.Series, path: Path) -> None:
-    if bad.any():
-        row = int(bad.to_numpy().argmax())
-        raise DataError(
-            f"{column.name} must hold days as YYYY-MM-DD, got {column.iloc[row]!r} ({path}, row {row + 1}). "
-            "Give the table a date column, in ISO 8601."
-        )
+        raise DataError(f"column names must differ, got {', '.join(repeated)} twice ({source}). Keep one of each.")

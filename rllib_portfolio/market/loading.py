@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.files import user_path
 from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
-from rllib_portfolio.market.sources import BUNDLED, read_table
+from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
 from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
 from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
 from rllib_portfolio.user_values import validated
@@ -30,7 +33,9 @@ _INTERNAL = ("config", "fitted")
 
 
 def load_market(
-    config: MarketConfig | str | Mapping[str, Any] | Path = BUNDLED, *, fitted: Mapping[str, Any] | None = None
+    config: MarketConfig | str | Mapping[str, Any] | Path | pd.DataFrame = BUNDLED,
+    *,
+    fitted: Mapping[str, Any] | None = None,
 ) -> MarketData:
     """Load a market and compute everything that a policy may observe of it.
 
@@ -39,7 +44,8 @@ def load_market(
             file, or a synthetic market as {source: ..., ...parameters}: the names and functions of
             `SIMULATORS`, and for `bootstrap` the `table` to resample (`sp500` or a path). Where they do not
             name a `cash_rate`, the configuration's is used. A prepared file is taken as it is; no other setting applies
-            to it.
+            to it. Prices may also be a DataFrame, with their days as index or in a column named date, alone or as
+            `data` among the values.
         fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted. The
             other synthetic markets have nothing that is fitted.
 
@@ -47,16 +53,33 @@ def load_market(
         ConfigError: If the configuration cannot be used.
         DataError: If the prices cannot be used.
     """
-    if isinstance(config, str | Path):
-        config = MarketConfig(data=str(config))
-    elif not isinstance(config, MarketConfig):
-        values = {"data": dict(config)} if "source" in config else config
-        config = validated(MarketConfig, values, "market")
+    frame = None
+    if not isinstance(config, MarketConfig):
+        config, frame = _configured(config)
+    if frame is not None:
+        return prepare_market(read_table(config, frame), config, fitted)
     if isinstance(config.data, dict):
         return _simulated(config.data, config, fitted)
     if config.data.endswith(".npz"):
-        return _prepared(Path(config.data), fitted)
+        return _prepared(user_path(config.data), fitted)
     return prepare_market(read_table(config), config, fitted)
+
+
+def _configured(given: Any) -> tuple[MarketConfig, pd.DataFrame | None]:
+    """The configuration that values or their `data` alone stand for, and the prices where they are a DataFrame."""
+    is_values = isinstance(given, Mapping) and "source" not in given
+    values = dict(given) if is_values else {"data": given}
+    data = values.get("data", BUNDLED)
+    if not isinstance(data, str | Path | Mapping | pd.DataFrame):
+        kind = type(data).__name__
+        remedy = "Make a DataFrame of it: series.to_frame('AAA')" if isinstance(data, pd.Series) else "Name a file"
+        raise ConfigError(
+            f"market.data must be {BUNDLED}, a path, a DataFrame whose index holds the days, or a mapping with a "
+            f"source, got a value of type {kind}. {remedy}."
+        )
+    frame = data if isinstance(data, pd.DataFrame) else None
+    known = FRAME if frame is not None else dict(data) if isinstance(data, Mapping) else str(data)
+    return validated(MarketConfig, {**values, "data": known}, "market"), frame
 
 
 def _prepared(path: Path, fitted: Mapping[str, Any] | None) -> MarketData:

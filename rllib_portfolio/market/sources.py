@@ -1,24 +1,29 @@
-"""Where prices come from: the bundled universe or a user's own file. Gives each column its role, and checks none of it.
+"""Where prices come from: the bundled universe, a user's own file or a DataFrame. Makes a `PriceTable` of them.
 
-A wide table has one price column per asset. If some columns are named `price_*`, only these are assets (without the
-prefix). `index` is the level of the market index; `VIX`, `regime*` and the column that `cash_rate` names are extra.
+`columns.py` gives each column its role. The prices are not checked here but in `validation.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.market.files import read_frame
+from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX, Columns, require_assets, sort_columns
+from rllib_portfolio.market.days import require_one_zone
+from rllib_portfolio.market.files import read_frame, tabulated, user_path
+from rllib_portfolio.market.labels import plain
 from rllib_portfolio.market.table import PriceTable
 
+__all__ = ["FITTED_UNTIL", "INDEX_COLUMN", "PRICE_PREFIX", "read_table", "table_from_frame"]
+
 BUNDLED = "sp500"
-INDEX_COLUMN = "index"
-PRICE_PREFIX = "price_"
+FRAME = "a DataFrame"
+"""What `MarketConfig.data` is where the prices are a DataFrame."""
 
 FITTED_UNTIL = "regimes_fitted_until"
 """Attribute of a table in a Parquet file: see `PriceTable.extra_fitted_until`."""
@@ -27,56 +32,112 @@ BUNDLED_NOTE = (
     "The bundled 20 S&P 500 stocks are survivors of 1990-2022, so every return on them is biased upward; their index "
     "is a price index without dividends. Compare with 1/N on the same stocks."
 )
+MOST_NAMES = 8
+"""Names that the sentence on what was read lists at most."""
 
 
-def read_table(config: MarketConfig) -> PriceTable:
+def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
     """Read the prices that `config` names: `sp500`, or a CSV or Parquet file.
 
+    Args:
+        config: Names the prices, the index, the assets and the rate column.
+        frame: Prices that are in no file, with their days as index or in a column; `config.data` is then not read.
+
+    Returns:
+        The table. Unless it is the bundled one, its first note says what was read and what was left out.
+
     Raises:
-        DataError: If a file cannot be read as a table of prices.
+        DataError: If it cannot be read as a table of prices.
         ConfigError: If `assets`, `cash_rate` or `index_path` does not fit the table.
     """
-    if not isinstance(config.data, str):
+    if frame is None and not isinstance(config.data, str):
         raise ConfigError(f"market.data must be {BUNDLED} or a path, got {config.data!r}. Load it with load_market.")
-    if config.data == BUNDLED:
+    if frame is None and config.data == BUNDLED:
         return _bundled(config)
-    path = Path(config.data)
-    frame = read_frame(path)
-    index = None if config.index_path is None else _index_from(Path(config.index_path))
-    return table_from_frame(frame, config, str(path), index)
+    if frame is None:
+        path = user_path(str(config.data))
+        source, kind, frame = str(path), path.suffix.lower(), read_frame(path)
+    else:
+        source, kind, frame = FRAME, "", tabulated(frame, FRAME)
+    index = None if config.index_path is None else _index_from(user_path(config.index_path), frame, source)
+    return table_from_frame(frame, config, source, index, KINDS[kind])
+
+
+KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file", "": FRAME}
+"""What the sentence on what was read calls a source, by the suffix of a file."""
 
 
 def table_from_frame(
-    frame: pd.DataFrame, config: MarketConfig, source: str, index: pd.Series | None = None
+    frame: pd.DataFrame, config: MarketConfig, source: str, index: pd.Series | None = None, kind: str | None = None
 ) -> PriceTable:
     """Sort the columns of a dated frame into prices, index and extra columns.
 
     Args:
-        frame: Columns by name, days as index.
-        config: Names the assets, the rate column and whether extra columns are wanted.
+        frame: Columns by label, days as index.
+        config: Names the assets and the rate column.
         source: For messages.
-        index: Level of the index from elsewhere, on its own days.
+        index: Level of the index from elsewhere, on its own days; its name says from where.
+        kind: What the source is called in the first note; without it there is none.
     """
-    columns = [str(name) for name in frame.columns]
     rate = config.cash_rate if isinstance(config.cash_rate, str) else None
-    if rate is not None and rate not in columns:
+    names = [plain(label) for label in frame.columns]
+    if rate is not None and rate not in names:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
-    extra = [name for name in columns if name == "VIX" or name.startswith("regime") or name == rate]
-    priced = [name for name in columns if name.startswith(PRICE_PREFIX)]
-    assets = priced or [name for name in columns if name not in extra and name != INDEX_COLUMN]
-    unused = [name for name in columns if name not in (*assets, *extra, INDEX_COLUMN)]
-    if INDEX_COLUMN in columns:
-        if index is not None:
-            raise ConfigError(f"the index must come from one place, got index_path and a column `index` ({source}).")
-        index = _number(frame[INDEX_COLUMN], source)
-    prices = _numbers(frame[assets], source).rename(columns=lambda name: name.removeprefix(PRICE_PREFIX))
-    prices = _subset(prices, config.assets, source)
-    notes: tuple[str, ...] = (f"Columns without a role were not used: {', '.join(unused)}.",) if unused else ()
+    columns = sort_columns(frame, rate, _stock(config, source), source)
+    require_assets(columns, source)
+    frame = frame.set_axis(names, axis=1)
+    if columns.index is not None and index is not None:
+        raise ConfigError(
+            f"the index must come from one place, got index_path and a column `{columns.index}` ({source})."
+        )
+    index_told = columns.index and f"the column {columns.index}" if index is None else str(index.name)
+    if columns.index is not None:
+        index = _number(frame[columns.index], source)
+    prices = _subset(_numbers(frame, columns.assets, source), config.assets, source)
+    _refuse_returns(prices, source)
+    notes: tuple[str, ...] = ()
+    if kind is not None:
+        notes = (_read_as(columns, kind, prices, index_told),)
     if index is not None:
         notes += _unused_index_days(index, prices)
-        index = index.reindex(prices.index) if index.index.is_unique else index
-    fitted_until = frame.attrs.get(FITTED_UNTIL) if any(name.startswith("regime") for name in extra) else None
-    return PriceTable(prices, index, _numbers(frame[extra], source), source, notes, fitted_until)
+        index = (index.reindex(prices.index) if index.index.is_unique else index).rename(INDEX_COLUMN)
+    has_regimes = any(name.lower().startswith("regime") for name in columns.extra)
+    fitted_until = frame.attrs.get(FITTED_UNTIL) if has_regimes else None
+    return PriceTable(prices, index, _numbers(frame, columns.extra, source), source, notes, fitted_until)
+
+
+def _stock(config: MarketConfig, source: str) -> str:
+    """What the asset of bars is called that do not name it: as the policy of one asset knows it, or as the file."""
+    if config.assets is not None and len(config.assets) == 1:
+        return config.assets[0]
+    return "stock" if source == FRAME else Path(source).stem
+
+
+def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:
+    """One sentence on what was read: kind, days, assets, index, extra columns, and what was left out and why."""
+    days = prices.index
+    count, known = prices.shape[1], len(columns.assets)
+    counted = f"{count} of {known}" if count < known else f"{count}"
+    reasons: dict[str, list[str]] = {}
+    for name, reason in columns.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    extra = [name if name == column else f"{name} ({column})" for name, column in columns.extra.items()]
+    parts = [
+        f"{columns.shape}, in {kind}",
+        f"{len(days):,} days from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
+        f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
+        *columns.remarks,
+        f"the index is {index}" if index else "no index",
+        *([f"extra columns {_listed(extra)}"] if extra else []),
+        *(["left out: " + ", ".join(f"{_listed(names)} ({why})" for why, names in reasons.items())] if reasons else []),
+    ]
+    return f"Read as {'; '.join(parts)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: MOST_NAMES - 1])}, ... {names[-1]}"
 
 
 def _bundled(config: MarketConfig) -> PriceTable:
@@ -90,18 +151,30 @@ def _bundled(config: MarketConfig) -> PriceTable:
     return PriceTable(table.prices, table.index, table.extra, table.source, (*table.notes, BUNDLED_NOTE))
 
 
-def _index_from(path: Path) -> pd.Series:
+def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Series:
+    """The level of the index from its own file, on the days of that file."""
     frame = read_frame(path)
-    if frame.shape[1] != 1:
-        raise DataError(
-            f"the index file must hold a date and one column, got {', '.join(map(str, frame.columns))} ({path}). "
-            "Keep the level of one index."
-        )
-    level = _number(frame.iloc[:, 0], str(path)).rename(INDEX_COLUMN)
+    require_one_zone(prices, prices_source, frame, str(path))
+    column = _index_column(frame, path)
+    level = _number(frame.set_axis([plain(label) for label in frame.columns], axis=1)[column], str(path))
     if not level.index.is_unique:
         day = level.index[level.index.duplicated()][0]
         raise DataError(f"index must have one level per day, got two ({path}, {day:%Y-%m-%d}). Keep one of them.")
-    return level
+    _refuse_returns(level.to_frame(), str(path))
+    return level.rename(f"{column} of {path.name}")
+
+
+def _index_column(frame: pd.DataFrame, path: Path) -> str:
+    if frame.shape[1] == 1:
+        return plain(frame.columns[0])
+    columns = sort_columns(frame, None, INDEX_COLUMN, str(path))
+    levels = list(columns.assets.values()) if columns.index is None else [columns.index]
+    if len(levels) != 1:
+        raise DataError(
+            f"the index file must hold a date and one column, got {', '.join(map(plain, frame.columns))} ({path}). "
+            "Keep the level of one index."
+        )
+    return levels[0]
 
 
 def _unused_index_days(index: pd.Series, prices: pd.DataFrame) -> tuple[str, ...]:
@@ -122,8 +195,21 @@ def _subset(prices: pd.DataFrame, assets: Sequence[str] | None, source: str) -> 
     return prices[list(assets)]
 
 
-def _numbers(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    columns = {str(name): _number(frame[name], source) for name in frame.columns}
+def _refuse_returns(prices: pd.DataFrame, source: str) -> None:
+    """Raise if a column holds returns: numbers of both signs around zero."""
+    for name in prices.columns:
+        values = prices[name].dropna().to_numpy()
+        share = np.mean(values < 0.0) if len(values) else 0.0
+        if 0.1 <= share <= 0.9 and np.isfinite(values).all() and abs(np.mean(values)) <= np.std(values):
+            raise DataError(
+                f"{name} must hold prices, got what looks like returns, from {values.min():g} to {values.max():g} "
+                f"({source}). Turn returns into prices: (1 + frame).cumprod(), or numpy.exp(frame.cumsum()) where "
+                "they are logarithmic."
+            )
+
+
+def _numbers(frame: pd.DataFrame, names: Mapping[str, str], source: str) -> pd.DataFrame:
+    columns = {name: _number(frame[column], source) for name, column in names.items()}
     return pd.DataFrame(columns, index=frame.index, dtype=float)
 
 

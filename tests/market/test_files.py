@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.cli.data_paths import lasting_path
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.market import PriceTable, read_table
+from rllib_portfolio.market import PriceTable, load_market, read_table
 from rllib_portfolio.market.files import read_frame
+from rllib_portfolio.market.table import data_hash
 from rllib_portfolio.market.validation import validate_table
 from tests.market.tables import random_prices
 
@@ -61,7 +65,7 @@ BROKEN = {
     "booleans": ("date,AAA\n2020-01-02,True\n2020-01-03,False\n", r"AAA must be a number, got 'True'.*2020-01-02"),
     "duplicate ticker": (GOOD.replace("BBB", "AAA"), r"column names must differ, got AAA twice"),
     "missing name": (GOOD.replace("BBB", ""), r"must have a name, got none for column 3"),
-    "unnamed row numbers": (",date,AAA\n0,2020-01-02,1\n", r"must have a name, got none for column 1"),
+    "no name, no row numbers": (",date,AAA\n2,2020-01-02,1\n2,2020-01-03,1\n", r"must have a name, got 'Unnamed: 0'"),
     "CASH": (GOOD.replace("BBB", "CASH"), r"asset names must not be CASH, got 'CASH'.*set cash_rate"),
     "only an index": (GOOD.replace("AAA", "index").replace("BBB", "VIX"), r"at least one asset, got none"),
     "one row": ("date,AAA\n2020-01-02,1\n", r"at least two days, got 1"),
@@ -69,8 +73,8 @@ BROKEN = {
     "all rows long": ("date,AAA\n2020-01-02,1,2\n2020-01-03,1,2\n", r"each row must have one cell per column"),
     "short row": (GOOD + "2020-01-08,1\n", r"BBB must have a price on each day.*2020-01-08"),
     "time zones": (
-        "date,AAA\n2020-01-02 00:00:00-05:00,1\n2020-07-02 00:00:00-04:00,2\n",
-        r"date must be in one time zone, got several .*plain days",
+        "date,AAA\n2020-01-02 00:00:00-05:00,1\n2020-01-03 00:00:00+01:00,2\n",
+        r"date must be in one time zone, got offsets .* no zone has .*: \+01:00, -05:00 .*plain days",
     ),
     "latin-1": ("date,Börse\n2020-01-02,1\n".encode("latin-1"), r"must be UTF-8 text"),
     "gap in index": (GOOD.replace("BBB", "index").replace("11,21", "11,"), r"index must have a price.*2020-01-03"),
@@ -206,7 +210,7 @@ def test_price_columns_are_the_assets_and_the_rest_gets_its_role(tmp_path):
     assert list(table.prices.columns) == ["AAA", "BBB"]
     assert table.index is not None
     assert list(table.extra.columns) == ["VIX", "regime_calm", "rate"]  # VIX may start late
-    assert table.notes == ("Columns without a role were not used: sector.",)
+    assert "left out: sector (no role)" in table.notes[0]
 
 
 def test_a_subset_of_the_assets_keeps_its_order(tmp_path):
@@ -233,7 +237,7 @@ def test_gaps_are_filled_as_far_as_allowed_and_reported(tmp_path):
     path = write(tmp_path / "p.csv", GOOD.replace("11,21", ",").replace("12,22", ",22"))
     table = checked(path, fill_days=2)
     assert table.prices["AAA"].to_list() == [10, 10, 10, 13]
-    assert table.notes == ("3 missing cells were filled forward, at most 2 days in a row: AAA 2, BBB 1.",)
+    assert table.notes[1:] == ("3 missing cells were filled forward, at most 2 days in a row: AAA 2, BBB 1.",)
     with pytest.raises(DataError, match=r"AAA must have a price .*fill_days = 1 .*2020-01-06"):
         checked(path, fill_days=1)
 
@@ -253,7 +257,7 @@ def test_the_index_is_read_from_its_own_file_by_day(tmp_path):
     )
     table = checked(path, index_path=str(index))
     assert table.index_values.tolist() == [1, 2, 3, 4]
-    assert table.notes == ("The index has 1 days on which there are no prices; they were not used.",)
+    assert table.notes[1:] == ("The index has 1 days on which there are no prices; they were not used.",)
 
 
 @pytest.mark.parametrize(
@@ -292,3 +296,128 @@ def test_a_table_that_is_not_indexed_by_days_is_refused():
     table = PriceTable(prices, None, pd.DataFrame(index=prices.index), "rows")
     with pytest.raises(DataError, match="prices must be indexed by days, got RangeIndex"):
         validate_table(table, MarketConfig(data="rows"))
+
+
+# ---------------------------------------------------------------- what is said of it
+
+
+def test_the_hash_of_a_wide_table_is_what_it_was(tmp_path):
+    path = write(tmp_path / "p.csv", GOOD.replace("12,22", "12,22.5"))
+    table = read_table(MarketConfig(data=str(path)))
+    digest = hashlib.sha256(np.array([18263, 18264, 18267, 18268], dtype="<i8").tobytes())
+    digest.update(b"AAA\0BBB")
+    digest.update(np.array([[10, 20], [11, 21], [12, 22.5], [13, 23]], dtype="<f8").tobytes())
+    assert data_hash(table.dates, list(table.prices.columns), table.price_values) == digest.hexdigest()
+
+
+def test_the_first_note_stays_one_line_with_many_assets(tmp_path):
+    names = [f"A{number:03}" for number in range(500)]
+    frame = pd.DataFrame(np.full((3, 500), 10.5), pd.bdate_range("2020-01-02", periods=3), names)
+    frame.to_parquet(tmp_path / "p.parquet")
+    note = read_table(MarketConfig(data=str(tmp_path / "p.parquet"), assets=names[:400])).notes[0]
+    assert "400 of 500 assets (A000, A001, A002, A003, A004, A005, A006, ... A399)" in note
+    assert len(note) < 250
+
+
+def test_only_what_comes_from_a_file_is_said_to_be_read(tmp_path, bundled):
+    random_prices(1200).to_csv(tmp_path / "p.csv")
+    market = load_market(tmp_path / "p.csv")
+    assert market.notes[0].startswith("Read as a table with one price column per asset, in a CSV file; 1,200 days")
+    assert not any("Read as" in note for note in bundled.notes)
+    assert not any("Read as" in note for note in load_market({"source": "gbm", "num_days": 300}).notes)
+
+
+def test_the_assets_of_the_configuration_name_the_stock_of_bars(tmp_path):
+    text = "Date,Open,Close,Volume\n2020-01-02,10,11,1000\n2020-01-03,11,12,2000\n"
+    path = write(tmp_path / "newer.csv", text)
+    assert list(checked(path).prices.columns) == ["newer"]
+    assert list(checked(path, assets=("AAPL",)).prices.columns) == ["AAPL"]  # as a policy of AAPL.csv knows it
+
+
+def test_parts_of_names_that_are_words_of_bars_do_not_make_a_field(tmp_path):
+    names = ["Small", "Small High", "Small Low", "High Yield", "Low Vol", "Open Text", "Close Brothers", "Oil Price"]
+    path = tmp_path / "p.parquet"
+    pd.DataFrame(10.5, pd.bdate_range("2020-01-02", periods=3), names).to_parquet(path)
+    assert list(checked(path).prices.columns) == names
+
+
+# ---------------------------------------------------------------- where it is
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prices = random_prices(1200)
+    prices.to_csv(tmp_path / "p.csv")
+    prices[["AAA"]].to_csv(tmp_path / "i.csv")
+    assert checked("~/p.csv", index_path="~/i.csv").index is not None
+    market = load_market("~/p.csv")
+    market.save(tmp_path / "m.npz")
+    assert load_market("~/m.npz").data_hash == market.data_hash
+    assert lasting_path("~/p.csv") == str(tmp_path / "p.csv")
+    bootstrap = {"source": "bootstrap", "table": "~/p.csv", "num_days": 1200}
+    assert load_market(bootstrap).assets == ("AAA", "BBB", "CCC")
+
+
+def test_a_folder_is_refused_with_a_table_in_it(tmp_path):
+    with pytest.raises(DataError, match=r"must be a file, got a folder \(.*\)\. Name a \.csv or \.parquet file\."):
+        checked(tmp_path)
+    write(tmp_path / "p.csv", GOOD)
+    with pytest.raises(DataError, match=r"Name one of the tables in it, such as p\.csv\."):
+        checked(tmp_path)
+
+
+# ---------------------------------------------------------------- DataFrames
+
+
+def test_a_frame_is_a_market_as_its_file_is(tmp_path):
+    prices = random_prices(1200)
+    prices.to_parquet(tmp_path / "p.parquet")
+    from_file = load_market({"data": str(tmp_path / "p.parquet"), "cash_rate": 0.01})
+    for frame in (prices, prices.reset_index()):
+        market = load_market({"data": frame, "cash_rate": 0.01})
+        assert market.data_hash == from_file.data_hash
+        np.testing.assert_array_equal(market.asset_features, from_file.asset_features)
+    env = gymnasium.make("rllib_portfolio/Portfolio-v0", data=prices, features={"num_hmm_regimes": 0})
+    assert env.unwrapped.simulation.market.data_hash == from_file.data_hash
+    assert "hmm" not in "".join(env.unwrapped.observation_names)
+    assert gymnasium.make("rllib_portfolio/Portfolio-v0", data=tmp_path / "p.parquet").reset(seed=0)
+    assert list(prices.columns) == ["AAA", "BBB", "CCC"]  # what was given is left as it was
+
+
+@pytest.mark.parametrize("data", [np.ones(3), pd.Series([1.0, 2.0], name="AAA"), 3, None, ["p.csv"]])
+def test_what_is_no_market_is_refused_in_one_line(data):
+    for call in (load_market, lambda each: gymnasium.make("rllib_portfolio/Portfolio-v0", data=each)):
+        with pytest.raises(ConfigError, match=r"market\.data must be .* got a value of type \w+\. ") as error:
+            call(data)
+        assert "\n" not in str(error.value)
+
+
+def test_a_frame_without_days_is_refused():
+    with pytest.raises(DataError, match=r"AAA must hold days as YYYY-MM-DD, got .*1\.5.*\(a DataFrame, row 1\)"):
+        load_market(pd.DataFrame({"AAA": [1.5, 2.5], "BBB": [1.0, 2.0]}))
+
+
+# ---------------------------------------------------------------- time zones
+
+
+def test_days_are_those_of_the_clock_that_the_stamps_were_written_by(tmp_path):
+    days = pd.bdate_range("2018-01-01", "2020-12-31", name="date")
+    frame = pd.DataFrame({"AAA": np.arange(len(days)) / 8 + 10.5}, days.tz_localize("Europe/Berlin"))
+    frame.to_csv(tmp_path / "p.csv")  # offsets +01:00 and +02:00
+    read = read_frame(tmp_path / "p.csv")
+    assert read.index.equals(days)
+    assert read.attrs["time_zone"] == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC+01:00"])
+def test_one_moment_is_one_day_in_both_tables_or_they_are_refused(tmp_path, zone):
+    days = pd.bdate_range("2020-01-02", "2020-12-31", name="date").tz_localize("Europe/Berlin")
+    prices = pd.DataFrame({"AAA": np.linspace(10.5, 20.5, len(days))}, days)
+    prices.to_parquet(tmp_path / "p.parquet")
+    prices.tz_convert(zone).to_csv(tmp_path / "i.csv")
+    if zone == "Europe/Berlin":  # from its offsets alone, and the same clock
+        table = checked(tmp_path / "p.parquet", index_path=str(tmp_path / "i.csv"))
+        np.testing.assert_array_equal(table.index_values, table.price_values[:, 0])
+    else:  # in summer its midnight is the day before
+        with pytest.raises(DataError, match=r"in one time zone, got Europe/Berlin \(.*\) and UTC\+01:00 \("):
+            checked(tmp_path / "p.parquet", index_path=str(tmp_path / "i.csv"))

@@ -1,0 +1,138 @@
+"""The header of a CSV file: one row of names or two, and what people have in its place."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.market.days import names_days
+from rllib_portfolio.market.labels import TICKER_NAMES, key, level_cells, split_labels
+
+NUM_LINES = 8
+"""Lines that are looked at to find the header."""
+
+_DAY = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ].*)?|(19|20)\d{6}")
+
+Row = tuple[int, list[str]]
+"""Number of the physical line that a row ends on, from 1, and its cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvHeader:
+    """What the columns of a CSV file are called.
+
+    Attributes:
+        labels: A name for each column, or a pair of names where the header has two rows.
+        skipped_lines: Physical lines, from 0, that pandas must not read: blank ones, and all rows of the header but the
+            first.
+        level_names: What the first cells of a header of two rows call its rows, as pandas writes it.
+    """
+
+    labels: list[str] | list[tuple[str, str]]
+    skipped_lines: list[int]
+    level_names: tuple[str, str] = ("", "")
+
+
+def read_header(path: Path) -> CsvHeader:
+    """Read the header of a CSV file.
+
+    Raises:
+        DataError: If the file is empty, or its first row is no header.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        rows = [(reader.line_num, cells) for cells in islice(reader, NUM_LINES)]
+    filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
+    if not filled:
+        raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
+    first_line, names = filled[0]
+    _refuse_lines_before(filled, path)
+    if len(names) < 2:
+        raise DataError(
+            f"the price file must have a date and at least one price column, got one column {names[0]!r} "
+            f"({path}). Separate columns by commas."
+        )
+    _refuse_data(names, path)
+    before = list(range(first_line - 1))
+    levels = _two_levels(filled)
+    if levels is None:
+        return CsvHeader(split_labels(_named(names, any(map(names_days, names)))), before)
+    labels, num_rows = levels
+    skipped_lines = [*before, *range(first_line, filled[num_rows - 1][0])]
+    return CsvHeader(labels, skipped_lines, (names[0], filled[1][1][0]))
+
+
+def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
+    """Raise if the first row is a comment or a title, and the header follows it."""
+    line, first = rows[0]
+    texts = [cell for cell in first if cell.strip()]
+    is_comment = first[0].lstrip().startswith("#") and len(first[0].strip()) > 1
+    longer = next((cells for _, cells in rows[1:] if len([c for c in cells if c.strip()]) > len(texts)), [])
+    is_title = bool(longer) and len(texts) == 1 and not any(_is_number(cell) or _is_day(cell) for cell in longer)
+    if is_comment or is_title:
+        raise DataError(
+            f"the first line must be the header, got {','.join(texts)!r} ({path}, line {line}). Remove the lines "
+            "before the header."
+        )
+
+
+def _refuse_data(names: Sequence[str], path: Path) -> None:
+    """Raise if the first row is a day with its prices, or the days are the names of columns."""
+    rest = [name for name in names[1:] if name.strip()]
+    if len(rest) > 1 and all(map(_is_day, rest)):
+        raise DataError(
+            f"a price table must have one row per day, got days as names of columns: {', '.join(rest[:2])} ({path}). "
+            "Exchange rows and columns: frame.T"
+        )
+    if _is_day(names[0]):
+        written = ",".join(["date", *(f"ASSET_{number}" for number in range(1, len(names)))][:4])
+        more = ",..." if len(names) > 4 else ""
+        raise DataError(
+            f"the price file must have a header, got a first line with a day and its prices: {','.join(names[:4])!r} "
+            f"({path}). Write the names of the columns above it: {written}{more}"
+        )
+
+
+def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None:
+    """Labels of a header of two rows, with the number of rows that it takes; None for one of one row.
+
+    pandas writes the names of the levels into the first cells, and the name of the days into a third row.
+    """
+    if len(rows) < 3 or len(rows[0][1]) != len(rows[1][1]) or _is_day(rows[1][1][0]):
+        return None
+    first, second = rows[0][1], rows[1][1]
+    pairs = [(a.strip(), b.strip()) for a, b in zip(first[1:], second[1:], strict=True)]
+    both = [pair for pair in pairs if all(pair)]
+    if not both or (all(_is_number(pair[1]) for pair in both) and key(second[0]) not in TICKER_NAMES):
+        return None
+    if level_cells(both, (first[0], second[0])) is None:
+        return None
+    third = rows[2][1]
+    has_third = bool(third[0].strip()) and not any(cell.strip() for cell in third[1:])
+    days = next((cell for cell in (first[0], second[0], third[0] if has_third else "") if names_days(cell)), "")
+    days = days or (third[0] if has_third else "")
+    named = _named([days, *(" ".join(filter(None, pair)) for pair in pairs)], any(names_days(pair) for pair in pairs))
+    return [(named[0], ""), *pairs], 3 if has_third else 2
+
+
+def _named(names: Sequence[str], has_days: bool) -> list[str]:
+    """The names, with one for a first column without one: pandas writes days or row numbers there."""
+    first = names[0] if names[0].strip() else "Unnamed: 0" if has_days else "date"
+    return [first, *names[1:]]
+
+
+def _is_day(cell: str) -> bool:
+    return _DAY.fullmatch(cell.strip()) is not None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,123 @@
+"""The days of a table: which column holds them, which day a stamp means, and in which time zone it was written."""
+
+from __future__ import annotations
+
+from zoneinfo import available_timezones
+
+import numpy as np
+import pandas as pd
+
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.market.labels import key, plain
+
+DATE_NAMES = ("date", "datetime", "timestamp", "time")
+"""Names, as `labels.key` makes them, of a column that holds the days."""
+
+DATE_COLUMN, TIME_ZONE = "date_column", "time_zone"
+"""Attributes of a dated frame: the name that its column of days had, and the time zone of its stamps or None."""
+
+LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/Chicago", "Australia/Sydney")
+"""Zones that are tried before all others where stamps tell offsets from UTC only."""
+
+
+def names_days(label: object) -> bool:
+    """Whether a column of this label holds the days."""
+    return key(plain(label)) in DATE_NAMES
+
+
+def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Take the days out of their column.
+
+    Args:
+        frame: A table whose days are in the column that is named so, or else in the first column.
+        source: For messages.
+
+    Returns:
+        The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are
+        those of the clock that the stamps were written by; `attrs` hold the zone of that clock.
+
+    Raises:
+        DataError: If there are two columns of days, or a cell that is no day, or stamps of several time zones.
+    """
+    named = [position for position, label in enumerate(frame.columns) if names_days(label)]
+    if len(named) > 1:
+        found = ", ".join(plain(frame.columns[position]) for position in named)
+        raise DataError(
+            f"the price file must have one column of days, got {found} ({source}). Remove the others, or rename what "
+            "is an asset."
+        )
+    position = named[0] if named else 0
+    name = plain(frame.columns[position])
+    days, zone = _days(frame.iloc[:, position].rename(name), source)
+    rest = frame.iloc[:, [other for other in range(frame.shape[1]) if other != position]].set_axis(days, axis=0)
+    rest.attrs = {**frame.attrs, DATE_COLUMN: name, TIME_ZONE: zone}
+    return rest
+
+
+def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFrame, index_source: str) -> None:
+    """Raise if the days of two tables are not those of one clock: what is one moment could then lie on two days.
+
+    A table of plain days and one with a time zone are refused, too, as pandas refuses to join them.
+
+    Raises:
+        DataError: If they differ; names both zones.
+    """
+    zones, sources = [frame.attrs[TIME_ZONE] for frame in (prices, index)], (prices_source, index_source)
+    if zones[0] == zones[1]:
+        return
+    if None not in zones:
+        noons = pd.DatetimeIndex(prices.index.unique()).shift(12, freq="h")
+        first, second = (noons.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").tz_convert(None) for zone in zones)
+        if first.equals(second):
+            return
+    told = [f"{zone or 'no time zone'} ({source})" for zone, source in zip(zones, sources, strict=True)]
+    raise DataError(
+        f"prices and index must be in one time zone, got {told[0]} and {told[1]}. Write the days of the exchange into "
+        "both as YYYY-MM-DD, or convert the stamps of one to the zone of the other."
+    )
+
+
+def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, str | None]:
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        _check_each_day(column, column.isna(), source)
+        days = pd.DatetimeIndex(column)
+    else:
+        text = column.astype("string")
+        moments = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
+        # Shorter text is a year, a month or a row number, not a day.
+        _check_each_day(column, moments.isna() | (text.str.len() < 8).fillna(True), source)
+        try:
+            days = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
+        except ValueError:  # several offsets from UTC
+            days = _local_time(text, pd.DatetimeIndex(moments), source)
+    zone = None if days.tz is None else str(days.tz)
+    return days.tz_localize(None).normalize().rename("date"), zone
+
+
+def _local_time(text: pd.Series, moments: pd.DatetimeIndex, source: str) -> pd.DatetimeIndex:
+    """The moments in the one time zone that has the offset of each stamp at its moment, as with summer time."""
+    offsets = text.str.extract(r"\d[T ].*?(Z|[+-]\d\d(?::?\d\d)?)$")[0]
+    if offsets.notna().all():
+        written = pd.to_datetime(text.str.replace(r"(Z|[+-]\d\d(?::?\d\d)?)$", "", regex=True), format="ISO8601")
+        local = pd.DatetimeIndex(written)
+        first_of_each = np.unique(offsets.to_numpy(), return_index=True)[1]
+        known = available_timezones()
+        for zone in (*(zone for zone in LIKELY_ZONES if zone in known), *sorted(name for name in known if "/" in name)):
+            for rows in (first_of_each, slice(None)):  # few moments rule out most zones
+                if not moments[rows].tz_convert(zone).tz_localize(None).equals(local[rows]):
+                    break
+            else:
+                return moments.tz_convert(zone)
+    told = "stamps with and without an offset from UTC"
+    if offsets.notna().all():
+        told = f"offsets from UTC that no zone has on these days: {', '.join(sorted(offsets.unique()))}"
+    raise DataError(f"{text.name} must be in one time zone, got {told} ({source}). Write plain days (YYYY-MM-DD).")
+
+
+def _check_each_day(column: pd.Series, bad: pd.Series, source: str) -> None:
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise DataError(
+            f"{column.name} must hold days as YYYY-MM-DD, got {str(column.iloc[row])!r} ({source}, row {row + 1}). "
+            "Give the table a date column, in ISO 8601."
+        )

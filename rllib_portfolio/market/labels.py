@@ -1,0 +1,160 @@
+"""What the name of a column says: a field of the bars of a stock (close, volume), a reserved name, or an asset.
+
+Names are compared in lower case and without spaces, underscores or other marks. A label is a name, or the two names of
+a column that has two levels, as (field, ticker) or (ticker, field).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ADJUSTED = ("adjclose", "adjustedclose", "closeadj", "closeadjusted", "adjusted")
+CLOSES = (
+    *ADJUSTED,
+    "close",
+    "closelast",
+    "closingprice",
+    "closeprice",
+    "pxlast",
+    "settle",
+    "last",
+    "lastprice",
+    "price",
+)
+"""Fields that are the price of a stock; of several the first in this order is read."""
+
+OTHER_PRICES = (
+    *("open", "high", "low", "openprice", "highprice", "lowprice", "pxopen", "pxhigh", "pxlow"),
+    *("adjopen", "adjhigh", "adjlow", "vwap", "bid", "ask", "prevclose", "previousclose"),
+)
+OPENS = ("open", "openprice", "pxopen", "adjopen")
+NO_PRICES = (
+    *("volume", "vol", "adjvolume", "pxvolume", "turnover", "amount", "trades", "numberoftrades", "marketcap"),
+    *("dividend", "dividends", "dividendamount", "divcash", "capitalgains", "stocksplits", "splits", "splitfactor"),
+    *("splitcoefficient", "repaired", "openinterest", "openint", "change", "changepercent", "chg"),
+    *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
+)
+FIELDS = (*CLOSES, *OTHER_PRICES, *NO_PRICES)
+
+INDICATOR = "indicator"
+INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
+"""What is computed of a stock. They are no prices in a name such as AAPL_rsi_14; alone most are tickers, too."""
+
+ALSO_TICKERS = ("open", "low", "bid")
+"""Fields that are symbols of stocks, too: Opendoor, Lowe's and Sotheby's."""
+
+TICKER_NAMES = ("ticker", "tickers", "tic", "symbol", "symbols", "asset", "security", "isin", "cusip", "permno", "name")
+"""Names of a column that says which stock a row is about."""
+
+INDEX_NAMES = ("index", "benchmark", "marketindex", "indexlevel", "benchmarkindex")
+VIX_NAMES = ("vix", "vixcls", "cboevix", "vixindex", "vixlevel")
+RATE_NAMES = ("rate", "cashrate", "riskfree", "riskfreerate", "interestrate", "tbillrate", "fedfunds")
+FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
+
+_FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted((*FIELDS, *INDICATORS), key=len, reverse=True))
+_FIELD = rf"(?:{_FIELD})(?:[\s_.-]*\d+)?"
+_MARKS = r"[\s_.|:/()-]+"
+_TICKER_FIRST = re.compile(rf"(?P<ticker>.+?){_MARKS}(?P<field>{_FIELD})\)?", re.IGNORECASE)
+_FIELD_FIRST = re.compile(rf"(?P<field>{_FIELD}){_MARKS}(?P<ticker>.+?)\)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A column that is one field of one stock.
+
+    Attributes:
+        name: Of the column.
+        ticker: Of the stock.
+        written: The field as the file spells it.
+        field: One of `FIELDS`, or `indicator`.
+    """
+
+    name: str
+    ticker: str
+    written: str
+    field: str
+
+
+def plain(label: object) -> str:
+    """A label as one name: both names of two levels, without an empty one."""
+    return " ".join(part for part in map(str, label) if part) if isinstance(label, tuple) else str(label)
+
+
+def key(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def field_of(name: str) -> str | None:
+    """The field that a name means (`Adj Close**`, `5. adjusted close`, `<CLOSE>`, `Vol.`); None for other names."""
+    found = key(name).lstrip("0123456789")
+    return found if found in FIELDS else None
+
+
+def price_among(names: Sequence[str]) -> str | None:
+    """The name that means the price, the adjusted one where there are several; None without one."""
+    closes = [name for name in names if field_of(name) in CLOSES]
+    return min(closes, key=lambda name: CLOSES.index(field_of(name) or ""), default=None)
+
+
+def role_of(name: str) -> str | None:
+    """The role that a name is reserved for: `index`, `VIX`, `extra` or `rate`; None for other names."""
+    close = next((cell for cell in joined_cells([name]) if cell.field in CLOSES), None)
+    for each in (key(name), key(close.ticker) if close else ""):
+        if each in INDEX_NAMES:
+            return "index"
+        if each in VIX_NAMES:
+            return "VIX"
+    found = key(name)
+    if found.startswith(("regime", "feargreed", "fearandgreed", "fearngreed")) or "sentiment" in found:
+        return "extra"
+    return "rate" if found in RATE_NAMES else None
+
+
+def joined_cells(names: Sequence[str]) -> list[Cell]:
+    """The names that join a ticker and a field, as `AAPL_Close`, `Close_AAPL` or `AAPL Adj Close`.
+
+    Where some names can be read in both orders, the order counts that more stocks have a close in.
+    """
+    readings = []
+    for pattern in (_TICKER_FIRST, _FIELD_FIRST):
+        matches = [(name, pattern.fullmatch(name.strip())) for name in names]
+        found = [
+            Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or INDICATOR) for name, m in matches if m
+        ]
+        readings.append(found)
+    return max(readings, key=lambda cells: (sum(cell.field in CLOSES for cell in cells), len(cells)))
+
+
+def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]) -> list[Cell] | None:
+    """The columns of two levels, one of which holds fields only; None where it cannot be told which.
+
+    Where the tickers could be fields, too (LOW), the name of their level (Ticker) decides.
+    """
+    are_fields = [all(field_of(label[level]) for label in labels) for level in (0, 1)]
+    if all(are_fields):
+        are_fields = [key(str(name)) not in TICKER_NAMES for name in level_names]
+    if are_fields[0] == are_fields[1]:
+        return None
+    level = are_fields.index(True)
+    return [
+        Cell(plain(label), label[1 - level].strip(), label[level].strip(), field_of(label[level]) or "")
+        for label in labels
+    ]
+
+
+def split_labels(names: Sequence[str]) -> list[str] | list[tuple[str, str]]:
+    """Labels of two levels that were written as text, as `('Volume', 'XOM')`; other names as they are."""
+    pairs = []
+    for name in names:
+        try:
+            pair = ast.literal_eval(name) if name.startswith("(") else (name, "")
+        except (SyntaxError, ValueError):
+            return list(names)
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            return list(names)
+        pairs.append((str(pair[0]), str(pair[1])))
+    return pairs if any(second for _, second in pairs) else list(names)
