@@ -29,6 +29,9 @@ BUNDLED_DATES = {
 FRACTIONS = (0.6, 0.8)
 """Where validation and test start in a table without dates of its own."""
 
+LATEST_TENTHS = 7
+"""Tenths of a short table after which validation must have started, so that training holds enough days."""
+
 LARGEST_LAG = 1
 """Largest execution lag: an observation is at most so many days older than the decision."""
 
@@ -58,17 +61,24 @@ def parse_day(text: str) -> date:
     return day
 
 
-def window_dates(dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None) -> DateWindows:
+def window_dates(
+    dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None, num_before: int = 0
+) -> DateWindows:
     """First and last day of train, validation and test, both inclusive.
+
+    A table without dates of its own is cut at 60 and 80 % of its rows. Where that leaves too few days for training,
+    validation starts later, at 70 % of the rows at most, and validation and test share what is left.
 
     Args:
         dates: Days of the table, datetime64[D] [T].
         config: Its explicit windows come first.
         known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
             60 / 20 / 20 % of the rows for any other table.
+        num_before: Rows before validation that warm-up, training and purge take at least: see `rows_before_validation`.
 
     Raises:
         ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
+        DataError: If a table without dates of its own is too short, with the rows that it needs.
     """
     explicit = {name: window for name in NAMES if (window := getattr(config, name)) is not None}
     default = known or (BUNDLED_DATES if config.data == BUNDLED else {})
@@ -78,7 +88,7 @@ def window_dates(dates: Dates, config: MarketConfig, known: Mapping[str, tuple[s
             f"train, validation and test must be given together for own data, got none for {', '.join(missing)}. "
             "Give all three date windows, or none for 60 / 20 / 20 %."
         )
-    windows = _by_fraction(dates) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    windows = _by_fraction(dates, num_before) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
     _check_order(windows)
     return windows
 
@@ -185,10 +195,30 @@ def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketC
     return config.model_copy(update=days)
 
 
-def _by_fraction(dates: Dates) -> DateWindows:
-    if len(dates) < 5:
-        raise DataError(f"the table must hold at least 5 days for 60 / 20 / 20 %, got {len(dates)}. Add rows.")
-    edges = (0, *(int(fraction * len(dates)) for fraction in FRACTIONS), len(dates))
+def rows_before_validation(first_row: int, purge_days: int, num_fitted: int) -> int:
+    """Rows that a table must hold before validation, for one day of training and for what is fitted on training days.
+
+    Args:
+        first_row: First row at which every feature is defined.
+        purge_days: Rows between training and validation.
+        num_fitted: Fewest rows that regimes are fitted on; they may begin at `first_row`.
+    """
+    return first_row + max(1 + LARGEST_LAG + 1, num_fitted) + purge_days
+
+
+def _by_fraction(dates: Dates, num_before: int) -> DateWindows:
+    num_days = len(dates)
+    needed = -(-num_before * 10 // LATEST_TENTHS)
+    if num_days < needed:
+        raise DataError(
+            f"the table must hold enough days for training, validation and test, got {num_days}, and it needs {needed} "
+            f"rows with these feature windows ({num_before} of them for warm-up, training and purge). Add rows, or "
+            "shorten market.features."
+        )
+    validation, test = (int(fraction * num_days) for fraction in FRACTIONS)
+    if num_before > validation:
+        validation, test = num_before, (num_before + num_days) // 2
+    edges = (0, validation, test, num_days)
     return {
         name: (str(dates[first]), str(dates[stop - 1]))
         for name, first, stop in zip(NAMES, edges[:-1], edges[1:], strict=True)
