@@ -59,9 +59,9 @@ def frequency_of(dates: Dates) -> Frequency | None:
     steps = np.diff(dates).astype(int)
     if len(dates) < MIN_ROWS:
         return None
-    usual = usual_step(dates)
+    usual = float(np.median(steps))
     is_daily, is_short = usual < 2.0, steps.sum() < DAYS_A_YEAR
-    steps = steps[steps <= largest_step(dates)]
+    steps = steps[steps <= max(MIN_HOLE_DAYS, 3.0 * usual)]
     count = DAYS_A_YEAR / (usual if is_short and not is_daily else steps.mean())
     num_weekdays = _num_weekdays(dates)
     if is_daily:
@@ -78,14 +78,9 @@ def frequency_of(dates: Dates) -> Frequency | None:
 _NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
 
 
-def usual_step(dates: Dates) -> float:
-    """Median number of calendar days from one row to the next."""
-    return float(np.median(np.diff(dates).astype(int)))
-
-
-def largest_step(dates: Dates) -> float:
-    """Calendar days from one row to the next that are no hole: two weeks, or three usual steps if that is longer."""
-    return max(float(MIN_HOLE_DAYS), 3.0 * usual_step(dates))
+def largest_step(periods: int) -> int:
+    """Calendar days from one row to the next that are no hole: two weeks, or three periods if that is longer."""
+    return max(MIN_HOLE_DAYS, 3 * 365 // periods)
 
 
 def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:

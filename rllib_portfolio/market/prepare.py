@@ -23,8 +23,8 @@ from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
 from rllib_portfolio.market.splits import (
     LARGEST_LAG,
     DateWindows,
+    RowsNeeded,
     check_windows,
-    rows_before_validation,
     split_windows,
     window_dates,
 )
@@ -57,7 +57,7 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
     periods = periods_per_year(table.dates, config, table.source)
     panel = compute_panel(table, config.features)
     known = None if fitted is None else fitted["windows"]
-    by_date = window_dates(table.dates, config, known, _num_before_validation(table, panel, config))
+    by_date = window_dates(table.dates, config, known, _rows_needed(table, panel, config))
     windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
     _require_unseen(table, config, by_date)
     if fitted is None:
@@ -97,10 +97,10 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
     )
 
 
-def _num_before_validation(table: PriceTable, panel: FeaturePanel, config: MarketConfig) -> int:
+def _rows_needed(table: PriceTable, panel: FeaturePanel, config: MarketConfig) -> RowsNeeded:
     window = nominal_window(config.features, table.index is not None)
     first_row, purge_days = max(panel.first_row, window), max(panel.purge_days, window + LARGEST_LAG)
-    return rows_before_validation(first_row, purge_days, fewest_rows(config.features))
+    return RowsNeeded(first_row, purge_days, fewest_rows(config.features))
 
 
 def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:
@@ -139,7 +139,6 @@ def _fit(
         "market_feature_names": list(panel.market),
         "observation_filter": config.observation_filter,
         "purge_days": panel.purge_days,
-        "periods_per_year": periods_per_year(table.dates, config, table.source),
         "windows": {name: list(days) for name, days in by_date.items()},
         "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
         "scaler": fit_scalers(panel, table.prices.shape, rows) if is_scaled else None,
@@ -153,10 +152,7 @@ def _as_fitted(config: MarketConfig, fitted: Mapping[str, Any]) -> MarketConfig:
         raise ConfigError(
             "features must be those of the fitted run, got others. Leave market.features out, or fit again."
         )
-    known = {"features": features, "observation_filter": fitted["observation_filter"]}
-    if "periods_per_year" in fitted:  # not in runs that are older than this entry
-        known["periods_per_year"] = fitted["periods_per_year"]
-    return config.model_copy(update=known)
+    return config.model_copy(update={"features": features, "observation_filter": fitted["observation_filter"]})
 
 
 def _with_new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:

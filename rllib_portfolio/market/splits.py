@@ -47,6 +47,30 @@ class Fold(NamedTuple):
     test: Window
 
 
+class RowsNeeded(NamedTuple):
+    """What features ask of a table that is cut by fractions.
+
+    Attributes:
+        first_row: First row at which every feature is defined.
+        purge_days: Rows between training and validation.
+        num_fitted: Fewest rows that regimes are fitted on; they begin at `first_row`.
+    """
+
+    first_row: int
+    purge_days: int
+    num_fitted: int
+
+    @property
+    def before_validation(self) -> int:
+        """Rows for warm-up, for what is fitted on training days and one day that is earned there, and for the purge."""
+        return self.first_row + max(1 + LARGEST_LAG + 1, self.num_fitted) + self.purge_days
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the shortest table."""
+        return -(-self.before_validation * 10 // LATEST_TENTHS)
+
+
 def parse_day(text: str) -> date:
     """A day that is written as YYYY-MM-DD.
 
@@ -62,7 +86,7 @@ def parse_day(text: str) -> date:
 
 
 def window_dates(
-    dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None, num_before: int = 0
+    dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None, needs: RowsNeeded | None = None
 ) -> DateWindows:
     """First and last day of train, validation and test, both inclusive.
 
@@ -74,7 +98,7 @@ def window_dates(
         config: Its explicit windows come first.
         known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
             60 / 20 / 20 % of the rows for any other table.
-        num_before: Rows before validation that warm-up, training and purge take at least: see `rows_before_validation`.
+        needs: What the features ask of a table; None asks for one day of training.
 
     Raises:
         ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
@@ -88,7 +112,7 @@ def window_dates(
             f"train, validation and test must be given together for own data, got none for {', '.join(missing)}. "
             "Give all three date windows, or none for 60 / 20 / 20 %."
         )
-    windows = _by_fraction(dates, num_before) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    windows = _by_fraction(dates, needs or RowsNeeded(0, 0, 0)) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
     _check_order(windows)
     return windows
 
@@ -195,29 +219,20 @@ def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketC
     return config.model_copy(update=days)
 
 
-def rows_before_validation(first_row: int, purge_days: int, num_fitted: int) -> int:
-    """Rows that a table must hold before validation, for one day of training and for what is fitted on training days.
-
-    Args:
-        first_row: First row at which every feature is defined.
-        purge_days: Rows between training and validation.
-        num_fitted: Fewest rows that regimes are fitted on; they may begin at `first_row`.
-    """
-    return first_row + max(1 + LARGEST_LAG + 1, num_fitted) + purge_days
-
-
-def _by_fraction(dates: Dates, num_before: int) -> DateWindows:
+def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
     num_days = len(dates)
-    needed = -(-num_before * 10 // LATEST_TENTHS)
-    if num_days < needed:
+    if num_days < needs.num_rows:
+        before = int(FRACTIONS[0] * num_days)
+        found = max(0, before - needs.purge_days - needs.first_row - 1 - LARGEST_LAG)
         raise DataError(
-            f"the table must hold enough days for training, validation and test, got {num_days}, and it needs {needed} "
-            f"rows with these feature windows ({num_before} of them for warm-up, training and purge). Add rows, or "
-            "shorten market.features."
+            f"the train window must hold at least {'one day' if not found else f'{needs.num_fitted} days'}, got "
+            f"{found or 'none'} ({dates[0]} to {dates[before - 1]} of {num_days} rows; features warm up for "
+            f"{needs.first_row} rows, and {needs.purge_days} are purged from the end of training). The table needs "
+            f"{needs.num_rows} rows with these feature windows: add rows, or shorten market.features."
         )
     validation, test = (int(fraction * num_days) for fraction in FRACTIONS)
-    if num_before > validation:
-        validation, test = num_before, (num_before + num_days) // 2
+    if needs.before_validation > validation:
+        validation, test = needs.before_validation, (needs.before_validation + num_days) // 2
     edges = (0, validation, test, num_days)
     return {
         name: (str(dates[first]), str(dates[stop - 1]))

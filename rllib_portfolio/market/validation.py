@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
@@ -18,6 +19,8 @@ MAX_CLOSURE_DAYS = 183
 """Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""
 YEARS_PER_CLOSURE = 2
 """An exchange closes once in so many years at most; more holes are a fault of the table."""
+RECURRING = 3
+"""From so many holes on, they are a pattern of the table."""
 LARGEST_SHARE_OF_CHANGES = 0.2
 """A column with so many values of 0 or less holds changes and not prices."""
 
@@ -36,7 +39,8 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
     """
     _check_names(table)
     _check_days(table)
-    table = replace(table, notes=(*table.notes, *_closures(table)))
+    closures = _closures(table, periods_per_year(table.dates, config, table.source))
+    table = replace(table, notes=(*table.notes, *closures))
     table = _filled(table, config.fill_days)
     _check_prices(_levels(table), table.source, config.fill_days)
     _check_extra(table.extra, table.source)
@@ -92,40 +96,39 @@ def _check_days(table: PriceTable) -> None:
             raise DataError(f"dates must {rule}, got {_hole(table, int(bad.argmax()))}. {remedy}.")
 
 
-def _closures(table: PriceTable) -> tuple[str, ...]:
+def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
     """A note on the rare weeks in which an exchange was closed.
 
     Raises:
         DataError: If holes in the calendar are too many, or too long, for closures; says what they look like.
     """
-    dates = table.dates
+    dates, largest = table.dates, largest_step(periods)
     steps = np.diff(dates).astype(int)
-    usual, longest = largest_step(dates), max(largest_step(dates), float(MAX_CLOSURE_DAYS))
-    holes = np.flatnonzero(steps > usual)
+    holes = np.flatnonzero(steps > largest)
     if not len(holes):
         return ()
     years = float(steps.sum()) / DAYS_A_YEAR
-    allowed = max(1, int(years / YEARS_PER_CLOSURE)) if len(dates) >= MIN_ROWS else 0
-    if len(holes) > allowed:
-        days_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1
-        looks_like, remedy = (
-            ("days and months that were taken for each other", "Write the days as YYYY-MM-DD")
-            if days_of_month.max() <= 12 and len(holes) > 1
-            else ("rows that were left out", "Add the missing days, or cut the table")
-        )
-        count = f"{len(holes)} of them, the first " if len(holes) > 1 else ""
+    num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if len(dates) >= MIN_ROWS else 0
+    longest = max(largest, MAX_CLOSURE_DAYS)
+    if len(holes) > num_allowed or steps.max() > longest:
+        row = int(holes[0] if len(holes) > num_allowed else steps.argmax())
+        also = f", and {len(holes) - 1} more" if len(holes) > 1 else ""
         raise DataError(
-            f"dates must have no hole of more than {usual:.0f} calendar days but for a rare closure of the exchange, got "
-            f"{count}{_hole(table, int(holes[0]))}. They look like {looks_like}: {remedy[0].lower()}{remedy[1:]}."
-        )
-    row = int(steps.argmax())
-    if steps[row] > longest:
-        raise DataError(
-            f"dates must have no hole of more than {longest:.0f} calendar days, got {_hole(table, row)}. Add the "
-            "missing days, or cut the table."
+            f"dates must have no hole of more than {largest} calendar days, got {_hole(table, row)}{also}. "
+            f"{_remedy(dates, len(holes))}"
         )
     spans = ", ".join(f"{dates[row]} to {dates[row + 1]} ({steps[row]} days)" for row in holes)
-    return (f"There are no rows for more than two weeks, as when an exchange is closed: {spans}.",)
+    return (f"There are no rows for longer than usual, as when an exchange is closed: {spans}.",)
+
+
+def _remedy(dates: NDArray[np.datetime64], num_holes: int) -> str:
+    """What a table with holes looks like, and the one thing to do."""
+    if num_holes < RECURRING:
+        return "Add the missing days, or cut the table."
+    day_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1
+    if day_of_month.max() <= 12:
+        return "Days and months look exchanged (no day is after the 12th): write the dates as YYYY-MM-DD."
+    return "Rows look left out again and again: add them, or keep one row a week or a month throughout."
 
 
 def _hole(table: PriceTable, row: int) -> str:
