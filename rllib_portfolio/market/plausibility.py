@@ -32,8 +32,10 @@ MIN_COUNT = 1000
 """Whole numbers whose median is at least so large are a volume where their median move is above 8 %."""
 JUMP, MAX_SHARE_OF_JUMPS = 0.5, 0.15
 MIN_WANDERING, MIN_MEDIAN_MOVE = 0.3, 0.002
-"""A random walk almost never stays within 0.3 of the root of its summed squared moves; noise around a level does. Pegged
+"""A random walk hardly ever stays within 0.3 of the root of its summed squared moves; noise around a level does. Pegged
 prices do, too, and move by less than 0.2 % on the median day."""
+MIN_WANDERING_OF_SCORES = 0.75
+"""The same for whole numbers that fill a scale from 0 to 100; a score is slower to come back than noise."""
 
 MIN_MOVE, MAX_MOVE = -0.6, 1.5
 """Moves from one row to the next beyond these are listed, and need the user's word."""
@@ -99,12 +101,14 @@ def _doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
         return f"numbers that move by {_percent(median)} on the median row", kind
     if jumps > MAX_SHARE_OF_JUMPS and periods_per_year > WEEKDAYS / 2:
         return f"numbers that move by more than 50 % on {_percent(jumps)} of the rows", kind
-    if median >= MIN_MEDIAN_MOVE and _wandering(values) < MIN_WANDERING:
+    is_score = is_whole and values.min() <= 20.0 and 80.0 <= values.max() <= 100.0
+    least = MIN_WANDERING_OF_SCORES if is_score else MIN_WANDERING
+    if median >= MIN_MEDIAN_MOVE and _wandering(values) < least:
         ratio = values.max() / values.min()
         return (
             f"numbers that move by {_percent(median)} on the median row and come back to the same level (the largest "
             f"is {ratio:.3g} times the smallest)",
-            kind,
+            "a score" if is_score else kind,
         )
     return None
 
@@ -118,7 +122,7 @@ def _share_of_jumps(moves: FloatArray) -> float:
 
 
 def _wandering(values: FloatArray) -> float:
-    """Range of the logarithms over the root of their summed squared moves: about 1.6 for a random walk of any length."""
+    """Range of the logarithms over the root of their summed squared moves: about 1.6 for random walks of any length."""
     logs = np.log(values)
     return float(np.ptp(logs) / np.sqrt((np.diff(logs) ** 2).sum()))
 
@@ -162,29 +166,31 @@ def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, confi
     moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
     if not moves:
         return ()
+    what = "Moves beyond -60 % or +150 % from one row to the next"
     if config.accept_moves:
-        return (f"{_counted(moves)} beyond -60 % or +150 % were accepted (market.accept_moves).",)
-    return (f"{_counted(moves)} are beyond -60 % or +150 %: {_listed(moves)}.",)
+        return (f"{what} were accepted (market.accept_moves): {len(moves)}.",)
+    return (f"{what}: {_listed(moves)}.",)
+
+
+def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ...]:
+    """The extreme moves that need the user's word; simulated markets have what they were given."""
+    if config.accept_moves or isinstance(config.data, dict) or BUNDLED in (config.data, market.source):
+        return ()
+    return extreme_moves(market.dates, market.assets, market.returns)
 
 
 def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
-    """Raise where a table has extreme moves that the user has not accepted; simulated markets have what they were given.
+    """Raise where a table has extreme moves that the user has not accepted.
 
     Raises:
         DataError: With the first of the moves, and how many there are.
     """
-    if config.accept_moves or isinstance(config.data, dict) or BUNDLED in (config.data, market.source):
-        return
-    moves = extreme_moves(market.dates, market.assets, market.returns)
+    moves = unaccepted_moves(market, config)
     if moves:
         raise DataError(
             f"moves from one row to the next must be between -60 % and +150 %, got {len(moves)} beyond: "
             f"{_listed(moves)} ({market.source}). Correct the prices; if they were paid, {ACCEPT}."
         )
-
-
-def _counted(moves: tuple[Move, ...]) -> str:
-    return f"{len(moves)} move{'s' if len(moves) > 1 else ''} from one row to the next"
 
 
 def _listed(moves: tuple[Move, ...]) -> str:

@@ -86,7 +86,10 @@ def parse_day(text: str) -> date:
 
 
 def window_dates(
-    dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None, needs: RowsNeeded | None = None
+    dates: Dates,
+    config: MarketConfig,
+    known: Mapping[str, tuple[str, str]] | None = None,
+    needs: RowsNeeded | None = None,
 ) -> DateWindows:
     """First and last day of train, validation and test, both inclusive.
 
@@ -112,7 +115,11 @@ def window_dates(
             f"train, validation and test must be given together for own data, got none for {', '.join(missing)}. "
             "Give all three date windows, or none for 60 / 20 / 20 %."
         )
-    windows = _by_fraction(dates, needs or RowsNeeded(0, 0, 0)) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    windows = (
+        _by_fraction(dates, needs or RowsNeeded(0, 0, 0))
+        if missing
+        else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    )
     _check_order(windows)
     return windows
 
