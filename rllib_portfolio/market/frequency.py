@@ -34,12 +34,12 @@ class Frequency(NamedTuple):
 
     Attributes:
         periods: Rows of a year that annual figures are scaled by.
-        count: Rows of a calendar year as counted, without holes.
+        rows_a_year: Rows of a calendar year as counted, without holes.
         rhythm: The same in words.
     """
 
     periods: int
-    count: float
+    rows_a_year: float
     rhythm: str
 
 
@@ -101,7 +101,7 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
     if stated is not None and abs(stated - found.periods) > TOLERANCE * found.periods:
         raise ConfigError(
             f"market.periods_per_year must be within 10 % of the table's rows a year, got {stated}, and the table has "
-            f"{found.count:.0f} ({found.rhythm}, {source}). Set it to {found.periods}, or to null."
+            f"{found.rows_a_year:.0f} ({found.rhythm}, {source}). Set it to {found.periods}, or to null."
         )
     return stated or found.periods
 
@@ -121,7 +121,7 @@ def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: t
         told = (
             "The table is too short to tell how many rows a year has"
             if found is None
-            else f"The table has {found.count:.0f} rows a year, {found.rhythm}"
+            else f"The table has {found.rows_a_year:.0f} rows a year, {found.rhythm}"
         )
         notes.append(f"{told}: periods_per_year is {periods}.")
     name, rows = slowest

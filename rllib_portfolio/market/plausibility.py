@@ -8,6 +8,7 @@ move of 7 %.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,8 @@ NUM_LISTED = 10
 SPLITS = (3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 100)
 """A split of 2 for 1 is a fall of 50 %, and not listed."""
 SPLIT_TOLERANCE = 0.06
+UNDONE = 0.2
+"""Two moves in a row are a bad tick where what is left of them is below this share of the first, in logarithms."""
 
 MAX_ANNUAL_RETURN, MAX_SHARPE_RATIO = 2.0, 4.0
 MIN_YEARS = 0.25
@@ -141,15 +144,18 @@ def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) ->
     rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
     return tuple(
         Move(assets[column], dates[row], float(returns[row, column]), _hint(returns[:, column], row))
-        for row, column in zip(rows, columns, strict=True)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
     )
 
 
 def _hint(returns: FloatArray, row: int) -> str:
     """What a move looks like: a tick that is undone, or a split that the prices are not adjusted for."""
-    gross = 1.0 + returns[row]
+    gross = 1.0 + float(returns[row])
+    if gross <= 0.0:
+        return "nothing is left"
     for other, when in ((row + 1, "the next row undoes it"), (row - 1, "it undoes the row before")):
-        if 0 < other < len(returns) and abs(np.log(gross * (1.0 + returns[other]))) < 0.2 * abs(np.log(gross)):
+        both = gross * (1.0 + float(returns[other])) if 0 < other < len(returns) else 0.0
+        if both > 0.0 and abs(math.log(both)) < UNDONE * abs(math.log(gross)):
             return f"{when}: looks like a bad tick"
     ratio = max(gross, 1.0 / gross)
     split = min(SPLITS, key=lambda number: abs(ratio / number - 1.0))
@@ -218,7 +224,7 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     worst = found.iloc[int(np.argmax(found["annual_return"].to_numpy(dtype=float)))]
     moves = market.returns[1:]
     column = int(np.argmax([_strangeness(moves[:, asset]) for asset in range(market.num_assets)]))
-    row = int(np.argmax(np.abs(np.log1p(moves[:, column]))))
+    row = int(np.argmax(_sizes(moves[:, column])))
     return (
         f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
         f"{worst['sharpe_ratio']:.1f}, more than portfolios do (200 %, and 4). Look at {market.assets[column]} first, "
@@ -230,13 +236,17 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
 
 def _strangeness(moves: FloatArray) -> float:
     """The largest of the measures of a column, each in units of its limit."""
-    logs = np.log1p(moves)
-    limits = (
+    largest = float(_sizes(moves).max())
+    return max(
         _median_move(moves) / MAX_MEDIAN_MOVE,
         _share_of_jumps(moves) / MAX_SHARE_OF_JUMPS,
-        float(np.abs(logs).max()) / np.log1p(MAX_MOVE),
+        largest / math.log1p(MAX_MOVE),
     )
-    return max(limits)
+
+
+def _sizes(moves: FloatArray) -> FloatArray:
+    """Absolute logarithmic moves; a loss of everything is a large one."""
+    return np.abs(np.log1p(np.maximum(moves, -1.0 + 1e-12)))
 
 
 def _percent(share: float, sign: str = "") -> str:
