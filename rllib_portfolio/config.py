@@ -84,7 +84,10 @@ class MarketConfig(StrictModel):
     test: DateWindow | None = None
     """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data.
     The training window also loses its end to the purge, as many days as the longest feature looks back."""
-    periods_per_year: int = Field(252, ge=1, le=366)
+    periods_per_year: int | None = Field(None, ge=1, le=366)
+    """Rows of a year, which scale annual figures; null: what the dates say, 252 for weekdays and simulated markets."""
+    accept_moves: bool = False
+    """Take columns that do not look like prices, and train on moves beyond -60 % or +150 % from one row to the next."""
     features: FeatureConfig = FeatureConfig()
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
     """Standardise features by the training window's moments (without the outliers of single assets, and to at most 32),

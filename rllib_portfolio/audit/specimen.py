@@ -10,7 +10,8 @@ from typing import Any
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.evaluation.policy import Strategy
-from rllib_portfolio.market import MarketData, PriceTable, load_market, prepare_market, read_table
+from rllib_portfolio.market import MarketData, PriceTable, load_market, prepare_market
+from rllib_portfolio.market.loading import load_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Specimen:
     def table(self) -> PriceTable | None:
         """The prices; None for a market that does not come from a table."""
         data = self.market_config.data
-        return None if isinstance(data, dict) or data.endswith(".npz") else read_table(self.market_config)
+        return None if isinstance(data, dict) or data.endswith(".npz") else load_table(self.market_config)
 
     @cached_property
     def market(self) -> MarketData:

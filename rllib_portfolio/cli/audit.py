@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rllib_portfolio.cli.console import quieten_libraries, say
+from rllib_portfolio.cli.console import quieten_libraries, say, warn_of_implausible
 from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_path, require_run_folders
 from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import load_run_config, parse_assignment
@@ -72,10 +72,26 @@ def execute(arguments: argparse.Namespace) -> int:
     certificate = audit(specimen, lambda name: say(arguments, f"Checking: {name} ..."))
     certificate = replace(certificate, facts={**facts, **certificate.facts})
     _print(certificate)
+    if certificate.passed:
+        _warn_of_implausible(specimen)
     if output is not None:
         certificate.write(output)
         print(f"Written: {output}")
     return 0 if certificate.passed else 1
+
+
+def _warn_of_implausible(specimen: Specimen) -> None:
+    """Warn of what the policy and the reference strategies earn on the test window, or on all days without one."""
+    from rllib_portfolio.evaluation import backtest, reference_strategies
+    from rllib_portfolio.evaluation.comparison import compare
+
+    market = specimen.market
+    window = market.windows.get("test", market.windows["all"])
+    fitted_on = market.windows.get("train", window)
+    strategies = [*([] if specimen.policy is None else [specimen.policy]), *reference_strategies(market, fitted_on)]
+    walks = backtest(market, window, strategies, specimen.environment)
+    table = compare(walks, market.cash_returns[slice(*window)], market.periods_per_year)
+    warn_of_implausible(table, market, window[1] - window[0])
 
 
 def _of_configuration(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn
+from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn, warn_of_implausible
 from rllib_portfolio.cli.settings import require_path, require_run_folders
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
@@ -132,6 +132,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if trial.is_in_sample:
         warn(trial.in_sample_sentence)
     report.print()
+    warn_of_implausible(report.table, market, report.evidence.num_days)
     with report_folder.renewed(folder, trial.record()) as unfinished:
         report.write(unfinished)
     print(f"Written: {folder}/report.html, and its numbers beside it")

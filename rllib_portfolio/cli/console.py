@@ -14,10 +14,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rllib_portfolio.market import MarketData
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray inside of `ray job submit`."""
@@ -186,6 +191,16 @@ def warn(text: str) -> None:
     from rich.console import Console
 
     Console().print(text, style="bold red", soft_wrap=True, highlight=False, markup=False)
+
+
+def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) -> bool:
+    """Warn where a table of results over so many days holds figures above any plausible size; whether it does."""
+    from rllib_portfolio.market.plausibility import implausible_result
+
+    warning = implausible_result(table, market, num_days)
+    if warning is not None:
+        warn(warning)
+    return warning is not None
 
 
 @contextmanager

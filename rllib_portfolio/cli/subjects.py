@@ -83,7 +83,8 @@ def newer_data(run: Run, data_path: str | None, index_path: str | None) -> Marke
             f"--data-path must be for a run on a table of prices, got {run.run_dir}, trained on {run.market.source}. "
             "Leave it out."
         )
-    return spec.market_config.model_copy(update={"data": data_path, "index_path": index_path, "assets": spec.assets})
+    newer = {"data": data_path, "index_path": index_path, "assets": spec.assets}
+    return spec.market_config.model_copy(update={**newer, "periods_per_year": run.market.periods_per_year})
 
 
 def require_comparable(runs: Sequence[Run], overrides: dict[str, Any]) -> ExecutionConfig:

@@ -20,6 +20,7 @@ from rllib_portfolio.cli.console import (
     stay_on_loopback,
     stop_signals,
     warn,
+    warn_of_implausible,
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.settings import (
@@ -178,6 +179,7 @@ class Kept:
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
     """Open or make the run's folder, and train in it."""
     from rllib_portfolio.market import load_market
+    from rllib_portfolio.market.plausibility import require_accepted_moves
     from rllib_portfolio.run_folder import CONFIG, is_from_elsewhere, open_run_folder, require_fresh
 
     if config is None:
@@ -195,6 +197,7 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
         require_device(config, arguments.address)
         say(arguments, "Preparing the market ...")
         market = load_market(config.market)
+        require_accepted_moves(market, config.market)
     for note in market.notes:
         say(arguments, f"Note: {note}")
     return _train_in_folder(arguments, config, market, kept)
@@ -239,6 +242,10 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
         print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
         return 128 + received[0]
     comparison.print(kept.place if kept.storage.is_remote else None)
+    for window, table in comparison.tables.items():
+        start, stop = market.windows[window]
+        if warn_of_implausible(table, market, stop - start):
+            break
     return 0
 
 

@@ -20,6 +20,7 @@ from rllib_portfolio.cli.console import (
     say,
     stay_on_loopback,
     stop_signals,
+    warn_of_implausible,
 )
 from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
 from rllib_portfolio.cli.fold_progress import FoldDisplay
@@ -303,6 +304,7 @@ def _report(
     update_record(output, plan, pooled=pooled.write(output))
     report = pooled.report(pooled.context(plan, read_record(output)["command"], tuning))
     report.print()
+    warn_of_implausible(report.table, pooled.market, report.evidence.num_days)
     for name, summary in pooled.seed_summaries.items():
         print(
             f"{name}: interquartile mean of the Sharpe ratio over seeds and folds {summary.interquartile_mean:.2f}, "

@@ -1,6 +1,7 @@
 """Check a price file, or write it with its market regimes: `python -m rllib_portfolio.market validate|process FILE`.
 
-Bad input is one line on stderr and exit code 2.
+Both read the file with the market settings of a training run. Bad input is one line on stderr and exit code 2, and so
+are, from `validate`, prices that training would refuse to begin with.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from pathlib import Path
 import pandas as pd
 
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config_file import load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.files import user_path
+from rllib_portfolio.market.loading import load_table
+from rllib_portfolio.market.plausibility import NUM_LISTED, require_accepted_moves, unaccepted_moves
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
 from rllib_portfolio.market.regimes import RegimeModels
-from rllib_portfolio.market.sources import FITTED_UNTIL, INDEX_COLUMN, PRICE_PREFIX, read_table
+from rllib_portfolio.market.sources import FITTED_UNTIL, INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
-from rllib_portfolio.user_values import validated
 from rllib_portfolio.whole_file import whole_file
 
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
@@ -34,17 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = _config(options)
         if options.command == "process":
             _require_output(options)
-        table = validate_table(read_table(config), config)
+        table = load_table(config)
         market = prepare_market(table, config)
         if options.command == "process":
-            _write(processed_table(table, market), options.output)
+            _write(processed_table(validate_table(table, config), market), options.output)
+        for line in _summary(market):
+            print(line)
+        if options.command == "process":
+            print(f"written     {options.output}")
+        else:
+            for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists those before
+                print(f"note        {move}")
+            require_accepted_moves(market, config)
     except (ConfigError, DataError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    for line in _summary(market):
-        print(line)
-    if options.command == "process":
-        print(f"written     {options.output}")
     return 0
 
 
@@ -70,22 +77,32 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("validate", "check a price file"), ("process", "write it as Parquet, with its regimes")):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
-        command.add_argument("--index-path", help="table with the level of the index")
-        command.add_argument("--fill-days", type=int, default=0, help="forward-fill at most so many days in a row")
-        command.add_argument("--cash-rate", help="annual rate as a fraction, or the name of a column")
+        command.add_argument("--index-path", metavar="FILE", help="table with the level of the index")
+        command.add_argument("--fill-days", metavar="N", help="forward-fill at most so many days in a row")
+        command.add_argument("--cash-rate", metavar="RATE", help="annual rate as a fraction, or the name of a column")
+        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file of a run, for its market section")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="market.A=V",
+            help="one setting as in training, such as market.assets=[AAPL,MSFT]; may be repeated",
+        )  # fmt: skip
         if name == "process":
             command.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
     return parser
 
 
 def _config(options: argparse.Namespace) -> MarketConfig:
-    values = {"data": options.file, "index_path": options.index_path, "fill_days": options.fill_days}
-    if options.cash_rate is not None:
-        try:
-            values["cash_rate"] = float(options.cash_rate)
-        except ValueError:
-            values["cash_rate"] = options.cash_rate
-    return validated(MarketConfig, values, "command line")
+    """The market settings: those of a run's file, then those of `--set`, then the flags."""
+    settings = dict(parse_assignment(text) for text in options.set)
+    for name in settings:
+        if not name.startswith("market."):
+            raise ConfigError(f"--set must name a setting of the market, got {name}. Write --set market.fill_days=3.")
+    settings["market.data"] = options.file
+    if options.index_path is not None:
+        settings["market.index_path"] = options.index_path
+    for name in ("fill_days", "cash_rate"):
+        if (text := getattr(options, name)) is not None:
+            settings |= dict([parse_assignment(f"market.{name}={text}")])
+    return load_run_config(options.config, settings).market
 
 
 def _require_output(options: argparse.Namespace) -> None:
@@ -115,6 +132,8 @@ def _summary(market: MarketData) -> list[str]:
         f"source      {market.source}",
         f"days        {market.num_days}, {days[0]} to {days[-1]}",
         f"assets      {', '.join(market.assets)}",
+        f"rows a year {market.periods_per_year}; features look back {market.first_row} rows, "
+        f"{market.first_row / market.periods_per_year:.1f} years",
         *windows,
         f"features    {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
         f"sha256      {market.data_hash}",

@@ -14,11 +14,14 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.files import user_path
+from rllib_portfolio.market.frequency import WEEKDAYS, periods_per_year
 from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
 from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
 from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
+from rllib_portfolio.market.table import PriceTable
+from rllib_portfolio.market.validation import require_plausible, validate_table
 from rllib_portfolio.user_values import validated
 
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
@@ -57,12 +60,24 @@ def load_market(
     if not isinstance(config, MarketConfig):
         config, frame = _configured(config)
     if frame is not None:
-        return prepare_market(read_table(config, frame), config, fitted)
+        return prepare_market(load_table(config, frame), config, fitted)
     if isinstance(config.data, dict):
         return _simulated(config.data, config, fitted)
     if config.data.endswith(".npz"):
         return _prepared(user_path(config.data), fitted)
-    return prepare_market(read_table(config), config, fitted)
+    return prepare_market(load_table(config), config, fitted)
+
+
+def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
+    """The prices that `config` names, or those of a DataFrame, with nothing computed from them yet.
+
+    Raises:
+        ConfigError: If the configuration does not fit the table.
+        DataError: If the table cannot be used, or a column does not look like prices.
+    """
+    table = read_table(config, frame)
+    require_plausible(validate_table(table, config), config)
+    return table
 
 
 def _configured(given: Any) -> tuple[MarketConfig, pd.DataFrame | None]:
@@ -104,11 +119,17 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
     if source == "bootstrap":
         table = parameters.pop("table", BUNDLED)
         rate = parameters.pop("cash_rate", config.cash_rate)
-        table_config = validated(MarketConfig, {"data": table, "fill_days": config.fill_days}, "market.data")
-        parameters |= {"table": read_table(table_config), "config": config.model_copy(update={"cash_rate": rate})}
+        settings = ("fill_days", "periods_per_year", "accept_moves")
+        values = {"data": table, **{name: getattr(config, name) for name in settings}}
+        table_config = validated(MarketConfig, values, "market.data")
+        prices = load_table(table_config)
+        rows_a_year = periods_per_year(prices.dates, table_config, prices.source)
+        own = config.model_copy(update={"cash_rate": rate, "periods_per_year": rows_a_year})
+        parameters |= {"table": prices, "config": own}
         parameters["fitted"] = fitted
     else:
-        parameters = {"cash_rate": config.cash_rate, "periods_per_year": config.periods_per_year} | parameters
+        periods = config.periods_per_year or WEEKDAYS
+        parameters = {"cash_rate": config.cash_rate, "periods_per_year": periods} | parameters
     known = inspect.signature(SIMULATORS[source]).parameters
     unknown = sorted(set(parameters) - set(known))
     if unknown:

@@ -25,6 +25,8 @@ ASSET_OUTLIER = 7.5
 
 LONE_OUTLIER = 30.0
 """The same for the index, whose crises are its own ordinary life, and for a user's feature, whose form nobody knows."""
+INDEX_WINDOW = 252
+"""Rows that the slowest feature of the index looks back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class FeaturePanel:
     Attributes:
         asset: Name to values [T, N], NaN in the warm-up.
         market: Name to values [T], NaN in the warm-up.
-        longest_window: Rows that the slowest feature looks back.
+        slowest: Name of the feature that looks back furthest.
+        longest_window: Rows that it looks back.
         first_row: First row at which every feature is defined; later if a user column starts late.
         outliers: Name to the distance beyond which a value is an outlier for `Scaler.fit`. Ranks have no outliers, and
             what is rare in a probability or in a user's column may be what it tells.
@@ -42,6 +45,7 @@ class FeaturePanel:
 
     asset: dict[str, FloatArray]
     market: dict[str, FloatArray]
+    slowest: str
     longest_window: int
     first_row: int
     outliers: Mapping[str, float] = field(default_factory=dict)
@@ -77,12 +81,28 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     outliers |= {name: LONE_OUTLIER for name in config.custom if name in asset}
     if config.cross_section == "ranks":
         asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
-    longest = max([VOLATILITY_DAYS, *map(_warm_up, asset.values()), *map(_warm_up, market.values())])
+    windows = {"volatility": VOLATILITY_DAYS, **{name: _warm_up(values) for name, values in (asset | market).items()}}
+    slowest = max(windows, key=lambda name: windows[name])
     user: dict[str, FloatArray] = {}
     if config.user_columns:
         user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
-    first_row = max([longest, *map(_warm_up, user.values())])
-    return FeaturePanel(asset, {**market, **user}, longest, first_row, outliers)
+    first_row = max([windows[slowest], *map(_warm_up, user.values())])
+    return FeaturePanel(asset, {**market, **user}, slowest, windows[slowest], first_row, outliers)
+
+
+def nominal_window(config: FeatureConfig, has_index: bool) -> int:
+    """Rows that the slowest feature looks back, the user's own apart: known for tables that are too short for it, too.
+
+    Args:
+        config: The features.
+        has_index: Whether the table has an index.
+    """
+    windows = [VOLATILITY_DAYS, *config.log_return_days, *config.momentum_days, *config.volatility_days]
+    windows += [days - 1 for days in (*config.moving_average_days, config.drawdown_days or 1)]
+    windows += [config.rsi_days or 0, INDEX_WINDOW if config.index and has_index else 0]
+    if config.macd_days is not None:
+        windows.append(config.macd_days[1] + config.macd_days[2] - 2)
+    return max(windows)
 
 
 def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[str, Any]:

@@ -16,9 +16,18 @@ from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
-from rllib_portfolio.market.panel import FeaturePanel, compute_panel, fit_scalers, observed_arrays
-from rllib_portfolio.market.regimes import RegimeModels
-from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, check_windows, split_windows, window_dates
+from rllib_portfolio.market.frequency import frequency_notes, periods_per_year
+from rllib_portfolio.market.panel import FeaturePanel, compute_panel, fit_scalers, nominal_window, observed_arrays
+from rllib_portfolio.market.plausibility import move_notes
+from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
+from rllib_portfolio.market.splits import (
+    LARGEST_LAG,
+    DateWindows,
+    RowsNeeded,
+    check_windows,
+    split_windows,
+    window_dates,
+)
 from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
 from rllib_portfolio.user_values import validated
@@ -45,8 +54,10 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
     if fitted is not None:
         config = _as_fitted(config, fitted)
     table = validate_table(table, config)
+    periods = periods_per_year(table.dates, config, table.source)
     panel = compute_panel(table, config.features)
-    by_date = window_dates(table.dates, config, None if fitted is None else fitted["windows"])
+    known = None if fitted is None else fitted["windows"]
+    by_date = window_dates(table.dates, config, known, _rows_needed(table, panel, config))
     windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
     _require_unseen(table, config, by_date)
     if fitted is None:
@@ -58,11 +69,12 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
     regimes = RegimeModels.from_json(record)
     panel = panel.with_market(regimes.probabilities(market_log_returns(table)))
     returns = _simple_returns(table.price_values)
+    cash_returns = _cash_returns(table, config, periods)
     return MarketData(
         dates=table.dates,
         assets=tuple(map(str, table.prices.columns)),
         returns=returns,
-        cash_returns=_cash_returns(table, config),
+        cash_returns=cash_returns,
         volatility=trailing_volatility(returns),
         **observed_arrays(panel, record, table.prices.shape),
         asset_feature_names=tuple(panel.asset),
@@ -70,12 +82,25 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
         first_row=panel.first_row,
         windows=windows,
         index_returns=None if table.index_values is None else _simple_returns(table.index_values),
-        periods_per_year=config.periods_per_year,
+        periods_per_year=periods,
         fitted=record,
         source=table.source,
         data_hash=data_hash(table.dates, list(table.prices.columns), table.price_values),
-        notes=(*table.notes, *_notes(table, config), *regimes.notes),
+        notes=(
+            *table.notes,
+            *_notes(table, config),
+            *frequency_notes(table.dates, periods, config, (panel.slowest, panel.longest_window)),
+            cash_note(cash_returns, periods, config.cash_rate),
+            *move_notes(table.dates, tuple(map(str, table.prices.columns)), returns, config),
+            *regimes.notes,
+        ),
     )
+
+
+def _rows_needed(table: PriceTable, panel: FeaturePanel, config: MarketConfig) -> RowsNeeded:
+    window = nominal_window(config.features, table.index is not None)
+    first_row, purge_days = max(panel.first_row, window), max(panel.purge_days, window + LARGEST_LAG)
+    return RowsNeeded(first_row, purge_days, fewest_rows(config.features))
 
 
 def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:
@@ -148,15 +173,22 @@ def _simple_returns(prices: FloatArray) -> FloatArray:
     return returns
 
 
-def _cash_returns(table: PriceTable, config: MarketConfig) -> FloatArray:
+def _cash_returns(table: PriceTable, config: MarketConfig, periods: int) -> FloatArray:
     """Return of cash per row, [T]; a rate that is known at t is earned from t to t + 1."""
     if isinstance(config.cash_rate, str):
         annual = table.extra[config.cash_rate].to_numpy(dtype=float)
         annual = np.concatenate([annual[:1], annual[:-1]])
     else:
         annual = np.full(len(table.dates), config.cash_rate)
-    per_day: FloatArray = (1.0 + annual) ** (1.0 / config.periods_per_year) - 1.0
+    per_day: FloatArray = (1.0 + annual) ** (1.0 / periods) - 1.0
     return per_day
+
+
+def cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
+    """What cash earned a year over all rows, so that a rate in per cent is seen."""
+    a_year = float(np.prod(1.0 + cash_returns) ** (periods / len(cash_returns)) - 1.0)
+    column = f" on average (column {rate})" if isinstance(rate, str) else ""
+    return f"Cash earned {100.0 * a_year:.2f} % a year{column}."
 
 
 def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:

@@ -202,6 +202,11 @@ def _markov_regression(moves: FloatArray, num_regimes: int) -> Any:
     return MarkovRegression(moves, k_regimes=num_regimes, switching_variance=True)
 
 
+def fewest_rows(config: FeatureConfig) -> int:
+    """Training days that the regimes of a configuration need."""
+    return max(ROWS_PER_STATE * number for number in (config.num_gmm_regimes, config.num_hmm_regimes, 0) if number != 1)
+
+
 def _check_rows(name: str, values: FloatArray, num_regimes: int) -> None:
     needed = ROWS_PER_STATE * num_regimes
     if len(values) < needed:

@@ -29,6 +29,9 @@ BUNDLED_DATES = {
 FRACTIONS = (0.6, 0.8)
 """Where validation and test start in a table without dates of its own."""
 
+LATEST_TENTHS = 7
+"""Tenths of a short table after which validation must have started, so that training holds enough days."""
+
 LARGEST_LAG = 1
 """Largest execution lag: an observation is at most so many days older than the decision."""
 
@@ -42,6 +45,30 @@ class Fold(NamedTuple):
     train: Window
     validation: Window
     test: Window
+
+
+class RowsNeeded(NamedTuple):
+    """What features ask of a table that is cut by fractions.
+
+    Attributes:
+        first_row: First row at which every feature is defined.
+        purge_days: Rows between training and validation.
+        num_fitted: Fewest rows that regimes are fitted on; they begin at `first_row`.
+    """
+
+    first_row: int
+    purge_days: int
+    num_fitted: int
+
+    @property
+    def before_validation(self) -> int:
+        """Rows for warm-up, for what is fitted on training days and one day that is earned there, and for the purge."""
+        return self.first_row + max(1 + LARGEST_LAG + 1, self.num_fitted) + self.purge_days
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the shortest table."""
+        return -(-self.before_validation * 10 // LATEST_TENTHS)
 
 
 def parse_day(text: str) -> date:
@@ -58,17 +85,27 @@ def parse_day(text: str) -> date:
     return day
 
 
-def window_dates(dates: Dates, config: MarketConfig, known: Mapping[str, tuple[str, str]] | None = None) -> DateWindows:
+def window_dates(
+    dates: Dates,
+    config: MarketConfig,
+    known: Mapping[str, tuple[str, str]] | None = None,
+    needs: RowsNeeded | None = None,
+) -> DateWindows:
     """First and last day of train, validation and test, both inclusive.
+
+    A table without dates of its own is cut at 60 and 80 % of its rows. Where that leaves too few days for training,
+    validation starts later, at 70 % of the rows at most, and validation and test share what is left.
 
     Args:
         dates: Days of the table, datetime64[D] [T].
         config: Its explicit windows come first.
         known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
             60 / 20 / 20 % of the rows for any other table.
+        needs: What the features ask of a table; None asks for one day of training.
 
     Raises:
         ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
+        DataError: If a table without dates of its own is too short, with the rows that it needs.
     """
     explicit = {name: window for name in NAMES if (window := getattr(config, name)) is not None}
     default = known or (BUNDLED_DATES if config.data == BUNDLED else {})
@@ -78,7 +115,11 @@ def window_dates(dates: Dates, config: MarketConfig, known: Mapping[str, tuple[s
             f"train, validation and test must be given together for own data, got none for {', '.join(missing)}. "
             "Give all three date windows, or none for 60 / 20 / 20 %."
         )
-    windows = _by_fraction(dates) if missing else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    windows = (
+        _by_fraction(dates, needs or RowsNeeded(0, 0, 0))
+        if missing
+        else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
+    )
     _check_order(windows)
     return windows
 
@@ -185,10 +226,21 @@ def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketC
     return config.model_copy(update=days)
 
 
-def _by_fraction(dates: Dates) -> DateWindows:
-    if len(dates) < 5:
-        raise DataError(f"the table must hold at least 5 days for 60 / 20 / 20 %, got {len(dates)}. Add rows.")
-    edges = (0, *(int(fraction * len(dates)) for fraction in FRACTIONS), len(dates))
+def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
+    num_days = len(dates)
+    if num_days < needs.num_rows:
+        before = int(FRACTIONS[0] * num_days)
+        found = max(0, before - needs.purge_days - needs.first_row - 1 - LARGEST_LAG)
+        raise DataError(
+            f"the train window must hold at least {'one day' if not found else f'{needs.num_fitted} days'}, got "
+            f"{found or 'none'} ({dates[0]} to {dates[before - 1]} of {num_days} rows; features warm up for "
+            f"{needs.first_row} rows, and {needs.purge_days} are purged from the end of training). The table needs "
+            f"{needs.num_rows} rows with these feature windows: add rows, or shorten market.features."
+        )
+    validation, test = (int(fraction * num_days) for fraction in FRACTIONS)
+    if needs.before_validation > validation:
+        validation, test = needs.before_validation, (needs.before_validation + num_days) // 2
+    edges = (0, validation, test, num_days)
     return {
         name: (str(dates[first]), str(dates[stop - 1]))
         for name, first, stop in zip(NAMES, edges[:-1], edges[1:], strict=True)

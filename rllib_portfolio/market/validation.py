@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
+from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year
+from rllib_portfolio.market.plausibility import MIN_ROWS, require_prices
 from rllib_portfolio.market.table import PriceTable
 
-MIN_HOLE_DAYS = 14
-"""Calendar days without any row that daily data may have: the longest exchange holidays are 11 to 12 days."""
+MAX_CLOSURE_DAYS = 183
+"""Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""
+YEARS_PER_CLOSURE = 2
+"""An exchange closes once in so many years at most; more holes are a fault of the table."""
+RECURRING = 3
+"""From so many holes on, they are a pattern of the table."""
+LARGEST_SHARE_OF_CHANGES = 0.2
+"""A column with so many values of 0 or less holds changes and not prices."""
 
 MAX_RATE = 1.0
 """An annual rate above 100 % is a percentage that was not divided by 100."""
@@ -24,21 +32,39 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
     """Check a table and forward-fill at most `config.fill_days` days.
 
     Returns:
-        The table, with a note for each column that was filled.
+        The table, with a note on closures of the exchange, and one for each column that was filled.
 
     Raises:
         DataError: Naming table, column, day and remedy, for the first thing that is wrong.
     """
     _check_names(table)
-    _check_days(table, config.periods_per_year)
+    _check_days(table)
+    closures = _closures(table, periods_per_year(table.dates, config, table.source))
+    table = replace(table, notes=(*table.notes, *closures))
     table = _filled(table, config.fill_days)
-    _check_prices(table.prices, table.source, config.fill_days)
-    if table.index is not None:
-        _check_prices(table.index.to_frame("index"), table.source, config.fill_days)
+    _check_prices(_levels(table), table.source, config.fill_days)
     _check_extra(table.extra, table.source)
     if isinstance(config.cash_rate, str):
         _check_rate(table, config.cash_rate)
     return table
+
+
+def require_plausible(table: PriceTable, config: MarketConfig) -> None:
+    """Raise unless the columns of a valid table look like prices, or the user says that they are.
+
+    Raises:
+        DataError: Naming the first column that does not, what was measured, and what it looks like.
+    """
+    if config.accept_moves:
+        return
+    periods = periods_per_year(table.dates, config, table.source)
+    for name, values in _levels(table).items():
+        require_prices(str(name), values.to_numpy(dtype=float), periods, table.source)
+
+
+def _levels(table: PriceTable) -> pd.DataFrame:
+    """The prices, and the level of the index beside them."""
+    return table.prices if table.index is None else table.prices.assign(index=table.index)
 
 
 def _check_names(table: PriceTable) -> None:
@@ -55,29 +81,58 @@ def _check_names(table: PriceTable) -> None:
             )
 
 
-def _check_days(table: PriceTable, periods_per_year: int) -> None:
+def _check_days(table: PriceTable) -> None:
     days = table.prices.index
     if not isinstance(days, pd.DatetimeIndex):
         raise DataError(f"prices must be indexed by days, got {type(days).__name__} ({table.source}). Use dates.")
-    steps = np.diff(days.to_numpy().astype("datetime64[D]")).astype(int)
-    largest = max(MIN_HOLE_DAYS, 3 * 365 // periods_per_year)
+    if len(days) < 2:
+        raise DataError(f"the table must hold at least two days, got {len(days)} ({table.source}). Add rows.")
+    steps = np.diff(table.dates).astype(int)
     for bad, rule, remedy in (
         (steps == 0, "be unique", "Keep one row per day"),
         (steps < 0, "increase", "Sort the rows by date"),
-        (
-            steps > largest,
-            f"have no hole of more than {largest} calendar days",
-            "Add the missing days, or cut the table",
-        ),
     ):
         if bad.any():
-            row = int(bad.argmax())
-            raise DataError(
-                f"dates must {rule}, got {days[row + 1]:%Y-%m-%d} after {days[row]:%Y-%m-%d} "
-                f"({table.source}, row {row + 2}). {remedy}."
-            )
-    if days[-1] - days[0] < timedelta(days=1):
-        raise DataError(f"the table must hold at least two days, got {len(days)} ({table.source}). Add rows.")
+            raise DataError(f"dates must {rule}, got {_hole(table, int(bad.argmax()))}. {remedy}.")
+
+
+def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
+    """A note on the rare weeks in which an exchange was closed.
+
+    Raises:
+        DataError: If holes in the calendar are too many, or too long, for closures; says what they look like.
+    """
+    dates, largest = table.dates, largest_step(periods)
+    steps = np.diff(dates).astype(int)
+    holes = np.flatnonzero(steps > largest)
+    if not len(holes):
+        return ()
+    years = float(steps.sum()) / DAYS_A_YEAR
+    num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if len(dates) >= MIN_ROWS else 0
+    longest = max(largest, MAX_CLOSURE_DAYS)
+    if len(holes) > num_allowed or steps.max() > longest:
+        row = int(holes[0] if len(holes) > num_allowed else steps.argmax())
+        also = f", and {len(holes) - 1} more" if len(holes) > 1 else ""
+        raise DataError(
+            f"dates must have no hole of more than {largest} calendar days, got {_hole(table, row)}{also}. "
+            f"{_remedy(dates, len(holes))}"
+        )
+    spans = ", ".join(f"{dates[row]} to {dates[row + 1]} ({steps[row]} days)" for row in holes)
+    return (f"There are no rows for longer than usual, as when an exchange is closed: {spans}.",)
+
+
+def _remedy(dates: NDArray[np.datetime64], num_holes: int) -> str:
+    """What a table with holes looks like, and the one thing to do."""
+    if num_holes < RECURRING:
+        return "Add the missing days, or cut the table."
+    day_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1
+    if day_of_month.max() <= 12:
+        return "Days and months look exchanged (no day is after the 12th): write the dates as YYYY-MM-DD."
+    return "Rows look left out again and again: add them, or keep one row a week or a month throughout."
+
+
+def _hole(table: PriceTable, row: int) -> str:
+    return f"{table.dates[row + 1]} after {table.dates[row]} ({table.source}, row {row + 2})"
 
 
 def _filled(table: PriceTable, fill_days: int) -> PriceTable:
@@ -110,6 +165,12 @@ def _check_prices(prices: pd.DataFrame, source: str, fill_days: int) -> None:
     row, column = (int(position) for position in np.argwhere(bad)[0])
     value = values[row, column]
     where = f"{source}, {prices.index[row]:%Y-%m-%d}"
+    share = float((values[:, column] <= 0.0).mean())
+    if share > LARGEST_SHARE_OF_CHANGES and len(values) >= MIN_ROWS:
+        raise DataError(
+            f"{prices.columns[column]} must be a column of prices, got {100 * share:.0f} % of its values at 0 or below "
+            f"({where}). It looks like returns or other changes: give the prices themselves, or leave it out."
+        )
     if np.isnan(value):
         raise DataError(
             f"{prices.columns[column]} must have a price on each day, got a gap longer than fill_days = {fill_days} "

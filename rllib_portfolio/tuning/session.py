@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 
 from rllib_portfolio.config_file import with_overrides
 from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.market.plausibility import require_accepted_moves
 from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import best_validation_returns
@@ -96,6 +97,7 @@ class SearchSession:
 
         Raises:
             ConfigError: If database or storage path are not new, or they or the market cannot be used.
+            DataError: If the prices cannot be used, or hold extreme moves that are not accepted.
         """
         record = self.record
         if record.storage_path is not None:
@@ -103,6 +105,7 @@ class SearchSession:
         if record.storage is not None:
             require_new_study(self._storage, record.config.algo, record.storage)
         self._prepared = load_market(record.config.market)
+        require_accepted_moves(self._prepared, record.config.market)
 
     def start(self) -> None:
         """Make the folder, with the market in it.

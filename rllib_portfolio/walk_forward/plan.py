@@ -12,6 +12,7 @@ import numpy as np
 from rllib_portfolio.config import RUN_CONFIGS, ExecutionConfig, MarketConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import Fold, MarketData, fold_config, load_market
+from rllib_portfolio.market.plausibility import require_accepted_moves
 from rllib_portfolio.market.table import data_hash
 from rllib_portfolio.user_values import validated
 from rllib_portfolio.walk_forward.folds import FoldLengths, plan_folds, purge_days
@@ -187,12 +188,13 @@ def plan_walk_forward(
 
     Raises:
         ConfigError: If the configurations do not go together, or the folds do not fit the market.
-        DataError: If the prices cannot be used.
+        DataError: If the prices cannot be used, or hold extreme moves that are not accepted.
     """
     _require_comparable(configs)
     if num_seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {num_seeds} (walk-forward). Train one seed or more.")
     market = market or load_market(configs[0].market)
+    require_accepted_moves(market, configs[0].market)
     folds = plan_folds(market, lengths, configs[0].market.data)
     first_seed = configs[0].seed
     dates = [fold_config(configs[0].market, market, fold) for fold in folds]

@@ -1,0 +1,253 @@
+"""Whether columns can be prices, moves can be earned, and results can be true: guards against wrong tables.
+
+The thresholds leave room beyond every window of 60 rows or more of some 400 real series, bankruptcies and prices of a
+cent among them: their largest median move is 12.5 %, their largest share of moves above 50 % is 14 %, and they wander
+over at least 0.36 of the square root of their summed squared moves. A coin whose volatility is 10 % a day has a median
+move of 7 %.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.errors import DataError
+from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.frequency import WEEKDAYS
+from rllib_portfolio.market.sources import BUNDLED
+
+FloatArray = NDArray[np.floating[Any]]
+Dates = NDArray[np.datetime64]
+
+MIN_ROWS = 60
+"""Fewer rows are not judged: a few wild days would decide."""
+MAX_MEDIAN_MOVE = 0.15
+"""Largest median absolute move of a day; of longer periods it grows with the root of their length."""
+MAX_MEDIAN_MOVE_OF_COUNTS = 0.08
+MIN_COUNT = 1000
+"""Whole numbers whose median is at least so large are a volume where their median move is above 8 %."""
+JUMP, MAX_SHARE_OF_JUMPS = 0.5, 0.15
+MIN_WANDERING, MIN_MEDIAN_MOVE = 0.3, 0.002
+"""A random walk hardly ever stays within 0.3 of the root of its summed squared moves; noise around a level does. Pegged
+prices do, too, and move by less than 0.2 % on the median day."""
+MIN_WANDERING_OF_SCORES = 0.75
+"""The same for whole numbers that fill a scale from 0 to 100; a score is slower to come back than noise."""
+
+MIN_MOVE, MAX_MOVE = -0.6, 1.5
+"""Moves from one row to the next beyond these are listed, and need the user's word."""
+NUM_LISTED = 10
+SPLITS = (3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 100)
+"""A split of 2 for 1 is a fall of 50 %, and not listed."""
+SPLIT_TOLERANCE = 0.06
+UNDONE = 0.2
+"""Two moves in a row are a bad tick where what is left of them is below this share of the first, in logarithms."""
+
+MAX_ANNUAL_RETURN, MAX_SHARPE_RATIO = 2.0, 4.0
+MIN_YEARS = 0.25
+"""Annual figures of a shorter window are luck."""
+
+ACCEPT = "set market.accept_moves to true"
+
+
+class Move(NamedTuple):
+    """A move of an asset from one row to the next that needs the user's word."""
+
+    asset: str
+    day: np.datetime64
+    size: float
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.asset} {self.day} {_percent(self.size, '+')}{f' ({self.hint})' if self.hint else ''}"
+
+
+def require_prices(name: str, values: FloatArray, periods_per_year: int, source: str) -> None:
+    """Raise unless numbers can be the prices of an asset.
+
+    Args:
+        name: Of the column.
+        values: Positive numbers, [T].
+        periods_per_year: Rows of a year: moves of longer periods are larger.
+        source: For the message.
+
+    Raises:
+        DataError: With what was measured, and what it looks like.
+    """
+    found = _doubt(values, periods_per_year)
+    if found is not None:
+        measured, kind = found
+        raise DataError(
+            f"{name} must be a column of prices, got {measured} ({source}). It looks like {kind}: leave it out of "
+            f"market.assets or of the table; if it is a price, {ACCEPT}."
+        )
+
+
+def _doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
+    """What was measured and what it looks like, if these can be no prices."""
+    steps = np.diff(values)
+    if len(values) < MIN_ROWS or not steps.any():
+        return None
+    is_whole = bool((values == np.round(values)).all())
+    if is_whole and steps.min() >= 0.0 and (steps > 0.0).mean() >= 0.5:
+        return f"whole numbers that never fall, from {values[0]:.0f} to {values[-1]:.0f}", "row numbers or dates"
+    moves = values[1:] / values[:-1] - 1.0
+    median, jumps = _median_move(moves), _share_of_jumps(moves)
+    is_count = is_whole and float(np.median(values)) >= MIN_COUNT
+    kind = "a volume" if is_count else "a volume, a score or a return"
+    largest = MAX_MEDIAN_MOVE_OF_COUNTS if is_count else MAX_MEDIAN_MOVE
+    if median > largest * max(1.0, WEEKDAYS / periods_per_year) ** 0.5:
+        return f"numbers that move by {_percent(median)} on the median row", kind
+    if jumps > MAX_SHARE_OF_JUMPS and periods_per_year > WEEKDAYS / 2:
+        return f"numbers that move by more than 50 % on {_percent(jumps)} of the rows", kind
+    is_score = is_whole and values.min() <= 20.0 and 80.0 <= values.max() <= 100.0
+    least = MIN_WANDERING_OF_SCORES if is_score else MIN_WANDERING
+    if median >= MIN_MEDIAN_MOVE and _wandering(values) < least:
+        ratio = values.max() / values.min()
+        return (
+            f"numbers that move by {_percent(median)} on the median row and come back to the same level (the largest "
+            f"is {ratio:.3g} times the smallest)",
+            "a score" if is_score else kind,
+        )
+    return None
+
+
+def _median_move(moves: FloatArray) -> float:
+    return float(np.median(np.abs(moves)))
+
+
+def _share_of_jumps(moves: FloatArray) -> float:
+    return float((np.abs(moves) > JUMP).mean())
+
+
+def _wandering(values: FloatArray) -> float:
+    """Range of the logarithms over the root of their summed squared moves: about 1.6 for random walks of any length."""
+    logs = np.log(values)
+    return float(np.ptp(logs) / np.sqrt((np.diff(logs) ** 2).sum()))
+
+
+# ---------------------------------------------------------------- moves
+
+
+def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) -> tuple[Move, ...]:
+    """The moves from one row to the next beyond -60 % or +150 %, by day.
+
+    Args:
+        dates: Days, [T].
+        assets: N names.
+        returns: Simple returns, [T, N].
+    """
+    rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
+    return tuple(
+        Move(assets[column], dates[row], float(returns[row, column]), _hint(returns[:, column], row))
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+    )
+
+
+def _hint(returns: FloatArray, row: int) -> str:
+    """What a move looks like: a tick that is undone, or a split that the prices are not adjusted for."""
+    gross = 1.0 + float(returns[row])
+    if gross <= 0.0:
+        return "nothing is left"
+    for other, when in ((row + 1, "the next row undoes it"), (row - 1, "it undoes the row before")):
+        both = gross * (1.0 + float(returns[other])) if 0 < other < len(returns) else 0.0
+        if both > 0.0 and abs(math.log(both)) < UNDONE * abs(math.log(gross)):
+            return f"{when}: looks like a bad tick"
+    ratio = max(gross, 1.0 / gross)
+    split = min(SPLITS, key=lambda number: abs(ratio / number - 1.0))
+    if abs(ratio / split - 1.0) > SPLIT_TOLERANCE:
+        return ""
+    return f"looks like an unadjusted {f'{split}-for-1' if gross < 1.0 else f'1-for-{split}'} split"
+
+
+def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, config: MarketConfig) -> tuple[str, ...]:
+    """The extreme moves of a table as one sentence; that they were accepted, where the configuration accepts them.
+
+    Those of the bundled universe are known, and need no word.
+    """
+    moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
+    if not moves:
+        return ()
+    what = "Moves beyond -60 % or +150 % from one row to the next"
+    if config.accept_moves:
+        return (f"{what} were accepted (market.accept_moves): {len(moves)}.",)
+    return (f"{what}: {_listed(moves)}.",)
+
+
+def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ...]:
+    """The extreme moves that need the user's word; simulated markets have what they were given."""
+    if config.accept_moves or isinstance(config.data, dict) or BUNDLED in (config.data, market.source):
+        return ()
+    return extreme_moves(market.dates, market.assets, market.returns)
+
+
+def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
+    """Raise where a table has extreme moves that the user has not accepted.
+
+    Raises:
+        DataError: With the first of the moves, and how many there are.
+    """
+    moves = unaccepted_moves(market, config)
+    if moves:
+        raise DataError(
+            f"moves from one row to the next must be between -60 % and +150 %, got {len(moves)} beyond: "
+            f"{_listed(moves)} ({market.source}). Correct the prices; if they were paid, {ACCEPT}."
+        )
+
+
+def _listed(moves: tuple[Move, ...]) -> str:
+    more = f"; and {len(moves) - NUM_LISTED} more" if len(moves) > NUM_LISTED else ""
+    return "; ".join(map(str, moves[:NUM_LISTED])) + more
+
+
+# ---------------------------------------------------------------- results
+
+
+def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -> str | None:
+    """A warning where a result is above any plausible size, with the asset whose numbers are the least plausible.
+
+    A simulated market is made for such figures, and gives no warning.
+
+    Args:
+        table: One row per strategy, with `annual_return` and `sharpe_ratio`.
+        market: What was walked.
+        num_days: Rows that were walked.
+    """
+    is_simulated = market.fitted.get("features", {}) is None
+    found = table[(table["annual_return"] > MAX_ANNUAL_RETURN) | (table["sharpe_ratio"] > MAX_SHARPE_RATIO)]
+    if found.empty or is_simulated or num_days < MIN_YEARS * market.periods_per_year:
+        return None
+    worst = found.iloc[int(np.argmax(found["annual_return"].to_numpy(dtype=float)))]
+    moves = market.returns[1:]
+    column = int(np.argmax([_strangeness(moves[:, asset]) for asset in range(market.num_assets)]))
+    row = int(np.argmax(_sizes(moves[:, column])))
+    return (
+        f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
+        f"{worst['sharpe_ratio']:.1f}, more than portfolios do (200 %, and 4). Look at {market.assets[column]} first, "
+        f"whose numbers are the strangest: it moves by {_percent(_median_move(moves[:, column]))} on the median row, "
+        f"and by {_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, "
+        "something may know the future."
+    )
+
+
+def _strangeness(moves: FloatArray) -> float:
+    """The largest of the measures of a column, each in units of its limit."""
+    largest = float(_sizes(moves).max())
+    return max(
+        _median_move(moves) / MAX_MEDIAN_MOVE,
+        _share_of_jumps(moves) / MAX_SHARE_OF_JUMPS,
+        largest / math.log1p(MAX_MOVE),
+    )
+
+
+def _sizes(moves: FloatArray) -> FloatArray:
+    """Absolute logarithmic moves; a loss of everything is a large one."""
+    return np.abs(np.log1p(np.maximum(moves, -1.0 + 1e-12)))
+
+
+def _percent(share: float, sign: str = "") -> str:
+    return f"{100.0 * share:{sign},.3g} %" if abs(share) < 10.0 else f"{100.0 * share:{sign},.0f} %"

@@ -1,0 +1,161 @@
+"""Rows of a year: what the dates say, what is stated, and what annual figures become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rllib_portfolio.config import ExecutionConfig, MarketConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation import backtest, reference_strategies
+from rllib_portfolio.evaluation.comparison import compare
+from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.market.frequency import frequency_of
+from tests.market.tables import NONE, SHORT
+
+
+def as_days(index: pd.DatetimeIndex) -> np.ndarray:
+    return index.to_numpy().astype("datetime64[D]")
+
+
+def dates(rhythm: str, count: int, first: str = "2015-01-01") -> np.ndarray:
+    return as_days(pd.date_range(first, periods=count, freq=rhythm))
+
+
+@pytest.mark.parametrize("count", [20, 60, 300, 2000])
+@pytest.mark.parametrize(
+    ("rhythm", "periods"),
+    [("B", 252), ("D", 365), ("W-FRI", 52), ("W-SUN", 52), ("2W", 26), ("4W", 13), ("SME", 24)],
+)
+def test_the_dates_say_how_many_rows_a_year_has(rhythm: str, periods: int, count: int) -> None:
+    found = frequency_of(dates(rhythm, count, "1980-01-01"))
+    assert found is not None
+    assert found.periods == periods
+
+
+@pytest.mark.parametrize(("rhythm", "periods"), [("ME", 12), ("BME", 12), ("MS", 12), ("QE", 4), ("YE", 1)])
+def test_months_quarters_and_years_are_told_at_any_length(rhythm: str, periods: int) -> None:
+    for count in (20, 60, 200):
+        found = frequency_of(dates(rhythm, count, "1800-01-01"))
+        assert found is not None
+        assert found.periods == periods
+
+
+@pytest.mark.parametrize("count", [20, 21, 25, 40, 100, 260, 400])
+def test_holidays_and_the_first_weekday_of_a_short_table_do_not_matter(count: int) -> None:
+    for start in range(14):
+        first = str(np.datetime64("2019-01-01") + start)
+        weekdays, all_days = dates("B", count, first), dates("D", count, first)
+        is_open = np.random.default_rng(start).random(count) > 0.04
+        is_open[:20] = True
+        for table, periods in ((weekdays, 252), (weekdays[is_open], 252), (all_days, 365)):
+            found = frequency_of(table)
+            assert found is not None
+            assert found.periods == periods
+
+
+def test_weekdays_of_other_countries_are_weekdays_and_a_six_day_week_is_counted() -> None:
+    every_day = pd.date_range("2015-01-01", "2020-12-31")
+    from_sunday_to_thursday = as_days(every_day[~every_day.day_of_week.isin([4, 5])])
+    with_saturdays = as_days(every_day[every_day.day_of_week != 6])
+    assert frequency_of(from_sunday_to_thursday).periods == 252  # type: ignore[union-attr]
+    assert frequency_of(with_saturdays).periods == 313  # type: ignore[union-attr]  # 6 / 7 of 365.25
+
+
+def test_a_few_rows_say_nothing() -> None:
+    assert frequency_of(dates("B", 19)) is None
+    assert frequency_of(dates("D", 5)) is None
+
+
+def test_a_closed_exchange_is_no_longer_year() -> None:
+    table = dates("B", 300)
+    closed = table[(table < np.datetime64("2015-03-01")) | (table > np.datetime64("2015-07-15"))]
+    assert frequency_of(closed).periods == 252  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------- markets
+
+
+def write(path: Path, rhythm: str, count: int, rows_a_year: float, **columns: Any) -> Path:
+    """AAA earns exactly 10 % a year by the calendar; BBB moves beside it."""
+    steady = 100.0 * 1.1 ** (np.arange(count) / rows_a_year)
+    noise = np.exp(np.cumsum(np.random.default_rng(1).normal(0.0, 0.02, count)))
+    index = pd.date_range("2010-01-01", periods=count, freq=rhythm, name="date")
+    pd.DataFrame({"AAA": steady, "BBB": 50.0 * noise, **columns}, index).to_csv(path)
+    return path
+
+
+def load(path: Path, **values: Any) -> MarketData:
+    return load_market(MarketConfig(data=str(path), **{"features": SHORT, **values}))
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "count", "rows_a_year", "periods"),
+    [("W-FRI", 800, 365.25 / 7, 52), ("D", 1500, 365.25, 365), ("ME", 480, 12, 12)],
+)
+def test_ten_per_cent_a_year_and_cash_at_two_are_shown_as_such(
+    tmp_path: Path, rhythm: str, count: int, rows_a_year: float, periods: int
+) -> None:
+    path = write(tmp_path / "prices.csv", rhythm, count, rows_a_year)
+    market = load(path, assets=("AAA",), cash_rate=0.02, features=NONE)
+    assert market.periods_per_year == periods
+    # cash over all rows, by the calendar: 1.02 to the number of years
+    years = (count - 1) / rows_a_year
+    assert np.prod(1.0 + market.cash_returns[1:]) ** (1.0 / years) - 1.0 == pytest.approx(0.02, abs=2e-4)
+    window = market.windows["all"]
+    strategies = reference_strategies(market, market.windows["train"])
+    walks = backtest(market, window, strategies, ExecutionConfig(cost_bps=0.0))
+    table = compare(walks, market.cash_returns[slice(*window)], market.periods_per_year)
+    assert table.loc["buy-and-hold", "annual_return"] == pytest.approx(0.10, abs=2e-3)
+    assert table.loc["all cash", "annual_return"] == pytest.approx(0.02, abs=1e-9)
+    assert "Cash earned 2.00 % a year." in market.notes
+
+
+def test_what_was_inferred_is_said_and_windows_of_rows_are_said_in_years(tmp_path: Path) -> None:
+    market = load(write(tmp_path / "prices.csv", "W-FRI", 800, 52.18))
+    assert "The table has 52 rows a year, one a week: periods_per_year is 52." in market.notes
+    # the longest window of the short features is momentum_30
+    assert "Windows count rows: momentum_30 looks back 30 rows, 0.6 years of this table." in market.notes
+    daily = load(write(tmp_path / "prices.csv", "B", 800, 261))
+    assert "The table has 261 rows a year, five days a week: periods_per_year is 252." in daily.notes
+    assert not any(note.startswith("Windows count rows") for note in daily.notes)
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "stated", "inferred"), [("D", 252, 365), ("B", 365, 252), ("W-FRI", 252, 52), ("B", 226, 252)]
+)
+def test_a_stated_number_that_is_far_off_is_refused_with_the_inferred_one(
+    tmp_path: Path, rhythm: str, stated: int, inferred: int
+) -> None:
+    path = write(tmp_path / "prices.csv", rhythm, 600, 252)
+    with pytest.raises(
+        ConfigError, match=rf"got {stated}, and the table has .*prices.csv\)\. Set it to {inferred}, or"
+    ):
+        load(path, periods_per_year=stated)
+
+
+@pytest.mark.parametrize(("rhythm", "stated"), [("B", 252), ("B", 227), ("B", 261), ("D", 360), ("W-FRI", 50)])
+def test_a_stated_number_that_is_near_is_taken(tmp_path: Path, rhythm: str, stated: int) -> None:
+    market = load(write(tmp_path / "prices.csv", rhythm, 600, 252), periods_per_year=stated)
+    assert market.periods_per_year == stated
+    np.testing.assert_allclose((1.0 + market.cash_returns) ** stated, 1.02)
+
+
+def test_simulated_markets_keep_252_and_a_bootstrap_has_the_rows_of_its_table(tmp_path: Path) -> None:
+    assert load_market({"source": "gbm", "num_days": 300}).periods_per_year == 252
+    path = write(tmp_path / "prices.csv", "W-FRI", 600, 52.18)
+    source = {"source": "bootstrap", "table": str(path), "num_days": 500}
+    weekly = load_market(MarketConfig(data=source, features=SHORT))
+    assert weekly.periods_per_year == 52
+    with pytest.raises(ConfigError, match="Set it to 52"):
+        load_market(MarketConfig(data=source, features=SHORT, periods_per_year=252))
+
+
+def test_a_rate_column_says_what_cash_earned(tmp_path: Path) -> None:
+    # 0.15 was meant as 0.15 %: the line shows that it is 15 %
+    path = write(tmp_path / "prices.csv", "B", 600, 261, rate=np.full(600, 0.15))
+    assert "Cash earned 15.00 % a year on average (column rate)." in load(path, cash_rate="rate").notes
