@@ -25,14 +25,16 @@ from rllib_portfolio.whole_file import whole_file, write_json
 
 TABLE_WIDTH = 100
 WINDOWS = ("validation", "test")
-_PERCENT = {
-    "total_return": "total return",
-    "annual_return": "a year",
-    "annual_volatility": "volatility",
-    "max_drawdown": "drawdown",
-    "turnover_per_year": "turnover/y",
-    "cost_per_year": "cost/y",
+_SHOWN = {
+    "sharpe_ratio": ("Sharpe", "{:.2f}"),
+    "total_return": ("total return", "{:.1%}"),
+    "annual_return": ("a year", "{:.1%}"),
+    "annual_volatility": ("volatility", "{:.1%}"),
+    "max_drawdown": ("drawdown", "{:.1%}"),
+    "turnover_per_year": ("turnover/y", "{:.2f}x"),
+    "cost_per_year": ("cost/y", "{:.1%}"),
 }
+"""Column to its heading on the screen and the pattern of its values."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Results:
 
     Attributes:
         run_dir: Where they were written.
-        tables: Window to one row per strategy.
+        tables: Window to one row per strategy, as `evaluation.comparison.compare` makes it and results.csv holds it:
+            fractions, and turnover a year as a multiple of the portfolio.
         dates: Window to its first and last day.
         verdict: Of the policy against 1/N on the test window.
     """
@@ -88,7 +91,7 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
 
 
 def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
-    strategies = [policy, *reference_strategies(market, market.windows["train"])]
+    strategies = [policy, *reference_strategies(market)]
     walks = list(backtest(market, market.windows[window], strategies, config.environment))
     index = index_result(market, market.windows[window], config.environment)
     return walks if index is None else [*walks, index]
@@ -125,10 +128,9 @@ def _strategies(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _rich_table(title: str, table: pd.DataFrame) -> Table:
     rich_table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     rich_table.add_column("strategy", no_wrap=True)
-    for name in ("Sharpe", *_PERCENT.values()):
-        rich_table.add_column(name, justify="right", no_wrap=True)
+    for heading, _ in _SHOWN.values():
+        rich_table.add_column(heading, justify="right", no_wrap=True)
     for strategy, row in table.iterrows():
-        percentages = [f"{row[column]:.1%}" for column in _PERCENT]
-        sharpe = "-" if math.isnan(row["sharpe_ratio"]) else f"{row['sharpe_ratio']:.2f}"
-        rich_table.add_row(str(strategy), sharpe, *percentages)
+        cells = ["-" if math.isnan(row[name]) else pattern.format(row[name]) for name, (_, pattern) in _SHOWN.items()]
+        rich_table.add_row(str(strategy), *cells)
     return rich_table
