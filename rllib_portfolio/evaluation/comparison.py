@@ -25,8 +25,8 @@ def compare(
     """One row per strategy, indexed by its name, in the order of `results`.
 
     Columns, fractions except for the Sharpe ratio: total_return, annual_return, annual_volatility, sharpe_ratio (excess
-    over cash), max_drawdown, turnover_per_year (half the L1 distance, summed over a year: 1 is the whole portfolio once),
-    cost_per_year (summed fractions of wealth).
+    over cash), max_drawdown, turnover_per_year (half the L1 distance, summed over a year: 1 is the whole portfolio
+    once), cost_per_year (summed fractions of wealth).
 
     Args:
         results: K results over the same days.

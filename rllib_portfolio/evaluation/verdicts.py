@@ -193,8 +193,9 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
     if not (mean or sharpe):
         return "Neither is significant at 5 % over both tests (Holm)."
     which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
-    contrary = " but return and Sharpe ratio point to opposite sides, which is a choice of risk and not skill"
-    return f"{which} significant at 5 % over both tests (Holm){',' + contrary if outcome == 'no significant difference' else ''}."
+    contrary = ", but return and Sharpe ratio point to opposite sides, which is a choice of risk and not skill"
+    is_contrary = outcome == "no significant difference"
+    return f"{which} significant at 5 % over both tests (Holm){contrary if is_contrary else ''}."
 
 
 def _number(value: float) -> str:

@@ -97,8 +97,8 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     if needed > years:
         return (
             f"against {benchmark}: at an information ratio of {ratio:.2f} it takes about {needed:.0f} years to tell a "
-            f'difference with 80 % power, and these are {years:.1f}. "No significant difference" is not "equal": more days can '
-            "overturn it either way."
+            f'difference with 80 % power, and these are {years:.1f}. "No significant difference" is not "equal": more '
+            "days can overturn it either way."
         )
     return (
         f"against {benchmark}: at an information ratio of {ratio:.2f} independent days would tell a difference after "
