@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
@@ -18,21 +15,24 @@ from rllib_portfolio.evaluation import index_result, reference_strategies
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.comparison import compare, verdict
 from rllib_portfolio.evaluation.figures import equity_curve
+from rllib_portfolio.evaluation.report.columns import text_of
 from rllib_portfolio.evaluation.report.files import json_value
+from rllib_portfolio.evaluation.report.screen import empty_table, wide_console
 from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.whole_file import whole_file, write_json
 
-TABLE_WIDTH = 100
 WINDOWS = ("validation", "test")
-_PERCENT = {
+_SHOWN = {
+    "sharpe_ratio": "Sharpe",
     "total_return": "total return",
-    "annual_return": "a year",
+    "annual_return": "return/y",
     "annual_volatility": "volatility",
     "max_drawdown": "drawdown",
     "turnover_per_year": "turnover/y",
     "cost_per_year": "cost/y",
 }
+"""Column to its heading on the screen."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Results:
 
     Attributes:
         run_dir: Where they were written.
-        tables: Window to one row per strategy.
+        tables: Window to one row per strategy, as `evaluation.comparison.compare` makes it and results.csv holds it:
+            fractions, and turnover a year as a multiple of the portfolio.
         dates: Window to its first and last day.
         verdict: Of the policy against 1/N on the test window.
     """
@@ -57,12 +58,10 @@ class Results:
         Args:
             place: Of the run, if it is kept elsewhere than in its folder.
         """
-        console = Console()
-        if not console.is_terminal:
-            console.width = TABLE_WIDTH
+        console = wide_console()
         for window, table in self.tables.items():
             first, last = self.dates[window]
-            console.print(_rich_table(f"{window} window, {first} to {last}, after costs", table))
+            console.print(_shown(f"{window} window, {first} to {last}, after costs", table))
         console.print(self.verdict.sentence, soft_wrap=True, highlight=False)
         where = f"{self.run_dir}/" if place is None else f"{place}: "
         console.print(f"Written: {where}results.json, results.csv, equity_curve.png", highlight=False)
@@ -88,7 +87,7 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
 
 
 def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
-    strategies = [policy, *reference_strategies(market, market.windows["train"])]
+    strategies = [policy, *reference_strategies(market)]
     walks = list(backtest(market, market.windows[window], strategies, config.environment))
     index = index_result(market, market.windows[window], config.environment)
     return walks if index is None else [*walks, index]
@@ -122,13 +121,8 @@ def _strategies(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {str(name): json_value(row) for name, row in table.to_dict(orient="index").items()}
 
 
-def _rich_table(title: str, table: pd.DataFrame) -> Table:
-    rich_table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    rich_table.add_column("strategy", no_wrap=True)
-    for name in ("Sharpe", *_PERCENT.values()):
-        rich_table.add_column(name, justify="right", no_wrap=True)
+def _shown(title: str, table: pd.DataFrame) -> Table:
+    shown = empty_table(title, list(_SHOWN.values()))
     for strategy, row in table.iterrows():
-        percentages = [f"{row[column]:.1%}" for column in _PERCENT]
-        sharpe = "-" if math.isnan(row["sharpe_ratio"]) else f"{row['sharpe_ratio']:.2f}"
-        rich_table.add_row(str(strategy), sharpe, *percentages)
-    return rich_table
+        shown.add_row(str(strategy), *(text_of(name, row[name]) for name in _SHOWN))
+    return shown

@@ -390,7 +390,7 @@ def test_the_comparison_is_written_as_json_csv_and_picture(finished_run: TinyRun
                 written = table.loc[(window, name), column]
                 assert value is None if math.isnan(written) else value == pytest.approx(written)
     verdict = record["verdict"]
-    assert verdict["outcome"] in ("beats", "no difference", "loses")
+    assert verdict["outcome"] in ("beats", "no significant difference", "loses")
     assert verdict["sentence"].startswith(f"On the test window ({record['windows']['test']['first']} to ")
     picture = (finished_run.run_dir / "equity_curve.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

@@ -145,7 +145,7 @@ def _rejections(tests: tuple[str, ...], pair: FloatArray, seed: int) -> tuple[bo
     sharpe = bootstrap_sharpe_test(first, second, plan=BootstrapPlan(NUM_RESAMPLES, seed=seed))
     mean_p = mean_active_return_test(first - second, NUM_RESAMPLES, seed).p_value
     outcome = outcome_of((float((first - second).mean()), sharpe.difference), (mean_p, sharpe.p_value))
-    return sharpe.p_value <= LEVEL, mean_p <= LEVEL, outcome != "no difference"
+    return sharpe.p_value <= LEVEL, mean_p <= LEVEL, outcome != "no significant difference"
 
 
 def _normal_power(years: int, sharpe: tuple[float, float], correlation: float) -> float:

@@ -46,7 +46,7 @@ def variants(folder: Path) -> str:
                 f"{pooled['tracking_error']:.1%}",
                 f"{pooled['sharpe']:.2f}",
                 f"{pooled['equal_weight_sharpe']:.2f}",
-                f"{pooled['turnover']:.1f}",
+                f"{pooled['turnover']:.2f}x",
             ]
         )
     head = ["variant", "settings", "IR", "late half", "early half", "training IR", "tracking error", "Sharpe"]
@@ -140,7 +140,7 @@ _FIGURES = (
     ("annual_volatility", "{:.1%}"),
     ("sharpe_ratio", "{:.2f}"),
     ("max_drawdown", "{:.1%}"),
-    ("turnover_per_year", "{:.1f}"),
+    ("turnover_per_year", "{:.2f}x"),
     ("cost_per_year", "{:.2%}"),
     ("information_ratio", "{:+.2f}"),
     ("mean_p_value", "{:.3f}"),

@@ -32,7 +32,7 @@ _WALK_FIGURES = {
     "annual_return": "{:.1%}",
     "annual_volatility": "{:.1%}",
     "max_drawdown": "{:.1%}",
-    "turnover_per_year": "{:.0%}",
+    "turnover_per_year": "{:.2f}x",
     "information_ratio": "{:+.2f}",
     "mean_p_value": "{:.3f}",
 }
@@ -75,7 +75,7 @@ def _train(results: Path) -> str | None:
         sharpe = "-" if row["sharpe_ratio"] is None else f"{row['sharpe_ratio']:.2f}"
         lines.append(
             f"| {name} | {sharpe} | {row['annual_return']:.1%} "
-            f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.0%} "
+            f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.2f}x "
             f"| {row['cost_per_year']:.1%} |"
         )
     picture = "![Equity curves of the test window](docs/equity_curve.png)"
@@ -94,7 +94,9 @@ def _walk_short(results: Path) -> str | None:
         rows.append([name, *(_cell(row, figure, form) for figure, form in _WALK_FIGURES.items())])
     title = f"Out of sample, {values['first_day']} to {values['last_day']}, after 10 bp costs"
     table = Table(
-        title, ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover", "IR over 1/N", "p"], rows
+        title,
+        ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover a year", "IR over 1/N", "p"],
+        rows,
     )
     sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
     return "\n\n".join([markdown([table]), *sentences])

@@ -98,7 +98,7 @@ def sentence(trial: TrialProgress) -> str:
 
 
 def print_outcome(outcome: SearchOutcome, output: Path) -> None:
-    """What a search came to: counts, the best on fresh seeds beside what the search had found, the files."""
+    """What a search came to: counts, the best on fresh seeds beside what the search had found and 1/N, the files."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -108,6 +108,7 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = TABLE_WIDTH
+    bar = _number(math.nan if outcome.equal_weight_sharpe is None else outcome.equal_weight_sharpe)
     if outcome.candidates:
         seeds = len(outcome.candidates[0].retrained)
         shown = Table(box=box.SIMPLE_HEAD, title="Validation Sharpe ratio after costs", title_justify="left")
@@ -117,13 +118,15 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
             each = ", ".join(_number(value) for value in found.retrained)
             cells = (_number(found.searched), _number(found.median), each, f"{found.selection_bias:+.3f}")
             shown.add_row(found.name, *cells, style="bold" if place == 0 else None)
+        shown.add_row("1/N", "", bar, "", "")
         console.print(shown)
     if outcome.best is None:
         print("No trial came to its end: there is no best configuration. The table says why.")
     else:
         name, sharpe = outcome.best
         best_config = next(path for path in outcome.files if path.suffix == ".yaml")
-        print(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}. Train it: python train.py --config {best_config}")
+        print(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}; 1/N has {bar} on the same days.")
+        print(f"Train it: python train.py --config {best_config}")
     print(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
 
 

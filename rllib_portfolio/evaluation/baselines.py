@@ -1,14 +1,13 @@
 """Reference strategies that every report shows beside a policy.
 
-All of them go through the same back-test, costs and limits as the policy. What is estimated is estimated on the
-training window and then frozen.
+All of them go through the same back-test, costs and limits as the policy. What is estimated is in `classical`.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
-from rllib_portfolio.evaluation.policy import MarketView, Strategy
+from rllib_portfolio.evaluation.policy import MarketView
 from rllib_portfolio.market import MarketData, Window
 
 FloatArray = NDArray[np.floating[Any]]
@@ -88,33 +87,6 @@ class ConstantMix:
         return self.weights
 
 
-@dataclass(frozen=True, eq=False)
-class Merton(ConstantMix):
-    """Merton's (1969) constant mix for power utility, long only and without borrowing: see `merton_weights`.
-
-    With risk aversion 1 it is the growth-optimal (Kelly) portfolio of the estimated moments.
-    """
-
-    name: str = "Merton"
-
-    @classmethod
-    def fit(cls, market: MarketData, window_train: Window, risk_aversion: float = 1.0) -> Self:
-        """Weights from the annualised sample moments of the training window's simple returns, and from nothing later.
-
-        Raises:
-            ConfigError: If the window holds fewer than two returns, or the solver fails.
-        """
-        start, stop = window_train
-        returns, cash_returns = market.returns[max(start, 1) : stop], market.cash_returns[max(start, 1) : stop]
-        if len(returns) < 2:
-            raise ConfigError(
-                f"window_train must hold at least 2 returns, got rows {start} to {stop} ({market.source}). Widen it."
-            )
-        mean_excess = market.periods_per_year * (returns - cash_returns[:, None]).mean(0)
-        covariance = market.periods_per_year * np.cov(returns, rowvar=False, ddof=1).reshape(returns.shape[1], -1)
-        return cls(merton_weights(mean_excess, covariance, risk_aversion))
-
-
 def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float = 1.0) -> FloatArray:
     """Weights that maximise w'(mu - r) - gamma/2 w' Sigma w over w >= 0, sum w <= 1; the rest is cash.
 
@@ -147,11 +119,6 @@ def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversio
     risky = np.maximum(_solve_long_only(mean_excess, covariance, risk_aversion), 0.0)
     risky /= max(1.0, risky.sum())
     return np.append(risky, max(0.0, 1.0 - risky.sum()))
-
-
-def reference_strategies(market: MarketData, window_train: Window) -> list[Strategy]:
-    """The rows that every table has: 1/N, buy-and-hold, all cash, and Merton fitted on the training window."""
-    return [EqualWeight(), BuyAndHold(), AllCash(), Merton.fit(market, window_train)]
 
 
 def index_result(market: MarketData, window: Window, execution: ExecutionConfig) -> BacktestResult | None:

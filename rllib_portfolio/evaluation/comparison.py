@@ -16,7 +16,7 @@ from rllib_portfolio.evaluation.verdicts import Pair, Verdict, judge
 
 FloatArray = NDArray[np.floating[Any]]
 
-_PATTERNS = {"sharpe_ratio": "{:.2f}", "turnover_per_year": "{:.2f}", "cost_per_year": "{:.2%}"}
+_PATTERNS = {"sharpe_ratio": "{:.2f}", "turnover_per_year": "{:.2f}x", "cost_per_year": "{:.2%}"}
 
 
 def compare(
@@ -25,8 +25,8 @@ def compare(
     """One row per strategy, indexed by its name, in the order of `results`.
 
     Columns, fractions except for the Sharpe ratio: total_return, annual_return, annual_volatility, sharpe_ratio (excess
-    over cash), max_drawdown, turnover_per_year (half the L1 distance, summed: 1 is the whole portfolio once),
-    cost_per_year (summed fractions of wealth).
+    over cash), max_drawdown, turnover_per_year (half the L1 distance, summed over a year: 1 is the whole portfolio
+    once), cost_per_year (summed fractions of wealth).
 
     Args:
         results: K results over the same days.

@@ -45,7 +45,7 @@ def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "")
     for axes in (wealth_axes, drawdown_axes):
         _plain(axes)
     wealth_axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
-    figure.subplots_adjust(left=0.085, right=0.825, top=0.92, bottom=0.065, hspace=0.09)
+    figure.subplots_adjust(left=0.085, right=0.775, top=0.92, bottom=0.065, hspace=0.09)
     figure.align_ylabels()
     figure.savefig(path, format="png")
 

@@ -89,6 +89,12 @@ def all_strategies(
     ]
 
 
+def reference_strategies(market: MarketData) -> list[Strategy]:
+    """The rows of a run's closing table, each the same as in `all_strategies`: 1/N, buy-and-hold, cash and Merton."""
+    schedule = RefitSchedule.of_calendar(market.periods_per_year)
+    return [EqualWeight(), BuyAndHold(), AllCash(), _merton(market, schedule, risk_aversion=1.0)]
+
+
 def average_mix(result: BacktestResult) -> ConstantMix:
     """The constant mix at a walk's average weights: what its strategy held, without its timing.
 

@@ -11,8 +11,8 @@ is significant up to 2.5 %, and then the larger one up to 5 %. The outcome follo
 
 - "beats" where at least one difference is significant and neither points the other way,
 - "loses" likewise, to the other side,
-- "no difference" where neither is significant, or where return and Sharpe ratio point to opposite sides: more return
-  bought with more risk than it is worth, or less of both, is a choice of risk and not skill.
+- "no significant difference" where neither is significant, or where return and Sharpe ratio point to opposite sides:
+  more return bought with more risk than it is worth, or less of both, is a choice of risk and not skill.
 
 A test that is undefined (nothing to divide by, or fewer than 10 days) can be neither significant nor contrary; it still
 counts as one of the two. The deflated Sharpe ratio is no part of a verdict, and a window is one draw of history.
@@ -34,7 +34,7 @@ from rllib_portfolio.evaluation.sharpe_tests import MIN_DAYS, bootstrap_sharpe_t
 from rllib_portfolio.evaluation.significance import mean_active_return_test
 
 FloatArray = NDArray[np.floating[Any]]
-Outcome = Literal["beats", "no difference", "loses"]
+Outcome = Literal["beats", "no significant difference", "loses"]
 
 SIGNIFICANCE_LEVEL = 0.05
 SUSPICIOUS_SHARPE_GAIN = 0.3
@@ -75,7 +75,7 @@ class Verdict:
     """Whether a strategy beat its benchmark on the same days.
 
     Attributes:
-        outcome: "beats", "no difference" or "loses", at the 5 % level over both tests: see the module.
+        outcome: "beats", "no significant difference" or "loses", at the 5 % level over both tests: see the module.
         mean_p_value: Two-sided, of the stationary-bootstrap test of the mean daily active return.
         sharpe_p_value: Two-sided, of the Ledoit-Wolf test of the Sharpe difference; NaN where it is undefined.
         information_ratio: Annualised; NaN where the two never differ.
@@ -148,7 +148,7 @@ def outcome_of(differences: tuple[float, float], p_values: tuple[float, float]) 
     rejected = holm_rejections(p_values)
     signs = {float(np.sign(each)) for each in differences if abs(each) > SMALLEST_DIFFERENCE}
     if not any(rejected) or len(signs) != 1:
-        return "no difference"
+        return "no significant difference"
     return "beats" if signs == {1.0} else "loses"
 
 
@@ -168,7 +168,7 @@ def _sharpe_p_value(pair: Pair, seed: int) -> float:
     return bootstrap_sharpe_test(pair.returns, pair.benchmark, pair.cash_returns, pair.periods_per_year, plan).p_value
 
 
-_CLAIMS: dict[Outcome, str] = {"beats": "beat", "no difference": "did not beat", "loses": "lost to"}
+_CLAIMS: dict[Outcome, str] = {"beats": "beat", "no significant difference": "did not beat", "loses": "lost to"}
 
 
 def _sentence(
@@ -193,8 +193,9 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
     if not (mean or sharpe):
         return "Neither is significant at 5 % over both tests (Holm)."
     which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
-    contrary = " but return and Sharpe ratio point to opposite sides, which is a choice of risk and not skill"
-    return f"{which} significant at 5 % over both tests (Holm){',' + contrary if outcome == 'no difference' else ''}."
+    contrary = ", but return and Sharpe ratio point to opposite sides, which is a choice of risk and not skill"
+    is_contrary = outcome == "no significant difference"
+    return f"{which} significant at 5 % over both tests (Holm){contrary if is_contrary else ''}."
 
 
 def _number(value: float) -> str:

@@ -254,7 +254,7 @@ class _Run:
         return (
             f"{self.state.steps:>9,} steps: validation Sharpe {sharpe:.3f}, information ratio over 1/N "
             f"{metrics['information_ratio']:.3f}, annual return {metrics['annual_return']:.1%}, turnover "
-            f"{metrics['daily_turnover']:.1%} a day{best}"
+            f"{metrics['daily_turnover'] * self.market.periods_per_year:.1f}x a year{best}"
         )
 
     def _best_so_far(self) -> float:

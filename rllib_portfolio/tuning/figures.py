@@ -24,7 +24,16 @@ from optuna.visualization import (
 from plotly.colors import sample_colorscale
 
 from rllib_portfolio.evaluation.figures import POLICY_COLOUR
-from rllib_portfolio.evaluation.report.lines import SOFT_INK, SUBJECT_COLOURS, Figure, axis, layout, log_ticks
+from rllib_portfolio.evaluation.report.lines import (
+    BENCHMARK_COLOUR,
+    SOFT_INK,
+    SUBJECT_COLOURS,
+    Figure,
+    axis,
+    horizontal,
+    layout,
+    log_ticks,
+)
 from rllib_portfolio.tuning.outputs import STATES
 
 SHARPE = "validation Sharpe ratio"
@@ -50,12 +59,14 @@ class Study(NamedTuple):
         trials: All of its trials, by number.
         settings: Dotted names of what the finished ones have searched.
         best: The finished trial with the highest value.
+        equal_weight_sharpe: The value of 1/N, which anyone can hold; None where it is undefined.
     """
 
     optuna: optuna.Study
     trials: list[FrozenTrial]
     settings: list[str]
     best: FrozenTrial
+    equal_weight_sharpe: float | None
 
     def with_value(self, state: TrialState) -> list[FrozenTrial]:
         """The trials that ended so and have a Sharpe ratio."""
@@ -63,7 +74,7 @@ class Study(NamedTuple):
 
 
 def history(study: Study) -> Figure:
-    """Sharpe ratio by trial, pruned ones beside finished ones, and the best finished one so far."""
+    """Sharpe ratio by trial, pruned ones beside finished ones, the best finished one so far, and 1/N."""
     finished, best_so_far, _infeasible = _optuna_figure(plot_optimization_history(study.optuna))["data"]
     texts = {trial.number: _hover(trial) for trial in study.trials}
     finished |= {
@@ -78,18 +89,27 @@ def history(study: Study) -> Figure:
         "hoverinfo": "skip",
     }
     pruned, best = _points(study.with_value(TrialState.PRUNED), "pruned"), _points([study.best], "best")
+    ends = [-0.7, len(study.trials) - 0.3]
     return {
-        "data": [finished, pruned, best_so_far, best],
+        "data": [finished, pruned, best_so_far, *_equal_weight(study, ends), best],
         "layout": layout(
             HISTORY_HEIGHT,
-            xaxis=axis(
-                "trial", range=[-0.7, len(study.trials) - 0.3], **({"dtick": 1} if len(study.trials) < 12 else {})
-            ),
+            xaxis=axis("trial", range=ends, **({"dtick": 1} if len(study.trials) < 12 else {})),
             yaxis=axis(SHARPE),
             showlegend=True,
             legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         ),
     }
+
+
+def _equal_weight(study: Study, ends: list[float]) -> list[Figure]:
+    """1/N from side to side, as a line of the legend; none where it is undefined."""
+    value = study.equal_weight_sharpe
+    if value is None:
+        return []
+    line = {"color": BENCHMARK_COLOUR, "width": 1.4, "dash": "dot"}
+    shown = {"type": "scatter", "mode": "lines", "name": "1/N", "x": ends, "y": [value, value], "line": line}
+    return [shown | {"hovertemplate": f"1/N: {value:.3f}<extra></extra>"}]
 
 
 def importances(study: Study) -> Figure:
@@ -145,14 +165,16 @@ def parallel_coordinates(study: Study) -> Figure:
 
 
 def slices(study: Study) -> dict[str, Figure]:
-    """For each setting, Sharpe ratio over its values; all have the same vertical axis."""
+    """For each setting, Sharpe ratio over its values; all have the same vertical axis, with 1/N as a dotted line."""
     ended = [*study.with_value(TrialState.COMPLETE), *study.with_value(TrialState.PRUNED)]
-    shown = [trial.values[0] for trial in ended]
+    bar = study.equal_weight_sharpe
+    shown = [*(trial.values[0] for trial in ended), *([] if bar is None else [bar])]
     low, high = min(shown), max(shown)
     margin = 0.06 * (high - low) or 0.5
     figures = {name: _slice(study, name) for name in study.settings}
     for figure in figures.values():
         figure["layout"]["yaxis"]["range"] = [low - margin, high + margin]
+        figure["layout"]["shapes"] = [] if bar is None else [horizontal(bar, BENCHMARK_COLOUR, "dot")]
     return figures
 
 

@@ -50,6 +50,8 @@ class SearchDescription:
         search: How settings are proposed.
         scheduler: What stops trials early.
         periods_per_year: Days per year that Sharpe ratios are annualised with.
+        equal_weight_sharpe: Sharpe ratio of 1/N on the validation window, after the costs that every trial pays; None
+            where it is undefined.
     """
 
     algo: str
@@ -58,6 +60,7 @@ class SearchDescription:
     search: str
     scheduler: str
     periods_per_year: float
+    equal_weight_sharpe: float | None
 
 
 def searched_settings(trials: Sequence[FrozenTrial]) -> list[str]:

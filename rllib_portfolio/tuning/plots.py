@@ -53,7 +53,7 @@ class Plot(NamedTuple):
     draw: Callable[[Study, Panels], str]
 
 
-def write_plots(study: optuna.Study, algo: str, output: Path) -> tuple[Path, ...]:
+def write_plots(study: optuna.Study, algo: str, output: Path, equal_weight_sharpe: float | None) -> tuple[Path, ...]:
     """Write the four pages of a search, `<algo>_<plot>.html`.
 
     A plot that cannot be made leaves a page that says why.
@@ -62,6 +62,8 @@ def write_plots(study: optuna.Study, algo: str, output: Path) -> tuple[Path, ...
         study: A study that maximises; its values are validation Sharpe ratios.
         algo: For names and titles.
         output: The folder.
+        equal_weight_sharpe: The value of 1/N on the same days, which every page shows beside the best; None where it
+            is undefined.
 
     Returns:
         The paths, the history first.
@@ -71,7 +73,7 @@ def write_plots(study: optuna.Study, algo: str, output: Path) -> tuple[Path, ...
     for plot in PLOTS:
         path = output / _file_name(plot, algo)
         with whole_file(path) as file:
-            file.write_text(_page(plot, study, trials, algo), encoding="utf-8")
+            file.write_text(_page(plot, study, trials, algo, equal_weight_sharpe), encoding="utf-8")
         paths.append(path)
     return tuple(paths)
 
@@ -107,7 +109,7 @@ PLOTS = (
         "optimization_history",
         "Optimization history",
         "A point is a trial, in the order of their start; pruned ones stand at the best that they reached before they "
-        "were stopped. The line is the best finished trial so far.",
+        "were stopped. The line is the best finished trial so far, the dotted one is 1/N.",
         _history,
     ),
     Plot(
@@ -129,7 +131,7 @@ PLOTS = (
         "slice",
         "Slices",
         "Each setting against the Sharpe ratio; the later a finished trial, the darker. Grey rings are pruned trials, "
-        "at the best that they reached; the best trial has a ring of its own.",
+        "at the best that they reached; the best trial has a ring of its own, and the dotted line is 1/N.",
         _slices,
     ),
 )
@@ -138,9 +140,11 @@ PLOTS = (
 # ---------------------------------------------------------------- the page
 
 
-def _page(plot: Plot, study: optuna.Study, trials: list[FrozenTrial], algo: str) -> str:
+def _page(
+    plot: Plot, study: optuna.Study, trials: list[FrozenTrial], algo: str, equal_weight_sharpe: float | None
+) -> str:
     panels = Panels()
-    body = _body(plot, study, trials, panels)
+    body = _body(plot, study, trials, panels, equal_weight_sharpe)
     figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     title = f"{escape(algo.upper())} search: {plot.title[0].lower()}{plot.title[1:]}"
     scripts = f"<script>{get_plotlyjs()}</script><script>{SCRIPT}</script>" if panels.figures else ""
@@ -148,13 +152,16 @@ def _page(plot: Plot, study: optuna.Study, trials: list[FrozenTrial], algo: str)
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="{ICON}"><title>{title}</title><style>{STYLE}</style></head><body>'
-        f"<header><h1>{title}</h1>{paragraph(OBJECTIVE, 'soft')}{_tiles(trials)}{_links(plot, algo)}</header>"
+        f"<header><h1>{title}</h1>{paragraph(OBJECTIVE, 'soft')}{_tiles(trials, equal_weight_sharpe)}"
+        f"{_links(plot, algo)}</header>"
         f"<main><section>{body}</section></main><footer>{paragraph(BIAS)}</footer>"
         f'<script type="application/json" id="plots">{figures}</script>{scripts}</body></html>'
     )
 
 
-def _body(plot: Plot, study: optuna.Study, trials: list[FrozenTrial], panels: Panels) -> str:
+def _body(
+    plot: Plot, study: optuna.Study, trials: list[FrozenTrial], panels: Panels, equal_weight_sharpe: float | None
+) -> str:
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     settings = searched_settings(finished)
     try:
@@ -162,14 +169,14 @@ def _body(plot: Plot, study: optuna.Study, trials: list[FrozenTrial], panels: Pa
             raise NothingToDrawError("No trial has come to its end, so that there is nothing to draw.")
         if not settings and plot.draw is not _history:
             raise NothingToDrawError("No setting was searched, so that there is nothing to compare.")
-        drawn = plot.draw(Study(study, trials, settings, study.best_trial), panels)
+        drawn = plot.draw(Study(study, trials, settings, study.best_trial, equal_weight_sharpe), panels)
     except NothingToDrawError as reason:
         return paragraph(str(reason))
     return paragraph(plot.reading, "soft small") + drawn
 
 
-def _tiles(trials: Sequence[FrozenTrial]) -> str:
-    """The best Sharpe ratio, how many trials it is the best of, and what they took."""
+def _tiles(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> str:
+    """The best Sharpe ratio, that of 1/N, how many trials there were, and what they took."""
     counts = {state: sum(trial.state == state for trial in trials) for state in STATES}
     ended, others = (
         ", ".join(f"{count} {STATES[state]}" for state, count in counts.items() if count and (state in ENDED) == wanted)
@@ -183,6 +190,8 @@ def _tiles(trials: Sequence[FrozenTrial]) -> str:
         ),
         (f"{steps:,}".replace(",", " "), "environment steps in all"),
     ]
+    if equal_weight_sharpe is not None:
+        tiles.insert(0, (f"{equal_weight_sharpe:.2f}", f"{SHARPE} of 1/N, which needs no training"))
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if finished:
         best = max(finished, key=lambda trial: trial.values[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,11 +16,13 @@ import pandas as pd
 from optuna.storages import BaseStorage
 
 from rllib_portfolio.config_file import with_overrides
+from rllib_portfolio.evaluation.metrics import sharpe_ratio
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.plausibility import require_accepted_moves
 from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import best_validation_returns
+from rllib_portfolio.training.validation import equal_weight_returns
 from rllib_portfolio.tuning.outputs import (
     STATES,
     SearchDescription,
@@ -50,6 +53,7 @@ class SearchOutcome:
         counts: Trials by what became of them.
         candidates: The best trials on fresh seeds, best median first; empty where none was trained again.
         best: Name and validation Sharpe ratio of the trial whose settings are in `best_config.yaml`; None without one.
+        equal_weight_sharpe: Validation Sharpe ratio of 1/N; None where it is undefined.
         num_left: Trials that the search still lacks.
         files: What was written.
     """
@@ -57,6 +61,7 @@ class SearchOutcome:
     counts: Mapping[str, int]
     candidates: tuple[Candidate, ...]
     best: tuple[str, float] | None
+    equal_weight_sharpe: float | None
     num_left: int
     files: tuple[Path, ...]
 
@@ -78,6 +83,14 @@ class SearchSession:
     def market(self) -> MarketData:
         """The market that all trials are judged on."""
         return MarketData.load(self.output / MARKET)
+
+    @cached_property
+    def equal_weight_sharpe(self) -> float | None:
+        """Sharpe ratio of 1/N on the validation window, after the costs that every trial pays; None if undefined."""
+        market, (start, stop) = self.market, self.market.windows["validation"]
+        returns = equal_weight_returns(market, self.record.config)
+        sharpe = float(sharpe_ratio(returns, market.cash_returns[start:stop], market.periods_per_year))
+        return sharpe if math.isfinite(sharpe) else None
 
     @cached_property
     def _storage(self) -> BaseStorage:
@@ -143,7 +156,7 @@ class SearchSession:
             write_results(study, algo, self.output),
             write_trial_returns(study, partial(_validation_returns, folders), self.output),
             write_summary(study, self._description(), self.output, record.wall_s, self._winner()),
-            *write_plots(study, algo, self.output),
+            *write_plots(study, algo, self.output, self.equal_weight_sharpe),
         ]
         if best is not None:
             written.append(self._write_best(study, best, winner))
@@ -151,6 +164,7 @@ class SearchSession:
             counts=Counter(STATES[trial.state] for trial in study.get_trials(deepcopy=False)),
             candidates=self._candidates,
             best=best,
+            equal_weight_sharpe=self.equal_weight_sharpe,
             num_left=max(0, record.settings.num_samples - num_ended(study)),
             files=tuple(path for path in written if path is not None),
         )
@@ -164,6 +178,7 @@ class SearchSession:
             search=settings.search,
             scheduler=settings.scheduler,
             periods_per_year=self.market.periods_per_year,
+            equal_weight_sharpe=self.equal_weight_sharpe,
         )
 
     def _winner(self) -> dict[str, Any] | None:
@@ -194,7 +209,8 @@ class SearchSession:
             else f"Validation Sharpe ratio after costs {winner.searched:.3f} in the search, median {winner.median:.3f} "
             f"of {len(winner.retrained)} fresh seeds."
         )
-        return write_best_config(config, [found, luck], self.output)
+        bar = "undefined" if self.equal_weight_sharpe is None else f"{self.equal_weight_sharpe:.3f}"
+        return write_best_config(config, [found, luck, f"1/N on the same days: {bar}."], self.output)
 
     def _timed(self, work: Callable[[], None]) -> None:
         """Do something, and add the time that it took to the record, however it ends."""

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import backtest, index_result, reference_strategies
+from rllib_portfolio.evaluation import backtest, index_result
 from rllib_portfolio.evaluation.baselines import (
     AllCash,
     BuyAndHold,
     ConstantMix,
     EqualWeight,
-    Merton,
     merton_weights,
 )
+from rllib_portfolio.evaluation.classical import merton
+from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted
 from tests.evaluation.hand_made import market_of, random_market
 
 TEN_BPS = ExecutionConfig(cost_bps=10.0, execution_lag=0)
+SHORT = RefitSchedule(refit_days=1, window_days=28, min_days=20)
 TWO_ASSETS = market_of([[0.0, 0.0], [0.0, 0.0], [0.10, 0.0], [-0.5, 0.2]], cash_return=0.01)
 
 
@@ -66,7 +69,7 @@ def test_terminal_wealth_of_buy_and_hold_falls_linearly_in_its_cost(cost_bps: fl
 
 
 def test_terminal_wealth_of_each_trading_baseline_falls_in_cost() -> None:
-    strategies = reference_strategies(random_market(), (2, 30))
+    strategies = [EqualWeight(), BuyAndHold(), AllCash(), Refitted("Merton", merton, SHORT)]
     terminal = np.array(
         [
             [
@@ -78,11 +81,6 @@ def test_terminal_wealth_of_each_trading_baseline_falls_in_cost() -> None:
     )
     trades = [strategy.name != "all cash" for strategy in strategies]
     assert (np.diff(terminal[:, trades], axis=0) < 0.0).all()
-
-
-def test_reference_strategies_come_in_the_order_of_tables() -> None:
-    names = [strategy.name for strategy in reference_strategies(random_market(), (2, 30))]
-    assert names == ["1/N", "buy-and-hold", "all cash", "Merton"]
 
 
 def test_merton_is_the_closed_form_where_no_bound_binds() -> None:
@@ -120,8 +118,8 @@ def test_merton_meets_the_optimality_conditions_on_the_simplex(seed: int) -> Non
 
 
 def test_merton_beats_every_portfolio_of_a_fine_lattice() -> None:
-    market, window = random_market(assets=2), (2, 60)
-    merton = Merton.fit(market, window)
+    market = random_market(assets=2)
+    history = History(market.returns[2:60], market.cash_returns[2:60])
     excess = market.returns[2:60] - market.cash_returns[2:60, None]
     mean, covariance = excess.mean(0), np.cov(market.returns[2:60], rowvar=False)
 
@@ -130,22 +128,14 @@ def test_merton_beats_every_portfolio_of_a_fine_lattice() -> None:
 
     grid = np.linspace(0.0, 1.0, 101)
     best = max(utility(np.array([a, b])) for a in grid for b in grid if a + b <= 1.0)
-    assert utility(merton.weights[:-1]) >= best - 1e-10
-
-
-def test_merton_is_fitted_on_the_training_window_alone() -> None:
-    market = random_market()
-    changed = market.returns.copy()
-    changed[30:] = 0.3
-    changed[:2] = 0.3
-    refitted = Merton.fit(replace(market, returns=changed), (2, 30))
-    np.testing.assert_array_equal(refitted.weights, Merton.fit(market, (2, 30)).weights)
+    assert utility(merton(history)[:-1]) >= best - 1e-10
 
 
 def test_merton_does_not_depend_on_the_unit_of_time() -> None:
     market = random_market()
-    monthly = Merton.fit(replace(market, periods_per_year=12), (2, 60), risk_aversion=5.0)
-    assert monthly.weights == pytest.approx(Merton.fit(market, (2, 60), risk_aversion=5.0).weights, abs=1e-6)
+    history = History(market.returns[2:60], market.cash_returns[2:60])
+    monthly = merton(history, risk_aversion=5.0, periods_per_year=12)
+    assert monthly == pytest.approx(merton(history, risk_aversion=5.0), abs=1e-6)
 
 
 def test_equal_weight_and_merton_follow_a_permutation_of_the_assets() -> None:
@@ -158,7 +148,9 @@ def test_equal_weight_and_merton_follow_a_permutation_of_the_assets() -> None:
     columns = np.append(order, 4)
     execution = ExecutionConfig(max_turnover=0.3)
     first, second = (
-        backtest(each, (30, 60), [EqualWeight(), Merton.fit(each, (2, 30), risk_aversion=4.0)], execution)
+        backtest(
+            each, (30, 60), [EqualWeight(), Refitted("Merton", partial(merton, risk_aversion=4.0), SHORT)], execution
+        )
         for each in (market, shuffled)
     )
     for ours, theirs, tolerance in zip(first, second, (1e-12, 1e-6), strict=True):
@@ -186,11 +178,6 @@ def test_merton_says_why_it_has_no_weights(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         merton_weights(np.array(mean), covariance, risk_aversion)
-
-
-def test_merton_needs_two_returns() -> None:
-    with pytest.raises(ConfigError, match="window_train must hold at least 2 returns, got rows 3 to 4"):
-        Merton.fit(random_market(), (3, 4))
 
 
 def test_duplicate_assets_do_not_stop_merton() -> None:

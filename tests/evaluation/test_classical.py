@@ -14,7 +14,7 @@ from scipy.optimize import linprog, minimize
 from scipy.spatial.distance import squareform
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.baselines import Merton, merton_weights
+from rllib_portfolio.evaluation.baselines import merton_weights
 from rllib_portfolio.evaluation.classical import (
     equal_weight,
     hierarchical_risk_parity,
@@ -27,7 +27,6 @@ from rllib_portfolio.evaluation.classical import (
     risk_parity,
 )
 from rllib_portfolio.evaluation.refitting import History
-from tests.evaluation.hand_made import random_market
 
 RULES = {
     "equal weight": equal_weight,
@@ -152,14 +151,6 @@ def test_momentum_takes_the_winners_of_the_days_before_the_last_ones() -> None:
 
 def test_momentum_gives_ties_to_the_first() -> None:
     assert list(momentum(History(np.zeros((30, 3)), np.zeros(30)), num_winners=2)) == [0.5, 0.5, 0.0, 0.0]
-
-
-def test_merton_is_the_training_tables_on_the_same_days() -> None:
-    market = random_market()
-    history = History(market.returns[2:30], market.cash_returns[2:30])
-    for gamma in (1.0, 3.0, 10.0):
-        expected = Merton.fit(market, (2, 30), gamma).weights
-        np.testing.assert_array_equal(merton(history, gamma, market.periods_per_year), expected)
 
 
 def test_merton_keeps_in_cash_what_its_risk_aversion_asks() -> None:

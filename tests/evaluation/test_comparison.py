@@ -76,7 +76,7 @@ def test_results_over_other_days_are_not_compared() -> None:
 
 def test_a_policy_equal_to_its_benchmark_makes_no_difference() -> None:
     judged = verdict(_result(MARKET), BENCHMARK, CASH)
-    assert judged.outcome == "no difference"
+    assert judged.outcome == "no significant difference"
     assert judged.mean_p_value == 1.0
     assert np.isnan(judged.information_ratio)
     assert judged.sharpe_difference == 0.0
@@ -87,7 +87,7 @@ def test_a_policy_equal_to_its_benchmark_makes_no_difference() -> None:
 
 def test_a_policy_that_differs_by_rounding_makes_no_difference() -> None:
     judged = verdict(_result(MARKET + 1e-15), BENCHMARK, CASH)
-    assert (judged.outcome, judged.mean_p_value) == ("no difference", 1.0)
+    assert (judged.outcome, judged.mean_p_value) == ("no significant difference", 1.0)
 
 
 @pytest.mark.parametrize(("daily", "outcome"), [(0.002, "beats"), (-0.002, "loses")])
@@ -106,7 +106,7 @@ def test_a_constant_difference_is_certain() -> None:
 
 def test_a_difference_within_noise_is_none() -> None:
     judged = verdict(_result(MARKET + _noise(0.005, seed=1)), BENCHMARK, CASH)
-    assert judged.outcome == "no difference"
+    assert judged.outcome == "no significant difference"
     assert judged.mean_p_value > 0.05
 
 
@@ -211,7 +211,7 @@ def test_more_return_for_less_sharpe_ratio_is_a_choice_of_risk() -> None:
     assert judged.mean_p_value < 0.001
     assert judged.sharpe_difference < -5.0
     assert judged.sharpe_p_value < 0.001
-    assert judged.outcome == "no difference"
+    assert judged.outcome == "no significant difference"
     assert judged.sentence.endswith(
         "Both are significant at 5 % over both tests (Holm), but return and Sharpe ratio point to opposite sides, "
         "which is a choice of risk and not skill."

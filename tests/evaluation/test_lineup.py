@@ -12,8 +12,8 @@ import pytest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import BacktestResult, Strategy, backtest
-from rllib_portfolio.evaluation.baselines import AllCash, Merton, reference_strategies
-from rllib_portfolio.evaluation.lineup import all_strategies, average_mix, walk_lineup
+from rllib_portfolio.evaluation.baselines import AllCash, merton_weights
+from rllib_portfolio.evaluation.lineup import all_strategies, average_mix, reference_strategies, walk_lineup
 from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted
 from rllib_portfolio.market import MarketData
 from tests.evaluation.hand_made import Scripted, by_row, market_of, random_market
@@ -133,7 +133,8 @@ def test_what_is_fitted_is_fitted_as_the_schedule_says(results: dict[str, Backte
 
 def test_the_first_fit_is_that_of_the_days_known_then(market: MarketData, results: dict[str, BacktestResult]) -> None:
     # decision at row 261, lag 1: the last known row is 260, and 60 days start at row 201
-    expected = Merton.fit(market, (201, 261)).weights
+    returns, cash = market.returns[201:261], market.cash_returns[201:261]
+    expected = merton_weights(252 * (returns - cash[:, None]).mean(0), 252 * np.cov(returns, rowvar=False))
     np.testing.assert_array_equal(results["Merton (risk aversion 1)"].weights[0], expected)
     # eleven months lagged one: rows 9 to 239
     growth = np.prod(1.0 + market.returns[9:240], axis=0)
@@ -213,9 +214,14 @@ def test_each_risk_aversion_is_a_row_and_more_of_it_holds_more_cash(market: Mark
     assert 0.5 < cash[1] < cash[2]
 
 
-def test_the_training_tables_rows_can_stand_beside_them(market: MarketData) -> None:
-    names = [strategy.name for strategy in (*all_strategies(market), *reference_strategies(market, (2, 200))[3:])]
-    assert len(set(names)) == len(names)
+def test_the_rows_of_a_runs_closing_table_are_those_of_the_back_test(market: MarketData) -> None:
+    shown = reference_strategies(market)
+    assert [strategy.name for strategy in shown] == ["1/N", "buy-and-hold", "all cash", "Merton (risk aversion 1)"]
+    walked = backtest(market, WINDOW, shown, EXECUTION)
+    lineup = {result.name: result for result in backtest(market, WINDOW, all_strategies(market), EXECUTION)}
+    for result in walked:
+        np.testing.assert_array_equal(result.weights, lineup[result.name].weights)
+        np.testing.assert_array_equal(result.wealth, lineup[result.name].wealth)
 
 
 @pytest.mark.parametrize(("assets", "expected"), [(1, 1), (4, 1), (7, 1), (8, 2)])

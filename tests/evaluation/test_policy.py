@@ -9,12 +9,16 @@ import pytest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import MarketView, backtest, reference_strategies
+from rllib_portfolio.evaluation import MarketView, backtest
+from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.evaluation.classical import merton
 from rllib_portfolio.evaluation.policy import MarketViewer
+from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted
 from rllib_portfolio.market import MarketData
 from tests.evaluation.hand_made import Scripted, market_of, random_market
 
-WINDOW_TRAIN, WINDOW_TEST = (2, 30), (30, 60)
+WINDOW_TEST = (30, 60)
+EVERY_DAY = RefitSchedule(refit_days=1, window_days=28, min_days=20)
 
 
 def _view(market: MarketData, row: int, lag: int) -> MarketView:
@@ -134,10 +138,8 @@ def test_nothing_up_to_a_close_depends_on_what_comes_after_it(lag: int, last_kno
     market = random_market()
     scrambled = _scrambled_after(market, last_known)
     execution = ExecutionConfig(execution_lag=lag, impact=0.1)
-    before, after = (
-        backtest(each, WINDOW_TEST, [*reference_strategies(each, WINDOW_TRAIN), _greedy()], execution)
-        for each in (market, scrambled)
-    )
+    strategies = [EqualWeight(), BuyAndHold(), Refitted("Merton", merton, EVERY_DAY), _greedy()]
+    before, after = (backtest(each, WINDOW_TEST, strategies, execution) for each in (market, scrambled))
     known = last_known - WINDOW_TEST[0] + 1  # days whose returns are earned by the close of `last_known`
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old.wealth[: known + 1], new.wealth[: known + 1])

@@ -17,7 +17,7 @@ from rllib_portfolio.evaluation.comparison import compare
 from rllib_portfolio.market import MarketData, load_market
 
 GOLDEN = Path(__file__).parent / "reference_strategies.json"
-SOLVER_ROWS = ("Merton",)
+SOLVER_ROWS = ("Merton (risk aversion 1)",)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def market() -> MarketData:
 
 def figures(market: MarketData, window: str) -> dict[str, dict[str, float]]:
     rows, execution = market.windows[window], ExecutionConfig()
-    results = list(backtest(market, rows, reference_strategies(market, market.windows["train"]), execution))
+    results = list(backtest(market, rows, reference_strategies(market), execution))
     index = index_result(market, rows, execution)
     assert index is not None
     table = compare([*results, index], market.cash_returns[slice(*rows)], market.periods_per_year)

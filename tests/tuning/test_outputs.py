@@ -27,7 +27,7 @@ from rllib_portfolio.tuning.outputs import (
 from rllib_portfolio.whole_file import whole_file
 from tests.tuning.studies import study_of, trial_of
 
-DESCRIPTION = SearchDescription("ppo", 3, 50_000, "optuna", "median", 252.0)
+DESCRIPTION = SearchDescription("ppo", 3, 50_000, "optuna", "median", 252.0, 0.625)
 PARAMS = {"training.learning_rate": 3e-4, "network.hidden_sizes": "[256, 256]"}
 TRIALS = (
     trial_of(PARAMS, 0.5, steps=50_000, training_s=20.0),
@@ -119,6 +119,7 @@ def test_the_summary_counts_pruned_and_failed_trials_but_not_those_that_go_on(st
         "search": "optuna",
         "scheduler": "median",
         "periods_per_year": 252.0,
+        "equal_weight_sharpe": 0.625,
         "num_trials": 4,
         "trials": {"finished": 2, "pruned": 1, "failed": 1, "interrupted": 1, "waiting": 1},
         # 0.5, -0.25, 0.75: mean 1/3; deviations 1/6, -7/12, 5/12; (4 + 49 + 25) / 144 / 2 = 13/48

@@ -17,6 +17,9 @@ from tests.evaluation.report.browser import SKIP_MESSAGE, figures_of, find_brows
 from tests.tuning.studies import DQN_SPACE, searched_study, study_of, trial_of
 
 NAMES = ("optimization_history", "param_importances", "parallel_coordinate", "slice")
+BAR = 0.5
+"""The validation Sharpe ratio of 1/N."""
+
 RATE, SIZES = "training.learning_rate", "network.hidden_sizes"
 
 
@@ -28,7 +31,7 @@ def study() -> optuna.Study:
 
 @pytest.fixture(scope="module")
 def pages(study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    paths = write_plots(study, "dqn", tmp_path_factory.mktemp("pages"))
+    paths = write_plots(study, "dqn", tmp_path_factory.mktemp("pages"), BAR)
     assert [path.name for path in paths] == [f"dqn_{name}.html" for name in NAMES]
     return dict(zip(NAMES, paths, strict=True))
 
@@ -61,7 +64,7 @@ def drawn(trials: list[FrozenTrial], folder: Path) -> dict[str, dict[str, Any]]:
     """The figures of all pages by panel."""
     return {
         panel: figure
-        for page in write_plots(study_of(trials), "ppo", folder)
+        for page in write_plots(study_of(trials), "ppo", folder, BAR)
         for panel, figure in figures_of(page).items()
     }
 
@@ -80,7 +83,7 @@ def test_every_page_is_drawn_without_a_word_on_the_console(
     settings = len(DQN_SPACE)
     expected = {
         # plotly.js draws the traces of a figure in their order: finished, pruned, the line, the best one's ring
-        "optimization_history": {"plot-history": [finished, pruned, 1, 1]},
+        "optimization_history": {"plot-history": [finished, pruned, 1, 1, 1]},
         "param_importances": {"plot-importances": [settings]},
         "parallel_coordinate": {"plot-parallel": [1] * finished},
         "slice": {f"plot-slice-{place}": [pruned, finished, 1] for place in range(settings)},
@@ -104,11 +107,13 @@ def test_a_page_loads_nothing_but_its_neighbours(pages: dict[str, Path]) -> None
 
 
 def test_the_history_shows_finished_and_pruned_trials_and_the_best_so_far(tmp_path: Path) -> None:
-    finished, pruned, line, best = drawn(by_hand(), tmp_path)["plot-history"]["data"]
+    finished, pruned, line, equal_weight, best = drawn(by_hand(), tmp_path)["plot-history"]["data"]
     assert (finished["x"], finished["y"]) == ([0, 2, 4], [0.25, 1.25, 0.75])
     assert (pruned["x"], pruned["y"]) == ([1], [0.125])
     assert (line["x"], line["y"]) == ([0, 1, 2, 3, 4, 5], [0.25, 0.25, 1.25, 1.25, 1.25, 1.25])
     assert (best["x"], best["y"]) == ([2], [1.25])
+    assert (equal_weight["name"], equal_weight["y"]) == ("1/N", [BAR, BAR])
+    assert equal_weight["x"][0] < 0.0 < 5.0 < equal_weight["x"][1]
     assert finished["text"][1] == (
         "<b>trial 2, 1.250</b> (finished after 50000 steps)<br>training.learning_rate: 0.001<br>"
         "network.hidden_sizes: [128, 128]"
@@ -119,6 +124,23 @@ def test_the_history_shows_finished_and_pruned_trials_and_the_best_so_far(tmp_pa
 def test_the_history_begins_where_the_first_trial_has_finished(tmp_path: Path) -> None:
     line = drawn(by_hand()[1:], tmp_path)["plot-history"]["data"][2]
     assert line["y"] == [None, 1.25, 1.25, 1.25, 1.25]
+
+
+def test_slices_hold_one_nth_inside_their_axis(tmp_path: Path) -> None:
+    for figure in (figures_of(path) for path in write_plots(study_of(by_hand()), "ppo", tmp_path, 2.0)[3:]):
+        for panel in figure.values():
+            (line,) = panel["layout"]["shapes"]
+            assert (line["y0"], line["y1"]) == (2.0, 2.0)
+            low, high = panel["layout"]["yaxis"]["range"]
+            assert low < 0.125 < 2.0 < high
+
+
+def test_one_nth_without_a_sharpe_ratio_is_left_out(tmp_path: Path) -> None:
+    pages = write_plots(study_of(by_hand()), "ppo", tmp_path, None)
+    assert [trace["name"] for trace in figures_of(pages[0])["plot-history"]["data"]] == [
+        *("finished", "pruned", "best so far", "best")
+    ]
+    assert "of 1/N" not in texts_of(pages[0])
 
 
 def test_a_slice_has_the_scale_of_its_setting(tmp_path: Path) -> None:
@@ -209,23 +231,24 @@ def test_importances_find_the_setting_that_matters_and_do_not_change(
     assert bars["y"][-1] == RATE  # the lowest bar is drawn first
     assert bars["x"] == sorted(bars["x"])
     assert sum(bars["x"]) == pytest.approx(1.0)
-    again = write_plots(study, "dqn", tmp_path)
+    again = write_plots(study, "dqn", tmp_path, BAR)
     assert [page.read_bytes() for page in again] == [page.read_bytes() for page in pages.values()]
 
 
 def test_a_page_says_what_it_shows_and_how_many_were_tried(tmp_path: Path) -> None:
-    page = write_plots(study_of(by_hand()), "ppo", tmp_path)[0]
+    page = write_plots(study_of(by_hand()), "ppo", tmp_path, BAR)[0]
     text = " ".join(texts_of(page).split())
     assert text.startswith(
         "PPO search: optimization history PPO search: optimization history Objective: a trial&#x27;s best Sharpe "
         "ratio on the validation window, annualised, after costs. 1.25 best validation Sharpe ratio, trial 2 "
+        "0.50 validation Sharpe ratio of 1/N, which needs no training "
         "5 trials: 3 finished, 1 pruned, 1 failed (+1 interrupted) 65 000 environment steps in all"
     )
 
 
 def test_nothing_is_said_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    write_plots(study_of(by_hand()), "ppo", tmp_path)
-    write_plots(study_of([]), "ppo", tmp_path)
+    write_plots(study_of(by_hand()), "ppo", tmp_path, BAR)
+    write_plots(study_of([]), "ppo", tmp_path, BAR)
     assert capfd.readouterr() == ("", "")
 
 
@@ -250,6 +273,6 @@ NO_DIFFERENCE = "Importances need at least two finished trials with different Sh
 def test_a_page_without_a_figure_says_why(
     trials: Callable[[], list[FrozenTrial]], reasons: list[str], tmp_path: Path
 ) -> None:
-    for page, reason in zip(write_plots(study_of(trials()), "ppo", tmp_path), reasons, strict=True):
+    for page, reason in zip(write_plots(study_of(trials()), "ppo", tmp_path, BAR), reasons, strict=True):
         assert bool(figures_of(page)) == (not reason), page.name
         assert reason in texts_of(page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.algorithms.checkpoint import checkpoints, read_progress
+from rllib_portfolio.cli.search_display import print_outcome
 from rllib_portfolio.config_file import load_run_config, with_overrides
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import TuningRecord
+from rllib_portfolio.evaluation import TuningRecord, backtest
+from rllib_portfolio.evaluation.baselines import EqualWeight
 from rllib_portfolio.evaluation.metrics import sharpe_ratio
 from rllib_portfolio.run_folder import open_run_folder
 from rllib_portfolio.training import best_policy, best_validation_returns, finished_training, walk
@@ -232,6 +235,28 @@ def test_the_judge_reads_how_many_trials_there_were_and_what_each_earned(searche
     assert summary["wall_s"] == SearchRecord.read(searched.output).wall_s > 0.0
     assert searched.outcome is not None
     assert summary["winner"]["candidates"] == [found.to_json() for found in searched.outcome.candidates]
+
+
+def test_one_nth_on_the_validation_window_stands_beside_the_best(
+    searched: TinySearch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    market, outcome = searched.session.market, searched.outcome
+    assert outcome is not None
+    execution = searched.session.record.config.environment
+    (walked,) = backtest(market, market.windows["validation"], [EqualWeight()], execution)
+    expected = sharpe_of(searched, walked.returns)
+    assert outcome.equal_weight_sharpe == pytest.approx(expected, rel=1e-12)
+    summary = json.loads((searched.output / "summary.json").read_text())
+    assert summary["equal_weight_sharpe"] == pytest.approx(expected, rel=1e-12)
+    assert f"# 1/N on the same days: {expected:.3f}." in (searched.output / "best_config.yaml").read_text()
+    assert (
+        f"{expected:.2f}</b><span>validation Sharpe ratio of 1/N"
+        in (searched.output / "ppo_optimization_history.html").read_text()
+    )
+    print_outcome(outcome, searched.output)
+    printed = capsys.readouterr().out
+    assert re.search(rf"^ *1/N +{re.escape(f'{expected:.3f}')} *$", printed, re.MULTILINE)
+    assert f"1/N has {expected:.3f} on the same days." in printed
 
 
 def test_a_search_leaves_its_table_its_pages_and_its_record(searched: TinySearch) -> None:

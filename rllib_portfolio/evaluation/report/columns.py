@@ -73,7 +73,7 @@ GROUPS: dict[str, tuple[Column, ...]] = {
         ),
     ),
     "Trading and exposure": (
-        Column("turnover_per_year", "turnover a year", "{:.2f}", "1 is the whole portfolio once"),
+        Column("turnover_per_year", "turnover a year", "{:.2f}x", "1x is the whole portfolio once"),
         Column("cost_per_year", "cost a year", "{:.2%}", "summed fractions of wealth"),
         Column("cost_drag", "cost drag", "{:.2%}", "return a year before costs less after them"),
         Column("break_even_cost_bps", "break-even cost", "{:.1f} bp", "cost at which it ends level with the benchmark"),

@@ -61,7 +61,7 @@ def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str
         years: Years of days that it is of.
         last_day: The last of them, in words.
     """
-    if judged.outcome == "no difference":
+    if judged.outcome == "no significant difference":
         return _of_no_difference(judged, benchmark, years)
     claim = "beats" if judged.outcome == "beats" else "loses to"
     mean, sharpe = holm_rejections((judged.mean_p_value, judged.sharpe_p_value))
@@ -97,8 +97,8 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     if needed > years:
         return (
             f"against {benchmark}: at an information ratio of {ratio:.2f} it takes about {needed:.0f} years to tell a "
-            f'difference with 80 % power, and these are {years:.1f}. "No difference" is not "equal": more days can '
-            "overturn it either way."
+            f'difference with 80 % power, and these are {years:.1f}. "No significant difference" is not "equal": more '
+            "days can overturn it either way."
         )
     return (
         f"against {benchmark}: at an information ratio of {ratio:.2f} independent days would tell a difference after "

@@ -75,7 +75,9 @@ def _verdicts(report: Report) -> str:
 
 def _verdict(name: str, judged: Verdict, benchmark: str, kind: str) -> str:
     word = judged.outcome.replace(" ", "-")
-    claim = {"beats": "beats", "loses": "loses to", "no difference": "no difference to"}[judged.outcome]
+    claim = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}[
+        judged.outcome
+    ]
     return (
         f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(f"{name}: {claim} {benchmark}")}</span>'
         f"<p>{_unbroken(escape(judged.sentence))}</p></div>"

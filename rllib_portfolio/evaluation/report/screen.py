@@ -37,10 +37,7 @@ _DIFFERENCE = {
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print tables, verdicts and statements."""
-    if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console.width = TABLE_WIDTH
+    console = console or wide_console()
     evidence = report.evidence
     console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE))
     if evidence.benchmark is not None:
@@ -56,7 +53,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
     shown = {name: label for name, label in columns.items() if name in report.table}
     intervals = "sharpe_ratio" in shown
-    table = _empty_table(title, [*shown.values(), *(["95 %"] if intervals else [])])
+    table = empty_table(title, [*shown.values(), *(["95 %"] if intervals else [])])
     for name, row in report.table.iterrows():
         cells = [text_of(column, row[column]) for column in shown]
         if intervals:
@@ -73,14 +70,23 @@ def _cost_table(curve: pd.DataFrame, subjects: tuple[str, ...]) -> Table:
     rows = dict.fromkeys((name, lag) for name, lag, _, _ in sharpes)
     costs = dict.fromkeys((cost_bps, impact) for _, _, cost_bps, impact in sharpes)
     labels = [f"{cost_bps:g} bp{' + impact' if impact else ''}" for cost_bps, impact in costs]
-    table = _empty_table("Sharpe ratio at other costs and execution lags", ["lag", *labels])
+    table = empty_table("Sharpe ratio at other costs and execution lags", ["lag", *labels])
     for name, lag in rows:
         cells = [text_of("sharpe_ratio", sharpes.get((name, lag, *cost))) for cost in costs]
         table.add_row(str(name), f"{lag}", *cells, style="bold" if name in subjects else None)
     return table
 
 
-def _empty_table(title: str, labels: list[str]) -> Table:
+def wide_console() -> Console:
+    """A console as wide as the terminal, or as the tables need elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    return console
+
+
+def empty_table(title: str, labels: list[str]) -> Table:
+    """A table of strategies that has no rows yet; no figure of it is cut, however long the names are."""
     table = Table(
         title=title,
         title_justify="left",
@@ -89,7 +95,7 @@ def _empty_table(title: str, labels: list[str]) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column("strategy", overflow="fold")  # a long name takes two lines, no figure is cut
+    table.add_column("strategy", overflow="fold")
     for label in labels:
         table.add_column(label, justify="right", no_wrap=True)
     return table

@@ -59,7 +59,7 @@ def test_opposite_signs_are_no_question_of_years() -> None:
     rng = np.random.default_rng(3)
     steady, wild = 0.002 + rng.normal(0.0, 0.002, 4000), 0.004 + rng.normal(0.0, 0.02, 4000)
     judged = judge(Pair("wild", "steady", "", wild, steady))
-    assert judged.outcome == "no difference"
+    assert judged.outcome == "no significant difference"
     text = what_would_undo(judged, "steady", 4000 / 252, "day 4000")
     assert "return and Sharpe ratio point to opposite sides" in text
     assert "one of the two must turn its sign" in text
@@ -69,16 +69,16 @@ def test_opposite_signs_are_no_question_of_years() -> None:
 def test_the_years_that_a_difference_takes_are_more_than_there_are() -> None:
     # (1.96 + 0.842)^2 = 7.85: at 0.5 it takes 31.4 years, at 2 it takes 1.96
     assert "it takes about 31 years to tell a difference with 80 % power, and these are 10.0." in undone(
-        verdict("no difference", (0.2, 0.3), 0.5)
+        verdict("no significant difference", (0.2, 0.3), 0.5)
     )
-    text = undone(verdict("no difference", (0.06, 0.3), 2.0))
+    text = undone(verdict("no significant difference", (0.06, 0.3), 2.0))
     assert "independent days would tell a difference after about 2.0 years" in text
     assert "These are 10.0 years of days that hang together, and tell less (p = 0.060)" in text
     assert "it takes" not in text
 
 
 def test_no_difference_at_all_is_told_as_such() -> None:
-    same = undone(verdict("no difference", (1.0, 1.0), math.nan, 0.0))
+    same = undone(verdict("no significant difference", (1.0, 1.0), math.nan, 0.0))
     assert same == "and 1/N earned the same on average: no number of days like these would tell their means apart."
-    calmer = undone(verdict("no difference", (0.99, 0.2), 0.001, 0.2))
+    calmer = undone(verdict("no significant difference", (0.99, 0.2), 0.001, 0.2))
     assert calmer.endswith("The Sharpe difference (p = 0.20) could become significant.")

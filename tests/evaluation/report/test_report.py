@@ -230,7 +230,7 @@ def test_no_figure_is_cut_beside_the_longest_names(short_lineup: Lineup, context
         for name in names[:2]:
             row = report.table.loc[name]
             assert row.turnover_per_year > 100.0
-            assert f" {row.turnover_per_year:.2f} " in tables
+            assert f" {row.turnover_per_year:.2f}x " in tables
             assert f" {row.sharpe_lower:.2f} to {row.sharpe_upper:.2f} ".replace("-", "−") in tables
     for name in (*names, *(mix.name for mix in mixes)):
         assert text.count(f" {name} ") >= 2, name  # at 100 on one line of either table
