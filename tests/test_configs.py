@@ -39,11 +39,40 @@ def test_a_file_names_every_setting_of_every_section(path: Path) -> None:
     assert missing_settings(config, yaml.safe_load(path.read_text())) == []
 
 
+CHOSEN_FOR_STOCKS = {
+    "ppo": {
+        "environment.rebalance_days",
+        "environment.reward",
+        "network.initial_cash_logit",
+        "training.learning_rate",
+        "training.weight_decay",
+        "schedule.total_timesteps",
+        "schedule.checkpoint_interval",
+        "schedule.evaluation_interval",
+        "schedule.early_stopping_evaluations",
+    },
+    "dqn": set(),
+}
+"""Settings that were chosen on stocks before 2000; the models' defaults are those of the markets with a known optimum."""
+
+
+def differing_settings(one: BaseModel, other: BaseModel, prefix: str = "") -> set[str]:
+    """Dotted names of the settings that two models of the same class do not agree on."""
+    differing = set()
+    for name in type(one).model_fields:
+        value, another = getattr(one, name), getattr(other, name)
+        if isinstance(value, BaseModel):
+            differing |= differing_settings(value, another, f"{prefix}{name}.")
+        elif value != another:
+            differing.add(prefix + name)
+    return differing
+
+
 @pytest.mark.parametrize("algo", RUN_CONFIGS)
-def test_the_file_of_an_algorithm_says_the_defaults_of_the_models(algo: str) -> None:
+def test_the_file_of_an_algorithm_says_the_defaults_of_the_models_but_what_was_chosen_for_stocks(algo: str) -> None:
     config = load_run_config(FOLDER / f"{algo}.yaml", {})
     assert config.algo == algo
-    assert config == RUN_CONFIGS[algo]()
+    assert differing_settings(config, RUN_CONFIGS[algo]()) == CHOSEN_FOR_STOCKS[algo]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """`python -m benchmarks.real_data [variants] [walk] [factors] [tables] [--quick]`: each part, or all of them in order.
 
+defaults: how the settings of tune_configs/ppo.yaml were chosen, on days before 2000; what is there is not made again
 variants: every variant on days before 2000, one JSON each; what is there is not made again
 walk:     the chosen configurations on the bundled universe, out of sample 2000-2022: `backtest.py walk-forward`
 offsets:  the same policies, begun on each day of a month: the luck of the day that a monthly walk starts on
@@ -13,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.real_data import offsets, study, tables, walks
+from benchmarks.real_data import defaults, offsets, study, tables, walks
 
-PARTS = ("variants", "walk", "offsets", "factors", "tables")
+PARTS = ("defaults", "variants", "walk", "offsets", "factors", "tables")
 QUICK = study.ROOT / "runs" / "real-data-quick"
 
 
@@ -30,6 +31,8 @@ def main() -> int:
     for part in arguments.parts or PARTS:
         if part == "variants":
             study.run(folder, quick=arguments.quick, only=arguments.only)
+        elif part == "defaults":
+            defaults.run(folder, quick=arguments.quick, only=arguments.only)
         elif part == "tables":
             print(tables.content(folder))
         else:

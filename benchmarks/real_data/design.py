@@ -75,7 +75,7 @@ def judge(algo: str, settings: Mapping[str, Any], *, quick: bool = False) -> dic
     market, config = _market(algo, settings)
     folds, judged = [], []
     for name, (train, test) in FOLDS.items():
-        fold = replace(market, windows={"train": _rows(market, train), **_others(market, test)})
+        fold = replace(market, windows={"train": market_rows(market, train), **_others(market, test)})
         learned, walked = _train_and_walk(config, fold, num_seeds)
         folds.append({"judged": name, **walked.figures(), "train_ir": learned.figures()["ir"]})
         judged.append(walked)
@@ -102,14 +102,19 @@ def _market(algo: str, settings: Mapping[str, Any]) -> tuple[MarketData, RunConf
     return load_market(config.market), config
 
 
-def _rows(market: MarketData, dates: tuple[str, str]) -> tuple[int, int]:
+def market_rows(market: MarketData, dates: tuple[str, str]) -> tuple[int, int]:
+    """The rows of a window given by its first and last date, without those of the warm-up."""
     first, last = (np.datetime64(day, "D") for day in dates)
     start = int(np.searchsorted(market.dates, first))
     return max(start, market.windows["all"][0]), int(np.searchsorted(market.dates, last, side="right"))
 
 
 def _others(market: MarketData, judged: tuple[str, str]) -> dict[str, tuple[int, int]]:
-    return {"validation": _rows(market, BETWEEN), "test": _rows(market, judged), "all": market.windows["all"]}
+    return {
+        "validation": market_rows(market, BETWEEN),
+        "test": market_rows(market, judged),
+        "all": market.windows["all"],
+    }
 
 
 def _train_and_walk(config: RunConfig, market: MarketData, num_seeds: int) -> tuple[Walks, Walks]:

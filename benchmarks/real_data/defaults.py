@@ -1,0 +1,195 @@
+"""How the settings of tune_configs/ppo.yaml were chosen: validation curves on the bundled stocks before 2000.
+
+`python -m benchmarks.real_data defaults` trains each variant of the file on every fold and seed, without early
+stopping, and keeps the Sharpe ratio over that of 1/N, and the information ratio, of each evaluation on the judged days.
+The judged days are the validation window here, on which nothing is selected; what is asked is whether training beyond
+an evaluation makes the policy better or worse on days that it has not seen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.machine import description
+from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, ROOT, market_rows
+from benchmarks.throughput.tables import Table, markdown
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.evaluation.metrics import sharpe_ratio
+from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.training.folder import train_in_folder
+from rllib_portfolio.training.validation import equal_weight_returns
+from rllib_portfolio.whole_file import write_json
+
+FILE = ROOT / "tune_configs" / "ppo.yaml"
+FOLDER = "defaults"
+NUM_SEEDS = 3
+STEPS, INTERVAL = 61_440, 10_240
+FOLDS = (
+    (EARLY, LATE),
+    (LATE, EARLY),
+    (("1991-01-01", "1996-06-30"), ("1997-07-01", "1999-12-31")),
+    (("1994-07-01", "1999-12-31"), ("1991-01-01", "1993-06-30")),
+)
+"""Training window and judged window, a year between them."""
+DAILY = {
+    "environment.reward": "excess_log_return",
+    "environment.rebalance_days": 1,
+    "network.initial_cash_logit": 0.0,
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.0,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "tune_configs/ppo.yaml": {},
+    "the models' defaults": DAILY,
+    "no weight decay": {"training.weight_decay": 0.0},
+    "weight decay 30": {"training.weight_decay": 30.0},
+    "weight decay 1000": {"training.weight_decay": 1000.0},
+    "ten times the learning rate": {"training.learning_rate": 1e-3},
+    "a third of the learning rate": {"training.learning_rate": 3e-5},
+    "a decision every day": {"environment.rebalance_days": 1},
+    "a decision every 5 days": {"environment.rebalance_days": 5},
+    "a decision every 63 days": {"environment.rebalance_days": 63},
+    "over the uniform portfolio with cash": {
+        "environment.reward": "excess_log_return",
+        "network.initial_cash_logit": 0.0,
+    },
+    "active mean-variance, kappa 10": {
+        "environment.reward": "active_mean_variance",
+        "environment.risk_aversion": 10.0,
+    },
+}
+"""Settings over the file, one change each, but for the models' defaults, which the file had before."""
+
+
+def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
+    """Train every variant that has no result yet, and write one JSON file for each.
+
+    Args:
+        folder: For results.
+        quick: One seed and few steps: the figures mean nothing.
+        only: Names of variants; empty runs all of them.
+    """
+    import ray
+    import torch
+
+    from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
+
+    names = [name for name in VARIANTS if (not only or name in only) and not _file(folder, name).is_file()]
+    if not names:
+        return
+    stay_on_loopback(None)
+    quieten_libraries()
+    torch.set_num_threads(1)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        for count, name in enumerate(names[:1] if quick else names, start=1):
+            record = curves(VARIANTS[name], num_seeds=1 if quick else NUM_SEEDS, steps=INTERVAL if quick else STEPS)
+            _file(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            write_json(_file(folder, name), {"machine": description(), **record})
+            found = ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight"))
+            print(f"{count:>3}/{len(names)}  {name:<40} Sharpe over 1/N {found}  {record['seconds']:.0f} s", flush=True)
+    finally:
+        ray.shutdown()
+
+
+def curves(settings: Mapping[str, Any], *, num_seeds: int = NUM_SEEDS, steps: int = STEPS) -> dict[str, Any]:
+    """What each evaluation of a variant finds on the judged days, as JSON values.
+
+    Args:
+        settings: Dotted settings over tune_configs/ppo.yaml.
+        num_seeds: Runs of each fold.
+        steps: Environment steps of a run.
+
+    Returns:
+        `steps`, and for `sharpe_over_equal_weight` and `information_ratio` a list over folds and seeds of lists over
+        the evaluations.
+    """
+    started = time.perf_counter()
+    schedule = {
+        "schedule.total_timesteps": steps,
+        "schedule.evaluation_interval": steps // (STEPS // INTERVAL),
+        "schedule.early_stopping_evaluations": None,
+        "resources.device": "cpu",
+        "market.train": EARLY,
+        "market.validation": LATE,
+        "market.test": NOT_READ,
+    }
+    config = load_run_config(FILE, {**settings, **schedule})
+    market = load_market(config.market)
+    runs = [
+        _evaluations(config.model_copy(update={"seed": seed}), _fold(market, train, judged))
+        for train, judged in FOLDS
+        for seed in range(num_seeds)
+    ]
+    return {
+        "settings": dict(settings),
+        "num_seeds": num_seeds,
+        "steps": runs[0].index.tolist(),
+        **{name: [run[name].round(4).tolist() for run in runs] for name in runs[0].columns},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def table(folder: Path) -> str:
+    """Every variant's curve, mean over folds and seeds, and the range of what its last evaluation found."""
+    rows = []
+    for name in VARIANTS:
+        if not _file(folder, name).is_file():
+            continue
+        record = json.loads(_file(folder, name).read_text())
+        last = [curve[-1] for curve in record["sharpe_over_equal_weight"]]
+        ratios = _mean(record, "information_ratio")
+        sharpes = [f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight")]
+        rows.append([name, *sharpes, f"{min(last):+.2f} to {max(last):+.2f}", f"{ratios[-1]:+.2f}"])
+    head = [
+        "variant",
+        *(f"{steps // 1000}k steps" for steps in range(0, STEPS + 1, INTERVAL)),
+        "range at the end",
+        "IR",
+    ]
+    title = (
+        f"Sharpe ratio over that of 1/N on unseen days before 2000, mean of {len(FOLDS)} folds and {NUM_SEEDS} seeds"
+    )
+    return markdown([Table(title, head, rows)])
+
+
+def _fold(market: MarketData, train: tuple[str, str], judged: tuple[str, str]) -> MarketData:
+    windows = {"train": train, "validation": judged, "test": BETWEEN}
+    rows = {name: market_rows(market, dates) for name, dates in windows.items()}
+    return replace(market, windows={**rows, "all": market.windows["all"]})
+
+
+def _evaluations(config: RunConfig, market: MarketData) -> pd.DataFrame:
+    """One run's figures on the judged days, a row for each evaluation, step 0 included."""
+    start, stop = market.windows["validation"]
+    bar = float(sharpe_ratio(equal_weight_returns(market, config), market.cash_returns[start:stop]))
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        train_in_folder(run_dir, config, market)
+        rows = pd.read_csv(run_dir / "progress.csv", index_col="steps").dropna(subset=["validation/sharpe_ratio"])
+    return pd.DataFrame(
+        {
+            "sharpe_over_equal_weight": rows["validation/sharpe_ratio"] - bar,
+            "information_ratio": rows["validation/information_ratio"],
+        }
+    )
+
+
+def _mean(record: Mapping[str, Any], figure: str) -> list[float]:
+    """The mean over folds and seeds of each evaluation."""
+    return [float(value) for value in np.mean(record[figure], axis=0)]
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / FOLDER / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"
