@@ -53,7 +53,7 @@ CHOSEN_FOR_STOCKS = {
     },
     "dqn": set(),
 }
-"""Settings that were chosen on stocks before 2000; the models' defaults are those of the markets with a known optimum."""
+"""Settings that were chosen on stocks before 2000; the models have those of the markets with a known optimum."""
 
 
 def differing_settings(one: BaseModel, other: BaseModel, prefix: str = "") -> set[str]:
