@@ -16,7 +16,7 @@ from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
-from rllib_portfolio.market.panel import FeaturePanel, compute_panel, fit_scalers, observed_arrays
+from rllib_portfolio.market.panel import LIMIT, FeaturePanel, compute_panel, fit_scalers, observed_arrays
 from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, check_windows, split_windows, window_dates
 from rllib_portfolio.market.table import PriceTable, data_hash
@@ -117,6 +117,7 @@ def _fit(
         "windows": {name: list(days) for name, days in by_date.items()},
         "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
         "scaler": fit_scalers(panel, table.price_values, rows) if is_scaled else None,
+        "feature_limit": LIMIT,
         **regimes.to_json(),
     }
 
