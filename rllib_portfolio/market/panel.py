@@ -20,6 +20,9 @@ from rllib_portfolio.market.table import PriceTable
 
 FloatArray = NDArray[np.float64]
 
+LIMIT = 32.0
+"""Largest standardised value. A day on which a sound stock lost half of its price has 30 in the bundled universe."""
+
 ASSET_OUTLIER = 7.5
 """Median absolute deviations that make an outlier among the values of all assets: 5 deviations of a Gaussian."""
 
@@ -119,12 +122,13 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
 def observed_arrays(
     panel: FeaturePanel, fitted: Mapping[str, Any], shape: tuple[int, int]
 ) -> dict[str, NDArray[np.float32]]:
-    """The arrays that an environment reads: standardised as `fitted` says, float32, zero before `first_row`.
+    """The arrays that an environment reads: standardised and limited as `fitted` says, float32, zero to `first_row`.
 
     Raises:
         DataError: If the table does not give the features that `fitted` was fitted on.
     """
     observed = {}
+    limit = fitted.get("feature_limit", np.inf)  # earlier fits had none
     for kind, values, names in zip(("asset", "market"), panel.arrays(shape), (panel.asset, panel.market), strict=True):
         if list(names) != fitted[f"{kind}_feature_names"]:
             differing = sorted(set(names) ^ set(fitted[f"{kind}_feature_names"]))
@@ -133,7 +137,7 @@ def observed_arrays(
                 "Give the table the same index and user columns."
             )
         if fitted["scaler"] is not None:
-            values = Scaler.from_json(fitted["scaler"][kind]).apply(values)
+            values = np.clip(Scaler.from_json(fitted["scaler"][kind]).apply(values), -limit, limit)
         observed[f"{kind}_features"] = single = values.astype(np.float32)
         single[: panel.first_row] = 0.0
     return observed

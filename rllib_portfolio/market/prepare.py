@@ -17,7 +17,14 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
 from rllib_portfolio.market.frequency import frequency_notes, periods_per_year
-from rllib_portfolio.market.panel import FeaturePanel, compute_panel, fit_scalers, nominal_window, observed_arrays
+from rllib_portfolio.market.panel import (
+    LIMIT,
+    FeaturePanel,
+    compute_panel,
+    fit_scalers,
+    nominal_window,
+    observed_arrays,
+)
 from rllib_portfolio.market.plausibility import move_notes
 from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
 from rllib_portfolio.market.splits import (
@@ -142,6 +149,7 @@ def _fit(
         "windows": {name: list(days) for name, days in by_date.items()},
         "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
         "scaler": fit_scalers(panel, table.price_values, rows) if is_scaled else None,
+        "feature_limit": LIMIT,
         **regimes.to_json(),
     }
 

@@ -13,9 +13,6 @@ FloatArray = NDArray[np.float64]
 
 ZERO_SCALE = 1e-12
 
-LIMIT = 32.0
-"""Largest standardised value. A day on which a sound stock lost half of its price has 30 in the bundled universe."""
-
 LARGEST_INFLATION = 2.0
 """Outliers are left out where they multiply the standard deviation by more than this."""
 
@@ -27,12 +24,10 @@ class Scaler:
     Attributes:
         mean: F means.
         scale: F standard deviations (ddof 0); 1 for a feature that did not vary.
-        limit: Largest absolute standardised value; None sets none, as in runs that were fitted before there was one.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    limit: float | None = LIMIT
 
     @classmethod
     def fit(cls, values: FloatArray, outliers: Sequence[float | None] = (), units: FloatArray | float = 1.0) -> Self:
@@ -59,16 +54,16 @@ class Scaler:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """What `to_json` gave."""
-        return cls(tuple(values["mean"]), tuple(values["scale"]), values.get("limit"))
+        return cls(tuple(values["mean"]), tuple(values["scale"]))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; floats survive JSON exactly."""
-        return {"mean": list(self.mean), "scale": list(self.scale), "limit": self.limit}
+        return {"mean": list(self.mean), "scale": list(self.scale)}
 
     def apply(self, values: FloatArray) -> FloatArray:
-        """(values - mean) / scale, [..., F], within the limit."""
+        """(values - mean) / scale, [..., F]."""
         scaled: FloatArray = (values - np.array(self.mean)) / np.array(self.scale)
-        return scaled if self.limit is None else np.clip(scaled, -self.limit, self.limit)
+        return scaled
 
 
 def _without_outliers(values: FloatArray, largest: float, units: FloatArray | float) -> FloatArray:

@@ -267,7 +267,7 @@ def test_fitted_numbers_are_plain_json_and_give_the_same_arrays_bit_for_bit(tabl
 def test_fitted_numbers_record_how_they_came_about(market):
     assert set(market.fitted) == {
         "features", "asset_feature_names", "market_feature_names", "observation_filter", "purge_days", "windows",
-        "fit_window", "scaler", "gmm", "hmm",
+        "fit_window", "scaler", "feature_limit", "gmm", "hmm",
     }  # fmt: skip
     start, stop = market.windows["train"]
     assert market.fitted["fit_window"] == [str(market.dates[start - 2]), str(market.dates[stop - 1])]
