@@ -327,11 +327,14 @@ def test_only_what_comes_from_a_file_is_said_to_be_read(tmp_path, bundled):
     assert not any("Read as" in note for note in load_market({"source": "gbm", "num_days": 300}).notes)
 
 
-def test_the_assets_of_the_configuration_name_the_stock_of_bars(tmp_path):
+def test_bars_are_named_after_the_file_or_the_chosen_part_of_its_name(tmp_path):
     text = "Date,Open,Close,Volume\n2020-01-02,10,11,1000\n2020-01-03,11,12,2000\n"
-    path = write(tmp_path / "newer.csv", text)
-    assert list(checked(path).prices.columns) == ["newer"]
+    path = write(tmp_path / "aapl_2024.csv", text)
+    assert list(checked(path).prices.columns) == ["aapl_2024"]
     assert list(checked(path, assets=("AAPL",)).prices.columns) == ["AAPL"]  # as a policy of AAPL.csv knows it
+    for other in ("MSFT", "A"):
+        with pytest.raises(ConfigError, match=rf"assets must be .*, got {other} .*Choose from aapl_2024"):
+            checked(path, assets=(other,))
 
 
 def test_parts_of_names_that_are_words_of_bars_do_not_make_a_field(tmp_path):

@@ -251,7 +251,7 @@ KINDS = {
     ),
     "long table with row numbers": refused(text(LONG), "a long table", "to_csv(..., index=False)"),
     "long Parquet, days and tickers in the index": refused(
-        LONG.set_index(["Date", "tic"]), "MultiIndex of Date, tic", "frame['Adj Close'].unstack('tic')", name="p.parquet"
+        LONG.set_index(["Date", "tic"]), "of Date, tic", "frame['Adj Close'].unstack('tic')", name="p.parquet"
     ),
     "title line before the header": refused("made on 2020-01-09\n" + WIDE, "must be the header, got 'made on"),
     "comment line before the header": refused("# source: us, them\n" + WIDE, "must be the header, got '# source"),
