@@ -409,7 +409,7 @@ def test_days_are_those_of_the_clock_that_the_stamps_were_written_by(tmp_path):
     frame.to_csv(tmp_path / "p.csv")  # offsets +01:00 and +02:00
     read = read_frame(tmp_path / "p.csv")
     assert read.index.equals(days)
-    assert read.attrs["time_zone"] == "Europe/Berlin"
+    assert str(read.attrs["time_zone"]) == "Europe/Berlin"
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC+01:00"])
