@@ -115,7 +115,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None
     first, second = rows[0][1], rows[1][1]
     pairs = [(a.strip(), b.strip()) for a, b in zip(first[1:], second[1:], strict=True)]
     both = [pair for pair in pairs if all(pair)]
-    if not both or (all(_is_number(pair[1]) for pair in both) and key(second[0]) not in TICKER_NAMES):
+    if not both or (any(_is_number(pair[1]) for pair in both) and key(second[0]) not in TICKER_NAMES):
         return None
     if level_cells(both, (first[0], second[0])) is None:
         return None
@@ -139,7 +139,7 @@ def _is_day(cell: str) -> bool:
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", "").strip(" $%"))
     except ValueError:
         return False
     return True

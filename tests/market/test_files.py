@@ -50,6 +50,10 @@ BROKEN = {
     "row numbers": (",AAA\n0,1.5\n1,1.6\n", r"date must hold days as YYYY-MM-DD, got .*0.*row 1"),
     "epoch seconds": (",AAA\n1577923200,1.5\n1578009600,1.6\n", r"date must hold days as YYYY-MM-DD"),
     "day first": (GOOD.replace("2020-01-03", "03/01/2020"), r"date must hold days .* got '03/01/2020' .*row 2"),
+    "month names": (
+        'Date,Close,Volume\n"Jan 2, 2020",$10.5,"1,000"\n"Jan 3, 2020",$11,"1,100"\n',
+        r"Date must hold days as YYYY-MM-DD, got 'Jan 2, 2020' .*row 1",
+    ),
     "missing date": (GOOD.replace("2020-01-03", ""), r"date must hold days .* row 2"),
     "unsorted": (GOOD + "2020-01-01,1,1\n", r"dates must increase, got 2020-01-01 after 2020-01-07 .*row 5.*Sort"),
     "repeated day": (GOOD + "2020-01-07,1,1\n", r"dates must be unique, got 2020-01-07 after 2020-01-07 .*row 5"),
