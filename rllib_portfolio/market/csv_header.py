@@ -51,6 +51,12 @@ def read_header(path: Path) -> CsvHeader:
     if not filled:
         raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
     first_line, names = filled[0]
+    before = list(range(first_line - 1))
+    levels = _two_levels(filled)
+    if levels is not None:
+        labels, num_rows = levels
+        skipped_lines = [*before, *range(first_line, filled[num_rows - 1][0])]
+        return CsvHeader(labels, skipped_lines, (names[0], filled[1][1][0]))
     _refuse_lines_before(filled, path)
     if len(names) < 2:
         raise DataError(
@@ -58,13 +64,7 @@ def read_header(path: Path) -> CsvHeader:
             f"({path}). Separate columns by commas."
         )
     _refuse_data(names, path)
-    before = list(range(first_line - 1))
-    levels = _two_levels(filled)
-    if levels is None:
-        return CsvHeader(split_labels(_named(names, any(map(names_days, names)))), before)
-    labels, num_rows = levels
-    skipped_lines = [*before, *range(first_line, filled[num_rows - 1][0])]
-    return CsvHeader(labels, skipped_lines, (names[0], filled[1][1][0]))
+    return CsvHeader(split_labels(_named(names, any(map(names_days, names)))), before)
 
 
 def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
@@ -72,13 +72,20 @@ def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
     line, first = rows[0]
     texts = [cell for cell in first if cell.strip()]
     is_comment = first[0].lstrip().startswith("#") and len(first[0].strip()) > 1
-    longer = next((cells for _, cells in rows[1:] if len([c for c in cells if c.strip()]) > len(texts)), [])
-    is_title = bool(longer) and len(texts) == 1 and not any(_is_number(cell) or _is_day(cell) for cell in longer)
-    if is_comment or is_title:
+    if is_comment or any(_follows_title(cells, texts) for _, cells in rows[1:]):
         raise DataError(
             f"the first line must be the header, got {','.join(texts)!r} ({path}, line {line}). Remove the lines "
             "before the header."
         )
+
+
+def _follows_title(row: Sequence[str], title: Sequence[str]) -> bool:
+    """Whether a row is the header of a table, and the cells of the row before it are not."""
+    names = [cell for cell in row if cell.strip()]
+    if len(names) < 2 or any(_is_number(name) or _is_day(name) for name in names):
+        return False
+    names_them = any(map(names_days, names)) and not any(map(names_days, title))
+    return names_them or (len(title) == 1 and len(names) > len(title))
 
 
 def _refuse_data(names: Sequence[str], path: Path) -> None:
@@ -108,7 +115,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None
     first, second = rows[0][1], rows[1][1]
     pairs = [(a.strip(), b.strip()) for a, b in zip(first[1:], second[1:], strict=True)]
     both = [pair for pair in pairs if all(pair)]
-    if not both or (all(_is_number(pair[1]) for pair in both) and key(second[0]) not in TICKER_NAMES):
+    if not both or (any(_is_number(pair[1]) for pair in both) and key(second[0]) not in TICKER_NAMES):
         return None
     if level_cells(both, (first[0], second[0])) is None:
         return None
@@ -132,7 +139,7 @@ def _is_day(cell: str) -> bool:
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", "").strip(" $%"))
     except ValueError:
         return False
     return True

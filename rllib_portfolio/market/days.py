@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from zoneinfo import available_timezones
 
 import numpy as np
@@ -77,7 +78,7 @@ def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFra
     )
 
 
-def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, str | None]:
+def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, tzinfo | None]:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         _check_each_day(column, column.isna(), source)
         days = pd.DatetimeIndex(column)
@@ -90,8 +91,7 @@ def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, str | None]
             days = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
         except ValueError:  # several offsets from UTC
             days = _local_time(text, pd.DatetimeIndex(moments), source)
-    zone = None if days.tz is None else str(days.tz)
-    return days.tz_localize(None).normalize().rename("date"), zone
+    return days.tz_localize(None).normalize().rename("date"), days.tz
 
 
 def _local_time(text: pd.Series, moments: pd.DatetimeIndex, source: str) -> pd.DatetimeIndex:

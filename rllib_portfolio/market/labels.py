@@ -46,7 +46,10 @@ INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal",
 ALSO_TICKERS = ("open", "low", "bid")
 """Fields that are symbols of stocks, too: Opendoor, Lowe's and Sotheby's."""
 
-TICKER_NAMES = ("ticker", "tickers", "tic", "symbol", "symbols", "asset", "security", "isin", "cusip", "permno", "name")
+TICKER_NAMES = (
+    *("ticker", "tickers", "tic", "symbol", "symbols", "asset", "security", "stock", "instrument", "company", "name"),
+    *("isin", "cusip", "permno", "gvkey", "sid", "id", "assetid", "code"),
+)
 """Names of a column that says which stock a row is about."""
 
 INDEX_NAMES = ("index", "benchmark", "marketindex", "indexlevel", "benchmarkindex")

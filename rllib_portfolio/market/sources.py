@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,13 +14,11 @@ import pandas as pd
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX, Columns, require_assets, sort_columns
+from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets, sort_columns
 from rllib_portfolio.market.days import require_one_zone
 from rllib_portfolio.market.files import read_frame, tabulated, user_path
 from rllib_portfolio.market.labels import plain
 from rllib_portfolio.market.table import PriceTable
-
-__all__ = ["FITTED_UNTIL", "INDEX_COLUMN", "PRICE_PREFIX", "read_table", "table_from_frame"]
 
 BUNDLED = "sp500"
 FRAME = "a DataFrame"
@@ -32,6 +31,9 @@ BUNDLED_NOTE = (
     "The bundled 20 S&P 500 stocks are survivors of 1990-2022, so every return on them is biased upward; their index "
     "is a price index without dividends. Compare with 1/N on the same stocks."
 )
+KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file", "": FRAME}
+"""What the sentence on what was read calls a source, by the suffix of a file."""
+
 MOST_NAMES = 8
 """Names that the sentence on what was read lists at most."""
 
@@ -63,10 +65,6 @@ def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
     return table_from_frame(frame, config, source, index, KINDS[kind])
 
 
-KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file", "": FRAME}
-"""What the sentence on what was read calls a source, by the suffix of a file."""
-
-
 def table_from_frame(
     frame: pd.DataFrame, config: MarketConfig, source: str, index: pd.Series | None = None, kind: str | None = None
 ) -> PriceTable:
@@ -93,6 +91,7 @@ def table_from_frame(
     index_told = columns.index and f"the column {columns.index}" if index is None else str(index.name)
     if columns.index is not None:
         index = _number(frame[columns.index], source)
+        _refuse_returns(index.to_frame(), source)
     prices = _subset(_numbers(frame, columns.assets, source), config.assets, source)
     _refuse_returns(prices, source)
     notes: tuple[str, ...] = ()
@@ -107,10 +106,15 @@ def table_from_frame(
 
 
 def _stock(config: MarketConfig, source: str) -> str:
-    """What the asset of bars is called that do not name it: as the policy of one asset knows it, or as the file."""
-    if config.assets is not None and len(config.assets) == 1:
-        return config.assets[0]
-    return "stock" if source == FRAME else Path(source).stem
+    """What the asset of bars is called that do not name it: as the file, or as the part of its name that was chosen.
+
+    So a policy that was trained on AAPL.csv reads AAPL_2024.csv.
+    """
+    stem = Path(source).stem
+    for name in config.assets or ():
+        if source == FRAME or re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", stem, re.IGNORECASE):
+            return name
+    return "stock" if source == FRAME else stem
 
 
 def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:

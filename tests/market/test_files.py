@@ -50,6 +50,10 @@ BROKEN = {
     "row numbers": (",AAA\n0,1.5\n1,1.6\n", r"date must hold days as YYYY-MM-DD, got .*0.*row 1"),
     "epoch seconds": (",AAA\n1577923200,1.5\n1578009600,1.6\n", r"date must hold days as YYYY-MM-DD"),
     "day first": (GOOD.replace("2020-01-03", "03/01/2020"), r"date must hold days .* got '03/01/2020' .*row 2"),
+    "month names": (
+        'Date,Close,Volume\n"Jan 2, 2020",$10.5,"1,000"\n"Jan 3, 2020",$11,"1,100"\n',
+        r"Date must hold days as YYYY-MM-DD, got 'Jan 2, 2020' .*row 1",
+    ),
     "missing date": (GOOD.replace("2020-01-03", ""), r"date must hold days .* row 2"),
     "unsorted": (GOOD + "2020-01-01,1,1\n", r"dates must increase, got 2020-01-01 after 2020-01-07 .*row 5.*Sort"),
     "repeated day": (GOOD + "2020-01-07,1,1\n", r"dates must be unique, got 2020-01-07 after 2020-01-07 .*row 5"),
@@ -327,11 +331,14 @@ def test_only_what_comes_from_a_file_is_said_to_be_read(tmp_path, bundled):
     assert not any("Read as" in note for note in load_market({"source": "gbm", "num_days": 300}).notes)
 
 
-def test_the_assets_of_the_configuration_name_the_stock_of_bars(tmp_path):
+def test_bars_are_named_after_the_file_or_the_chosen_part_of_its_name(tmp_path):
     text = "Date,Open,Close,Volume\n2020-01-02,10,11,1000\n2020-01-03,11,12,2000\n"
-    path = write(tmp_path / "newer.csv", text)
-    assert list(checked(path).prices.columns) == ["newer"]
+    path = write(tmp_path / "aapl_2024.csv", text)
+    assert list(checked(path).prices.columns) == ["aapl_2024"]
     assert list(checked(path, assets=("AAPL",)).prices.columns) == ["AAPL"]  # as a policy of AAPL.csv knows it
+    for other in ("MSFT", "A"):
+        with pytest.raises(ConfigError, match=rf"assets must be .*, got {other} .*Choose from aapl_2024"):
+            checked(path, assets=(other,))
 
 
 def test_parts_of_names_that_are_words_of_bars_do_not_make_a_field(tmp_path):
@@ -406,7 +413,7 @@ def test_days_are_those_of_the_clock_that_the_stamps_were_written_by(tmp_path):
     frame.to_csv(tmp_path / "p.csv")  # offsets +01:00 and +02:00
     read = read_frame(tmp_path / "p.csv")
     assert read.index.equals(days)
-    assert read.attrs["time_zone"] == "Europe/Berlin"
+    assert str(read.attrs["time_zone"]) == "Europe/Berlin"
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC+01:00"])

@@ -251,12 +251,12 @@ KINDS = {
     ),
     "long table with row numbers": refused(text(LONG), "a long table", "to_csv(..., index=False)"),
     "long Parquet, days and tickers in the index": refused(
-        LONG.set_index(["Date", "tic"]),
-        "MultiIndex of Date, tic",
-        "frame['Adj Close'].unstack('tic')",
-        name="p.parquet",
+        LONG.set_index(["Date", "tic"]), "of Date, tic", "frame['Adj Close'].unstack('tic')", name="p.parquet"
     ),
     "title line before the header": refused("made on 2020-01-09\n" + WIDE, "must be the header, got 'made on"),
+    "several cells before the header": refused(
+        "Report,2020-01-09\n" + WIDE, "must be the header, got 'Report,2020-01-09'"
+    ),
     "comment line before the header": refused("# source: us, them\n" + WIDE, "must be the header, got '# source"),
     "returns": refused(text(wide().pct_change().fillna(0.0) - 1e-3), "got what looks like returns", "cumprod()"),
     "days as columns": refused(text(wide().T, index_label="asset"), "got days as names of columns", "frame.T"),

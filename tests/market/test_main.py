@@ -102,6 +102,7 @@ def test_validate_says_what_it_found(prices, capsys):
     printed = capsys.readouterr().out
     assert "days        1200, 2010-01-04 to 2014-08-08" in printed
     assert "assets      AAA, BBB, CCC" in printed
+    assert "\nnote        Read as a table with one price column per asset, in a CSV file; 1,200 days from" in printed
     assert "train       2010-12-24 to 2011-10-18, 213 days" in printed
 
 
