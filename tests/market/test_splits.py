@@ -115,7 +115,7 @@ def test_the_rows_that_a_refusal_names_are_those_that_are_needed(num_days: int):
         try:
             prepare_market(random_table(num_days), own)
         except DataError as error:
-            found = re.search(r"The table needs (\d+) rows", str(error))
+            found = re.search(r"table needs (\d+) rows", str(error))
             assert found is not None
             enough = int(found[1])
             prepare_market(random_table(enough), own)
