@@ -77,7 +77,7 @@ class MarketConfig(StrictModel):
     """A subset of the universe, in this order; null takes all."""
     fill_days: int = Field(0, ge=0, le=30)
     """Forward-fill at most so many missing days in a row; 0 refuses any gap."""
-    cash_rate: Annotated[float, Field(gt=-1, le=1)] | str = 0.02
+    cash_rate: float | str = 0.02
     """Annual rate that cash earns, as a fraction, or the name of a column of the table."""
     train: DateWindow | None = None
     validation: DateWindow | None = None
@@ -92,6 +92,13 @@ class MarketConfig(StrictModel):
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
     """Standardise features by the training window's moments (without the outliers of single assets, and to at most 32),
     by RLlib's running MeanStdFilter, or not at all."""
+
+    @field_validator("cash_rate", mode="before")
+    @classmethod
+    def _rate_is_a_fraction(cls, rate: Any) -> Any:
+        if isinstance(rate, int | float) and not -1.0 < rate <= 1.0:
+            raise PydanticCustomError("annual_rate", "an annual rate must be a fraction (divide per cent by 100)")
+        return rate
 
 
 class ExecutionConfig(StrictModel):

@@ -106,6 +106,12 @@ def test_a_violation_inside_a_union_is_told_in_the_users_names_only() -> None:
     )
 
 
+@pytest.mark.parametrize("rate", ["2", "-1", "1.01"])
+def test_a_cash_rate_in_per_cent_is_refused_and_says_what_to_do(rate: str) -> None:
+    text = refusal(f"market.cash_rate={rate}")
+    assert text.startswith("market.cash_rate: an annual rate must be a fraction (divide per cent by 100), got ")
+
+
 def test_a_network_that_scores_each_asset_may_have_one_layer() -> None:
     one_layer = with_set("network.architecture=per_asset", "network.hidden_sizes=[16]")
     assert one_layer.network.hidden_sizes == (16,)

@@ -30,16 +30,20 @@ class Difference(NamedTuple):
 
 
 def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
-    """`table` with every price, index level and extra value after row `after` replaced by another positive one."""
+    """`table` with every price, index level and extra value after row `after` replaced by another positive one.
+
+    Extra values are below 1 then, since the rate of cash may be one of them.
+    """
     rng = np.random.default_rng(seed)
 
-    def other(values: Any) -> Any:
+    def other(values: Any, largest: float = np.inf) -> Any:
         copy = values.copy()
-        copy.iloc[after + 1 :] = np.exp(rng.normal(0.0, 2.0, copy.iloc[after + 1 :].shape))
+        drawn = np.exp(rng.normal(0.0, 2.0, copy.iloc[after + 1 :].shape))
+        copy.iloc[after + 1 :] = drawn if largest == np.inf else largest * drawn / (1.0 + drawn)
         return copy
 
     index = None if table.index is None else other(table.index)
-    return replace(table, prices=other(table.prices), index=index, extra=other(table.extra))
+    return replace(table, prices=other(table.prices), index=index, extra=other(table.extra, 1.0))
 
 
 def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketData:

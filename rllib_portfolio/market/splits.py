@@ -230,12 +230,13 @@ def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
     num_days = len(dates)
     if num_days < needs.num_rows:
         before = int(FRACTIONS[0] * num_days)
-        found = max(0, before - needs.purge_days - needs.first_row - 1 - LARGEST_LAG)
+        found = before - needs.purge_days - needs.first_row
+        is_empty = found <= 1 + LARGEST_LAG
         raise DataError(
-            f"the train window must hold at least {'one day' if not found else f'{needs.num_fitted} days'}, got "
-            f"{found or 'none'} ({dates[0]} to {dates[before - 1]} of {num_days} rows; features warm up for "
-            f"{needs.first_row} rows, and {needs.purge_days} are purged from the end of training). The table needs "
-            f"{needs.num_rows} rows with these feature windows: add rows, or shorten market.features."
+            f"the train window must hold at least {'one day' if is_empty else f'{needs.num_fitted} days'}, got "
+            f"{'none' if is_empty else found} ({dates[0]} to {dates[before - 1]} of {num_days} rows; features warm "
+            f"up for {needs.first_row} rows, and {needs.purge_days} are purged from the end of training). The table "
+            f"needs {needs.num_rows} rows with these feature windows: add rows, or shorten market.features."
         )
     validation, test = (int(fraction * num_days) for fraction in FRACTIONS)
     if needs.before_validation > validation:

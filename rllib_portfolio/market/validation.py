@@ -111,10 +111,10 @@ def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
     num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if len(dates) >= MIN_ROWS else 0
     longest = max(largest, MAX_CLOSURE_DAYS)
     if len(holes) > num_allowed or steps.max() > longest:
-        row = int(holes[0] if len(holes) > num_allowed else steps.argmax())
+        row, limit = (int(holes[0]), largest) if len(holes) > num_allowed else (int(steps.argmax()), longest)
         also = f", and {len(holes) - 1} more" if len(holes) > 1 else ""
         raise DataError(
-            f"dates must have no hole of more than {largest} calendar days, got {_hole(table, row)}{also}. "
+            f"dates must have no hole of more than {limit} calendar days, got {_hole(table, row)}{also}. "
             f"{_remedy(dates, len(holes))}"
         )
     spans = ", ".join(f"{dates[row]} to {dates[row + 1]} ({steps[row]} days)" for row in holes)

@@ -25,7 +25,7 @@ from rllib_portfolio.evaluation.baselines import BuyAndHold
 from rllib_portfolio.evaluation.policy import MarketViewer
 from rllib_portfolio.market import MarketData, leaked, prepare_market, read_table
 from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal, SoftmaxTwice
-from tests.market.tables import SHORT, random_prices
+from tests.market.tables import NONE, SHORT, random_prices
 
 CUSTOM = ("tests.market.custom_features:ten_day_position", "tests.market.custom_features:breadth")
 NAMES = ["determinism", "no future (scramble)", "corners reachable", "costs charged"]
@@ -407,3 +407,11 @@ def test_a_certificate_that_cannot_be_written_is_refused(tmp_path: Path) -> None
 def test_the_environment_of_an_algorithm_is_audited_as_it_is(tiny_path: Path) -> None:
     market = MarketConfig(data=str(tiny_path))
     assert audit(Specimen(market, ContinuousEnvironmentConfig(episode_days=20))).passed
+
+
+def test_a_table_with_a_rate_of_cash_is_scrambled_to_one_that_can_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    random_prices(300).assign(rate=np.linspace(0.0, 0.05, 300)).to_csv(path)
+    features = NONE.model_copy(update={"user_columns": True})
+    specimen = Specimen(MarketConfig(data=str(path), features=features, cash_rate="rate"), EnvironmentConfig())
+    assert "with everything fitted anew" in causality.require_causal(specimen)

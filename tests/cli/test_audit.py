@@ -35,6 +35,7 @@ def test_a_sound_configuration_gets_a_certificate(
     for text in ("no future (scramble)", "costs charged", "data hash", "none, the baselines alone", "It cannot prove"):
         assert text in printed.out, text
     assert printed.out.count("PASS") == 5
+    assert "Warning: " not in printed.out
     assert "PASS: nothing leaks in what was covered above." in printed.out
     written = json.loads(output.read_text())
     assert written["passed"] is True

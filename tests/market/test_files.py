@@ -295,6 +295,66 @@ def test_monthly_prices_may_have_monthly_holes():
         validate_table(table, MarketConfig(data="monthly"))
 
 
+def without(days: pd.DatetimeIndex, *holes: tuple[str, str]) -> PriceTable:
+    """A table of one asset without the days in the holes, both ends left out."""
+    for first, last in holes:
+        days = days[(days <= first) | (days >= last)]
+    prices = pd.DataFrame({"AAA": np.linspace(10.0, 20.0, len(days))}, days)
+    return PriceTable(prices, None, pd.DataFrame(index=days), "table")
+
+
+def test_a_rare_closure_of_the_exchange_is_a_note():
+    config = MarketConfig(data="table")
+    weekdays = pd.bdate_range("2014-01-02", "2023-06-30")
+    moscow = without(weekdays, ("2022-02-25", "2022-03-24"))
+    (note,) = validate_table(moscow, config).notes
+    assert note.endswith("closed: 2022-02-25 to 2022-03-24 (27 days).")
+    both = without(weekdays, ("2015-06-26", "2015-08-03"), ("2022-02-25", "2022-03-24"))
+    (note,) = validate_table(both, config).notes
+    assert note.endswith("closed: 2015-06-26 to 2015-08-03 (38 days), 2022-02-25 to 2022-03-24 (27 days).")
+    a_year_with_athens = without(pd.bdate_range("2015-01-02", "2015-12-31"), ("2015-06-26", "2015-08-03"))
+    assert len(validate_table(a_year_with_athens, config).notes) == 1
+    weekly = without(pd.date_range("2014-01-03", "2020-01-01", freq="W-FRI"), ("2015-06-26", "2015-08-07"))
+    assert "(42 days)" in validate_table(weekly, config).notes[0]
+    assert validate_table(without(weekdays), config).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("holes", "message"),
+    [
+        ([("2015-01-02", "2015-09-01")], "no hole of more than 183 calendar days, got 2015-09-01 after 2015-01-02"),
+        (
+            [("2020-02-03", "2020-03-02"), ("2020-05-04", "2020-06-01"), ("2021-02-01", "2021-03-01")],
+            r"more than 14 .* got 2020-03-02 after 2020-02-03 \(table, row \d+\), and 2 more\. Rows look left out",
+        ),
+        (
+            [("2020-02-03", "2020-03-02"), ("2020-05-04", "2020-06-01")],
+            r"more than 14 .*, and 1 more\. Add the missing days, or cut the table",
+        ),
+    ],
+)
+def test_long_and_recurring_holes_are_refused(holes, message):
+    table = without(pd.bdate_range("2015-01-02" if len(holes) < 2 else "2020-01-02", "2021-12-30"), *holes)
+    with pytest.raises(DataError, match=message):
+        validate_table(table, MarketConfig(data="table"))
+
+
+def test_days_that_were_read_as_months_are_told():
+    days = pd.bdate_range("2015-01-02", "2018-12-31")
+    table = without(days[days.day <= 12])  # what is left where 13/02 is no date, and 02/03 is 3 February
+    with pytest.raises(DataError, match=r"Days and months look exchanged .*: write the dates as YYYY-MM-DD"):
+        validate_table(table, MarketConfig(data="table"))
+
+
+def test_returns_instead_of_prices_are_told(tmp_path):
+    returns = np.random.default_rng(0).normal(0.0, 1.0, (100, 2))
+    frame = pd.DataFrame(returns, pd.bdate_range("2020-01-02", periods=100), ["AAA", "BBB"])
+    frame.to_csv(tmp_path / "p.csv", index_label="date")
+    message = r"BBB must be a column of prices, got \d\d % of its values at 0 or below .*p.csv.*looks like returns"
+    with pytest.raises(DataError, match=message):
+        checked(tmp_path / "p.csv")
+
+
 def test_a_table_that_is_not_indexed_by_days_is_refused():
     prices = pd.DataFrame({"AAA": [1.0, 2.0]})
     table = PriceTable(prices, None, pd.DataFrame(index=prices.index), "rows")

@@ -121,6 +121,55 @@ def test_bad_options_are_one_line_too(prices, capsys, arguments, message):
     assert printed.count("\n") == 1
 
 
+def test_validate_takes_the_settings_of_training(prices, capsys, tmp_path):
+    (tmp_path / "run.yaml").write_text("market:\n  cash_rate: 0.03\n  assets: [AAA, BBB]\nseed: 3\n")
+    custom = "market.features.custom=[tests.market.custom_features:breadth]"
+    words = ["validate", str(prices), "--config", str(tmp_path / "run.yaml"), "--set", "market.assets=[BBB, CCC]"]
+    assert main([*words, "--set", "market.periods_per_year=260", "--set", custom]) == 0
+    printed = capsys.readouterr().out
+    assert "assets      BBB, CCC" in printed
+    assert "rows a year 260; features look back 252 rows, 1.0 years" in printed
+    assert "note        Cash earned 3.00 % a year." in printed
+    # 12 of each asset; 4 of the index, 1 of the user's, VIX and 5 regimes
+    assert "features    12 per asset, 11 of the market" in printed
+    assert main([*words, "--cash-rate", "0.01"]) == 0
+    assert "note        Cash earned 1.00 % a year." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("environment.cost_bps=3", "--set must name a setting of the market, got environment.cost_bps"),
+        ("market.asets=[AAA]", "market.asets is not a known setting (command line)"),
+        ("market.assets=[ZZZ]", "assets must be different columns of the table, got ZZZ"),
+        ("market.periods_per_year=365", "Set it to 252, or to null"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line(prices, capsys, setting, message):
+    assert main(["validate", str(prices), "--set", setting]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_validate_lists_every_move_that_training_would_refuse(tmp_path, capsys):
+    table = random_prices(1200)
+    for row in range(100, 1100, 50):
+        table.iloc[row:, 1] *= 3.5 if row % 100 else 1 / 3.5
+    path = tmp_path / "moves.csv"
+    table.to_csv(path)
+    assert main(["validate", str(path)]) == 2
+    printed = capsys.readouterr()
+    listed = " ".join(line for line in printed.out.splitlines() if line.startswith("note"))
+    days = [str(table.index[row].date()) for row in range(100, 1100, 50)]
+    assert [day for day in days if f"BBB {day}" not in listed] == []
+    (line,) = printed.err.splitlines()
+    assert "got 20 beyond" in line
+    assert "set market.accept_moves to true" in line
+    assert main(["validate", str(path), "--set", "market.accept_moves=true"]) == 0
+    assert "from one row to the next were accepted (market.accept_moves): 20." in capsys.readouterr().out
+
+
 def test_output_must_be_parquet(prices, capsys, tmp_path):
     assert main(["process", str(prices), "--output", str(tmp_path / "out.csv")]) == 2
     assert "output must end in .parquet" in capsys.readouterr().err

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 
-from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import fold_config, gbm_market, prepare_market, walk_forward
-from rllib_portfolio.market.splits import split_windows, window_dates
-from tests.market.tables import NONE, config, days, random_table
+from rllib_portfolio.market.panel import compute_panel, nominal_window
+from rllib_portfolio.market.splits import RowsNeeded, split_windows, window_dates
+from tests.market.tables import NONE, SHORT, config, days, random_table
 
 DATES = days(100).to_numpy().astype("datetime64[D]")
 
@@ -84,6 +86,61 @@ def test_a_table_that_is_too_short_names_the_window_and_the_rows():
     outside = {"train": ("2010-01-04", "2010-03-12"), "validation": ("2010-04-01", "2010-04-30")}
     with pytest.raises(DataError, match="the test window must hold at least one day, got none"):
         prepare_market(random_table(100), config(features=NONE, **outside, test=("2015-01-01", "2015-12-31")))
+
+
+def test_a_table_of_a_thousand_days_is_enough_for_the_default_features():
+    # before validation: 252 days of warm-up, 150 for three regimes, 253 of purge; they may be 70 % of the rows
+    settings = MarketConfig(data="random")
+    assert RowsNeeded(252, 253, 150) == (252, 253, 150)
+    assert RowsNeeded(252, 253, 150).before_validation == 655
+    assert RowsNeeded(252, 253, 150).num_rows == 936  # 935 x 0.7 = 654.5
+    market = prepare_market(random_table(936), settings)
+    assert market.windows == {"train": (254, 402), "validation": (655, 795), "test": (795, 936), "all": (254, 936)}
+    with pytest.raises(DataError, match=r"must hold at least 150 days, got 56 .* needs 936 rows with these feature wi"):
+        prepare_market(random_table(935), settings)
+    # from 1,092 rows on, 60 % hold what is needed, and windows are those of 60 / 20 / 20 %
+    assert prepare_market(random_table(1092), settings).windows["validation"] == (655, 873)
+    assert prepare_market(random_table(1200), settings).windows == {
+        "train": (254, 467),
+        "validation": (720, 960),
+        "test": (960, 1200),
+        "all": (254, 1200),
+    }
+
+
+@pytest.mark.parametrize("num_days", [3, 60, 200, 400])
+def test_the_rows_that_a_refusal_names_are_those_that_are_needed(num_days: int):
+    for features in (SHORT, NONE, SHORT.model_copy(update={"momentum_days": (100,), "num_gmm_regimes": 5})):
+        own = config(features=features)
+        try:
+            prepare_market(random_table(num_days), own)
+        except DataError as error:
+            found = re.search(r"table needs (\d+) rows", str(error))
+            assert found is not None
+            enough = int(found[1])
+            prepare_market(random_table(enough), own)
+            with pytest.raises(DataError, match=f"needs {enough} rows"):
+                prepare_market(random_table(enough - 1), own)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        FeatureConfig(),
+        SHORT,
+        NONE,
+        NONE.model_copy(update={"macd_days": (12, 90, 30)}),
+        NONE.model_copy(update={"rsi_days": 70}),
+        NONE.model_copy(update={"drawdown_days": 80}),
+        NONE.model_copy(update={"moving_average_days": (60, 90)}),
+        NONE.model_copy(update={"volatility_days": (33,)}),
+        NONE.model_copy(update={"log_return_days": (44,)}),
+        NONE.model_copy(update={"index": True}),
+    ],
+)
+def test_the_longest_window_is_known_without_prices(features: FeatureConfig):
+    panel = compute_panel(random_table(400), features)
+    assert nominal_window(features, has_index=True) == panel.longest_window == panel.first_row
 
 
 # ---------------------------------------------------------------- walk-forward
