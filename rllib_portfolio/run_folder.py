@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.revision import git_revision
 from rllib_portfolio.whole_file import whole_file, write_json
 
 CONFIG = "config.yaml"
@@ -169,7 +169,7 @@ def _origin() -> str:
 def provenance() -> dict[str, Any]:
     """What software makes a result: git revision, Python and packages, as JSON values."""
     return {
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
@@ -180,18 +180,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _git_revision() -> str | None:
-    """The revision of the source tree, marked when it has changes; None outside of a git checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None

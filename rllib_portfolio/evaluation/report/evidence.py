@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,9 @@ Dates = NDArray[np.datetime64]
 
 FIRST_DAY = np.datetime64("1970-01-01")
 """Day 0 of series without dates."""
+
+SHOWN_NAMES = 20
+"""Assets that the universe is named by in the header."""
 
 
 HINDSIGHT = (
@@ -135,6 +139,23 @@ class Evidence:
         """Rows that somebody could have held: all but the mixes of average weights."""
         return tuple(name for name in self.names if not (self.walks and name.startswith(MIX_OF)))
 
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 of the market's numbers, or of the names, days and returns of value series."""
+        if self.context is not None:
+            return self.context.market.data_hash
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest.update(self.dates.tobytes() + np.ascontiguousarray(self.returns).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def universe(self) -> str:
+        """What was traded, or the series that came, in words."""
+        if self.context is None:
+            return f"{len(self.names)} value series: {_listed(self.names)}"
+        assets = self.context.market.assets
+        return f"{len(assets)} assets and cash: {_listed(assets)}"
+
     def of(self, name: str) -> FloatArray:
         """Returns of one strategy, [T]."""
         return self.returns[:, self.names.index(name)]
@@ -182,6 +203,11 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
         context=context,
         failures=lineup.failures,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:

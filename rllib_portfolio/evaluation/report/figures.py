@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ from rllib_portfolio.market import CASH
 
 FloatArray = NDArray[np.floating[Any]]
 
-SHOWN_ASSETS = 9
-"""Largest average holdings that have a colour of their own in the plot of weights."""
+SHOWN_ASSETS = 10
+"""So many assets have a band of their own in the plots of weights; the others share one."""
 
 WEIGHT_POINTS = 260
 ASSET_COLOURS = (
@@ -44,7 +45,16 @@ ASSET_COLOURS = (
     "#7a4a9e",
     "#b79ccd",
     "#a3872c",
+    "#d8c078",
 )
+LEGEND_BELOW = {
+    "orientation": "h",
+    "x": 0,
+    "y": -0.18,
+    "yanchor": "top",
+    "font": {"size": 11},
+    "traceorder": "normal",
+}
 OTHERS_COLOUR, CASH_COLOUR = "#c3c9d1", "#e9ecef"
 LOSS_TO_GAIN = [[0.0, "#b5542b"], [0.5, "#fbfbfa"], [1.0, "#1756a9"]]
 
@@ -72,7 +82,7 @@ def wealth_figure(evidence: Evidence) -> Figure:
     shown = [k for k, name in enumerate(evidence.names) if is_shown(evidence, name)]
     ticks = log_ticks(float(wealth[:, shown].min()), float(wealth[:, shown].max()))
     figure = layout(
-        520,
+        440,
         hovermode="closest",
         yaxis=axis(
             "Wealth, start = 1 (log)",
@@ -116,35 +126,61 @@ def rolling_figure(evidence: Evidence) -> Figure | None:
 
 
 def weights_figure(evidence: Evidence, name: str) -> Figure | None:
-    """What one strategy held, stacked to 100 %; None for value series."""
+    """What one strategy held, stacked to 100 %, the mean of each band in its name; None for value series."""
     walk = evidence.walk_of(name)
     if walk is None:
         return None
     rows = drawn_rows(evidence.num_days, limit=WEIGHT_POINTS)
-    risky, names = walk.weights[:, :-1], walk.assets
-    order = np.argsort(-risky.mean(axis=0), kind="stable")
-    largest, rest = order[:SHOWN_ASSETS], order[SHOWN_ASSETS:]
-    bands = [(names[i], risky[:, i], ASSET_COLOURS[place]) for place, i in enumerate(largest)]
-    if len(rest):
-        bands.append((f"{len(rest)} others", risky[:, rest].sum(axis=1), OTHERS_COLOUR))
-    bands.append((CASH.lower(), walk.weights[:, -1], CASH_COLOUR))
+    bands = bands_of(walk.weights[:, :-1], walk.assets, "{:.1%}")
+    cash = f"{CASH.lower()} {share_text(walk.weights[:, -1].mean(), '{:.1%}')}"
+    bands.append((cash, walk.weights[:, -1:], CASH_COLOUR))
     data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": label,
-            "x": days_of(evidence, rows),
-            "y": rounded(held[rows], 4),
-            "stackgroup": "weights",
-            "line": {"width": 0, "color": colour},
-            "fillcolor": colour,
-            "hovertemplate": f"{label}: %{{y:.1%}}<extra></extra>",
-        }
-        for label, held, colour in bands
+        band(evidence, rows, label, held.sum(axis=1), colour, stackgroup="weights") for label, held, colour in bands
     ]
-    legend = {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 11}, "traceorder": "normal"}
-    figure = layout(360, showlegend=True, legend=legend, yaxis=axis("Weight", tickformat=".0%", range=[0, 1], nticks=6))
+    figure = layout(
+        360, showlegend=True, legend=LEGEND_BELOW, yaxis=axis("Weight", tickformat=".0%", range=[0, 1], nticks=6)
+    )
     return {"data": data, "layout": figure}
+
+
+def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tuple[str, FloatArray, str]]:
+    """Label, weights [T, n] and colour of the largest assets, and of all others as one.
+
+    Args:
+        weights: Weights, or differences of weights, [T, N]; the largest are those of the largest mean size.
+        names: Of the N assets.
+        pattern: Of the mean weight in the label.
+    """
+    order = np.argsort(-np.abs(weights).mean(axis=0), kind="stable")
+    largest, rest = order[:SHOWN_ASSETS], order[SHOWN_ASSETS:]
+    parts = [(names[i], [i], colour) for i, colour in zip(largest, ASSET_COLOURS, strict=False)]
+    if len(rest):
+        parts.append((f"{len(rest)} others, together", list(rest), OTHERS_COLOUR))
+    return [
+        (f"{name} {share_text(weights[:, which].sum(axis=1).mean(), pattern)}", weights[:, which], colour)
+        for name, which, colour in parts
+    ]
+
+
+def share_text(share: float, pattern: str) -> str:
+    """A part of the portfolio in per cent, without a sign where it rounds to none."""
+    text = pattern.format(share)
+    return (text.lstrip("+-") if not text.strip("+-0.%") else text).replace("%", " %").replace("-", "−")
+
+
+def band(evidence: Evidence, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any) -> Figure:
+    """One band of a stack over the days of `rows`."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": label,
+        "x": days_of(evidence, rows),
+        "y": rounded(held[rows], 4),
+        "line": {"width": 0, "color": colour},
+        "fillcolor": colour,
+        "hovertemplate": f"{label} on average, %{{y:.2%}} here<extra></extra>",
+        **more,
+    }
 
 
 def months_figure(evidence: Evidence, name: str) -> Figure | None:

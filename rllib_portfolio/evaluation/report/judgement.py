@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rllib_portfolio.evaluation.report.columns import GROUPS
-from rllib_portfolio.evaluation.report.findings import TOO_FEW
 from rllib_portfolio.evaluation.report.markup import (
     Panels,
+    block,
     definitions,
     notes,
     paragraph,
@@ -51,10 +50,8 @@ def figures(report: Report, panels: Panels) -> str:
             "soft",
         ),
         panels.plot("sharpe", sharpe_figure(report.evidence, report.table)),
-        "<h3>Return and risk</h3>",
-        strategy_table(report, GROUPS["Return and risk"]),
-        "<h3>Losses and tails</h3>",
-        strategy_table(report, GROUPS["Losses and tails"]),
+        block("Return and risk", strategy_table(report, GROUPS["Return and risk"])),
+        block("Losses and tails", strategy_table(report, GROUPS["Losses and tails"])),
         definitions(columns),
     )
 
@@ -64,9 +61,7 @@ def difference(report: Report, panels: Panels) -> str:
     evidence = report.evidence
     benchmark, name = evidence.benchmark_returns, evidence.benchmark
     if benchmark is None or name is None:
-        return section(
-            "difference", "The difference to a benchmark", paragraph("Left out: no benchmark was given.", "soft")
-        )
+        return ""
     text = (
         "A verdict rests on two tests: whether the mean active return is zero (stationary block bootstrap), and "
         "whether the Sharpe ratios are equal (Ledoit and Wolf 2008, studentised bootstrap). Holm's step-down holds the "
@@ -82,8 +77,7 @@ def difference(report: Report, panels: Panels) -> str:
         *_over_rows(report),
         strategy_table(report, GROUPS["Against the benchmark"]),
         definitions(GROUPS["Against the benchmark"]),
-        "<h3>What the textbook tests ignore</h3>",
-        notes(ignored),
+        block("What the textbook tests ignore", notes(ignored)),
     )
 
 
@@ -122,8 +116,6 @@ def all_at_once(report: Report, panels: Panels) -> str:
                 f"({', '.join(included)}). A large set means that the data say little.".replace("%", " %")
             )
         )
-    if not parts:
-        parts.append(paragraph(TOO_FEW, "soft"))
     return section("all", "All strategies at once", *parts)
 
 
@@ -179,9 +171,7 @@ def costs(report: Report, panels: Panels) -> str:
     context = report.evidence.context
     figure = cost_figure(report.evidence)
     parts = []
-    if figure is None:
-        parts.append(paragraph("Left out: no walks at other costs were given.", "soft"))
-    else:
+    if figure is not None:
         parts.append(
             paragraph(
                 "The same decisions at other costs. Solid: the lag of this report; dotted: the other one; diamonds: "
@@ -194,18 +184,16 @@ def costs(report: Report, panels: Panels) -> str:
         rows = _of_subjects(report, context.cost_curve)
         parts.append(f"<details><summary>The curve in figures</summary>{plain_table(rows, report)}</details>")
     for title, table in ({} if context is None else context.sensitivities).items():
-        parts.append(f"<h3>{escape(title)}</h3>{plain_table(_of_subjects(report, table), report)}")
+        parts.append(block(title, plain_table(_of_subjects(report, table), report)))
     return section("costs", "What costs, lag and universe do to it", *parts)
 
 
 def seeds(report: Report, panels: Panels) -> str:
     """How much is the luck of the seed."""
     figure = seeds_figure(report.evidence, report.findings, report.table)
+    means = _of_seeds(report)
     if figure is None:
-        text = (
-            "Left out: no walks of single seeds were given." if report.evidence.walks else "Value series have no seeds."
-        )
-        return section("seeds", "The luck of the seed", paragraph(text, "soft"), notes(_of_seeds(report)))
+        return section("seeds", "The luck of the seed", notes(means) if means else "")
     text = (
         "One dot per training seed, over all days; below the dots the interquartile mean and its 95 % interval over "
         f"seeds. The dotted line is {report.evidence.benchmark}. The interval is of the luck of training, not of the "
@@ -216,7 +204,7 @@ def seeds(report: Report, panels: Panels) -> str:
         "The luck of the seed",
         paragraph(text, "soft"),
         panels.plot("seeds", figure),
-        notes(_of_seeds(report)),
+        notes(means),
     )
 
 
@@ -235,10 +223,8 @@ def exposure(report: Report, panels: Panels) -> str:
     """What was held and traded."""
     columns = [column for column in GROUPS["Against the benchmark"] if column.name == "beta"]
     columns = [*columns, *GROUPS["Trading and exposure"]]
-    if not any(column.name in report.table for column in columns):
-        return section(
-            "exposure", "Exposure and trading", paragraph("Left out: value series carry no weights.", "soft")
-        )
+    if "active_share" not in report.table:
+        return ""
     return section(
         "exposure",
         "Exposure and trading",
@@ -250,8 +236,6 @@ def exposure(report: Report, panels: Panels) -> str:
 
 def _near_equal_weight(report: Report) -> list[str]:
     """A policy that holds 1/N and calls it learning is the commonest failure of all."""
-    if "active_share" not in report.table:
-        return []
     close = [name for name in report.evidence.subjects if report.statistics.number(name, "active_share") < 0.1]
     return [
         paragraph(f"{name} holds nearly 1/N: on average less than a tenth of it is placed differently.")

@@ -26,6 +26,9 @@ SHOWN_SUBJECTS = 3
 SHOWN_FIRST = ("buy-and-hold", INDEX_NAME)
 """Drawn from the start, beside subjects and benchmark; the others wait for a click."""
 
+NARROW, MOST_TICKS = 1.5, 8
+"""Highest over lowest wealth below which ticks are evenly spaced, and how many ticks an axis has at most."""
+
 MAX_POINTS = 900
 """Of one line. A phone has 400 pixels across, a desktop 1100."""
 
@@ -146,12 +149,17 @@ def vertical(x: float, colour: str, dash: str = "solid") -> Figure:
 
 
 def log_ticks(lowest: float, highest: float) -> list[float]:
-    """Round values for a logarithmic axis of wealth, five or so."""
+    """Round values for a logarithmic axis of wealth, five or so; evenly spaced ones where it hardly moves."""
+    if highest < NARROW * lowest:
+        for gap in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+            places = range(math.ceil(lowest / gap), math.floor(highest / gap) + 1)
+            if len(places) <= MOST_TICKS and gap >= 0.01 * highest:
+                return [round(place * gap, 2) for place in places]
     steps: tuple[tuple[float, ...], ...] = ((1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,))
     for step in steps:
         exponents = range(math.floor(math.log10(lowest)) - 1, math.ceil(math.log10(highest)) + 1)
         ticks = [each * 10.0**power for power in exponents for each in step]
         inside = [tick for tick in ticks if lowest * 0.98 <= tick <= highest * 1.02]
-        if len(inside) <= 8:
+        if len(inside) <= MOST_TICKS:
             break
     return inside

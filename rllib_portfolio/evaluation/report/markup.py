@@ -30,8 +30,13 @@ class Panels:
 
 
 def section(anchor: str, heading: str, *parts: str) -> str:
-    """A card with a heading."""
-    return f'<section id="{anchor}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>'
+    """A card with a heading; nothing where nothing is in it."""
+    return "" if not any(parts) else f'<section id="{anchor}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>'
+
+
+def block(heading: str, *parts: str) -> str:
+    """A heading that paper keeps together with what stands below it."""
+    return f'<div class="block"><h3>{escape(heading)}</h3>{"".join(parts)}</div>'
 
 
 def paragraph(text: str, kind: str = "") -> str:

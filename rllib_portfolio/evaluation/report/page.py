@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from datetime import datetime
 from html import escape
+from importlib.metadata import version
 from importlib.resources import files as resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.evaluation.report import sections
+from rllib_portfolio.evaluation.report import falsification, judgement, story
 from rllib_portfolio.evaluation.report.columns import text_of
 from rllib_portfolio.evaluation.report.files import json_value
-from rllib_portfolio.evaluation.report.markup import Panels
+from rllib_portfolio.evaluation.report.markup import Panels, paragraph, section
 from rllib_portfolio.evaluation.report.style import SCRIPT, STYLE
 from rllib_portfolio.evaluation.verdicts import Verdict
+from rllib_portfolio.revision import git_revision
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
@@ -25,18 +29,40 @@ ICON = "data:,"
 """Nothing: else a browser asks the network for one."""
 
 
+ORDER: dict[str, tuple[str, Callable[[Any, Panels], str]]] = {
+    "wealth": ("Wealth", story.wealth),
+    "verdict": ("Verdict", lambda report, panels: _verdicts(report)),
+    "data": ("What to know", story.data),
+    "clock": ("Clock", story.clock),
+    "active": ("Active", story.active),
+    "returns": ("Through time", story.returns),
+    "figures": ("Figures", judgement.figures),
+    "difference": ("Difference", judgement.difference),
+    "all": ("All at once", judgement.all_at_once),
+    "trials": ("Trials", judgement.trials),
+    "costs": ("Costs", judgement.costs),
+    "seeds": ("Seeds", judgement.seeds),
+    "crises": ("Crises", story.crises),
+    "exposure": ("Exposure", judgement.exposure),
+    "falsify": ("What would undo it", falsification.falsification),
+}
+"""Anchor to the label and the maker of each section, in the order of a reader's questions: what came out, what to know
+before believing it, what it is worth, what would undo it. A maker returns nothing where there is nothing to say."""
+
+
 def page(report: Report) -> str:
     """The whole page as HTML."""
     panels = Panels()
-    body = "".join(part(report, panels) for part in sections.ORDER)
+    made = {anchor: make(report, panels) for anchor, (_, make) in ORDER.items()}
+    links = "".join(f'<a href="#{anchor}">{escape(ORDER[anchor][0])}</a>' for anchor, text in made.items() if text)
     figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    evidence = report.evidence
+    title = escape(report.evidence.title)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="{ICON}"><title>{escape(evidence.title)}</title><style>{STYLE}</style></head><body>'
-        f"<header><h1>{escape(evidence.title)}</h1>{_subtitle(report)}{_verdicts(report)}"
-        f"{_contents()}</header><main>{body}</main><footer>{_footer(report)}</footer>"
+        f'<link rel="icon" href="{ICON}"><title>{title}</title><style>{STYLE}</style></head><body>'
+        f"<header><h1>{title}</h1>{_facts(report)}{_badges(report)}<nav>{links}</nav></header>"
+        f"<main>{''.join(made.values())}</main><footer>{_footer(report)}</footer>"
         f'<script type="application/json" id="plots">{figures}</script>'
         f"<script>{_plotly()}</script><script>{SCRIPT}</script></body></html>"
     )
@@ -47,41 +73,58 @@ def _plotly() -> str:
     return (resources("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
-def _subtitle(report: Report) -> str:
+def _facts(report: Report) -> str:
+    """When and with what the page was made, and what it is about."""
     evidence = report.evidence
-    years = evidence.num_days / evidence.periods_per_year
-    against = "" if evidence.benchmark is None else f", judged against {escape(evidence.benchmark)}"
-    return (
-        f'<p class="soft">{len(evidence.names)} strategies over {escape(evidence.days)} ({years:.1f} years){against}.'
-        " Every figure is after costs where the costs are known.</p>"
-    )
+    revision = git_revision()
+    facts = {
+        "Made": f"{datetime.now().astimezone():%Y-%m-%d}",
+        "Revision": f"rllib_portfolio {version('rllib_portfolio')}" + (f", {_short(revision)}" if revision else ""),
+        "Data": ", ".join([*([evidence.context.market.source] if evidence.context else []), evidence.data_hash[:12]]),
+        "Days": f"{evidence.days} ({evidence.num_days / evidence.periods_per_year:.1f} years)",
+        "Universe": evidence.universe,
+    }
+    spans = "".join(f"<span><b>{name}</b> {escape(fact)}</span> " for name, fact in facts.items())
+    return f'<p class="facts">{spans}</p>'
+
+
+def _short(revision: str) -> str:
+    """`cb7b775`, or `cb7b775 with changes`."""
+    return revision[:7] + (" with changes" if revision.endswith("-dirty") else "")
+
+
+def _badges(report: Report) -> str:
+    """Each verdict in a few words, those of the first judged strategies."""
+    evidence = report.evidence
+    if not report.verdicts:
+        return '<p><span class="badge">no verdict: no benchmark was given</span></p>'
+    badges = []
+    for name, judged in list(report.verdicts.items())[: SHOWN_VERDICTS + 1]:
+        words = escape(f"{name}: {_CLAIMS[judged.outcome]} {evidence.benchmark}")
+        badges.append(f'<span class="badge {_kind(judged)}">{words}</span>')
+    return f"<p>{' '.join(badges)}</p>"
+
+
+_CLAIMS = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}
+
+
+def _kind(judged: Verdict) -> str:
+    return judged.outcome.replace(" ", "-")
 
 
 def _verdicts(report: Report) -> str:
-    """The headline's verdict large with its figures, those of other judged strategies below it."""
+    """The headline's figures and verdict, those of other judged strategies below it."""
     if not report.verdicts:
-        reason = "no benchmark was given, so nothing can be said about who beats whom."
-        none = f'<div class="verdict"><span class="badge">no verdict</span><p>There is no verdict: {reason}</p></div>'
-        return none + _tiles(report)
-    benchmark = str(report.evidence.benchmark)
+        none = "There is no verdict: no benchmark was given, so nothing can be said about who beats whom."
+        return section("verdict", "The verdict", _tiles(report), paragraph(none))
     first, *others = (
-        _verdict(name, judged, benchmark, " further" if place else "")
-        for place, (name, judged) in enumerate(report.verdicts.items())
+        f'<div class="verdict {_kind(judged)}"><p>{_unbroken(escape(judged.sentence))}</p></div>'
+        for judged in report.verdicts.values()
     )
     shown, folded = others[:SHOWN_VERDICTS], others[SHOWN_VERDICTS:]
     more = f"<details><summary>{len(folded)} more verdicts</summary>{''.join(folded)}</details>" if folded else ""
-    return "".join((first, _tiles(report), *shown, more))
-
-
-def _verdict(name: str, judged: Verdict, benchmark: str, kind: str) -> str:
-    word = judged.outcome.replace(" ", "-")
-    claim = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}[
-        judged.outcome
-    ]
-    return (
-        f'<div class="verdict {word}{kind}"><span class="badge {word}">{escape(f"{name}: {claim} {benchmark}")}</span>'
-        f"<p>{_unbroken(escape(judged.sentence))}</p></div>"
-    )
+    against = f"The verdict against {report.evidence.benchmark}"
+    return section("verdict", against, _tiles(report), first, *shown, more)
 
 
 def _unbroken(text: str) -> str:
@@ -117,17 +160,12 @@ def _tiles(report: Report) -> str:
     return f'<div class="tiles" aria-label="{escape(evidence.headline)}">{"".join(tiles)}</div>'
 
 
-def _contents() -> str:
-    links = "".join(f'<a href="#{anchor}">{escape(label)}</a>' for anchor, label in sections.CONTENTS)
-    return f"<nav>{links}</nav>"
-
-
 def _footer(report: Report) -> str:
     context, statistics = report.evidence.context, report.statistics
     command = "" if context is None or not context.command else f"<p>Made by <code>{escape(context.command)}</code></p>"
-    source = "" if context is None else f"Data: {escape(context.market.source)} ({context.market.data_hash[:12]}). "
     return (
-        f"{command}<p>{source}Intervals: {statistics.num_draws} histories by the stationary bootstrap, blocks of "
-        f"{statistics.block_days} days on average. Lines of more than 900 days are drawn at evenly spaced days and at "
-        "every strategy's highest, lowest and deepest one; all figures are of all days.</p>"
+        f"{command}<p>Every figure is after costs where the costs are known. Intervals: {statistics.num_draws} "
+        f"histories by the stationary bootstrap, blocks of {statistics.block_days} days on average. Lines of more than "
+        "900 days are drawn at evenly spaced days and at every strategy's highest, lowest and deepest one; all figures "
+        "are of all days.</p>"
     )

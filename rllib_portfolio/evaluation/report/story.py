@@ -1,4 +1,4 @@
-"""Sections that tell what happened: the clock, the data, the returns and the crises."""
+"""Sections that tell what happened: wealth, the data, the clock, active weights, returns and the crises."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.evaluation.report.active import active_weights_figure, relative_figure, tilts
 from rllib_portfolio.evaluation.report.figures import (
     crisis_figures,
     months_figure,
@@ -19,6 +20,7 @@ from rllib_portfolio.evaluation.report.figures import (
 )
 from rllib_portfolio.evaluation.report.markup import (
     Panels,
+    block,
     chips,
     notes,
     paragraph,
@@ -34,11 +36,7 @@ def clock(report: Report, panels: Panels) -> str:
     """When what is seen is traded, and what it pays."""
     context = report.evidence.context
     if context is None:
-        text = (
-            "The strategies came as value series: when they decided, what they knew then and what they paid is "
-            "not known."
-        )
-        return section("clock", "The clock: what was known, what was traded, what was earned", paragraph(text))
+        return ""
     steps = "".join(f"<li><b>{escape(head)}</b>{escape(text)}</li>" for head, text in _steps(context.execution))
     lag = context.execution.execution_lag
     closing = (
@@ -74,69 +72,80 @@ def _steps(execution: ExecutionConfig) -> tuple[tuple[str, str], ...]:
 
 def data(report: Report, panels: Panels) -> str:
     """What the data are and are not, and all that the reader must know."""
+    evidence, sentences = report.evidence, list(report.statements)
+    if evidence.num_days < rolling_days(evidence):
+        sentences.append(
+            f"The rolling Sharpe ratio is left out: it needs {rolling_days(evidence)} days, and there are "
+            f"{evidence.num_days}."
+        )
+    return section("data", "What to know before believing it", notes(sentences))
+
+
+def wealth(report: Report, panels: Panels) -> str:
+    """What became of one unit of wealth; the first thing on the page."""
     evidence = report.evidence
-    context = evidence.context
-    parts = []
-    if context is not None:
-        market = context.market
-        names = ", ".join(market.assets[:30]) + (" …" if market.num_assets > 30 else "")
-        parts.append(paragraph(f"{market.num_assets} assets and cash ({names}), {evidence.days}."))
-    parts.append(notes(report.statements))
-    return section("data", "The data, and what to know before believing them", *parts)
+    earned = "Daily returns after costs" if evidence.walks else "Returns from each value to the next, as they came,"
+    return section(
+        "wealth",
+        "Wealth and drawdown",
+        chips(report),
+        panels.plot("wealth", wealth_figure(evidence)),
+        paragraph(f"{earned} on {evidence.days}. Buttons show and hide a strategy in every plot.", "soft small"),
+    )
+
+
+def active(report: Report, panels: Panels) -> str:
+    """How the judged strategies differ from the benchmark: in wealth, and in weights."""
+    evidence = report.evidence
+    relative = relative_figure(evidence)
+    if relative is None:
+        return ""
+    parts = [block(f"Wealth over that of {evidence.benchmark}", panels.plot("relative", relative))]
+    for place, name in enumerate(evidence.subjects):
+        figure = active_weights_figure(evidence, name)
+        if figure is not None:
+            heading = f"Weights of {name} less those of {evidence.benchmark}"
+            parts.append(block(heading, paragraph(tilts(evidence, name)), panels.plot(f"active-{place}", figure)))
+    return section("active", f"How it differs from {evidence.benchmark}", *parts)
 
 
 def returns(report: Report, panels: Panels) -> str:
-    """Wealth, drawdown, rolling Sharpe ratio, months and weights."""
-    evidence = report.evidence
-    earned = "Daily returns after costs" if evidence.walks else "Returns from each value to the next, as they came,"
-    parts = [
-        paragraph(f"{earned} on {evidence.days}. Buttons show and hide a strategy in every plot.", "soft"),
-        chips(report),
-        "<h3>Wealth, and how far it is below its peak</h3>",
-        panels.plot("wealth", wealth_figure(evidence)),
-        f"<h3>Sharpe ratio of the last {rolling_days(evidence)} days</h3>",
-    ]
-    rolling = rolling_figure(evidence)
-    if rolling is None:
-        parts.append(
-            paragraph(f"Left out: it needs {rolling_days(evidence)} days, and there are {evidence.num_days}.", "soft")
-        )
-    else:
-        parts.append(panels.plot("rolling", rolling))
-    parts.append(f"<h3>Months of {escape(evidence.headline)}, per cent</h3>")
-    months = months_figure(evidence, evidence.headline)
-    parts.append(_left_out("the series have no dates") if months is None else panels.plot("months", months))
-    for place, name in enumerate(evidence.subjects if evidence.walks else evidence.subjects[:1]):
-        parts.append(f"<h3>What {escape(name)} held</h3>")
+    """Rolling Sharpe ratio, months and weights."""
+    evidence, parts = report.evidence, []
+    rolling, months = rolling_figure(evidence), months_figure(evidence, evidence.headline)
+    if rolling is not None:
+        parts.append(block(f"Sharpe ratio of the last {rolling_days(evidence)} days", panels.plot("rolling", rolling)))
+    if months is not None:
+        parts.append(block(f"Months of {evidence.headline}, per cent", panels.plot("months", months)))
+    for place, name in enumerate(evidence.subjects):
         weights = weights_figure(evidence, name)
-        missing = _left_out("value series carry no weights")
-        parts.append(missing if weights is None else panels.plot(f"weights-{place}", weights))
-    return section("returns", "The returns", *parts)
+        if weights is not None:
+            parts.append(block(f"What {name} held", panels.plot(f"weights-{place}", weights)))
+    return section("returns", "Through time", *parts)
 
 
 def crises(report: Report, panels: Panels) -> str:
     """One card per crisis, and the table."""
-    table, heading = report.crises, "The crises"
-    if table is None:
-        return section("crises", heading, _left_out("the series have no dates"))
-    cards = []
+    table = report.crises
+    if table is None or not table["num_days"].any():
+        return ""
+    cards, unseen = [], []
     for place, (name, figure) in enumerate(crisis_figures(report.evidence).items()):
         first = table.loc[name].iloc[0]
-        note = (
-            first["note"]
-            if first["sample"] == "no data"
-            else ". ".join(filter(None, (_SAMPLES.get(first["sample"], first["sample"]), first["note"])))
-        )
-        plot = "" if figure is None else panels.plot(f"crisis-{place}", figure)
-        cards.append(f'<div><h3>{escape(name)}</h3><p class="soft small">{escape(str(note))}</p>{plot}</div>')
+        if figure is None:
+            unseen.append(name)
+            continue
+        note = ". ".join(filter(None, (_SAMPLES.get(first["sample"], first["sample"]), first["note"])))
+        plot = panels.plot(f"crisis-{place}", figure)
+        cards.append(f'<div><h3>{escape(name)}</h3><p class="soft small">{escape(note)}</p>{plot}</div>')
     intro = (
         "Return since the close before the window. In-sample: the policy was trained or selected on days of it, so it "
         "proves little. Recovery counts trading days from the lowest close until wealth is back at its peak since that "
         "first close; an older, higher peak does not count."
-    )
+    ) + (f" No day of this report lies in: {', '.join(unseen)}." if unseen else "")
     return section(
         "crises",
-        heading,
+        "The crises",
         paragraph(intro, "soft"),
         chips(report),
         f'<div class="cards">{"".join(cards)}</div>',
@@ -167,7 +176,3 @@ def _crisis_table(report: Report, table: pd.DataFrame) -> str:
 
 
 _SAMPLES = {"unknown": "whether anything was trained on these days is not known"}
-
-
-def _left_out(reason: str) -> str:
-    return paragraph(f"Left out: {reason}.", "soft")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SKIP_MESSAGE = "Chromium is not installed (Debian: apt-get install chromium)"
+NARROWEST_WINDOW = 500
 VOID = frozenset(("meta", "link", "br", "img", "input", "hr"))
 
 TRACE_CLASSES = frozenset(("trace", "hm"))
@@ -35,9 +36,9 @@ def find_browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def visit(browser: str, page: Path, profile: Path) -> Visit:
-    """Open a page, let it draw, and look."""
-    done = _run(browser, page, profile, "--dump-dom")
+def visit(browser: str, page: Path, profile: Path, size: tuple[int, int] = (1280, 900)) -> Visit:
+    """Open a page in a window of `size`, let it draw, and look."""
+    done = _run(browser, page, profile, "--dump-dom", f"--window-size={size[0]},{size[1]}")
     console = re.findall(r"CONSOLE[^\]]*\] (.*)", done.stderr)
     marks = _Marks()
     marks.feed(done.stdout)
@@ -48,6 +49,33 @@ def screenshot(browser: str, page: Path, profile: Path, size: tuple[int, int], t
     """Write a picture of the page, `size` wide and high."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _run(browser, page, profile, f"--window-size={size[0]},{size[1]}", "--hide-scrollbars", f"--screenshot={target}")
+
+
+def measured(browser: str, page: Path, folder: Path, expression: str, size: tuple[int, int]) -> Any:
+    """The value of a JavaScript expression on the drawn page, in a window of `size`; a frame where it is narrow.
+
+    A window of Chromium is never narrower than 500 pixels, a frame may be.
+    """
+    folder.mkdir(exist_ok=True)
+    script = (
+        f"<script>addEventListener('load', () => setTimeout(() => console.log(JSON.stringify({expression})), 3000))"
+    )
+    asked = folder / "asked.html"
+    asked.write_text(page.read_text().replace("</body>", f"{script}</script></body>"))
+    opened = folder / "frame.html"
+    frame = f'<iframe src="{asked.as_uri()}" style="width:{size[0]}px;height:{size[1]}px;border:0"></iframe>'
+    opened.write_text(f'<!doctype html><body style="margin:0">{frame}</body>')
+    narrow = size[0] < NARROWEST_WINDOW
+    done = _run(
+        browser, opened if narrow else asked, folder / "profile", "--dump-dom", f"--window-size={size[0]},{size[1]}"
+    )
+    (line,) = re.findall(r"CONSOLE[^\]]*\] \"(.*)\", source", done.stderr)
+    return json.loads(line.replace('\\"', '"'))
+
+
+def print_to_pdf(browser: str, page: Path, profile: Path, target: Path) -> None:
+    """Write what the browser would print."""
+    _run(browser, page, profile, "--no-pdf-header-footer", f"--print-to-pdf={target}")
 
 
 def figures_of(page: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,23 @@ import pytest
 
 from rllib_portfolio.evaluation import Report, generate_performance_report
 from rllib_portfolio.evaluation.report.lines import MAX_POINTS, drawn_rows, log_ticks
-from tests.evaluation.report.browser import SKIP_MESSAGE, figures_of, find_browser, screenshot, visit
+from rllib_portfolio.evaluation.report.values import evidence_of_values
+from tests.evaluation.report.browser import (
+    SKIP_MESSAGE,
+    figures_of,
+    find_browser,
+    measured,
+    print_to_pdf,
+    screenshot,
+    visit,
+)
 
 SCREENSHOTS = Path(__file__).parents[3] / "runs" / "report"
 PANELS = {
     "plot-wealth",
+    "plot-relative",
+    "plot-active-0",
+    "plot-active-1",
     "plot-rolling",
     "plot-months",
     "plot-weights-0",
@@ -104,6 +118,86 @@ def test_the_page_is_photographed(browser: str, page: Path, tmp_path: Path) -> N
         assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == size
 
 
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)])
+def test_the_equity_curve_is_on_the_first_screen_and_the_caveats_below(
+    browser: str, page: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    asked = """["plot-wealth", "data"].map(id => document.getElementById(id).getBoundingClientRect())
+        .map(box => [box.top, box.bottom])"""
+    (top, bottom), (caveats, _) = measured(browser, page, tmp_path / "seen", asked, size)
+    axis_of_wealth = bottom - 0.34 * (bottom - top)  # below it there is the drawdown
+    assert 0 < top < axis_of_wealth < size[1]
+    if size[0] > 1000:
+        assert bottom < size[1]
+    assert caveats > bottom
+
+
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)])
+def test_tables_are_as_wide_as_the_page_and_hint_at_what_is_out_of_sight(
+    browser: str, page: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    asked = """{page: [document.documentElement.scrollWidth, innerWidth],
+        tables: [...document.querySelectorAll("section > .scroll, section > .block > .scroll")].map(each =>
+            [each.scrollWidth, each.clientWidth, each.classList.contains("wide"),
+             each.querySelector("table").clientWidth, each.parentElement.clientWidth])}"""
+    seen = measured(browser, page, tmp_path / "seen", asked, size)
+    assert seen["page"][0] <= seen["page"][1]  # the page itself does not scroll sideways
+    assert len(seen["tables"]) >= 4
+    for content, shown, is_hinted, table, card in seen["tables"]:
+        assert is_hinted == (content > shown + 1)
+        assert table >= card - 49  # the card's padding
+    assert any(is_hinted for _, _, is_hinted, _, _ in seen["tables"]) or size[0] > 1000
+
+
+def test_the_browsers_print_cuts_no_table_and_no_plot(browser: str, page: Path, tmp_path: Path) -> None:
+    reader = shutil.which("pdftotext")
+    if reader is None:
+        pytest.skip("pdftotext is not installed (Debian: apt-get install poppler-utils)")
+    print_to_pdf(browser, page, tmp_path / "profile", tmp_path / "page.pdf")
+    command = [reader, "-bbox", str(tmp_path / "page.pdf"), "-"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    sheets = re.findall(r'<page width="([\d.]+)" height="([\d.]+)">(.*?)</page>', found, re.DOTALL)
+    words = re.compile(r'<word xMin="([\d.-]+)" yMin="[\d.-]+" xMax="([\d.-]+)" yMax="[\d.-]+">(.*?)</word>')
+    texts = []
+    for width, height, body in sheets:
+        assert float(width) > float(height)
+        places = words.findall(body)
+        assert places
+        assert min(float(left) for left, _, _ in places) >= 0.0
+        assert max(float(right) for _, right, _ in places) <= float(width)
+        texts.append(" ".join(word for _, _, word in places))
+    (losses,) = [text for text in texts if "Losses and tails" in text]
+    for word in ("kurtosis", "constant mix of DQN policy", "buy-and-hold"):  # the last column, the last row
+        assert word in losses
+    (wealth,) = [text for text in texts if "Wealth and drawdown" in text]
+    assert "Drawdown" in wealth
+    (active,) = [text for text in texts if "Weights of PPO policy less those of 1/N" in text]
+    assert re.search(r"cash [+−]\d", active)  # the legend at the foot of the plot
+    headings = re.findall(r"<h2>(.*?)</h2>", without_scripts(page))
+    assert all(any(heading in text for text in texts) for heading in headings)
+
+
+def test_the_header_says_when_and_with_what_it_was_made(page: Path, whole_report: Report) -> None:
+    text = without_scripts(page)
+    facts = re.sub("<[^>]*>", "", text[text.index('<p class="facts">') : text.index('<section id="wealth">')])
+    assert re.search(r"Made 20\d\d-\d\d-\d\d", facts)
+    assert re.search(r"Revision rllib_portfolio \d+\.\d+\.\d+", facts)
+    assert f"Data random walks, {'0' * 12}" in facts
+    assert f"Days {whole_report.evidence.days}" in facts
+    assert "Universe 4 assets and cash: A, B, C, D" in facts
+
+
+def test_the_data_hash_of_value_series_is_of_names_days_and_returns() -> None:
+    rng = np.random.default_rng(0)
+    values = pd.Series(np.cumprod(1.0 + rng.normal(0.0, 0.01, 30)), index=pd.bdate_range("2020-01-01", periods=30))
+    changed = values.copy()
+    changed.iloc[-1] *= 1.001
+    cases = ({"a": values}, {"b": values}, {"a": changed}, {"a": values.shift(1, freq="D")})
+    hashes = [evidence_of_values(case).data_hash for case in cases]
+    assert len(set(hashes)) == len(cases)
+    assert hashes[0] == evidence_of_values({"a": values.copy()}).data_hash
+
+
 def test_the_page_of_value_series_draws_all_that_it_has(browser: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     days = pd.bdate_range("2018-01-01", periods=600)
@@ -113,7 +207,14 @@ def test_the_page_of_value_series_draws_all_that_it_has(browser: str, tmp_path: 
     generate_performance_report({"a": mine, "b": other}, bar, tmp_path / "mine.html")
     seen = visit(browser, tmp_path / "mine.html", tmp_path / "profile")
     assert seen.console == []
-    assert set(seen.marks) == {"plot-wealth", "plot-rolling", "plot-months", "plot-sharpe", "plot-crisis-3"}
+    assert set(seen.marks) == {
+        "plot-wealth",
+        "plot-relative",
+        "plot-rolling",
+        "plot-months",
+        "plot-sharpe",
+        "plot-crisis-3",
+    }
     for panel, figure in figures_of(tmp_path / "mine.html").items():
         assert len(seen.marks[panel]) == len(traces_shown(figure)) > 0, panel
 
@@ -135,7 +236,7 @@ def test_the_page_is_made_for_phones_too(page: Path) -> None:
 
 def test_the_sections_come_in_the_order_that_a_reader_asks_for_them(page: Path) -> None:
     sections = re.findall(r'<section id="(\w+)">', page.read_text())
-    order = "clock data returns figures difference all trials costs seeds crises exposure falsify"
+    order = "wealth verdict data clock active returns figures difference all trials costs seeds crises exposure falsify"
     assert sections == order.split()
 
 
@@ -171,7 +272,8 @@ def test_of_many_verdicts_the_first_are_shown_and_the_others_folded(tmp_path: Pa
     text = without_scripts(tmp_path / "many.html")
     assert text.count('class="verdict') == 6
     folded = text[text.index("<summary>2 more verdicts</summary>") : text.index("</details>")]
-    assert [f"number {k}:" in folded for k in range(6)] == [False] * 4 + [True] * 2
+    assert [f"number {k} " in folded for k in range(6)] == [False] * 4 + [True] * 2
+    assert [f"number {k}: " in text[: text.index("<nav>")] for k in range(6)] == [True] * 4 + [False] * 2
 
 
 def test_what_is_missing_is_said_in_its_place(tmp_path: Path) -> None:
@@ -181,16 +283,18 @@ def test_what_is_missing_is_said_in_its_place(tmp_path: Path) -> None:
     for sentence in (
         "There is no verdict: no benchmark was given",
         "Returns from each value to the next, as they came, on 99 days without dates.",
-        "Left out: it needs 252 days, and there are 99.",
-        "Left out: the series have no dates.",
-        "Left out: value series carry no weights.",
-        "Left out: no benchmark was given.",
-        "Left out: no walks at other costs were given.",
-        "Value series have no seeds.",
+        "The rolling Sharpe ratio is left out: it needs 252 days, and there are 99.",
+        "The series have no dates: crises, monthly returns and dates of drawdowns are left out.",
+        "Value series carry no weights: turnover, costs, concentration and active share are left out.",
+        "No benchmark was given: information ratio, alpha, beta, difference tests and verdicts are left out.",
         "How many were tried is not known",
-        "when they decided, what they knew then and what they paid is not known",
+        "costs, execution lag, survivorship and the rule that made them are not known here",
     ):
         assert sentence in text
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == ["wealth", "verdict", "data", "figures", "trials", "falsify"]
+    assert re.findall(r'<a href="#(\w+)">', text) == sections
+    assert not re.search(r"</h[23]>(</section>|</div>|<h[23]>)", text)
 
 
 def test_long_lines_are_thinned_but_keep_the_days_that_matter() -> None:
@@ -203,7 +307,11 @@ def test_long_lines_are_thinned_but_keep_the_days_that_matter() -> None:
 
 @pytest.mark.parametrize(
     ("lowest", "highest", "expected"),
-    [(0.8, 4.0, [1.0, 1.2, 1.5, 2.0, 3.0]), (0.5, 60.0, [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0])],
+    [
+        (0.93, 1.17, [0.95, 1.0, 1.05, 1.1, 1.15]),
+        (0.8, 4.0, [1.0, 1.2, 1.5, 2.0, 3.0]),
+        (0.5, 60.0, [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]),
+    ],
 )
 def test_wealth_has_round_ticks(lowest: float, highest: float, expected: list[float]) -> None:
     assert log_ticks(lowest, highest) == pytest.approx(expected)

@@ -1,0 +1,91 @@
+"""Where a strategy leaves the benchmark: its wealth over the benchmark's, and its weights less the benchmark's.
+
+One that stays near the benchmark lies on top of it in every other plot; in these two it can be seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.evaluation.report.figures import LEGEND_BELOW, WEIGHT_POINTS, band, bands_of, share_text
+from rllib_portfolio.evaluation.report.lines import (
+    BENCHMARK_COLOUR,
+    Figure,
+    axis,
+    drawn_rows,
+    horizontal,
+    layout,
+    strategy_line,
+)
+from rllib_portfolio.market import CASH
+
+FloatArray = NDArray[np.floating[Any]]
+
+SIGNED = "{:+.1%}"
+NAMED_TILTS = 3
+"""Largest tilts to either side that are named in words."""
+
+SMALLEST_TILT = 0.0005
+"""As a fraction of the portfolio: what is less is 0.0 % in words."""
+
+
+def relative_figure(evidence: Evidence) -> Figure | None:
+    """Wealth of the judged strategies over that of the benchmark; None without a benchmark."""
+    benchmark = evidence.benchmark_returns
+    if benchmark is None:
+        return None
+    data = []
+    for name in reversed(evidence.subjects):
+        ratio = np.cumprod((1.0 + evidence.of(name)) / (1.0 + benchmark))
+        rows = drawn_rows(evidence.num_days, [int(ratio.argmax()), int(ratio.argmin())])
+        text = f"{name}: %{{y:.3f}} of {evidence.benchmark}<extra></extra>"
+        data.append(strategy_line(evidence, name, rows, ratio[rows], hovertemplate=text))
+    title = axis(f"Wealth over that of {evidence.benchmark}")
+    return {"data": data, "layout": layout(280, yaxis=title, shapes=[horizontal(1.0, BENCHMARK_COLOUR, "dot")])}
+
+
+def active_weights(evidence: Evidence, name: str) -> FloatArray | None:
+    """Weights of a strategy less those of the benchmark, cash last, [T, N+1]; None for value series."""
+    walk, benchmark = evidence.walk_of(name), evidence.walk_of(str(evidence.benchmark))
+    return None if walk is None or benchmark is None else walk.weights - benchmark.weights
+
+
+def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
+    """What a strategy holds above and below the benchmark, stacked to either side; None for value series.
+
+    The bands above zero are together as high as those below are deep: that is the active share of the day.
+    """
+    active, walk = active_weights(evidence, name), evidence.walk_of(name)
+    if active is None or walk is None:
+        return None
+    rows = drawn_rows(evidence.num_days, limit=WEIGHT_POINTS)
+    data = []
+    for label, held, colour in bands_of(active, (*walk.assets, CASH.lower()), SIGNED):
+        above, below = np.maximum(held, 0.0).sum(axis=1), np.minimum(held, 0.0).sum(axis=1)
+        data.append(band(evidence, rows, label, above, colour, stackgroup="above", legendgroup=label))
+        data.append(band(evidence, rows, label, below, colour, stackgroup="below", legendgroup=label, showlegend=False))
+    title = axis(f"Weight less that of {evidence.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
+    return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=title)}
+
+
+def tilts(evidence: Evidence, name: str) -> str:
+    """The largest tilts of a strategy in words, on average over the days; nothing for value series."""
+    active, walk = active_weights(evidence, name), evidence.walk_of(name)
+    if active is None or walk is None:
+        return ""
+    mean, names = active.mean(axis=0), (*walk.assets, CASH.lower())
+    order = np.argsort(-mean, kind="stable")
+    above = [f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in order[:NAMED_TILTS] if mean[i] > SMALLEST_TILT]
+    below = [
+        f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in order[::-1][:NAMED_TILTS] if mean[i] < -SMALLEST_TILT
+    ]
+    elsewhere = share_text(0.5 * np.abs(active).sum(axis=1).mean(), "{:.1%}")
+    sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
+    return (
+        f"On average over these days {elsewhere} of {name}'s portfolio lies elsewhere than that of "
+        f"{evidence.benchmark}. Largest tilts, in parts of the portfolio: {'; '.join(sides) or 'none'}."
+    )
