@@ -114,11 +114,11 @@ def test_a_variant_that_was_judged_is_not_judged_again_and_all_count_as_trials(f
 
 def test_tables_say_what_was_tried_and_what_came_out(folder: Path) -> None:
     text = tables.content(folder)
-    assert "| ppo | as in the file | +0.50 | +0.50 | -0.50 | +1.00 | 2.0% | 1.50 | 1.00 | 1.5 |" in text
+    assert "| ppo | as in the file | +0.50 | +0.50 | -0.50 | +1.00 | 2.0% | 1.50 | 1.00 | 1.50x |" in text
     assert "| ppo kappa 30 | risk_aversion 30.0 | +0.10 |" in text
-    assert "| PPO ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.0 | 0.20% | +0.50 | 0.015 | +0.03 | 0.200 |" in text
+    assert "| PPO ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | +0.50 | 0.015 | +0.03 | 0.200 |" in text
     assert "| PPO, 2 single seeds | 12.0% to 12.0% | 20.0% to 20.0% | 0.50 to 0.60 |" in text
-    assert "| 1/N | 12.0% | 20.0% | 0.60 | 50.0% | 1.0 | 0.20% | – | – |" in text
+    assert "| 1/N | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | – | – |" in text
     assert "- PPO beat 1/N." in text
     # 59 trials whose ratios have a variance of 0.08: 0.283 * (0.423 * 2.121 + 0.577 * 2.499) = 0.66. Four days, ratios
     # a day: (0.0315 - 0.0418) * 3^0.5 / (1 + 0.0315^2 / 2)^0.5 = -0.018, and for 1.5 a year +0.091 (paper, eq. 2).

@@ -172,6 +172,8 @@ def test_a_run_stops_early_when_validation_no_longer_improves(
     run = start_run(tmp_path / "run", tiny_config(IN_CASH, settings))
     assert run.train()
     assert run.statuses[-1].steps == stopped_at
+    assert run.statuses[-1].message is not None
+    assert run.statuses[-1].message.endswith(f"; the last {patience} were not better: training stops early")
     assert names(run.run_dir)[-1] == checkpoint_name(stopped_at)
     assert run.train(resume=True)  # and it stays stopped
     assert run.statuses[-1].steps == stopped_at

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning import tables as learning
-from benchmarks.real_data import evidence, offsets
+from benchmarks.real_data import defaults, evidence, offsets
 from benchmarks.real_data import tables as real_data
 from benchmarks.reproduce import claims
 from benchmarks.reproduce.parts import PARTS, ROOT, Places
@@ -36,6 +36,8 @@ _WALK_FIGURES = {
     "information_ratio": "{:+.2f}",
     "mean_p_value": "{:.3f}",
 }
+TRAINED = {"`ppo.yaml`": "train.json", "`ppo_per_asset.yaml`": "train_per_asset.json"}
+"""Configuration to the results of its run."""
 Builder = Callable[[Path], str | None]
 
 
@@ -60,26 +62,31 @@ def fill(places: Places) -> None:
 
 
 def _train(results: Path) -> str | None:
-    """The run of `make train` on its test window."""
-    path = results / "train.json"
-    if not path.is_file():
+    """The runs of the quick start on their test window, with the baselines that they share."""
+    if not all((results / name).is_file() for name in TRAINED.values()):
         return None
-    values = json.loads(path.read_text())
-    window = values["windows"]["test"]
+    runs = {label: json.loads((results / name).read_text()) for label, name in TRAINED.items()}
+    window = next(iter(runs.values()))["windows"]["test"]
+    rows = {label: values["windows"]["test"]["strategies"]["PPO policy"] for label, values in runs.items()}
+    rows |= {name: row for name, row in window["strategies"].items() if name != "PPO policy"}
     lines = [
         f"| test window, {window['first']} to {window['last']}, after 10 bp costs "
         "| Sharpe | return a year | volatility | max drawdown | turnover a year | cost a year |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, row in window["strategies"].items():
+    for name, row in rows.items():
         sharpe = "-" if row["sharpe_ratio"] is None else f"{row['sharpe_ratio']:.2f}"
+        name = f"PPO ({name})" if name in runs else name
         lines.append(
             f"| {name} | {sharpe} | {row['annual_return']:.1%} "
             f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.2f}x "
             f"| {row['cost_per_year']:.1%} |"
         )
     picture = "![Equity curves of the test window](docs/equity_curve.png)"
-    return "\n".join([*lines, "", f"> {values['verdict']['sentence']}", "", picture])
+    sentences = [
+        f"> {values['verdict']['sentence'].replace('PPO policy', f'PPO ({label})')}" for label, values in runs.items()
+    ]
+    return "\n".join([*lines, "", "\n\n".join(sentences), "", picture])
 
 
 def _walk_short(results: Path) -> str | None:
@@ -123,7 +130,7 @@ def _tuning_gain(results: Path) -> str | None:
 def _real_data(build_text: Callable[[Path], str], needed: str) -> Builder:
     def build(results: Path) -> str | None:
         folder = results / "real_data"
-        return build_text(folder) if (folder / needed).is_file() else None
+        return build_text(folder) if (folder / needed).exists() else None
 
     return build
 
@@ -163,6 +170,7 @@ BLOCKS: dict[str, Builder] = {
     "efficiency": _learning(learning.efficiency),
     "tuning-gain": _tuning_gain,
     "walk-short": _walk_short,
+    "defaults": _real_data(defaults.table, defaults.FOLDER),
     "variants": _real_data(real_data.variants, "summary.json"),
     "deflated": _real_data(real_data.deflated, "summary.json"),
     "walk": _walk_of(real_data.walk, "walk"),

@@ -14,6 +14,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "reproduce"
 Command = tuple[str, ...]
 """Arguments of the Python interpreter."""
+TRAINED: dict[str, Command] = {
+    "train": ("--algo", "ppo"),
+    "train_per_asset": ("--config", "tune_configs/ppo_per_asset.yaml"),
+}
+"""The runs of the quick start: name to arguments of train.py."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,16 @@ class Part:
 
 
 def _train(places: Places) -> list[Command]:
-    folder = places.runs / "train"
-    shutil.rmtree(folder, ignore_errors=True)  # minutes: not worth a resume
+    for name in TRAINED:
+        shutil.rmtree(places.runs / name, ignore_errors=True)  # minutes: not worth a resume
     steps = ("--total-timesteps", "20000") if places.is_quick else ()
-    return [("train.py", "--algo", "ppo", "--output-dir", str(folder), *steps)]
+    return [("train.py", *what, "--output-dir", str(places.runs / name), *steps) for name, what in TRAINED.items()]
 
 
 def _keep_train(places: Places) -> None:
     places.results.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(places.runs / "train" / "results.json", places.results / "train.json")
+    for name in TRAINED:
+        shutil.copyfile(places.runs / name / "results.json", places.results / f"{name}.json")
     (places.documents / "docs").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(places.runs / "train" / "equity_curve.png", places.documents / "docs" / "equity_curve.png")
 
@@ -125,7 +131,7 @@ def _suite(name: str, *arguments: str) -> Callable[[Places], list[Command]]:
 
 
 PARTS: dict[str, Part] = {
-    "train": Part("the run of make train, beside what anyone can hold", _train, _keep_train),
+    "train": Part("the runs of the quick start, beside what anyone can hold", _train, _keep_train),
     "certification": Part(
         "markets with a known optimum, beside the peers",
         _certification,

@@ -178,10 +178,11 @@ class _Run:
         return self._status(scalars, message)
 
     def _is_finished(self) -> bool:
+        return self._has_stopped_early() or self.state.steps >= self.config.schedule.total_timesteps
+
+    def _has_stopped_early(self) -> bool:
         patience = self.config.schedule.early_stopping_evaluations
-        if patience is not None and self.state.evaluations_without_improvement >= patience:
-            return True
-        return self.state.steps >= self.config.schedule.total_timesteps
+        return patience is not None and self.state.evaluations_without_improvement >= patience
 
     def _is_saved(self) -> bool:
         newest = newest_checkpoint(self.run_dir)
@@ -250,11 +251,13 @@ class _Run:
             self.state.evaluations_without_improvement = 0
         else:
             self.state.evaluations_without_improvement += 1
-        best = " (best so far)" if self.state.evaluations_without_improvement == 0 else ""
+        standing = " (best so far)" if self.state.evaluations_without_improvement == 0 else ""
+        if self._has_stopped_early():
+            standing = f"; the last {self.state.evaluations_without_improvement} were not better: training stops early"
         return (
             f"{self.state.steps:>9,} steps: validation Sharpe {sharpe:.3f}, information ratio over 1/N "
             f"{metrics['information_ratio']:.3f}, annual return {metrics['annual_return']:.1%}, turnover "
-            f"{metrics['daily_turnover'] * self.market.periods_per_year:.1f}x a year{best}"
+            f"{metrics['daily_turnover'] * self.market.periods_per_year:.1f}x a year{standing}"
         )
 
     def _best_so_far(self) -> float:
