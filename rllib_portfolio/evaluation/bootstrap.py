@@ -23,7 +23,7 @@ from rllib_portfolio.evaluation import metrics
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
-SMALLEST_DEVIATION = 1e-12
+SMALLEST_DEVIATION = metrics.SMALLEST_DENOMINATOR
 """A standard deviation below this counts as zero, as in the metrics."""
 
 MIN_DAYS_FOR_BLOCKS = 10

@@ -3,6 +3,11 @@
 All are long only. Moments are plain sample moments of daily simple returns, without shrinkage; skfolio solves. Returns
 go to it in per cent: its tolerances are absolute, and daily variances, of the order of 1e-4, would be small beside
 them; no rule here depends on the unit. A solution that the solver calls inaccurate counts as none.
+
+A covariance matrix that is singular, or so nearly that the solver gives up, is shrunk by 1e-5 towards equal variances
+without correlation: where an asset is a copy or a multiple of another, and where there are no more days than assets. An
+asset whose price stands still over the history has no risk that could be measured, and earns nothing: the rules that
+optimise leave it out, with weight 0.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.env.actions import inverse_volatility_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.baselines import merton_weights
+from rllib_portfolio.evaluation.metrics import SMALLEST_DENOMINATOR
 from rllib_portfolio.evaluation.refitting import MONTH_DAYS, YEAR_DAYS, History
 
 FloatArray = NDArray[np.floating[Any]]
@@ -23,6 +29,9 @@ FloatArray = NDArray[np.floating[Any]]
 PER_CENT = 100.0
 CVAR_CONFIDENCE = 0.95
 SOLVER_TOLERANCES = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10}
+SHRINKAGE, SHRUNK_TOLERANCE = 1e-5, 1e-8
+"""Of a singular covariance matrix, and the finest tolerance that its problems are solved to."""
+
 LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
 """Where logarithms are solved for, Clarabel stalls now and then short of more; risks are then equal to 4 digits."""
 
@@ -134,14 +143,43 @@ def _solved(model: Any, history: History) -> FloatArray:
     """Weights [N+1] of a skfolio optimisation, without cash; a ConfigError where it has no solution."""
     from skfolio.exceptions import SkfolioError
 
+    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # NaN is for the solver to refuse
+    returns = PER_CENT * history.returns[:, moves]
+    if not moves.any():
+        raise ConfigError(
+            f"returns must vary, got {len(returns)} days on which no price moved ({type(model).__name__}). Look at the "
+            "prices of these days."
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # "Solution may be inaccurate"
-            fitted = np.asarray(model.fit(PER_CENT * history.returns).weights_)
+        try:
+            fitted = _fitted(model, returns)
+        except UserWarning:  # the covariance had to be clipped, or the solution may be inaccurate
+            fitted = _fitted(_shrunk(model), returns)
     except (SkfolioError, ValueError, UserWarning) as error:
         raise ConfigError(
             f"weights must be an optimum, got {type(error).__name__}: {error} ({type(model).__name__}, "
-            f"{len(history.returns)} days of {history.num_assets} assets). Look at the prices of these days."
+            f"{len(returns)} days of {history.num_assets} assets). Look at the prices of these days."
         ) from error
+    weights = np.zeros(history.num_assets + 1)
     risky = np.maximum(fitted, 0.0)
-    return np.append(risky / risky.sum(), 0.0)
+    weights[:-1][moves] = risky / risky.sum()
+    return weights
+
+
+def _fitted(model: Any, returns: FloatArray) -> FloatArray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return np.asarray(model.fit(returns).weights_)
+
+
+def _shrunk(model: Any) -> Any:
+    """The model with a regular estimate of the covariance."""
+    from skfolio.moments import ShrunkCovariance
+    from skfolio.prior import EmpiricalPrior
+
+    settings = {"prior_estimator": EmpiricalPrior(covariance_estimator=ShrunkCovariance(shrinkage=SHRINKAGE))}
+    if "solver_params" in model.get_params():
+        settings["solver_params"] = {
+            name: max(tolerance, SHRUNK_TOLERANCE) for name, tolerance in model.solver_params.items()
+        }
+    return model.set_params(**settings)

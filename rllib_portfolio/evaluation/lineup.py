@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,8 @@ class Lineup:
     """What the strategies of a report did over one window.
 
     Attributes:
-        results: Policies, baselines, the index (where the market has one), and a constant mix for each policy.
+        results: Policies, baselines, the index (where the market has one), and a constant mix for each policy. The name
+            of a row that was fitted again says how many of its fits failed.
         failures: The failed fits: strategy, date, reason.
         schedules: Name to schedule of each row that is fitted again.
     """
@@ -127,12 +128,17 @@ def walk_lineup(
         ConfigError: As `backtest`.
     """
     strategies = [*policies, *(all_strategies(market) if baselines is None else baselines)]
-    results = backtest(market, window, strategies, execution, progress=progress)
+    walks = backtest(market, window, strategies, execution, progress=progress)
+    results = [replace(walk, name=_row_name(each)) for walk, each in zip(walks, strategies, strict=True)]
     index = index_result(market, window, execution)
     mixes = [average_mix(result) for result in results[: len(policies)]]
     mixed = backtest(market, window, mixes, execution) if mixes else ()
     schedules = {strategy.name: strategy.schedule for strategy in strategies if isinstance(strategy, Refitted)}
     return Lineup((*results, *([] if index is None else [index]), *mixed), failed_fits(strategies, market), schedules)
+
+
+def _row_name(strategy: Strategy) -> str:
+    return strategy.row_name if isinstance(strategy, Refitted) else strategy.name
 
 
 def _merton(market: MarketData, schedule: RefitSchedule, risk_aversion: float) -> Refitted:

@@ -6,7 +6,7 @@ Conventions of every function here:
 - `cash_returns` and `benchmark` are a number or [T]; they are shared by the columns.
 - Volatilities are sample standard deviations (ddof 1); means scale with `periods_per_year`, deviations with its root.
 - A NaN in a column makes that column's measure NaN; no day is ever left out. What is undefined is NaN, never 0 or an
-  infinity: too few days, or a denominator below 1e-12, which counts as zero.
+  infinity: too few days, or a denominator below 5e-7, which counts as zero.
 
 Measures over a moving window are in `rolling`, the dates of a drawdown in `drawdowns`, those of weights in `holdings`.
 """
@@ -23,7 +23,9 @@ Measure = np.float64 | FloatArray
 """A number for returns [T], an array [K] for returns [T, K]."""
 
 PERIODS_PER_YEAR = 252
-SMALLEST_DENOMINATOR = 1e-12
+SMALLEST_DENOMINATOR = 5e-7
+"""Daily returns of values that were kept in single precision deviate by up to 1e-7 for their rounding alone, and so do
+those of seven written digits. No risk is so small: it would be a volatility of 0.0008 % a year."""
 
 
 def total_return(returns: FloatArray) -> Measure:
@@ -156,7 +158,8 @@ def omega_ratio(
 ) -> Measure:
     """sum(max(r - h, 0)) / sum(max(h - r, 0)) at the daily threshold h, by default what cash earned."""
     above = _less(returns, cash_returns if threshold is None else threshold)
-    return _ratio(np.maximum(above, 0.0).sum(axis=0), np.maximum(-above, 0.0).sum(axis=0))
+    smallest = SMALLEST_DENOMINATOR * len(above)
+    return _ratio(np.maximum(above, 0.0).sum(axis=0), np.maximum(-above, 0.0).sum(axis=0), smallest)
 
 
 def _wealth(returns: FloatArray) -> FloatArray:

@@ -1,7 +1,8 @@
 """Strategies that are fitted again and again, each time on what was known by then.
 
 A rule is a function of the trailing days alone, from a `History` to target weights. `Refitted` asks it at a stated
-frequency and lets the portfolio drift in between. A fit that fails trades nothing and is reported by its date.
+frequency and lets the portfolio drift in between. A fit that fails trades nothing and is reported by its date; where it
+is the first of a walk, 1/N is bought: what a table shows is never cash that nobody decided on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.evaluation.baselines import EqualWeight
 from rllib_portfolio.evaluation.policy import MarketView, Strategy
 from rllib_portfolio.market import MarketData
 
@@ -99,7 +101,7 @@ Rule = Callable[[History], FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class FailedFit:
-    """A fit that gave no weights, and why: what was held then is held on, until the next fit."""
+    """A fit that gave no weights, and why: what was held then (at first 1/N) is held on, until the next fit."""
 
     row: int
     reason: str
@@ -113,28 +115,38 @@ class Refitted:
         name: Row label.
         rule: What is fitted.
         schedule: When, and on how many days.
+        num_fits: Fits of the latest walk, failed ones included.
         failures: The failed fits of the latest walk, in order of time.
     """
 
     name: str
     rule: Rule
     schedule: RefitSchedule = RefitSchedule()
+    num_fits: int = field(default=0, init=False)
     failures: list[FailedFit] = field(default_factory=list, init=False)
     _due_row: int = field(default=0, init=False, repr=False)
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """The rule's weights where a fit is due and succeeds, else hold."""
+        """The rule's weights where a fit is due and succeeds; 1/N where the first one fails; else hold."""
         if view.is_first:
-            self.failures, self._due_row = [], view.row
+            self.num_fits, self.failures, self._due_row = 0, [], view.row
         if view.row < self._due_row:
             return None
         self._due_row = view.row + self.schedule.refit_days
+        self.num_fits += 1
         try:
             return self.rule(self._history(view))
         except ConfigError as error:
             self.failures.append(FailedFit(view.row, str(error)))
             logger.debug("%s, row %d: %s", self.name, view.row, error)
-            return None
+            return EqualWeight().decide(view) if view.is_first else None
+
+    @property
+    def row_name(self) -> str:
+        """The name of the latest walk's row, which says how many of its fits failed."""
+        if not self.failures:
+            return self.name
+        return f"{self.name} ({len(self.failures)} of {self.num_fits} fits failed)"
 
     def _history(self, view: MarketView) -> History:
         known, schedule = len(view.past_returns), self.schedule

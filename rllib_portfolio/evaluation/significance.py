@@ -69,7 +69,7 @@ class TextbookTest(NamedTuple):
 def textbook_tests(returns: FloatArray, benchmark: FloatArray) -> tuple[TextbookTest, ...]:
     """Paired t, Wilcoxon signed-rank and two-sample Kolmogorov-Smirnov on the same days.
 
-    Where the two never differ by 1e-12 or more, p is 1 and the statistic NaN. Wilcoxon drops days without difference.
+    Where the two never differ by 5e-7 or more, p is 1 and the statistic NaN. Wilcoxon drops days without difference.
 
     Args:
         returns: Daily returns of the strategy, [T], T at least 2.

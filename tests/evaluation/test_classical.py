@@ -16,6 +16,7 @@ from scipy.spatial.distance import squareform
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.baselines import merton_weights
 from rllib_portfolio.evaluation.classical import (
+    SHRINKAGE,
     equal_weight,
     hierarchical_risk_parity,
     inverse_volatility,
@@ -195,17 +196,8 @@ def test_risk_parity_is_what_scipy_finds(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_mean_cvar_is_what_a_linear_programme_finds(seed: int) -> None:
-    # scaled so that (mu - r)' y = 1, the best ratio is the least CVaR: minimise a + sum u / (0.05 D) over y, a, u with
-    # u_d >= -r_d' y - a, u >= 0, y >= 0. Cash lies in the ratio's mean alone, as in the rule.
     history = random_history(seed, days=200)
-    days, assets = history.returns.shape
-    cost = np.concatenate([np.zeros(assets), [1.0], np.full(days, 1.0 / (0.05 * days))])
-    tail = np.hstack([-history.returns, -np.ones((days, 1)), -np.eye(days)])
-    equal = np.concatenate([1e3 * history.mean_excess, np.zeros(1 + days)])[None]
-    bounds = [(0, None)] * assets + [(None, None)] + [(0, None)] * days
-    found = linprog(cost, A_ub=tail, b_ub=np.zeros(days), A_eq=equal, b_eq=[1.0], bounds=bounds)
-    expected = found.x[:assets] / found.x[:assets].sum()
-    assert mean_cvar(history)[:-1] == pytest.approx(expected, abs=SOLVED)
+    assert mean_cvar(history)[:-1] == pytest.approx(_least_cvar(history), abs=SOLVED)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -287,12 +279,125 @@ def test_days_that_are_no_numbers_have_no_weights(name: str) -> None:
         RULES[name](history)
 
 
-@pytest.mark.parametrize("name", ["minimum variance", "maximum Sharpe", "risk parity", "hierarchical risk parity"])
-def test_a_price_that_never_moves_has_no_covariance_to_speak_of(name: str) -> None:
-    history = random_history(0)
-    history.returns[:, 2] = 0.0
-    with pytest.raises(ConfigError, match=r"got NonPositiveVarianceError: .* \(\w+, 300 days of 6 assets\)"):
-        RULES[name](history)
+# ---------------------------------------------------------------- singular covariances
+
+OPTIMISED = {
+    # of two assets without correlation, volatility 2 % and 1 %, mean excess 4 and 2 per 10,000; alone, and what each of
+    # them gets beside itself and its double, [x, y, 2x, 2y]
+    "minimum variance": ([0.2, 0.8], [0.2, 0.8, 0.0, 0.0]),  # 1 / variance; doubling only adds risk
+    "maximum Sharpe": ([1 / 3, 2 / 3], None),  # mean / variance: 1 to 2
+    "mean-CVaR": (None, None),
+    # 1 / volatility. Contributions w_i s_i a, a = w_x + 2 w_2x: w_x = 2 w_2x, and both exposures weigh the same risk
+    "risk parity": ([1 / 3, 2 / 3], [2 / 9, 4 / 9, 1 / 9, 2 / 9]),
+    # 1 / variance between the pairs, and within them: 4 to 1
+    "hierarchical risk parity": ([0.2, 0.8], [0.16, 0.64, 0.04, 0.16]),
+}
+
+
+def pair(days: int = 120) -> History:
+    return history_of([4e-4, 2e-4], np.diag([4e-4, 1e-4]), days=days)
+
+
+def beside(history: History, *others: np.ndarray) -> History:
+    return History(np.column_stack([history.returns, *others]), history.cash_returns)
+
+
+def alone(name: str, history: History) -> np.ndarray:
+    weights = RULES[name](history)[:-1]
+    if OPTIMISED[name][0] is not None:
+        assert weights == pytest.approx(OPTIMISED[name][0], abs=SOLVED)
+    return weights
+
+
+@pytest.mark.parametrize("name", OPTIMISED)
+def test_copies_of_assets_share_what_one_of_them_gets(name: str) -> None:
+    history = pair()
+    weights = RULES[name](beside(history, history.returns))
+    assert weights[:2] + weights[2:4] == pytest.approx(alone(name, history), abs=SOLVED)
+    assert weights[:2] == pytest.approx(weights[2:4], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", OPTIMISED)
+def test_multiples_of_assets_add_to_their_exposure(name: str) -> None:
+    history = pair()
+    weights = RULES[name](beside(history, 2.0 * history.returns))[:-1]
+    if OPTIMISED[name][1] is not None:
+        assert weights == pytest.approx(OPTIMISED[name][1], abs=5 * SOLVED)
+    else:  # a ratio does not see how much of the best mix is held
+        exposure = weights[:2] + 2.0 * weights[2:]
+        assert exposure / exposure.sum() == pytest.approx(alone(name, history), abs=5 * SOLVED)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMISED if name != "mean-CVaR"])
+def test_more_copies_than_days(name: str) -> None:
+    # two uncorrelated assets over four days, and three copies of each of them
+    days = np.array([[2.0, 1.0], [-2.0, 1.0], [2.0, -1.0], [-2.0, -1.0]]) / 100 + [4e-4, 2e-4]
+    history = History(days, np.zeros(4))
+    weights = RULES[name](beside(history, *[days] * 3))[:-1].reshape(4, 2)
+    assert weights.sum(0) == pytest.approx(alone(name, history), abs=5 * SOLVED)
+
+
+@pytest.mark.parametrize("name", ["minimum variance", "maximum Sharpe", "risk parity"])
+def test_more_assets_than_days_have_the_optimum_of_the_shrunk_covariance(name: str) -> None:
+    history = random_history(3, assets=12, days=10)
+    assert np.linalg.matrix_rank(history.covariance) == 9
+    sample, mean = 1e4 * history.covariance, history.mean_excess
+    shrunk = (1.0 - SHRINKAGE) * sample + SHRINKAGE * np.trace(sample) / 12 * np.eye(12)
+    weights = RULES[name](history)[:-1]
+    if name == "risk parity":
+        contributions = weights * (shrunk @ weights)
+        assert contributions == pytest.approx(np.full(12, contributions.mean()), rel=5e-3)
+        return
+    objective = (
+        (lambda w: w @ shrunk @ w)
+        if name == "minimum variance"
+        else (lambda w: -(mean @ w) / np.sqrt(w @ shrunk @ w) / 10.0)
+    )
+    assert weights == pytest.approx(_on_simplex(objective, 12), abs=2e-3)
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_mean_cvar_of_more_assets_than_days_is_what_a_linear_programme_finds(seed: int) -> None:
+    history = random_history(seed, assets=40, days=30)
+    assert mean_cvar(history)[:-1] == pytest.approx(_least_cvar(history), abs=SOLVED)
+
+
+@pytest.mark.parametrize("name", OPTIMISED)
+@pytest.mark.parametrize("growth", [0.0, 1e-4])
+def test_a_price_that_stands_still_is_left_out(name: str, growth: float) -> None:
+    # nor has one any risk that grows by the same each day
+    history = pair()
+    weights = RULES[name](beside(history, np.full(120, growth)))
+    assert weights == pytest.approx([*alone(name, history), 0.0, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMISED)
+def test_where_no_price_moves_there_is_nothing_to_optimise(name: str) -> None:
+    with pytest.raises(ConfigError, match="returns must vary, got 5 days on which no price moved"):
+        RULES[name](History(np.zeros((5, 3)), np.zeros(5)))
+
+
+def test_the_optimum_of_three_assets_and_a_copy() -> None:
+    # by SLSQP, of the three: 0.4584, 0.2026, 0.3390
+    rng = np.random.default_rng(7)
+    spread = 1e-4 * np.array([[1, 0.3, 0.2], [0.3, 2, 0.1], [0.2, 0.1, 1.5]])
+    three = History(rng.multivariate_normal([6e-4, 4e-4, 5e-4], spread, 756), np.full(756, 1e-5))
+    assert minimum_variance(three)[:3] == pytest.approx([0.4584, 0.2026, 0.3390], abs=5e-5)
+    weights = minimum_variance(beside(three, three.returns[:, 0]))
+    assert [weights[0] + weights[3], *weights[1:3]] == pytest.approx([0.4584, 0.2026, 0.3390], abs=5e-5)
+
+
+def _least_cvar(history: History) -> np.ndarray:
+    """The mix of highest mean over CVaR, by a linear programme."""
+    # scaled so that (mu - r)' y = 1, the best ratio is the least CVaR: minimise a + sum u / (0.05 D) over y, a, u with
+    # u_d >= -r_d' y - a, u >= 0, y >= 0. Cash lies in the ratio's mean alone, as in the rule.
+    days, assets = history.returns.shape
+    cost = np.concatenate([np.zeros(assets), [1.0], np.full(days, 1.0 / (0.05 * days))])
+    tail = np.hstack([-history.returns, -np.ones((days, 1)), -np.eye(days)])
+    equal = np.concatenate([1e3 * history.mean_excess, np.zeros(1 + days)])[None]
+    bounds = [(0, None)] * assets + [(None, None)] + [(0, None)] * days
+    found = linprog(cost, A_ub=tail, b_ub=np.zeros(days), A_eq=equal, b_eq=[1.0], bounds=bounds)
+    return np.asarray(found.x[:assets] / found.x[:assets].sum())
 
 
 def _on_simplex(objective: Any, size: int) -> np.ndarray:

@@ -113,7 +113,9 @@ def test_failed_fits_of_a_line_up_are_reported(market: MarketData) -> None:
     assert len(failures) == 2 * 6  # 38 days, a fit every 7
     assert list(failures["date"].unique()) == [np.datetime64(day, "s") for day in market.dates[261:299:7]]
     held = {result.name: result for result in lineup.results}
-    np.testing.assert_array_equal(held["maximum Sharpe"].weights[:, -1], 1.0)
+    row = held["maximum Sharpe (6 of 6 fits failed)"]
+    np.testing.assert_array_equal(row.weights[0], held["1/N"].weights[0])
+    assert np.flatnonzero(row.traded > 0.0).tolist() == [0]
 
 
 def test_one_nth_monthly_trades_every_21_days(results: dict[str, BacktestResult]) -> None:

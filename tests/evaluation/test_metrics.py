@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, bootstrap_intervals
+from rllib_portfolio.evaluation.rolling import rolling_sharpe_ratio
 from tests.evaluation import oracles
 
 RETURNS = np.array([0.10, -0.20, 0.05, 0.05])
@@ -226,7 +228,37 @@ def test_ratios_without_a_denominator_are_nan_and_not_infinite() -> None:
         assert np.isnan(undefined)
 
 
-def test_a_standard_deviation_below_1e_12_counts_as_zero() -> None:
-    noise = 1e-3 + 1e-14 * np.array([1.0, -1.0, 1.0, -1.0])
-    assert np.isnan(metrics.sharpe_ratio(noise))
-    assert np.isfinite(metrics.sharpe_ratio(1e-3 + 1e-10 * np.array([1.0, -1.0, 1.0, -1.0])))
+def test_a_standard_deviation_below_that_of_rounding_counts_as_zero() -> None:
+    assert np.isnan(metrics.sharpe_ratio(1e-3 + 1e-7 * np.array([1.0, -1.0, 1.0, -1.0])))
+    assert np.isfinite(metrics.sharpe_ratio(1e-3 + 1e-6 * np.array([1.0, -1.0, 1.0, -1.0])))
+
+
+def single_precision(returns: np.ndarray) -> np.ndarray:
+    """Returns of values that were kept in single precision."""
+    values = np.cumprod(1.0 + returns, dtype=np.float32).astype(np.float64)
+    return values[1:] / values[:-1] - 1.0
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.0001, -0.005])
+def test_what_has_no_risk_has_none_in_single_precision(rate: float) -> None:
+    daily = rate / 252
+    deposit = single_precision(np.full(600, daily))
+    assert 0.0 < deposit.std() < 1e-7
+    assert np.isnan(metrics.sharpe_ratio(deposit))
+    assert np.isnan(metrics.sharpe_ratio(deposit, daily))
+    assert np.isnan(metrics.sortino_ratio(deposit, daily))
+    assert np.isnan(metrics.omega_ratio(deposit, daily))
+    assert np.isnan(metrics.skewness(deposit))
+    assert np.isnan(metrics.kurtosis(deposit))
+    market = np.random.default_rng(0).normal(5e-4, 0.01, 599)
+    assert np.isnan(metrics.beta(market, deposit, 0.0))
+    assert np.isnan(rolling_sharpe_ratio(deposit, window_days=100)).all()
+    intervals = bootstrap_intervals(deposit, market, plan=BootstrapPlan(num_draws=20))
+    assert np.isnan([*intervals.sharpe_ratio, *intervals.sharpe_difference]).all()
+
+
+def test_a_constant_fee_is_no_active_risk_in_single_precision() -> None:
+    market = np.random.default_rng(0).normal(5e-4, 0.01, 600)
+    fund, index = single_precision(market - 1e-4), single_precision(market)
+    assert np.isnan(metrics.information_ratio(fund, index))
+    assert metrics.sharpe_ratio(fund) == pytest.approx(metrics.sharpe_ratio(market[1:] - 1e-4), rel=1e-4)

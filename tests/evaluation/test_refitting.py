@@ -10,6 +10,7 @@ from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation import backtest
 from rllib_portfolio.evaluation.baselines import AllCash
+from rllib_portfolio.evaluation.lineup import walk_lineup
 from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted, failed_fits
 from tests.evaluation.hand_made import market_of, random_market
 
@@ -79,11 +80,22 @@ def test_a_fit_that_fails_trades_nothing_and_is_reported_by_its_date() -> None:
     assert list(report["reason"]) == ["weights must be an optimum, got none (by hand)."] * 2
 
 
-def test_before_the_first_fit_that_succeeds_all_is_cash() -> None:
-    market, strategy = random_market(), Refitted("watched", Watched(failing=(0,)), WEEKLY)
+def test_before_the_first_fit_that_succeeds_1_over_n_drifts() -> None:
+    market, strategy = random_market(), Refitted("watched", Watched(failing=(0, 1)), WEEKLY)
     (result,) = backtest(market, WINDOW, [strategy], ExecutionConfig())
-    np.testing.assert_array_equal(result.weights[:5, -1], 1.0)
-    assert result.weights[5, -1] == 0.1
+    assert list(result.weights[0]) == [0.25, 0.25, 0.25, 0.25, 0.0]
+    assert list(np.flatnonzero(result.traded > 0.0))[:2] == [0, 10]
+    assert result.weights[10, -1] == 0.1
+
+
+def test_the_row_says_how_many_fits_failed() -> None:
+    market, strategy = random_market(), Refitted("watched", Watched(failing=(1, 4)), WEEKLY)
+    assert strategy.row_name == "watched"
+    lineup = walk_lineup(market, WINDOW, ExecutionConfig(), baselines=[AllCash(), strategy])
+    assert [result.name for result in lineup.results][:2] == ["all cash", "watched (2 of 8 fits failed)"]
+    assert set(lineup.failures["strategy"]) == {"watched"}
+    backtest(market, WINDOW, [strategy], ExecutionConfig())  # the rule fails no more
+    assert strategy.row_name == "watched"
 
 
 def test_too_short_a_history_is_a_failed_fit() -> None:

@@ -268,6 +268,6 @@ def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
     counts = failures.groupby("strategy", sort=False).size()
     listed = ", ".join(f"{name} {count} times" for name, count in counts.items())
     return (
-        f"Fits that failed, so that the weights before were held: {listed}. A report that is "
+        f"Fits that failed, so that what was held before (at first 1/N) was held on: {listed}. A report that is "
         "written as a folder lists their dates (failed_fits.csv).",
     )
