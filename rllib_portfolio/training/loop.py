@@ -161,10 +161,7 @@ class _Run:
             self.algorithm.stop()
 
     def _is_finished(self) -> bool:
-        patience = self.config.schedule.early_stopping_evaluations
-        if patience is not None and self.state.evaluations_without_improvement >= patience:
-            return True
-        return self.state.steps >= self.config.schedule.total_timesteps
+        return _is_finished(self.config, self.state)
 
     def _is_saved(self) -> bool:
         newest = newest_checkpoint(self.run_dir)
@@ -275,6 +272,22 @@ class _Run:
             message=message,
             notice=self._notice(scalars),
         )
+
+
+def resume_point(config: RunConfig, run_dir: Path) -> tuple[int, bool]:
+    """Environment steps that a run goes on from, and whether it is complete there: nothing is left to train."""
+    checkpoint = newest_checkpoint(run_dir)
+    if checkpoint is None:
+        return 0, False
+    state = _resumed_state(checkpoint)
+    return state.steps, _is_finished(config, state)
+
+
+def _is_finished(config: RunConfig, state: LoopState) -> bool:
+    patience = config.schedule.early_stopping_evaluations
+    if patience is not None and state.evaluations_without_improvement >= patience:
+        return True
+    return state.steps >= config.schedule.total_timesteps
 
 
 def _resumed_state(checkpoint: Path) -> LoopState:
