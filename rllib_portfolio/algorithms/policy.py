@@ -6,7 +6,9 @@ A policy folder holds `policy.json` (what it was trained on and how it is wired)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.numpy import SMALL_NUMBER
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as tensor_bytes
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress, require_whole
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
@@ -157,7 +160,9 @@ class PortfolioPolicy:
         """Write `policy.json` and `weights.safetensors` into a new folder."""
         folder.mkdir(parents=True)
         (folder / "policy.json").write_text(json.dumps(asdict(self.spec), indent=1))
-        save_file({name: tensor.contiguous() for name, tensor in self.module.state_dict().items()}, folder / _WEIGHTS)
+        tensors = {name: tensor.contiguous() for name, tensor in self.module.state_dict().items()}
+        # Not `save_file`: for what it writes the umask does not count, and nobody else could read it.
+        (folder / _WEIGHTS).write_bytes(tensor_bytes(tensors))
 
 
 _WEIGHTS = "weights.safetensors"
@@ -168,7 +173,7 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
     """A policy from its specification and the weights of its network; weights of the critic are left out."""
     # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
-    with torch.device("meta"):
+    with torch.device("meta"), _without_deprecations():
         module = _inference_module(spec)
     wanted = module.state_dict().items()
     copies = {name: torch.as_tensor(weights[name]).to("cpu", like.dtype, copy=True) for name, like in wanted}
@@ -176,6 +181,18 @@ def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolic
     assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
     module.eval()
     return PortfolioPolicy(spec, module)
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Keep RLlib from warning of itself: the constructor of its modules uses a class that it has deprecated."""
+    logger = logging.getLogger("ray._common.deprecation")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:

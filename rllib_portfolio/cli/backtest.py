@@ -69,9 +69,14 @@ def backtest(arguments: Sequence[str] | None = None) -> int:
         prog=" ".join(filter(None, ("backtest.py", name))), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.configure(parser)
-    parsed = parser.parse_args(words[1:] if name else words)
-    parsed.command_line = shlex.join(["python", "backtest.py", *words])
-    return guarded(lambda: command.execute(parsed))
+
+    def run() -> int:
+        parsed = parser.parse_args(words[1:] if name else words)
+        parsed.command_line = shlex.join(["python", "backtest.py", *words])
+        exit_code: int = command.execute(parsed)
+        return exit_code
+
+    return guarded(run)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What every command shares: one line for what can be mended, a Ray session, signals, quiet libraries, progress."""
+"""What every command shares: one line for what can be mended, a Ray session, quiet libraries."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, DataError
 
@@ -29,7 +30,16 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; what the user can mend becomes one line and exit code 2."""
+    """Run a command to its end, whoever reads; what the user can mend becomes one line and exit code 2."""
+    outlast_readers()
+    exit_code = _answered(command)
+    if (lost := lost_output()) is not None:
+        print(f"error: {lost}", file=sys.stderr)
+        return exit_code or 1
+    return exit_code
+
+
+def _answered(command: Callable[[], int]) -> int:
     try:
         return command()
     except (ConfigError, DataError) as error:
@@ -87,7 +97,8 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
         processes = 1 + config.resources.num_env_runners + config.resources.num_learners
         options |= {"address": "local", "num_cpus": max(os.cpu_count() or 1, processes), "include_dashboard": False}
     try:
-        ray.init(**options)
+        with children_apart():
+            ray.init(**options)
     except (ConnectionError, ValueError) as error:
         given = address or os.environ.get("RAY_ADDRESS")
         raise ConfigError(
@@ -104,70 +115,6 @@ def _quiet_processes() -> dict[str, Any]:
     """Ray's processes do not warn, unless the surrounding job says what they do: Ray refuses what both of us set."""
     of_job = json.loads(os.environ.get(JOB, "{}")).get("runtime_env") or {}
     return {} if "PYTHONWARNINGS" in of_job.get("env_vars", {}) else {"env_vars": {"PYTHONWARNINGS": "ignore"}}
-
-
-@contextmanager
-def stop_signals(
-    notice: str = "Stopping after this iteration, then writing a checkpoint ...",
-) -> Iterator[list[int]]:
-    """The signals received so far: the first one, answered with `notice`, ends things in order, the second at once."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        for name, handler in before.items():
-            signal.signal(name, handler)
-        print(f"\n{notice}", file=sys.stderr)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-_BAR_FORMAT = "{percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} steps, {rate_fmt}, {remaining} left{postfix}"
-
-
-class Display:
-    """One progress bar on a terminal, a line for each evaluation elsewhere, nothing when quiet."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, status: Any) -> None:
-        """Move the bar to a `training.Status`; its message gets a line of its own."""
-        if self._quiet:
-            return
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(
-                total=status.total_steps,
-                unit="step",
-                unit_scale=True,
-                disable=not sys.stderr.isatty(),
-                dynamic_ncols=True,
-                bar_format=_BAR_FORMAT,
-            )
-        for line in (status.notice, status.message):
-            if line is not None:
-                tqdm.write(line, file=sys.stderr)
-        self._bar.set_postfix_str(
-            f"return {status.episode_return:+.3f}, validation Sharpe {status.validation_sharpe:.2f}", refresh=False
-        )
-        self._bar.update(status.steps - self._bar.n)
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:
@@ -201,23 +148,3 @@ def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) 
     if warning is not None:
         warn(warning)
     return warning is not None
-
-
-@contextmanager
-def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal that takes (done, in all); elsewhere its label alone; nothing when quiet."""
-    from tqdm import tqdm
-
-    is_shown = sys.stderr.isatty() and not arguments.quiet
-    if not is_shown:
-        say(arguments, f"{label} ...")
-    bar = tqdm(desc=label, unit=unit, leave=False, disable=not is_shown, dynamic_ncols=True)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    try:
-        yield show
-    finally:
-        bar.close()

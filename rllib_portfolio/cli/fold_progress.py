@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rllib_portfolio.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
     from rllib_portfolio.walk_forward import Progress, RunOutcome
 
 
 class FoldDisplay:
-    """One bar over all runs on a terminal; elsewhere a line for each run that ends; nothing when quiet."""
+    """The meter of all runs, with a line for each run that ends."""
 
     def __init__(self, quiet: bool, known: Sequence[RunOutcome]) -> None:
-        self._quiet = quiet
+        self._meter = ProgressMeter(quiet, "step")
         self._told = {outcome.run for outcome in known}
-        self._bar: Any = None
 
     def __enter__(self) -> FoldDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._meter.__exit__(*exception)
 
     def show(self, progress: Progress) -> None:
-        """Tell what ended since the last time, and move the bar."""
-        if self._quiet:
-            return
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(
-                total=progress.total_steps,
-                initial=progress.steps,
-                unit="step",
-                unit_scale=True,
-                disable=not sys.stderr.isatty(),
-                dynamic_ncols=True,
-                bar_format="{percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}",
-            )
+        """Tell what ended since the last time, and move the meter."""
         for outcome in progress.outcomes:
             if outcome.run not in self._told:
                 self._told.add(outcome.run)
-                tqdm.write(_sentence(outcome, len(self._told), progress.num_runs), file=sys.stderr)
+                self._meter.tell(_sentence(outcome, len(self._told), progress.num_runs))
         under_way = ", ".join(f"{run} at {steps:,}" for run, steps in progress.running.items())
-        self._bar.set_postfix_str(
-            f"{len(progress.outcomes)} of {progress.num_runs} runs; {under_way or 'waiting for room'}", refresh=False
-        )
-        self._bar.update(max(0, progress.steps - self._bar.n))
+        note = f"{len(progress.outcomes)} of {progress.num_runs} runs; {under_way or 'waiting for room'}"
+        self._meter.show(progress.steps, progress.total_steps, note, made=progress.steps_made)
 
 
 def _sentence(outcome: RunOutcome, count: int, num_runs: int) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from rllib_portfolio.cli.progress import LINE_INTERVAL_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +21,14 @@ TABLE_WIDTH = 100
 
 
 class SearchDisplay:
-    """A live table on a terminal; elsewhere a line for each trial that ends; nothing when quiet."""
+    """A live table on a terminal; elsewhere a line now and then and for each trial that ends; nothing when quiet."""
 
     def __init__(self, quiet: bool, title: str) -> None:
         self._quiet, self._title = quiet, title
         self._told: set[str] | None = None
         self._num_retries = 0
         self._live: Any = None
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> SearchDisplay:
         return self
@@ -57,6 +61,12 @@ class SearchDisplay:
                 place = f"[{len(self._told)}/{progress.num_trials}]"
                 print(f"{place} {sentence(trial)}{_best(progress)}", file=sys.stderr, flush=True)
 
+        if time.monotonic() - self._last_line >= LINE_INTERVAL_S:
+            self._last_line = time.monotonic()
+            under_way = [trial for trial in progress.trials.values() if trial.status == "running"]
+            steps = ", ".join(f"{trial.name} at {trial.steps:,} steps" for trial in under_way[:SHOWN_TRIALS])
+            print(f"{summary(progress)}{f'; {steps}' if steps else ''}", file=sys.stderr, flush=True)
+
     def _show_table(self, progress: SearchProgress) -> None:
         from rich.console import Console
         from rich.live import Live
@@ -82,12 +92,17 @@ def table(progress: SearchProgress, title: str) -> Any:
         found.add_row(f"and {len(running) - SHOWN_TRIALS} more", "running", "", "")
     if (best := progress.best) is not None:
         found.add_row(best.name, "best so far", f"{best.steps:,}", _number(best.best), style="bold")
+    found.caption = summary(progress)
+    found.caption_justify = "left"
+    return found
+
+
+def summary(progress: SearchProgress) -> str:
+    """Counts of trials, and the time left once it can be told, as one line."""
     left = progress.seconds_left
     counts = ", ".join(f"{progress.count(status)} {status}" for status in ("running", "finished", "pruned", "failed"))
     time_left = "" if math.isnan(left) else f"; about {timedelta(seconds=round(left))} left"
-    found.caption = f"{len(progress.ended)} of {progress.num_trials} trials ended: {counts}{time_left}"
-    found.caption_justify = "left"
-    return found
+    return f"{len(progress.ended)} of {progress.num_trials} trials ended: {counts}{time_left}"
 
 
 def sentence(trial: TrialProgress) -> str:

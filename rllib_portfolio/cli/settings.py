@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sysconfig
 from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,25 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     if in_file is not None and in_file != chosen:
         raise ConfigError(f"--algo must be that of {config_path}, {in_file}, got {chosen}. Leave it out.")
     return chosen
+
+
+def whole_number(text: str) -> int:
+    """A count on the command line: 50000, 50_000 or 5e4, but no fraction.
+
+    Raises:
+        ArgumentTypeError: If it is something else; `argparse` makes it a line and exit code 2.
+    """
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite() or value.adjusted() > _MOST_DIGITS or value != value.to_integral_value():
+        raise argparse.ArgumentTypeError(f"must be a whole number such as 50000 or 5e4, got {text!r}. Correct it.")
+    return int(value)
+
+
+_MOST_DIGITS = 18
+"""After the first, in a number that fits 64 bits."""
 
 
 def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import (
-    Display,
     guarded,
     note_lost_folder,
     quieten_libraries,
     ray_session,
     say,
     stay_on_loopback,
-    stop_signals,
     warn,
     warn_of_implausible,
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
+from rllib_portfolio.cli.interruption import stop_signals
+from rllib_portfolio.cli.progress import TrainingDisplay
 from rllib_portfolio.cli.settings import (
     add_wait_for_resources,
     chosen_algorithm,
@@ -30,6 +30,7 @@ from rllib_portfolio.cli.settings import (
     require_device,
     require_path,
     require_room,
+    whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config_file import load_run_config, parse_assignment
@@ -77,7 +78,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
     )
     run.add_argument("--seed", type=int, help="seed of networks, environments and sampling (default: 0)")
-    run.add_argument("--total-timesteps", type=int, metavar="N", help="environment steps (default: the file's)")
+    run.add_argument(
+        "--total-timesteps", type=whole_number, metavar="N", help="environment steps (default: the file's)"
+    )
     run.add_argument("--learning-rate", type=float, metavar="LR", help="learning rate of the optimiser")
     run.add_argument("--output-dir", metavar="DIR", help="where to write (default: runs/<algo>/<timestamp>)")
     run.add_argument(
@@ -85,8 +88,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
     dqn = parser.add_argument_group("DQN alone")
-    dqn.add_argument("--buffer-capacity", type=int, metavar="N", help="observations in the replay buffer")
-    dqn.add_argument("--batch-size", type=int, metavar="N", help="transitions (days) drawn for a gradient step")
+    dqn.add_argument("--buffer-capacity", type=whole_number, metavar="N", help="observations in the replay buffer")
+    dqn.add_argument(
+        "--batch-size", type=whole_number, metavar="N", help="transitions (days) drawn for a gradient step"
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
     data.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
@@ -178,6 +183,7 @@ class Kept:
 
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
     """Open or make the run's folder, and train in it."""
+    from rllib_portfolio import training
     from rllib_portfolio.market import load_market
     from rllib_portfolio.market.plausibility import require_accepted_moves
     from rllib_portfolio.run_folder import CONFIG, is_from_elsewhere, open_run_folder, require_fresh
@@ -185,6 +191,10 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
         chosen_algorithm(arguments.algo, kept.folder / CONFIG)
+        steps, is_complete = training.resume_point(config, kept.folder)
+        if is_complete:
+            say(arguments, _completion(kept.place, steps, config))
+            return _compare(config, market, kept)
         require_device(config, arguments.address)
         if is_from_elsewhere(kept.folder):
             warn(
@@ -192,29 +202,57 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
                 "which can execute any code: go on only if you trust whoever wrote it. An exported policy "
                 "(load_policy, backtest.py) executes none."
             )
+        begun = f"Resuming {kept.place} at {steps:,} of {config.schedule.total_timesteps:,} steps"
     else:
         require_fresh(kept.folder)
         require_device(config, arguments.address)
         say(arguments, "Preparing the market ...")
         market = load_market(config.market)
         require_accepted_moves(market, config.market)
+        begun = f"Run folder: {kept.place}"
     for note in market.notes:
         say(arguments, f"Note: {note}")
+    if kept.storage.is_remote:
+        say(arguments, begun)
+    else:
+        say(arguments, f"{begun}   (tensorboard --logdir {kept.place})")
+        note_lost_folder(kept.folder)
     return _train_in_folder(arguments, config, market, kept)
+
+
+def _completion(place: str, steps: int, config: RunConfig) -> str:
+    """The line about a run that has nothing left to train."""
+    total = config.schedule.total_timesteps
+    if steps >= total:
+        return f"{place} is complete at {steps:,} steps; add --total-timesteps, with more than those, to go on."
+    return (
+        f"{place} is complete at {steps:,} of {total:,} steps: its last {config.schedule.early_stopping_evaluations} "
+        "evaluations found no better policy. Begin a run with another schedule.early_stopping_evaluations to go on "
+        "longer."
+    )
+
+
+def _compare(config: RunConfig, market: Any, kept: Kept) -> int:
+    """The closing comparison of a run that has come to its end; the exit code."""
+    from rllib_portfolio.results import compare_best_policy
+
+    comparison = compare_best_policy(kept.folder, config, market)
+    kept.keep()
+    comparison.print(kept.place if kept.storage.is_remote else None)
+    for window, table in comparison.tables.items():
+        start, stop = market.windows[window]
+        if warn_of_implausible(table, market, stop - start):
+            break
+    return 0
 
 
 def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: Any, kept: Kept) -> int:
     from rllib_portfolio import training
     from rllib_portfolio.algorithms.run_settings import process_bundles
-    from rllib_portfolio.results import compare_best_policy
     from rllib_portfolio.run_folder import create_run_folder, record_settings
 
-    if kept.storage.is_remote:
-        say(arguments, f"Run folder: {kept.place}")
-    else:
-        say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
-        note_lost_folder(kept.folder)
-    with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
+    display = TrainingDisplay(arguments.quiet)
+    with ray_session(config, arguments.address), stop_signals() as received, display:
         _, *others = process_bundles(config.resources)  # the run's own process is this one
         require_room(arguments, others, "the run's processes")
         if arguments.resume is None:
@@ -236,17 +274,11 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
             on_progress=show,
             should_stop=lambda: bool(received),
         )
-    comparison = compare_best_policy(kept.folder, config, market) if finished else None
+    if finished:
+        return _compare(config, market, kept)
     kept.keep()
-    if comparison is None:
-        print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
-        return 128 + received[0]
-    comparison.print(kept.place if kept.storage.is_remote else None)
-    for window, table in comparison.tables.items():
-        start, stop = market.windows[window]
-        if warn_of_implausible(table, market, stop - start):
-            break
-    return 0
+    print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
+    return 128 + received[0]
 
 
 def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[RunStorage, str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rllib_portfolio.cli.console import progress_bar, say
+from rllib_portfolio.cli.console import say
+from rllib_portfolio.cli.progress import progress_bar
 from rllib_portfolio.cli.subjects import Subject
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.evaluation import Lineup, all_strategies, walk_lineup

@@ -19,9 +19,9 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
-    stop_signals,
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
+from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import (
@@ -31,6 +31,7 @@ from rllib_portfolio.cli.settings import (
     require_device,
     require_path,
     require_room,
+    whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
@@ -39,6 +40,7 @@ from rllib_portfolio.user_values import validated
 
 if TYPE_CHECKING:
     from rllib_portfolio.tuning.record import SearchRecord
+    from rllib_portfolio.tuning.runner import Place
     from rllib_portfolio.tuning.session import SearchSession
 
 _DESCRIPTION = """\
@@ -76,9 +78,13 @@ def tune(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="tune.py", formatter_class=argparse.RawDescriptionHelpFormatter)
     configure(parser)
-    parsed = parser.parse_args(words)
-    parsed.command_line = shlex.join(["python", "tune.py", *words])
-    return guarded(lambda: execute(parsed))
+
+    def command() -> int:
+        parsed = parser.parse_args(words)
+        parsed.command_line = shlex.join(["python", "tune.py", *words])
+        return execute(parsed)
+
+    return guarded(command)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -93,17 +99,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--set", action="append", default=[], metavar="A.B=V", help="override one setting of all trials; repeatable"
     )
-    what.add_argument("--num-samples", type=int, metavar="N", help="trials in all (default: 50)")
-    what.add_argument("--max-steps", type=int, metavar="N", help="environment steps of a trial (default: 50000)")
+    what.add_argument("--num-samples", type=whole_number, metavar="N", help="trials in all (default: 50)")
+    what.add_argument(
+        "--max-steps", type=whole_number, metavar="N", help="environment steps of a trial (default: 50000)"
+    )
     what.add_argument("--search", choices=["optuna", "random"], help="who proposes settings (default: optuna, its TPE)")
     what.add_argument(
         "--scheduler", choices=["median", "asha", "none"], help="who stops trials early (default: median)"
     )
     what.add_argument(
-        "--report-interval", type=int, metavar="N", help="steps between evaluations (default: a tenth of --max-steps)"
+        "--report-interval",
+        type=whole_number,
+        metavar="N",
+        help="steps between evaluations (default: a tenth of --max-steps)",
     )
     what.add_argument(
-        "--grace-steps", type=int, metavar="N", help="steps before which no trial is stopped (default: two intervals)"
+        "--grace-steps",
+        type=whole_number,
+        metavar="N",
+        help="steps before which no trial is stopped (default: two intervals)",
     )
     what.add_argument("--seed", type=int, help="seed of the sampler and of every trial (default: 0)")
     what.add_argument("--retrain-top", type=int, metavar="N", help="best trials to train again (default: 3)")
@@ -187,30 +201,20 @@ def execute(arguments: argparse.Namespace) -> int:
 def _search(
     arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
 ) -> int:
+    """Train what is left of a search, and write what it came to; the exit code."""
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
     place = Place(
         arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent, arguments.wait_for_resources
     )
-    deadline = None if budget_s is None else time.monotonic() + budget_s
-    notice = "Stopping the trials; each keeps its last checkpoint ..."
-    with ray_session(record.config, arguments.address), stop_signals(notice) as received:
-        require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
-        if arguments.resume is None:
-            session.start()
-        for note in session.market.notes:
-            say(arguments, f"Note: {note}")
-        curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
-        say(arguments, f"Search folder: {output}{curves}")
-        note_lost_folder(output)
-        with SearchDisplay(arguments.quiet, "search") as display:
-            stop = _stopper(received, deadline)
-            session.search(place, Watch(display.show, stop, callbacks))
-        if not received and record.settings.num_retrained:
-            say(arguments, f"The best trials again, on {record.settings.num_retrain_seeds} fresh seeds:")
-            with SearchDisplay(arguments.quiet, "fresh seeds") as display:
-                session.retrain(place, Watch(display.show, lambda: bool(received)))
+    if arguments.resume is not None and not session.num_left and not session.retraining.num_left:
+        trials = f"{record.settings.num_samples} trials have ended"
+        say(arguments, f"{output} is complete: its {trials}; add --num-samples, with more than those, to go on.")
+        session.retrain(place, Watch())  # reads what was reached
+        received = []
+    else:
+        received = _train(arguments, session, place, budget_s, callbacks)
     again = f"python tune.py --resume {_relative(output)}"
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
@@ -221,6 +225,52 @@ def _search(
     if outcome.num_left:
         print(f"{outcome.num_left} of {record.settings.num_samples} trials are left. Continue with: {again}")
     return 0 if outcome.best is not None else 1
+
+
+def _train(
+    arguments: argparse.Namespace,
+    session: SearchSession,
+    place: Place,
+    budget_s: float | None,
+    callbacks: Sequence[Any],
+) -> list[int]:
+    """Run the trials that are missing, then the best again; the signals that were received."""
+    from rllib_portfolio.tuning.runner import Watch
+
+    record, output = session.record, session.output
+    deadline = None if budget_s is None else time.monotonic() + budget_s
+    notice = "Stopping the trials; each keeps its last checkpoint ..."
+    with ray_session(record.config, arguments.address), stop_signals(notice) as received:
+        require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
+        if arguments.resume is None:
+            session.start()
+        for note in session.market.notes:
+            say(arguments, f"Note: {note}")
+        curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
+        begun = "Search folder:" if arguments.resume is None else "Resuming"
+        say(arguments, f"{begun} {output}{curves}")
+        note_lost_folder(output)
+        if session.num_left:
+            with SearchDisplay(arguments.quiet, "search") as display:
+                session.search(place, Watch(display.show, _stopper(received, deadline), callbacks))
+        else:
+            say(arguments, f"The {record.settings.num_samples} trials of the search ended before.")
+        if not received and record.settings.num_retrained:
+            _train_again(arguments, session, place, received)
+    return received
+
+
+def _train_again(arguments: argparse.Namespace, session: SearchSession, place: Place, received: list[int]) -> None:
+    """Train the best trials again, where that is not done."""
+    from rllib_portfolio.tuning.runner import Watch
+
+    seeds = f"on {session.record.settings.num_retrain_seeds} fresh seeds"
+    if session.retraining.num_left:
+        say(arguments, f"The best trials again, {seeds}:")
+    elif session.retraining.num_before:
+        say(arguments, f"The best trials were trained again before, {seeds}.")
+    with SearchDisplay(arguments.quiet, "fresh seeds") as display:
+        session.retrain(place, Watch(display.show, lambda: bool(received)))
 
 
 def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:

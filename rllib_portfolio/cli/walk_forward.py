@@ -14,17 +14,23 @@ from typing import TYPE_CHECKING, Any
 from rllib_portfolio.cli.console import (
     is_on_cluster,
     note_lost_folder,
-    progress_bar,
     quieten_libraries,
     ray_session,
     say,
     stay_on_loopback,
-    stop_signals,
     warn_of_implausible,
 )
 from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
 from rllib_portfolio.cli.fold_progress import FoldDisplay
-from rllib_portfolio.cli.settings import add_wait_for_resources, default_config, require_device, require_room
+from rllib_portfolio.cli.interruption import stop_signals
+from rllib_portfolio.cli.progress import progress_bar
+from rllib_portfolio.cli.settings import (
+    add_wait_for_resources,
+    default_config,
+    require_device,
+    require_room,
+    whole_number,
+)
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config_file import algorithm_in, load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError
@@ -85,7 +91,7 @@ def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
     runs.add_argument("--seeds", type=int, metavar="N", help="seeds of each algorithm and fold (default: 3)")
     runs.add_argument("--seed", type=int, metavar="S", help="the first seed; the others count up (default: 0)")
     runs.add_argument(
-        "--total-timesteps", type=int, metavar="N", help="environment steps of each run (default: the file's)"
+        "--total-timesteps", type=whole_number, metavar="N", help="environment steps of each run (default: the file's)"
     )
     folds = parser.add_argument_group("the folds")
     folds.add_argument("--folds", type=int, metavar="N", help="test windows of equal length (default: 4)")
@@ -230,13 +236,16 @@ def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
+    from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
     from rllib_portfolio.walk_forward.runs import failures, finished_outcome
 
     output = kept.folder
     _say_plan(arguments, plan, kept)
     known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
-    if known:
-        say(arguments, f"{len(known)} of {len(plan.runs)} runs were finished before.")
+    if known or arguments.resume is not None:
+        begun = sum(newest_checkpoint(run.folder(output)) is not None for run in plan.runs) - len(known)
+        rest = "nothing is left to train" if len(known) == len(plan.runs) else f"{begun} others have a checkpoint"
+        say(arguments, f"Resuming {kept.place}: {len(known)} of {len(plan.runs)} fold runs are complete, {rest}.")
     outcomes, received = _train(arguments, plan, kept, known)
     again = f"python backtest.py walk-forward --resume {shlex.quote(kept.place)}"
     if received:

@@ -178,11 +178,7 @@ class _Run:
         return self._status(scalars, message)
 
     def _is_finished(self) -> bool:
-        return self._has_stopped_early() or self.state.steps >= self.config.schedule.total_timesteps
-
-    def _has_stopped_early(self) -> bool:
-        patience = self.config.schedule.early_stopping_evaluations
-        return patience is not None and self.state.evaluations_without_improvement >= patience
+        return _is_finished(self.config, self.state)
 
     def _is_saved(self) -> bool:
         newest = newest_checkpoint(self.run_dir)
@@ -252,7 +248,7 @@ class _Run:
         else:
             self.state.evaluations_without_improvement += 1
         standing = " (best so far)" if self.state.evaluations_without_improvement == 0 else ""
-        if self._has_stopped_early():
+        if _has_stopped_early(self.config, self.state):
             standing = f"; the last {self.state.evaluations_without_improvement} were not better: training stops early"
         return (
             f"{self.state.steps:>9,} steps: validation Sharpe {sharpe:.3f}, information ratio over 1/N "
@@ -295,6 +291,24 @@ class _Run:
             message=message,
             notice=self._notice(scalars),
         )
+
+
+def resume_point(config: RunConfig, run_dir: Path) -> tuple[int, bool]:
+    """Environment steps that a run goes on from, and whether it is complete there: nothing is left to train."""
+    checkpoint = newest_checkpoint(run_dir)
+    if checkpoint is None:
+        return 0, False
+    state = _resumed_state(checkpoint)
+    return state.steps, _is_finished(config, state)
+
+
+def _is_finished(config: RunConfig, state: LoopState) -> bool:
+    return _has_stopped_early(config, state) or state.steps >= config.schedule.total_timesteps
+
+
+def _has_stopped_early(config: RunConfig, state: LoopState) -> bool:
+    patience = config.schedule.early_stopping_evaluations
+    return patience is not None and state.evaluations_without_improvement >= patience
 
 
 def _resumed_state(checkpoint: Path) -> LoopState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -68,20 +68,23 @@ class SearchProgress:
     @classmethod
     def of_study(cls, trials: Iterable[FrozenTrial], num_trials: int, max_steps: int) -> Self:
         """Where an earlier session left off."""
-        progress = cls(num_trials, max_steps)
-        for trial in trials:
-            if trial.state in _STATUS:
-                progress.note(
-                    TrialProgress(
-                        trial_name(trial.number),
-                        _STATUS[trial.state],
-                        int(trial.user_attrs.get(STEPS, 0)),
-                        math.nan if trial.value is None else trial.value,
-                        trial.user_attrs.get(ERROR),
-                    )
-                )
-        progress._num_before = len(progress.trials)
-        return progress
+        ended = [
+            TrialProgress(
+                trial_name(trial.number),
+                _STATUS[trial.state],
+                int(trial.user_attrs.get(STEPS, 0)),
+                math.nan if trial.value is None else trial.value,
+                trial.user_attrs.get(ERROR),
+            )
+            for trial in trials
+            if trial.state in _STATUS
+        ]
+        return cls.continued(ended, num_trials, max_steps)
+
+    @classmethod
+    def continued(cls, ended: Sequence[TrialProgress], num_trials: int, max_steps: int) -> Self:
+        """Where an earlier session left off, from the trials that ended in it."""
+        return cls(num_trials, max_steps, {trial.name: trial for trial in ended}, _num_before=len(ended))
 
     def note(self, trial: TrialProgress) -> None:
         """Take in what a trial did. One that is running again keeps what it had reached."""

@@ -11,11 +11,13 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.training import finished_training
+from rllib_portfolio.tuning.progress import TrialProgress
 from rllib_portfolio.tuning.runner import Place, Watch, run_specs
 from rllib_portfolio.tuning.search import NAME, OVERRIDES
 from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import best_trials, trial_name
-from rllib_portfolio.tuning.trial import TrialTask
+from rllib_portfolio.tuning.trial import TrialTask, finite
 
 FOLDER = "retrained"
 """Beside the trials'."""
@@ -61,30 +63,63 @@ class Candidate:
         }
 
 
-def retrain(
-    task: TrialTask, study: optuna.Study, space: SearchSpace, market: MarketData, place: Place, watch: Watch
-) -> tuple[Candidate, ...]:
-    """Train the best trials of a study again, each on fresh seeds; what is finished of that is not repeated.
+class Retraining:
+    """The best trials of a study on fresh seeds: what was reached of that, and what is left to train.
 
-    Returns:
-        Those of which a seed came to its end, best median first.
+    Args:
+        task: What the search's trials have in common.
+        study: The study.
+        space: What was sampled.
     """
-    settings = task.settings
-    chosen = best_trials(study, settings.num_retrained)
-    seeds = [settings.seed + 1 + offset for offset in range(settings.num_retrain_seeds)]
-    specs = [_spec(trial, seed, space) for trial in chosen for seed in seeds]
-    if not specs:
-        return ()
-    progress = run_specs(replace(task, folders=task.folders.beside(FOLDER)), specs, market, place, watch)
-    reached = {trial.name: trial.best for trial in progress.trials.values() if trial.status == "finished"}
-    return _ranked(
-        Candidate(
-            trial.number,
-            float(trial.value or 0.0),
-            tuple(reached[name] for seed in seeds if (name := _name(trial, seed)) in reached),
+
+    def __init__(self, task: TrialTask, study: optuna.Study, space: SearchSpace) -> None:
+        settings = task.settings
+        self._task = replace(task, folders=task.folders.beside(FOLDER))
+        self._chosen = best_trials(study, settings.num_retrained)
+        self._seeds = [settings.seed + 1 + offset for offset in range(settings.num_retrain_seeds)]
+        specs = [_spec(trial, seed, space) for trial in self._chosen for seed in self._seeds]
+        known = [self._finished(spec[NAME]) for spec in specs]
+        self._reached = {trial.name: trial.best for trial in known if trial is not None}
+        self._before = [trial for trial in known if trial is not None]
+        self._left = [spec for spec, trial in zip(specs, known, strict=True) if trial is None]
+
+    @property
+    def num_left(self) -> int:
+        """Training runs that are not finished."""
+        return len(self._left)
+
+    @property
+    def num_before(self) -> int:
+        """Training runs that were finished before."""
+        return len(self._before)
+
+    def train(self, market: MarketData, place: Place, watch: Watch) -> None:
+        """Train what is left."""
+        if self._left:
+            progress = run_specs(self._task, self._left, market, place, watch, self._before)
+            self._reached |= {
+                trial.name: trial.best for trial in progress.trials.values() if trial.status == "finished"
+            }
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Those of which a seed came to its end, best median first."""
+        return _ranked(
+            Candidate(
+                trial.number,
+                float(trial.value or 0.0),
+                tuple(self._reached[name] for seed in self._seeds if (name := _name(trial, seed)) in self._reached),
+            )
+            for trial in self._chosen
         )
-        for trial in chosen
-    )
+
+    def _finished(self, name: str) -> TrialProgress | None:
+        """A run that came to its end in an earlier session."""
+        with self._task.folders.fetched(name) as folder:
+            outcome = finished_training(folder)
+        if outcome is None:
+            return None
+        return TrialProgress(name, "finished", outcome.steps, finite(outcome.validation_sharpe))
 
 
 def _ranked(candidates: Any) -> tuple[Candidate, ...]:

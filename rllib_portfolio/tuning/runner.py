@@ -99,9 +99,14 @@ def search(
 
 
 def run_specs(
-    task: TrialTask, specs: Sequence[Mapping[str, Any]], market: MarketData, place: Place, watch: Watch
+    task: TrialTask,
+    specs: Sequence[Mapping[str, Any]],
+    market: MarketData,
+    place: Place,
+    watch: Watch,
+    before: Sequence[TrialProgress] = (),
 ) -> SearchProgress:
-    """Run given trials to their end, with nobody who proposes or stops them; those that are finished are not repeated.
+    """Run given trials to their end, with nobody who proposes or stops them.
 
     Args:
         task: What they have in common.
@@ -109,11 +114,12 @@ def run_specs(
         market: Their market.
         place: Where they run.
         watch: What the caller sees.
+        before: Others that an earlier session has brought to their end; they are shown with these.
 
     Returns:
-        What became of them.
+        What became of all of them.
     """
-    progress = SearchProgress(num_trials=len(specs), max_steps=task.settings.max_steps)
+    progress = SearchProgress.continued(before, len(before) + len(specs), task.settings.max_steps)
     reporter = _Reporter(progress, watch, lambda trial, reason: None)
     how = TuneConfig(metric=OBJECTIVE, mode="max")
     param_space = {SPEC: tune.grid_search(list(specs))}

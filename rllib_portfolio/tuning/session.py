@@ -33,7 +33,7 @@ from rllib_portfolio.tuning.outputs import (
 )
 from rllib_portfolio.tuning.plots import write_plots
 from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.retraining import Candidate, retrain
+from rllib_portfolio.tuning.retraining import Candidate, Retraining
 from rllib_portfolio.tuning.runner import Place, Watch, search
 from rllib_portfolio.tuning.study import (
     best_trials,
@@ -77,6 +77,7 @@ class SearchSession:
     def __init__(self, record: SearchRecord, output: Path) -> None:
         self.record, self.output = record, output
         self._candidates: tuple[Candidate, ...] = ()
+        self._retraining: Retraining | None = None
         self._prepared: MarketData | None = None
 
     @cached_property
@@ -131,6 +132,18 @@ class SearchSession:
         self.record.start(self.output, self._prepared)
         self._prepared = None
 
+    @property
+    def num_left(self) -> int:
+        """Trials that the search still lacks."""
+        return max(0, self.record.settings.num_samples - num_ended(self._study))
+
+    @property
+    def retraining(self) -> Retraining:
+        """The best trials on fresh seeds; asked for when the search has come to its end."""
+        if self._retraining is None:
+            self._retraining = Retraining(self.record.task(self.output), self._study, self.record.space)
+        return self._retraining
+
     def search(self, place: Place, watch: Watch) -> None:
         """Run the trials that are missing."""
         self.record.write(self.output)  # it may have grown
@@ -139,12 +152,10 @@ class SearchSession:
 
     def retrain(self, place: Place, watch: Watch) -> None:
         """Train the best trials again on fresh seeds."""
-        record = self.record
-
-        def train() -> None:
-            self._candidates = retrain(record.task(self.output), self._study, record.space, self.market, place, watch)
-
-        self._timed(train)
+        retraining = self.retraining
+        if retraining.num_left:
+            self._timed(lambda: retraining.train(self.market, place, watch))
+        self._candidates = retraining.candidates
 
     def finish(self) -> SearchOutcome:
         """Write tables, plots, returns, summary and the best configuration."""
@@ -165,7 +176,7 @@ class SearchSession:
             candidates=self._candidates,
             best=best,
             equal_weight_sharpe=self.equal_weight_sharpe,
-            num_left=max(0, record.settings.num_samples - num_ended(study)),
+            num_left=self.num_left,
             files=tuple(path for path in written if path is not None),
         )
 

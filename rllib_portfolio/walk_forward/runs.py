@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.errors import ConfigError, one_line
@@ -66,8 +67,9 @@ class Progress:
         running: Runs that train at the moment, with their steps so far.
         outcomes: Runs that have ended, in that order.
         num_runs: Runs in all.
-        steps: Environment steps done over all runs.
+        steps: Environment steps done over all runs; a run that ended early counts as if it had made all of its steps.
         total_steps: Environment steps of all runs.
+        steps_made: Environment steps that this session made.
     """
 
     running: dict[Run, int]
@@ -75,6 +77,7 @@ class Progress:
     num_runs: int
     steps: int
     total_steps: int
+    steps_made: int
 
 
 def train_runs(
@@ -137,8 +140,8 @@ class _Training:
                 if should_stop() and not is_stopping:
                     ray.get(self.board.stop.remote())
                     is_stopping = True
-                running = ray.get(self.board.running.remote())
-                on_progress(self._progress(running))
+                running, steps_made = ray.get(self.board.read.remote())
+                on_progress(self._progress(running, steps_made))
                 if is_stopping and not running:
                     break  # what waits for a place has nothing to save
         finally:
@@ -188,11 +191,11 @@ class _Training:
         if run in self.groups:
             remove_placement_group(self.groups.pop(run))
 
-    def _progress(self, running: dict[Run, int]) -> Progress:
+    def _progress(self, running: dict[Run, int], steps_made: int) -> Progress:
         totals = {run: self.plan.configs[run.algo].schedule.total_timesteps for run in self.plan.runs}
         # What ended needs no more steps, however many it made.
         steps = sum(min(running[run], totals[run]) for run in running) + sum(totals[run] for run in self.outcomes)
-        return Progress(running, tuple(self.outcomes.values()), len(totals), steps, sum(totals.values()))
+        return Progress(running, tuple(self.outcomes.values()), len(totals), steps, sum(totals.values()), steps_made)
 
 
 class _Board:
@@ -200,13 +203,19 @@ class _Board:
 
     def __init__(self) -> None:
         self._steps: dict[Run, int] = {}
+        self._steps_made = 0
         self._is_stopping = False
 
     def report(self, run: Run, steps: int) -> bool:
         """Note a run's steps; returns whether it is to stop."""
         if not self._is_stopping or run in self._steps:
+            self._steps_made += max(0, steps - self._steps.get(run, steps))
             self._steps[run] = steps
         return self._is_stopping
+
+    def resume(self, run: Run, steps: int) -> None:
+        """A run goes on from the steps of its newest checkpoint: an earlier session, or process, made them."""
+        self._steps[run] = steps
 
     def end(self, run: Run) -> None:
         """The run is over."""
@@ -216,9 +225,9 @@ class _Board:
         """Tell every run to stop after its iteration, and those that start from now on not to begin."""
         self._is_stopping = True
 
-    def running(self) -> dict[Run, int]:
-        """Steps of each run that has begun and not ended."""
-        return dict(self._steps)
+    def read(self) -> tuple[dict[Run, int], int]:
+        """Steps of each run that has begun and not ended; steps that all runs have made since this board began."""
+        return dict(self._steps), self._steps_made
 
 
 def _train(run: Run, config: RunConfig, market: MarketData, folders: RunStorage, board: Any) -> RunOutcome:
@@ -250,6 +259,8 @@ def _train_in_folder(run: Run, config: RunConfig, market: MarketData, folders: R
             folders.keep_so_far(run.name)
 
     with folders.fetched(run.name) as run_dir:
+        if (checkpoint := newest_checkpoint(run_dir)) is not None:
+            ray.get(board.resume.remote(run, read_progress(checkpoint)["steps"]))
         outcome, is_finished = train_in_folder(
             run_dir, config, market, on_progress=report, should_stop=lambda: is_stopping
         )

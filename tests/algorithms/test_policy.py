@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,7 +198,7 @@ def test_loading_a_policy_elsewhere_does_not_start_ray(
     np.save(tmp_path / "observations.npy", observations)
     files = [str(tmp_path / name) for name in ("policy", "weights.npy", "observations.npy")]
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, *files],
+        [sys.executable, "-W", "always", "-c", LOAD, *files],
         cwd=pytestconfig.rootpath,
         capture_output=True,
         text=True,
@@ -206,7 +207,18 @@ def test_loading_a_policy_elsewhere_does_not_start_ray(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["False"]
+    assert done.stderr == ""  # no warning, neither Python's nor of a log
     np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), policy(observations))
+
+
+def test_everyone_whom_the_umask_lets_may_read_a_saved_policy(tmp_path: Path, policy: PortfolioPolicy) -> None:
+    before = os.umask(0o027)
+    try:
+        policy.save(tmp_path / "policy")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "policy").iterdir()}
+    assert modes == {"policy.json": 0o640, "weights.safetensors": 0o640}
 
 
 def edit_json(folder: Path, **changes: Any) -> None:

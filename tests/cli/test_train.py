@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.cli.console import _quiet_processes, is_on_cluster
-from rllib_portfolio.cli.settings import CONFIG_FOLDER
+from rllib_portfolio.cli.settings import CONFIG_FOLDER, whole_number
 from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.run_folder import record_settings
 from rllib_portfolio.run_storage import RunStorage
 from tests.test_run_storage import Disk
 from tests.test_tracking import rows_of
@@ -405,6 +406,55 @@ def test_resuming_from_a_damaged_checkpoint(
     line = refusal(capsys, "--resume", tmp_path / "run", "--total-timesteps", 2 * TOTAL_STEPS)
     assert line.startswith(f"checkpoint must be whole, got a changed file {state.relative_to(newest)} ({newest}).")
     assert line.endswith("Remove it; the run resumes from the one before.")
+
+
+@pytest.mark.ray
+def test_a_run_that_is_complete_says_so_and_compares_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, finished_run: TinyRun
+) -> None:
+    shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    for flags in ([], ["--total-timesteps", "64e1"]):
+        assert cli.train(["--resume", str(tmp_path / "run"), *flags]) == 0
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert (
+            line == f"{tmp_path}/run is complete at 640 steps; add --total-timesteps, with more than those, to go on."
+        )
+        assert "On the test window (" in printed.out
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+@pytest.mark.ray
+def test_a_run_that_was_stopped_early_is_complete_before_its_last_step(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, run_in_cash: TinyRun
+) -> None:
+    shutil.copytree(run_in_cash.run_dir, tmp_path / "run")
+    patient = {"schedule.early_stopping_evaluations": 1, "schedule.total_timesteps": 2 * TOTAL_STEPS}
+    record_settings(tmp_path / "run", load_run_config(tmp_path / "run" / "config.yaml", patient))
+    assert cli.train(["--resume", str(tmp_path / "run")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path}/run is complete at 640 of 1,280 steps: its last 1 evaluations found no better")
+
+
+@pytest.mark.parametrize(("text", "number"), [("50000", 50_000), ("2e4", 20_000), ("2.5e1", 25), ("1_000", 1_000)])
+def test_a_count_may_be_written_with_an_exponent(text: str, number: int) -> None:
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["2.5e-1", "0.5", "nan", "inf", "many", "1e400", ""])
+@pytest.mark.parametrize("command", [cli.train, cli.tune])
+def test_a_count_that_is_no_whole_number(
+    capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], int], text: str
+) -> None:
+    flag = "--total-timesteps" if command is cli.train else "--max-steps"
+    with pytest.raises(SystemExit) as raised:
+        command([f"{flag}={text}"])
+    assert raised.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(
+        f"error: argument {flag}: must be a whole number such as 50000 or 5e4, got {text!r}. Correct it."
+    )
 
 
 def test_an_unknown_flag_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:

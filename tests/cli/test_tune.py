@@ -222,6 +222,21 @@ def test_a_search_that_is_brought_to_its_end_says_what_it_came_to(interruptions:
     assert json.loads((output / "ppo_search.json").read_text())["command"].startswith("python tune.py --config ")
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_a_search_that_is_complete_says_so_and_writes_its_tables_again(
+    interruptions: Interruptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = interruptions.output
+    assert cli.tune(["--resume", str(output)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        f"{output} is complete: its 5 trials have ended; add --num-samples, with more than those, to go on.",
+        "Writing tables and plots ...",
+    ]
+    assert f"Trials: {NUM_TRIALS} finished." in printed.out
+
+
 def test_help_lists_every_flag_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.tune(["--help"])
@@ -308,7 +323,7 @@ def config_path(tmp_path: Path) -> Path:
         (["--set", "training.gamma"], "--set must read section.setting=value"),
         (["--algo", "dqn"], "--algo must be that of "),
         (["--num-samples", "0"], "num_samples: input should be greater than or equal to 1"),
-        (["--max-steps", "0"], "max_steps: input should be greater than or equal to 1"),
+        (["--max-steps", "0e3"], "max_steps: input should be greater than or equal to 1"),
         (["--report-interval", "-1"], "report_interval: input should be greater than or equal to 1"),
         (["--seed", "-1"], "seed: input should be greater than or equal to 0"),
         (["--time-budget", "2 days"], "--time-budget must be a time such as 90, 30m or 2h, got '2 days'."),

@@ -127,6 +127,8 @@ def test_a_stopped_analysis_goes_on_and_prints_its_folds_its_table_and_its_verdi
     assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))  # none lost, none repeated
     assert "Fold 1: train 2010-02-17 to " in done.stderr
     assert "[4/4] ppo fold " in done.stderr
+    num_finished = sum(run["status"] == "finished" for run in analysis.record_when_stopped["runs"])
+    assert f"Resuming {output}: {num_finished} of 4 fold runs are complete, " in done.stderr
     assert "finished after 640 steps" in done.stderr
     for text in (
         "PPO ensemble",
@@ -244,7 +246,7 @@ def files(tmp_path: Path, price_settings: dict[str, Any]) -> tuple[Path, Path]:
     [
         (["--set", "training.gama=0.9"], "training.gama is not a known setting"),
         (["--set", "training.gamma"], "--set must read section.setting=value"),
-        (["--total-timesteps", "0"], "schedule.total_timesteps: input should be greater than or equal to 1"),
+        (["--total-timesteps", "0e3"], "schedule.total_timesteps: input should be greater than or equal to 1"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--folds", "0"], "folds must be at least 1, got 0"),
         (["--folds", "2", "--test-years", "1"], "folds must follow from test_years, got both"),

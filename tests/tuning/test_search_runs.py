@@ -199,8 +199,27 @@ def test_what_was_trained_again_is_not_trained_a_third_time(searched: TinySearch
     again.search()  # the study is full: nothing to do
     again.retrain()
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert again.retrained is None  # nothing is shown as if it were made
     assert searched.outcome is not None
     assert again.session.finish().candidates == searched.outcome.candidates
+
+
+def test_what_is_missing_of_the_best_is_trained_and_shown_beside_what_is_there(
+    searched: TinySearch, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(searched.output, output)
+    assert searched.outcome is not None
+    missing = f"{searched.outcome.candidates[0].name}_seed_2"
+    shutil.rmtree(output / "retrained" / missing)
+    again = TinySearch(SearchSession(SearchRecord.read(output), output))
+    assert (again.session.num_left, again.session.retraining.num_left, again.session.retraining.num_before) == (0, 1, 3)
+    again.retrain()
+    assert again.retrained is not None
+    assert again.retrained.is_continued
+    assert len(again.retrained.ended) == again.retrained.num_trials == 4
+    assert list(again.retrained.trials)[-1] == missing
+    assert again.session.retraining.candidates == searched.outcome.candidates
 
 
 # ---------------------------------------------------------------- the files

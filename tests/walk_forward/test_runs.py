@@ -196,8 +196,11 @@ def test_an_interrupted_analysis_leaves_checkpoints_and_goes_on_from_them(
     for run, steps in stopped.items():
         assert steps < TOTAL_STEPS
         assert read_progress(checkpoints(run.folder(tmp_path / "out"))[-1])["steps"] == steps
-    again = train_runs(plan, tmp_path / "out")
+    reported.clear()
+    again = train_runs(plan, tmp_path / "out", on_progress=reported.append)
     assert set(statuses(again).values()) == {"finished"}
+    assert reported[-1].steps == TOTAL_STEPS * len(plan.runs)
+    assert reported[-1].steps_made == reported[-1].steps - sum(outcome.steps for outcome in outcomes)
     for run in plan.runs:  # every iteration once: none is lost, none is repeated
         rows = [int(row["steps"]) for row in rows_of(run.folder(tmp_path / "out"))]
         assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))
