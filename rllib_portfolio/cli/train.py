@@ -211,6 +211,8 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     else:
         say(arguments, f"Run folder: {kept.place}   (tensorboard --logdir {kept.place})")
         note_lost_folder(kept.folder)
+    for note in training.ALGORITHMS[config.algo].start_notes(config, market):
+        say(arguments, f"Note: {note}")
     with ray_session(config, arguments.address), stop_signals() as received, Display(arguments.quiet) as display:
         _, *others = process_bundles(config.resources)  # the run's own process is this one
         require_room(arguments, others, "the run's processes")

@@ -187,6 +187,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _search(
     arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
 ) -> int:
+    from rllib_portfolio.training import ALGORITHMS
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
@@ -199,7 +200,7 @@ def _search(
         require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
         if arguments.resume is None:
             session.start()
-        for note in session.market.notes:
+        for note in (*session.market.notes, *ALGORITHMS[record.config.algo].start_notes(record.config, session.market)):
             say(arguments, f"Note: {note}")
         curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
         say(arguments, f"Search folder: {output}{curves}")
