@@ -194,7 +194,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             self.get_optimizer().step()
             return norm
         names = self._flat.non_finite_gradients() or ["all parameters together (its norm overflowed)"]
-        logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
+        self._name_culprits(names)
         return None
 
     def _batch(self, columns: Mapping[str, Any]) -> Batch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from rllib_portfolio.algorithms.flat_parameters import FlatParameters
 from rllib_portfolio.algorithms.train_batch import Team
+
+logger = logging.getLogger(__name__)
 
 _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 INITIAL_SCALE = 2.0**10
@@ -38,6 +41,7 @@ class FusedLearner(TorchLearner):
                 f"grad_clip_by must be 'global_norm', got {config.grad_clip_by!r}. Change it, or use the stock learner."
             )
         self._flat: FlatParameters | None = None
+        self._has_named_culprits = False
         super().build()
         self._team = Team(max(1, config.num_learners), self._device)
         self._scaler = None
@@ -106,6 +110,12 @@ class FusedLearner(TorchLearner):
         self._scaler.step(optimizer)  # leaves out a gradient that overflowed
         self._scaler.update()
         return norm
+
+    def _name_culprits(self, names: Sequence[str]) -> None:
+        """Log which parameters had a gradient that was not finite, once; how often there was one is a metric."""
+        if not self._has_named_culprits:
+            self._has_named_culprits = True
+            logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
 
     def _mixed_precision(self) -> AbstractContextManager[Any]:
         if self.config.mixed_precision is None:

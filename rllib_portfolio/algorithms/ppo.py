@@ -27,7 +27,7 @@ from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_sett
 from rllib_portfolio.algorithms.sampling import sample_batch
 from rllib_portfolio.algorithms.shared_market import take_market
 from rllib_portfolio.algorithms.weight_sync import sync_weights
-from rllib_portfolio.config import NetworkConfig, PPOConfig, PPORunConfig
+from rllib_portfolio.config import PER_ASSET_FROM, NetworkConfig, PPOConfig, PPORunConfig
 from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, model_config
@@ -163,6 +163,22 @@ def step_scale(network: NetworkConfig, num_assets: int) -> float:
         num_assets: N.
     """
     return 1.0 if network.architecture == PER_ASSET else min(1.0, STEP_ASSETS / num_assets)
+
+
+def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
+    """What the number of assets decides, as a line for people; none where it decides nothing."""
+    num_assets = market.num_assets
+    network = config.network.for_assets(num_assets)
+    scale, is_chosen = step_scale(network, num_assets), config.network.architecture == "auto"
+    if not is_chosen and scale == 1.0:
+        return ()
+    text = f"The network is {network.architecture} with hidden_sizes {list(network.hidden_sizes)}"
+    if is_chosen:
+        text += f", because network.architecture is auto: flat below {PER_ASSET_FROM} assets, and here are {num_assets}"
+    if scale < 1.0:
+        rate = f"{config.training.learning_rate * scale:.3g}"
+        text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
+    return (f"{text}.",)
 
 
 def _training_settings(config: PPORunConfig, scale: float) -> dict[str, Any]:

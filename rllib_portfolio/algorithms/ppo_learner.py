@@ -7,7 +7,6 @@ buffer, and metrics are means over the update, under RLlib's names.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -30,8 +29,6 @@ from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder
 from rllib_portfolio.algorithms.update_metrics import MinibatchStats, log_update, log_weights
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
-
-logger = logging.getLogger(__name__)
 
 UPDATE_STATE = "update_state"
 
@@ -88,7 +85,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         episodes = [episode for episode in episodes if len(episode)]
         train_batch, values = self._batches.build(episodes)
         stats = self._run_epochs(train_batch, num_epochs, minibatch_size, shuffle_batch_per_epoch)
-        log_update(self.metrics, stats, train_batch, values, num_epochs)
+        log_update(self.metrics, stats, train_batch, values)
         log_weights(self.metrics, self._weights_seq_no, episodes)
         self.after_gradient_based_update(timesteps=self._timesteps)
         return None if _no_metrics_reduce else self.metrics.reduce()
@@ -141,7 +138,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         names = self._non_finite_gradients(minibatches(), weight)
         before.restore()
         self._shuffle.set_state(generator_state)
-        logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
+        self._name_culprits(names)
         return []
 
     def _non_finite_gradients(self, minibatches: Iterator[Batch], weight: float) -> list[str]:
@@ -165,7 +162,8 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
             kl = self._team.sum(kl * weight) / self._team.size
             if stats and self.config.max_kl is not None and kl > self.config.max_kl:
                 return [*stats[:-1], stats[-1]._replace(kl=kl)]
-            stats.append(MinibatchStats(*losses, kl, total_loss.detach(), self._apply_gradient()))
+            norm, num_steps = self._apply_gradient(), len(minibatch.advantages)
+            stats.append(MinibatchStats(*losses, kl, total_loss.detach(), norm, num_steps))
         return stats
 
     def _apply_gradient(self) -> Tensor:

@@ -33,10 +33,12 @@ from rllib_portfolio.algorithms.train_batch import Batch
 
 NUM_UPDATES_LEFT_OUT = "num_updates_left_out"
 """Because of gradients that were not finite; the log names their parameters."""
+NUM_GRADIENT_STEPS = "num_gradient_steps"
+"""Of the last update: fewer than its epochs have minibatches if it was ended by `max_kl`."""
 
 
 class MinibatchStats(NamedTuple):
-    """Means over one minibatch, on the device."""
+    """Means over one minibatch that a gradient step was made on, on the device."""
 
     policy_loss: Tensor
     value_loss: Tensor
@@ -45,6 +47,8 @@ class MinibatchStats(NamedTuple):
     kl: Tensor
     total_loss: Tensor
     gradient_norm: Tensor
+    num_steps: int
+    """Of the minibatch."""
 
 
 _STAT_KEYS = (
@@ -58,7 +62,7 @@ _STAT_KEYS = (
 )
 
 
-def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, values: Tensor, num_epochs: int) -> None:
+def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, values: Tensor) -> None:
     """Log the losses, how well the critic's `values` before the update explain their targets, and counts.
 
     Args:
@@ -66,21 +70,19 @@ def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, valu
         stats: Of each minibatch; none of an update that was left out.
         batch: The train batch, S steps.
         values: Of its observations, before the update, [S].
-        num_epochs: How often each step was used.
     """
     residual = (batch.value_targets - values).var(correction=0)
     explained = 1.0 - residual / batch.value_targets.var(correction=0).clamp(min=1e-12)
-    scalars = {LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: explained.clamp(min=-1.0).item()}
+    scalars = {LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: explained.clamp(min=-1.0).item(), NUM_GRADIENT_STEPS: len(stats)}
     if stats:
-        means = torch.stack([torch.stack(step) for step in stats]).mean(0).tolist()
+        means = torch.stack([torch.stack(step[:-1]) for step in stats]).mean(0).tolist()
         scalars |= dict(zip(_STAT_KEYS, means, strict=True))
         # How far the policy has come, to which the coefficient is adapted: at first every minibatch's is zero.
         scalars[LEARNER_RESULTS_KL_KEY] = stats[-1].kl.item()
     metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
     metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), int(not stats), reduce="lifetime_sum")
-    num_steps = len(batch.advantages)
-    metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), num_steps, reduce="mean")
-    trained = num_steps * num_epochs
+    metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), len(batch.advantages), reduce="mean")
+    trained = sum(step.num_steps for step in stats)
     for key in (
         (DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED),
         (ALL_MODULES, NUM_MODULE_STEPS_TRAINED),

@@ -251,6 +251,8 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.run_folder import create_run_folder, record_settings
 
+    for note in training.ALGORITHMS[config.algo].start_notes(config, market):
+        say(arguments, f"Note: {note}")
     display = TrainingDisplay(arguments.quiet)
     with ray_session(config, arguments.address), stop_signals() as received, display:
         _, *others = process_bundles(config.resources)  # the run's own process is this one

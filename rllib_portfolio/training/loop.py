@@ -35,7 +35,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.tracking import Tracker
 from rllib_portfolio.training.gauges import Gauges
-from rllib_portfolio.training.scalars import buffer_scalars, learner_scalars
+from rllib_portfolio.training.scalars import LEFT_OUT, buffer_scalars, learner_scalars
 from rllib_portfolio.training.validation import equal_weight_returns, validation_scalars, walk, write_validation_returns
 
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
@@ -138,6 +138,8 @@ class _Run:
         self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
+        self.num_left_out = 0
+        """Updates, when a notice last told of them."""
 
     def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
         schedule = self.config.schedule
@@ -218,6 +220,23 @@ class _Run:
         return {HEALTHY: group.num_healthy_remote_workers(), RESTARTS: group.num_remote_worker_restarts()}
 
     def _notice(self, scalars: dict[str, float]) -> str | None:
+        """What happened in the last iteration that people must know of, a line each."""
+        lines = (self._env_runner_notice(scalars), self._left_out_notice(scalars))
+        return "\n".join(line for line in lines if line is not None) or None
+
+    def _left_out_notice(self, scalars: dict[str, float]) -> str | None:
+        """A line at the first update that is left out, and whenever there are twice as many."""
+        number = int(scalars.get(LEFT_OUT, 0))
+        if number < max(1, 2 * self.num_left_out):
+            return None
+        self.num_left_out = number
+        what = "1 update was" if number == 1 else f"{number:,} updates were"
+        return (
+            f"{self.state.steps:>9,} steps: so far {what} left out, because a gradient was not finite. Lower "
+            "training.learning_rate, or look for rewards and features that are not finite."
+        )
+
+    def _env_runner_notice(self, scalars: dict[str, float]) -> str | None:
         """A line when env runners were lost or came back since the last iteration."""
         before, self.num_healthy = self.num_healthy, int(scalars.get(HEALTHY, 0))
         if before == self.num_healthy:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+LEFT_OUT = "training/updates_left_out"
+"""Updates left out so far, of which a gradient was not finite."""
+
 
 def learner_scalars(results: dict[str, Any]) -> dict[str, float]:
     """Losses and statistics of the learner's last updates; those that the algorithm has."""
@@ -14,6 +17,8 @@ def learner_scalars(results: dict[str, Any]) -> dict[str, float]:
         "entropy": "training/entropy",
         "mean_kl_loss": "training/kl",
         "vf_explained_var": "training/explained_variance",
+        "num_gradient_steps": "training/gradient_steps",
+        "num_updates_left_out": LEFT_OUT,
         "qf_loss": "training/td_loss",
         "qf_mean": "training/q_mean",
         "qf_max": "training/q_max",
