@@ -43,7 +43,7 @@ def relative_figure(evidence: Evidence) -> Figure | None:
         return None
     data = []
     for name in reversed(evidence.subjects):
-        ratio: FloatArray = np.cumprod((1.0 + evidence.of(name)) / (1.0 + benchmark))
+        ratio = np.asarray(np.cumprod((1.0 + evidence.of(name)) / (1.0 + benchmark)), dtype=np.float64)
         rows = drawn_rows(evidence.num_days, [int(ratio.argmax()), int(ratio.argmin())])
         text = f"{name}: %{{y:.3f}} of {evidence.benchmark}<extra></extra>"
         data.append(strategy_line(evidence, name, rows, ratio[rows], hovertemplate=text))
