@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -143,6 +144,7 @@ def test_a_run_reports_every_iteration(finished_run: TinyRun) -> None:
     messages = {status.steps: status.message for status in finished_run.statuses if status.message is not None}
     assert list(messages) == [0, 128, 256, 384, 512, 640]
     assert messages[256].startswith("      256 steps: validation Sharpe ")
+    assert re.search(r", turnover \d+\.\dx a year( \(best so far\))?$", messages[256])
     best = newest_progress(finished_run.run_dir)["best_checkpoint"]
     last_best = max(steps for steps, message in messages.items() if message.endswith(" (best so far)"))
     assert checkpoint_name(last_best) == best

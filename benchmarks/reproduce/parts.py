@@ -109,7 +109,7 @@ def _keep_search(places: Places) -> None:
 def _keep_walk(places: Places) -> None:
     page = places.runs / "real-data" / "walk" / "report" / "report.html"
     if page.is_file():  # a walk that was made elsewhere has left its results alone
-        photograph(page, places.documents / "docs" / "report.png", (1265, 555))
+        photograph(page, places.documents / "docs" / "report.png", (1265, 830))
 
 
 def _real_data(places: Places) -> list[Command]:

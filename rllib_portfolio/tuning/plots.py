@@ -8,7 +8,6 @@ Nothing is loaded from anywhere; the report's style sheet and script serve here 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -16,12 +15,9 @@ from typing import NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from plotly.offline import get_plotlyjs
 
-from rllib_portfolio.evaluation.report.files import json_value
 from rllib_portfolio.evaluation.report.markup import Panels, paragraph
-from rllib_portfolio.evaluation.report.page import ICON
-from rllib_portfolio.evaluation.report.style import SCRIPT, STYLE
+from rllib_portfolio.evaluation.report.page import document
 from rllib_portfolio.tuning.figures import (
     SHARPE,
     NothingToDrawError,
@@ -145,18 +141,10 @@ def _page(
 ) -> str:
     panels = Panels()
     body = _body(plot, study, trials, panels, equal_weight_sharpe)
-    figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    title = f"{escape(algo.upper())} search: {plot.title[0].lower()}{plot.title[1:]}"
-    scripts = f"<script>{get_plotlyjs()}</script><script>{SCRIPT}</script>" if panels.figures else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="{ICON}"><title>{title}</title><style>{STYLE}</style></head><body>'
-        f"<header><h1>{title}</h1>{paragraph(OBJECTIVE, 'soft')}{_tiles(trials, equal_weight_sharpe)}"
-        f"{_links(plot, algo)}</header>"
-        f"<main><section>{body}</section></main><footer>{paragraph(BIAS)}</footer>"
-        f'<script type="application/json" id="plots">{figures}</script>{scripts}</body></html>'
-    )
+    title = f"{algo.upper()} search: {plot.title[0].lower()}{plot.title[1:]}"
+    tiles = _tiles(trials, equal_weight_sharpe)
+    header = f"<h1>{escape(title)}</h1>{paragraph(OBJECTIVE, 'soft')}{tiles}{_links(plot, algo)}"
+    return document(title, header, f"<section>{body}</section>", paragraph(BIAS), panels)
 
 
 def _body(

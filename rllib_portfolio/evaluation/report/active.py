@@ -29,6 +29,9 @@ SIGNED = "{:+.1%}"
 NAMED_TILTS = 3
 """Largest tilts to either side that are named in words."""
 
+SHOWN_DAYS = 0.99
+"""Days whose active weights lie wholly inside the axis, where a few others would flatten them."""
+
 SMALLEST_TILT = 0.0005
 """As a fraction of the portfolio: what is less is 0.0 % in words."""
 
@@ -40,7 +43,7 @@ def relative_figure(evidence: Evidence) -> Figure | None:
         return None
     data = []
     for name in reversed(evidence.subjects):
-        ratio = np.cumprod((1.0 + evidence.of(name)) / (1.0 + benchmark))
+        ratio = np.asarray(np.cumprod((1.0 + evidence.of(name)) / (1.0 + benchmark)), dtype=np.float64)
         rows = drawn_rows(evidence.num_days, [int(ratio.argmax()), int(ratio.argmin())])
         text = f"{name}: %{{y:.3f}} of {evidence.benchmark}<extra></extra>"
         data.append(strategy_line(evidence, name, rows, ratio[rows], hovertemplate=text))
@@ -68,8 +71,13 @@ def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
         above, below = np.maximum(held, 0.0).sum(axis=1), np.minimum(held, 0.0).sum(axis=1)
         data.append(band(evidence, rows, label, above, colour, stackgroup="above", legendgroup=label))
         data.append(band(evidence, rows, label, below, colour, stackgroup="below", legendgroup=label, showlegend=False))
-    title = axis(f"Weight less that of {evidence.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
-    return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=title)}
+    yaxis = axis(f"Weight less that of {evidence.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
+    height = 0.5 * np.abs(active).sum(axis=1)
+    usual = 1.25 * float(np.quantile(height, SHOWN_DAYS))
+    if 0.0 < usual < 0.5 * height.max():  # a day in cash would flatten all others
+        yaxis["range"] = [-usual, usual]
+        yaxis["title"]["text"] += ", some days reach further"
+    return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)}
 
 
 def tilts(evidence: Evidence, name: str) -> str:

@@ -55,16 +55,29 @@ def page(report: Report) -> str:
     panels = Panels()
     made = {anchor: make(report, panels) for anchor, (_, make) in ORDER.items()}
     links = "".join(f'<a href="#{anchor}">{escape(ORDER[anchor][0])}</a>' for anchor, text in made.items() if text)
+    title = report.evidence.title
+    header = f"<h1>{escape(title)}</h1>{_facts(report)}{_badges(report)}<nav>{links}</nav>"
+    return document(title, header, "".join(made.values()), _footer(report), panels)
+
+
+def document(title: str, header: str, main: str, footer: str, panels: Panels) -> str:
+    """A page with everything inside that its plots need.
+
+    Args:
+        title: Plain text; the other parts are HTML.
+        header: Above the cards.
+        main: The cards.
+        footer: Below them.
+        panels: The plots that they hold.
+    """
     figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    title = escape(report.evidence.title)
+    scripts = f"<script>{_plotly()}</script><script>{SCRIPT}</script>" if panels.figures else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="{ICON}"><title>{title}</title><style>{STYLE}</style></head><body>'
-        f"<header><h1>{title}</h1>{_facts(report)}{_badges(report)}<nav>{links}</nav></header>"
-        f"<main>{''.join(made.values())}</main><footer>{_footer(report)}</footer>"
-        f'<script type="application/json" id="plots">{figures}</script>'
-        f"<script>{_plotly()}</script><script>{SCRIPT}</script></body></html>"
+        f'<link rel="icon" href="{ICON}"><title>{escape(title)}</title><style>{STYLE}</style></head><body>'
+        f"<header>{header}</header><main>{main}</main><footer>{footer}</footer>"
+        f'<script type="application/json" id="plots">{figures}</script>{scripts}</body></html>'
     )
 
 

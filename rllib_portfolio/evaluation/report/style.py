@@ -63,7 +63,6 @@ thead th {{ white-space: normal; line-height: 1.25; min-width: 62px; }}
 tbody th, thead th:first-child {{ text-align: left; position: sticky; left: 0; background: white; color: var(--ink);
   font-weight: 500; white-space: nowrap; }}
 thead th:first-child {{ color: var(--soft); }}
-td.text {{ text-align: left; white-space: normal; min-width: 220px; }}
 tr.subject th, tr.subject td {{ font-weight: 650; background: #f1f5fb; }}
 tr.subject th {{ color: var(--strong); }}
 tr.benchmark td, tr.benchmark th {{ border-bottom-color: #c9ced5; }}

@@ -13,7 +13,7 @@ from rllib_portfolio.evaluation.report.active import active_weights_figure, rela
 from rllib_portfolio.evaluation.report.evidence import Evidence, evidence_of_walks
 from rllib_portfolio.evaluation.report.figures import bands_of, share_text, weights_figure
 from rllib_portfolio.evaluation.report.values import evidence_of_values
-from tests.evaluation.hand_made import market_of
+from tests.evaluation.hand_made import by_row, market_of, random_market
 
 FREE = ExecutionConfig(cost_bps=0.0, execution_lag=0)
 TWO_ASSETS = market_of([[0.0, 0.0], [0.0, 0.0], [0.10, 0.0], [0.0, 0.2]])
@@ -54,6 +54,22 @@ def test_active_weights_are_stacked_to_either_side_and_named() -> None:
         "On average over these days 20.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts, in "
         "parts of the portfolio: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
     )
+
+
+def test_a_day_in_cash_does_not_flatten_the_other_days() -> None:
+    market = random_market(days=402)
+    small = np.array([0.26, 0.24, 0.25, 0.25, 0.0])  # 1 % of the portfolio lies elsewhere
+    late = by_row(dict.fromkeys(range(2, 402), small), "mine")  # row 1 decides the first day: it stays in cash
+    walks = backtest(market, (2, 402), [late, EqualWeight()], FREE)
+    context = ReportContext("late", market, (2, 402), FREE, ("mine",))
+    figure = active_weights_figure(evidence_of_walks(Lineup(walks, NO_FAILURES), context), "mine")
+    assert figure is not None
+    assert np.max([trace["y"] for trace in figure["data"]]) == pytest.approx(1.0)
+    assert figure["layout"]["yaxis"]["range"] == pytest.approx([-0.0125, 0.0125], rel=1e-6)
+    assert "some days reach further" in figure["layout"]["yaxis"]["title"]["text"]
+    usual = active_weights_figure(evidence_of([0.6, 0.3, 0.1]), "mine")
+    assert usual is not None
+    assert "range" not in usual["layout"]["yaxis"]
 
 
 def test_one_nth_itself_has_no_tilts() -> None:
