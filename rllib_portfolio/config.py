@@ -36,7 +36,7 @@ class StrictModel(BaseModel):
 
 
 class FeatureConfig(StrictModel):
-    """Which features an observation holds. An empty tuple or null switches one off. All windows in trading days."""
+    """Which features an observation holds. An empty tuple or null switches one off. All windows count rows."""
 
     log_return_days: tuple[Days, ...] = (1, 5, 21)
     """Log return over each horizon, per asset."""

@@ -70,7 +70,8 @@ def frequency_of(dates: Dates) -> Frequency | None:
         periods = min(RHYTHMS, key=lambda rows: abs(np.log(count / rows)))
         rhythm = RHYTHMS[periods]
     tolerance = TOLERANCE if periods == WEEKDAYS else EXACT_TOLERANCE
-    if (is_daily and is_short) or abs(count - periods) <= tolerance * periods:
+    is_usual_week = num_weekdays in (5, 7)
+    if (is_daily and is_short and is_usual_week) or abs(count - periods) <= tolerance * periods:
         return Frequency(periods, count, rhythm)
     return Frequency(max(1, round(count)), count, rhythm if is_daily else f"usually one every {usual:g} days")
 

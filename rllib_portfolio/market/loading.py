@@ -21,7 +21,7 @@ from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
 from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
 from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
 from rllib_portfolio.market.table import PriceTable
-from rllib_portfolio.market.validation import require_plausible, validate_table
+from rllib_portfolio.market.validation import plausibility_notes, validate_table
 from rllib_portfolio.user_values import validated
 
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
@@ -76,8 +76,8 @@ def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         DataError: If the table cannot be used, or a column does not look like prices.
     """
     table = read_table(config, frame)
-    require_plausible(validate_table(table, config), config)
-    return table
+    notes = plausibility_notes(validate_table(table, config), config)
+    return replace(table, notes=(*table.notes, *notes))
 
 
 def _configured(given: Any) -> tuple[MarketConfig, pd.DataFrame | None]:

@@ -43,7 +43,7 @@ MIN_MOVE, MAX_MOVE = -0.6, 1.5
 NUM_LISTED = 10
 SPLITS = (3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 100)
 """A split of 2 for 1 is a fall of 50 %, and not listed."""
-SPLIT_TOLERANCE = 0.06
+SPLIT_TOLERANCE = 0.04
 UNDONE = 0.2
 """Two moves in a row are a bad tick where what is left of them is below this share of the first, in logarithms."""
 
@@ -78,7 +78,7 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
     Raises:
         DataError: With what was measured, and what it looks like.
     """
-    found = _doubt(values, periods_per_year)
+    found = doubt(values, periods_per_year)
     if found is not None:
         measured, kind = found
         raise DataError(
@@ -87,8 +87,13 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
         )
 
 
-def _doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
-    """What was measured and what it looks like, if these can be no prices."""
+def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
+    """What was measured and what it looks like, if these can be no prices; None if they can.
+
+    Args:
+        values: Positive numbers, [T].
+        periods_per_year: Rows of a year.
+    """
     steps = np.diff(values)
     if len(values) < MIN_ROWS or not steps.any():
         return None

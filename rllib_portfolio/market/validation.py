@@ -12,7 +12,7 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year
-from rllib_portfolio.market.plausibility import MIN_ROWS, require_prices
+from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
 MAX_CLOSURE_DAYS = 183
@@ -49,17 +49,21 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
     return table
 
 
-def require_plausible(table: PriceTable, config: MarketConfig) -> None:
-    """Raise unless the columns of a valid table look like prices, or the user says that they are.
+def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
+    """A note on each column of a valid table that does not look like prices, where the user accepts it.
 
     Raises:
-        DataError: Naming the first column that does not, what was measured, and what it looks like.
+        DataError: Naming the first such column, what was measured, and what it looks like, where nobody accepts it.
     """
-    if config.accept_moves:
-        return
     periods = periods_per_year(table.dates, config, table.source)
-    for name, values in _levels(table).items():
-        require_prices(str(name), values.to_numpy(dtype=float), periods, table.source)
+    notes = []
+    for name, column in _levels(table).items():
+        values = column.to_numpy(dtype=float)
+        if not config.accept_moves:
+            require_prices(str(name), values, periods, table.source)
+        elif (found := doubt(values, periods)) is not None:
+            notes.append(f"{name} looks like {found[1]}, and was accepted (market.accept_moves): {found[0]}.")
+    return tuple(notes)
 
 
 def _levels(table: PriceTable) -> pd.DataFrame:

@@ -116,6 +116,8 @@ def test_a_file_with_a_volume_is_refused_unless_it_is_left_out_or_accepted(tmp_p
     load_market(MarketConfig(data=str(path), features=SHORT, assets=("AAA", "BBB")))
     accepted = load_market(MarketConfig(data=str(path), features=SHORT, accept_moves=True))
     assert "traded" in accepted.assets
+    (note,) = (note for note in accepted.notes if note.startswith("traded"))
+    assert note.startswith("traded looks like a volume, and was accepted (market.accept_moves): numbers that move by ")
 
 
 def test_an_index_of_row_numbers_is_refused_too(tmp_path: Path) -> None:
