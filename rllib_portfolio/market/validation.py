@@ -12,12 +12,10 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.table import PriceTable
+from rllib_portfolio.user_values import require_annual_rate
 
 MIN_HOLE_DAYS = 14
 """Calendar days without any row that daily data may have: the longest exchange holidays are 11 to 12 days."""
-
-MAX_RATE = 1.0
-"""An annual rate above 100 % is a percentage that was not divided by 100."""
 
 
 def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
@@ -138,10 +136,5 @@ def _check_rate(table: PriceTable, name: str) -> None:
     if name not in table.extra.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {name!r} ({table.source}).")
     values = table.extra[name].to_numpy(dtype=float)
-    bad = ~(np.abs(values) <= MAX_RATE)
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"{name} must be an annual rate as a fraction on each day, got {values[row]:g} "
-            f"({table.source}, {table.extra.index[row]:%Y-%m-%d}). Divide percentages by 100."
-        )
+    for day, rate in zip(table.extra.index, values, strict=True):
+        require_annual_rate(rate, name, f"{table.source}, {day.date()}", DataError)
