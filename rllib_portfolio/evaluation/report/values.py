@@ -265,8 +265,8 @@ def _require_no_ruin(name: str, series: pd.Series) -> None:
     if num_alive and (values[:num_alive] > 0.0).all() and (values[num_alive:] == 0.0).all():
         raise DataError(
             f"values must be above 0, got 0 from {_label(series.index[num_alive])} to the end (strategy {name}). It "
-            "lost everything: its total and annual return are -100 %, its maximum drawdown is 100 %, and no other figure "
-            "is defined. End the series before that day to see the days before, and state the loss beside them."
+            "lost everything: its total and annual return are -100 %, its maximum drawdown is 100 %, and no other "
+            "figure is defined. End the series before that day to see the days before, and state the loss beside them."
         )
 
 
