@@ -1,4 +1,4 @@
-"""What users wrote, made into models and functions, or refused in one ConfigError."""
+"""What users wrote, made into models and functions, or refused in one error."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from rllib_portfolio.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LARGEST_RATE = 1.0
+"""An annual rate above 100 % is a percentage that was not divided by 100."""
+
 
 def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
     """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
@@ -20,6 +23,15 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+
+
+def require_annual_rate(rate: float, name: str, where: str, error: type[ValueError] = ConfigError) -> None:
+    """Refuse what is no annual rate, as an `error` that names `name` and `where` it was found."""
+    if not -1.0 < rate <= LARGEST_RATE:
+        raise error(
+            f"{name} must be an annual rate as a fraction (above -1, at most {LARGEST_RATE:g}), got {rate:g} "
+            f"({where}). Divide percentages by 100: 0.02 is 2 % a year."
+        )
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:

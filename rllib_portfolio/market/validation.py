@@ -14,6 +14,7 @@ from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
+from rllib_portfolio.user_values import require_annual_rate
 
 MAX_CLOSURE_DAYS = 183
 """Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""
@@ -23,9 +24,6 @@ RECURRING = 3
 """From so many holes on, they are a pattern of the table."""
 LARGEST_SHARE_OF_CHANGES = 0.2
 """A column with so many values of 0 or less holds changes and not prices."""
-
-MAX_RATE = 1.0
-"""An annual rate above 100 % is a percentage that was not divided by 100."""
 
 
 def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
@@ -203,10 +201,5 @@ def _check_rate(table: PriceTable, name: str) -> None:
     if name not in table.extra.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {name!r} ({table.source}).")
     values = table.extra[name].to_numpy(dtype=float)
-    bad = ~(np.abs(values) <= MAX_RATE)
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"{name} must be an annual rate as a fraction on each day, got {values[row]:g} "
-            f"({table.source}, {table.extra.index[row]:%Y-%m-%d}). Divide percentages by 100."
-        )
+    for day, rate in zip(table.extra.index, values, strict=True):
+        require_annual_rate(rate, name, f"{table.source}, {day.date()}", DataError)

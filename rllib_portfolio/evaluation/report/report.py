@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
 from rllib_portfolio.evaluation.lineup import Lineup
 from rllib_portfolio.evaluation.report.evidence import Evidence, ReportContext, evidence_of_walks
@@ -101,7 +100,7 @@ def generate_performance_report(
     output_path: Path | str | None = None,
     *,
     cash_rate: float = 0.0,
-    periods_per_year: float = metrics.PERIODS_PER_YEAR,
+    periods_per_year: float | None = None,
     title: str = "Performance report",
 ) -> pd.DataFrame:
     """Compare anyone's strategies, given their value series, and write the report.
@@ -117,7 +116,7 @@ def generate_performance_report(
         output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise a
             folder, for everything. None writes nothing.
         cash_rate: What cash earned, annual, a fraction.
-        periods_per_year: Values per year.
+        periods_per_year: Values per year; by default what the dates tell, and 252 without dates.
         title: Heading of the report.
 
     Returns:

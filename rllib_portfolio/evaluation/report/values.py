@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.report.evidence import FIRST_DAY, Evidence
+from rllib_portfolio.user_values import require_annual_rate
 
 FloatArray = NDArray[np.floating[Any]]
 Series = pd.Series | ArrayLike
@@ -22,8 +23,14 @@ MIN_VALUES = 12
 """Eleven returns: fewer say nothing about a Sharpe ratio."""
 
 DAYS_OF_YEAR = 365.25
-LARGEST_DISCREPANCY = 0.2
-"""By so large a fraction, values per calendar year may differ from `periods_per_year`: holidays and short series do."""
+CONVENTIONS = (252, 365, 52, 12, 4, 1)
+"""Values per year of days of trading, all days, weeks, months, quarters and years."""
+LARGEST_DISCREPANCY = 0.1
+"""By so large a fraction, days of trading may differ from 252 a year, and what is stated from what is found."""
+EXACT_DISCREPANCY = 0.05
+"""By so large a fraction, others may differ from a convention: 13 times four weeks are not 12 months."""
+LONGEST_HOLIDAYS = 14
+"""Calendar days between two values that are no gap, whatever their usual distance."""
 
 
 def evidence_of_values(
@@ -31,27 +38,29 @@ def evidence_of_values(
     benchmark: Series | None = None,
     *,
     cash_rate: float = 0.0,
-    periods_per_year: float = metrics.PERIODS_PER_YEAR,
+    periods_per_year: float | None = None,
     title: str = "Performance report",
 ) -> Evidence:
     """Check and align value series.
 
     Series with dates are cut to the days that all of them have, and the report says so; values missing at either end
     are cut likewise. Dates may be written out, as ISO 8601 ("2020-01-31"). Arrays have no dates and must be of one
-    length; so have series with other labels, which must be the same for all.
+    length; so have series with other labels, which must be the same for all. Stamps with a time zone belong to the day
+    of their own clock, so that all series that have a zone must have the same.
 
     Args:
         strategies: Name to values (wealth, prices: above 0), at least one.
         benchmark: Values of what they are judged against.
         cash_rate: What cash earned, annual, a fraction.
-        periods_per_year: Values per year.
+        periods_per_year: Values per year; by default what the dates tell, and 252 without dates.
         title: Heading of the report.
 
     Raises:
         DataError: If there is no strategy, a series has several columns, a gap inside, a value that is not above 0,
-            dates that repeat or fall, labels that are no dates and differ from another's, no day in common with the
-            others, or fewer than 12 values are left.
-        ConfigError: If `strategies` is no mapping, two names are written alike, or a setting is out of range.
+            dates that repeat or fall, labels that are no dates and differ from another's, a time zone that is not that
+            of the others, no day in common with them, or fewer than 12 values are left.
+        ConfigError: If `strategies` is no mapping, two names are written alike, a setting is out of range, or
+            `periods_per_year` is more than 10 % off what the dates tell.
     """
     _require_settings(cash_rate, periods_per_year)
     given = _named(strategies)
@@ -59,6 +68,7 @@ def evidence_of_values(
     if benchmark is not None:
         name = _benchmark_name(benchmark, given)
         given[name] = benchmark
+    _require_one_zone(given)
     columns = {each: _series(each, values) for each, values in given.items()}
     has_dates = _have_dates(columns)
     if not has_dates:
@@ -66,8 +76,9 @@ def evidence_of_values(
     columns = {each: _without_gaps(each, series) for each, series in columns.items()}
     table, statements = _aligned(columns, name, has_dates)
     returns = table.to_numpy()[1:] / table.to_numpy()[:-1] - 1.0
-    cash = (1.0 + cash_rate) ** (1.0 / periods_per_year) - 1.0
     dates = table.index.to_numpy().astype("datetime64[D]") if has_dates else FIRST_DAY + np.arange(len(table))
+    periods_per_year, frequency = _frequency(dates if has_dates else None, periods_per_year)
+    cash = (1.0 + cash_rate) ** (1.0 / periods_per_year) - 1.0
     return Evidence(
         title=title,
         names=tuple(columns),
@@ -78,7 +89,7 @@ def evidence_of_values(
         subjects=judged,
         benchmark=name,
         has_dates=has_dates,
-        statements=(*statements, *_what_is_not_known(dates, name, has_dates, cash_rate, periods_per_year)),
+        statements=(*statements, *frequency, *_what_is_not_known(name, has_dates, cash_rate)),
     )
 
 
@@ -88,14 +99,32 @@ def _benchmark_name(benchmark: Series, strategies: Mapping[str, Any]) -> str:
     return f"{name} (benchmark)" if name in strategies else name
 
 
-def _require_settings(cash_rate: float, periods_per_year: float) -> None:
-    if not (math.isfinite(cash_rate) and cash_rate > -1.0):
-        raise ConfigError(f"cash_rate must be above -1, got {cash_rate} (report). Give a fraction: 0.02 is 2 % a year.")
-    if not (math.isfinite(periods_per_year) and periods_per_year > 0.0):
+def _require_settings(cash_rate: float, periods_per_year: float | None) -> None:
+    require_annual_rate(cash_rate, "cash_rate", "report")
+    if periods_per_year is not None and not (math.isfinite(periods_per_year) and periods_per_year > 0.0):
         raise ConfigError(
             f"periods_per_year must be above 0, got {periods_per_year} (report). Give values per year: 252 for daily, "
             "12 for monthly ones."
         )
+
+
+def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tuple[float, tuple[str, ...]]:
+    """Values per year: what is stated, or what the dates tell, and then a sentence that says so."""
+    if dates is None:
+        return stated or metrics.PERIODS_PER_YEAR, ()
+    steps = np.diff(dates).astype(int)
+    count = DAYS_OF_YEAR / float(steps[steps <= max(LONGEST_HOLIDAYS, 3.0 * np.median(steps))].mean())
+    usual = min(CONVENTIONS, key=lambda periods: abs(math.log(count / periods)))
+    tolerance = LARGEST_DISCREPANCY if usual == metrics.PERIODS_PER_YEAR else EXACT_DISCREPANCY
+    found = usual if abs(count / usual - 1.0) <= tolerance else max(1, round(count))
+    if stated is None:
+        return found, (f"A calendar year has about {count:.0f} of these values: {found} are taken for a year.",)
+    if abs(stated / found - 1.0) > LARGEST_DISCREPANCY:
+        raise ConfigError(
+            f"periods_per_year must be within {LARGEST_DISCREPANCY:.0%} of what the dates tell, got {stated:g}, and a "
+            f"calendar year has about {count:.0f} of these values (report). Give {found}, or leave it out."
+        )
+    return stated, ()
 
 
 def _named(strategies: Mapping[str, Series]) -> dict[str, Series]:
@@ -146,15 +175,49 @@ def _one_column(name: str, values: Any) -> pd.Series:
 
 def _days(labels: pd.Index) -> pd.DatetimeIndex | None:
     """Days of a calendar, also where they are written out as texts or kept as objects; None for other labels."""
+    stamps = _stamps(labels)
+    return None if stamps is None else stamps[0].normalize()
+
+
+def _stamps(labels: pd.Index) -> tuple[pd.DatetimeIndex, pd.TimedeltaIndex | None] | None:
+    """Times of the clock that they were written by, and its offsets from UTC if it had any; None for other labels."""
     if isinstance(labels, pd.PeriodIndex):
         labels = labels.to_timestamp()
     elif labels.inferred_type in ("string", "date", "datetime"):
         try:
             # other formats are ambiguous: 01/02/2020 is in January or in February
-            labels = pd.to_datetime(labels, format="ISO8601")
+            instants = pd.DatetimeIndex(pd.to_datetime(labels, format="ISO8601", utc=True))
+            # summer time makes several offsets of one zone, which pandas does not read into one index
+            clock = pd.DatetimeIndex([pd.Timestamp(label).tz_localize(None) for label in labels])
         except (ValueError, TypeError):
             return None
-    return labels.tz_localize(None).normalize() if isinstance(labels, pd.DatetimeIndex) else None
+        has_zone = pd.Timestamp(labels[0]).tzinfo is not None
+        return clock, clock - instants.tz_localize(None) if has_zone else None
+    if not isinstance(labels, pd.DatetimeIndex):
+        return None
+    clock = labels.tz_localize(None)
+    return clock, None if labels.tz is None else clock - labels.tz_convert("UTC").tz_localize(None)
+
+
+def _require_one_zone(given: Mapping[str, Series]) -> None:
+    """Refuse series whose clocks differ on a day that both have: one would know the other's tomorrow."""
+    zoned: dict[str, tuple[str, pd.Series]] = {}
+    for name, values in given.items():
+        labels = _one_column(name, values).index
+        stamps = _stamps(labels)
+        if stamps is None or stamps[1] is None:
+            continue
+        offsets = pd.Series(stamps[1], stamps[0].normalize())
+        zone = str(getattr(labels, "tz", None) or f"UTC{offsets.iloc[0] / pd.Timedelta(hours=1):+g} h")
+        zoned[name] = zone, offsets[~offsets.index.duplicated() & offsets.notna()]
+    for name, (zone, offsets) in zoned.items():
+        first, (first_zone, first_offsets) = next(iter(zoned.items()))
+        both = pd.concat([first_offsets, offsets], axis=1, join="inner").to_numpy()
+        if (both[:, 0] != both[:, 1]).any():
+            raise DataError(
+                f"series must be in one time zone, got {first_zone} and {zone} (strategies {first} and {name}). "
+                "Convert one of them: tz_convert keeps its moments, and tz_localize(None) the days that it names."
+            )
 
 
 def _by_position(columns: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
@@ -182,6 +245,7 @@ def _without_gaps(name: str, series: pd.Series) -> pd.Series:
         raise DataError(f"values must hold numbers, got none (strategy {name}). Look at the series.")
     trimmed = series.loc[first:last]
     values = trimmed.to_numpy()
+    _require_no_ruin(name, trimmed)
     for problem, rule, advice in (
         (np.isnan(values), "be without gaps", "Fill it knowingly or leave the day out of all series."),
         (np.isinf(values), "be finite", "Look at the series."),
@@ -189,10 +253,25 @@ def _without_gaps(name: str, series: pd.Series) -> pd.Series:
     ):
         if problem.any():
             at = int(np.argmax(problem))
-            label = trimmed.index[at]
-            where = label.date() if isinstance(label, pd.Timestamp) else f"position {label}"
-            raise DataError(f"values must {rule}, got {values[at]} (strategy {name}, {where}). {advice}")
+            where = f"strategy {name}, {_label(trimmed.index[at])}"
+            raise DataError(f"values must {rule}, got {values[at]} ({where}). {advice}")
     return trimmed
+
+
+def _require_no_ruin(name: str, series: pd.Series) -> None:
+    """Refuse values that fall to 0 and stay there."""
+    values = series.to_numpy()
+    num_alive = int(np.argmax(values == 0.0))
+    if num_alive and (values[:num_alive] > 0.0).all() and (values[num_alive:] == 0.0).all():
+        raise DataError(
+            f"values must be above 0, got 0 from {_label(series.index[num_alive])} to the end (strategy {name}). It "
+            "lost everything: its total and annual return are -100 %, its maximum drawdown is 100 %, and no other "
+            "figure is defined. End the series before that day to see the days before, and state the loss beside them."
+        )
+
+
+def _label(label: Any) -> str:
+    return str(label.date()) if isinstance(label, pd.Timestamp) else f"position {label}"
 
 
 def _have_dates(columns: Mapping[str, pd.Series]) -> bool:
@@ -251,10 +330,8 @@ def _span(series: pd.Series) -> str:
     return f"{series.index[0].date()} to {series.index[-1].date()}"
 
 
-def _what_is_not_known(
-    dates: NDArray[np.datetime64], benchmark: str | None, has_dates: bool, cash_rate: float, periods_per_year: float
-) -> tuple[str, ...]:
-    """Sentences on what value series leave out."""
+def _what_is_not_known(benchmark: str | None, has_dates: bool, cash_rate: float) -> tuple[str, ...]:
+    """Sentences on what value series leave out, and on what was taken for cash."""
     sentences = [
         "The values are taken as given: costs, execution lag, survivorship and the rule that made them are not known "
         "here. Ask for them before believing a figure.",
@@ -266,14 +343,8 @@ def _what_is_not_known(
         )
     if not has_dates:
         sentences.append("The series have no dates: crises, monthly returns and dates of drawdowns are left out.")
-    else:
-        a_year = DAYS_OF_YEAR * (len(dates) - 1) / float((dates[-1] - dates[0]).astype(int))
-        if abs(a_year / periods_per_year - 1.0) > LARGEST_DISCREPANCY:
-            sentences.append(
-                f"A calendar year has about {a_year:.0f} of these values, and {periods_per_year:g} of them were taken "
-                "for a year: volatility, Sharpe ratios and all other annual figures are wrong unless periods_per_year "
-                "is given."
-            )
     if cash_rate == 0.0:
         sentences.append("Cash was taken to earn nothing: Sharpe ratios are of plain returns.")
+    else:
+        sentences.append(f"Cash earned {100.0 * cash_rate:g} % a year.")
     return tuple(sentences)

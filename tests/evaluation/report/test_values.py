@@ -139,7 +139,7 @@ def test_what_arrays_leave_out_is_stated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "taken", "found"),
+    ("days", "stated", "found"),
     [
         # 59 months are 1795 days: 59 * 365.25 / 1795 = 12.0 a year
         (pd.date_range("2010-01-31", periods=60, freq="ME"), 252, 12),
@@ -147,16 +147,34 @@ def test_what_arrays_leave_out_is_stated() -> None:
         (pd.bdate_range("2010-01-04", periods=1000)[::2], 252, 131),
         # every day of the week: the median gap is a day, as of trading days
         (pd.date_range("2010-01-04", periods=1000), 252, 365),
-        (pd.bdate_range("2010-01-04", periods=1000), 365, 261),
+        # 261 weekdays a year, and some holidays by convention
+        (pd.bdate_range("2010-01-04", periods=1000), 365, 252),
+        (pd.date_range("2010-01-04", periods=300, freq="28D"), 52, 13),
         (pd.date_range("2010-01-04", periods=300, freq="W"), 12, 52),
     ],
 )
-def test_values_of_another_frequency_than_was_taken_are_questioned(
-    days: pd.DatetimeIndex, taken: float, found: int
+def test_values_per_year_are_inferred_and_another_number_is_refused(
+    days: pd.DatetimeIndex, stated: float, found: int
 ) -> None:
-    told = f"A calendar year has about {found} of these values, and {taken:g} of them were taken for a year"
-    assert told in statements({"mine": series(index=days)}, periods_per_year=taken)
-    assert "A calendar year has" not in statements({"mine": series(index=days)}, periods_per_year=found)
+    evidence = evidence_of_values({"mine": series(index=days)})
+    assert evidence.periods_per_year == found
+    assert any(f": {found} are taken for a year." in sentence for sentence in evidence.statements)
+    with pytest.raises(
+        ConfigError, match=rf"periods_per_year must be within 10% .*, got {stated}, .* Give {found}, or"
+    ):
+        evidence_of_values({"mine": series(index=days)}, periods_per_year=stated)
+    near = evidence_of_values({"mine": series(index=days)}, periods_per_year=1.08 * found)
+    assert near.periods_per_year == 1.08 * found
+
+
+def test_a_hole_does_not_change_the_frequency() -> None:
+    days = pd.bdate_range("2010-01-04", periods=1000)
+    assert evidence_of_values({"mine": series(index=days[:100].append(days[400:]))}).periods_per_year == 252
+
+
+def test_arrays_are_taken_for_daily_values_unless_stated() -> None:
+    assert evidence_of_values({"mine": np.linspace(1.0, 2.0, 40)}).periods_per_year == 252
+    assert evidence_of_values({"mine": np.linspace(1.0, 2.0, 40)}, periods_per_year=12).periods_per_year == 12
 
 
 def test_the_rolling_window_is_a_year_of_the_series() -> None:
@@ -165,13 +183,13 @@ def test_the_rolling_window_is_a_year_of_the_series() -> None:
     figure = rolling_figure(evidence)
     assert figure is not None
     assert "Sharpe, 12 days" in json.dumps(figure, default=str)
-    assert rolling_figure(evidence_of_values({"mine": months})) is None  # 59 of 252 days
+    assert rolling_figure(evidence_of_values({"mine": months.to_numpy()})) is None  # 59 of 252 days
 
 
 def test_daily_values_are_taken_for_daily_ones_however_few() -> None:
     for weekday in range(5):
         days = pd.bdate_range(DAYS[weekday], periods=12)
-        assert "A calendar year has" not in statements({"mine": series(index=days)})
+        assert evidence_of_values({"mine": series(index=days)}).periods_per_year == 252
 
 
 @pytest.mark.parametrize(
@@ -226,21 +244,20 @@ def test_a_table_of_one_column_is_a_series_with_its_dates_and_more_columns_are_r
         evidence_of_values({"mine": 3.0})
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("cash_rate", -2.0),
-        ("cash_rate", -1.0),
-        ("cash_rate", np.nan),
-        ("periods_per_year", 0),
-        ("periods_per_year", -5),
-        ("periods_per_year", np.inf),
-        ("periods_per_year", np.nan),
-    ],
-)
-def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=f"{setting} must be above -?[01], got {value}"):
-        evidence_of_values({"mine": series()}, **{setting: value})
+@pytest.mark.parametrize("value", [0, -5, np.inf, np.nan])
+def test_values_per_year_out_of_range_are_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"periods_per_year must be above 0, got {value}"):
+        evidence_of_values({"mine": series()}, periods_per_year=value)
+
+
+@pytest.mark.parametrize("value", [-2.0, -1.0, 1.5, 2.0, np.inf, np.nan])
+def test_a_rate_that_is_no_fraction_is_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"cash_rate must be an annual rate as a fraction .*, got {value:g} .report"):
+        evidence_of_values({"mine": series()}, cash_rate=value)
+
+
+def test_what_cash_earned_is_stated() -> None:
+    assert "Cash earned 2.5 % a year." in statements({"mine": series()}, cash_rate=0.025)
 
 
 def test_names_that_are_written_alike_and_series_without_names_are_refused() -> None:
@@ -253,6 +270,36 @@ def test_names_that_are_written_alike_and_series_without_names_are_refused() -> 
 def test_days_with_a_time_zone_are_the_same_days() -> None:
     zoned = series(1, DAYS.tz_localize("America/New_York"))
     assert evidence_of_values({"plain": series(), "zoned": zoned}).num_days == 39
+
+
+def test_one_series_in_two_zones_is_refused_with_both_named() -> None:
+    tokyo = series(index=DAYS.tz_localize("Asia/Tokyo"))
+    told = r"series must be in one time zone, got Asia/Tokyo and UTC \(strategies mine and same\)"
+    with pytest.raises(DataError, match=told):
+        evidence_of_values({"mine": tokyo}, tokyo.tz_convert("UTC").rename("same"))
+    texts = tokyo.set_axis(tokyo.index.map(str))
+    with pytest.raises(DataError, match=r"got UTC\+9 h and UTC \("):
+        evidence_of_values({"mine": texts}, tokyo.tz_convert("UTC").rename("same"))
+    assert evidence_of_values({"mine": texts}, tokyo).num_days == 39
+
+
+def test_summer_time_is_one_zone() -> None:
+    days = pd.bdate_range("2018-01-02", periods=200, tz="America/New_York") + pd.Timedelta(hours=16)
+    stamped = series(index=days)
+    told = evidence_of_values(
+        {"mine": stamped.set_axis(days.map(str))}, stamped.tz_convert("US/Eastern").rename("same")
+    )
+    assert told.has_dates
+    assert np.array_equal(told.dates, days[1:].tz_localize(None).to_numpy().astype("datetime64[D]"))
+    assert np.array_equal(told.returns[:, 0], told.returns[:, 1])
+
+
+def test_a_strategy_that_lost_everything_is_told_from_returns() -> None:
+    ruined = series()
+    ruined.iloc[30:] = 0.0
+    told = r"got 0 from 2015-02-12 to the end \(strategy ruined\)\. It lost everything: .* -100 %, .* 100 %"
+    with pytest.raises(DataError, match=told):
+        evidence_of_values({"ruined": ruined})
 
 
 def test_no_column_of_the_table_is_silently_empty() -> None:
