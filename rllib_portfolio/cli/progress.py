@@ -85,10 +85,10 @@ class ProgressMeter:
 
         if self._bar is None:
             self._bar = tqdm(
-                desc=self._label.removesuffix(": ") or None,
+                desc=self._label or None,
                 total=total,
                 initial=done,
-                unit_scale=True,
+                unit_scale=total >= 10_000,
                 leave=self._leave,
                 dynamic_ncols=True,
                 bar_format=_BAR_FORMAT.format(unit=self._unit),

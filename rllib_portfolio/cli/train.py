@@ -54,7 +54,7 @@ examples:
   python train.py --algo ppo --set environment.cost_bps=25 --set training.gamma=0.95 --seed 1
   python train.py --algo ppo --num-env-runners 2 --output-dir runs/two-runners
   python train.py --algo dqn --buffer-capacity 50000 --set environment.action_levels=10
-  python train.py --resume runs/ppo/20260131-120000              continue after Ctrl-C, SIGTERM or a crash
+  python train.py --resume runs/ppo/20260131-120000              continue after Ctrl-C, SIGTERM, SIGHUP or a crash
   tensorboard --logdir runs
 
 Every setting that --set accepts stands in tune_configs/<algo>.yaml, with its meaning.
@@ -226,9 +226,8 @@ def _completion(place: str, steps: int, config: RunConfig) -> str:
     if steps >= total:
         return f"{place} is complete at {steps:,} steps; add --total-timesteps, with more than those, to go on."
     return (
-        f"{place} is complete at {steps:,} of {total:,} steps: its last {config.schedule.early_stopping_evaluations} "
-        "evaluations found no better policy. Begin a run with another schedule.early_stopping_evaluations to go on "
-        "longer."
+        f"{place} is complete at {steps:,} of {total:,} steps: early stopping ended it. To train longer, begin a run "
+        f"with another schedule.early_stopping_evaluations; here it is {config.schedule.early_stopping_evaluations}."
     )
 
 

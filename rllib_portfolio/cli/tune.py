@@ -51,7 +51,8 @@ is judged by the Sharpe ratio of its policy on the validation window, after cost
 scheduler stops what falls behind. At the end the best settings are trained again on fresh seeds, and the winner is the
 one with the best median: best_config.yaml, which train.py --config takes as it is.
 
-Nothing is lost by Ctrl-C, SIGTERM, a crash or a lost machine: --resume continues every trial from its last checkpoint.
+Nothing is lost by Ctrl-C, SIGTERM, a lost connection, a crash or a lost machine: --resume continues every trial from
+its last checkpoint.
 """
 
 _EPILOG = """\
@@ -67,7 +68,7 @@ examples:
   tensorboard --logdir models/hyperparameter_search        curves of every trial, and the HPARAMS tab
   optuna-dashboard sqlite:///models/hyperparameter_search/ppo_study.db
 
-Exit codes: 0 done, 1 no trial came to its end, 2 a setting that cannot be used, 130 and 143 stopped.
+Exit codes: 0 done, 1 no trial came to its end, 2 a setting that cannot be used, 129, 130 and 143 stopped.
 """
 
 OUTPUT = Path("models/hyperparameter_search")

@@ -10,8 +10,10 @@ import time
 import pytest
 from rich.console import Console
 
+from rllib_portfolio.cli import search_display
 from rllib_portfolio.cli.search_display import SearchDisplay, table
 from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
+from tests.cli.test_progress import Clock
 
 
 def progress_of(*trials: TrialProgress) -> SearchProgress:
@@ -64,6 +66,21 @@ def test_elsewhere_each_end_and_each_retry_is_told_once(capsys: pytest.CaptureFi
         "[2/20] trial_0009: pruned after 10,000 steps, validation Sharpe 0.750 (best: trial_0008, 0.500)",
         "[3/20] trial_0010: failed (RuntimeError: lost) (best: trial_0008, 0.500)",
         "trial_0000: goes on from its last checkpoint after RuntimeError: lost",
+    ]
+
+
+def test_elsewhere_a_line_every_ten_seconds_tells_where_the_search_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(search_display, "time", clock)
+    with SearchDisplay(quiet=False, title="search") as display:
+        for _ in range(25):
+            display.show(progress_of(RUNNING[1], RUNNING[2]))
+            clock.now += 1.0
+    assert capsys.readouterr().err.splitlines() == 2 * [
+        "0 of 20 trials ended: 2 running, 0 finished, 0 pruned, 0 failed; trial_0001 at 1,000 steps, trial_0002 at "
+        "2,000 steps"
     ]
 
 

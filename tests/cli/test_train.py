@@ -434,7 +434,7 @@ def test_a_run_that_was_stopped_early_is_complete_before_its_last_step(
     record_settings(tmp_path / "run", load_run_config(tmp_path / "run" / "config.yaml", patient))
     assert cli.train(["--resume", str(tmp_path / "run")]) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{tmp_path}/run is complete at 640 of 1,280 steps: its last 1 evaluations found no better")
+    assert line.startswith(f"{tmp_path}/run is complete at 640 of 1,280 steps: early stopping ended it. ")
 
 
 @pytest.mark.parametrize(("text", "number"), [("50000", 50_000), ("2e4", 20_000), ("2.5e1", 25), ("1_000", 1_000)])
