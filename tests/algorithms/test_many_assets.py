@@ -21,6 +21,9 @@ from rllib_portfolio.config import DQNRunConfig, NetworkConfig, PPORunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
+from rllib_portfolio.run_folder import create_run_folder, open_run_folder
+from rllib_portfolio.training.loop import LoopState, _Run
+from rllib_portfolio.training.scalars import learner_scalars
 from tests.algorithms.sampling import build_learner, build_runner, flat, weights
 
 LARGEST_STEP = 1.0
@@ -245,3 +248,23 @@ def test_dqn_says_what_a_table_for_many_assets_costs(tiny_market: MarketData) ->
     assert "507 actions for 500 assets" in note
     assert "24 environment steps a second" in note
     assert "--algo ppo" in note
+
+
+def test_the_folder_of_a_run_holds_what_was_chosen(tiny_market: MarketData, tmp_path: Path) -> None:
+    config = PPORunConfig()
+    for num_assets, expected in ((3, "flat"), (50, "per_asset")):
+        market = walks(tiny_market, num_assets, days=60)
+        create_run_folder(tmp_path / expected, config, market)
+        opened, _ = open_run_folder(tmp_path / expected, {})
+        assert opened.network == config.for_assets(num_assets).network
+        assert opened.network.architecture == expected  # type: ignore[union-attr]
+
+
+def test_updates_that_are_left_out_are_told_at_the_first_and_at_each_doubling() -> None:
+    run = _Run.__new__(_Run)
+    run.config, run.state = PPORunConfig(), LoopState(steps=2048)
+    run.num_healthy = run.num_left_out = 0
+    counts = [0, 1, 1, 2, 3, 4, 7, 9]
+    told = [run._notice(learner_scalars({"num_updates_left_out": count})) for count in counts]
+    assert [count for count, line in zip(counts, told, strict=True) if line] == [1, 2, 4, 9]
+    assert "2,048 steps: so far 1 update was left out, because a gradient was not finite" in str(told[1])
