@@ -161,9 +161,9 @@ class SearchSession:
             counts=Counter(STATES[trial.state] for trial in study.get_trials(deepcopy=False)),
             candidates=self._candidates,
             best=best,
+            equal_weight_sharpe=self.equal_weight_sharpe,
             num_left=max(0, record.settings.num_samples - num_ended(study)),
             files=tuple(path for path in written if path is not None),
-            equal_weight_sharpe=self.equal_weight_sharpe,
         )
 
     def _description(self) -> SearchDescription:
