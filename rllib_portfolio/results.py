@@ -11,8 +11,7 @@ from rich.table import Table
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.evaluation import index_result, reference_strategies
-from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
+from rllib_portfolio.evaluation import BacktestResult, reference_strategies, walk_lineup
 from rllib_portfolio.evaluation.comparison import compare, verdict
 from rllib_portfolio.evaluation.figures import equity_curve
 from rllib_portfolio.evaluation.report.columns import text_of
@@ -87,10 +86,8 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
 
 
 def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
-    strategies = [policy, *reference_strategies(market)]
-    walks = list(backtest(market, market.windows[window], strategies, config.environment))
-    index = index_result(market, market.windows[window], config.environment)
-    return walks if index is None else [*walks, index]
+    strategies = [policy, *reference_strategies(market)]  # no row at the policy's average weights
+    return list(walk_lineup(market, market.windows[window], config.environment, baselines=strategies).results)
 
 
 def _cash_returns(market: MarketData, window: str) -> Any:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.revision import git_revision
+from rllib_portfolio.revision import git_revision, version_of
 from rllib_portfolio.whole_file import whole_file, write_json
 
 CONFIG = "config.yaml"
@@ -171,12 +170,5 @@ def provenance() -> dict[str, Any]:
     return {
         "git_revision": git_revision(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: version_of(name) for name in _PACKAGES},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

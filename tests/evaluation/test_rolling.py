@@ -99,6 +99,6 @@ def test_a_report_says_why_a_rolling_series_is_left_out(num_days: int, tmp_path:
     table = generate_performance_report(strategies, output_path=tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     is_short = num_days < rolling.WINDOW_DAYS
-    assert ("Left out: it needs 252 days, and there are 251." in page) == is_short
+    assert ("The rolling Sharpe ratio is left out: it needs 252 days, and there are 251." in page) == is_short
     assert ('id="plot-rolling"' not in page) == is_short
     assert not any("rolling" in name for name in table.columns)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from html import escape
-from importlib.metadata import version
 from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from rllib_portfolio.evaluation.report.files import json_value
 from rllib_portfolio.evaluation.report.markup import Panels, paragraph, section
 from rllib_portfolio.evaluation.report.style import SCRIPT, STYLE
 from rllib_portfolio.evaluation.verdicts import Verdict
-from rllib_portfolio.revision import git_revision
+from rllib_portfolio.revision import git_revision, version_of
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
@@ -89,10 +88,9 @@ def _plotly() -> str:
 def _facts(report: Report) -> str:
     """When and with what the page was made, and what it is about."""
     evidence = report.evidence
-    revision = git_revision()
     facts = {
         "Made": f"{datetime.now().astimezone():%Y-%m-%d}",
-        "Revision": f"rllib_portfolio {version('rllib_portfolio')}" + (f", {_short(revision)}" if revision else ""),
+        "Revision": _revision(),
         "Data": ", ".join([*([evidence.context.market.source] if evidence.context else []), evidence.data_hash[:12]]),
         "Days": f"{evidence.days} ({evidence.num_days / evidence.periods_per_year:.1f} years)",
         "Universe": evidence.universe,
@@ -101,9 +99,12 @@ def _facts(report: Report) -> str:
     return f'<p class="facts">{spans}</p>'
 
 
-def _short(revision: str) -> str:
-    """`cb7b775`, or `cb7b775 with changes`."""
-    return revision[:7] + (" with changes" if revision.endswith("-dirty") else "")
+def _revision() -> str:
+    """`rllib_portfolio 0.1.0, cb7b775 with changes`, as much of it as is known."""
+    revision = git_revision() or ""
+    changes = " with changes" if revision.endswith("-dirty") else ""
+    release = " ".join(filter(None, ("rllib_portfolio", version_of("rllib_portfolio"))))
+    return release + (f", {revision[:7]}{changes}" if revision else "")
 
 
 def _badges(report: Report) -> str:
