@@ -226,7 +226,7 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     found = table[(table["annual_return"] > MAX_ANNUAL_RETURN) | (table["sharpe_ratio"] > MAX_SHARPE_RATIO)]
     if found.empty or is_simulated or num_days < MIN_YEARS * market.periods_per_year:
         return None
-    worst = found.iloc[int(np.argmax(found["annual_return"].to_numpy(dtype=float)))]
+    worst = found.sort_values("annual_return", na_position="first").iloc[-1]
     moves = market.returns[1:]
     column = int(np.argmax([_strangeness(moves[:, asset]) for asset in range(market.num_assets)]))
     row = int(np.argmax(_sizes(moves[:, column])))
