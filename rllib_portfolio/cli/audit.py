@@ -72,23 +72,23 @@ def execute(arguments: argparse.Namespace) -> int:
     certificate = audit(specimen, lambda name: say(arguments, f"Checking: {name} ..."))
     certificate = replace(certificate, facts={**facts, **certificate.facts})
     _print(certificate)
-    if certificate.passed:
-        _warn_of_implausible(specimen)
     if output is not None:
         certificate.write(output)
         print(f"Written: {output}")
+    if certificate.passed:
+        _warn_of_implausible(specimen)
     return 0 if certificate.passed else 1
 
 
 def _warn_of_implausible(specimen: Specimen) -> None:
-    """Warn of what the policy and the reference strategies earn on the test window, or on all days without one."""
-    from rllib_portfolio.evaluation import backtest, reference_strategies
+    """Warn of what the policy, 1/N and buy-and-hold earn on the test window, or on all days without one."""
+    from rllib_portfolio.evaluation import backtest
+    from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
     from rllib_portfolio.evaluation.comparison import compare
 
     market = specimen.market
     window = market.windows.get("test", market.windows["all"])
-    fitted_on = market.windows.get("train", window)
-    strategies = [*([] if specimen.policy is None else [specimen.policy]), *reference_strategies(market, fitted_on)]
+    strategies = [*([] if specimen.policy is None else [specimen.policy]), EqualWeight(), BuyAndHold()]
     walks = backtest(market, window, strategies, specimen.environment)
     table = compare(walks, market.cash_returns[slice(*window)], market.periods_per_year)
     warn_of_implausible(table, market, window[1] - window[0])

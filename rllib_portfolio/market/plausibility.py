@@ -35,6 +35,9 @@ JUMP, MAX_SHARE_OF_JUMPS = 0.5, 0.15
 MIN_WANDERING, MIN_MEDIAN_MOVE = 0.3, 0.002
 """A random walk hardly ever stays within 0.3 of the root of its summed squared moves; noise around a level does. Pegged
 prices do, too, and move by less than 0.2 % on the median day."""
+MIN_ROWS_OF_NOISE = 120
+"""Noise in fewer rows is not told from a walk."""
+LARGEST_TIMES_MEDIAN = 8.0
 MIN_WANDERING_OF_SCORES = 0.75
 """The same for whole numbers that fill a scale from 0 to 100; a score is slower to come back than noise."""
 
@@ -111,7 +114,7 @@ def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
         return f"numbers that move by more than 50 % on {_percent(jumps)} of the rows", kind
     is_score = is_whole and values.min() <= 20.0 and 80.0 <= values.max() <= 100.0
     least = MIN_WANDERING_OF_SCORES if is_score else MIN_WANDERING
-    if median >= MIN_MEDIAN_MOVE and _wandering(values) < least:
+    if len(values) >= MIN_ROWS_OF_NOISE and median >= MIN_MEDIAN_MOVE and _wandering(values) < least:
         ratio = values.max() / values.min()
         return (
             f"numbers that move by {_percent(median)} on the median row and come back to the same level (the largest "
@@ -130,9 +133,14 @@ def _share_of_jumps(moves: FloatArray) -> float:
 
 
 def _wandering(values: FloatArray) -> float:
-    """Range of the logarithms over the root of their summed squared moves: about 1.6 for random walks of any length."""
+    """Range of the logarithms over the root of their summed squared moves: about 1.6 for random walks of any length.
+
+    Moves count as at most so many times the median one, so that bad ticks that are undone do not look like noise.
+    """
     logs = np.log(values)
-    return float(np.ptp(logs) / np.sqrt((np.diff(logs) ** 2).sum()))
+    sizes = np.abs(np.diff(logs))
+    sizes = np.minimum(sizes, LARGEST_TIMES_MEDIAN * np.median(sizes))
+    return float(np.ptp(logs) / np.sqrt((sizes**2).sum()))
 
 
 # ---------------------------------------------------------------- moves
@@ -226,7 +234,7 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     found = table[(table["annual_return"] > MAX_ANNUAL_RETURN) | (table["sharpe_ratio"] > MAX_SHARPE_RATIO)]
     if found.empty or is_simulated or num_days < MIN_YEARS * market.periods_per_year:
         return None
-    worst = found.iloc[int(np.argmax(found["annual_return"].to_numpy(dtype=float)))]
+    worst = found.sort_values("annual_return", na_position="first").iloc[-1]
     moves = market.returns[1:]
     column = int(np.argmax([_strangeness(moves[:, asset]) for asset in range(market.num_assets)]))
     row = int(np.argmax(_sizes(moves[:, column])))

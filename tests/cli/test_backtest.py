@@ -168,6 +168,16 @@ def test_a_newer_table_of_another_frequency_is_refused(
 
 
 @pytest.mark.ray
+def test_a_run_that_was_begun_when_the_year_had_252_rows_by_default_still_opens(run_dir: Path) -> None:
+    values = yaml.safe_load((run_dir / "config.yaml").read_text())
+    del values["market"]["accept_moves"]
+    values["market"]["periods_per_year"] = 252
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(values))
+    (run,) = open_runs([run_dir])
+    assert (run.config.market.periods_per_year, run.market.periods_per_year) == (252, 252)
+
+
+@pytest.mark.ray
 def test_one_new_day_is_no_sample(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], run_dir: Path, finished_run: TinyRun
 ) -> None:

@@ -48,7 +48,6 @@ NO_PRICES: dict[str, tuple[Any, str]] = {
         lambda rng: pd.bdate_range("2012-01-02", periods=T).strftime("%Y%m%d").astype(float),
         "row numbers or dates",
     ),
-    "day of the month": (lambda rng: pd.bdate_range("2012-01-02", periods=T).day.to_numpy(float), "a score"),
     "sentiment in (0, 1)": (lambda rng: rng.uniform(0.01, 1.0, T), "a score"),
     "stars": (lambda rng: rng.integers(1, 6, T).astype(float), "a score"),
     "fear and greed": (fear_and_greed, "a score"),
@@ -87,6 +86,7 @@ PRICES: dict[str, tuple[Any, int]] = {
     "money-market fund": (lambda rng: 100.0 * 1.0001 ** np.arange(T), 252),
     "collapse by one part in 1e8": (lambda rng: walk(rng, 0.03) * np.where(np.arange(T) > 900, 1e-8, 1.0), 365),
     "bad tick": (lambda rng: walk(rng, 0.01) * np.where(np.arange(T) == 400, 10.0, 1.0), 252),
+    "a bad tick every month": (lambda rng: walk(rng, 0.012) * np.where(np.arange(T) % 21 == 3, 0.5, 1.0), 252),
     "bankrupt": (lambda rng: np.maximum(0.01, walk(rng, 0.02) * np.linspace(1.0, 1e-4, T)), 252),
 }
 
