@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +83,7 @@ def interrupted(
     shell: dict[str, Any],
     num_finished: int,
 ) -> subprocess.CompletedProcess[str]:
-    """Start a command and send it a signal, SIGKILL to all of its group.
+    """Start a command and send it a signal, SIGKILL to all of its session: Ray's processes have groups of their own.
 
     Sent when so many trials are finished and another one has reported.
     """
@@ -94,10 +94,9 @@ def interrupted(
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "the search does not get going"
             time.sleep(0.2)
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
+        for pid in processes_of(process.pid) if number == signal.SIGKILL else [process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
         stdout, stderr = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
@@ -110,9 +109,13 @@ def interrupted(
 def wait_until_alone(session: int) -> None:
     """Until no process of a session is left: Ray's end themselves when their driver is gone."""
     deadline = time.monotonic() + 60
-    while left := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if session_of(pid) == session]:
+    while left := processes_of(session):
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.1)
+
+
+def processes_of(session: int) -> list[int]:
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if session_of(pid) == session]
 
 
 def session_of(pid: int) -> int | None:
