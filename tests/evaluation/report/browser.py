@@ -74,8 +74,8 @@ def measured(browser: str, page: Path, folder: Path, expression: str, size: tupl
 
 
 def print_to_pdf(browser: str, page: Path, profile: Path, target: Path) -> None:
-    """Write what the browser would print."""
-    _run(browser, page, profile, "--no-pdf-header-footer", f"--print-to-pdf={target}")
+    """Write what the browser would print out of a window that is wider than paper."""
+    _run(browser, page, profile, "--window-size=1600,1000", "--no-pdf-header-footer", f"--print-to-pdf={target}")
 
 
 def figures_of(page: Path) -> dict[str, Any]:
