@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from rllib_portfolio.user_values import LARGEST_RATE
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Days = Annotated[int, Field(ge=1)]
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
@@ -96,7 +98,7 @@ class MarketConfig(StrictModel):
     @field_validator("cash_rate", mode="before")
     @classmethod
     def _rate_is_a_fraction(cls, rate: Any) -> Any:
-        if isinstance(rate, int | float) and not -1.0 < rate <= 1.0:
+        if isinstance(rate, int | float) and not -1.0 < rate <= LARGEST_RATE:
             raise PydanticCustomError("annual_rate", "an annual rate must be a fraction (divide per cent by 100)")
         return rate
 

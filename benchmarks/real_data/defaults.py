@@ -46,17 +46,18 @@ DAILY = {
     "environment.reward": "excess_log_return",
     "environment.rebalance_days": 1,
     "network.initial_cash_logit": 0.0,
-    "training.learning_rate": 1e-3,
     "training.weight_decay": 0.0,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "tune_configs/ppo.yaml": {},
     "the models' defaults": DAILY,
     "no weight decay": {"training.weight_decay": 0.0},
-    "weight decay 30": {"training.weight_decay": 30.0},
+    "weight decay 100": {"training.weight_decay": 100.0},
     "weight decay 1000": {"training.weight_decay": 1000.0},
-    "ten times the learning rate": {"training.learning_rate": 1e-3},
-    "a third of the learning rate": {"training.learning_rate": 3e-5},
+    "learning rate 0.003": {"training.learning_rate": 3e-3},
+    "learning rate 0.0003": {"training.learning_rate": 3e-4},
+    "learning rate 0.0001": {"training.learning_rate": 1e-4},
+    "learning rate 0.0001, no weight decay": {"training.learning_rate": 1e-4, "training.weight_decay": 0.0},
     "a decision every day": {"environment.rebalance_days": 1},
     "a decision every 5 days": {"environment.rebalance_days": 5},
     "a decision every 63 days": {"environment.rebalance_days": 63},
@@ -69,7 +70,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "environment.risk_aversion": 10.0,
     },
 }
-"""Settings over the file, one change each, but for the models' defaults, which the file had before."""
+"""Settings over the file."""
 
 
 def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:

@@ -23,8 +23,8 @@ TOLERANCE = 0.1
 EXACT_TOLERANCE = 0.05
 """The same for the other rhythms, which have no holidays: 13 periods of four weeks are not 12 months."""
 
-MIN_ROWS = 20
-"""Fewer rows tell nothing: Monday to Friday may be the start of any week."""
+MIN_ROWS, MIN_DAILY_ROWS = 12, 20
+"""Fewer rows tell nothing; of daily rows, Monday to Friday may be the start of any week."""
 MIN_HOLE_DAYS = 14
 """Calendar days without a row that are no hole: the longest holidays of an exchange are 11 to 12 days."""
 
@@ -57,10 +57,10 @@ def frequency_of(dates: Dates) -> Frequency | None:
         rounded count of any other rhythm.
     """
     steps = np.diff(dates).astype(int)
-    if len(dates) < MIN_ROWS:
-        return None
-    usual = float(np.median(steps))
+    usual = float(np.median(steps)) if len(steps) else 0.0
     is_daily, is_short = usual < 2.0, steps.sum() < DAYS_A_YEAR
+    if len(dates) < (MIN_DAILY_ROWS if is_daily else MIN_ROWS):
+        return None
     steps = steps[steps <= max(MIN_HOLE_DAYS, 3.0 * usual)]
     count = DAYS_A_YEAR / (usual if is_short and not is_daily else steps.mean())
     num_weekdays = _num_weekdays(dates)

@@ -110,7 +110,7 @@ def test_ten_per_cent_a_year_and_cash_at_two_are_shown_as_such(
     years = (count - 1) / rows_a_year
     assert np.prod(1.0 + market.cash_returns[1:]) ** (1.0 / years) - 1.0 == pytest.approx(0.02, abs=2e-4)
     window = market.windows["all"]
-    strategies = reference_strategies(market, market.windows["train"])
+    strategies = reference_strategies(market)
     walks = backtest(market, window, strategies, ExecutionConfig(cost_bps=0.0))
     table = compare(walks, market.cash_returns[slice(*window)], market.periods_per_year)
     assert table.loc["buy-and-hold", "annual_return"] == pytest.approx(0.10, abs=2e-3)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.report.evidence import FIRST_DAY, Evidence
+from rllib_portfolio.market.frequency import TOLERANCE, frequency_of
 from rllib_portfolio.user_values import require_annual_rate
 
 FloatArray = NDArray[np.floating[Any]]
@@ -21,16 +22,6 @@ Series = pd.Series | ArrayLike
 
 MIN_VALUES = 12
 """Eleven returns: fewer say nothing about a Sharpe ratio."""
-
-DAYS_OF_YEAR = 365.25
-CONVENTIONS = (252, 365, 52, 12, 4, 1)
-"""Values per year of days of trading, all days, weeks, months, quarters and years."""
-LARGEST_DISCREPANCY = 0.1
-"""By so large a fraction, days of trading may differ from 252 a year, and what is stated from what is found."""
-EXACT_DISCREPANCY = 0.05
-"""By so large a fraction, others may differ from a convention: 13 times four weeks are not 12 months."""
-LONGEST_HOLIDAYS = 14
-"""Calendar days between two values that are no gap, whatever their usual distance."""
 
 
 def evidence_of_values(
@@ -110,19 +101,17 @@ def _require_settings(cash_rate: float, periods_per_year: float | None) -> None:
 
 def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tuple[float, tuple[str, ...]]:
     """Values per year: what is stated, or what the dates tell, and then a sentence that says so."""
-    if dates is None:
+    found = None if dates is None else frequency_of(dates)
+    if found is None:
         return stated or metrics.PERIODS_PER_YEAR, ()
-    steps = np.diff(dates).astype(int)
-    count = DAYS_OF_YEAR / float(steps[steps <= max(LONGEST_HOLIDAYS, 3.0 * np.median(steps))].mean())
-    usual = min(CONVENTIONS, key=lambda periods: abs(math.log(count / periods)))
-    tolerance = LARGEST_DISCREPANCY if usual == metrics.PERIODS_PER_YEAR else EXACT_DISCREPANCY
-    found = usual if abs(count / usual - 1.0) <= tolerance else max(1, round(count))
     if stated is None:
-        return found, (f"A calendar year has about {count:.0f} of these values: {found} are taken for a year.",)
-    if abs(stated / found - 1.0) > LARGEST_DISCREPANCY:
+        counted = f"There are {found.rows_a_year:.0f} values in a calendar year, {found.rhythm}"
+        return found.periods, (f"{counted}: {found.periods} are taken for a year.",)
+    if abs(stated - found.periods) > TOLERANCE * found.periods:
         raise ConfigError(
-            f"periods_per_year must be within {LARGEST_DISCREPANCY:.0%} of what the dates tell, got {stated:g}, and a "
-            f"calendar year has about {count:.0f} of these values (report). Give {found}, or leave it out."
+            f"periods_per_year must be within {TOLERANCE:.0%} of what the dates tell, got {stated:g}, and a calendar "
+            f"year has {found.rows_a_year:.0f} of these values, {found.rhythm} (report). Give {found.periods}, or "
+            "leave it out."
         )
     return stated, ()
 
