@@ -44,6 +44,7 @@ CHOSEN_FOR_STOCKS = {
         "environment.rebalance_days",
         "environment.reward",
         "network.initial_cash_logit",
+        "training.learning_rate",
         "training.weight_decay",
         "schedule.total_timesteps",
         "schedule.checkpoint_interval",

@@ -42,32 +42,35 @@ FOLDS = (
     (("1994-07-01", "1999-12-31"), ("1991-01-01", "1993-06-30")),
 )
 """Training window and judged window, a year between them."""
+
+
+def _rates(learning_rate: float, weight_decay: float) -> dict[str, Any]:
+    return {"training.learning_rate": learning_rate, "training.weight_decay": weight_decay}
+
+
 DAILY = {
     "environment.reward": "excess_log_return",
     "environment.rebalance_days": 1,
     "network.initial_cash_logit": 0.0,
-    "training.weight_decay": 0.0,
+    **_rates(1e-3, 0.0),
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "tune_configs/ppo.yaml": {},
     "the models' defaults": DAILY,
-    "no weight decay": {"training.weight_decay": 0.0},
-    "weight decay 100": {"training.weight_decay": 100.0},
-    "weight decay 1000": {"training.weight_decay": 1000.0},
-    "learning rate 0.003": {"training.learning_rate": 3e-3},
-    "learning rate 0.0003": {"training.learning_rate": 3e-4},
-    "learning rate 0.0001": {"training.learning_rate": 1e-4},
-    "learning rate 0.0001, no weight decay": {"training.learning_rate": 1e-4, "training.weight_decay": 0.0},
+    "no weight decay": _rates(1e-4, 0.0),
+    "weight decay 100": _rates(1e-4, 100.0),
+    "weight decay 1000": _rates(1e-4, 1000.0),
+    "learning rate 0.00003": _rates(3e-5, 300.0),
+    "learning rate 0.0003": _rates(3e-4, 300.0),
+    "learning rate 0.001": _rates(1e-3, 300.0),
+    "learning rate 0.001, weight decay 100": _rates(1e-3, 100.0),
+    "learning rate 0.001, no weight decay": _rates(1e-3, 0.0),
     "a decision every day": {"environment.rebalance_days": 1},
     "a decision every 5 days": {"environment.rebalance_days": 5},
     "a decision every 63 days": {"environment.rebalance_days": 63},
     "over the uniform portfolio with cash": {
         "environment.reward": "excess_log_return",
         "network.initial_cash_logit": 0.0,
-    },
-    "active mean-variance, kappa 10": {
-        "environment.reward": "active_mean_variance",
-        "environment.risk_aversion": 10.0,
     },
 }
 """Settings over the file."""
