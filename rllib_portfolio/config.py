@@ -299,6 +299,9 @@ class ScheduleConfig(StrictModel):
     evaluation_interval: int = Field(25_000, ge=1)
     early_stopping_evaluations: int | None = Field(8, ge=1)
     """Stop after so many evaluations in a row without a better validation score; null never stops early."""
+    untrained_candidate: bool = True
+    """Evaluate the network before training, too, so that it is kept where training finds nothing better. A run that is
+    evaluated at its end alone has one candidate, with or without this."""
     selection_metric: Literal["sharpe_ratio", "information_ratio"] = "sharpe_ratio"
     """The validation score: the Sharpe ratio, or the information ratio over 1/N at the same costs."""
 

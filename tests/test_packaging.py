@@ -37,8 +37,8 @@ def test_a_script_in_the_parent_folder_of_the_clone_imports_the_package(clone: P
     with built(clone, "build_editable", site_packages) as wheel:
         wheel.extractall(site_packages)
     (tmp_path / "script.py").write_text(SCRIPT)
-    # -S: without the packages that are installed here, of which this project is one
-    command = [sys.executable, "-S", "script.py", site_packages]
+    # -E and -S: without PYTHONPATH and the packages that are installed here, of which this project is one
+    command = [sys.executable, "-E", "-S", "script.py", site_packages]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert Path(done.stdout.strip()) == clone / "rllib_portfolio" / "__init__.py"
 

@@ -16,6 +16,7 @@ STEPS_PER_ITERATION = 64
 TOTAL_STEPS = 640
 TINY = {
     "environment.episode_days": 20,
+    "network.architecture": "flat",
     "network.hidden_sizes": [16, 16],
     "training.learning_rate": 3e-3,
     "training.rollout_steps": 16,

@@ -74,8 +74,8 @@ class ArrayForward:
         return cls(tuple(_as_arrays(layer) if isinstance(layer, nn.Module) else layer for layer in layers))
 
     def __call__(self, observations: FloatArray) -> NDArray[Any]:
-        # one row for each product: a product of matrices would round by its shape
-        return self.rows(observations[:, None])[:, 0]
+        # one row for each product, contiguous: a product rounds by its shape, and on some processors by its strides
+        return self.rows(np.ascontiguousarray(observations)[:, None])[:, 0]
 
     def rows(self, hidden: FloatArray) -> NDArray[Any]:
         """Of [B, n, p], whose B products of n rows each have the same shape: [B, n, q]."""

@@ -144,7 +144,7 @@ class _Run:
     def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
         schedule = self.config.schedule
         try:
-            if self._selects_among_checkpoints and self.state.steps == 0 and self.state.best_checkpoint is None:
+            if self._may_stay_untrained and self.state.steps == 0 and self.state.best_checkpoint is None:
                 on_progress(self._evaluate_untrained())
             while not (finished := self._is_finished()) and not should_stop():
                 before = self.state.steps
@@ -167,9 +167,10 @@ class _Run:
             self.algorithm.stop()
 
     @property
-    def _selects_among_checkpoints(self) -> bool:
-        """Whether validation chooses a policy, rather than being walked once, at the end."""
-        return self.config.schedule.evaluation_interval < self.config.schedule.total_timesteps
+    def _may_stay_untrained(self) -> bool:
+        """Whether validation may choose the network as it was initialised: a run that is evaluated once chooses none."""
+        schedule = self.config.schedule
+        return schedule.untrained_candidate and schedule.evaluation_interval < schedule.total_timesteps
 
     def _evaluate_untrained(self) -> Status:
         """Make the network as it was initialised the first candidate: training may find nothing better."""

@@ -66,5 +66,6 @@ class SearchSettings(StrictModel):
             "schedule.evaluation_interval": self.report_interval,
             "schedule.checkpoint_interval": self.report_interval,
             "schedule.checkpoints_kept": 1,
+            "schedule.untrained_candidate": False,  # it says nothing about the settings of a trial
         }
         return with_overrides(base, {"seed": self.seed, **schedule, **overrides}, where)

@@ -78,12 +78,12 @@ class _Reports:
         if newest is None or finished_training(run_dir) is not None:
             return
         state = read_progress(newest)
-        if 0 < state["steps"] < total_steps:  # else it is the last word, which `finish` has
+        if state["steps"] < total_steps:  # else it is the last word, which `finish` has
             reached = TrainingOutcome(state["steps"], state["elapsed_s"], state["best_sharpe"])
             tune.report(_result(state["validation_sharpe"], reached, is_finished=False))
 
     def show(self, status: Status) -> None:
-        if not status.is_evaluated or status.steps == 0:  # an untrained network says nothing about the trial's settings
+        if not status.is_evaluated:
             return
         self._last = status
         self._folders.keep_so_far(self._name)

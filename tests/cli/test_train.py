@@ -22,7 +22,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.cli.console import _quiet_processes, is_on_cluster
-from rllib_portfolio.cli.settings import CONFIG_FOLDER, whole_number
+from rllib_portfolio.cli.settings import default_config, whole_number
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.run_folder import record_settings
 from rllib_portfolio.run_storage import RunStorage
@@ -250,7 +250,7 @@ def test_a_flag_of_dqn_out_of_bounds(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_another_algorithm_than_the_file_s(capsys: pytest.CaptureFixture[str]) -> None:
-    path = CONFIG_FOLDER / "dqn.yaml"
+    path = default_config("dqn")
     assert refusal(capsys, "--config", path, "--algo", "ppo").startswith(f"--algo must be that of {path}, dqn, got ppo")
 
 

@@ -350,9 +350,12 @@ def test_returns_instead_of_prices_are_told(tmp_path):
     returns = np.random.default_rng(0).normal(0.0, 1.0, (100, 2))
     frame = pd.DataFrame(returns, pd.bdate_range("2020-01-02", periods=100), ["AAA", "BBB"])
     frame.to_csv(tmp_path / "p.csv", index_label="date")
-    message = r"BBB must be a column of prices, got \d\d % of its values at 0 or below .*p.csv.*looks like returns"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"AAA must hold prices, got what looks like returns.*p.csv.*Turn returns into"):
         checked(tmp_path / "p.csv")
+    table = PriceTable(frame, None, frame[[]], "made in Python")
+    message = r"AAA must be a column of prices, got \d\d % of its values at 0 or below .*Python.*looks like returns"
+    with pytest.raises(DataError, match=message):
+        validate_table(table, MarketConfig(data="table"))
 
 
 def test_a_table_that_is_not_indexed_by_days_is_refused():

@@ -160,7 +160,7 @@ def test_extreme_moves_are_noted_with_day_and_size_and_what_they_look_like(tmp_p
     assert hints[0].endswith("looks like a bad tick")
     assert hints[1].endswith("looks like a bad tick")
     assert hints[2:] == ["looks like an unadjusted 7-for-1 split", "looks like an unadjusted 1-for-20 split", ""]
-    (note,) = (note for note in market.notes if "AAA" in note)
+    (note,) = (note for note in market.notes if note.startswith("Moves beyond"))
     assert f"AAA {market.dates[800]} {100 * market.returns[800, 0]:+.3g} % (looks like an unadjusted" in note
 
 

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from rllib_portfolio.cli.settings import CONFIG_FOLDER
+from rllib_portfolio.cli.settings import default_config
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config_file import SEARCH, load_run_config, read_yaml, with_overrides
 from rllib_portfolio.errors import ConfigError
@@ -56,7 +56,7 @@ def refusal(values: object, algo: str = "ppo") -> str:
 
 
 def committed(algo: str) -> tuple[RunConfig, SearchSpace]:
-    path = CONFIG_FOLDER / f"{algo}.yaml"
+    path = default_config(algo)
     config = load_run_config(path, {})
     return config, SearchSpace.parse(read_yaml(path)[SEARCH], config, str(path))
 
@@ -67,7 +67,7 @@ def test_the_committed_search_space_is_the_one_that_was_asked_for(algo: str) -> 
     assert space.distributions() == SPACES[algo]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(default_config("ppo").parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_committed_search_may_find_the_settings_that_stand_beside_its_space(path: Path) -> None:
     config = load_run_config(path, {})
     for name, distribution in SearchSpace.parse(read_yaml(path)[SEARCH], config, str(path)).distributions().items():
@@ -95,7 +95,7 @@ def test_sampled_settings_make_a_configuration_with_lists_as_lists(algo: str) ->
 
 @pytest.mark.parametrize("algo", sorted(RUN_CONFIGS))
 def test_training_alone_takes_no_notice_of_the_search_section(algo: str, tmp_path: Path) -> None:
-    path = CONFIG_FOLDER / f"{algo}.yaml"
+    path = default_config(algo)
     without = tmp_path / "without.yaml"
     without.write_text(path.read_text().partition(f"\n{SEARCH}:")[0])
     assert SEARCH not in read_yaml(without)
