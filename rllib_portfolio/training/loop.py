@@ -168,7 +168,7 @@ class _Run:
 
     @property
     def _may_stay_untrained(self) -> bool:
-        """Whether validation may choose the network as it was initialised: a run that is evaluated once chooses none."""
+        """Whether validation may choose the network before training; a run that is evaluated once chooses none."""
         schedule = self.config.schedule
         return schedule.untrained_candidate and schedule.evaluation_interval < schedule.total_timesteps
 
