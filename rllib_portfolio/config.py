@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from rllib_portfolio.user_values import LARGEST_RATE
+from rllib_portfolio.user_values import is_annual_rate
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Days = Annotated[int, Field(ge=1)]
@@ -98,7 +98,7 @@ class MarketConfig(StrictModel):
     @field_validator("cash_rate", mode="before")
     @classmethod
     def _rate_is_a_fraction(cls, rate: Any) -> Any:
-        if isinstance(rate, int | float) and not -1.0 < rate <= LARGEST_RATE:
+        if isinstance(rate, int | float) and not is_annual_rate(rate):
             raise PydanticCustomError("annual_rate", "an annual rate must be a fraction (divide per cent by 100)")
         return rate
 
@@ -241,6 +241,16 @@ class PPOConfig(StrictModel):
     max_kl: float | None = Field(2.0, gt=0)
     """Ends the epochs of an update once the KL divergence of a minibatch from the policy that sampled exceeds so many
     nats; null never does (fused learner). The first updates of sound runs reach 0.8."""
+
+    @model_validator(mode="after")
+    def _decay_leaves_something(self) -> Self:
+        share = self.learning_rate * self.weight_decay
+        if share >= 1.0:
+            raise ValueError(
+                f"training.learning_rate * training.weight_decay must be below 1, got {share:g}: each step would take "
+                "that share off the weights. Lower one of them."
+            )
+        return self
 
 
 class DQNConfig(StrictModel):

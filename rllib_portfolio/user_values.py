@@ -25,9 +25,14 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
 
 
+def is_annual_rate(rate: float) -> bool:
+    """Return whether a number can be an annual rate as a fraction."""
+    return -1.0 < rate <= LARGEST_RATE
+
+
 def require_annual_rate(rate: float, name: str, where: str, error: type[ValueError] = ConfigError) -> None:
     """Refuse what is no annual rate, as an `error` that names `name` and `where` it was found."""
-    if not -1.0 < rate <= LARGEST_RATE:
+    if not is_annual_rate(rate):
         raise error(
             f"{name} must be an annual rate as a fraction (above -1, at most {LARGEST_RATE:g}), got {rate:g} "
             f"({where}). Divide percentages by 100: 0.02 is 2 % a year."

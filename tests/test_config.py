@@ -349,3 +349,10 @@ def test_a_function_that_cannot_be_imported_is_refused_with_the_known_names(refe
         import_function(reference, "environment.reward", ["log_return", "mean_variance"])
     expected = "environment.reward must be one of log_return, mean_variance, or module:function, got "
     assert str(raised.value).startswith(f"{expected}{reference!r}")
+
+
+def test_weight_decay_leaves_something_of_the_weights() -> None:
+    # a step takes 0.01 * 100 = 1 off the weights: nothing would be left
+    with pytest.raises(ConfigError, match=r"learning_rate \* training.weight_decay must be below 1, got 1: each step"):
+        load_run_config(None, {"training.learning_rate": 0.01, "training.weight_decay": 100.0})
+    load_run_config(None, {"training.learning_rate": 0.01, "training.weight_decay": 99.0})

@@ -243,6 +243,12 @@ def test_the_untrained_network_is_selected_where_training_makes_it_worse(finishe
     assert sharpe_ratio(walked.returns, run.market.cash_returns[start:stop]) == pytest.approx(scores[0], rel=1e-9)
 
 
+def test_a_network_behind_a_filter_that_has_seen_nothing_is_no_candidate(finished_run: TinyRun, tmp_path: Path) -> None:
+    run = restart(finished_run, tmp_path / "run").with_settings({"market.observation_filter": "running"})
+    assert not run.stop_at(128)
+    assert [status.steps for status in run.statuses if status.is_evaluated] == [128]
+
+
 def test_a_run_that_is_evaluated_once_has_no_other_candidate(finished_run: TinyRun, tmp_path: Path) -> None:
     once = {"schedule.evaluation_interval": TOTAL_STEPS}
     run = restart(finished_run, tmp_path / "run").with_settings(once)

@@ -103,10 +103,13 @@ class FusedLearner(TorchLearner):
         optimizer = self.get_optimizer()
         if self._scaler is None:
             norm = self._flat.clip_gradient(self.config.grad_clip)
+            self._decay_weights(optimizer)
             optimizer.step()
             return norm
         self._scaler.unscale_(optimizer)
         norm = self._flat.clip_gradient(self.config.grad_clip)
+        if norm.isfinite():
+            self._decay_weights(optimizer)
         self._scaler.step(optimizer)  # leaves out a gradient that overflowed
         self._scaler.update()
         return norm
@@ -116,6 +119,12 @@ class FusedLearner(TorchLearner):
         if not self._has_named_culprits:
             self._has_named_culprits = True
             logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
+
+    def _decay_weights(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take learning_rate * weight_decay off the weight matrices, before the gradient's step as in AdamW."""
+        weight_decay = getattr(self.config, "weight_decay", 0.0)  # DQN has none
+        if weight_decay:
+            self._flat.shrink_matrices(weight_decay * optimizer.param_groups[0]["lr"])
 
     def _mixed_precision(self) -> AbstractContextManager[Any]:
         if self.config.mixed_precision is None:

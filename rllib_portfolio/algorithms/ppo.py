@@ -170,15 +170,30 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
     num_assets = market.num_assets
     network = config.network.for_assets(num_assets)
     scale, is_chosen = step_scale(network, num_assets), config.network.architecture == "auto"
+    ignored = _ignored_by_stock_learner(config)
     if not is_chosen and scale == 1.0:
-        return ()
+        return ignored
     text = f"The network is {network.architecture} with hidden_sizes {list(network.hidden_sizes)}"
     if is_chosen:
         text += f", because network.architecture is auto: flat below {PER_ASSET_FROM} assets, and here are {num_assets}"
     if scale < 1.0:
         rate = f"{config.training.learning_rate * scale:.3g}"
         text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
-    return (f"{text}.",)
+    return (f"{text}.", *ignored)
+
+
+def _ignored_by_stock_learner(config: PPORunConfig) -> tuple[str, ...]:
+    """Return a note on the settings that are in force with our learner alone, if the run has RLlib's."""
+    training = config.training
+    settings = {
+        "market_baseline": training.market_baseline,
+        "weight_decay": training.weight_decay > 0.0,
+        "max_kl": training.max_kl is not None,
+    }
+    names = [f"training.{name}" for name, is_set in settings.items() if is_set]
+    if config.resources.learner != "stock" or not names:
+        return ()
+    return (f"RLlib's own learner (resources.learner: stock) ignores {', '.join(names)}.",)
 
 
 def _training_settings(config: PPORunConfig, scale: float) -> dict[str, Any]:

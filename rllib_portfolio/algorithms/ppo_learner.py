@@ -166,11 +166,6 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
             stats.append(MinibatchStats(*losses, kl, total_loss.detach(), norm, num_steps))
         return stats
 
-    def _apply_gradient(self) -> Tensor:
-        if self.config.weight_decay:  # before the gradient's step, as in AdamW
-            self._flat.shrink_matrices(self.config.weight_decay * self.get_optimizer().param_groups[0]["lr"])
-        return super()._apply_gradient()
-
     def _minibatch_loss(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """PPO's clipped loss (Schulman et al. 2017, eqs. 7 and 9), term by term as RLlib's learner has it."""
         config = self.config

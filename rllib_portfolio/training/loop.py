@@ -170,7 +170,9 @@ class _Run:
     def _may_stay_untrained(self) -> bool:
         """Whether validation may choose the network before training; a run that is evaluated once chooses none."""
         schedule = self.config.schedule
-        return schedule.untrained_candidate and schedule.evaluation_interval < schedule.total_timesteps
+        has_filter = self.config.market.observation_filter == "running"  # which has seen nothing yet
+        several = schedule.evaluation_interval < schedule.total_timesteps
+        return schedule.untrained_candidate and several and not has_filter
 
     def _evaluate_untrained(self) -> Status:
         """Make the network as it was initialised the first candidate: training may find nothing better."""

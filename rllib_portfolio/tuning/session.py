@@ -16,6 +16,7 @@ import pandas as pd
 from optuna.storages import BaseStorage
 
 from rllib_portfolio.config_file import with_overrides
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.metrics import sharpe_ratio
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.plausibility import require_accepted_moves
@@ -120,6 +121,18 @@ class SearchSession:
             require_new_study(self._storage, record.config.algo, record.storage)
         self._prepared = load_market(record.config.market)
         require_accepted_moves(self._prepared, record.config.market)
+        self._require_searched_network(self._prepared.num_assets)
+
+    def _require_searched_network(self, num_assets: int) -> None:
+        """Raise if the search is over layers that the network for so many assets does not have."""
+        name, config = "network.hidden_sizes", self.record.config
+        chosen = config.for_assets(num_assets).network
+        if name in self.record.space.distributions() and chosen.hidden_sizes != config.network.hidden_sizes:
+            raise ConfigError(
+                f"the search must be over settings that are in force, got {name}, which network.architecture auto sets "
+                f"to {list(chosen.hidden_sizes)} for {num_assets} assets. Start from tune_configs/ppo_per_asset.yaml, "
+                "or set network.architecture."
+            )
 
     def start(self) -> None:
         """Make the folder, with the market in it.

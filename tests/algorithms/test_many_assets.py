@@ -241,6 +241,12 @@ def test_a_flat_network_over_many_assets_says_what_it_learns_at(tiny_market: Mar
     assert "learns at 0.0002, 20/100 of training.learning_rate" in note
 
 
+def test_a_run_with_rllibs_learner_says_what_it_ignores(tiny_market: MarketData) -> None:
+    config = PPORunConfig(network={"architecture": "flat"}, resources={"learner": "stock"})
+    (note,) = ppo.start_notes(config, walks(tiny_market, 3, days=60))
+    assert note.endswith("ignores training.market_baseline, training.max_kl.")
+
+
 def test_dqn_says_what_a_table_for_many_assets_costs(tiny_market: MarketData) -> None:
     assert dqn.start_notes(DQNRunConfig(), walks(tiny_market, 20, days=60)) == ()
     (note,) = dqn.start_notes(DQNRunConfig(), walks(tiny_market, 500, days=60))

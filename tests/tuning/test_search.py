@@ -7,15 +7,20 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.tuning.progress import SearchProgress
+from rllib_portfolio.tuning.record import SearchRecord
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, NUMBER, OBJECTIVE, OVERRIDES, SPEC, StudySearch
+from rllib_portfolio.tuning.session import SearchSession
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import (
@@ -30,6 +35,7 @@ from rllib_portfolio.tuning.study import (
     study_path,
     trial_name,
 )
+from tests.market.tables import NONE, days
 
 SPACE = SearchSpace.parse(
     {
@@ -266,3 +272,18 @@ def test_a_driver_that_was_killed_while_it_drew_leaves_a_trial_that_gets_the_res
 
 def test_trials_are_named_by_their_numbers() -> None:
     assert [trial_name(number) for number in (0, 7, 12345)] == ["trial_0000", "trial_0007", "trial_12345"]
+
+
+def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) -> None:
+    walks = 50.0 * np.exp(np.cumsum(np.random.default_rng(0).normal(0.0, 0.01, (400, 50)), axis=0))
+    frame = pd.DataFrame(walks, days(400), [f"A{number}" for number in range(50)])
+    frame.to_csv(tmp_path / "p.csv", index_label="date")
+    market = {"market.data": str(tmp_path / "p.csv"), "market.features": NONE.model_dump()}
+    config = load_run_config(None, market)
+    session = SearchSession(SearchRecord(SearchSettings(), config, SPACE), tmp_path / "out")
+    with pytest.raises(
+        ConfigError, match=r"got network.hidden_sizes, which network.architecture auto sets to \[16\] for 50"
+    ):
+        session.prepare()
+    stated = load_run_config(None, {**market, "network.architecture": "flat"})
+    SearchSession(SearchRecord(SearchSettings(), stated, SPACE), tmp_path / "out").prepare()

@@ -28,6 +28,7 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
         "training.clip": FloatDistribution(0.1, 0.4),
         "training.value_coefficient": FloatDistribution(0.3, 0.7),
         "training.entropy_coefficient": FloatDistribution(0.0, 0.1),
+        "training.weight_decay": FloatDistribution(1.0, 300.0, log=True),
         "network.hidden_sizes": CategoricalDistribution(["[128, 128]", "[256, 256]", "[512, 256]", "[256, 256, 128]"]),
     },
     "dqn": {
