@@ -124,7 +124,7 @@ def test_a_stopped_analysis_goes_on_and_prints_its_folds_its_table_and_its_verdi
     assert done.returncode == 0, done.stderr
     assert_quiet(done.stderr)
     rows = [int(row["steps"]) for row in rows_of(output / FIRST_RUN)]
-    assert rows == list(range(STEPS_PER_ITERATION, TOTAL_STEPS + 1, STEPS_PER_ITERATION))  # none lost, none repeated
+    assert rows == list(range(0, TOTAL_STEPS + 1, STEPS_PER_ITERATION))  # none lost, none repeated
     assert "Fold 1: train 2010-02-17 to " in done.stderr
     assert "[4/4] ppo fold " in done.stderr
     num_finished = sum(run["status"] == "finished" for run in analysis.record_when_stopped["runs"])

@@ -86,7 +86,8 @@ def test_training_outlives_a_lost_node_and_takes_in_the_one_that_joins(cluster: 
     cluster.local("join", lost)
     assert job.wait(timeout=200) == 0, log.read_text()
 
-    rows = rows_of(run_dir)
+    untrained, *rows = rows_of(run_dir)
+    assert untrained["steps"] == "0"
     # each iteration is a whole batch of both or, in two rounds, of the one that is left: 128 steps
     assert [int(row["steps"]) for row in rows] == [BATCH * (i + 1) for i in range(NUM_ITERATIONS)]
     healthy = [float(row["env_runners/healthy"]) for row in rows]
@@ -130,7 +131,7 @@ def test_a_walk_forward_analysis_has_every_fold_when_a_node_is_lost(cluster: Loc
     ]
     folders = sorted(shared.glob(runs))
     for folder in folders:  # each iteration once: none is lost, none is repeated
-        assert [int(row["steps"]) for row in rows_of(folder)] == [64 * (i + 1) for i in range(MAX_STEPS // 64)]
+        assert [int(row["steps"]) for row in rows_of(folder)] == list(range(0, MAX_STEPS + 1, 64))
     assert record["pooled"]["missing_days"] == []
     assert "PPO seed 0" in pd.read_csv(output / "results.csv", index_col=0).index
     said = log.read_text()

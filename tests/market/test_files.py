@@ -353,7 +353,7 @@ def test_returns_instead_of_prices_are_told(tmp_path):
     with pytest.raises(DataError, match=r"AAA must hold prices, got what looks like returns.*p.csv.*Turn returns into"):
         checked(tmp_path / "p.csv")
     table = PriceTable(frame, None, frame[[]], "made in Python")
-    message = r"AAA must be a column of prices, got \d\d % of its values at 0 or below .*Python.*looks like returns"
+    message = r"[AB]+ must be a column of prices, got \d\d % of its values at 0 or below .*Python.*looks like returns"
     with pytest.raises(DataError, match=message):
         validate_table(table, MarketConfig(data="table"))
 

@@ -55,8 +55,9 @@ def test_a_trial_is_as_long_as_all_others_and_keeps_a_checkpoint_of_each_evaluat
     settings = SearchSettings(max_steps=1_000, seed=7)
     base = load_run_config(None, {"schedule.early_stopping_evaluations": 4, "training.clip": 0.3, "seed": 1})
     config = settings.trial_config(base, {"training.gamma": 0.9}, "trial_0000")
+    of_trials = {"checkpoints_kept": 1, "untrained_candidate": False}
     assert config.schedule == base.schedule.model_copy(
-        update={"total_timesteps": 1_000, "evaluation_interval": 100, "checkpoint_interval": 100, "checkpoints_kept": 1}
+        update={"total_timesteps": 1_000, "evaluation_interval": 100, "checkpoint_interval": 100, **of_trials}
     )
     assert (config.seed, config.training.gamma, config.training.clip) == (7, 0.9, 0.3)
     assert (config.market, config.environment) == (base.market, base.environment)
