@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation import BacktestResult, reference_strategies, walk_lineup
@@ -44,12 +45,17 @@ class Results:
             fractions, and turnover a year as a multiple of the portfolio.
         dates: Window to its first and last day.
         verdict: Of the policy against 1/N on the test window.
+        selected_steps: Environment steps after which the policy was saved that validation selected; 0 is the untrained
+            network.
+        steps: Environment steps of the whole run.
     """
 
     run_dir: Path
     tables: dict[str, pd.DataFrame]
     dates: dict[str, tuple[str, str]]
     verdict: Verdict
+    selected_steps: int
+    steps: int
 
     def print(self, place: str | None = None) -> None:
         """The tables and the verdict on the screen.
@@ -58,6 +64,10 @@ class Results:
             place: Of the run, if it is kept elsewhere than in its folder.
         """
         console = wide_console()
+        which = (
+            "the untrained network" if not self.selected_steps else f"the policy after {self.selected_steps:,} steps"
+        )
+        console.print(f"Selected on validation: {which}, of a run of {self.steps:,} steps.", highlight=False)
         for window, table in self.tables.items():
             first, last = self.dates[window]
             console.print(_shown(f"{window} window, {first} to {last}, after costs", table))
@@ -80,9 +90,18 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
     dates = {window: (str(results[0].dates[0]), str(results[0].dates[-1])) for window, results in walks.items()}
     policy_walk, equal_weight = walks["test"][:2]
     judged = verdict(policy_walk, equal_weight, _cash_returns(market, "test"), market.periods_per_year)
-    results = Results(run_dir, tables, dates, judged)
+    results = Results(run_dir, tables, dates, judged, *_selected(run_dir))
     _write(results, walks)
     return results
+
+
+def _selected(run_dir: Path) -> tuple[int, int]:
+    """Return the steps of the checkpoint that was best on validation, and those of the newest."""
+    newest = newest_checkpoint(run_dir)
+    assert newest is not None  # its policy was loaded
+    progress = read_progress(newest)
+    best = newest.parent / (progress["best_checkpoint"] or newest.name)
+    return read_progress(best)["steps"], progress["steps"]
 
 
 def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
@@ -106,6 +125,8 @@ def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
             for window, (first, last) in results.dates.items()
         },
         "verdict": json_value(asdict(results.verdict)),
+        "selected_steps": results.selected_steps,
+        "steps": results.steps,
     }
     write_json(results.run_dir / "results.json", record)
     with whole_file(results.run_dir / "results.csv") as file:

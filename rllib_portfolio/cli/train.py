@@ -250,7 +250,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.run_folder import create_run_folder, record_settings
 
-    for note in training.ALGORITHMS[config.algo].start_notes(config, market):
+    for note in training.start_notes(config, market):
         say(arguments, f"Note: {note}")
     display = TrainingDisplay(arguments.quiet)
     with ray_session(config, arguments.address), stop_signals() as received, display:

@@ -236,7 +236,7 @@ def _train(
     callbacks: Sequence[Any],
 ) -> list[int]:
     """Run the trials that are missing, then the best again; the signals that were received."""
-    from rllib_portfolio.training import ALGORITHMS
+    from rllib_portfolio.training import start_notes
     from rllib_portfolio.tuning.runner import Watch
 
     record, output = session.record, session.output
@@ -246,8 +246,7 @@ def _train(
         require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
         if arguments.resume is None:
             session.start()
-        start_notes = ALGORITHMS[record.config.algo].start_notes(record.config, session.market)
-        for note in (*session.market.notes, *start_notes):
+        for note in (*session.market.notes, *start_notes(record.config, session.market)):
             say(arguments, f"Note: {note}")
         curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
         begun = "Search folder:" if arguments.resume is None else "Resuming"

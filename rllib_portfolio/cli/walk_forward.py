@@ -200,7 +200,7 @@ class KeptAnalysis:
 def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConfig]) -> WalkForwardPlan:
     """What is to be done: what the record says, or a new plan that is recorded."""
     from rllib_portfolio.market import load_market
-    from rllib_portfolio.training import ALGORITHMS
+    from rllib_portfolio.training import start_notes
     from rllib_portfolio.walk_forward import FoldLengths, WalkForwardPlan, plan_walk_forward, start_analysis
     from rllib_portfolio.walk_forward.record import read_record
 
@@ -218,9 +218,9 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
         say(arguments, "Preparing the market ...")
         market = load_market(configs[0].market)
         plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths, market)
-        for config in plan.configs.values():
-            for note in ALGORITHMS[config.algo].start_notes(config, market):
-                say(arguments, f"Note: {note}")
+        notes = [note for config in plan.configs.values() for note in start_notes(config, market)]
+        for note in (*market.notes, *dict.fromkeys(notes)):
+            say(arguments, f"Note: {note}")
         plan = start_analysis(plan, output, arguments.command_line)
     return plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,21 +44,23 @@ def execution_note(execution: ExecutionConfig) -> str:
     )
 
 
-def refit_notes(schedules: Mapping[str, RefitSchedule]) -> tuple[str, ...]:
-    """How often, and on what, baselines are fitted again, as one sentence; none where no row is.
+def refit_notes(schedules: Mapping[str, RefitSchedule], rebalance_days: int) -> tuple[str, ...]:
+    """Return how often, and on what, baselines are fitted again, as one sentence; empty where no row is.
 
     Args:
         schedules: Name of a row to its schedule.
+        rebalance_days: Days between decisions, at which alone a row can be fitted.
     """
     names: dict[RefitSchedule, list[str]] = {}
     for name, schedule in schedules.items():
         names.setdefault(schedule, []).append(name)
-    parts = [f"{', '.join(alike)}: {_schedule_text(schedule)}" for schedule, alike in names.items()]
+    parts = [f"{', '.join(alike)}: {_schedule_text(schedule, rebalance_days)}" for schedule, alike in names.items()]
     return (f"When rows are fitted again, and drift in between: {'; '.join(parts)}.",) if parts else ()
 
 
-def _schedule_text(schedule: RefitSchedule) -> str:
-    days = "every day" if schedule.refit_days == 1 else f"every {schedule.refit_days} days"
+def _schedule_text(schedule: RefitSchedule, rebalance_days: int) -> str:
+    interval = math.ceil(schedule.refit_days / rebalance_days) * rebalance_days
+    days = "every day" if interval == 1 else f"every {interval} days"
     if not schedule.window_days:
         return f"{days}, to the same weights"
     fewest = f" (at least {schedule.min_days})" if schedule.min_days < schedule.window_days else ""

@@ -235,26 +235,34 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     if found.empty or is_simulated or num_days < MIN_YEARS * market.periods_per_year:
         return None
     worst = found.sort_values("annual_return", na_position="first").iloc[-1]
-    moves = market.returns[1:]
-    column = int(np.argmax([_strangeness(moves[:, asset]) for asset in range(market.num_assets)]))
+    moves, periods = market.returns[1:], market.periods_per_year
+    column = int(np.argmax([_strangeness(moves[:, asset], periods) for asset in range(market.num_assets)]))
     row = int(np.argmax(_sizes(moves[:, column])))
+    growth = float(np.expm1(_growth(moves[:, column], periods)))
     return (
         f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
-        f"{worst['sharpe_ratio']:.1f}, more than portfolios do (200 %, and 4). Look at {market.assets[column]} first, "
-        f"whose numbers are the strangest: it moves by {_percent(_median_move(moves[:, column]))} on the median row, "
-        f"and by {_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, "
-        "something may know the future."
+        f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Look at "
+        f"{market.assets[column]} first, whose numbers are the strangest: it earns {_percent(growth)} a year, moves by "
+        f"{_percent(_median_move(moves[:, column]))} on the median row, and by "
+        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, something may "
+        "know the future."
     )
 
 
-def _strangeness(moves: FloatArray) -> float:
-    """The largest of the measures of a column, each in units of its limit."""
+def _strangeness(moves: FloatArray, periods_per_year: int) -> float:
+    """Return the largest of the measures of a column, each in units of its limit."""
     largest = float(_sizes(moves).max())
     return max(
+        _growth(moves, periods_per_year) / math.log1p(MAX_ANNUAL_RETURN),
         _median_move(moves) / MAX_MEDIAN_MOVE,
         _share_of_jumps(moves) / MAX_SHARE_OF_JUMPS,
         largest / math.log1p(MAX_MOVE),
     )
+
+
+def _growth(moves: FloatArray, periods_per_year: int) -> float:
+    """Return the logarithmic growth of a year."""
+    return float(np.log1p(np.maximum(moves, -1.0 + 1e-12)).mean()) * periods_per_year
 
 
 def _sizes(moves: FloatArray) -> FloatArray:

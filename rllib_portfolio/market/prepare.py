@@ -41,6 +41,9 @@ from rllib_portfolio.user_values import validated
 
 FloatArray = NDArray[np.float64]
 
+LARGEST_USUAL_RATE = 0.1
+"""A higher annual rate of cash may be a rate in per cent that was not divided by 100."""
+
 
 def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str, Any] | None = None) -> MarketData:
     """Compute everything that a policy may observe of a table.
@@ -196,7 +199,8 @@ def cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
     """What cash earned a year over all rows, so that a rate in per cent is seen."""
     a_year = float(np.prod(1.0 + cash_returns) ** (periods / len(cash_returns)) - 1.0)
     column = f" on average (column {rate})" if isinstance(rate, str) else ""
-    return f"Cash earned {100.0 * a_year:.2f} % a year{column}."
+    doubt = " If the rate is in per cent, divide it by 100." if a_year > LARGEST_USUAL_RATE else ""
+    return f"Cash earned {100.0 * a_year:.2f} % a year{column}.{doubt}"
 
 
 def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
 from rllib_portfolio.run_folder import MARKET
 from rllib_portfolio.tracking import Tracker
 from rllib_portfolio.training.gauges import Gauges
@@ -91,6 +92,16 @@ class LoopState:
     def episode_return(self) -> float:
         """Mean raw return of the last finished episodes; NaN before the first."""
         return float(np.mean(self.recent_returns)) if self.recent_returns else math.nan
+
+
+def start_notes(config: RunConfig, market: MarketData) -> tuple[str, ...]:
+    """Return what a user should know of a run before it begins, as sentences: its decisions, and its algorithm's notes."""
+    rows, periods = config.environment.rebalance_days, market.periods_per_year
+    notes = ALGORITHMS[config.algo].start_notes(config, market)
+    if rows == 1 or periods in (WEEKDAYS, ALL_DAYS):
+        return notes
+    years = f"{rows / periods:.2g} years of this table"
+    return (f"A decision is made every {rows} rows (environment.rebalance_days), which is every {years}.", *notes)
 
 
 def run(

@@ -39,9 +39,17 @@ def test_rows_that_are_fitted_again_are_told_by_their_schedule() -> None:
         "risk parity": RefitSchedule(),
         "momentum top-5": RefitSchedule(1, 252, 252),
     }
-    assert refit_notes(schedules) == (
+    assert refit_notes(schedules, 1) == (
         "When rows are fitted again, and drift in between: 1/N monthly, 60/40 with cash: every 21 days, to the same "
         "weights; risk parity: every 21 days, on the last 756 days (at least 126); momentum top-5: every day, on the "
         "last 252 days.",
     )
-    assert refit_notes({}) == ()
+    assert refit_notes({}, 1) == ()
+
+
+def test_rows_are_fitted_at_decisions_alone() -> None:
+    # every 4 weeks is asked for, and decisions are 21 weeks apart; 30 days become two decisions, 42 days
+    weekly, daily = RefitSchedule(4, 156, 26), RefitSchedule(30, 0, 0)
+    (note,) = refit_notes({"minimum variance": weekly, "1/N monthly": daily}, 21)
+    assert "minimum variance: every 21 days, on the last 156 days (at least 26)" in note
+    assert "1/N monthly: every 42 days, to the same weights" in note

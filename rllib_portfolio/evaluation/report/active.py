@@ -81,7 +81,7 @@ def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
 
 
 def tilts(evidence: Evidence, name: str) -> str:
-    """The largest tilts of a strategy in words, on average over the days; nothing for value series."""
+    """Return the largest tilts of a strategy in words, on average over the days; nothing for value series."""
     active, walk = active_weights(evidence, name), evidence.walk_of(name)
     if active is None or walk is None:
         return ""
@@ -95,5 +95,5 @@ def tilts(evidence: Evidence, name: str) -> str:
     sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
     return (
         f"On average over these days {elsewhere} of {name}'s portfolio lies elsewhere than that of "
-        f"{evidence.benchmark}. Largest tilts, in parts of the portfolio: {'; '.join(sides) or 'none'}."
+        f"{evidence.benchmark}. Largest tilts of the mean portfolio, in parts of it: {'; '.join(sides) or 'none'}."
     )

@@ -194,7 +194,7 @@ def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
         walks=lineup.results,
         statements=(
             *report_notes(context.market, context.execution),
-            *refit_notes(lineup.schedules),
+            *refit_notes(lineup.schedules, context.execution.rebalance_days),
             *_missing_days(context, dates),
             *mixes,
             *failures,

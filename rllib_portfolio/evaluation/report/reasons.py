@@ -16,6 +16,9 @@ TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value"
 SMALLEST_LEAD = 1e-9
 """Of the logs of final wealth: what is less is the rounding of some thousand products."""
 
+LARGEST_COST_BPS = 1000.0
+"""Costs above 10 % of what is traded are no cost that anybody pays: rows that cross there are not said to cross."""
+
 _DRAWDOWN_DATES = ("drawdown_peak", "drawdown_trough", "drawdown_recovery", "drawdown_days")
 _OWN_SHARPE = ("sharpe_ratio", "sharpe_lower", "sharpe_upper")
 _AGAINST = frozenset(
@@ -78,7 +81,7 @@ def no_break_even(walk: BacktestResult, benchmark: BacktestResult) -> str:
     if free > 0.0:
         return "ahead of the benchmark at any cost"
     overtaking = break_even_cost_bps(benchmark, walk)
-    if math.isnan(overtaking):
+    if math.isnan(overtaking) or overtaking > LARGEST_COST_BPS:
         return "behind the benchmark even free of cost"
     return (
         f"behind the benchmark even free of cost; only from {overtaking:,.1f} bp on it is ahead, since it trades less"
