@@ -64,9 +64,8 @@ class Results:
             place: Of the run, if it is kept elsewhere than in its folder.
         """
         console = wide_console()
-        which = (
-            "the untrained network" if not self.selected_steps else f"the policy after {self.selected_steps:,} steps"
-        )
+        steps = self.selected_steps
+        which = f"the policy after {steps:,} steps" if steps else "the untrained network"
         console.print(f"Selected on validation: {which}, of a run of {self.steps:,} steps.", highlight=False)
         for window, table in self.tables.items():
             first, last = self.dates[window]

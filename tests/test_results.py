@@ -29,8 +29,9 @@ def test_no_figure_of_the_closing_table_is_cut_and_turnover_is_a_multiple(
     table = pd.DataFrame.from_dict(rows, orient="index")
     judged = Verdict("no significant difference", 0.5, 0.5, 0.1, 0.0, False, "A sentence.")
     dates = {window: ("2016-01-04", "2022-12-28") for window in ("validation", "test")}
-    Results(tmp_path, {"validation": table, "test": table}, dates, judged).print()
+    Results(tmp_path, {"validation": table, "test": table}, dates, judged, 12_288, 43_008).print()
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Selected on validation: the policy after 12,288 steps, of a run of 43,008 steps."
     assert max(len(line) for line in lines[:-2]) <= 100
     assert not any("…" in line for line in lines)
     merton = " ".join(next(line for line in lines if "Merton" in line).split())

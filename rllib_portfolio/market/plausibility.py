@@ -244,8 +244,8 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
         f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Look at "
         f"{market.assets[column]} first, whose numbers are the strangest: it earns {_percent(growth)} a year, moves by "
         f"{_percent(_median_move(moves[:, column]))} on the median row, and by "
-        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, something may "
-        "know the future."
+        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, something "
+        "may know the future."
     )
 
 

@@ -95,7 +95,7 @@ class LoopState:
 
 
 def start_notes(config: RunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return what a user should know of a run before it begins, as sentences: its decisions, and its algorithm's notes."""
+    """Return sentences for the start of a run: how often it decides, and what its algorithm has to say."""
     rows, periods = config.environment.rebalance_days, market.periods_per_year
     notes = ALGORITHMS[config.algo].start_notes(config, market)
     if rows == 1 or periods in (WEEKDAYS, ALL_DAYS):

@@ -51,8 +51,8 @@ def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     np.testing.assert_allclose(sides["above"], [0.2, 0.2])
     np.testing.assert_allclose(sides["below"], [-0.2, -0.2])
     assert tilts(evidence_of([0.65, 0.3, 0.05]), "mine") == (
-        "On average over these days 20.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts, in "
-        "parts of the portfolio: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
+        "On average over these days 20.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts of "
+        "the mean portfolio, in parts of it: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
     )
 
 
@@ -75,8 +75,8 @@ def test_a_day_in_cash_does_not_flatten_the_other_days() -> None:
 def test_one_nth_itself_has_no_tilts() -> None:
     evidence = evidence_of([0.5, 0.5, 0.0])
     assert tilts(evidence, "mine") == (
-        "On average over these days 0.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts, in parts "
-        "of the portfolio: none."
+        "On average over these days 0.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts of "
+        "the mean portfolio, in parts of it: none."
     )
     figure = active_weights_figure(evidence, "mine")
     assert figure is not None
