@@ -17,6 +17,7 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import PriceTable, load_market, read_table
 from rllib_portfolio.market.files import read_frame
+from rllib_portfolio.market.loading import load_table
 from rllib_portfolio.market.table import data_hash
 from rllib_portfolio.market.validation import validate_table
 from tests.market.tables import random_prices
@@ -244,6 +245,28 @@ def test_gaps_are_filled_as_far_as_allowed_and_reported(tmp_path):
     assert table.notes[1:] == ("3 missing cells were filled forward, at most 2 days in a row: AAA 2, BBB 1.",)
     with pytest.raises(DataError, match=r"AAA must have a price .*fill_days = 1 .*2020-01-06"):
         checked(path, fill_days=1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("-5", r"index must be a positive finite price, got -5 .*2020-01-03"),
+        ("", r"index must have a price on each day.*2020-01-03"),
+    ],
+)
+def test_an_asset_that_is_called_index_is_checked_beside_the_index(tmp_path, cell, message):
+    content = GOOD.replace("AAA", "index").replace("BBB", "price_index").replace("11,21", f"11,{cell}")
+    path = write(tmp_path / "p.csv", content)
+    with pytest.raises(DataError, match=message):
+        load_table(MarketConfig(data=str(path)))
+
+
+def test_gaps_of_an_asset_that_is_called_index_are_counted_beside_those_of_the_index(tmp_path):
+    content = GOOD.replace("AAA", "index").replace("BBB", "price_index").replace("11,21", ",")
+    table = checked(write(tmp_path / "p.csv", content), fill_days=1)
+    assert table.prices["index"].to_list() == [20, 20, 22, 23]
+    assert table.index_values.tolist() == [10, 10, 12, 13]
+    assert "2 missing cells were filled forward, at most 1 days in a row: index 1, index 1." in table.notes
 
 
 def test_a_gap_before_the_first_price_cannot_be_filled(tmp_path):
