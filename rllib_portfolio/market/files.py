@@ -36,8 +36,8 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     Returns:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
-        Labels of columns are names, or pairs of names where the file has two levels of them. `attrs` hold the time zone
-        and the name of the column of days (see `days.dated`).
+        Labels of columns are names without spaces around them, or pairs of names where the file has two levels of them.
+        `attrs` hold the time zone and the name of the column of days (see `days.dated`).
 
     Raises:
         DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
@@ -133,7 +133,9 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     level_names: list[Hashable] = [None, None]
     if frame.columns.nlevels == 2:
         level_names = list(frame.columns.names)
-        labels: list[str] | list[tuple[str, str]] = [(str(label[0]), str(label[1])) for label in frame.columns]
+        labels: list[str] | list[tuple[str, str]] = [
+            (str(label[0]).strip(), str(label[1]).strip()) for label in frame.columns
+        ]
     else:
         labels = split_labels(list(map(str, frame.columns)))
     days, has_days = frame.index, any(map(names_days, labels))

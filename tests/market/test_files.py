@@ -227,6 +227,26 @@ def test_a_subset_of_the_assets_keeps_its_order(tmp_path):
         checked(path, assets=("AAA", "AAA"))
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "frame"])
+def test_spaces_around_a_name_are_no_part_of_it(tmp_path, form):
+    rows = [[10.5, 20.0, 0.01], [11.0, 21.5, 0.02], [12.0, 22.0, 0.02]]
+    frame = pd.DataFrame(rows, pd.bdate_range("2020-01-02", periods=3, name=" date"), [" AAA", "BBB ", " rf"])
+    path = tmp_path / f"p.{form}"
+    if form != "frame":
+        frame.to_csv(path) if form == "csv" else frame.to_parquet(path)
+    for rate, assets in (("rf", ["BBB", "AAA"]), (" rf", ["BBB ", " AAA"])):
+        config = MarketConfig(data=str(path), cash_rate=rate, assets=assets)
+        table = validate_table(read_table(config, frame if form == "frame" else None), config)
+        assert list(table.prices.columns) == ["BBB", "AAA"]
+        assert table.price_values.tolist() == [[20.0, 10.5], [21.5, 11.0], [22.0, 12.0]]
+        assert table.extra["rf"].to_list() == [0.01, 0.02, 0.02]
+    twice = frame.set_axis(["AAA", " AAA", "rf"], axis=1)
+    if form != "frame":
+        twice.to_csv(path) if form == "csv" else twice.to_parquet(path)
+    with pytest.raises(DataError, match="column names must differ, got AAA twice"):
+        read_table(MarketConfig(data=str(path)), twice if form == "frame" else None)
+
+
 def test_a_cash_rate_in_percent_or_of_no_column_is_refused(tmp_path):
     path = write(tmp_path / "p.csv", GOOD)
     with pytest.raises(ConfigError, match=r"cash_rate must be a number or a column of the table, got 'rate'"):
@@ -376,7 +396,7 @@ def test_returns_instead_of_prices_are_told(tmp_path):
     with pytest.raises(DataError, match=r"AAA must hold prices, got what looks like returns.*p.csv.*Turn returns into"):
         checked(tmp_path / "p.csv")
     table = PriceTable(frame, None, frame[[]], "made in Python")
-    message = r"AAA must be a column of prices, got \d\d % of its values at 0 or below .*Python.*looks like returns"
+    message = r"BBB must be a column of prices, got \d\d % of its values at 0 or below .*Python.*looks like returns"
     with pytest.raises(DataError, match=message):
         validate_table(table, MarketConfig(data="table"))
 
