@@ -20,6 +20,8 @@ from rllib_portfolio.market.labels import plain, price_among, split_labels
 
 PARQUET_MAGIC = b"PAR1"
 SUFFIXES = (".csv", ".parquet")
+MOMENTS = ("datetime64", "datetime", "date", "period")
+"""What pandas calls an index that holds days."""
 
 
 def user_path(text: str | Path) -> Path:
@@ -141,7 +143,12 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     days, has_days = frame.index, any(map(names_days, labels))
     named = [plain(label) for label in labels]
     is_needed = not (has_days or isinstance(days, pd.RangeIndex))
-    if is_needed or (names_days(days.name) and str(days.name) not in named):
+    is_other = names_days(days.name) and str(days.name).strip() not in named
+    if has_days and not is_other and days.inferred_type in MOMENTS:
+        _require_days_of_index(frame.set_axis(named, axis=1), source)
+        kept = [position for position, name in enumerate(named) if not names_days(name)]
+        frame, labels, is_needed = frame.iloc[:, kept], [labels[position] for position in kept], True
+    if is_needed or is_other:
         frame = frame.set_axis(range(frame.shape[1]), axis=1).rename_axis(index="days").reset_index()
         label = str(days.name) if names_days(days.name) else "date"
         labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
@@ -150,6 +157,21 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     frame = frame.set_axis(_axis(labels, level_names), axis=1)
     frame.attrs = dict(attrs)
     return frame
+
+
+def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
+    """Raise if a column that is named so holds other days than the index, which holds days as well."""
+    index = dated(frame.index.to_frame(name="index"), source).index
+    for name in filter(names_days, frame.columns):
+        try:
+            is_same = dated(frame[[name]], source).index.equals(index)
+        except DataError:  # times of day, or numbers
+            is_same = False
+        if not is_same:
+            raise DataError(
+                f"the days must be in one place, got an index of days and a column {name} that does not hold the same "
+                f"({source}). Remove the column, or rename what is an asset."
+            )
 
 
 def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:

@@ -16,7 +16,7 @@ from rllib_portfolio.cli.data_paths import lasting_path
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import PriceTable, load_market, read_table
-from rllib_portfolio.market.files import read_frame
+from rllib_portfolio.market.files import read_frame, tabulated
 from rllib_portfolio.market.loading import load_table
 from rllib_portfolio.market.table import data_hash
 from rllib_portfolio.market.validation import validate_table
@@ -183,6 +183,30 @@ def test_two_columns_of_days_are_refused(tmp_path, suffix):
             read_frame(path)
         pd.read_parquet(path).set_index("Timestamp", drop=False).to_parquet(path)  # twice the same
         assert list(read_frame(path).columns) == ["AAA"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "frame"])
+@pytest.mark.parametrize("index_name", [None, "opened", "time"])
+def test_a_column_of_days_beside_an_index_of_days_must_hold_the_same(tmp_path, form, index_name):
+    days = pd.DatetimeIndex(["2020-01-02", "2020-01-03", "2020-01-06"], name=index_name)
+
+    def read(column, index=days):
+        frame = pd.DataFrame({"time": column, "AAA": [1.5, 2.5, 3.5]}, index)
+        if form == "frame":
+            return tabulated(frame, "a DataFrame")
+        frame.to_parquet(tmp_path / "p.parquet")
+        return read_frame(tmp_path / "p.parquet")
+
+    for same in (days, days + pd.Timedelta(hours=16), days.strftime("%Y-%m-%d")):
+        table = read(same)
+        assert list(table.columns) == ["AAA"]
+        assert table.index.equals(days)
+    zoned = read(days, days.tz_localize("America/New_York"))  # the index tells the clock, the column does not
+    assert str(zoned.attrs["time_zone"]) == "America/New_York"
+    for other in (days + pd.Timedelta(days=1), ["16:00", "16:00", "13:00"], [1577923200, 1578009600, 1578268800]):
+        message = r"days must be in one place, got an index of days and a column time that .* Remove the column"
+        with pytest.raises(DataError, match=message):
+            read(other)
 
 
 @pytest.mark.parametrize(
