@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -27,6 +28,8 @@ LayerSize = Annotated[int, Field(ge=1, le=8192)]
 CostBps = Annotated[float, Field(ge=0, lt=5000)]
 IsoDay = Annotated[str, BeforeValidator(lambda day: day.isoformat() if isinstance(day, date) else day)]
 """A date as ISO text; YAML reads one without quotes as a date."""
+ColumnName = Annotated[str, StringConstraints(strip_whitespace=True)]
+"""A column of a table, whose names have no spaces around them."""
 DateWindow = tuple[IsoDay, IsoDay]
 """First and last date, both inclusive, as ISO text."""
 
@@ -75,11 +78,11 @@ class MarketConfig(StrictModel):
     """`sp500`, the path of a CSV or Parquet table, or a synthetic market as {source: kelly, ...}."""
     index_path: str | None = None
     """CSV or Parquet table with the index level, for own data."""
-    assets: tuple[str, ...] | None = None
+    assets: tuple[ColumnName, ...] | None = None
     """A subset of the universe, in this order; null takes all."""
     fill_days: int = Field(0, ge=0, le=30)
     """Forward-fill at most so many missing days in a row; 0 refuses any gap."""
-    cash_rate: float | str = 0.02
+    cash_rate: float | ColumnName = 0.02
     """Annual rate that cash earns, as a fraction, or the name of a column of the table."""
     train: DateWindow | None = None
     validation: DateWindow | None = None

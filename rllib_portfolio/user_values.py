@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +30,11 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
 def is_annual_rate(rate: float) -> bool:
     """Return whether a number can be an annual rate as a fraction."""
     return -1.0 < rate <= LARGEST_RATE
+
+
+def user_path(text: str | Path) -> Path:
+    """The path that a user wrote, with `~` as the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def require_annual_rate(rate: float, name: str, where: str, error: type[ValueError] = ConfigError) -> None:

@@ -6,7 +6,6 @@ Cells are not converted here: only the columns that get a role must be numbers (
 from __future__ import annotations
 
 import csv
-import os
 import warnings
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -20,11 +19,8 @@ from rllib_portfolio.market.labels import plain, price_among, split_labels
 
 PARQUET_MAGIC = b"PAR1"
 SUFFIXES = (".csv", ".parquet")
-
-
-def user_path(text: str | Path) -> Path:
-    """The path that a user wrote, with `~` as the home folder."""
-    return Path(os.path.expanduser(text))
+MOMENTS = ("datetime64", "datetime", "date", "period")
+"""What pandas calls an index that holds days."""
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -36,8 +32,8 @@ def read_frame(path: Path) -> pd.DataFrame:
 
     Returns:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
-        Labels of columns are names, or pairs of names where the file has two levels of them. `attrs` hold the time zone
-        and the name of the column of days (see `days.dated`).
+        Labels of columns are names without spaces around them, or pairs of names where the file has two levels of them.
+        `attrs` hold the time zone and the name of the column of days (see `days.dated`).
 
     Raises:
         DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
@@ -133,21 +129,43 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     level_names: list[Hashable] = [None, None]
     if frame.columns.nlevels == 2:
         level_names = list(frame.columns.names)
-        labels: list[str] | list[tuple[str, str]] = [(str(label[0]), str(label[1])) for label in frame.columns]
+        labels: Sequence[str | tuple[str, str]] = [
+            (str(label[0]).strip(), str(label[1]).strip()) for label in frame.columns
+        ]
     else:
         labels = split_labels(list(map(str, frame.columns)))
     days, has_days = frame.index, any(map(names_days, labels))
     named = [plain(label) for label in labels]
     is_needed = not (has_days or isinstance(days, pd.RangeIndex))
-    if is_needed or (names_days(days.name) and str(days.name) not in named):
+    is_other = names_days(days.name) and str(days.name).strip() not in named
+    if has_days and not is_other and days.inferred_type in MOMENTS:
+        _require_days_of_index(frame.set_axis(named, axis=1), source)
+        kept = [position for position, name in enumerate(named) if not names_days(name)]
+        frame, labels, is_needed = frame.iloc[:, kept], [labels[position] for position in kept], True
+    if is_needed or is_other:
         frame = frame.set_axis(range(frame.shape[1]), axis=1).rename_axis(index="days").reset_index()
-        label = str(days.name) if names_days(days.name) else "date"
+        label = str(days.name).strip() if names_days(days.name) else "date"
         labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
     _check_header(labels, source)
     attrs = frame.attrs
     frame = frame.set_axis(_axis(labels, level_names), axis=1)
     frame.attrs = dict(attrs)
     return frame
+
+
+def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
+    """Raise if a column that is named so holds other days than the index, which holds days as well."""
+    index = dated(frame.index.to_frame(name="index"), source).index
+    for name in filter(names_days, frame.columns):
+        try:
+            is_same = dated(frame[[name]], source).index.equals(index)
+        except DataError:  # times of day, or numbers
+            is_same = False
+        if not is_same:
+            raise DataError(
+                f"the days must be in one place, got an index of days and a column {name} that does not hold the same "
+                f"({source}). Remove the column, or rename what is an asset."
+            )
 
 
 def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:

@@ -1,7 +1,7 @@
 """What the name of a column says: a field of the bars of a stock (close, volume), a reserved name, or an asset.
 
 Names are compared in lower case and without spaces, underscores or other marks. A label is a name, or the two names of
-a column that has two levels, as (field, ticker) or (ticker, field).
+a column that has two levels, as (field, ticker) or (ticker, field). Spaces around a name are no part of it.
 """
 
 from __future__ import annotations
@@ -150,14 +150,15 @@ def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]
 
 
 def split_labels(names: Sequence[str]) -> list[str] | list[tuple[str, str]]:
-    """Labels of two levels that were written as text, as `('Volume', 'XOM')`; other names as they are."""
+    """Labels of two levels that were written as text, as `('Volume', 'XOM')`; other names without outer spaces."""
+    names = [name.strip() for name in names]
     pairs = []
     for name in names:
         try:
             pair = ast.literal_eval(name) if name.startswith("(") else (name, "")
         except (SyntaxError, ValueError):
-            return list(names)
+            return names
         if not (isinstance(pair, tuple) and len(pair) == 2):
-            return list(names)
-        pairs.append((str(pair[0]), str(pair[1])))
-    return pairs if any(second for _, second in pairs) else list(names)
+            return names
+        pairs.append((str(pair[0]).strip(), str(pair[1]).strip()))
+    return pairs if any(second for _, second in pairs) else names

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
-from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year
+from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.user_values import require_annual_rate
@@ -37,10 +37,12 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
     """
     _check_names(table)
     _check_days(table)
+    require_one_rhythm(table.dates, table.source)
     closures = _closures(table, periods_per_year(table.dates, config, table.source))
     table = replace(table, notes=(*table.notes, *closures))
     table = _filled(table, config.fill_days)
-    _check_prices(_levels(table), table.source, config.fill_days)
+    for levels in _levels(table):
+        _check_prices(levels, table.source, config.fill_days)
     _check_extra(table.extra, table.source)
     if isinstance(config.cash_rate, str):
         _check_rate(table, config.cash_rate)
@@ -55,7 +57,7 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
-    for name, column in _levels(table).items():
+    for name, column in (named for levels in _levels(table) for named in levels.items()):
         values = column.to_numpy(dtype=float)
         if not config.accept_moves:
             require_prices(str(name), values, periods, table.source)
@@ -64,9 +66,9 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     return tuple(notes)
 
 
-def _levels(table: PriceTable) -> pd.DataFrame:
-    """The prices, and the level of the index beside them."""
-    return table.prices if table.index is None else table.prices.assign(index=table.index)
+def _levels(table: PriceTable) -> tuple[pd.DataFrame, ...]:
+    """The prices, and the level of the index in a table of its own: an asset may be called index, too."""
+    return (table.prices,) if table.index is None else (table.prices, table.index.to_frame("index"))
 
 
 def _check_names(table: PriceTable) -> None:
@@ -140,22 +142,21 @@ def _hole(table: PriceTable, row: int) -> str:
 def _filled(table: PriceTable, fill_days: int) -> PriceTable:
     if fill_days == 0:
         return table
-    parts: list[pd.DataFrame] = [table.prices, table.extra]
-    if table.index is not None:
-        parts.append(table.index.to_frame("index"))
-    after = [part.ffill(limit=fill_days) for part in parts]
-    counts = {
-        str(name): int(count)
-        for old, new in zip(parts, after, strict=True)
+    parts = (table.prices, table.extra, *_levels(table)[1:])
+    prices, extra, *index = (part.ffill(limit=fill_days) for part in parts)
+    counts = [
+        (name, int(count))
+        for old, new in zip(parts, (prices, extra, *index), strict=True)
         for name, count in (old.isna().sum() - new.isna().sum()).items()
         if count
-    }
+    ]
     if not counts:
         return table
-    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-    note = f"{sum(counts.values())} missing cells were filled forward, at most {fill_days} days in a row: {listed}."
-    index = after[2]["index"] if table.index is not None else None
-    return replace(table, prices=after[0], extra=after[1], index=index, notes=(*table.notes, note))
+    listed = ", ".join(f"{name} {count}" for name, count in counts)
+    total = sum(count for _, count in counts)
+    note = f"{total} missing cells were filled forward, at most {fill_days} days in a row: {listed}."
+    level = index[0]["index"] if index else None
+    return replace(table, prices=prices, extra=extra, index=level, notes=(*table.notes, note))
 
 
 def _check_prices(prices: pd.DataFrame, source: str, fill_days: int) -> None:

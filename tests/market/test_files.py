@@ -16,7 +16,8 @@ from rllib_portfolio.cli.data_paths import lasting_path
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import PriceTable, load_market, read_table
-from rllib_portfolio.market.files import read_frame
+from rllib_portfolio.market.files import read_frame, tabulated
+from rllib_portfolio.market.loading import load_table
 from rllib_portfolio.market.table import data_hash
 from rllib_portfolio.market.validation import validate_table
 from tests.market.tables import random_prices
@@ -184,6 +185,30 @@ def test_two_columns_of_days_are_refused(tmp_path, suffix):
         assert list(read_frame(path).columns) == ["AAA"]
 
 
+@pytest.mark.parametrize("form", ["parquet", "frame"])
+@pytest.mark.parametrize("index_name", [None, "opened", "time"])
+def test_a_column_of_days_beside_an_index_of_days_must_hold_the_same(tmp_path, form, index_name):
+    days = pd.DatetimeIndex(["2020-01-02", "2020-01-03", "2020-01-06"], name=index_name)
+
+    def read(column, index=days):
+        frame = pd.DataFrame({"time": column, "AAA": [1.5, 2.5, 3.5]}, index)
+        if form == "frame":
+            return tabulated(frame, "a DataFrame")
+        frame.to_parquet(tmp_path / "p.parquet")
+        return read_frame(tmp_path / "p.parquet")
+
+    for same in (days, days + pd.Timedelta(hours=16), days.strftime("%Y-%m-%d")):
+        table = read(same)
+        assert list(table.columns) == ["AAA"]
+        assert table.index.equals(days)
+    zoned = read(days, days.tz_localize("America/New_York"))  # the index tells the clock, the column does not
+    assert str(zoned.attrs["time_zone"]) == "America/New_York"
+    for other in (days + pd.Timedelta(days=1), ["16:00", "16:00", "13:00"], [1577923200, 1578009600, 1578268800]):
+        message = r"days must be in one place, got an index of days and a column time that .* Remove the column"
+        with pytest.raises(DataError, match=message):
+            read(other)
+
+
 @pytest.mark.parametrize(
     "moments",
     [
@@ -226,6 +251,26 @@ def test_a_subset_of_the_assets_keeps_its_order(tmp_path):
         checked(path, assets=("AAA", "AAA"))
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "frame"])
+def test_spaces_around_a_name_are_no_part_of_it(tmp_path, form):
+    rows = [[10.5, 20.0, 0.01], [11.0, 21.5, 0.02], [12.0, 22.0, 0.02]]
+    frame = pd.DataFrame(rows, pd.bdate_range("2020-01-02", periods=3, name=" date"), [" AAA", "BBB ", " rf"])
+    path = tmp_path / f"p.{form}"
+    if form != "frame":
+        frame.to_csv(path) if form == "csv" else frame.to_parquet(path)
+    for rate, assets in (("rf", ["BBB", "AAA"]), (" rf", ["BBB ", " AAA"])):
+        config = MarketConfig(data=str(path), cash_rate=rate, assets=assets)
+        table = validate_table(read_table(config, frame if form == "frame" else None), config)
+        assert list(table.prices.columns) == ["BBB", "AAA"]
+        assert table.price_values.tolist() == [[20.0, 10.5], [21.5, 11.0], [22.0, 12.0]]
+        assert table.extra["rf"].to_list() == [0.01, 0.02, 0.02]
+    twice = frame.set_axis(["AAA", " AAA", "rf"], axis=1)
+    if form != "frame":
+        twice.to_csv(path) if form == "csv" else twice.to_parquet(path)
+    with pytest.raises(DataError, match="column names must differ, got AAA twice"):
+        read_table(MarketConfig(data=str(path)), twice if form == "frame" else None)
+
+
 def test_a_cash_rate_in_percent_or_of_no_column_is_refused(tmp_path):
     path = write(tmp_path / "p.csv", GOOD)
     with pytest.raises(ConfigError, match=r"cash_rate must be a number or a column of the table, got 'rate'"):
@@ -244,6 +289,28 @@ def test_gaps_are_filled_as_far_as_allowed_and_reported(tmp_path):
     assert table.notes[1:] == ("3 missing cells were filled forward, at most 2 days in a row: AAA 2, BBB 1.",)
     with pytest.raises(DataError, match=r"AAA must have a price .*fill_days = 1 .*2020-01-06"):
         checked(path, fill_days=1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("-5", r"index must be a positive finite price, got -5 .*2020-01-03"),
+        ("", r"index must have a price on each day.*2020-01-03"),
+    ],
+)
+def test_an_asset_that_is_called_index_is_checked_beside_the_index(tmp_path, cell, message):
+    content = GOOD.replace("AAA", "index").replace("BBB", "price_index").replace("11,21", f"11,{cell}")
+    path = write(tmp_path / "p.csv", content)
+    with pytest.raises(DataError, match=message):
+        load_table(MarketConfig(data=str(path)))
+
+
+def test_gaps_of_an_asset_that_is_called_index_are_counted_beside_those_of_the_index(tmp_path):
+    content = GOOD.replace("AAA", "index").replace("BBB", "price_index").replace("11,21", ",")
+    table = checked(write(tmp_path / "p.csv", content), fill_days=1)
+    assert table.prices["index"].to_list() == [20, 20, 22, 23]
+    assert table.index_values.tolist() == [10, 10, 12, 13]
+    assert "2 missing cells were filled forward, at most 1 days in a row: index 1, index 1." in table.notes
 
 
 def test_a_gap_before_the_first_price_cannot_be_filled(tmp_path):

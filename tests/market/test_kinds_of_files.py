@@ -124,7 +124,7 @@ KINDS = {
     ),
     "`vix`, regime and sentiment columns": Kind(
         wide(**{" vix": [12.5, 14.0, 13.5], "Regime_calm": [0.5, 0.6, 0.7], "fear_greed": [40.0, 50.0, 60.0]}),
-        ("extra columns VIX ( vix), Regime_calm, fear_greed",),
+        ("extra columns VIX (vix), Regime_calm, fear_greed",),
         extra=("VIX", "Regime_calm", "fear_greed"),
     ),
     "`VIX_Close` beside prices": Kind(

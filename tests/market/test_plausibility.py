@@ -120,6 +120,14 @@ def test_a_file_with_a_volume_is_refused_unless_it_is_left_out_or_accepted(tmp_p
     assert note.startswith("traded looks like a volume, and was accepted (market.accept_moves): numbers that move by ")
 
 
+def test_a_volume_that_is_called_index_is_refused_beside_the_index(tmp_path: Path) -> None:
+    prices, path = random_prices(T), tmp_path / "prices.csv"
+    named = {"price_index": volume(np.random.default_rng(0)), "price_AAA": prices["AAA"], "index": prices["BBB"]}
+    pd.DataFrame(named).to_csv(path)
+    with pytest.raises(DataError, match=r"index must be a column of prices, got numbers that move by \d.* % on the"):
+        load_market(MarketConfig(data=str(path), features=SHORT))
+
+
 def test_an_index_of_row_numbers_is_refused_too(tmp_path: Path) -> None:
     prices, path, index = random_prices(T), tmp_path / "prices.csv", tmp_path / "index.csv"
     prices.to_csv(path)
