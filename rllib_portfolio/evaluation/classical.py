@@ -4,10 +4,10 @@ All are long only. Moments are plain sample moments of daily simple returns, wit
 go to it in per cent: its tolerances are absolute, and daily variances, of the order of 1e-4, would be small beside
 them; no rule here depends on the unit. A solution that the solver calls inaccurate counts as none.
 
-A covariance matrix that is singular, or so nearly that the solver gives up, is shrunk by 1e-5 towards equal variances
-without correlation: where an asset is a copy or a multiple of another, and where there are no more days than assets. An
-asset whose price stands still over the history has no risk that could be measured, and earns nothing: the rules that
-optimise leave it out, with weight 0.
+A covariance matrix that is singular, or so nearly singular that the solver fails, is shrunk by 1e-5 towards equal
+variances without correlation. This happens if an asset is a copy or a multiple of another, or if there are no more days
+than assets. An asset whose price is constant over the history has no measurable risk and no return: the rules that
+optimise give it weight 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PER_CENT = 100.0
 CVAR_CONFIDENCE = 0.95
 SOLVER_TOLERANCES = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10}
 SHRINKAGE, SHRUNK_TOLERANCE = 1e-5, 1e-8
-"""Of a singular covariance matrix, and the finest tolerance that its problems are solved to."""
+"""Shrinkage applied to a singular covariance matrix, and the solver tolerance used with it."""
 
 LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
 """Where logarithms are solved for, Clarabel stalls now and then short of more; risks are then equal to 4 digits."""
@@ -143,7 +143,7 @@ def _solved(model: Any, history: History) -> FloatArray:
     """Weights [N+1] of a skfolio optimisation, without cash; a ConfigError where it has no solution."""
     from skfolio.exceptions import SkfolioError
 
-    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # NaN is for the solver to refuse
+    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # the solver refuses NaN
     returns = PER_CENT * history.returns[:, moves]
     if not moves.any():
         raise ConfigError(
@@ -173,7 +173,7 @@ def _fitted(model: Any, returns: FloatArray) -> FloatArray:
 
 
 def _shrunk(model: Any) -> Any:
-    """The model with a regular estimate of the covariance."""
+    """Return the model with a shrunk estimate of the covariance, which is regular."""
     from skfolio.moments import ShrunkCovariance
     from skfolio.prior import EmpiricalPrior
 

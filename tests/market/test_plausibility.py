@@ -1,4 +1,4 @@
-"""Columns that are no prices, moves that need the user's word, and results that are too good."""
+"""Columns that are no prices, moves that the user must accept, and results that are too good."""
 
 from __future__ import annotations
 
@@ -211,9 +211,7 @@ def test_a_result_above_any_plausible_size_names_the_strangest_column(
     assert warning is not None
     assert warning.startswith(f"Warning: other earns {100 * annual_return:.3g} % a year")
     median = 100 * np.median(np.abs(wild.returns[1:, 1]))
-    assert (
-        f"Look at BBB first, whose numbers are the strangest: it moves by {median:.3g} % on the median row" in warning
-    )
+    assert f"Check BBB first, whose moves are the least plausible: {median:.3g} % on the median row" in warning
     assert "\n" not in warning
 
 
