@@ -41,7 +41,7 @@ class StrictModel(BaseModel):
 
 
 class FeatureConfig(StrictModel):
-    """Which features an observation holds. An empty tuple or null switches one off. All windows count rows."""
+    """The features of an observation. An empty tuple or null switches a feature off. All windows count rows."""
 
     log_return_days: tuple[Days, ...] = (1, 5, 21)
     """Log return over each horizon, per asset."""
@@ -66,7 +66,7 @@ class FeatureConfig(StrictModel):
     num_hmm_regimes: int = Field(2, ge=0, le=4)
     """States of a hidden Markov model on market returns, filtered; 0 or 1 switches it off."""
     user_columns: bool = True
-    """Use the extra columns of the user's own table: VIX, regimes, sentiment and what `cash_rate` names."""
+    """Use the extra columns of the user's own table: VIX, regimes, sentiment and the one that `cash_rate` names."""
     custom: tuple[str, ...] = ()
     """The user's own features, each as `module:function`: prices (DataFrame) -> DataFrame per asset, or Series."""
 
@@ -90,13 +90,13 @@ class MarketConfig(StrictModel):
     """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data.
     The training window also loses its end to the purge, as many days as the longest feature looks back."""
     periods_per_year: int | None = Field(None, ge=1, le=366)
-    """Rows of a year, which scale annual figures; null: what the dates say, 252 for weekdays and simulated markets."""
+    """Rows per year, for annual figures; null infers them from the dates (252 for weekdays and simulated markets)."""
     accept_moves: bool = False
-    """Take columns that do not look like prices, and train on moves beyond -60 % or +150 % from one row to the next."""
+    """Accept columns that do not look like prices, and moves beyond -60 % or +150 % from one row to the next."""
     features: FeatureConfig = FeatureConfig()
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
-    """Standardise features by the training window's moments (without the outliers of single assets, and to at most 32),
-    by RLlib's running MeanStdFilter, or not at all."""
+    """Standardise features by moments of the training window that are robust to a single outlying asset, and limit them
+    to 32 in absolute value; or by RLlib's running MeanStdFilter; or not at all."""
 
     @field_validator("cash_rate", mode="before")
     @classmethod
@@ -163,17 +163,17 @@ class DiscreteEnvironmentConfig(EnvironmentConfig):
 
 
 PER_ASSET_FROM = 50
-"""Assets from which on `network.architecture: auto` is per_asset."""
+"""Number of assets from which on `network.architecture: auto` chooses per_asset."""
 PER_ASSET_SIZES = (16,)
-"""Its hidden layers then; `hidden_sizes` are those of the flat network."""
+"""Hidden layers of the per_asset network that `auto` chooses; `hidden_sizes` applies to the flat one."""
 
 
 class NetworkConfig(StrictModel):
     """The actor-critic."""
 
     architecture: Literal["auto", "flat", "per_asset"] = "auto"
-    """flat: one network over all that is observed. per_asset: one small network that scores each asset, its weights
-    shared. auto: flat below 50 assets, and from there on per_asset with one hidden layer of 16."""
+    """flat: one network over the whole observation. per_asset: one small network with shared weights that scores each
+    asset. auto: flat below 50 assets, otherwise per_asset with one hidden layer of 16."""
     hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1)
     """The first is the shared trunk (per asset: the encoder of an asset), the rest is each branch; flat needs both."""
     initial_log_std: float = Field(-0.7, ge=-5, le=2)
@@ -192,7 +192,7 @@ class NetworkConfig(StrictModel):
         return sizes
 
     def for_assets(self, num_assets: int) -> Self:
-        """The same with the architecture that `auto` is over so many assets; it has no `auto` left to resolve."""
+        """Return the settings with `auto` replaced by the architecture for `num_assets` assets."""
         if self.architecture != "auto":
             return self
         if num_assets < PER_ASSET_FROM:
@@ -217,8 +217,8 @@ class PPOConfig(StrictModel):
     """PPO's own settings (Schulman et al. 2017)."""
 
     learning_rate: float = Field(1e-3, gt=0)
-    """Adam's, for up to 20 assets. Over N > 20 of them a flat network learns at 20 / N of it, so that the step of the
-    policy does not grow with N."""
+    """Learning rate of Adam for up to 20 assets. With N > 20 assets a flat network learns at 20 / N of it, so that the
+    step of the policy does not grow with N."""
     learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction = 0.99
@@ -240,10 +240,10 @@ class PPOConfig(StrictModel):
     market_baseline: bool = True
     """Regress out of the advantages what the day's asset returns explain, whatever was done (fused learner)."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled decay of the weight matrices: each step takes learning_rate * weight_decay off them (fused learner)."""
+    """Decoupled decay of the weight matrices: a step shrinks them by learning_rate * weight_decay (fused learner)."""
     max_kl: float | None = Field(2.0, gt=0)
-    """Ends the epochs of an update once the KL divergence of a minibatch from the policy that sampled exceeds so many
-    nats; null never does (fused learner). The first updates of sound runs reach 0.8."""
+    """End the epochs of an update once the KL divergence from the sampling policy, in nats, exceeds this on a
+    minibatch; null never does (fused learner). The first updates of healthy runs reach 0.8."""
 
     @model_validator(mode="after")
     def _decay_leaves_something(self) -> Self:
@@ -311,10 +311,10 @@ class ScheduleConfig(StrictModel):
     checkpoints_kept: int = Field(3, ge=1)
     evaluation_interval: int = Field(25_000, ge=1)
     early_stopping_evaluations: int | None = Field(8, ge=1)
-    """Stop after so many evaluations in a row without a better validation score; null never stops early."""
+    """Stop after this many evaluations in a row without a better validation score; null never stops early."""
     untrained_candidate: bool = True
-    """Evaluate the network before training, too, so that it is kept where training finds nothing better. A run that is
-    evaluated at its end alone has one candidate, with or without this."""
+    """Evaluate the untrained network, too, so that it is kept if training finds nothing better. This has no effect on a
+    run that is evaluated only once, at its end."""
     selection_metric: Literal["sharpe_ratio", "information_ratio"] = "sharpe_ratio"
     """The validation score: the Sharpe ratio, or the information ratio over 1/N at the same costs."""
 
@@ -387,7 +387,7 @@ class RunConfig(StrictModel):
     resources: ResourceConfig = ResourceConfig()
 
     def for_assets(self, num_assets: int) -> Self:
-        """The same with what is chosen by the number of assets (`network.architecture: auto`) as it is chosen."""
+        """Return the configuration with every choice that depends on the number of assets resolved."""
         if isinstance(self.network, QNetworkConfig):
             return self
         return self.model_copy(update={"network": self.network.for_assets(num_assets)})

@@ -32,7 +32,7 @@ _SHOWN = {
     "turnover_per_year": "turnover/y",
     "cost_per_year": "cost/y",
 }
-"""Column to its heading on the screen."""
+"""Maps each column to its heading on the screen."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which software makes a result: the revision of the source tree, and the versions of packages."""
+"""The software behind a result: the revision of the source tree and the versions of packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def git_revision() -> str | None:
-    """The revision of the source tree, marked when it has changes; None outside of a git checkout."""
+    """Return the revision of the source tree, marked if it has changes; None outside a git checkout."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -23,7 +23,7 @@ def git_revision() -> str | None:
 
 
 def version_of(package: str) -> str | None:
-    """The version of an installed package; None where it is not installed."""
+    """Return the version of an installed package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

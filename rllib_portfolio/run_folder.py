@@ -41,7 +41,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
 
     Args:
         run_dir: A new or empty folder.
-        config: Its configuration; what the number of assets decides is written as it is decided.
+        config: Its configuration; choices that depend on the number of assets are written as resolved.
         market: Its market.
         market_file: The same market as a file; linked, where the file system can do that, instead of written again.
 

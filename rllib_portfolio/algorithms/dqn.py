@@ -50,10 +50,10 @@ BETA = "beta"
 STEPS_PER_ITERATION = 1000
 """Environment steps that RLlib's `train()` makes at least, unless the schedule has shorter intervals."""
 MANY_ASSETS = 50
-"""From so many on, a run says what its table of actions costs."""
+"""Number of assets from which on a run reports the cost of its action table."""
 STEPS_TIMES_ASSETS = 12_000
-"""About the environment steps a second of the defaults on one core, times assets: 565 with 20 assets, 147 with 100, and
-16 to 39 with 500 were measured."""
+"""Approximate environment steps a second of the default settings on one core, times the number of assets. The measured
+speeds are 565 steps a second with 20 assets, 147 with 100, and 16 to 39 with 500."""
 _LEARNERS = {"fused": FusedDQNLearner, "stock": DQNTorchLearner}
 
 
@@ -245,15 +245,15 @@ def build(config: DQNRunConfig, market_path: Path) -> PortfolioDQN:
 
 
 def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
-    """What the table of actions costs, as a line for people, where that is much."""
+    """Return a note on the cost of the action table if there are many assets."""
     num_assets = market.num_assets
     if num_assets < MANY_ASSETS:
         return ()
     num_actions = build_action_table(config.environment, market.assets).num_actions
     return (
-        f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and every gradient step values them all: "
+        f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all: "
         f"expect about {STEPS_TIMES_ASSETS // num_assets:,} environment steps a second on one core. "
-        "Use --algo ppo, whose network then scores each asset, or fewer assets (market.assets).",
+        "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets).",
     )
 
 

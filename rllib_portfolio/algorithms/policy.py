@@ -161,7 +161,7 @@ class PortfolioPolicy:
         folder.mkdir(parents=True)
         (folder / "policy.json").write_text(json.dumps(asdict(self.spec), indent=1))
         tensors = {name: tensor.contiguous() for name, tensor in self.module.state_dict().items()}
-        # Not `save_file`: for what it writes the umask does not count, and nobody else could read it.
+        # `save_file` ignores the umask, so that no other user could read its file.
         (folder / _WEIGHTS).write_bytes(tensor_bytes(tensors))
 
 
@@ -185,7 +185,7 @@ def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolic
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """Keep RLlib from warning of itself: the constructor of its modules uses a class that it has deprecated."""
+    """Silence RLlib's deprecation warnings: the constructor of its modules uses a class that RLlib has deprecated."""
     logger = logging.getLogger("ray._common.deprecation")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -205,7 +205,7 @@ def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
         network = validated(QNetworkConfig, spec.network, "policy.json").model_dump()
         num_actions = len(spec.action_table["names"])
         return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network, **spaces)
-    network = {"architecture": "flat"} | spec.network  # which policies did not name when there was no other
+    network = {"architecture": "flat"} | spec.network  # older policies do not name their architecture
     settings = validated(NetworkConfig, network, "policy.json").for_assets(len(spec.assets))
     return ACTOR_CRITICS[settings.architecture](
         action_space=gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32),

@@ -152,7 +152,7 @@ def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
 
 
 def step_scale(network: NetworkConfig, num_assets: int) -> float:
-    """What the learning rate is multiplied by, so that the step of the policy does not grow with the assets.
+    """Return the factor on the learning rate that keeps the policy's step independent of the number of assets.
 
     Adam moves every weight by about the learning rate, whatever its gradient, so that what a layer computes moves in
     proportion to the number of its inputs (Yang et al. 2022, arXiv 2203.03466, table 3). A flat network has inputs for
@@ -166,7 +166,7 @@ def step_scale(network: NetworkConfig, num_assets: int) -> float:
 
 
 def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
-    """What the number of assets decides, as a line for people; none where it decides nothing."""
+    """Return notes on the settings that the number of assets decides; empty if it decides none."""
     num_assets = market.num_assets
     network = config.network.for_assets(num_assets)
     scale, is_chosen = step_scale(network, num_assets), config.network.architecture == "auto"

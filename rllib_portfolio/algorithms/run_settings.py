@@ -76,7 +76,7 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
 
 
 def learning_rate(config: RunConfig, scale: float = 1.0) -> Any:
-    """The learning rate as RLlib takes it, times `scale`: constant, or falling linearly over the run."""
+    """Return the learning rate in RLlib's form, times `scale`: a constant, or a schedule that falls linearly."""
     start, end = config.training.learning_rate, config.training.learning_rate_end
     if end is None:
         return start * scale

@@ -34,11 +34,11 @@ from rllib_portfolio.algorithms.train_batch import Batch
 NUM_UPDATES_LEFT_OUT = "num_updates_left_out"
 """Because of gradients that were not finite; the log names their parameters."""
 NUM_GRADIENT_STEPS = "num_gradient_steps"
-"""Of the last update: fewer than its epochs have minibatches if it was ended by `max_kl`."""
+"""Gradient steps of the last update; fewer than usual if `max_kl` ended it."""
 
 
 class MinibatchStats(NamedTuple):
-    """Means over one minibatch that a gradient step was made on, on the device."""
+    """Means over the minibatch of one gradient step, as tensors on the device."""
 
     policy_loss: Tensor
     value_loss: Tensor
@@ -48,7 +48,7 @@ class MinibatchStats(NamedTuple):
     total_loss: Tensor
     gradient_norm: Tensor
     num_steps: int
-    """Of the minibatch."""
+    """Environment steps in the minibatch."""
 
 
 _STAT_KEYS = (

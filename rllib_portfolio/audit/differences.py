@@ -30,9 +30,9 @@ class Difference(NamedTuple):
 
 
 def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
-    """`table` with every price, index level and extra value after row `after` replaced by another positive one.
+    """Return `table` with every price, index level and extra value after row `after` replaced by a positive number.
 
-    Extra values are below 1 then, since the rate of cash may be one of them.
+    New extra values are below 1, since the cash rate may be one of them.
     """
     rng = np.random.default_rng(seed)
 

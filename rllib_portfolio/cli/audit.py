@@ -81,7 +81,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _warn_of_implausible(specimen: Specimen) -> None:
-    """Warn of what the policy, 1/N and buy-and-hold earn on the test window, or on all days without one."""
+    """Warn of implausible results on the test window: of the policy, 1/N and buy-and-hold."""
     from rllib_portfolio.evaluation import backtest
     from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
     from rllib_portfolio.evaluation.comparison import compare

@@ -1,4 +1,4 @@
-"""What every command shares: one line for what can be mended, a Ray session, quiet libraries."""
+"""Shared functions of the commands: errors, the Ray session, library logging."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command to its end, whoever reads; what the user can mend becomes one line and exit code 2."""
+    """Run a command even if its output cannot be written; an error of the user becomes one line and exit code 2."""
     outlast_readers()
     exit_code = _answered(command)
     if (lost := lost_output()) is not None:
@@ -141,7 +141,7 @@ def warn(text: str) -> None:
 
 
 def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) -> bool:
-    """Warn where a table of results over so many days holds figures above any plausible size; whether it does."""
+    """Warn if a table of results over `num_days` days holds implausibly high figures; return whether it does."""
     from rllib_portfolio.market.plausibility import implausible_result
 
     warning = implausible_result(table, market, num_days)

@@ -25,7 +25,7 @@ class FoldDisplay:
         self._meter.__exit__(*exception)
 
     def show(self, progress: Progress) -> None:
-        """Tell what ended since the last time, and move the meter."""
+        """Print a line for each run that has ended since the last call, and move the meter."""
         for outcome in progress.outcomes:
             if outcome.run not in self._told:
                 self._told.add(outcome.run)

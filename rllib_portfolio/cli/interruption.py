@@ -1,4 +1,4 @@
-"""What may happen to a command from outside: signals, and readers of its output that go away."""
+"""Signals and broken output streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, the request of a scheduler, and the end of a terminal or of an ssh connection."""
+"""They are sent by Ctrl-C, by a scheduler, and at the end of a terminal or an ssh connection."""
 
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
@@ -20,7 +20,7 @@ _failures: dict[int, str] = {}
 
 
 class _LastingFile(io.FileIO):
-    """An output file that takes all that is written, also when it cannot be passed on."""
+    """An output file whose writes never raise; it drops what cannot be written."""
 
     def write(self, data: Any) -> int | None:
         try:
@@ -32,23 +32,23 @@ class _LastingFile(io.FileIO):
 
 
 def outlast_readers() -> None:
-    """Make standard output and standard error of this process lasting: no failure to write to them raises.
+    """Make sure that no failure to write to standard output or standard error raises.
 
-    A pipe breaks when its reader ends (`| head`, or the Ctrl-C that `| tee log` receives, too), a terminal goes away
-    with its connection, the disk of a log is full. What a command does counts for more than what it says: its results
-    are in files. A stream that was closed before the command began becomes the null device, so that no other file gets
-    its number.
+    A pipe breaks when its reader ends (`| head`, or `| tee log`, which receives Ctrl-C, too), a terminal is closed with
+    its connection, and a disk may be full. The command goes on in these cases, because its results are in files. A
+    stream that was closed before the command began is replaced by the null device, so that no other file gets its
+    number.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w"))))
-        elif stream is getattr(sys, f"__{name}__"):  # not one that somebody captures
+        elif stream is getattr(sys, f"__{name}__"):  # a captured stream is left alone
             setattr(sys, name, _lasting(stream))
 
 
 def lost_output() -> str | None:
-    """The line about what readers of standard output or standard error still want and did not get; None if nothing."""
+    """Return a message if output was lost that someone may still read, else None."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     if not _failures:
@@ -56,11 +56,11 @@ def lost_output() -> str | None:
     names = {1: "standard output", 2: "standard error"}
     failures = ", ".join(f"{names[number]}: {reason}" for number, reason in _failures.items())
     _failures.clear()
-    return f"output must be writable, got {failures}. Not all was printed; the files that were written are whole."
+    return f"output must be writable, got {failures}. Some output is lost; all files that were written are complete."
 
 
 def _lasting(stream: Any) -> io.TextIOWrapper:
-    """A text stream to the same file, in the same encoding, that buffers as `stream` does."""
+    """Return a text stream to the same file, with the encoding and the buffering of `stream`."""
     stream.flush()
     file: Any = _LastingFile(stream.fileno(), "w", closefd=False)
     if not isinstance(stream.buffer, io.RawIOBase):  # `python -u` has no buffer
@@ -74,7 +74,7 @@ _is_apart = False
 
 
 def _go_apart() -> None:
-    """Give a process that was just forked a group of its own, if it is to be started so."""
+    """Move a process that was just forked into a process group of its own inside `children_apart`."""
     if _is_apart:
         os.setpgid(0, 0)
 
@@ -84,11 +84,12 @@ os.register_at_fork(after_in_child=_go_apart)
 
 @contextmanager
 def children_apart() -> Iterator[None]:
-    """Start Ray's processes meanwhile, each in a process group of its own.
+    """Start each of Ray's processes in a process group of its own while this context is open.
 
-    A terminal, a shell and `timeout` send a signal to all of a command's group. Ray's processes would end at once, with
-    what they have not saved, and the command could not end in order without them. They end when the command does.
-    `subprocess` calls what is registered at a fork for those of its processes that are given a `preexec_fn`, as Ray's.
+    A terminal, a shell and `timeout` send a signal to the whole process group of a command. Ray's processes would end
+    at once and lose what they have not saved, and the command could not end in order without them. They still end when
+    the command does. `os.register_at_fork` hooks run in a `subprocess` child only if it has a `preexec_fn`, as Ray's
+    have.
     """
     global _is_apart
     _is_apart = True
@@ -102,10 +103,11 @@ def children_apart() -> Iterator[None]:
 def stop_signals(
     notice: str = "Stopping after this iteration, then writing a checkpoint ...",
 ) -> Iterator[list[int]]:
-    """The signals received so far: the first one, answered with `notice`, asks to end in order.
+    """Yield a list of the signals received so far; the first one prints `notice` and asks the command to end in order.
 
-    The same once more ends the process at once, unless it is a hang-up: a connection that is lost may tell twice, from
-    its shell and from the kernel. A hang-up that is ignored when the command begins, as under `nohup`, stays ignored.
+    A second signal of the same kind ends the process at once. SIGHUP is an exception, because a lost connection may
+    send it twice: from its shell and from the kernel. If SIGHUP is ignored when the command begins, as under `nohup`,
+    it stays ignored.
     """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in ENDING}
@@ -117,8 +119,8 @@ def stop_signals(
         if number != signal.SIGHUP:
             signal.signal(number, before[signal.Signals(number)])
         if len(received) == 1:
-            with suppress(OSError):  # nobody may be there to read it
-                # Not through sys.stderr: the signal may have come in the middle of a write to it.
+            with suppress(OSError):  # the terminal may be closed
+                # sys.stderr is not used, because the signal may have interrupted a write to it.
                 os.write(2, f"\n{notice}\n".encode())
 
     for number in before:

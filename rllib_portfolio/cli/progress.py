@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, a line now and then elsewhere, nothing when it is to be quiet."""
+"""Progress displays: a bar on a terminal, a line at intervals elsewhere, and nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from rllib_portfolio.training import Status
 
 LINE_INTERVAL_S = 10.0
-"""Between two lines off a terminal."""
+"""Time between two progress lines where the output is not a terminal."""
 _BAR_FORMAT = "{{desc}}{{percentage:3.0f}}% |{{bar:20}}| {{n_fmt}}/{{total_fmt}} {unit}s{{postfix}}"
 
 
 class ProgressMeter:
-    """Shows how much of a known amount is done. Rate and time left are those of this session alone.
+    """A display of how much work is done. The rate and the time left are computed from this session alone.
 
     Args:
         quiet: Show nothing.
-        unit: What is counted, in the singular.
-        label: What is done, in front of the numbers.
+        unit: Name of the unit of work, in the singular.
+        label: Name of the work, shown in front of the numbers.
         leave: Leave the bar on the terminal when it is closed.
     """
 
@@ -43,13 +43,13 @@ class ProgressMeter:
             self._bar.close()
 
     def show(self, done: int, total: int, note: str = "", *, made: int | None = None) -> None:
-        """Move to `done` of `total`.
+        """Show that `done` of `total` units are done.
 
         Args:
             done: Units that need no more work.
             total: Units in all.
-            note: What else there is to say.
-            made: Units that this session has made; None counts them from the first call, as time is.
+            note: Text after the numbers.
+            made: Units that this session has made; None counts them from the first call on.
         """
         if self._quiet:
             return
@@ -65,7 +65,7 @@ class ProgressMeter:
             self.tell(f"{self._label}{what}")
 
     def tell(self, line: str) -> None:
-        """Print a line of its own, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         if self._quiet:
             return
         from tqdm import tqdm
@@ -73,7 +73,7 @@ class ProgressMeter:
         tqdm.write(line, file=sys.stderr)
 
     def _speed(self, made: int, seconds: float, left: int) -> list[str]:
-        """Rate and time left; nothing before they are known."""
+        """Return the rate and the time left; empty before they are known."""
         if made <= 0 or seconds <= 0.0:
             return []
         rate = made / seconds
@@ -111,7 +111,7 @@ class TrainingDisplay:
         self._meter.__exit__(*exception)
 
     def show(self, status: Status) -> None:
-        """Move the meter to a `training.Status`; its notice and its message get lines of their own."""
+        """Show a `training.Status`; its notice and its message are printed on lines of their own."""
         for line in (status.notice, status.message):
             if line is not None:
                 self._meter.tell(line)
@@ -125,7 +125,7 @@ class TrainingDisplay:
 
 @contextmanager
 def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A meter with a label that takes (done, in all), and leaves no bar behind."""
+    """Yield a function that shows (done, total) on a labelled bar, which is removed at the end."""
     with ProgressMeter(arguments.quiet, unit, label, leave=False) as meter:
         if not sys.stderr.isatty():
             meter.tell(f"{label} ...")

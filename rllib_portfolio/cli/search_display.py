@@ -21,7 +21,7 @@ TABLE_WIDTH = 100
 
 
 class SearchDisplay:
-    """A live table on a terminal; elsewhere a line now and then and for each trial that ends; nothing when quiet."""
+    """A live table on a terminal; elsewhere a line at intervals and for each trial that ends; nothing with --quiet."""
 
     def __init__(self, quiet: bool, title: str) -> None:
         self._quiet, self._title = quiet, title
@@ -98,7 +98,7 @@ def table(progress: SearchProgress, title: str) -> Any:
 
 
 def summary(progress: SearchProgress) -> str:
-    """Counts of trials, and the time left once it can be told, as one line."""
+    """Return the numbers of trials and, once it is known, the time left as one line."""
     left = progress.seconds_left
     counts = ", ".join(f"{progress.count(status)} {status}" for status in ("running", "finished", "pruned", "failed"))
     time_left = "" if math.isnan(left) else f"; about {timedelta(seconds=round(left))} left"
@@ -113,7 +113,7 @@ def sentence(trial: TrialProgress) -> str:
 
 
 def print_outcome(outcome: SearchOutcome, output: Path) -> None:
-    """What a search came to: counts, the best on fresh seeds beside what the search had found and 1/N, the files."""
+    """Print the outcome of a search: counts, the best trials on fresh seeds, 1/N, and the files."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -44,10 +44,10 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
 
 
 def whole_number(text: str) -> int:
-    """A count on the command line: 50000, 50_000 or 5e4, but no fraction.
+    """Return a whole number from the command line, written as 50000, 50_000 or 5e4.
 
     Raises:
-        ArgumentTypeError: If it is something else; `argparse` makes it a line and exit code 2.
+        ArgumentTypeError: If it is not a whole number; `argparse` turns this into one line and exit code 2.
     """
     try:
         value = Decimal(text)
@@ -59,7 +59,7 @@ def whole_number(text: str) -> int:
 
 
 _MOST_DIGITS = 18
-"""After the first, in a number that fits 64 bits."""
+"""Most digits after the first one in a number that fits 64 bits."""
 
 
 def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:

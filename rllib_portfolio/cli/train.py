@@ -221,18 +221,18 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
 
 
 def _completion(place: str, steps: int, config: RunConfig) -> str:
-    """The line about a run that has nothing left to train."""
+    """Return the line for a run that is complete."""
     total = config.schedule.total_timesteps
     if steps >= total:
-        return f"{place} is complete at {steps:,} steps; add --total-timesteps, with more than those, to go on."
+        return f"{place} is complete at {steps:,} steps. To continue, pass a larger --total-timesteps."
     return (
-        f"{place} is complete at {steps:,} of {total:,} steps: early stopping ended it. To train longer, begin a run "
-        f"with another schedule.early_stopping_evaluations; here it is {config.schedule.early_stopping_evaluations}."
+        f"{place} is complete at {steps:,} of {total:,} steps: early stopping ended it. To train longer, start a new "
+        f"run with schedule.early_stopping_evaluations above {config.schedule.early_stopping_evaluations}, or null."
     )
 
 
 def _compare(config: RunConfig, market: Any, kept: Kept) -> int:
-    """The closing comparison of a run that has come to its end; the exit code."""
+    """Compare the best policy of a finished run with the baselines, and return the exit code."""
     from rllib_portfolio.results import compare_best_policy
 
     comparison = compare_best_policy(kept.folder, config, market)

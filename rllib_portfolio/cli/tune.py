@@ -68,7 +68,7 @@ examples:
   tensorboard --logdir models/hyperparameter_search        curves of every trial, and the HPARAMS tab
   optuna-dashboard sqlite:///models/hyperparameter_search/ppo_study.db
 
-Exit codes: 0 done, 1 no trial came to its end, 2 a setting that cannot be used, 129, 130 and 143 stopped.
+Exit codes: 0 done, 1 no trial finished, 2 a setting that cannot be used, 129, 130 and 143 stopped.
 """
 
 OUTPUT = Path("models/hyperparameter_search")
@@ -202,7 +202,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _search(
     arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
 ) -> int:
-    """Train what is left of a search, and write what it came to; the exit code."""
+    """Train what is left of a search, write its results, and return the exit code."""
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
@@ -211,8 +211,8 @@ def _search(
     )
     if arguments.resume is not None and not session.num_left and not session.retraining.num_left:
         trials = f"{record.settings.num_samples} trials have ended"
-        say(arguments, f"{output} is complete: its {trials}; add --num-samples, with more than those, to go on.")
-        session.retrain(place, Watch())  # reads what was reached
+        say(arguments, f"{output} is complete: its {trials}. To continue, pass a larger --num-samples.")
+        session.retrain(place, Watch())  # reads the scores of earlier sessions
         received = []
     else:
         received = _train(arguments, session, place, budget_s, callbacks)
@@ -235,7 +235,7 @@ def _train(
     budget_s: float | None,
     callbacks: Sequence[Any],
 ) -> list[int]:
-    """Run the trials that are missing, then the best again; the signals that were received."""
+    """Run the missing trials, then the best ones again; return the signals that were received."""
     from rllib_portfolio.training import start_notes
     from rllib_portfolio.tuning.runner import Watch
 
@@ -256,21 +256,21 @@ def _train(
             with SearchDisplay(arguments.quiet, "search") as display:
                 session.search(place, Watch(display.show, _stopper(received, deadline), callbacks))
         else:
-            say(arguments, f"The {record.settings.num_samples} trials of the search ended before.")
+            say(arguments, f"The {record.settings.num_samples} trials of the search have already ended.")
         if not received and record.settings.num_retrained:
             _train_again(arguments, session, place, received)
     return received
 
 
 def _train_again(arguments: argparse.Namespace, session: SearchSession, place: Place, received: list[int]) -> None:
-    """Train the best trials again, where that is not done."""
+    """Train the best trials again on fresh seeds, unless this is done."""
     from rllib_portfolio.tuning.runner import Watch
 
     seeds = f"on {session.record.settings.num_retrain_seeds} fresh seeds"
     if session.retraining.num_left:
-        say(arguments, f"The best trials again, {seeds}:")
+        say(arguments, f"Training the best trials again, {seeds}:")
     elif session.retraining.num_before:
-        say(arguments, f"The best trials were trained again before, {seeds}.")
+        say(arguments, f"The best trials have already been trained again, {seeds}.")
     with SearchDisplay(arguments.quiet, "fresh seeds") as display:
         session.retrain(place, Watch(display.show, lambda: bool(received)))
 

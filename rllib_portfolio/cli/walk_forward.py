@@ -48,8 +48,8 @@ seed of every algorithm, and keeps the policy that was best on its validation wi
 windows of all folds, without a break, beside every baseline, after the same costs.
 
 Folds and seeds train side by side, as many as the Ray cluster has room for. What is finished is never repeated: the
-same command, or --resume, continues after Ctrl-C, SIGTERM, a lost connection, a crash, or a failure whose cause is
-mended.
+same command, or --resume, continues after Ctrl-C, SIGTERM, a lost connection, a crash, or a failure whose cause was
+corrected.
 """
 
 _EPILOG = """\
@@ -62,7 +62,7 @@ examples:
   python backtest.py walk-forward --resume runs/walk-forward/20260131-120000
   python backtest.py walk-forward --algo ppo --address auto --output-dir /shared/walk-forward
 
-Exit codes: 0 done, 1 done but for runs that failed, 2 a setting that cannot be used, 129, 130 and 143 stopped.
+Exit codes: 0 done, 1 some runs failed, 2 a setting that cannot be used, 129, 130 and 143 stopped.
 """
 
 

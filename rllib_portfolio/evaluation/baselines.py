@@ -1,6 +1,7 @@
 """Reference strategies that every report shows beside a policy.
 
-All of them go through the same back-test, costs and limits as the policy. What is estimated is in `classical`.
+All of them go through the same back-test, costs and limits as the policy. Rules that estimate moments are in
+`classical`.
 """
 
 from __future__ import annotations

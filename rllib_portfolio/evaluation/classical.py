@@ -32,7 +32,7 @@ PER_CENT = 100.0
 CVAR_CONFIDENCE = 0.95
 SOLVER_TOLERANCES = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10}
 SHRINKAGE, SHRUNK_TOLERANCE = 1e-5, 1e-8
-"""Of a singular covariance matrix, and the finest tolerance that its problems are solved to."""
+"""Shrinkage applied to a singular covariance matrix, and the solver tolerance used with it."""
 
 LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
 """Where logarithms are solved for, Clarabel stalls now and then short of more; risks are then equal to 4 digits."""
@@ -145,7 +145,7 @@ def _solved(model: Any, history: History) -> FloatArray:
     """Weights [N+1] of a skfolio optimisation, without cash; a ConfigError where it has no solution."""
     from skfolio.exceptions import SkfolioError
 
-    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # NaN is for the solver to refuse
+    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # the solver refuses NaN
     returns = PER_CENT * history.returns[:, moves]
     if not moves.any():
         raise ConfigError(
@@ -175,7 +175,7 @@ def _fitted(model: Any, returns: FloatArray) -> FloatArray:
 
 
 def _shrunk(model: Any) -> Any:
-    """The model with a regular estimate of the covariance."""
+    """Return the model with a shrunk estimate of the covariance, which is regular."""
     from skfolio.moments import ShrunkCovariance
     from skfolio.prior import EmpiricalPrior
 

@@ -33,7 +33,7 @@ class Lineup:
 
     Attributes:
         results: Policies, baselines, the index (where the market has one), and a constant mix for each policy. The name
-            of a row that was fitted again says how many of its fits failed.
+            of a refitted row says how many of its fits failed.
         failures: The failed fits: strategy, date, reason.
         schedules: Name to schedule of each row that is fitted again.
     """
@@ -91,7 +91,7 @@ def all_strategies(
 
 
 def reference_strategies(market: MarketData) -> list[Strategy]:
-    """The rows of a run's closing table, each the same as in `all_strategies`: 1/N, buy-and-hold, cash and Merton."""
+    """Return the baselines of a run's closing table, as in `all_strategies`: 1/N, buy-and-hold, cash and Merton."""
     schedule = RefitSchedule.of_calendar(market.periods_per_year)
     return [EqualWeight(), BuyAndHold(), AllCash(), _merton(market, schedule, risk_aversion=1.0)]
 

@@ -24,8 +24,8 @@ Measure = np.float64 | FloatArray
 
 PERIODS_PER_YEAR = 252
 SMALLEST_DENOMINATOR = 5e-7
-"""Daily returns of values that were kept in single precision deviate by up to 1e-7 for their rounding alone, and so do
-those of seven written digits. No risk is so small: it would be a volatility of 0.0008 % a year."""
+"""A smaller denominator counts as zero. Rounding alone lets the daily returns of values in single precision, or with
+seven written digits, deviate by up to 1e-7. No real risk is this small: it would be a volatility of 0.0008 % a year."""
 
 
 def total_return(returns: FloatArray) -> Measure:

@@ -141,7 +141,7 @@ def _longest_block(columns: FloatArray) -> int:
 
 
 def _first_equal(returns: FloatArray) -> NDArray[np.intp]:
-    """For each column, the first one that never differs from it by 5e-7 or more."""
+    """Return for each column the first one that never differs from it by 5e-7 or more."""
     num = returns.shape[1]
     is_equal = [
         [np.abs(returns[:, j] - returns[:, k]).max() < SMALLEST_DEVIATION for j in range(num)] for k in range(num)

@@ -1,8 +1,8 @@
 """Strategies that are fitted again and again, each time on what was known by then.
 
 A rule is a function of the trailing days alone, from a `History` to target weights. `Refitted` asks it at a stated
-frequency and lets the portfolio drift in between. A fit that fails trades nothing and is reported by its date; where it
-is the first of a walk, 1/N is bought: what a table shows is never cash that nobody decided on.
+frequency and lets the portfolio drift in between. A fit that fails trades nothing and is reported by its date. If
+the first fit of a walk fails, 1/N is bought, so that the portfolio is not left in cash.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ Rule = Callable[[History], FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class FailedFit:
-    """A fit that gave no weights, and why: what was held then (at first 1/N) is held on, until the next fit."""
+    """A failed fit and its reason. The holdings, or 1/N after a failed first fit, are kept until the next fit."""
 
     row: int
     reason: str
@@ -127,7 +127,7 @@ class Refitted:
     _due_row: int = field(default=0, init=False, repr=False)
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """The rule's weights where a fit is due and succeeds; 1/N where the first one fails; else hold."""
+        """Return the rule's weights if a fit is due and succeeds, 1/N if the first fit fails, and else None (hold)."""
         if view.is_first:
             self.num_fits, self.failures, self._due_row = 0, [], view.row
         if view.row < self._due_row:

@@ -11,8 +11,8 @@ is significant up to 2.5 %, and then the larger one up to 5 %. The outcome follo
 
 - "beats" where at least one difference is significant and neither points the other way,
 - "loses" likewise, to the other side,
-- "no significant difference" where neither is significant, or where return and Sharpe ratio point to opposite sides:
-  more return bought with more risk than it is worth, or less of both, is a choice of risk and not skill.
+- "no significant difference" where neither is significant, or where return and Sharpe ratio point in opposite
+  directions: a higher return at a lower Sharpe ratio, or the reverse, shows a choice of risk and not skill.
 
 A test that is undefined (nothing to divide by, or fewer than 10 days) can be neither significant nor contrary; it still
 counts as one of the two. The deflated Sharpe ratio is no part of a verdict, and a window is one draw of history.
@@ -193,7 +193,7 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
     if not (mean or sharpe):
         return "Neither is significant at 5 % over both tests (Holm)."
     which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
-    contrary = ", but return and Sharpe ratio point to opposite sides, which is a choice of risk and not skill"
+    contrary = ", but return and Sharpe ratio point in opposite directions, which shows a choice of risk and not skill"
     is_contrary = outcome == "no significant difference"
     return f"{which} significant at 5 % over both tests (Holm){contrary if is_contrary else ''}."
 

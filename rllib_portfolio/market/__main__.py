@@ -1,7 +1,7 @@
 """Check a price file, or write it with its market regimes: `python -m rllib_portfolio.market validate|process FILE`.
 
-Both read the file with the market settings of a training run. Bad input is one line on stderr and exit code 2, and so
-are, from `validate`, prices that training would refuse to begin with.
+Both read the file with the market settings of a training run. Bad input gives one line on stderr and exit code 2; so do
+prices that training would refuse, in `validate`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "process":
             print(f"written     {options.output}")
         else:
-            for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists those before
+            for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists the first ones
                 print(f"note        {move}")
             require_accepted_moves(market, config)
     except (ConfigError, DataError, OSError) as error:
@@ -79,9 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
         command.add_argument("--index-path", metavar="FILE", help="table with the level of the index")
-        command.add_argument("--fill-days", metavar="N", help="forward-fill at most so many days in a row")
+        command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
         command.add_argument("--cash-rate", metavar="RATE", help="annual rate as a fraction, or the name of a column")
-        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file of a run, for its market section")
+        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose market section is read")
         command.add_argument(
             "--set", action="append", default=[], metavar="market.A=V",
             help="one setting as in training, such as market.assets=[AAPL,MSFT]; may be repeated",
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _config(options: argparse.Namespace) -> MarketConfig:
-    """The market settings: those of a run's file, then those of `--set`, then the flags."""
+    """Return the market settings: flags override `--set`, which overrides the file of a run."""
     settings = dict(parse_assignment(text) for text in options.set)
     for name in settings:
         if not name.startswith("market."):

@@ -36,10 +36,10 @@ PRICE_PREFIX = "price_"
 
 WIDE = "a table with one price column per asset"
 UNNAMED = "Unnamed:"
-"""How the name begins that pandas gives to a column without one."""
+"""Prefix of the name that pandas gives to a column without one."""
 
 SURELY_NUMBERED = 10
-"""No index rises by exactly one on so many days in a row; row numbers of a part of a table do."""
+"""Number of successive rises by exactly one that prove row numbers; no index level rises like this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Columns:
         index: The column of the market index, or None.
         extra: Name of each extra column to the column in the table.
         left_out: Each column, or field of several columns, without a role, and why it has none.
-        shape: What kind of table it is.
-        remarks: What else the reader of the table has to know.
+        shape: The kind of table, in words.
+        remarks: Other remarks on the columns for the user.
     """
 
     assets: Mapping[str, str]
@@ -97,7 +97,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
 
 
 def require_assets(columns: Columns, source: str) -> None:
-    """Raise if no column is an asset; says what the columns are."""
+    """Raise an error that lists the roles of all columns if none is an asset."""
     if not columns.assets:
         index = {} if columns.index is None else {columns.index: "the index"}
         roles = {**index, **dict.fromkeys(columns.extra, "an extra column"), **columns.left_out}
@@ -113,7 +113,7 @@ def _has_two_levels(label: object) -> bool:
 
 
 def _require_wide(frame: pd.DataFrame, source: str) -> None:
-    """Raise if the rows are those of one day and one asset each; names the call of pandas that makes a wide table."""
+    """Raise an error that names the pandas call to pivot the table if each row holds one day of one asset."""
     keys = [name for name in frame.columns if _tells_stocks(frame[name])]
     if not keys:
         return
@@ -129,7 +129,7 @@ def _require_wide(frame: pd.DataFrame, source: str) -> None:
 
 
 def _tells_stocks(column: pd.Series) -> bool:
-    """Whether a column says which of several stocks a row is about."""
+    """Return whether a column names the stock of each row."""
     is_text = column.dtype.kind == "O" and pd.to_numeric(column.astype("string"), errors="coerce").isna().all()
     repeats = not column.index.is_unique
     names_stocks = key(str(column.name)) in TICKER_NAMES
@@ -155,7 +155,7 @@ def _field(name: str) -> str:
 
 
 def _of_names(names: Sequence[str], frame: pd.DataFrame, stock: str, source: str) -> Columns:
-    """The roles of columns with one name each, none of them reserved."""
+    """Return the roles of columns with one name each, none of which is reserved."""
     texts = [name for name in names if key(name) in (*TICKER_NAMES, "currency") and frame[name].dtype.kind == "O"]
     told = [str(frame[name].iloc[0]) for name in texts if key(name) in TICKER_NAMES]
     names = [name for name in names if name not in texts]
@@ -169,7 +169,7 @@ def _of_names(names: Sequence[str], frame: pd.DataFrame, stock: str, source: str
 
 
 def _wide_or_joined(names: Sequence[str], left_out: Mapping[str, str], source: str) -> Columns:
-    """Prices by asset, beside fields of them, or all fields of several stocks in names such as AAPL_Close."""
+    """Return the roles in a table of prices by asset, or of several fields by stock with names such as AAPL_Close."""
     fields = {name: _field(name) for name in names if field_of(name)}
     others = [name for name in names if name not in fields]
     cells = joined_cells(others)
@@ -187,13 +187,13 @@ def _wide_or_joined(names: Sequence[str], left_out: Mapping[str, str], source: s
     if len(names) > 1 and doubtful:
         if not assets or not_prices or not set(doubtful.values()) <= set(ALSO_TICKERS):
             _refuse(doubtful, ", ".join(assets[:3]) or "no close", source)
-        remarks = (f"{', '.join(doubtful)} is taken for the name of an asset",)
+        remarks = (f"{', '.join(doubtful)} is read as the name of an asset",)
     wide = {name: name for name in names if name in assets or name in doubtful}
     return Columns(wide, left_out={**beside, **not_prices, **left_out}, remarks=remarks)
 
 
 def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -> dict[str, str]:
-    """The columns of other fields (AAPL_Volume) of assets that have a price column of their own name (AAPL)."""
+    """Return the columns of other fields (AAPL_Volume) of assets whose price column has their name (AAPL)."""
     opened = {cell.ticker for cell in cells if cell.field in OPENS}
     beside = {}
     for cell in cells:
@@ -207,7 +207,7 @@ def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -
 
 
 def _are_bars(cells: Sequence[Cell]) -> bool:
-    """Whether some stock has a close and another field."""
+    """Return whether some stock has a close and another field."""
     closed = {cell.ticker for cell in cells if cell.field in CLOSES}
     return any(len({cell.field for cell in cells if cell.ticker == ticker}) > 1 for ticker in closed)
 
@@ -230,7 +230,7 @@ def _of_levels(pairs: Mapping[str, tuple[str, str]], level_names: Sequence[objec
 
 
 def _closes(cells: Sequence[Cell], shape: str, source: str) -> Columns:
-    """The close of each stock as an asset, the adjusted one where there are both."""
+    """Return the close of each stock as an asset; the adjusted close is preferred."""
     by_ticker: dict[str, list[Cell]] = {}
     for cell in cells:
         by_ticker.setdefault(cell.ticker, []).append(cell)
@@ -254,7 +254,7 @@ def _closes(cells: Sequence[Cell], shape: str, source: str) -> Columns:
 
 
 def _with_reserved(columns: Columns, rest: Sequence[str], rate: str | None, source: str) -> Columns:
-    """Columns with reserved names, and stocks of such names, in their roles."""
+    """Return the columns with reserved names, and stocks with such names, moved to their roles."""
     is_prefixed = all(column.startswith(PRICE_PREFIX) for column in columns.assets.values())
     tickers = {} if is_prefixed else {name: column for name, column in columns.assets.items() if role_of(name)}
     assets = {name: column for name, column in columns.assets.items() if name not in tickers}
@@ -282,8 +282,8 @@ def _with_reserved(columns: Columns, rest: Sequence[str], rate: str | None, sour
 
 
 def _traded(columns: Columns) -> tuple[str, ...]:
-    """A remark on indices that are assets."""
+    """Return a remark on indices that are traded as assets."""
     found = [name for name in columns.assets if name.startswith("^") or key(name) in FAMOUS_INDICES]
     if not found or columns.index is not None:
         return ()
-    return (f"{', '.join(found)} is traded; call the column {INDEX_COLUMN} to have it as the index",)
+    return (f"{', '.join(found)} is read as an asset; name the column {INDEX_COLUMN} to use it as the index",)

@@ -73,7 +73,7 @@ def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
     """MACD histogram over the price: (m_t - EMA_signal(m)_t) / p_t with m = EMA_fast(p) - EMA_slow(p), in [-1, 1].
 
     EMA_k starts at the first price and moves by 2 / (k + 1) of the distance. Rows before slow + signal - 2 are NaN. The
-    averages remember a price long after it has collapsed: a histogram larger than the price counts as the price.
+    averages lag behind a price that collapses, so the histogram is limited to the price.
     """
     fast, slow, signal = spans
     line = prices.ewm(span=fast, adjust=False).mean() - prices.ewm(span=slow, adjust=False).mean()

@@ -1,4 +1,4 @@
-"""How many rows of a table make a year, as its dates tell."""
+"""Inference of the rows per year from the dates of a table."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ Dates = NDArray[np.datetime64]
 
 DAYS_A_YEAR = 365.25
 WEEKDAYS = 252
-"""Rows of a year of weekdays, by convention: exchanges are closed on about nine of them. Also of simulated markets."""
+"""Rows per year of weekdays and of simulated markets, by convention: exchanges close on about nine weekdays a year."""
 ALL_DAYS = 365
 RHYTHMS = {52: "one a week", 12: "one a month", 4: "one a quarter", 1: "one a year"}
 
 TOLERANCE = 0.1
-"""Weekdays may be so many fewer or more than 252, and a stated number may differ by it: exchanges have 240 to 262."""
+"""Relative tolerance for the number of weekdays around 252 (exchanges have 240 to 262) and for a stated number."""
 EXACT_TOLERANCE = 0.05
-"""The same for the other rhythms, which have no holidays: 13 periods of four weeks are not 12 months."""
+"""Relative tolerance for other frequencies, which have no holidays: 13 periods of four weeks are not 12 months."""
 
 MIN_ROWS, MIN_DAILY_ROWS = 12, 20
-"""Fewer rows tell nothing; of daily rows, Monday to Friday may be the start of any week."""
+"""Fewest rows to infer a frequency from, and fewest daily rows: Monday to Friday alone do not exclude weekend rows."""
 PART_ROWS, MIXED = 60, 2.0
-"""A table has several rhythms where two parts of so many rows differ so many times in rows a year: six trading days in
-place of five, or a few holidays, do not make as much."""
+"""A table has several rhythms if the rows a year of two parts of this many rows differ by this factor. Six trading days
+in place of five, or a few holidays, make a smaller difference."""
 MIN_HOLE_DAYS = 14
-"""Calendar days without a row that are no hole: the longest holidays of an exchange are 11 to 12 days."""
+"""Largest step in calendar days that is never a hole: the longest holidays of an exchange are 11 to 12 days."""
 
 
 class Frequency(NamedTuple):
-    """The rhythm of a table.
+    """The frequency of the rows of a table.
 
     Attributes:
-        periods: Rows of a year that annual figures are scaled by.
+        periods: Rows per year, by which annual figures are scaled.
         rows_a_year: Rows of a calendar year as counted, without holes.
-        rhythm: The same in words.
+        rhythm: The frequency in words.
     """
 
     periods: int
@@ -47,17 +47,17 @@ class Frequency(NamedTuple):
 
 
 def frequency_of(dates: Dates) -> Frequency | None:
-    """The rhythm of a table; None where it is too short to tell.
+    """Return the frequency of the rows of a table, or None if the table is too short.
 
-    A table that spans less than a year is told by its weekdays or its usual step alone: a few holidays would count for
-    too much.
+    A table that spans less than a year is classified by its weekdays or its usual step alone, because a few holidays
+    would distort the count.
 
     Args:
         dates: Days, datetime64[D] [T], increasing.
 
     Returns:
-        252 rows a year of weekdays, 365 of all days, 52, 12, 4 or 1 of weeks, months, quarters or years, and the
-        rounded count of any other rhythm.
+        252 rows a year for weekdays, 365 for all days, 52, 12, 4 or 1 for weeks, months, quarters or years, and the
+        rounded count for any other frequency.
     """
     steps = np.diff(dates).astype(int)
     usual = float(np.median(steps)) if len(steps) else 0.0
@@ -110,20 +110,20 @@ def require_one_rhythm(dates: Dates, source: str) -> None:
 
 
 def largest_step(periods: int) -> int:
-    """Calendar days from one row to the next that are no hole: two weeks, or three periods if that is longer."""
+    """Return the largest step in calendar days that is no hole: two weeks, or three periods if that is longer."""
     return max(MIN_HOLE_DAYS, 3 * 365 // periods)
 
 
 def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
-    """Rows of a year: what is stated, or else what the dates tell, or else 252.
+    """Return the rows per year: the stated number, else the one inferred from the dates, else 252.
 
     Args:
         dates: Days of the table, datetime64[D] [T], increasing.
-        config: States the number, or leaves it out. Days of simulated markets are made up and tell nothing.
+        config: States the number or leaves it null. The dates of simulated markets are artificial and are not used.
         source: For messages.
 
     Raises:
-        ConfigError: If a stated number is more than 10 % off what the dates tell.
+        ConfigError: If a stated number differs from the inferred one by more than 10 %.
     """
     found = None if isinstance(config.data, dict) else frequency_of(dates)
     stated = config.periods_per_year
@@ -138,12 +138,12 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 
 
 def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: tuple[str, int]) -> tuple[str, ...]:
-    """What was inferred, and in years how far the slowest feature looks back where a year has not about 252 rows.
+    """Return notes on the inferred frequency, and on the longest window if a year has not about 252 rows.
 
     Args:
         dates: Days of the table.
-        periods: What `periods_per_year` gave.
-        config: States the number, or leaves it out.
+        periods: The result of `periods_per_year`.
+        config: States the number or leaves it null.
         slowest: Name of the feature with the longest window, and its rows.
     """
     notes = []
@@ -162,6 +162,6 @@ def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: t
 
 
 def _num_weekdays(dates: Dates) -> int:
-    """On how many days of the week there are rows; a day with fewer than one row in 20 is an exception."""
+    """Return the number of days of the week with rows; a day with fewer than one row in 20 is an exception."""
     weekday = (dates.astype("datetime64[D]").astype(int) + 3) % 7  # 1970-01-01 was a Thursday, the third after Monday
     return int((np.bincount(weekday, minlength=7) > 0.05 * len(dates)).sum())

@@ -1,4 +1,4 @@
-"""What the name of a column says: a field of the bars of a stock (close, volume), a reserved name, or an asset.
+"""Meanings of column names: a field of the bars of a stock (close, volume), a reserved name, or an asset.
 
 Names are compared in lower case and without spaces, underscores or other marks. A label is a name, or the two names of
 a column that has two levels, as (field, ticker) or (ticker, field). Spaces around a name are no part of it.
@@ -24,7 +24,7 @@ CLOSES = (
     "lastprice",
     "price",
 )
-"""Fields that are the price of a stock; of several the first in this order is read."""
+"""Fields that are the price of a stock; if there are several, the first in this order is read."""
 
 OTHER_PRICES = (
     *("open", "high", "low", "openprice", "highprice", "lowprice", "pxopen", "pxhigh", "pxlow"),
@@ -41,7 +41,7 @@ FIELDS = (*CLOSES, *OTHER_PRICES, *NO_PRICES)
 
 INDICATOR = "indicator"
 INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
-"""What is computed of a stock. They are no prices in a name such as AAPL_rsi_14; alone most are tickers, too."""
+"""Indicators computed from a price. In a joined name (AAPL_rsi_14) they are not prices; alone they may be tickers."""
 
 ALSO_TICKERS = ("open", "low", "bid")
 """Fields that are symbols of stocks, too: Opendoor, Lowe's and Sotheby's."""
@@ -50,7 +50,7 @@ TICKER_NAMES = (
     *("ticker", "tickers", "tic", "symbol", "symbols", "asset", "security", "stock", "instrument", "company", "name"),
     *("isin", "cusip", "permno", "gvkey", "sid", "id", "assetid", "code"),
 )
-"""Names of a column that says which stock a row is about."""
+"""Names of a column that holds the stock of each row."""
 
 INDEX_NAMES = ("index", "benchmark", "marketindex", "indexlevel", "benchmarkindex")
 VIX_NAMES = ("vix", "vixcls", "cboevix", "vixindex", "vixlevel")
@@ -69,8 +69,8 @@ class Cell:
     """A column that is one field of one stock.
 
     Attributes:
-        name: Of the column.
-        ticker: Of the stock.
+        name: Name of the column.
+        ticker: Ticker of the stock.
         written: The field as the file spells it.
         field: One of `FIELDS`, or `indicator`.
     """
@@ -82,29 +82,29 @@ class Cell:
 
 
 def plain(label: object) -> str:
-    """A label as one name: both names of two levels, without an empty one."""
+    """Return a label as one name; the names of two levels are joined, without empty ones."""
     return " ".join(part for part in map(str, label) if part) if isinstance(label, tuple) else str(label)
 
 
 def key(name: str) -> str:
-    """The letters and digits of a name, in lower case."""
+    """Return the letters and digits of a name, in lower case."""
     return "".join(character for character in name.lower() if character.isalnum())
 
 
 def field_of(name: str) -> str | None:
-    """The field that a name means (`Adj Close**`, `5. adjusted close`, `<CLOSE>`, `Vol.`); None for other names."""
+    """Return the field that a name means (`Adj Close**`, `5. adjusted close`, `<CLOSE>`, `Vol.`), or None."""
     found = key(name).lstrip("0123456789")
     return found if found in FIELDS else None
 
 
 def price_among(names: Sequence[str]) -> str | None:
-    """The name that means the price, the adjusted one where there are several; None without one."""
+    """Return the name that means the price, or None; adjusted prices are preferred."""
     closes = [name for name in names if field_of(name) in CLOSES]
     return min(closes, key=lambda name: CLOSES.index(field_of(name) or ""), default=None)
 
 
 def role_of(name: str) -> str | None:
-    """The role that a name is reserved for: `index`, `VIX`, `extra` or `rate`; None for other names."""
+    """Return the role that a name is reserved for: `index`, `VIX`, `extra` or `rate`; None for other names."""
     close = next((cell for cell in joined_cells([name]) if cell.field in CLOSES), None)
     for each in (key(name), key(close.ticker) if close else ""):
         if each in INDEX_NAMES:
@@ -118,9 +118,9 @@ def role_of(name: str) -> str | None:
 
 
 def joined_cells(names: Sequence[str]) -> list[Cell]:
-    """The names that join a ticker and a field, as `AAPL_Close`, `Close_AAPL` or `AAPL Adj Close`.
+    """Return the names that join a ticker and a field, such as `AAPL_Close`, `Close_AAPL` or `AAPL Adj Close`.
 
-    Where some names can be read in both orders, the order counts that more stocks have a close in.
+    If names can be read in both orders, the order is used in which more stocks have a close.
     """
     readings = []
     for pattern in (_TICKER_FIRST, _FIELD_FIRST):
@@ -133,9 +133,9 @@ def joined_cells(names: Sequence[str]) -> list[Cell]:
 
 
 def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]) -> list[Cell] | None:
-    """The columns of two levels, one of which holds fields only; None where it cannot be told which.
+    """Return the columns of two levels, one of which holds only fields; None if it is unclear which one.
 
-    Where the tickers could be fields, too (LOW), the name of their level (Ticker) decides.
+    If the tickers could be fields, too (LOW), the name of their level (Ticker) decides.
     """
     are_fields = [all(field_of(label[level]) for label in labels) for level in (0, 1)]
     if all(are_fields):
@@ -150,7 +150,7 @@ def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]
 
 
 def split_labels(names: Sequence[str]) -> list[str] | list[tuple[str, str]]:
-    """Labels of two levels that were written as text, as `('Volume', 'XOM')`; other names without outer spaces."""
+    """Return the labels of two levels that were written as text, such as `('Volume', 'XOM')`; keep other names."""
     names = [name.strip() for name in names]
     pairs = []
     for name in names:

@@ -68,7 +68,7 @@ def load_market(
 
 
 def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """The prices that `config` names, or those of a DataFrame, with nothing computed from them yet.
+    """Return the prices that `config` names, or those of a DataFrame, before features are computed.
 
     Raises:
         ConfigError: If the configuration does not fit the table.
@@ -80,7 +80,7 @@ def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
 
 
 def _configured(given: Any) -> tuple[MarketConfig, pd.DataFrame | None]:
-    """The configuration that values or their `data` alone stand for, and the prices where they are a DataFrame."""
+    """Return the configuration for a mapping of values or for `data` alone, and the DataFrame of prices if given."""
     is_values = isinstance(given, Mapping) and "source" not in given
     values = dict(given) if is_values else {"data": given}
     data = values.get("data", BUNDLED)

@@ -21,15 +21,15 @@ from rllib_portfolio.market.table import PriceTable
 FloatArray = NDArray[np.float64]
 
 LIMIT = 32.0
-"""Largest standardised value. A day on which a sound stock lost half of its price has 30 in the bundled universe."""
+"""Largest standardised value. A day on which a stock lost half of its price has 30 in the bundled universe."""
 
 ASSET_OUTLIER = 7.5
-"""Median absolute deviations that make an outlier among the values of all assets: 5 deviations of a Gaussian."""
+"""Threshold for the values of all assets, in median absolute deviations: 5 standard deviations of a Gaussian."""
 
 LONE_OUTLIER = 30.0
-"""The same for the index, whose crises are its own ordinary life, and for a user's feature, whose form nobody knows."""
+"""Threshold for the index, whose crises are genuine, and for user features, whose distribution is unknown."""
 INDEX_WINDOW = 252
-"""Rows that the slowest feature of the index looks back."""
+"""Longest window of the features of the index, in rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class FeaturePanel:
     Attributes:
         asset: Name to values [T, N], NaN in the warm-up.
         market: Name to values [T], NaN in the warm-up.
-        slowest: Name of the feature that looks back furthest.
-        longest_window: Rows that it looks back.
+        slowest: Name of the feature with the longest window.
+        longest_window: Length of this window in rows.
         first_row: First row at which every feature is defined; later if a user column starts late.
-        outliers: Name to the distance beyond which a value is an outlier for `Scaler.fit`. Ranks have no outliers, and
-            what is rare in a probability or in a user's column may be what it tells.
+        outliers: Maps names to the threshold that `Scaler.fit` applies. Ranks have no outliers, and rare values of a
+            probability or of a user's column may carry its information.
     """
 
     asset: dict[str, FloatArray]
@@ -94,7 +94,7 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
 
 
 def nominal_window(config: FeatureConfig, has_index: bool) -> int:
-    """Rows that the slowest feature looks back, the user's own apart: known for tables that are too short for it, too.
+    """Return the longest feature window in rows, without user features, even if a table is too short for it.
 
     Args:
         config: The features.
@@ -109,7 +109,7 @@ def nominal_window(config: FeatureConfig, has_index: bool) -> int:
 
 
 def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[str, Any]:
-    """Moments of asset and market features on the training rows, as JSON values; `prices` are [T, N]."""
+    """Return the moments of asset and market features on the training rows, as JSON values; `prices` are [T, N]."""
     asset, market = panel.arrays((len(prices), prices.shape[1]))
     usual_moves = np.median(np.abs(np.diff(np.log(prices[rows]), axis=0)), axis=0)
     outliers = [[panel.outliers.get(name) for name in names] for names in (panel.asset, panel.market)]
@@ -122,7 +122,7 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
 def observed_arrays(
     panel: FeaturePanel, fitted: Mapping[str, Any], shape: tuple[int, int]
 ) -> dict[str, NDArray[np.float32]]:
-    """The arrays that an environment reads: standardised and limited as `fitted` says, float32, zero to `first_row`.
+    """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 to `first_row`.
 
     Raises:
         DataError: If the table does not give the features that `fitted` was fitted on.

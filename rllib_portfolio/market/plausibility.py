@@ -1,9 +1,9 @@
-"""Whether columns can be prices, moves can be earned, and results can be true: guards against wrong tables.
+"""Guards against columns that are not prices, implausible moves and implausible results.
 
-The thresholds leave room beyond every window of 60 rows or more of some 400 real series, bankruptcies and prices of a
-cent among them: their largest median move is 12.5 %, their largest share of moves above 50 % is 14 %, and they wander
-over at least 0.36 of the square root of their summed squared moves. A coin whose volatility is 10 % a day has a median
-move of 7 %.
+The thresholds lie beyond the extremes of about 400 real series over all windows of at least 60 rows; the series include
+bankruptcies and prices of one cent. Their largest median move is 12.5 %, their largest share of moves above 50 % is
+14 %, and the range of their logarithms is at least 0.36 of the root of the summed squared moves. A cryptocurrency with
+a volatility of 10 % a day has a median move of 7 %.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ FloatArray = NDArray[np.floating[Any]]
 Dates = NDArray[np.datetime64]
 
 MIN_ROWS = 60
-"""Fewer rows are not judged: a few wild days would decide."""
+"""Fewest rows that are judged; in fewer rows a few extreme days would decide."""
 MAX_MEDIAN_MOVE = 0.15
-"""Largest median absolute move of a day; of longer periods it grows with the root of their length."""
+"""Largest median absolute move of a day; for longer periods it grows with the square root of their length."""
 MAX_MEDIAN_MOVE_OF_COUNTS = 0.08
 MIN_COUNT = 1000
-"""Whole numbers whose median is at least so large are a volume where their median move is above 8 %."""
+"""Whole numbers with at least this median are a volume if their median move is above 8 %."""
 JUMP, MAX_SHARE_OF_JUMPS = 0.5, 0.15
 MIN_WANDERING, MIN_MEDIAN_MOVE = 0.3, 0.002
 """A random walk hardly ever stays within 0.3 of the root of its summed squared moves; noise around a level does. Pegged
-prices do, too, and move by less than 0.2 % on the median day."""
+prices do, too, but their median move is below 0.2 %."""
 MIN_ROWS_OF_NOISE = 120
-"""Noise in fewer rows is not told from a walk."""
+"""Fewest rows in which noise is distinguished from a random walk."""
 LARGEST_TIMES_MEDIAN = 8.0
 MIN_WANDERING_OF_SCORES = 0.75
-"""The same for whole numbers that fill a scale from 0 to 100; a score is slower to come back than noise."""
+"""Threshold for whole numbers between 0 and 100 (scores), which revert more slowly than noise."""
 
 MIN_MOVE, MAX_MOVE = -0.6, 1.5
-"""Moves from one row to the next beyond these are listed, and need the user's word."""
+"""Moves from one row to the next beyond these are listed and must be accepted by the user (market.accept_moves)."""
 NUM_LISTED = 10
 SPLITS = (3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 100)
-"""A split of 2 for 1 is a fall of 50 %, and not listed."""
+"""Recognised ratios of splits. A 2-for-1 split is a fall of 50 %, which is not listed."""
 SPLIT_TOLERANCE = 0.04
 UNDONE = 0.2
-"""Two moves in a row are a bad tick where what is left of them is below this share of the first, in logarithms."""
+"""Two moves in a row are a bad tick if their sum is below this fraction of the first, in logarithms."""
 
 MAX_ANNUAL_RETURN, MAX_SHARPE_RATIO = 2.0, 4.0
 MIN_YEARS = 0.25
-"""Annual figures of a shorter window are luck."""
+"""Shortest window, in years, whose annual figures are judged."""
 
 ACCEPT = "set market.accept_moves to true"
 
 
 class Move(NamedTuple):
-    """A move of an asset from one row to the next that needs the user's word."""
+    """A move from one row to the next that must be accepted by the user (market.accept_moves)."""
 
     asset: str
     day: np.datetime64
@@ -70,16 +70,16 @@ class Move(NamedTuple):
 
 
 def require_prices(name: str, values: FloatArray, periods_per_year: int, source: str) -> None:
-    """Raise unless numbers can be the prices of an asset.
+    """Raise an error unless the values can be the prices of an asset.
 
     Args:
-        name: Of the column.
+        name: Name of the column.
         values: Positive numbers, [T].
-        periods_per_year: Rows of a year: moves of longer periods are larger.
+        periods_per_year: Rows per year; moves over longer periods are larger.
         source: For the message.
 
     Raises:
-        DataError: With what was measured, and what it looks like.
+        DataError: If they cannot; the message holds the measurement and a guess of its kind.
     """
     found = doubt(values, periods_per_year)
     if found is not None:
@@ -91,7 +91,7 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
 
 
 def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
-    """What was measured and what it looks like, if these can be no prices; None if they can.
+    """Return the measurement and a guess of its kind if the values cannot be prices, else None.
 
     Args:
         values: Positive numbers, [T].
@@ -133,9 +133,9 @@ def _share_of_jumps(moves: FloatArray) -> float:
 
 
 def _wandering(values: FloatArray) -> float:
-    """Range of the logarithms over the root of their summed squared moves: about 1.6 for random walks of any length.
+    """Return the range of the logarithms over the root of their summed squared moves: about 1.6 for a random walk.
 
-    Moves count as at most so many times the median one, so that bad ticks that are undone do not look like noise.
+    Moves are limited to a multiple of the median one, so that bad ticks that are undone do not look like noise.
     """
     logs = np.log(values)
     sizes = np.abs(np.diff(logs))
@@ -147,11 +147,11 @@ def _wandering(values: FloatArray) -> float:
 
 
 def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) -> tuple[Move, ...]:
-    """The moves from one row to the next beyond -60 % or +150 %, by day.
+    """Return the moves from one row to the next beyond -60 % or +150 %, ordered by day.
 
     Args:
         dates: Days, [T].
-        assets: N names.
+        assets: Names of the N assets.
         returns: Simple returns, [T, N].
     """
     rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
@@ -162,7 +162,7 @@ def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) ->
 
 
 def _hint(returns: FloatArray, row: int) -> str:
-    """What a move looks like: a tick that is undone, or a split that the prices are not adjusted for."""
+    """Return a hint on the likely cause of a move: a bad tick or an unadjusted split."""
     gross = 1.0 + float(returns[row])
     if gross <= 0.0:
         return "nothing is left"
@@ -178,9 +178,9 @@ def _hint(returns: FloatArray, row: int) -> str:
 
 
 def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, config: MarketConfig) -> tuple[str, ...]:
-    """The extreme moves of a table as one sentence; that they were accepted, where the configuration accepts them.
+    """Return a sentence that lists the extreme moves of a table, or counts them if the configuration accepts them.
 
-    Those of the bundled universe are known, and need no word.
+    The moves of the bundled universe are known and need not be accepted.
     """
     moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
     if not moves:
@@ -192,23 +192,23 @@ def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, confi
 
 
 def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ...]:
-    """The extreme moves that need the user's word; simulated markets have what they were given."""
+    """Return the extreme moves that the user must accept; there are none in simulated markets."""
     if config.accept_moves or isinstance(config.data, dict) or BUNDLED in (config.data, market.source):
         return ()
     return extreme_moves(market.dates, market.assets, market.returns)
 
 
 def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
-    """Raise where a table has extreme moves that the user has not accepted.
+    """Raise an error if a table has extreme moves that the user has not accepted.
 
     Raises:
-        DataError: With the first of the moves, and how many there are.
+        DataError: If there are any; the message lists the first ones and their number.
     """
     moves = unaccepted_moves(market, config)
     if moves:
         raise DataError(
             f"moves from one row to the next must be between -60 % and +150 %, got {len(moves)} beyond: "
-            f"{_listed(moves)} ({market.source}). Correct the prices; if they were paid, {ACCEPT}."
+            f"{_listed(moves)} ({market.source}). Correct the prices. If the moves are real, {ACCEPT}."
         )
 
 
@@ -221,14 +221,14 @@ def _listed(moves: tuple[Move, ...]) -> str:
 
 
 def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -> str | None:
-    """A warning where a result is above any plausible size, with the asset whose numbers are the least plausible.
+    """Return a warning if a result is implausibly high, with the asset whose moves are the least plausible.
 
-    A simulated market is made for such figures, and gives no warning.
+    Simulated markets may be designed for such results and give no warning.
 
     Args:
         table: One row per strategy, with `annual_return` and `sharpe_ratio`.
-        market: What was walked.
-        num_days: Rows that were walked.
+        market: Market of the back-test.
+        num_days: Rows of the back-test.
     """
     is_simulated = market.fitted.get("features", {}) is None
     found = table[(table["annual_return"] > MAX_ANNUAL_RETURN) | (table["sharpe_ratio"] > MAX_SHARPE_RATIO)]
@@ -241,16 +241,16 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     growth = float(np.expm1(_growth(moves[:, column], periods)))
     return (
         f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
-        f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Look at "
-        f"{market.assets[column]} first, whose numbers are the strangest: it earns {_percent(growth)} a year, moves by "
-        f"{_percent(_median_move(moves[:, column]))} on the median row, and by "
-        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, something "
-        "may know the future."
+        f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Check "
+        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(growth)} a year, moves "
+        f"by {_percent(_median_move(moves[:, column]))} on the median row, and by "
+        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, a strategy may "
+        "use information from the future."
     )
 
 
 def _strangeness(moves: FloatArray, periods_per_year: int) -> float:
-    """Return the largest of the measures of a column, each in units of its limit."""
+    """Return the largest measure of a column, each divided by its limit."""
     largest = float(_sizes(moves).max())
     return max(
         _growth(moves, periods_per_year) / math.log1p(MAX_ANNUAL_RETURN),
@@ -266,7 +266,7 @@ def _growth(moves: FloatArray, periods_per_year: int) -> float:
 
 
 def _sizes(moves: FloatArray) -> FloatArray:
-    """Absolute logarithmic moves; a loss of everything is a large one."""
+    """Return the absolute logarithmic moves; a total loss counts as a large one."""
     return np.abs(np.log1p(np.maximum(moves, -1.0 + 1e-12)))
 
 

@@ -196,7 +196,7 @@ def _cash_returns(table: PriceTable, config: MarketConfig, periods: int) -> Floa
 
 
 def cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
-    """What cash earned a year over all rows, so that a rate in per cent is seen."""
+    """Return a note with the annual return of cash, which reveals a rate given in per cent."""
     a_year = float(np.prod(1.0 + cash_returns) ** (periods / len(cash_returns)) - 1.0)
     column = f" on average (column {rate})" if isinstance(rate, str) else ""
     doubt = " If the rate is in per cent, divide it by 100." if a_year > LARGEST_USUAL_RATE else ""

@@ -203,7 +203,7 @@ def _markov_regression(moves: FloatArray, num_regimes: int) -> Any:
 
 
 def fewest_rows(config: FeatureConfig) -> int:
-    """Training days that the regimes of a configuration need."""
+    """Return the number of training days that the regimes of a configuration need."""
     return max(ROWS_PER_STATE * number for number in (config.num_gmm_regimes, config.num_hmm_regimes, 0) if number != 1)
 
 

@@ -1,4 +1,4 @@
-"""Standardisation by the moments of the training window, which no single asset can rule."""
+"""Standardisation by training-window moments that are robust to a single outlying asset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 ZERO_SCALE = 1e-12
 
 LARGEST_INFLATION = 2.0
-"""Outliers are left out where they multiply the standard deviation by more than this."""
+"""Outliers are left out if they multiply the standard deviation by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Scaler:
 
     @classmethod
     def fit(cls, values: FloatArray, outliers: Sequence[float | None] = (), units: FloatArray | float = 1.0) -> Self:
-        """Moments over every axis but the last: all assets of a panel share one scale, whatever their order.
+        """Fit the moments over every axis but the last, so that all assets of a panel share one scale.
 
         Args:
             values: The training days, [T, F] or [T, N, F].
             outliers: F distances from the median, in median absolute deviations, beyond which a value is an outlier;
                 None for a feature that has none. Outliers are left out of the moments of a feature if they inflate
                 its standard deviation more than twofold; else they count like any other value.
-            units: The usual daily move of each asset, [N], in which distances are measured: an asset that is wilder
-                than the others is no outlier.
+            units: The usual daily move of each asset, [N], in which distances are measured, so that a more volatile
+                asset is no outlier.
         """
         axes = tuple(range(values.ndim - 1))
         mean, scale = values.mean(axis=axes), values.std(axis=axes)
@@ -67,7 +67,7 @@ class Scaler:
 
 
 def _without_outliers(values: FloatArray, largest: float, units: FloatArray | float) -> FloatArray:
-    """The values of one feature, [T] or [T, N], that are no outliers, in one axis; without a unit an asset has none."""
+    """Return the values of a feature, [T] or [T, N], without outliers, flattened; an asset of unit 0 keeps all."""
     measured = values / np.where(units > ZERO_SCALE, units, np.nan)
     if np.isnan(measured).all():
         return values.ravel()

@@ -23,7 +23,7 @@ from rllib_portfolio.user_values import user_path
 
 BUNDLED = "sp500"
 FRAME = "a DataFrame"
-"""What `MarketConfig.data` is where the prices are a DataFrame."""
+"""Value of `MarketConfig.data` for a DataFrame."""
 
 FITTED_UNTIL = "regimes_fitted_until"
 """Attribute of a table in a Parquet file: see `PriceTable.extra_fitted_until`."""
@@ -33,7 +33,7 @@ BUNDLED_NOTE = (
     "is a price index without dividends. Compare with 1/N on the same stocks."
 )
 KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file", "": FRAME}
-"""What the sentence on what was read calls a source, by the suffix of a file."""
+"""Name of each file type in the first note."""
 
 MOST_NAMES = 8
 """Names that the sentence on what was read lists at most."""
@@ -107,7 +107,7 @@ def table_from_frame(
 
 
 def _stock(config: MarketConfig, source: str) -> str:
-    """What the asset of bars is called that do not name it: as the file, or as the part of its name that was chosen.
+    """Return the asset's name for unnamed bars: the file name, or the part of it in `market.assets`.
 
     So a policy that was trained on AAPL.csv reads AAPL_2024.csv.
     """

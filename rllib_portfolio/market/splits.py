@@ -48,7 +48,7 @@ class Fold(NamedTuple):
 
 
 class RowsNeeded(NamedTuple):
-    """What features ask of a table that is cut by fractions.
+    """Rows that the features need in a table that is split by fractions.
 
     Attributes:
         first_row: First row at which every feature is defined.
@@ -62,7 +62,7 @@ class RowsNeeded(NamedTuple):
 
     @property
     def before_validation(self) -> int:
-        """Rows for warm-up, for what is fitted on training days and one day that is earned there, and for the purge."""
+        """Rows for the warm-up, for training (one earned day, and the days to fit regimes on), and for the purge."""
         return self.first_row + max(1 + LARGEST_LAG + 1, self.num_fitted) + self.purge_days
 
     @property
@@ -93,7 +93,7 @@ def window_dates(
 ) -> DateWindows:
     """First and last day of train, validation and test, both inclusive.
 
-    A table without dates of its own is cut at 60 and 80 % of its rows. Where that leaves too few days for training,
+    A table without dates of its own is cut at 60 and 80 % of its rows. If that leaves too few days for training,
     validation starts later, at 70 % of the rows at most, and validation and test share what is left.
 
     Args:
@@ -101,11 +101,11 @@ def window_dates(
         config: Its explicit windows come first.
         known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
             60 / 20 / 20 % of the rows for any other table.
-        needs: What the features ask of a table; None asks for one day of training.
+        needs: Rows that the features need; None needs one day of training.
 
     Raises:
         ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
-        DataError: If a table without dates of its own is too short, with the rows that it needs.
+        DataError: If a table without dates of its own is too short; the message says how many rows it needs.
     """
     explicit = {name: window for name in NAMES if (window := getattr(config, name)) is not None}
     default = known or (BUNDLED_DATES if config.data == BUNDLED else {})

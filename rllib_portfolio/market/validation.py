@@ -126,7 +126,7 @@ def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
 
 
 def _remedy(dates: NDArray[np.datetime64], num_holes: int) -> str:
-    """What a table with holes looks like, and the one thing to do."""
+    """Return a remedy for the holes in a table."""
     if num_holes < RECURRING:
         return "Add the missing days, or cut the table."
     day_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1

@@ -74,7 +74,7 @@ class ArrayForward:
         return cls(tuple(_as_arrays(layer) if isinstance(layer, nn.Module) else layer for layer in layers))
 
     def __call__(self, observations: FloatArray) -> NDArray[Any]:
-        # one row for each product, contiguous: a product rounds by its shape, and on some processors by its strides
+        # each row alone and contiguous: rounding depends on the shape and, on some processors, on the strides
         return self.rows(np.ascontiguousarray(observations)[:, None])[:, 0]
 
     def rows(self, hidden: FloatArray) -> NDArray[Any]:

@@ -44,7 +44,7 @@ class DiagonalGaussian(TorchDiagGaussian):
         return -0.5 * standardised.square().sum(-1) - (self.log_std + _LOG_SQRT_2_PI).sum(-1)
 
     def kl(self, other: DiagonalGaussian) -> Tensor:
-        """The divergence KL(self, other) in nats, [B]: the expectation under self, not an estimate from samples."""
+        """Return the exact divergence KL(self, other) in nats, [B]."""
         log_ratio = self.log_std - other.log_std
         distance = (self.loc - other.loc) * torch.exp(-other.log_std)
         return (0.5 * (torch.expm1(2.0 * log_ratio) + distance.square()) - log_ratio).sum(-1)

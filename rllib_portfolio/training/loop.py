@@ -53,7 +53,7 @@ class Status:
     steps: int
     total_steps: int
     steps_per_second: float
-    """Of sampling and learning in this iteration; NaN at step 0."""
+    """Speed of sampling and learning in this iteration; NaN at step 0."""
     episode_return: float
     """Mean over the last finished episodes; NaN before the first."""
     validation_sharpe: float
@@ -150,7 +150,7 @@ class _Run:
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
         self.num_left_out = 0
-        """Updates, when a notice last told of them."""
+        """Number of updates left out at the time of the last notice."""
 
     def loop(self, on_progress: Callable[[Status], None], should_stop: Callable[[], bool]) -> bool:
         schedule = self.config.schedule
@@ -179,7 +179,7 @@ class _Run:
 
     @property
     def _may_stay_untrained(self) -> bool:
-        """Whether validation may choose the network before training; a run that is evaluated once chooses none."""
+        """Whether the untrained network may be selected."""
         schedule = self.config.schedule
         has_filter = self.config.market.observation_filter == "running"  # which has seen nothing yet
         several = schedule.evaluation_interval < schedule.total_timesteps
@@ -234,12 +234,12 @@ class _Run:
         return {HEALTHY: group.num_healthy_remote_workers(), RESTARTS: group.num_remote_worker_restarts()}
 
     def _notice(self, scalars: dict[str, float]) -> str | None:
-        """What happened in the last iteration that people must know of, a line each."""
+        """Return notices about the last iteration, one per line."""
         lines = (self._env_runner_notice(scalars), self._left_out_notice(scalars))
         return "\n".join(line for line in lines if line is not None) or None
 
     def _left_out_notice(self, scalars: dict[str, float]) -> str | None:
-        """A line at the first update that is left out, and whenever there are twice as many."""
+        """Return a notice at the first update that is left out, and whenever their number has doubled."""
         number = int(scalars.get(LEFT_OUT, 0))
         if number < max(1, 2 * self.num_left_out):
             return None
@@ -327,7 +327,7 @@ class _Run:
 
 
 def resume_point(config: RunConfig, run_dir: Path) -> tuple[int, bool]:
-    """Environment steps that a run goes on from, and whether it is complete there: nothing is left to train."""
+    """Return the environment steps from which a run continues, and whether it is complete."""
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is None:
         return 0, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 LEFT_OUT = "training/updates_left_out"
-"""Updates left out so far, of which a gradient was not finite."""
+"""Number of updates left out so far because a gradient was not finite."""
 
 
 def learner_scalars(results: dict[str, Any]) -> dict[str, float]:

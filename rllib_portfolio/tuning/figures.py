@@ -59,7 +59,7 @@ class Study(NamedTuple):
         trials: All of its trials, by number.
         settings: Dotted names of what the finished ones have searched.
         best: The finished trial with the highest value.
-        equal_weight_sharpe: The value of 1/N, which anyone can hold; None where it is undefined.
+        equal_weight_sharpe: Sharpe ratio of 1/N, which needs no training; None if it is undefined.
     """
 
     optuna: optuna.Study
@@ -74,7 +74,7 @@ class Study(NamedTuple):
 
 
 def history(study: Study) -> Figure:
-    """Sharpe ratio by trial, pruned ones beside finished ones, the best finished one so far, and 1/N."""
+    """Plot the Sharpe ratio by trial: finished and pruned trials, the best finished one so far, and 1/N."""
     finished, best_so_far, _infeasible = _optuna_figure(plot_optimization_history(study.optuna))["data"]
     texts = {trial.number: _hover(trial) for trial in study.trials}
     finished |= {
@@ -103,7 +103,7 @@ def history(study: Study) -> Figure:
 
 
 def _equal_weight(study: Study, ends: list[float]) -> list[Figure]:
-    """1/N from side to side, as a line of the legend; none where it is undefined."""
+    """Return 1/N as a horizontal line with an entry in the legend; empty if it is undefined."""
     value = study.equal_weight_sharpe
     if value is None:
         return []
@@ -165,7 +165,7 @@ def parallel_coordinates(study: Study) -> Figure:
 
 
 def slices(study: Study) -> dict[str, Figure]:
-    """For each setting, Sharpe ratio over its values; all have the same vertical axis, with 1/N as a dotted line."""
+    """Plot the Sharpe ratio over the values of each setting, on one vertical axis, with 1/N as a dotted line."""
     ended = [*study.with_value(TrialState.COMPLETE), *study.with_value(TrialState.PRUNED)]
     bar = study.equal_weight_sharpe
     shown = [*(trial.values[0] for trial in ended), *([] if bar is None else [bar])]

@@ -164,7 +164,7 @@ def _body(
 
 
 def _tiles(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> str:
-    """The best Sharpe ratio, that of 1/N, how many trials there were, and what they took."""
+    """Return tiles with the best Sharpe ratio, that of 1/N, and the numbers of trials and of environment steps."""
     counts = {state: sum(trial.state == state for trial in trials) for state in STATES}
     ended, others = (
         ", ".join(f"{count} {STATES[state]}" for state, count in counts.items() if count and (state in ENDED) == wanted)

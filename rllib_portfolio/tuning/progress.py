@@ -83,7 +83,7 @@ class SearchProgress:
 
     @classmethod
     def continued(cls, ended: Sequence[TrialProgress], num_trials: int, max_steps: int) -> Self:
-        """Where an earlier session left off, from the trials that ended in it."""
+        """Return the progress of an earlier session, from the trials that ended in it."""
         return cls(num_trials, max_steps, {trial.name: trial for trial in ended}, _num_before=len(ended))
 
     def note(self, trial: TrialProgress) -> None:

@@ -64,12 +64,12 @@ class Candidate:
 
 
 class Retraining:
-    """The best trials of a study on fresh seeds: what was reached of that, and what is left to train.
+    """The training of a study's best trials on fresh seeds: the finished runs and those that are left.
 
     Args:
-        task: What the search's trials have in common.
+        task: Settings that all trials of the search share.
         study: The study.
-        space: What was sampled.
+        space: The search space.
     """
 
     def __init__(self, task: TrialTask, study: optuna.Study, space: SearchSpace) -> None:
@@ -94,7 +94,7 @@ class Retraining:
         return len(self._before)
 
     def train(self, market: MarketData, place: Place, watch: Watch) -> None:
-        """Train what is left."""
+        """Train the runs that are left."""
         if self._left:
             progress = run_specs(self._task, self._left, market, place, watch, self._before)
             self._reached |= {
@@ -103,7 +103,7 @@ class Retraining:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Those of which a seed came to its end, best median first."""
+        """Return the candidates with at least one finished seed, best median first."""
         return _ranked(
             Candidate(
                 trial.number,
@@ -114,7 +114,7 @@ class Retraining:
         )
 
     def _finished(self, name: str) -> TrialProgress | None:
-        """A run that came to its end in an earlier session."""
+        """Return a run that an earlier session finished, or None."""
         with self._task.folders.fetched(name) as folder:
             outcome = finished_training(folder)
         if outcome is None:

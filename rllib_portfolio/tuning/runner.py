@@ -106,7 +106,7 @@ def run_specs(
     watch: Watch,
     before: Sequence[TrialProgress] = (),
 ) -> SearchProgress:
-    """Run given trials to their end, with nobody who proposes or stops them.
+    """Run given trials to their end, without a sampler or a pruner.
 
     Args:
         task: What they have in common.
@@ -114,10 +114,10 @@ def run_specs(
         market: Their market.
         place: Where they run.
         watch: What the caller sees.
-        before: Others that an earlier session has brought to their end; they are shown with these.
+        before: Trials that an earlier session finished; they are shown with these.
 
     Returns:
-        What became of all of them.
+        The progress of all of them.
     """
     progress = SearchProgress.continued(before, len(before) + len(specs), task.settings.max_steps)
     reporter = _Reporter(progress, watch, lambda trial, reason: None)

@@ -152,7 +152,7 @@ class SearchSession:
 
     @property
     def retraining(self) -> Retraining:
-        """The best trials on fresh seeds; asked for when the search has come to its end."""
+        """The training of the best trials on fresh seeds; it is read only after the search has ended."""
         if self._retraining is None:
             self._retraining = Retraining(self.record.task(self.output), self._study, self.record.space)
         return self._retraining

@@ -214,7 +214,7 @@ class _Board:
         return self._is_stopping
 
     def resume(self, run: Run, steps: int) -> None:
-        """A run goes on from the steps of its newest checkpoint: an earlier session, or process, made them."""
+        """Record that a run continues from `steps`, which an earlier session or process has made."""
         self._steps[run] = steps
 
     def end(self, run: Run) -> None:
@@ -226,7 +226,7 @@ class _Board:
         self._is_stopping = True
 
     def read(self) -> tuple[dict[Run, int], int]:
-        """Steps of each run that has begun and not ended; steps that all runs have made since this board began."""
+        """Return the steps of each run under way, and the steps that all runs have made since this board began."""
         return dict(self._steps), self._steps_made
 
 

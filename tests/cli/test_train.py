@@ -418,9 +418,7 @@ def test_a_run_that_is_complete_says_so_and_compares_again(
         assert cli.train(["--resume", str(tmp_path / "run"), *flags]) == 0
         printed = capsys.readouterr()
         (line,) = printed.err.splitlines()
-        assert (
-            line == f"{tmp_path}/run is complete at 640 steps; add --total-timesteps, with more than those, to go on."
-        )
+        assert line == f"{tmp_path}/run is complete at 640 steps. To continue, pass a larger --total-timesteps."
         assert "On the test window (" in printed.out
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 

@@ -234,7 +234,7 @@ def test_a_search_that_is_complete_says_so_and_writes_its_tables_again(
     assert cli.tune(["--resume", str(output)]) == 0
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
-        f"{output} is complete: its 5 trials have ended; add --num-samples, with more than those, to go on.",
+        f"{output} is complete: its 5 trials have ended. To continue, pass a larger --num-samples.",
         "Writing tables and plots ...",
     ]
     assert f"Trials: {NUM_TRIALS} finished." in printed.out

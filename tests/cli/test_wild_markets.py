@@ -60,7 +60,7 @@ def test_a_fresh_run_does_not_begin_on_moves_that_are_not_accepted(
     day = with_split().index[300].date()
     move = 100.0 * (with_split()["AAA"].pct_change().iloc[300])
     assert f"got 1 beyond: AAA {day} {move:+.3g} % (looks like an unadjusted 10-for-1 split)" in line
-    assert line.endswith("if they were paid, set market.accept_moves to true.")
+    assert line.endswith("If the moves are real, set market.accept_moves to true.")
     assert not output.exists()
 
 
@@ -84,7 +84,7 @@ def test_an_audit_warns_of_results_that_are_too_good_and_passes(
     assert cli.backtest(["audit", "--quiet", "--config", str(config)]) == 0
     lines = capsys.readouterr().out.splitlines()
     (warning,) = (line for line in lines if line.startswith("Warning: "))
-    assert "more than portfolios do (200 %, and 4)" in warning
+    assert "above the plausible limits of 200 % a year and a Sharpe ratio of 4" in warning
     assert "PASS: nothing leaks in what was covered above." in lines
 
 
@@ -115,4 +115,4 @@ def test_a_back_test_warns_of_results_that_are_too_good(
     flags = ["--data-path", str(tmp_path / "newer.csv"), "--no-costs-table", "--quiet"]
     assert cli.backtest([str(tmp_path / "run"), *flags, "--output-dir", str(tmp_path / "new")]) == 0
     (warning,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning: "))
-    assert "Look at CCC first, whose numbers are the strangest" in warning
+    assert "Check CCC first, whose moves are the least plausible" in warning

@@ -213,8 +213,8 @@ def test_more_return_for_less_sharpe_ratio_is_a_choice_of_risk() -> None:
     assert judged.sharpe_p_value < 0.001
     assert judged.outcome == "no significant difference"
     assert judged.sentence.endswith(
-        "Both are significant at 5 % over both tests (Holm), but return and Sharpe ratio point to opposite sides, "
-        "which is a choice of risk and not skill."
+        "Both are significant at 5 % over both tests (Holm), but return and Sharpe ratio point in opposite directions, "
+        "which shows a choice of risk and not skill."
     )
 
 

@@ -115,12 +115,12 @@ KINDS = {
     "one column of closes": Kind(text(wide()[["AAPL"]].set_axis(["Close"], axis=1)), ("(Close)",), {"Close": AAPL}),
     "FRED series": Kind(
         "observation_date,SP500\n2020-01-02,3257\n2020-01-03,3234\n2020-01-06,3246.5\n",
-        ("1 asset (SP500)", "SP500 is traded; call the column index to have it as the index"),
+        ("1 asset (SP500)", "SP500 is read as an asset; name the column index to use it as the index"),
         {"SP500": LEVEL},
     ),
     "`Index` or `benchmark` column": Kind(wide(Benchmark=LEVEL), ("the index is the column Benchmark",), level=LEVEL),
     "`sp500` column": Kind(
-        wide(sp500=LEVEL), ("3 assets", "sp500 is traded; call"), {"AAPL": AAPL, "MSFT": MSFT, "sp500": LEVEL}
+        wide(sp500=LEVEL), ("3 assets", "sp500 is read as an asset"), {"AAPL": AAPL, "MSFT": MSFT, "sp500": LEVEL}
     ),
     "`vix`, regime and sentiment columns": Kind(
         wide(**{" vix": [12.5, 14.0, 13.5], "Regime_calm": [0.5, 0.6, 0.7], "fear_greed": [40.0, 50.0, 60.0]}),
@@ -146,7 +146,7 @@ KINDS = {
     ),
     "tickers that are words of bars (LOW, OPEN)": Kind(
         text(wide().set_axis(["LOW", "MSFT"], axis=1)),
-        ("2 assets (LOW, MSFT)", "LOW is taken for the name of an asset"),
+        ("2 assets (LOW, MSFT)", "LOW is read as the name of an asset"),
         {"LOW": AAPL, "MSFT": MSFT},
     ),
     "`price_*` columns (`market process`)": Kind(

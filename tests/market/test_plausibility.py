@@ -1,4 +1,4 @@
-"""Columns that are no prices, moves that need the user's word, and results that are too good."""
+"""Columns that are no prices, moves that the user must accept, and results that are too good."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_a_result_above_any_plausible_size_names_the_strangest_column(
     assert warning.startswith(f"Warning: other earns {100 * annual_return:.3g} % a year")
     median = 100 * np.median(np.abs(wild.returns[1:, 1]))
     assert f"a year, moves by {median:.3g} % on the median row" in warning
-    assert "Look at BBB first, whose numbers are the strangest: it earns " in warning
+    assert "Check BBB first, whose prices are the least plausible: it earns " in warning
     assert "\n" not in warning
 
 
@@ -232,7 +232,7 @@ def test_the_strangest_column_may_be_one_that_only_grows(tmp_path: Path) -> None
     market = load_market(MarketConfig(data=str(tmp_path / "moon.csv"), features=SHORT))
     warning = implausible_result(results(policy=(5.0, 6.0)), market, 260)
     assert warning is not None
-    assert "Look at CCC first" in warning
+    assert "Check CCC first" in warning
 
 
 def test_plausible_results_and_those_of_a_few_days_are_not_warned_of(wild: MarketData) -> None:

@@ -1,6 +1,6 @@
-"""Where a strategy leaves the benchmark: its wealth over the benchmark's, and its weights less the benchmark's.
+"""Plots of wealth relative to the benchmark, and of active weights.
 
-One that stays near the benchmark lies on top of it in every other plot; in these two it can be seen.
+A strategy near the benchmark lies on top of it in all other plots; these two show the difference.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ FloatArray = NDArray[np.floating[Any]]
 
 SIGNED = "{:+.1%}"
 NAMED_TILTS = 3
-"""Largest tilts to either side that are named in words."""
+"""Number of overweight and of underweight assets that the text names."""
 
 SHOWN_DAYS = 0.99
-"""Days whose active weights lie wholly inside the axis, where a few others would flatten them."""
+"""Fraction of the days that the axis covers if a few extreme days would flatten the others."""
 
 SMALLEST_TILT = 0.0005
-"""As a fraction of the portfolio: what is less is 0.0 % in words."""
+"""Smallest tilt that is named, as a fraction of the portfolio."""
 
 
 def relative_figure(evidence: Evidence) -> Figure | None:
-    """Wealth of the judged strategies over that of the benchmark; None without a benchmark."""
+    """Plot the wealth of the judged strategies relative to the benchmark; return None without a benchmark."""
     benchmark = evidence.benchmark_returns
     if benchmark is None:
         return None
@@ -47,20 +47,20 @@ def relative_figure(evidence: Evidence) -> Figure | None:
         rows = drawn_rows(evidence.num_days, [int(ratio.argmax()), int(ratio.argmin())])
         text = f"{name}: %{{y:.3f}} of {evidence.benchmark}<extra></extra>"
         data.append(strategy_line(evidence, name, rows, ratio[rows], hovertemplate=text))
-    title = axis(f"Wealth over that of {evidence.benchmark}")
+    title = axis(f"Wealth relative to {evidence.benchmark}")
     return {"data": data, "layout": layout(280, yaxis=title, shapes=[horizontal(1.0, BENCHMARK_COLOUR, "dot")])}
 
 
 def active_weights(evidence: Evidence, name: str) -> FloatArray | None:
-    """Weights of a strategy less those of the benchmark, cash last, [T, N+1]; None for value series."""
+    """Return the weights of a strategy minus those of the benchmark, cash last, [T, N+1]; None for value series."""
     walk, benchmark = evidence.walk_of(name), evidence.walk_of(str(evidence.benchmark))
     return None if walk is None or benchmark is None else walk.weights - benchmark.weights
 
 
 def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
-    """What a strategy holds above and below the benchmark, stacked to either side; None for value series.
+    """Plot the weights above and below the benchmark, stacked to either side; return None for value series.
 
-    The bands above zero are together as high as those below are deep: that is the active share of the day.
+    The bands above zero and those below have the same total height, which is the active share of the day.
     """
     active, walk = active_weights(evidence, name), evidence.walk_of(name)
     if active is None or walk is None:
@@ -71,17 +71,17 @@ def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
         above, below = np.maximum(held, 0.0).sum(axis=1), np.minimum(held, 0.0).sum(axis=1)
         data.append(band(evidence, rows, label, above, colour, stackgroup="above", legendgroup=label))
         data.append(band(evidence, rows, label, below, colour, stackgroup="below", legendgroup=label, showlegend=False))
-    yaxis = axis(f"Weight less that of {evidence.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
+    yaxis = axis(f"Weight minus that of {evidence.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
     height = 0.5 * np.abs(active).sum(axis=1)
     usual = 1.25 * float(np.quantile(height, SHOWN_DAYS))
     if 0.0 < usual < 0.5 * height.max():  # a day in cash would flatten all others
         yaxis["range"] = [-usual, usual]
-        yaxis["title"]["text"] += ", some days reach further"
+        yaxis["title"]["text"] += " (some days lie outside)"
     return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)}
 
 
 def tilts(evidence: Evidence, name: str) -> str:
-    """Return the largest tilts of a strategy in words, on average over the days; nothing for value series."""
+    """Return sentences on the active share and the largest mean tilts of a strategy; empty for value series."""
     active, walk = active_weights(evidence, name), evidence.walk_of(name)
     if active is None or walk is None:
         return ""
@@ -94,6 +94,6 @@ def tilts(evidence: Evidence, name: str) -> str:
     elsewhere = share_text(0.5 * np.abs(active).sum(axis=1).mean(), "{:.1%}")
     sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
     return (
-        f"On average over these days {elsewhere} of {name}'s portfolio lies elsewhere than that of "
-        f"{evidence.benchmark}. Largest tilts of the mean portfolio, in parts of it: {'; '.join(sides) or 'none'}."
+        f"The active share of {name} against {evidence.benchmark} is {elsewhere} on average over these days. "
+        f"Largest mean tilts, as shares of the portfolio: {'; '.join(sides) or 'none'}."
     )

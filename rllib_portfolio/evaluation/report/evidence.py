@@ -29,7 +29,7 @@ FIRST_DAY = np.datetime64("1970-01-01")
 """Day 0 of series without dates."""
 
 SHOWN_NAMES = 20
-"""Assets that the universe is named by in the header."""
+"""Number of assets that the header names."""
 
 
 HINDSIGHT = (
@@ -150,7 +150,7 @@ class Evidence:
 
     @property
     def universe(self) -> str:
-        """What was traded, or the series that came, in words."""
+        """The traded assets, or the value series, in words."""
         if self.context is None:
             return f"{len(self.names)} value series: {_listed(self.names)}"
         assets = self.context.market.assets
@@ -268,6 +268,6 @@ def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
     counts = failures.groupby("strategy", sort=False).size()
     listed = ", ".join(f"{name} {count} times" for name, count in counts.items())
     return (
-        f"Fits that failed, so that what was held before (at first 1/N) was held on: {listed}. A report that is "
-        "written as a folder lists their dates (failed_fits.csv).",
+        f"Some fits failed, and the holdings before them (1/N after a failed first fit) were kept: {listed}. A report "
+        "that is written as a folder lists their dates (failed_fits.csv).",
     )

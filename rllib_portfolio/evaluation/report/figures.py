@@ -32,7 +32,7 @@ from rllib_portfolio.market import CASH
 FloatArray = NDArray[np.floating[Any]]
 
 SHOWN_ASSETS = 10
-"""So many assets have a band of their own in the plots of weights; the others share one."""
+"""Number of assets with a band of their own in the plots of weights; the others share one."""
 
 WEIGHT_POINTS = 260
 ASSET_COLOURS = (
@@ -126,7 +126,7 @@ def rolling_figure(evidence: Evidence) -> Figure | None:
 
 
 def weights_figure(evidence: Evidence, name: str) -> Figure | None:
-    """What one strategy held, stacked to 100 %, the mean of each band in its name; None for value series."""
+    """Plot the weights of a strategy, stacked to 100 %; return None for value series. Labels hold the means."""
     walk = evidence.walk_of(name)
     if walk is None:
         return None
@@ -144,12 +144,12 @@ def weights_figure(evidence: Evidence, name: str) -> Figure | None:
 
 
 def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tuple[str, FloatArray, str]]:
-    """Label, weights [T, n] and colour of the largest assets, and of all others as one.
+    """Return label, weights [T, n] and colour of each of the largest assets, and of all others as one band.
 
     Args:
-        weights: Weights, or differences of weights, [T, N]; the largest are those of the largest mean size.
-        names: Of the N assets.
-        pattern: Of the mean weight in the label.
+        weights: Weights, or differences of weights, [T, N]; the largest assets have the largest mean absolute values.
+        names: Names of the N assets.
+        pattern: Format of the mean weight in the label.
     """
     order = np.argsort(-np.abs(weights).mean(axis=0), kind="stable")
     largest, rest = order[:SHOWN_ASSETS], order[SHOWN_ASSETS:]
@@ -163,13 +163,13 @@ def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tu
 
 
 def share_text(share: float, pattern: str) -> str:
-    """A part of the portfolio in per cent, without a sign where it rounds to none."""
+    """Return a fraction of the portfolio in per cent, without a sign if it rounds to zero."""
     text = pattern.format(share)
     return (text.lstrip("+-") if not text.strip("+-0.%") else text).replace("%", " %").replace("-", "−")
 
 
 def band(evidence: Evidence, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any) -> Figure:
-    """One band of a stack over the days of `rows`."""
+    """Return one band of a stacked plot over the days of `rows`."""
     return {
         "type": "scatter",
         "mode": "lines",

@@ -27,7 +27,7 @@ SHOWN_FIRST = ("buy-and-hold", INDEX_NAME)
 """Drawn from the start, beside subjects and benchmark; the others wait for a click."""
 
 NARROW, MOST_TICKS = 1.5, 8
-"""Highest over lowest wealth below which ticks are evenly spaced, and how many ticks an axis has at most."""
+"""Ratio of highest to lowest wealth below which ticks are evenly spaced, and the largest number of ticks of an axis."""
 
 MAX_POINTS = 900
 """Of one line. A phone has 400 pixels across, a desktop 1100."""
@@ -149,7 +149,7 @@ def vertical(x: float, colour: str, dash: str = "solid") -> Figure:
 
 
 def log_ticks(lowest: float, highest: float) -> list[float]:
-    """Round values for a logarithmic axis of wealth, five or so; evenly spaced ones where it hardly moves."""
+    """Return about five round values for a logarithmic axis of wealth, evenly spaced if wealth hardly moves."""
     if highest < NARROW * lowest:
         for gap in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
             places = range(math.ceil(lowest / gap), math.floor(highest / gap) + 1)

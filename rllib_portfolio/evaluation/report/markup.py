@@ -30,12 +30,12 @@ class Panels:
 
 
 def section(anchor: str, heading: str, *parts: str) -> str:
-    """A card with a heading; nothing where nothing is in it."""
+    """Return a card with a heading, or nothing if all parts are empty."""
     return "" if not any(parts) else f'<section id="{anchor}"><h2>{escape(heading)}</h2>{"".join(parts)}</section>'
 
 
 def block(heading: str, *parts: str) -> str:
-    """A heading that paper keeps together with what stands below it."""
+    """Return a heading and its content, which are printed on the same page."""
     return f'<div class="block"><h3>{escape(heading)}</h3>{"".join(parts)}</div>'
 
 

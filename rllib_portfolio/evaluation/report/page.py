@@ -45,8 +45,9 @@ ORDER: dict[str, tuple[str, Callable[[Any, Panels], str]]] = {
     "exposure": ("Exposure", judgement.exposure),
     "falsify": ("What would undo it", falsification.falsification),
 }
-"""Anchor to the label and the maker of each section, in the order of a reader's questions: what came out, what to know
-before believing it, what it is worth, what would undo it. A maker returns nothing where there is nothing to say."""
+"""Maps the anchor of each section to its label and the function that makes it, in the order of the page: the outcome,
+the caveats, the evidence, and what would change the verdict. The function returns an empty string if there is no
+content."""
 
 
 def page(report: Report) -> str:
@@ -60,14 +61,14 @@ def page(report: Report) -> str:
 
 
 def document(title: str, header: str, main: str, footer: str, panels: Panels) -> str:
-    """A page with everything inside that its plots need.
+    """Return an HTML page that contains everything its plots need.
 
     Args:
         title: Plain text; the other parts are HTML.
-        header: Above the cards.
+        header: Content above the cards.
         main: The cards.
-        footer: Below them.
-        panels: The plots that they hold.
+        footer: Content below the cards.
+        panels: The plots on the cards.
     """
     figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     scripts = f"<script>{_plotly()}</script><script>{SCRIPT}</script>" if panels.figures else ""
@@ -86,7 +87,7 @@ def _plotly() -> str:
 
 
 def _facts(report: Report) -> str:
-    """When and with what the page was made, and what it is about."""
+    """Return the line of facts: date, revision, data, days and universe."""
     evidence = report.evidence
     facts = {
         "Made": f"{datetime.now().astimezone():%Y-%m-%d}",
@@ -100,7 +101,7 @@ def _facts(report: Report) -> str:
 
 
 def _revision() -> str:
-    """`rllib_portfolio 0.1.0, cb7b775 with changes`, as much of it as is known."""
+    """Return version and revision, such as `rllib_portfolio 0.1.0, cb7b775 with changes`, as far as they are known."""
     revision = git_revision() or ""
     changes = " with changes" if revision.endswith("-dirty") else ""
     release = " ".join(filter(None, ("rllib_portfolio", version_of("rllib_portfolio"))))
@@ -108,7 +109,7 @@ def _revision() -> str:
 
 
 def _badges(report: Report) -> str:
-    """Each verdict in a few words, those of the first judged strategies."""
+    """Return a badge with the verdict for each of the first judged strategies."""
     evidence = report.evidence
     if not report.verdicts:
         return '<p><span class="badge">no verdict: no benchmark was given</span></p>'
@@ -127,9 +128,9 @@ def _kind(judged: Verdict) -> str:
 
 
 def _verdicts(report: Report) -> str:
-    """The headline's figures and verdict, those of other judged strategies below it."""
+    """Return the figures and the verdict of the headline strategy, followed by the other verdicts."""
     if not report.verdicts:
-        none = "There is no verdict: no benchmark was given, so nothing can be said about who beats whom."
+        none = "There is no verdict: no benchmark was given, so the strategies are compared with nothing."
         return section("verdict", "The verdict", _tiles(report), paragraph(none))
     first, *others = (
         f'<div class="verdict {_kind(judged)}"><p>{_unbroken(escape(judged.sentence))}</p></div>'
@@ -181,5 +182,5 @@ def _footer(report: Report) -> str:
         f"{command}<p>Every figure is after costs where the costs are known. Intervals: {statistics.num_draws} "
         f"histories by the stationary bootstrap, blocks of {statistics.block_days} days on average. Lines of more than "
         "900 days are drawn at evenly spaced days and at every strategy's highest, lowest and deepest one; all figures "
-        "are of all days.</p>"
+        "use all days.</p>"
     )

@@ -116,7 +116,7 @@ def generate_performance_report(
         output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise a
             folder, for everything. None writes nothing.
         cash_rate: What cash earned, annual, a fraction.
-        periods_per_year: Values per year; by default what the dates tell, and 252 without dates.
+        periods_per_year: Values per year; by default inferred from the dates, or 252 without dates.
         title: Heading of the report.
 
     Returns:

@@ -78,7 +78,7 @@ def _cost_table(curve: pd.DataFrame, subjects: tuple[str, ...]) -> Table:
 
 
 def wide_console() -> Console:
-    """A console as wide as the terminal, or as the tables need elsewhere."""
+    """Return a console as wide as the terminal, or as wide as the tables need if there is no terminal."""
     console = Console()
     if not console.is_terminal:
         console.width = TABLE_WIDTH
@@ -86,7 +86,7 @@ def wide_console() -> Console:
 
 
 def empty_table(title: str, labels: list[str]) -> Table:
-    """A table of strategies that has no rows yet; no figure of it is cut, however long the names are."""
+    """Return a table of strategies without rows; long names are folded, so that no figure is cut."""
     table = Table(
         title=title,
         title_justify="left",

@@ -82,7 +82,7 @@ def data(report: Report, panels: Panels) -> str:
 
 
 def wealth(report: Report, panels: Panels) -> str:
-    """What became of one unit of wealth; the first thing on the page."""
+    """Plot wealth and drawdown; this is the first section of the page."""
     evidence = report.evidence
     earned = "Daily returns after costs" if evidence.walks else "Returns from each value to the next, as they came,"
     return section(
@@ -95,22 +95,22 @@ def wealth(report: Report, panels: Panels) -> str:
 
 
 def active(report: Report, panels: Panels) -> str:
-    """How the judged strategies differ from the benchmark: in wealth, and in weights."""
+    """Plot relative wealth and active weights of the judged strategies."""
     evidence = report.evidence
     relative = relative_figure(evidence)
     if relative is None:
         return ""
-    parts = [block(f"Wealth over that of {evidence.benchmark}", panels.plot("relative", relative))]
+    parts = [block(f"Wealth relative to {evidence.benchmark}", panels.plot("relative", relative))]
     for place, name in enumerate(evidence.subjects):
         figure = active_weights_figure(evidence, name)
         if figure is not None:
-            heading = f"Weights of {name} less those of {evidence.benchmark}"
+            heading = f"Weights of {name} minus those of {evidence.benchmark}"
             parts.append(block(heading, paragraph(tilts(evidence, name)), panels.plot(f"active-{place}", figure)))
     return section("active", f"How it differs from {evidence.benchmark}", *parts)
 
 
 def returns(report: Report, panels: Panels) -> str:
-    """Rolling Sharpe ratio, months and weights."""
+    """Plot the rolling Sharpe ratio, the monthly returns and the weights."""
     evidence, parts = report.evidence, []
     rolling, months = rolling_figure(evidence), months_figure(evidence, evidence.headline)
     if rolling is not None:
@@ -120,7 +120,7 @@ def returns(report: Report, panels: Panels) -> str:
     for place, name in enumerate(evidence.subjects):
         weights = weights_figure(evidence, name)
         if weights is not None:
-            parts.append(block(f"What {name} held", panels.plot(f"weights-{place}", weights)))
+            parts.append(block(f"Weights of {name}", panels.plot(f"weights-{place}", weights)))
     return section("returns", "Through time", *parts)
 
 

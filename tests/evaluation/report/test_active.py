@@ -51,8 +51,8 @@ def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     np.testing.assert_allclose(sides["above"], [0.2, 0.2])
     np.testing.assert_allclose(sides["below"], [-0.2, -0.2])
     assert tilts(evidence_of([0.65, 0.3, 0.05]), "mine") == (
-        "On average over these days 20.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts of "
-        "the mean portfolio, in parts of it: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
+        "The active share of mine against 1/N is 20.0 % on average over these days. Largest mean tilts, as shares of "
+        "the portfolio: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
     )
 
 
@@ -66,7 +66,7 @@ def test_a_day_in_cash_does_not_flatten_the_other_days() -> None:
     assert figure is not None
     assert np.max([trace["y"] for trace in figure["data"]]) == pytest.approx(1.0)
     assert figure["layout"]["yaxis"]["range"] == pytest.approx([-0.0125, 0.0125], rel=1e-6)
-    assert "some days reach further" in figure["layout"]["yaxis"]["title"]["text"]
+    assert "some days lie outside" in figure["layout"]["yaxis"]["title"]["text"]
     usual = active_weights_figure(evidence_of([0.6, 0.3, 0.1]), "mine")
     assert usual is not None
     assert "range" not in usual["layout"]["yaxis"]
@@ -75,8 +75,8 @@ def test_a_day_in_cash_does_not_flatten_the_other_days() -> None:
 def test_one_nth_itself_has_no_tilts() -> None:
     evidence = evidence_of([0.5, 0.5, 0.0])
     assert tilts(evidence, "mine") == (
-        "On average over these days 0.0 % of mine's portfolio lies elsewhere than that of 1/N. Largest tilts of "
-        "the mean portfolio, in parts of it: none."
+        "The active share of mine against 1/N is 0.0 % on average over these days. Largest mean tilts, as shares of "
+        "the portfolio: none."
     )
     figure = active_weights_figure(evidence, "mine")
     assert figure is not None

@@ -61,7 +61,7 @@ def test_opposite_signs_are_no_question_of_years() -> None:
     judged = judge(Pair("wild", "steady", "", wild, steady))
     assert judged.outcome == "no significant difference"
     text = what_would_undo(judged, "steady", 4000 / 252, "day 4000")
-    assert "return and Sharpe ratio point to opposite sides" in text
+    assert "return and Sharpe ratio point in opposite directions" in text
     assert "one of the two must turn its sign" in text
     assert "years" not in text
 

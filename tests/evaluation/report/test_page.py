@@ -172,7 +172,7 @@ def test_the_browsers_print_cuts_no_table_and_no_plot(browser: str, page: Path, 
     (wealth,) = [text for text in texts if "Wealth and drawdown" in text]
     assert "Drawdown" in wealth
     assert {"2000", "2005", "2010", "2015", "2020"} <= set(wealth.split())  # the axis to its end
-    (active,) = [text for text in texts if "Weights of PPO policy less those of 1/N" in text]
+    (active,) = [text for text in texts if "Weights of PPO policy minus those of 1/N" in text]
     assert re.search(r"cash [+−]\d", active)  # the legend at the foot of the plot
     headings = re.findall(r"<h2>(.*?)</h2>", without_scripts(page))
     assert all(any(heading in text for text in texts) for heading in headings)
