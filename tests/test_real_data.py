@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.real_data import design, study, tables, variants, walks
+from benchmarks.real_data import defaults, design, study, tables, variants, walks
 from rllib_portfolio.config_file import load_run_config
 
 FIRST_TEST_DAY = "2000-01-01"
@@ -23,6 +23,13 @@ def test_every_variant_is_a_configuration_of_its_own() -> None:
         for algo, settings in variants.VARIANTS.values()
     ]
     assert len(set(configs)) == len(variants.VARIANTS)
+
+
+def test_the_settings_of_the_flat_network_were_chosen_on_days_before_2000_that_were_not_trained_on() -> None:
+    for train, judged in defaults.FOLDS:
+        first, second = sorted([train, judged])
+        assert first[1] < second[0]
+        assert second[1] < FIRST_TEST_DAY
 
 
 def test_no_variant_is_judged_by_a_day_that_is_out_of_sample_or_that_it_was_trained_on() -> None:

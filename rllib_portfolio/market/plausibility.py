@@ -242,10 +242,10 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     return (
         f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
         f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Check "
-        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(growth)} a year, moves "
-        f"by {_percent(_median_move(moves[:, column]))} on the median row, and by "
-        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, a strategy may "
-        "use information from the future."
+        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(growth)} a year, "
+        f"moves by {_percent(_median_move(moves[:, column]))} on the median row, and by "
+        f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, a strategy "
+        "may use information from the future."
     )
 
 

@@ -115,4 +115,4 @@ def test_a_back_test_warns_of_results_that_are_too_good(
     flags = ["--data-path", str(tmp_path / "newer.csv"), "--no-costs-table", "--quiet"]
     assert cli.backtest([str(tmp_path / "run"), *flags, "--output-dir", str(tmp_path / "new")]) == 0
     (warning,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning: "))
-    assert "Check CCC first, whose moves are the least plausible" in warning
+    assert "Check CCC first, whose prices are the least plausible" in warning

@@ -209,4 +209,7 @@ def test_simulated_markets_keep_252_and_a_bootstrap_has_the_rows_of_its_table(tm
 def test_a_rate_column_says_what_cash_earned(tmp_path: Path) -> None:
     # 0.15 was meant as 0.15 %: the line shows that it is 15 %
     path = write(tmp_path / "prices.csv", "B", 600, 261, rate=np.full(600, 0.15))
-    assert "Cash earned 15.00 % a year on average (column rate)." in load(path, cash_rate="rate").notes
+    assert (
+        "Cash earned 15.00 % a year on average (column rate). If the rate is in per cent, divide it by 100."
+        in load(path, cash_rate="rate").notes
+    )
