@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +25,11 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_violation(item) for item in error.errors()) + f" ({where})") from None
+
+
+def user_path(text: str | Path) -> Path:
+    """The path that a user wrote, with `~` as the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def require_annual_rate(rate: float, name: str, where: str, error: type[ValueError] = ConfigError) -> None:

@@ -41,3 +41,22 @@ def test_importing_a_lower_floor_loads_neither_ray_nor_torch(module: str, pytest
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_the_command_line_answers_a_call_for_help_without_the_libraries_of_the_work(
+    pytestconfig: pytest.Config,
+) -> None:
+    program = (
+        "import sys, rllib_portfolio.cli; "
+        "print(*sorted({'pandas', 'scipy', 'sklearn', 'skfolio', 'ray', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

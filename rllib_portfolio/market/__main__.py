@@ -18,7 +18,6 @@ from rllib_portfolio.config_file import load_run_config, parse_assignment
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.files import user_path
 from rllib_portfolio.market.loading import load_table
 from rllib_portfolio.market.plausibility import NUM_LISTED, require_accepted_moves, unaccepted_moves
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
@@ -26,6 +25,7 @@ from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.sources import FITTED_UNTIL
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.user_values import user_path
 from rllib_portfolio.whole_file import whole_file
 
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")

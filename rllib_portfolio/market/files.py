@@ -6,7 +6,6 @@ Cells are not converted here: only the columns that get a role must be numbers (
 from __future__ import annotations
 
 import csv
-import os
 import warnings
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -22,11 +21,6 @@ PARQUET_MAGIC = b"PAR1"
 SUFFIXES = (".csv", ".parquet")
 MOMENTS = ("datetime64", "datetime", "date", "period")
 """What pandas calls an index that holds days."""
-
-
-def user_path(text: str | Path) -> Path:
-    """The path that a user wrote, with `~` as the home folder."""
-    return Path(os.path.expanduser(text))
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -135,7 +129,7 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     level_names: list[Hashable] = [None, None]
     if frame.columns.nlevels == 2:
         level_names = list(frame.columns.names)
-        labels: list[str] | list[tuple[str, str]] = [
+        labels: Sequence[str | tuple[str, str]] = [
             (str(label[0]).strip(), str(label[1]).strip()) for label in frame.columns
         ]
     else:
@@ -150,7 +144,7 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         frame, labels, is_needed = frame.iloc[:, kept], [labels[position] for position in kept], True
     if is_needed or is_other:
         frame = frame.set_axis(range(frame.shape[1]), axis=1).rename_axis(index="days").reset_index()
-        label = str(days.name) if names_days(days.name) else "date"
+        label = str(days.name).strip() if names_days(days.name) else "date"
         labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
     _check_header(labels, source)
     attrs = frame.attrs

@@ -13,7 +13,6 @@ import pandas as pd
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.files import user_path
 from rllib_portfolio.market.frequency import WEEKDAYS, periods_per_year
 from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
@@ -22,7 +21,7 @@ from rllib_portfolio.market.splits import check_windows, split_windows, window_d
 from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import plausibility_notes, validate_table
-from rllib_portfolio.user_values import validated
+from rllib_portfolio.user_values import user_path, validated
 
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
     "kelly": kelly_market,
