@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, DataError
 
 Dates = NDArray[np.datetime64]
 
@@ -25,6 +25,9 @@ EXACT_TOLERANCE = 0.05
 
 MIN_ROWS, MIN_DAILY_ROWS = 12, 20
 """Fewer rows tell nothing; of daily rows, Monday to Friday may be the start of any week."""
+PART_ROWS, MIXED = 60, 2.0
+"""A table has several rhythms where two parts of so many rows differ so many times in rows a year: six trading days in
+place of five, or a few holidays, do not make as much."""
 MIN_HOLE_DAYS = 14
 """Calendar days without a row that are no hole: the longest holidays of an exchange are 11 to 12 days."""
 
@@ -77,6 +80,33 @@ def frequency_of(dates: Dates) -> Frequency | None:
 
 
 _NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
+
+
+def require_one_rhythm(dates: Dates, source: str) -> None:
+    """Raise if parts of a table have clearly different rhythms, as weeks before days: no number of rows is a year then.
+
+    Args:
+        dates: Days of the table, datetime64[D] [T], increasing. Fewer than two parts are not looked at.
+        source: For messages.
+
+    Raises:
+        DataError: With the slowest and the fastest rhythm, and where they are.
+    """
+    parts = np.array_split(dates, max(1, len(dates) // PART_ROWS))
+    rhythms = [(found, part) for part in parts if (found := frequency_of(part)) is not None]
+    if len(rhythms) < 2:
+        return
+    slow, fast = (pick(rhythms, key=lambda each: each[0].rows_a_year) for pick in (min, max))
+    if fast[0].rows_a_year < MIXED * slow[0].rows_a_year:
+        return
+    told = [
+        f"{found.rows_a_year:.0f} rows a year ({found.rhythm}) from {part[0]} to {part[-1]}"
+        for found, part in (slow, fast)
+    ]
+    raise DataError(
+        f"dates must have one rhythm, got {told[0]} and {told[1]} ({source}). Keep only the part of one rhythm, or so "
+        "few of the rows that all parts have the slower one."
+    )
 
 
 def largest_step(periods: int) -> int:

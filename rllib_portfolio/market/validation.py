@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
-from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year
+from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.user_values import require_annual_rate
@@ -37,6 +37,7 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
     """
     _check_names(table)
     _check_days(table)
+    require_one_rhythm(table.dates, table.source)
     closures = _closures(table, periods_per_year(table.dates, config, table.source))
     table = replace(table, notes=(*table.notes, *closures))
     table = _filled(table, config.fill_days)

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import backtest, reference_strategies
 from rllib_portfolio.evaluation.comparison import compare
+from rllib_portfolio.evaluation.report.values import evidence_of_values
 from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.market.frequency import frequency_of
+from rllib_portfolio.market.frequency import frequency_of, require_one_rhythm
 from tests.market.tables import NONE, SHORT
 
 
@@ -78,6 +79,53 @@ def test_a_closed_exchange_is_no_longer_year() -> None:
     table = dates("B", 300)
     closed = table[(table < np.datetime64("2015-03-01")) | (table > np.datetime64("2015-07-15"))]
     assert frequency_of(closed).periods == 252  # type: ignore[union-attr]
+
+
+def joined(*parts: tuple[str, str, str]) -> np.ndarray:
+    """Days of several rhythms, one after another: first day, last day and rhythm of each."""
+    return np.concatenate([as_days(pd.date_range(first, last, freq=rhythm)) for first, last, rhythm in parts])
+
+
+WEEKS_THEN_DAYS = (("2005-01-01", "2014-12-31", "W-FRI"), ("2015-01-01", "2018-12-31", "B"))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        WEEKS_THEN_DAYS,
+        (("2005-01-01", "2008-12-31", "B"), ("2009-01-01", "2018-12-31", "W-FRI")),
+        (("2005-01-01", "2014-12-31", "W-FRI"), ("2015-01-01", "2015-12-31", "B")),
+        (("2000-01-01", "2001-12-31", "W-FRI"), ("2002-01-01", "2021-12-31", "B")),
+    ],
+)
+def test_a_table_of_weeks_and_days_is_refused_with_both(parts: tuple[tuple[str, str, str], ...]) -> None:
+    message = r"one rhythm, got 52 rows a year \(one a week\) .* and \d+ rows a year \(five days a week\) .*\(table\)\."
+    with pytest.raises(DataError, match=message):
+        require_one_rhythm(joined(*parts), "table")
+
+
+def test_one_rhythm_passes_with_holidays_closures_and_a_sixth_trading_day() -> None:
+    days = dates("B", 2500)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        require_one_rhythm(days[rng.random(2500) > 0.1], "table")
+        for first in rng.integers(0, 2400, 3):  # weeks and months of closure, the longest of half a year
+            days_open = np.delete(days, slice(first, first + int(rng.integers(7, 130))))
+            require_one_rhythm(days_open, "table")
+    six_days = as_days(pd.date_range("2005-01-01", "2009-12-31"))
+    require_one_rhythm(np.concatenate([six_days[(six_days.astype(int) + 3) % 7 < 6], dates("B", 1000)]), "table")
+    for rhythm in ("D", "W-FRI", "2W", "SME", "ME", "QE"):
+        require_one_rhythm(dates(rhythm, 400, "1900-01-01"), "table")
+
+
+def test_a_market_and_a_report_of_two_rhythms_are_refused(tmp_path: Path) -> None:
+    days = joined(*WEEKS_THEN_DAYS)
+    steady = pd.Series(np.linspace(100.5, 200.5, len(days)), pd.DatetimeIndex(days, name="date"), name="AAA")
+    steady.to_csv(tmp_path / "prices.csv")
+    with pytest.raises(DataError, match=r"dates must have one rhythm, got .*prices\.csv"):
+        load(tmp_path / "prices.csv")
+    with pytest.raises(DataError, match=r"dates must have one rhythm, got .*\(report\)"):
+        evidence_of_values({"mine": steady})
 
 
 # ---------------------------------------------------------------- markets

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.report.evidence import FIRST_DAY, Evidence
-from rllib_portfolio.market.frequency import TOLERANCE, frequency_of
+from rllib_portfolio.market.frequency import TOLERANCE, frequency_of, require_one_rhythm
 from rllib_portfolio.user_values import require_annual_rate
 
 FloatArray = NDArray[np.floating[Any]]
@@ -49,7 +49,7 @@ def evidence_of_values(
     Raises:
         DataError: If there is no strategy, a series has several columns, a gap inside, a value that is not above 0,
             dates that repeat or fall, labels that are no dates and differ from another's, a time zone that is not that
-            of the others, no day in common with them, or fewer than 12 values are left.
+            of the others, no day in common with them, or fewer than 12 values are left, or these have several rhythms.
         ConfigError: If `strategies` is no mapping, two names are written alike, a setting is out of range, or
             `periods_per_year` is more than 10 % off what the dates tell.
     """
@@ -101,6 +101,8 @@ def _require_settings(cash_rate: float, periods_per_year: float | None) -> None:
 
 def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tuple[float, tuple[str, ...]]:
     """Values per year: what is stated, or what the dates tell, and then a sentence that says so."""
+    if dates is not None:
+        require_one_rhythm(dates, "report")
     found = None if dates is None else frequency_of(dates)
     if found is None:
         return stated or metrics.PERIODS_PER_YEAR, ()
