@@ -37,7 +37,7 @@ def evidence_of_values(
     Series with dates are cut to the days that all of them have, and the report says so; values missing at either end
     are cut likewise. Dates may be written out, as ISO 8601 ("2020-01-31"). Arrays have no dates and must be of one
     length; so have series with other labels, which must be the same for all. Stamps with a time zone belong to the day
-    of their own clock, so that all series that have a zone must have the same.
+    of their own clock, so that all series must have the same zone, or none.
 
     Args:
         strategies: Name to values (wealth, prices: above 0), at least one.
@@ -191,16 +191,30 @@ def _stamps(labels: pd.Index) -> tuple[pd.DatetimeIndex, pd.TimedeltaIndex | Non
 
 
 def _require_one_zone(given: Mapping[str, Series]) -> None:
-    """Refuse series whose clocks differ on a day that both have: one would know the other's tomorrow."""
+    """Refuse series whose clocks differ on a day that both have: one would know the other's tomorrow.
+
+    Plain days beside a time zone are refused, too, as in tables of prices (`market.days.require_one_zone`).
+    """
     zoned: dict[str, tuple[str, pd.Series]] = {}
+    plain = []
     for name, values in given.items():
         labels = _one_column(name, values).index
         stamps = _stamps(labels)
-        if stamps is None or stamps[1] is None:
+        if stamps is None:
+            continue
+        if stamps[1] is None:
+            plain.append(name)
             continue
         offsets = pd.Series(stamps[1], stamps[0].normalize())
         zone = str(getattr(labels, "tz", None) or f"UTC{offsets.iloc[0] / pd.Timedelta(hours=1):+g} h")
         zoned[name] = zone, offsets[~offsets.index.duplicated() & offsets.notna()]
+    if plain and zoned:
+        name, (zone, _) = next(iter(zoned.items()))
+        raise DataError(
+            f"series must be in one time zone, got no time zone and {zone} (strategies {plain[0]} and {name}). Give "
+            "all the days of the exchange without a zone: tz_localize(None) keeps the days that stamps name, and "
+            "tz_convert before it those of another zone."
+        )
     for name, (zone, offsets) in zoned.items():
         first, (first_zone, first_offsets) = next(iter(zoned.items()))
         both = pd.concat([first_offsets, offsets], axis=1, join="inner").to_numpy()

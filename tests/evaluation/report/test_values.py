@@ -267,9 +267,20 @@ def test_names_that_are_written_alike_and_series_without_names_are_refused() -> 
         evidence_of_values([series()])  # type: ignore[arg-type]
 
 
-def test_days_with_a_time_zone_are_the_same_days() -> None:
-    zoned = series(1, DAYS.tz_localize("America/New_York"))
-    assert evidence_of_values({"plain": series(), "zoned": zoned}).num_days == 39
+def test_plain_days_beside_a_time_zone_are_refused_with_both_named() -> None:
+    # midnight in Tokyo is the day before in UTC: the same values would be paired a day apart
+    tokyo = series(index=DAYS.tz_localize("Asia/Tokyo"))
+    for zone, stamped in (("UTC", tokyo.tz_convert("UTC")), ("Asia/Tokyo", tokyo)):
+        told = rf"one time zone, got no time zone and {zone} \(strategies plain and stamped\)"
+        with pytest.raises(DataError, match=told):
+            evidence_of_values({"plain": series(), "stamped": stamped})
+        with pytest.raises(DataError, match=told):
+            evidence_of_values({"stamped": stamped}, series(name="plain"))
+    texts = series().set_axis(DAYS.strftime("%Y-%m-%d"))
+    with pytest.raises(DataError, match=r"got no time zone and UTC\+9 h \(strategies plain and stamped\)"):
+        evidence_of_values({"plain": texts, "stamped": tokyo.set_axis(tokyo.index.map(str))})
+    plain = evidence_of_values({"plain": series(), "stamped": tokyo.tz_localize(None)})
+    assert np.array_equal(plain.returns[:, 0], plain.returns[:, 1])
 
 
 def test_one_series_in_two_zones_is_refused_with_both_named() -> None:
