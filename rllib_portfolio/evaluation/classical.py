@@ -6,8 +6,10 @@ them; no rule here depends on the unit. A solution that the solver calls inaccur
 
 A covariance matrix that is singular, or so nearly that the solver gives up, is shrunk by 1e-5 towards equal variances
 without correlation: where an asset is a copy or a multiple of another, and where there are no more days than assets. An
-asset whose price stands still over the history has no risk that could be measured, and earns nothing: the rules that
-optimise leave it out, with weight 0.
+asset that earns the same each day of the history (a price that stands still, a deposit that accrues steadily) has no
+risk that could be measured, and beside it there is cash, which is the riskless asset of these rules. The rules that
+optimise leave it out, with weight 0: it would be the whole portfolio of least risk, and the ratio of any mean to its
+risk is infinite. `inverse_volatility` puts a floor under its volatility; `momentum` and `merton` look at what it earns.
 """
 
 from __future__ import annotations
@@ -147,8 +149,8 @@ def _solved(model: Any, history: History) -> FloatArray:
     returns = PER_CENT * history.returns[:, moves]
     if not moves.any():
         raise ConfigError(
-            f"returns must vary, got {len(returns)} days on which no price moved ({type(model).__name__}). Look at the "
-            "prices of these days."
+            f"returns must vary, got {len(returns)} days on which each asset earned the same ({type(model).__name__}). "
+            "Look at the prices of these days."
         )
     try:
         try:

@@ -372,9 +372,22 @@ def test_a_price_that_stands_still_is_left_out(name: str, growth: float) -> None
 
 
 @pytest.mark.parametrize("name", OPTIMISED)
-def test_where_no_price_moves_there_is_nothing_to_optimise(name: str) -> None:
-    with pytest.raises(ConfigError, match="returns must vary, got 5 days on which no price moved"):
-        RULES[name](History(np.zeros((5, 3)), np.zeros(5)))
+def test_a_deposit_is_left_out_though_it_earns_more_than_cash_and_the_assets(name: str) -> None:
+    # 30 % a year, as prices of seven digits have it; cash earns 0, the assets 4 and 2 per 10,000 a day
+    accrual = np.array([float(f"{100.0 * 1.3 ** (day / 252):.7g}") for day in range(121)])
+    deposit = accrual[1:] / accrual[:-1] - 1.0
+    assert deposit.mean() > 1e-3
+    assert 0.0 < deposit.std() < 5e-7
+    history = pair()
+    weights = RULES[name](beside(history, deposit))
+    assert weights == pytest.approx([*alone(name, history), 0.0, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMISED)
+@pytest.mark.parametrize("growth", [0.0, 1e-4])
+def test_where_no_return_varies_there_is_nothing_to_optimise(name: str, growth: float) -> None:
+    with pytest.raises(ConfigError, match="returns must vary, got 5 days on which each asset earned the same"):
+        RULES[name](History(np.full((5, 3), growth), np.zeros(5)))
 
 
 def test_the_optimum_of_three_assets_and_a_copy() -> None:
