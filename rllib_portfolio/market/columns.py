@@ -1,6 +1,7 @@
 """The role of each column of a dated table: an asset, the index, an extra column, or none.
 
-Volume, highs and lows, reserved names and row numbers are never assets. What cannot be told apart is refused.
+Volume, highs and lows, reserved names, row numbers and the calendar are never assets. What cannot be told apart is
+refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.market.days import DATE_COLUMN
+from rllib_portfolio.market.days import DATE_COLUMN, repeats_calendar
 from rllib_portfolio.market.labels import (
     ALSO_TICKERS,
     CLOSES,
@@ -80,6 +81,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     frame = frame.set_axis([plain(label) for label in frame.columns], axis=1)
     _require_wide(frame, source)
     numbered = {name: "row numbers" for name in frame.columns if _holds_row_numbers(frame[name], source)}
+    numbered |= {name: "calendar" for name in frame.columns if name != rate and repeats_calendar(frame[name])}
     names = [name for name in frame.columns if name not in numbered]
     priced = [name for name in names if name.startswith(PRICE_PREFIX) and name != rate]
     if priced:

@@ -7,9 +7,10 @@ from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.market.labels import key, plain
+from rllib_portfolio.market.labels import CALENDAR_NAMES, key, plain
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time")
 """Names, as `labels.key` makes them, of a column that holds the days."""
@@ -53,6 +54,33 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     rest = frame.iloc[:, [other for other in range(frame.shape[1]) if other != position]].set_axis(days, axis=0)
     rest.attrs = {**frame.attrs, DATE_COLUMN: name, TIME_ZONE: zone}
     return rest
+
+
+def repeats_calendar(column: pd.Series) -> bool:
+    """Whether a column of a dated table says of each row what its day says: the year, the week, the day of the week.
+
+    It must be named so, and hold these numbers: a stock may be called DAY. The hour is cut off from days, so that any
+    hours will do.
+    """
+    part = CALENDAR_NAMES.get(key(str(column.name)))
+    if part is None:
+        return False
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    if part == "hour":
+        return bool(np.isin(numbers, np.arange(24)).all())
+    return any(np.array_equal(numbers, reading) for reading in _readings(part, pd.DatetimeIndex(column.index)))
+
+
+def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
+    """The numbers that days have by each convention: weeks count from 0 or 1, and begin on Sunday or Monday."""
+    if part == "weekday":
+        from_monday = days.day_of_week.to_numpy(dtype=float)
+        from_sunday = (from_monday + 1.0) % 7.0
+        return [from_monday, from_monday + 1.0, from_sunday, from_sunday + 1.0]
+    if part == "week":
+        counted = [days.strftime(rule).to_numpy().astype(float) for rule in ("%U", "%W")]
+        return [days.isocalendar().week.to_numpy(dtype=float), *counted, *(week + 1.0 for week in counted)]
+    return [getattr(days, part).to_numpy(dtype=float)]
 
 
 def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFrame, index_source: str) -> None:

@@ -55,6 +55,12 @@ TICKER_NAMES = (
 INDEX_NAMES = ("index", "benchmark", "marketindex", "indexlevel", "benchmarkindex")
 VIX_NAMES = ("vix", "vixcls", "cboevix", "vixindex", "vixlevel")
 RATE_NAMES = ("rate", "cashrate", "riskfree", "riskfreerate", "interestrate", "tbillrate", "fedfunds")
+CALENDAR_NAMES = {
+    **{name: name for name in ("year", "quarter", "month", "week", "day", "weekday", "hour")},
+    **{"weekofyear": "week", "weeknumber": "week", "isoweek": "week", "dayofmonth": "day", "dayofweek": "weekday"},
+    **{"dow": "weekday", "isoweekday": "weekday", "dayofyear": "day_of_year"},
+}
+"""Names of a column that repeats a part of the day of its row, and the part."""
 FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
 
 _FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted((*FIELDS, *INDICATORS), key=len, reverse=True))

@@ -478,6 +478,34 @@ def test_parts_of_names_that_are_words_of_bars_do_not_make_a_field(tmp_path):
     assert list(checked(path).prices.columns) == names
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        # 2021-01-01 is the Friday of ISO week 53; by %U and %W the week before the first Sunday or Monday is 0
+        ("week", [53, 53, 1]),
+        ("WeekOfYear", [0, 1, 1]),
+        ("week_number", [0, 0, 1]),
+        ("week number", [1, 2, 2]),
+        ("weekday", [4, 6, 0]),
+        ("DayOfWeek", [5, 7, 1]),
+        ("dow", [5, 0, 1]),
+        ("Weekday", [6, 1, 2]),
+        ("day_of_year", [1, 3, 4]),
+        ("Day of Month", [1, 3, 4]),
+        ("QUARTER", [1.0, 1.0, 1.0]),
+        ("hour", [0, 16, 23]),
+    ],
+)
+def test_a_column_of_the_calendar_is_left_out_and_prices_of_its_name_are_not(name, numbers):
+    days = pd.DatetimeIndex(["2021-01-01", "2021-01-03", "2021-01-04"])
+    frame = pd.DataFrame({"AAA": [10.5, 11.5, 12.5], name: numbers}, days)
+    table = read_table(MarketConfig(), frame)
+    assert list(table.prices.columns) == ["AAA"]
+    assert f"left out: {name} (calendar)" in table.notes[0]
+    prices = read_table(MarketConfig(), frame.assign(**{name: [30.5, 31.5, 32.5]}))
+    assert list(prices.prices.columns) == ["AAA", name]
+
+
 # ---------------------------------------------------------------- where it is
 
 

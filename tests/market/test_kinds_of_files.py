@@ -144,6 +144,19 @@ KINDS = {
     "row numbers in `Unnamed: 0`": Kind(
         text(numbered(wide()), index_label="Unnamed: 0"), ("left out: Unnamed: 0 (row numbers)",)
     ),
+    "columns of the calendar (Year, Month, Weekday)": Kind(
+        wide(
+            Year=[2020] * 3, month=[1, 1, 7], DAY=[2, 3, 6], Day_of_Week=[3, 4, 0], Quarter=[1, 1, 3], hour=[16, 16, 13]
+        ),
+        ("2 assets (AAPL, MSFT)", "left out: Year, month, DAY, Day_of_Week, Quarter, hour (calendar)"),
+    ),
+    "bars beside columns of the calendar": Kind(
+        bars(AAPL).assign(Week=[1, 1, 28], Year=2020), ("the bars of one stock", "Week, Year (calendar)"), ONE,
+        name="AAPL.csv",
+    ),
+    "tickers that are words of the calendar (DAY)": Kind(
+        text(wide().set_axis(["DAY", "MSFT"], axis=1)), ("2 assets (DAY, MSFT)",), {"DAY": AAPL, "MSFT": MSFT}
+    ),
     "tickers that are words of bars (LOW, OPEN)": Kind(
         text(wide().set_axis(["LOW", "MSFT"], axis=1)),
         ("2 assets (LOW, MSFT)", "LOW is taken for the name of an asset"),
