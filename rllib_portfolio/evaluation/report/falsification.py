@@ -83,9 +83,9 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     ratio, difference = judged.information_ratio, judged.sharpe_difference
     if min(ratio, difference) < -SMALLEST_DIFFERENCE and max(ratio, difference) > SMALLEST_DIFFERENCE:
         return (
-            f"and {benchmark}: return and Sharpe ratio point in opposite directions (information ratio {ratio:.2f}, Sharpe "
-            f"difference {difference:.2f}). However many days like these are added, that is no verdict: one of the two "
-            "must turn its sign."
+            f"and {benchmark}: return and Sharpe ratio point in opposite directions (information ratio {ratio:.2f}, "
+            f"Sharpe difference {difference:.2f}). However many days like these are added, that is no verdict: one of "
+            "the two must turn its sign."
         )
     if math.isnan(ratio) or abs(ratio) < SMALLEST_RATIO:
         apart = f" The Sharpe difference ({p_text(judged.sharpe_p_value)}) could become significant."
