@@ -192,7 +192,10 @@ def test_days_of_the_window_that_nobody_walked_are_counted(short_lineup: Lineup,
 def test_failed_fits_are_counted(short_lineup: Lineup, context: ReportContext, tmp_path: Path) -> None:
     failures = pd.DataFrame({"strategy": ["minimum variance"] * 2, "date": ["2001-01-02", "2001-02-01"], "reason": "x"})
     report = report_of_walks(Lineup(short_lineup.results, failures), context=context, plan=FEW)
-    told = "Some fits failed, and the holdings before them (1/N after a failed first fit) were kept: minimum variance 2"
+    told = (
+        "Some fits failed, and the holdings before them (1/N after a failed first fit) were kept: "
+        "minimum variance 2 times."
+    )
     assert any(sentence.startswith(told) for sentence in report.statements)
     assert any("written as a folder lists their dates" in sentence for sentence in report.statements)
     report.write(tmp_path)
