@@ -112,6 +112,7 @@ def test_a_walk_forward_analysis_has_every_fold_when_a_node_is_lost(cluster: Loc
         "schedule.total_timesteps": MAX_STEPS,
         "schedule.evaluation_interval": REPORT_INTERVAL,
         "schedule.checkpoint_interval": REPORT_INTERVAL,
+        "schedule.early_stopping_evaluations": None,
     }
     config, log, shared = write_config(tmp_path / "tiny.yaml", COIN, settings), tmp_path / "log", tmp_path / "shared"
     command = ("python", "backtest.py", "walk-forward", "--config", config, "--folds", 2, "--seeds", 1)
