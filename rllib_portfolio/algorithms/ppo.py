@@ -175,7 +175,7 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
         return ignored
     text = f"The network is {network.architecture} with hidden_sizes {list(network.hidden_sizes)}"
     if is_chosen:
-        text += f", because network.architecture is auto: flat below {PER_ASSET_FROM} assets, and this market has {num_assets}"
+        text += f", because network.architecture is auto: flat below {PER_ASSET_FROM} assets; there are {num_assets}"
     if scale < 1.0:
         rate = f"{config.training.learning_rate * scale:.3g}"
         text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
