@@ -1,4 +1,4 @@
-"""What users wrote, made into models and functions, or refused in one error."""
+"""Validation of values that users wrote, with one clear error."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def is_annual_rate(rate: float) -> bool:
 
 
 def user_path(text: str | Path) -> Path:
-    """The path that a user wrote, with `~` as the home folder."""
+    """Return the path that a user wrote, with `~` expanded to the home folder."""
     return Path(os.path.expanduser(text))
 
 
 def require_annual_rate(rate: float, name: str, where: str, error: type[ValueError] = ConfigError) -> None:
-    """Refuse what is no annual rate, as an `error` that names `name` and `where` it was found."""
+    """Raise `error`, which names `name` and `where`, unless `rate` can be an annual rate as a fraction."""
     if not is_annual_rate(rate):
         raise error(
             f"{name} must be an annual rate as a fraction (above -1, at most {LARGEST_RATE:g}), got {rate:g} "

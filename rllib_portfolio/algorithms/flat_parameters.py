@@ -44,7 +44,7 @@ class FlatParameters:
         return norm
 
     def shrink_matrices(self, share: float) -> None:
-        """Take `share` off every weight matrix; biases, scales of LayerNorm and deviations are left as they are."""
+        """Multiply every weight matrix by 1 - `share`; biases, LayerNorm scales and deviations are unchanged."""
         torch._foreach_mul_(self._matrices, 1.0 - share)
 
     def non_finite_gradients(self) -> list[str]:

@@ -115,7 +115,7 @@ class FusedLearner(TorchLearner):
         return norm
 
     def _name_culprits(self, names: Sequence[str]) -> None:
-        """Log which parameters had a gradient that was not finite, once; how often there was one is a metric."""
+        """Log once which parameters had a gradient that was not finite; a metric counts these updates."""
         if not self._has_named_culprits:
             self._has_named_culprits = True
             logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))

@@ -34,7 +34,7 @@ from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, mode
 
 _LEARNERS = {"fused": FusedPPOLearner, "stock": StockPPOLearner}
 STEP_ASSETS = 20
-"""Up to so many assets a flat network learns at the rate that is stated."""
+"""Largest number of assets for which a flat network learns at the stated rate."""
 
 
 class PortfolioPPOConfig(RLlibPPOConfig):
@@ -133,7 +133,7 @@ def build(config: PPORunConfig, market_path: Path) -> PortfolioPPO:
 
 
 def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOConfig:
-    """RLlib's configuration of a run over the prepared market at `market_path`."""
+    """Return RLlib's configuration of a run over the prepared market at `market_path`."""
     take_market(str(market_path))
     market = resolve_market(market_path)
     config = config.for_assets(market.num_assets)
@@ -143,7 +143,7 @@ def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOCon
 
 
 def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
-    """The actor-critic that the configuration asks for over a market."""
+    """Return the specification of the actor-critic for a market."""
     network = config.network.for_assets(market.num_assets)
     return RLModuleSpec(
         module_class=ACTOR_CRITICS[network.architecture],

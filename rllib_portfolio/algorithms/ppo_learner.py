@@ -34,7 +34,7 @@ UPDATE_STATE = "update_state"
 
 
 class StockPPOLearner(PPOTorchLearner):
-    """RLlib's learner, which also tells the KL divergence where it is no part of the loss; RLlib reports 0 there."""
+    """RLlib's learner, which also reports the KL divergence if it is not part of the loss; RLlib reports 0."""
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
         loss: Tensor = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
@@ -151,9 +151,9 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         return ["all parameters together (its norm overflowed)"]
 
     def _gradient_steps(self, minibatches: Iterator[Batch], weight: float) -> list[MinibatchStats]:
-        """Gradient steps until no minibatch is left, or the policy is further than `max_kl` from the one that sampled.
+        """Make gradient steps until no minibatch is left or the KL divergence exceeds `max_kl`.
 
-        The divergence of a minibatch is over all learners, so that all of them stop at the same step.
+        The divergence from the policy that sampled a minibatch is over all learners, so that all of them stop at the same step.
         """
         stats: list[MinibatchStats] = []
         for minibatch in minibatches:

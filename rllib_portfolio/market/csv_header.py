@@ -24,7 +24,7 @@ Row = tuple[int, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class CsvHeader:
-    """What the columns of a CSV file are called.
+    """Names of the columns of a CSV file.
 
     Attributes:
         labels: A name for each column, or a pair of names where the header has two rows.
@@ -106,7 +106,7 @@ def _refuse_data(names: Sequence[str], path: Path) -> None:
 
 
 def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None:
-    """Labels of a header of two rows, with the number of rows that it takes; None for one of one row.
+    """Return the labels of a header of two rows and its number of rows, or None if it has one row.
 
     pandas writes the names of the levels into the first cells, and the name of the days into a third row.
     """
@@ -128,7 +128,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None
 
 
 def _named(names: Sequence[str], has_days: bool) -> list[str]:
-    """The names, with one for a first column without one: pandas writes days or row numbers there."""
+    """Return the names, with a name for a first column that has none: pandas writes days or row numbers there."""
     first = names[0] if names[0].strip() else "Unnamed: 0" if has_days else "date"
     return [first, *names[1:]]
 

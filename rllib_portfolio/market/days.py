@@ -23,7 +23,7 @@ LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/C
 
 
 def names_days(label: object) -> bool:
-    """Whether a column of this label holds the days."""
+    """Return whether a column with this label holds the days."""
     return key(plain(label)) in DATE_NAMES
 
 
@@ -57,7 +57,7 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def repeats_calendar(column: pd.Series) -> bool:
-    """Whether a column of a dated table says of each row what its day says: the year, the week, the day of the week.
+    """Return whether a column repeats what the days of the rows say: the year, the week, the day of the week.
 
     It must be named so, and hold these numbers: a stock may be called DAY. The hour is cut off from days, so that any
     hours will do.
@@ -72,7 +72,7 @@ def repeats_calendar(column: pd.Series) -> bool:
 
 
 def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
-    """The numbers that days have by each convention: weeks count from 0 or 1, and begin on Sunday or Monday."""
+    """Return the numbers that days have by each convention: weeks count from 0 or 1, and begin on Sunday or Monday."""
     if part == "weekday":
         from_monday = days.day_of_week.to_numpy(dtype=float)
         from_sunday = (from_monday + 1.0) % 7.0
@@ -123,7 +123,7 @@ def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, tzinfo | No
 
 
 def _local_time(text: pd.Series, moments: pd.DatetimeIndex, source: str) -> pd.DatetimeIndex:
-    """The moments in the one time zone that has the offset of each stamp at its moment, as with summer time."""
+    """Return the moments in the one time zone that has the offset of each stamp, with summer time."""
     offsets = text.str.extract(r"\d[T ].*?(Z|[+-]\d\d(?::?\d\d)?)$")[0]
     if offsets.notna().all():
         written = pd.to_datetime(text.str.replace(r"(Z|[+-]\d\d(?::?\d\d)?)$", "", regex=True), format="ISO8601")

@@ -49,7 +49,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def tabulated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The table that a DataFrame holds, as `read_frame` returns that of a file."""
+    """Return the table in a DataFrame, as `read_frame` does for a file."""
     return _not_empty(dated(_with_days_in_a_column(frame, source), source), source)
 
 
@@ -112,7 +112,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The table of a DataFrame as a CSV file would hold it: an index that holds days becomes a column."""
+    """Return the table with an index of days turned into a column, as a CSV file would hold it."""
     if frame.index.nlevels > 1:
         names = [str(name or f"level_{level}") for level, name in enumerate(frame.index.names)]
         values = [plain(label) for label in frame.columns]
@@ -169,7 +169,7 @@ def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
 
 
 def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:
-    """The labels as they are: pandas makes an index of several levels of tuples only where it is told to."""
+    """Return the labels as an index of tuples: pandas would make several levels of them."""
     if any(isinstance(label, tuple) for label in labels):
         return pd.MultiIndex.from_tuples([label for label in labels if isinstance(label, tuple)], names=level_names)
     return pd.Index(list(labels))

@@ -119,7 +119,7 @@ def _stock(config: MarketConfig, source: str) -> str:
 
 
 def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:
-    """One sentence on what was read: kind, days, assets, index, extra columns, and what was left out and why."""
+    """Return one sentence on what was read: kind, days, assets, index, extra columns, and what was left out and why."""
     days = prices.index
     count, known = prices.shape[1], len(columns.assets)
     counted = f"{count} of {known}" if count < known else f"{count}"
@@ -157,7 +157,7 @@ def _bundled(config: MarketConfig) -> PriceTable:
 
 
 def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Series:
-    """The level of the index from its own file, on the days of that file."""
+    """Return the level of the index from its own file, on the days of that file."""
     frame = read_frame(path)
     require_one_zone(prices, prices_source, frame, str(path))
     column = _index_column(frame, path)
@@ -219,7 +219,7 @@ def _numbers(frame: pd.DataFrame, names: Mapping[str, str], source: str) -> pd.D
 
 
 def _number(column: pd.Series, source: str) -> pd.Series:
-    """The column as float64; a cell that is neither a number nor empty is an error."""
+    """Return the column as float64; a cell that is neither a number nor empty is an error."""
     if column.dtype.kind in "bMm" or isinstance(column.dtype, pd.PeriodDtype):
         column = column.astype("string")  # pandas would count true as 1, and a moment in nanoseconds
     numbers = pd.to_numeric(column, errors="coerce")

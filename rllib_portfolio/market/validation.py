@@ -1,4 +1,4 @@
-"""What a price table must fulfil before anything is computed from it. Nothing is filled or dropped silently."""
+"""Checks of a price table before anything is computed from it. Nothing is filled or dropped silently."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
 
 
 def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
-    """A note on each column of a valid table that does not look like prices, where the user accepts it.
+    """Return a note on each column of a valid table that does not look like prices but was accepted.
 
     Raises:
         DataError: Naming the first such column, what was measured, and what it looks like, where nobody accepts it.
@@ -67,7 +67,7 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
 
 
 def _levels(table: PriceTable) -> tuple[pd.DataFrame, ...]:
-    """The prices, and the level of the index in a table of its own: an asset may be called index, too."""
+    """Return the prices, and the level of the index in a table of its own: an asset may be called index, too."""
     return (table.prices,) if table.index is None else (table.prices, table.index.to_frame("index"))
 
 
@@ -101,7 +101,7 @@ def _check_days(table: PriceTable) -> None:
 
 
 def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
-    """A note on the rare weeks in which an exchange was closed.
+    """Return a note on the rare weeks in which an exchange was closed.
 
     Raises:
         DataError: If holes in the calendar are too many, or too long, for closures; says what they look like.
