@@ -153,7 +153,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _gradient_steps(self, minibatches: Iterator[Batch], weight: float) -> list[MinibatchStats]:
         """Make gradient steps until no minibatch is left or the KL divergence exceeds `max_kl`.
 
-        The divergence from the policy that sampled a minibatch is over all learners, so that all of them stop at the same step.
+        The divergence is measured from the policy that sampled, over all learners, so that all stop at the same step.
         """
         stats: list[MinibatchStats] = []
         for minibatch in minibatches:

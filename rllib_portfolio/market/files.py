@@ -169,7 +169,7 @@ def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
 
 
 def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:
-    """Return the labels as an index of tuples: pandas would make several levels of them."""
+    """Return the labels as an index, with two levels if any label is a pair."""
     if any(isinstance(label, tuple) for label in labels):
         return pd.MultiIndex.from_tuples([label for label in labels if isinstance(label, tuple)], names=level_names)
     return pd.Index(list(labels))
