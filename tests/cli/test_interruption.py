@@ -243,7 +243,9 @@ def test_a_run_whose_reader_ends_is_trained_to_its_end(
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_pipeline_of_a_search_keeps_its_trials(
+    number: signal.Signals,
     tmp_path: Path,
     shell: dict[str, Any],
     pipelines: list[Pipeline],
@@ -256,14 +258,16 @@ def test_a_signal_to_the_pipeline_of_a_search_keeps_its_trials(
     pipeline = Pipeline(words, tmp_path / "log", shell)
     pipelines.append(pipeline)
     pipeline.wait_until(lambda: test_tune.reached(output)[1] > 0)
-    assert pipeline.signal(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert pipeline.signal(number) == 128 + number
     assert {trial.state for trial in test_tune.trials_in(output)} == {TrialState.RUNNING}
     assert newest_checkpoint(output / "trials" / "trial_0000") is not None
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_pipeline_of_an_analysis_leaves_the_checkpoint_of_each_run(
+    number: signal.Signals,
     tmp_path: Path,
     shell: dict[str, Any],
     pipelines: list[Pipeline],
@@ -278,7 +282,7 @@ def test_a_signal_to_the_pipeline_of_an_analysis_leaves_the_checkpoint_of_each_r
     pipelines.append(pipeline)
     run_dir = output / test_walk_forward.FIRST_RUN
     pipeline.wait_until(lambda: (run_dir / "progress.csv").is_file() and len(rows_of(run_dir)) >= 2)
-    assert pipeline.signal(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert pipeline.signal(number) == 128 + number
     newest = newest_checkpoint(run_dir)
     assert newest is not None
     assert read_progress(newest)["steps"] == int(rows_of(run_dir)[-1]["steps"])
