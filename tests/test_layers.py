@@ -19,6 +19,14 @@ print(*sorted({"ray", "torch"} & set(sys.modules)))
 """
 
 
+def printed(pytestconfig: pytest.Config, program: str, *arguments: str) -> list[str]:
+    """The words that a program prints in a fresh interpreter."""
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -31,16 +39,7 @@ print(*sorted({"ray", "torch"} & set(sys.modules)))
     ],
 )
 def test_importing_a_lower_floor_loads_neither_ray_nor_torch(module: str, pytestconfig: pytest.Config) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, module],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
+    assert printed(pytestconfig, IMPORT_ALL, module) == []
 
 
 def test_the_command_line_answers_a_call_for_help_without_the_libraries_of_the_work(
@@ -50,13 +49,4 @@ def test_the_command_line_answers_a_call_for_help_without_the_libraries_of_the_w
         "import sys, rllib_portfolio.cli; "
         "print(*sorted({'pandas', 'scipy', 'sklearn', 'skfolio', 'ray', 'torch'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
+    assert printed(pytestconfig, program) == []

@@ -34,6 +34,8 @@ from rllib_portfolio.whole_file import write_json
 FILE = ROOT / "tune_configs" / "ppo.yaml"
 FOLDER = "defaults"
 NUM_SEEDS = 3
+FRESH = "tune_configs/ppo.yaml, fresh seeds"
+"""The chosen settings on seeds that nothing was chosen by."""
 STEPS, INTERVAL = 61_440, 10_240
 FOLDS = (
     (EARLY, LATE),
@@ -56,6 +58,7 @@ DAILY = {
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "tune_configs/ppo.yaml": {},
+    FRESH: {},
     "the models' defaults": DAILY,
     "no weight decay": _rates(1e-4, 0.0),
     "weight decay 100": _rates(1e-4, 100.0),
@@ -98,7 +101,8 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         for count, name in enumerate(names[:1] if quick else names, start=1):
-            record = curves(VARIANTS[name], num_seeds=1 if quick else NUM_SEEDS, steps=INTERVAL if quick else STEPS)
+            seeds = range(NUM_SEEDS, 2 * NUM_SEEDS) if name == FRESH else range(1 if quick else NUM_SEEDS)
+            record = curves(VARIANTS[name], seeds, INTERVAL if quick else STEPS)
             _file(folder, name).parent.mkdir(parents=True, exist_ok=True)
             write_json(_file(folder, name), {"machine": description(), **record})
             found = ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight"))
@@ -107,12 +111,12 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
         ray.shutdown()
 
 
-def curves(settings: Mapping[str, Any], *, num_seeds: int = NUM_SEEDS, steps: int = STEPS) -> dict[str, Any]:
+def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[str, Any]:
     """What each evaluation of a variant finds on the judged days, as JSON values.
 
     Args:
         settings: Dotted settings over tune_configs/ppo.yaml.
-        num_seeds: Runs of each fold.
+        seeds: Seeds of the runs of each fold.
         steps: Environment steps of a run.
 
     Returns:
@@ -134,11 +138,11 @@ def curves(settings: Mapping[str, Any], *, num_seeds: int = NUM_SEEDS, steps: in
     runs = [
         _evaluations(config.model_copy(update={"seed": seed}), _fold(market, train, judged))
         for train, judged in FOLDS
-        for seed in range(num_seeds)
+        for seed in seeds
     ]
     return {
         "settings": dict(settings),
-        "num_seeds": num_seeds,
+        "seeds": list(seeds),
         "steps": runs[0].index.tolist(),
         **{name: [run[name].round(4).tolist() for run in runs] for name in runs[0].columns},
         "seconds": round(time.perf_counter() - started, 1),
@@ -162,9 +166,8 @@ def table(folder: Path) -> str:
         "range at the end",
         "IR",
     ]
-    title = (
-        f"Sharpe ratio over that of 1/N on unseen days before 2000, mean of {len(FOLDS)} folds and {NUM_SEEDS} seeds"
-    )
+    days = "days before 2000 that were not trained on"
+    title = f"Sharpe ratio over that of 1/N on {days}, mean of {len(FOLDS)} folds and {NUM_SEEDS} seeds"
     return markdown([Table(title, head, rows)])
 
 

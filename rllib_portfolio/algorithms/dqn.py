@@ -51,9 +51,6 @@ STEPS_PER_ITERATION = 1000
 """Environment steps that RLlib's `train()` makes at least, unless the schedule has shorter intervals."""
 MANY_ASSETS = 50
 """Number of assets from which on a run reports the cost of its action table."""
-STEPS_TIMES_ASSETS = 12_000
-"""Approximate environment steps a second of the default settings on one core, times the number of assets. The measured
-speeds are 565 steps a second with 20 assets, 147 with 100, and 16 to 39 with 500."""
 _LEARNERS = {"fused": FusedDQNLearner, "stock": DQNTorchLearner}
 
 
@@ -251,8 +248,8 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
         return ()
     num_actions = build_action_table(config.environment, market.assets).num_actions
     return (
-        f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all: "
-        f"expect about {STEPS_TIMES_ASSETS // num_assets:,} environment steps a second on one core. "
+        f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all of "
+        "them: with 500 assets it makes about a fourteenth of the steps a second that it makes with 20. "
         "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets).",
     )
 
