@@ -136,10 +136,11 @@ class EnvironmentConfig(ExecutionConfig):
     action_levels: int = Field(4, ge=1, le=100)
     """Discrete actions: steps between no equity and all equity."""
     reward: str = "excess_log_return"
-    """log_return, excess_log_return, active_log_return, differential_sharpe, differential_information,
-    drawdown_penalised, mean_variance, active_mean_variance, or `module:function`."""
+    """log_return; excess_log_return over the uniform portfolio with cash; differential_sharpe of the return over cash;
+    active_log_return, active_mean_variance and differential_information over 1/N of the risky assets;
+    drawdown_penalised; mean_variance; or `module:function`."""
     sharpe_decay: float = Field(1 / 252, gt=0, lt=1)
-    """eta of the differential Sharpe and information ratios."""
+    """eta of the differential Sharpe and information ratios: the weight of one decision's return in their moments."""
     drawdown_penalty: float = Field(1.0, ge=0)
     """Weight of an increase of the drawdown."""
     risk_aversion: float = Field(1.0, ge=0)
