@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks.learning.certificates import Certificate
-from benchmarks.learning.known_optima import EXAMS, kelly, oracle, regimes
+from benchmarks.learning.certificates import Certificate, Decision, FloatArray
+from benchmarks.learning.known_optima import EXAMS, costly_regimes, crash, kelly, oracle, regimes
 from benchmarks.learning.lottery import Lottery, best_of, log_normal, optimal_weights
-from benchmarks.learning.trading_costs import Chain, CostlyTrading, belief_chain, coin_chain, spread, urn_chain
+from benchmarks.learning.trading_costs import (
+    Chain,
+    CostlyTrading,
+    belief_chain,
+    coin_chain,
+    regime_chain,
+    spread,
+    urn_chain,
+)
 from rllib_portfolio.market.markov import filtered_beliefs
 
 COIN = Lottery(((0.2,), (-0.2,)), (0.58, 0.42))
 
 
 def uniform(certificate: Certificate):
-    num_weights = certificate.returns.shape[1] + 1
+    num_weights = certificate.num_assets + 1
     return lambda observations: np.full((len(observations), num_weights), 1.0 / num_weights)
 
 
@@ -53,7 +63,7 @@ def test_the_optimum_closes_the_gap_and_uniform_none_of_it(name):
 def test_no_other_constant_mix_beats_the_optimum(name):
     certificate = EXAMS[name].certificate()
     best = certificate.bounds(0, num_envs=8, days=126)[0].growth
-    num_weights = certificate.returns.shape[1] + 1
+    num_weights = certificate.num_assets + 1
     for weights in np.random.default_rng(0).dirichlet(np.ones(num_weights), 8):
         other = certificate.walk(lambda observations, w=weights: np.tile(w, (len(observations), 1)), 0, 8, 126)
         assert other.growth < best
@@ -68,7 +78,7 @@ def test_expected_growth_is_what_paths_earn_on_average():
 
 def test_costs_are_part_of_expected_growth():
     free = kelly(0.2, 0.58)
-    costly = Certificate(free.market, free.returns, free.probabilities, free.optimum, cost_bps=100.0)
+    costly = replace(free, cost_bps=100.0)
     drag = free.walk(uniform(free), 0, 8, 63).growth - costly.walk(uniform(costly), 0, 8, 63).growth
     turnover = free.walk(uniform(free), 0, 8, 63).turnover
     assert drag == pytest.approx(0.01 * turnover, rel=0.01)  # one asset: what is traded is the turnover
@@ -84,6 +94,15 @@ def test_the_bounds_of_certificates_are_those_of_the_closed_forms():
     leak = oracle(0.02)
     gains = leak.optimum(None)(np.array([[1.0, 0.5, 0.5], [-1.0, 0.5, 0.5]]))
     np.testing.assert_allclose(gains, [[1.0, 0.0], [0.0, 1.0]], atol=1e-6)
+
+
+def test_a_rare_crash_caps_what_may_be_held():
+    certificate = crash()
+    held = np.array([[0.25, 0.75], [0.2, 0.8], [0.6, 0.4], [1.0, 0.0]])
+    np.testing.assert_allclose(certificate.optimum(None)(held)[0], [0.25, 0.75], atol=1e-3)
+    # at 0.25: 0.996 log(1 + 0.25 * 0.0022963) + 0.004 log(1 - 0.25 * 0.5)
+    growth = [certificate.walk(lambda observations, w=w: np.tile(w, (len(observations), 1)), 0, 2, 3) for w in held]
+    assert [1e4 * walk.growth for walk in growth] == pytest.approx([0.375, 0.359, -0.554, -4.881], abs=1e-3)
 
 
 # ---------------------------------------------------------------- dynamic programming
@@ -102,6 +121,52 @@ def test_costs_above_the_edge_forbid_every_trade():
     best = CostlyTrading(coin_chain((0.55, 0.45), 0.02), 0.005)
     assert best.target(np.eye(2), np.zeros(2)).tolist() == [0.0, 0.0]
     assert best.growth == pytest.approx(0.0, abs=1e-8)
+
+
+def observed_regime(observations: FloatArray) -> FloatArray:
+    return observations[:, :2].astype(np.float64)
+
+
+def farsighted(best: CostlyTrading, states: Decision) -> Decision:
+    """The policy of a learner whose gamma is `best.discount`."""
+
+    def decide(observations: FloatArray) -> FloatArray:
+        risky = best.target(states(observations), observations[:, -2].astype(np.float64))
+        return np.column_stack([risky, 1.0 - risky])
+
+    return decide
+
+
+@pytest.mark.parametrize(
+    ("odds", "shares"),
+    [
+        (0.53, {0.0: 0.0, 0.9: 0.0, 0.95: 0.85, 0.99: 1.0}),
+        (0.54, {0.0: 0.0, 0.9: 0.66, 0.95: 1.0, 0.99: 1.0}),
+    ],
+)
+def test_slow_regimes_with_costs_reward_who_looks_far_ahead(odds, shares):
+    certificate = costly_regimes(odds, 0.98, 100.0)
+    chain = regime_chain((odds, 1.0 - odds), 0.98, 0.02)
+    reached = {}
+    for gamma in shares:
+        policy = farsighted(CostlyTrading(chain, 0.01, discount=gamma), observed_regime)
+        reached[gamma] = certificate.shares(policy, 0)[0]
+    assert reached == pytest.approx(shares, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("name", "chain", "states"),
+    [
+        ("hidden-regimes", belief_chain(101, (0.65, 0.35), 0.95, 0.2), lambda seen: spread(seen[:, 0], 101)),
+        ("mean-reversion", urn_chain(10, 0.2), lambda seen: spread((seen[:, 0] + 1.0) / 2.0, 21)),
+        ("costs", coin_chain((0.55, 0.45), 0.02), observed_regime),
+    ],
+)
+def test_the_other_markets_with_costs_reward_who_looks_no_further_than_a_day(name, chain, states):
+    certificate = EXAMS[name].certificate()
+    myopic = CostlyTrading(chain, certificate.cost_bps / 1e4, discount=0.0)
+    growth, gap = certificate.shares(farsighted(myopic, states), 0)
+    assert (gap if name == "costs" else growth) >= 0.999  # where costs are above the edge there is no growth
 
 
 def test_a_region_without_trading_widens_with_costs():
@@ -152,3 +217,11 @@ def test_beliefs_of_the_chain_are_those_of_the_filter():
 def test_a_value_between_two_points_is_spread_over_them():
     np.testing.assert_allclose(spread(np.array([0.0, 0.3, 1.0]), 5)[1], [0.0, 0.8, 0.2, 0.0, 0.0], atol=1e-12)
     assert isinstance(coin_chain((0.5,), 0.1), Chain)
+
+
+def test_a_regime_lasts_or_is_followed_by_one_of_the_others():
+    chain = regime_chain((0.5, 0.6, 0.7), 0.8, 0.02)
+    for outcome in (0, 1):
+        expected = [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
+        np.testing.assert_allclose(chain.transitions[:, outcome], expected)
+    np.testing.assert_allclose(chain.probabilities, [[0.5, 0.5], [0.6, 0.4], [0.7, 0.3]])
