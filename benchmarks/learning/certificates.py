@@ -59,6 +59,7 @@ class Certificate:
         outcomes: What the next day may bring a portfolio, as known to whoever sees the observations.
         optimum: The best policy; of a table of portfolios [A, N+1] and holding, the best that these allow.
         cost_bps: Of traded notional.
+        action_table: Of policies with discrete actions.
     """
 
     market: Callable[[int], MarketData]
@@ -66,11 +67,12 @@ class Certificate:
     outcomes: Outcomes
     optimum: Callable[[FloatArray | None], Decision]
     cost_bps: float = 0.0
+    action_table: str = "auto"
 
     @property
     def environment(self) -> dict[str, Any]:
         """What the environment's configuration must say."""
-        return FREE_TRADING | {"cost_bps": self.cost_bps}
+        return FREE_TRADING | {"cost_bps": self.cost_bps, "action_table": self.action_table}
 
     def walk(self, decide: Decision, seed: int, num_envs: int = 32, days: int = 252) -> Walk:
         """Walk the path of a seed from all cash."""

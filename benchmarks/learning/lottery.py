@@ -70,3 +70,12 @@ def log_normal(mean: tuple[float, ...], covariance: FloatArray, points: int = 7)
     probabilities = np.prod(list(product(weights / weights.sum(), repeat=len(mean))), axis=1)
     logs = np.array(mean) - np.diag(covariance) / 2.0 + grid @ np.linalg.cholesky(covariance).T
     return Lottery(tuple(map(tuple, np.expm1(logs))), tuple(probabilities))
+
+
+def beside(one: Lottery, other: Lottery) -> Lottery:
+    """The assets of two lotteries that know nothing of each other."""
+    pairs = list(product(range(len(one.returns)), range(len(other.returns))))
+    return Lottery(
+        tuple(one.returns[i] + other.returns[j] for i, j in pairs),
+        tuple(one.probabilities[i] * other.probabilities[j] for i, j in pairs),
+    )

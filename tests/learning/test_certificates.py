@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.learning.certificates import Certificate, Decision, FloatArray
+from benchmarks.learning.elliptical import Elliptical
 from benchmarks.learning.known_optima import EXAMS, costly_regimes, crash, kelly, oracle, regimes
 from benchmarks.learning.lottery import Lottery, best_of, log_normal, optimal_weights
 from benchmarks.learning.trading_costs import (
@@ -20,6 +21,7 @@ from benchmarks.learning.trading_costs import (
     urn_chain,
 )
 from rllib_portfolio.market.markov import filtered_beliefs
+from rllib_portfolio.market.simulated import bounded_shocks
 
 COIN = Lottery(((0.2,), (-0.2,)), (0.58, 0.42))
 
@@ -59,7 +61,10 @@ def test_the_optimum_closes_the_gap_and_uniform_none_of_it(name):
         assert certificate.shares(uniform(certificate), 0, num_envs=8, days=63)[1] == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["merton", "regimes", "hidden-regimes", "mean-reversion"])
+@pytest.mark.parametrize(
+    "name",
+    [*("merton", "regimes", "hidden-regimes", "mean-reversion"), *("crash-mixed", "fat-tails", "signals", "slow-0.53")],
+)
 def test_no_other_constant_mix_beats_the_optimum(name):
     certificate = EXAMS[name].certificate()
     best = certificate.bounds(0, num_envs=8, days=126)[0].growth
@@ -69,9 +74,10 @@ def test_no_other_constant_mix_beats_the_optimum(name):
         assert other.growth < best
 
 
-def test_expected_growth_is_what_paths_earn_on_average():
-    certificate = kelly(0.2, 0.58)
-    walk = certificate.walk(uniform(certificate), 0, num_envs=256)
+@pytest.mark.parametrize("name", ["kelly-0.8", "crash", "crash-mixed", "slow-0.54", "fat-tails", "signals"])
+def test_expected_growth_is_what_paths_earn_on_average(name):
+    certificate = EXAMS[name].certificate()
+    walk = certificate.walk(certificate.optimum(None), 0, num_envs=256)
     error = walk.realised.std() / np.sqrt(walk.realised.size)
     assert walk.realised.mean() == pytest.approx(walk.growth, abs=3 * error)
 
@@ -103,6 +109,90 @@ def test_a_rare_crash_caps_what_may_be_held():
     # at 0.25: 0.996 log(1 + 0.25 * 0.0022963) + 0.004 log(1 - 0.25 * 0.5)
     growth = [certificate.walk(lambda observations, w=w: np.tile(w, (len(observations), 1)), 0, 2, 3) for w in held]
     assert [1e4 * walk.growth for walk in growth] == pytest.approx([0.375, 0.359, -0.554, -4.881], abs=1e-3)
+
+
+def constant(certificate: Certificate, weights: FloatArray) -> float:
+    """Expected growth of weights [N+1] on a day without a signal and without a trade."""
+    num_features = certificate.num_assets + 1
+    observations = np.concatenate([np.zeros(num_features), weights])[None]
+    return float(certificate._growth(weights[None], observations)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("crash-mixed", [0.25, 0.395, 0.25, 0.0, 0.105]),
+        ("fat-tails", [0.29, 0.24, 0.19, 0.14, 0.06, 0.0, 0.0, 0.0, 0.0, 0.0, 0.08]),
+    ],
+)
+def test_the_optimum_is_spread_over_what_deserves_it_and_beats_its_neighbours(name, expected):
+    certificate = EXAMS[name].certificate()
+    best = certificate.optimum(None)(np.zeros((1, 2 * certificate.num_assets + 2)))[0]
+    np.testing.assert_allclose(best, expected, atol=0.006)
+    growth, num_weights = constant(certificate, best), len(best)
+    assert growth >= 1.5 * constant(certificate, np.full(num_weights, 1.0 / num_weights)) > 0.0
+    rng = np.random.default_rng(0)
+    for step in (0.01, 0.1, 1.0):
+        for other in rng.dirichlet(np.ones(num_weights), 200):
+            assert constant(certificate, (1.0 - step) * best + step * other) < growth
+
+
+def test_all_in_the_asset_that_crashes_ruins_what_the_others_earn():
+    certificate = EXAMS["crash-mixed"].certificate()
+    best = certificate.optimum(None)(np.zeros((1, 5)))[0]
+    greedy = np.array([0.8, 0.2, 0.0, 0.0, 0.0])
+    assert constant(certificate, greedy) < 0.0 < constant(certificate, best)
+
+
+def test_the_optimum_given_signals_holds_those_that_rise_in_equal_parts():
+    certificate = EXAMS["signals"].certificate()
+    best = certificate.optimum(None)
+    rng = np.random.default_rng(0)
+    signals = np.where(rng.random((16, 20)) < 0.5, 1.0, -1.0)
+    signals[0], signals[1] = -1.0, np.append(1.0, -np.ones(19))
+    observations = np.column_stack([signals, np.zeros((16, 21))])
+    weights = best(observations)
+    rises = signals > 0.0
+    expected = np.append(rises / np.maximum(1, rises.sum(axis=1, keepdims=True)), np.zeros((16, 1)), axis=1)
+    expected[0, -1] = 1.0  # nothing will rise
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    growths = certificate._growth(weights, observations)
+    for step in (0.01, 0.1, 1.0):
+        for other in rng.dirichlet(np.ones(21), 50):
+            mixed = (1.0 - step) * weights + step * other
+            assert (certificate._growth(mixed, observations) < growths).all()
+
+
+@pytest.mark.parametrize("name", ["fat-tails", "signals"])
+def test_moments_of_portfolios_are_those_of_the_simulated_market(name):
+    certificate = EXAMS[name].certificate()
+    num_assets = certificate.num_assets
+    for weights in np.random.default_rng(0).dirichlet(np.ones(num_assets + 1), 3):
+        realised, expected = [], []
+        for seed in range(3):
+            market = certificate.market(seed)
+            features = market.asset_features[:-1].reshape(market.num_days - 1, -1)
+            observations = np.column_stack([features, np.tile(weights, (len(features), 1))])[::20]
+            returns, probabilities = certificate.outcomes(np.tile(weights, (len(observations), 1)), observations)
+            expected.append([(returns**k * probabilities).sum(axis=1).mean() for k in (1, 2, 4)])
+            realised.append([(market.returns[1:][::20] @ weights[:-1]) ** k for k in (1, 2, 4)])
+        drawn = np.concatenate(realised, axis=1)
+        error = drawn.std(axis=1) / np.sqrt(drawn.shape[1])
+        assert (abs(drawn.mean(axis=1) - np.mean(expected, axis=0)) < 4.0 * error).all()
+
+
+def test_quadrature_over_bounded_shocks_agrees_with_a_finer_one_and_with_draws():
+    scale = np.diag([0.05, 0.08, 0.1]) ** 2
+    means, weights = np.array([[0.01, 0.0, 0.02]]), np.array([[0.3, 0.3, 0.4, 0.0]])
+    coarse = Elliptical.bounded(scale, 3.0, 9.0)
+    fine = Elliptical.bounded(scale, 3.0, 9.0, lengths=200, directions=60)
+    assert coarse.probabilities.sum() == pytest.approx(1.0, rel=1e-12)
+    assert coarse.growth(weights, means) == pytest.approx(fine.growth(weights, means), rel=1e-9)
+    shocks = bounded_shocks(np.random.default_rng(0), 200_000, 3, 3.0, 9.0)
+    assert np.sqrt((shocks**2).sum(axis=1)).max() == pytest.approx(9.0)
+    growths = np.log1p((means + shocks * [0.05, 0.08, 0.1]) @ weights[0, :-1])
+    error = growths.std() / np.sqrt(len(growths))
+    assert growths.mean() == pytest.approx(coarse.growth(weights, means)[0], abs=4.0 * error)
 
 
 # ---------------------------------------------------------------- dynamic programming
