@@ -47,7 +47,11 @@ def kelly(up: float, probability: float, down: float | None = None) -> Certifica
 
 
 def crash() -> Certificate:
-    """One asset that gains 0.23 % on 249 days of 250 and halves on one: the optimum is 0.25."""
+    """One asset that gains 0.23 % on 249 days of 250 and halves on one: the optimum is 0.25.
+
+    The training days of a seed hold about 240 crashes. The portfolio that is best on them reaches 46 to 100 % of the
+    optimal growth on seeds 0 to 9, with a median of 97 %.
+    """
     return kelly(**CRASH)
 
 
@@ -90,10 +94,10 @@ def noise() -> Certificate:
 def fat_tails() -> Certificate:
     """Ten assets with fat tails that come together: Student's t with 3 degrees of freedom, correlated by 0.3.
 
-    Five of them deserve a share of the wealth, from about 29 % to 6 %, and cash about 8 %.
+    Five of them deserve a share of the wealth, from about 29 % to 6 %, and cash about 6 %.
     """
-    mean = (0.0054, 0.0050, 0.0046, 0.0042, 0.0036, 0.0010, 0.0005, 0.0, -0.0005, -0.0010)
-    volatility, correlation, degrees, worst_loss = 0.12, 0.3, 3.0, 0.9
+    mean = (0.0080, 0.0075, 0.0069, 0.0062, 0.0053, 0.0015, 0.0010, 0.0, -0.0010, -0.0015)
+    volatility, correlation, degrees, worst_loss = 0.15, 0.3, 3.0, 0.9
     means = np.array([mean])
     scales = np.full(len(mean), volatility * np.sqrt((degrees - 2.0) / degrees))
     covariance = _covariance(scales, correlation)
