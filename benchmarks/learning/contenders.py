@@ -60,16 +60,28 @@ def action_table(config: RunConfig, market: MarketData) -> ActionTable | None:
 def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
     """This package."""
     algorithm = ALGORITHMS[config.algo].build(config, market_path)
-    return _rllib(algorithm, config, interval, lambda: current_policy(algorithm, config, market))
+    return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
 
 
 def stock(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
     """RLlib's own algorithm, env runner, learner and replay."""
     if isinstance(config, PPORunConfig):
         algorithm = _stock_ppo(config, market_path)
-        return _rllib(algorithm, config, interval, lambda: current_policy(algorithm, config, market))
+        return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
     algorithm = _stock_dqn(config, market_path)
     return _rllib(algorithm, config, interval, lambda: _greedy_rllib(algorithm, config, market))
+
+
+def _ours_now(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
+    return partial(current_policy(algorithm, config, market), volatility=_volatility(market.num_assets))
+
+
+def _volatility(num_assets: int) -> FloatArray:
+    """Daily volatility [N] up to a factor, for the inverse-volatility action, which is then the uniform portfolio.
+
+    The markets whose table has that action are of assets that are equally volatile.
+    """
+    return np.ones(num_assets)
 
 
 def _rllib(algorithm: Any, config: RunConfig, interval: int, policy: Callable[[], Decision]) -> Progress:
@@ -266,7 +278,8 @@ def _sb3_learning_rate(config: RunConfig) -> Callable[[float], float]:
 
 def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations: FloatArray) -> FloatArray:
     num_weights = table.weights.shape[1]
-    return table.target(actions, observations[:, -num_weights:].astype(np.float64), None)
+    held = observations[:, -num_weights:].astype(np.float64)
+    return table.target(actions, held, _volatility(num_weights - 1))
 
 
 def _env_arguments(config: RunConfig, market_path: Path) -> dict[str, Any]:
