@@ -134,7 +134,7 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
         .rl_module(model_config=model)
         .training(
             lr=learning_rate(config),
-            gamma=dqn.gamma,
+            gamma=config.discount,
             train_batch_size_per_learner=PEERS_BATCH_SIZE,
             training_intensity=PEERS_BATCH_SIZE / dqn.steps_per_update,
             num_steps_sampled_before_learning_starts=dqn.learning_starts,
@@ -174,7 +174,7 @@ def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int)
 
     make = partial(PortfolioEnv, **_env_arguments(config, market_path))
     envs = DummyVecEnv([make] * config.resources.num_envs)
-    rewards = VecNormalize(envs, norm_obs=False, norm_reward=True, gamma=config.training.gamma)
+    rewards = VecNormalize(envs, norm_obs=False, norm_reward=True, gamma=config.discount)
     model = (_sb3_ppo if isinstance(config, PPORunConfig) else _sb3_dqn)(config, rewards)
     table = action_table(config, market)
 
@@ -258,7 +258,7 @@ def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
         buffer_size=dqn.buffer_capacity,
         learning_starts=dqn.learning_starts,
         batch_size=PEERS_BATCH_SIZE,
-        gamma=dqn.gamma,
+        gamma=config.discount,
         train_freq=dqn.rollout_steps,
         gradient_steps=dqn.rollout_steps * config.resources.num_envs // dqn.steps_per_update,
         target_update_interval=dqn.target_update_interval,

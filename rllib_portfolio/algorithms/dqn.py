@@ -130,6 +130,7 @@ class PortfolioDQN(ScalesRewards, DQN):
                 config.total_train_batch_size,
                 config.counterfactual_actions,
                 config.counterfactual_portfolios,
+                looks_ahead=config.gamma > 0.0,
             )
 
     def training_step(self) -> None:
@@ -301,7 +302,7 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     counterfactuals = counterfactual_actions(config)
     return {
         "lr": learning_rate(config),
-        "gamma": dqn.gamma,
+        "gamma": config.discount,
         "train_batch_size_per_learner": dqn.batch_size // max(1, config.resources.num_learners),
         "grad_clip": dqn.max_gradient_norm,
         "grad_clip_by": "global_norm",
