@@ -284,7 +284,8 @@ class DQNConfig(StrictModel):
     steps_per_update: int = Field(4, ge=1)
     """Environment steps, over all environments, for each gradient step."""
     target_update_interval: int = Field(1000, ge=1)
-    """Environment steps between two copies of the weights into the target network."""
+    """Environment steps over which the target network averages the weights, older ones counting exponentially less
+    (Polyak averaging). The policy that is evaluated and saved decides with this average, too."""
     n_step: int = Field(1, ge=1)
     """Rewards summed before bootstrapping."""
     counterfactual_actions: int = Field(64, ge=0)

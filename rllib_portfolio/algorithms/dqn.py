@@ -300,6 +300,7 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
 def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     dqn: DQNConfig = config.training
     counterfactuals = counterfactual_actions(config)
+    steps_per_visit = dqn.rollout_steps * config.resources.num_envs
     return {
         "lr": learning_rate(config),
         "gamma": config.discount,
@@ -310,8 +311,8 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
         "double_q": dqn.double_q,
         "td_error_loss_fn": dqn.loss,
         "num_atoms": 1,
-        "tau": 1.0,
-        "target_network_update_freq": dqn.target_update_interval,
+        "tau": min(1.0, steps_per_visit / dqn.target_update_interval),
+        "target_network_update_freq": steps_per_visit,
         "replay_buffer_config": {
             "type": BUFFER_TYPE,
             "capacity": dqn.buffer_capacity,
