@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -356,3 +357,30 @@ def test_weight_decay_leaves_something_of_the_weights() -> None:
     with pytest.raises(ConfigError, match=r"learning_rate \* training.weight_decay must be below 1, got 1: each step"):
         load_run_config(None, {"training.learning_rate": 0.01, "training.weight_decay": 100.0})
     load_run_config(None, {"training.learning_rate": 0.01, "training.weight_decay": 99.0})
+
+
+FREE = {"cost_bps": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        (FREE, 0.0),  # what is held changes nothing that a later decision can earn
+        (FREE | {"cost_bps": (0.0, 0.0)}, 0.0),
+        (FREE | {"reward": "active_mean_variance", "rebalance_days": 21}, 0.0),
+        ({}, 0.99),
+        (FREE | {"cost_bps": (0.0, 5.0)}, 0.99),
+        (FREE | {"impact": 0.1}, 0.99),
+        (FREE | {"max_turnover": 0.5}, 0.99),
+        (FREE | {"reward": "differential_sharpe"}, 0.99),
+        (FREE | {"reward": "my_rewards:wealth"}, 0.99),
+        ({"rebalance_days": 21}, 0.99**21),
+    ],
+)
+def test_the_discount_of_dqn_follows_from_what_trading_costs(environment: dict[str, Any], expected: float) -> None:
+    assert DQNRunConfig(environment=environment).discount == pytest.approx(expected)
+    assert DQNRunConfig(environment=environment, training={"gamma": 0.8}).discount == 0.8
+
+
+def test_the_discount_of_ppo_is_the_one_that_is_set() -> None:
+    assert PPORunConfig(training={"gamma": 0.95}).discount == 0.95

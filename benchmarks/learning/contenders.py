@@ -34,9 +34,14 @@ PEERS_BATCH_SIZE = 64
 """Transitions in a batch of DQN's peers. Ours has fewer, and learns from all actions of each."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
-    "dqn": {"environment": {"action_table": "auto", "action_levels": 5}, "network": {"hidden_sizes": (128, 64)}},
+    "dqn": {
+        "environment": {"action_table": "auto", "action_levels": 5},
+        "network": {"hidden_sizes": (128, 64)},
+        "training": {"batch_size": 32},
+    },
 }
-"""Sections on top of the defaults: DQN's portfolios are steps of 20 %, its network the smallest of the search space."""
+"""Sections on top of the defaults: DQN's portfolios are steps of 20 %, its network the smallest of the search space,
+and its batches twice as large as the default's."""
 
 
 def configuration(

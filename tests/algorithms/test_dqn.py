@@ -67,22 +67,44 @@ def test_an_iteration_samples_stores_learns_and_sends_weights(market_path: Path)
         trained = [result[LEARNER_RESULTS][DEFAULT_MODULE_ID]["num_module_steps_trained"] for result in results]
         assert trained == [48, 80, 80]
         assert results[-1][REPLAY_BUFFER_RESULTS]["num_env_steps_stored"] == 120
-        # beta after 120 of 400 steps: 0.4 + 0.6 * 0.3
-        assert results[-1][REPLAY_BUFFER_RESULTS]["beta"] == pytest.approx(0.58)
+        assert results[-1][REPLAY_BUFFER_RESULTS]["beta"] == 1.0
         sampler = built.env_runner.module.get_state()
         for name, value in weights(built).items():
             if not name.startswith("target"):
                 np.testing.assert_array_equal(sampler[name], value, err_msg=name)
 
 
-def test_the_target_network_is_copied_at_its_interval(market_path: Path) -> None:
-    with algorithm(market_path, {"training.steps_per_update": 8}) as built:  # one gradient step at a visit
-        copies = [built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID].get("num_target_updates", 0) for _ in range(5)]
-        # every 40 steps, at the first visit to the learner at or after them
-        assert copies == [1, 2, 3, 4, 5]
+def test_the_target_network_averages_the_weights_at_every_visit(market_path: Path) -> None:
+    # Five visits of 8 steps in an iteration, and an average over 40: each visit takes over a fifth.
+    with algorithm(market_path, {"training.steps_per_update": 8}, iteration_steps=8) as built:  # one gradient step each
+        for _ in range(6):
+            built.train()
+        before = weights(built)
+        result = built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+        after = weights(built)
+    assert result["num_target_updates"] == 5  # learning starts at the third visit
+    for name, average in after.items():
+        if name.startswith("target_"):
+            expected = 0.8 * before[name] + 0.2 * after[name.removeprefix("target_")]
+            np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_an_average_over_less_than_a_visit_is_a_copy(market_path: Path) -> None:
+    with algorithm(market_path, {"training.target_update_interval": 3}) as built:
+        built.train()
         values = weights(built)
-        online = {f"target_{name}": value for name, value in values.items() if name.startswith("q_net")}
-        assert_same(online, {name: value for name, value in values.items() if name.startswith("target")})
+    online = {f"target_{name}": value for name, value in values.items() if name.startswith("q_net")}
+    assert_same(online, {name: value for name, value in values.items() if name.startswith("target")})
+
+
+def test_the_policy_decides_with_the_average(market_path: Path, tiny_market: MarketData) -> None:
+    with algorithm(market_path) as built:
+        built.train()
+        values = weights(built)
+        policy = current_policy(built, run_config(), tiny_market)
+    for name, value in policy.module.state_dict().items():
+        np.testing.assert_array_equal(value, values[f"target_{name}"], err_msg=name)
+    assert any(not np.array_equal(values[f"target_{name}"], values[name]) for name in policy.module.state_dict())
 
 
 def test_a_resumed_run_is_one_that_never_stopped(market_path: Path, tmp_path: Path) -> None:
@@ -131,7 +153,9 @@ def test_its_default_configuration_is_its_own() -> None:
         ("training.max_gradient_norm", 2.5, "grad_clip", 2.5),
         ("training.max_gradient_norm", None, "grad_clip", None),
         ("training.batch_size", 24, "train_batch_size_per_learner", 24),
-        ("training.target_update_interval", 70, "target_network_update_freq", 70),
+        ("training.target_update_interval", 80, "tau", 0.1),  # 8 steps from one visit to the next
+        ("training.target_update_interval", 5, "tau", 1.0),
+        ("training.target_update_interval", 80, "target_network_update_freq", 8),
         ("training.learning_starts", 33, "learning_starts", 33),
         ("training.steps_per_update", 7, "steps_per_update", 7),
         ("training.normalize_rewards", False, "normalize_rewards", False),

@@ -14,8 +14,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, TD_ERROR_KEY
 
-from rllib_portfolio.algorithms.dqn_learner import LEARNING_STATE
+from rllib_portfolio.algorithms.dqn_learner import _LOSSES, LEARNING_STATE
 from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.config import DQNConfig
 from tests.algorithms.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
 from tests.algorithms.transitions import chunk
 
@@ -59,6 +60,33 @@ def test_updates_are_those_of_rllibs_learner(double_q: bool, loss: str, dueling:
         for name, value in our_weights.items():
             np.testing.assert_allclose(value, their_weights[name], rtol=1e-4, atol=1e-5, err_msg=f"{update} {name}")
     assert any(name.startswith("target_q_net") for name in our_weights)
+
+
+def test_the_default_loss_estimates_the_mean() -> None:
+    # All in an asset that gains 0.23 % on 249 days of 250 and halves on one: the mean is below zero, the usual day's
+    # reward is above it, and the loss is some 80 times as large as the rewards' deviation elsewhere.
+    rewards = torch.tensor([0.5, -80.0], dtype=torch.float64)
+    probabilities = torch.tensor([0.996, 0.004], dtype=torch.float64)
+
+    def expected_slope(loss: str, value: float) -> float:
+        return float((probabilities * _LOSSES[loss](value - rewards)[1]).sum())
+
+    mean = float((probabilities * rewards).sum())
+    assert expected_slope(DQNConfig().loss, mean) == pytest.approx(0.0, abs=1e-12)
+    assert expected_slope("huber", mean) < -0.1  # and so it settles at 0.496, far above the mean of 0.178
+    assert expected_slope("huber", 0.496) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_without_a_discount_no_next_state_is_read() -> None:
+    learner = build_learner({**PLAIN, "training.gamma": 0.0})
+    columns = random_columns()
+    columns[Columns.NEXT_OBS] = np.full_like(columns[Columns.NEXT_OBS], np.nan)
+    with torch.no_grad():
+        values = learner._online.values(torch.from_numpy(columns[Columns.OBS])).numpy()
+    expected = np.abs(values[np.arange(8), columns[Columns.ACTIONS]] - columns[Columns.REWARDS])
+    td_errors, step = learner._gradient_step(columns, weight=1.0)
+    np.testing.assert_allclose(td_errors, expected, rtol=1e-5)
+    assert step is not None
 
 
 def test_several_actions_of_a_state_are_worth_as_many_transitions() -> None:
