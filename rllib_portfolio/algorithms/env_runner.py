@@ -20,36 +20,32 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms.counterfactual import state_columns
 from rllib_portfolio.algorithms.fast_path import is_vectorisable
 from rllib_portfolio.algorithms.fragment import Fragment, Streams, Transitions, cut_episodes
-from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
+from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 
 logger = logging.getLogger(__name__)
 
 STREAMS = "streams"
-ASSET_RETURNS = "asset_returns"
-"""What the environment tells about the step's returns, [B, N + 1], cash last; an extra output of each step."""
 
 
 class VectorisedEnvRunner(SeededEnvRunner):
     """Samples fragments with whole-array operations; everything else is RLlib's runner.
 
     Fragments of exploring, stateless modules with RLlib's default connectors take the fast path. Whole episodes
-    (`sample(num_episodes=...)`, as in evaluation), other connectors and callbacks on every step take RLlib's.
+    (`sample(num_episodes=...)`, as in evaluation), other connectors, and whatever may read more of an episode than the
+    fast path fills in (`fast_path.reads_fragments`) take RLlib's.
 
     What differs: callbacks on episode start and end come when the fragment is cut, in the order of the environments;
-    of the infos an episode holds the last one alone; and after a failed environment all of its fragment is lost. The
-    state of a runner in the driver holds the environments and their generators, so that a restored runner continues
-    the same random path.
+    of the infos an episode holds the last one alone; it has no lookback, and no `custom_data` of earlier chunks; and
+    after a failed environment all of its fragment is lost. The state of a runner in the driver holds the environments
+    and their generators, so that a restored runner continues the same random path.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._is_vectorisable = is_vectorisable(self)
         self._streams: Streams | None = None
-        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0
-        """Whether a learner wants to know where the environments stood before each step."""
 
     def _sample(
         self,
@@ -107,8 +103,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             observations, finished = self._streams.observations, self._streams.finished
             started = time.perf_counter()
             actions, for_env, outputs = self._act(observations, fragment.num_transitions)
-            if self._tells_state:
-                outputs |= state_columns(self._vector_env.unwrapped.simulation)
+            outputs |= self._states()
             fragment.inference_s += time.perf_counter() - started
             result = self._step(for_env)
             if result is None:  # the environment failed and was made anew: what this fragment had is lost

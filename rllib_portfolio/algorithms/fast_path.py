@@ -1,40 +1,97 @@
-"""When the vectorised env runner may do what RLlib's does: what a runner is made of must be RLlib's defaults."""
+"""When the vectorised env runner may do what RLlib's does: what it is made of, and what reads its episodes, is known.
+
+Everything else samples through RLlib's own loop, so that no callback, connector or learner misses anything there.
+"""
 
 from __future__ import annotations
 
+import logging
+from typing import Any, TypeVar
+
 import gymnasium as gym
 import numpy as np
+from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.connectors.env_to_module import (
+    AddObservationsFromEpisodesToBatch,
+    AddStatesFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    BatchIndividualItems,
+    NumpyToTensor,
+)
+from ray.rllib.connectors.module_to_env import (
+    GetActions,
+    ListifyDataForVectorEnv,
+    NormalizeAndClipActions,
+    RemoveSingleTsTimeRankFromBatch,
+    TensorToNumpy,
+    UnBatchToIndividualItems,
+)
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-_DEFAULT_ENV_TO_MODULE = {
-    "AddObservationsFromEpisodesToBatch",
-    "AddTimeDimToBatchAndZeroPad",
-    "AddStatesFromEpisodesToBatch",
-    "BatchIndividualItems",
-    "NumpyToTensor",
-}
-_DEFAULT_MODULE_TO_ENV = {
-    "GetActions",
-    "TensorToNumpy",
-    "UnBatchToIndividualItems",
-    "RemoveSingleTsTimeRankFromBatch",
-    "NormalizeAndClipActions",
-    "ListifyDataForVectorEnv",
-}
+logger = logging.getLogger(__name__)
+
+Class = TypeVar("Class", bound=type)
+
+_DEFAULT_ENV_TO_MODULE: list[type] = [
+    AddObservationsFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    AddStatesFromEpisodesToBatch,
+    BatchIndividualItems,
+    NumpyToTensor,
+]
+_DEFAULT_MODULE_TO_ENV: list[type] = [
+    GetActions,
+    TensorToNumpy,
+    UnBatchToIndividualItems,
+    RemoveSingleTsTimeRankFromBatch,
+    NormalizeAndClipActions,
+    ListifyDataForVectorEnv,
+]
+_EPISODE_EVENTS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end", "on_sample_end")
+_RLLIBS_LEARNERS = (PPOTorchLearner, DQNTorchLearner)
+_MARK = "_reads_fragments"
+
+
+def reads_fragments(cls: Class) -> Class:
+    """Mark a class of callbacks, learners or algorithms as one for which the vectorised env runner's episodes suffice.
+
+    These come when a fragment is cut. Until then no callback is called. They hold the info of their last step if it
+    ended the episode and no other infos, no lookback, and none of the `custom_data` of earlier chunks. A class without
+    the mark, which a subclass does not inherit, has every step sampled through RLlib's own loop, which is slower.
+    """
+    setattr(cls, _MARK, True)
+    return cls
 
 
 def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
-    """Whether nothing stands between a stateless module and a vector environment but RLlib's default connectors."""
-    module, env = runner.module, runner.env
-    if module is None or env is None or module.is_stateful() or runner.config.normalize_actions:
+    """Whether fragments of exploring steps can be sampled without RLlib's loop, and nobody would notice."""
+    module, env, config = runner.module, runner.env, runner.config
+    if module is None or env is None or module.is_stateful() or not _is_array_environment(env):
         return False
-    return (
-        _is_array_environment(env)
-        and {type(piece).__name__ for piece in runner._env_to_module.connectors} <= _DEFAULT_ENV_TO_MODULE
-        and {type(piece).__name__ for piece in runner._module_to_env.connectors} <= _DEFAULT_MODULE_TO_ENV
-        and not _watches_steps(runner)
+    if type(module).forward_exploration is not TorchRLModule.forward_exploration:
+        return False
+    has_own_connectors = not (
+        config._env_to_module_connector is None
+        and config._module_to_env_connector is None
+        and [type(piece) for piece in runner._env_to_module.connectors] == _DEFAULT_ENV_TO_MODULE
+        and [type(piece) for piece in runner._module_to_env.connectors] == _DEFAULT_MODULE_TO_ENV
     )
+    if has_own_connectors or config.normalize_actions or not config.episodes_to_numpy:
+        return False
+    if config.episode_lookback_horizon != 1 or config.custom_evaluation_function is not None:
+        return False
+    readers = _unknown_readers(runner)
+    if readers:
+        logger.warning(
+            "Warning: %s may read what the vectorised env runner leaves out of episodes, so it samples through RLlib's "
+            "slower loop. If whole fragments suffice, mark the class with "
+            "rllib_portfolio.algorithms.fast_path.reads_fragments.",
+            ", ".join(readers),
+        )
+    return not readers
 
 
 def _is_array_environment(env: gym.vector.VectorEnv) -> bool:
@@ -43,7 +100,29 @@ def _is_array_environment(env: gym.vector.VectorEnv) -> bool:
     return isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and resets_by_a_step
 
 
-def _watches_steps(runner: SingleAgentEnvRunner) -> bool:
-    return runner.config.callbacks_on_episode_step is not None or any(
-        type(callbacks).on_episode_step is not RLlibCallback.on_episode_step for callbacks in runner._callbacks
-    )
+def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
+    """Names of what may read episodes and is not known to read fragments only."""
+    config = runner.config
+    names = [event for event in _EPISODE_EVENTS if getattr(config, f"callbacks_{event}") is not None]
+    names += [type(callbacks).__name__ for callbacks in runner._callbacks if _watches_episodes(type(callbacks))]
+    if config._learner_connector is not None:
+        names.append("learner_connector")
+    learner, algorithm = config.learner_class, config.algo_class
+    if learner not in _RLLIBS_LEARNERS and not _is_marked(learner):
+        names.append(learner.__name__)
+    if not _is_marked(algorithm) and not _is_rllibs(algorithm):
+        names.append(getattr(algorithm, "__name__", str(algorithm)))
+    return names
+
+
+def _watches_episodes(callbacks: type) -> bool:
+    overridden = any(getattr(callbacks, event) is not getattr(RLlibCallback, event) for event in _EPISODE_EVENTS)
+    return overridden and not _is_marked(callbacks)
+
+
+def _is_marked(cls: Any) -> bool:
+    return _MARK in vars(cls)
+
+
+def _is_rllibs(cls: Any) -> bool:
+    return cls is None or isinstance(cls, str) or cls.__module__.startswith("ray.rllib.")

@@ -14,7 +14,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
 from rllib_portfolio.algorithms.advantages import generalised_advantages, without_market_noise
-from rllib_portfolio.algorithms.env_runner import ASSET_RETURNS
+from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS
 
 SMALLEST_ADVANTAGE_STD = 1e-4
 """As in RLlib's GAE connector."""

@@ -17,6 +17,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_portfolio.algorithms import ppo
+from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.config import PPORunConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -28,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@reads_fragments
 class WhereFrom(RLlibCallback):
     """Notes which environment an episode is from, and what happens to it, on the env runner."""
 
