@@ -15,7 +15,7 @@ from rllib_portfolio.algorithms.fast_path import reads_fragments
 FINISHED_RETURNS = "finished_episode_returns"
 
 
-@reads_fragments
+@reads_fragments(infos=False)
 class ReportFinishedEpisodes(RLlibCallback):
     """Logs the raw return of each finished episode."""
 

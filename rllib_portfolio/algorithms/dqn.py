@@ -124,7 +124,7 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         super().validate()
 
 
-@reads_fragments
+@reads_fragments(infos=False)
 class PortfolioDQN(ScalesRewards, DQN):
     """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
 

@@ -67,7 +67,7 @@ class StepStats(NamedTuple):
     gradient_norm: Tensor
 
 
-@reads_fragments
+@reads_fragments(infos=False)
 class FusedDQNLearner(FusedLearner, DQNTorchLearner):
     """Q-learning on batches of transitions, with double Q (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
 

@@ -6,6 +6,7 @@ Everything else samples through RLlib's own loop, so that no callback, connector
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -55,15 +56,22 @@ _RLLIBS_LEARNERS = (PPOTorchLearner, DQNTorchLearner)
 _MARK = "_reads_fragments"
 
 
-def reads_fragments(cls: Class) -> Class:
+def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
     """Mark a class of callbacks, learners or algorithms as one for which the vectorised env runner's episodes suffice.
 
-    These come when a fragment is cut. Until then no callback is called. They hold the info of their last step if it
-    ended the episode and no other infos, no lookback, and none of the `custom_data` of earlier chunks. A class without
-    the mark, which a subclass does not inherit, has every step sampled through RLlib's own loop, which is slower.
+    A class without the mark, which a subclass does not inherit, has every step sampled through RLlib's own loop, which
+    is slower. What differs from there: callbacks are called when a fragment is cut, with the whole chunk of the episode
+    and after the environments have gone on, and never at a single step; and chunks have no lookback.
+
+    Args:
+        infos: Whether it reads the infos of every step; otherwise that of the last step of an episode is there alone.
     """
-    setattr(cls, _MARK, True)
-    return cls
+
+    def mark(cls: Class) -> Class:
+        setattr(cls, _MARK, infos)
+        return cls
+
+    return mark
 
 
 def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
@@ -87,11 +95,17 @@ def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
     if readers:
         logger.warning(
             "Warning: %s may read what the vectorised env runner leaves out of episodes, so it samples through RLlib's "
-            "slower loop. If whole fragments suffice, mark the class with "
-            "rllib_portfolio.algorithms.fast_path.reads_fragments.",
+            "slower loop. If whole fragments suffice, put @reads_fragments() of %s before the class.",
             ", ".join(readers),
+            __name__,
         )
     return not readers
+
+
+def keeps_infos(runner: SingleAgentEnvRunner) -> bool:
+    """Whether somebody reads the infos of all steps."""
+    readers = (*map(type, runner._callbacks), runner.config.learner_class, runner.config.algo_class)
+    return any(vars(reader).get(_MARK, False) for reader in readers if isinstance(reader, type))
 
 
 def _is_array_environment(env: gym.vector.VectorEnv) -> bool:
@@ -116,8 +130,8 @@ def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
 
 
 def _watches_episodes(callbacks: type) -> bool:
-    overridden = any(getattr(callbacks, event) is not getattr(RLlibCallback, event) for event in _EPISODE_EVENTS)
-    return overridden and not _is_marked(callbacks)
+    own = {event for event in _EPISODE_EVENTS if getattr(callbacks, event) is not getattr(RLlibCallback, event)}
+    return bool(own) and not (_is_marked(callbacks) and "on_episode_step" not in own)
 
 
 def _is_marked(cls: Any) -> bool:

@@ -94,7 +94,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         super().validate()
 
 
-@reads_fragments
+@reads_fragments(infos=False)
 class PortfolioPPO(ScalesRewards, PPO):
     """RLlib's PPO whose learners see normalised rewards."""
 

@@ -35,7 +35,7 @@ UPDATE_STATE = "update_state"
 _CALLED_BY_RLLIB = ("_forward_train", "compute_values")
 
 
-@reads_fragments
+@reads_fragments(infos=False)
 class StockPPOLearner(PPOTorchLearner):
     """RLlib's learner, which also reports the KL divergence if it is not part of the loss; RLlib reports 0."""
 
@@ -51,7 +51,7 @@ class StockPPOLearner(PPOTorchLearner):
         return loss
 
 
-@reads_fragments
+@reads_fragments(infos=False)
 class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     """PPO on whole-array episodes of one module; several learners standardise advantages over all of them."""
 

@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@reads_fragments
+@reads_fragments()
 class WhereFrom(RLlibCallback):
     """Notes which environment an episode is from, and what happens to it, on the env runner."""
 
@@ -39,6 +39,7 @@ class WhereFrom(RLlibCallback):
     def on_episode_start(self, *, episode: Any, env_runner: Any, env_index: int, **kwargs: Any) -> None:
         _notes(env_runner).append(("start", env_index, episode.get_observations(0).tolist()))
         env_runner.environments[episode.id_] = env_index
+        episode.custom_data["environment"] = env_index
 
     def on_episode_end(
         self, *, episode: Any, prev_episode_chunks: Sequence[Any], env_runner: Any, env_index: int, **kwargs: Any
@@ -46,6 +47,7 @@ class WhereFrom(RLlibCallback):
         chunks = [*prev_episode_chunks, episode]
         length, total = sum(map(len, chunks)), sum(chunk.get_return() for chunk in chunks)
         wealth = float(episode.get_infos(-1)["wealth"])
+        assert episode.custom_data["environment"] == env_index
         _notes(env_runner).append(("end", env_index, (length, round(total, 9), wealth)))
 
 

@@ -82,8 +82,8 @@ def assert_same_chunk(ours: Any, stock: Any) -> None:
     infos = stock.get_infos()[1:]
     assert_same_array(ours.get_extra_model_outputs(ASSET_RETURNS), np.stack([info["asset_returns"] for info in infos]))
     assert_same_array(ours.get_extra_model_outputs(ASSET_RETURNS), stock.get_extra_model_outputs(ASSET_RETURNS))
-    if ours.is_done:
-        np.testing.assert_equal(ours.get_infos(-1), infos[-1])
+    np.testing.assert_equal(ours.get_infos(), stock.get_infos())
+    assert ours.custom_data == stock.custom_data
     ours.validate()
 
 
