@@ -86,7 +86,7 @@ def refuse_env_runners(config: Any, env_runners: EnvRunnerGroup) -> None:
         (made,) = env_runners.foreach_env_runner(Made.of, remote_worker_ids=[1], local_env_runner=False)
     learns_from_transitions = hasattr(config, "replay_buffer_config")
     if made.is_stateful and (_is_fused(config) or learns_from_transitions):
-        remedy = "DQN has no other." if learns_from_transitions else "Use RLlib's learner (resources.learner: stock)."
+        remedy = _TRANSITIONS if learns_from_transitions else "Use RLlib's learner (resources.learner: stock)."
         raise ConfigError(f"rl_module_spec must give a stateless RLModule, got {made.module}. {remedy}")
     if _is_fused(config) and getattr(config, "market_baseline", False) and made.environment_shape != made.module_shape:
         raise ConfigError(
@@ -106,6 +106,7 @@ _ATTRIBUTES = {
     "env_to_module_connector": "_env_to_module_connector",
     "module_to_env_connector": "_module_to_env_connector",
     "rl_module_spec": "_rl_module_spec",
+    "model_config": "_model_config",
 }
 """Of settings whose attribute has another name."""
 
@@ -142,6 +143,11 @@ def _calls_its_own_methods(config: Any) -> bool:
     return all(getattr(learner, name) is getattr(ours, name) for name in _NOT_CALLED)
 
 
+def _reads_model_config(config: Any) -> bool:
+    """Whether there is no specification of an RLModule, which has a model configuration of its own."""
+    return config._rl_module_spec is None or not getattr(config._rl_module_spec, "model_config", None)
+
+
 def _trains_default_module(config: Any) -> bool:
     names = config.policies_to_train
     return names is None or (not callable(names) and DEFAULT_MODULE_ID in names)
@@ -171,6 +177,18 @@ _ALL: tuple[Rule, ...] = (
         "be None",
         lambda config: config.output is None or not _has_our_runner(config),
         "Our env runners write no files: use .env_runners(env_runner_cls=None), which is RLlib's own.",
+    ),
+)
+
+_ALL += _unless(
+    _reads_model_config,
+    (
+        Rule(
+            "model_config",
+            "be empty",
+            lambda config: not config._model_config,
+            "The network has that of rl_module_spec: change it there, or the run's network settings.",
+        ),
     ),
 )
 
@@ -234,6 +252,12 @@ _FUSED: tuple[Rule, ...] = _unless(
 PPO_RULES: tuple[Rule, ...] = (
     *_ALL,
     *_FUSED,
+    Rule(
+        "explore",
+        "be True in training",
+        lambda config: config.explore or config.in_evaluation,
+        "PPO learns from the log-probabilities of sampled actions.",
+    ),
     *_unless(
         lambda config: not _is_fused(config),
         (
@@ -304,7 +328,12 @@ _BY_CONNECTORS = "Days that nobody walked do not pass through connectors. "
 _COUNTERFACTUAL: tuple[Rule, ...] = _unless(
     lambda config: not config.counterfactual_actions,
     (
-        Rule("learner_class", "be the fused learner", _is_fused, "Set counterfactual_actions to 0."),
+        Rule(
+            "learner_class",
+            "be the fused one with counterfactual_actions",
+            _is_fused,
+            "RLlib's learns from one action of each day: set counterfactual_actions to 0.",
+        ),
         Rule(
             "env_runner_cls",
             "be one of ours with counterfactual_actions",

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE
-from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import AddObservationsFromEpisodesToBatch, MeanStdFilter
-from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule
+from ray.rllib.connectors.env_to_module.observation_preprocessor import SingleAgentObservationPreprocessor
 from ray.rllib.connectors.module_to_env import GetActions
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -48,7 +49,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 from tests.algorithms import dqn_runs, sampling
 from tests.algorithms.sampling import build_learner, build_runner, sent, weights
-from tests.algorithms.test_ppo_learner import for_stock
+from tests.algorithms.test_ppo_learner import RAY_DATA_WARNS, TIMESTEPS, for_stock
 
 Config = Any
 Change = Callable[[Config], Any]
@@ -73,6 +74,16 @@ def named(name: str, base: type) -> type:
 
     cls: Any = type(name, (base,), {"__call__": call, "calls": 0})
     return cls
+
+
+class OneMore(SingleAgentObservationPreprocessor):
+    """Appends a number to each observation."""
+
+    def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> Any:
+        return gym.spaces.Box(-np.inf, np.inf, (input_observation_space.shape[0] + 1,), np.float32)
+
+    def preprocess(self, observation: Any, episode: Any) -> Any:
+        return np.append(observation, np.float32(1.0))
 
 
 class Diary(RLlibCallback):
@@ -141,6 +152,7 @@ BOTH_REFUSE: dict[str, Change] = {
         algorithm_config_overrides_per_module={DEFAULT_MODULE_ID: {"gamma": 0.5}}
     ),
     "policies_to_train": lambda c: c.multi_agent(policies_to_train=[]),
+    "model_config": lambda c: c.rl_module(model_config={"hidden_sizes": (4,)}),
     "rl_module_spec": lambda c: c.rl_module(
         rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: c._rl_module_spec})
     ),
@@ -148,6 +160,7 @@ BOTH_REFUSE: dict[str, Change] = {
 PPO_REFUSES: dict[str, Change] = {
     **BOTH_REFUSE,
     "learner_class": lambda c: c.learners(learner_class=OwnLoss),
+    "explore": lambda c: c.env_runners(explore=False),
     "use_critic": lambda c: c.training(use_critic=False),
     "market_baseline": lambda c: c.env_runners(env_runner_cls=SingleAgentEnvRunner),
     "market_baseline with a module": lambda c: c.rl_module(rl_module_spec=RLLIBS_NETWORK),
@@ -253,7 +266,10 @@ PPO_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 DQN_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "gamma": ({"gamma": 0.5}, {}),
     "lr": ({"lr": 0.002}, {}),
-    "double_q": ({"double_q": False}, {}),
+    "double_q": (
+        {"double_q": False, "target_network_update_freq": 10**6},
+        {"target_network_update_freq": 10**6},
+    ),
     "td_error_loss_fn": ({"td_error_loss_fn": "mse"}, {}),
     "grad_clip": ({"grad_clip": 1e-3}, {}),
     "tau": ({"tau": 0.3}, {}),
@@ -266,6 +282,14 @@ PPO_TRAINED: dict[str, dict[str, Any]] = {
     "_train_batch_size_per_learner": {"train_batch_size_per_learner": 66},
 }
 """Settings of PPO's training step: learners are called as by RLlib's."""
+DQN_DRAWN: dict[str, dict[str, Any]] = {
+    "_train_batch_size_per_learner": {"train_batch_size_per_learner": 5},
+    "gamma": {"gamma": 0.5},
+    "n_step": {"n_step": 3, "counterfactual_actions": 0},
+}
+"""Settings of what DQN draws from its buffer: as RLlib's training step does."""
+DQN_IGNORES = {"minibatch_size", "num_epochs", "shuffle_batch_per_epoch"}
+"""Settings that RLlib's DQN does not read: a batch of the buffer is one gradient step."""
 ELSEWHERE = {
     "store_buffer_in_checkpoints": "test_a_buffer_is_in_checkpoints_if_asked_for",
     "num_steps_sampled_before_learning_starts": "test_learning_starts_under_rllibs_name",
@@ -329,7 +353,7 @@ BY_RLLIB: dict[str, str] = {
         offline_evaluation_type offline_loss_for_module_fn ope_split_batch_by_episode
         restart_failed_offline_eval_runners validate_offline_eval_runners_after_construction""",
     "what RLlib hands to an RLModule, learner or agent of the user's": """
-        _model_config model observation_space action_space learner_config_dict policy_mapping_fn count_steps_by""",
+        model observation_space action_space learner_config_dict policy_mapping_fn count_steps_by""",
     "read with a setting that is refused, and without it by nobody": """
         actions_in_input_normalized dataset_num_iters_per_learner ignore_final_observation input_compress_columns
         input_config input_filesystem input_filesystem_kwargs input_read_batch_size input_read_episodes
@@ -341,17 +365,19 @@ BY_RLLIB: dict[str, str] = {
         output_max_rows_per_file output_write_episodes output_write_method output_write_method_kwargs
         output_write_remaining_data max_requests_in_flight_per_aggregator_actor torch_compile_learner_dynamo_backend
         torch_compile_learner_dynamo_mode torch_compile_learner_what_to_compile v_max v_min _per_module_overrides""",
+    "refused by RLlib, see test_rllib_refuses_its_own": "entropy_coeff_schedule lr_schedule exploration_config",
     "RLlib's PPO and DQN do not read them on the new API stack either": """
         _disable_action_flattening _disable_initialize_loss_from_dummy_batch _disable_preprocessor_api
         _prior_exploration_config _tf_policy_handles_more_than_one_loss _is_atari action_mask_key adam_epsilon
         before_learn_on_batch categorical_distribution_temperature checkpoint_trainable_policies_only clip_rewards
         compress_observations disable_env_checking eager_max_retraces eager_tracing enable_tf1_exec_eagerly
-        env_runner_state_server_max_concurrency export_native_model_files exploration_config fake_sampler
+        env_runner_state_server_max_concurrency export_native_model_files fake_sampler
         keep_per_episode_custom_metrics local_tf_session_args observation_filter observation_fn optimizer
         policy_map_capacity policy_states_are_swappable preprocessor_pref remote_env_batch_wait_ms render_env
         replay_sequence_length sample_collector sampler_perf_stats_ema_coef tf_session_args torch_compile_worker
         torch_compile_worker_dynamo_backend torch_compile_worker_dynamo_mode use_env_runner_state_server use_gae
-        entropy_coeff_schedule lr_schedule train_batch_size""",
+        """,
+    "read by RLlib where train_batch_size_per_learner is not set, which is set in every run": "train_batch_size",
 }
 """Why settings have RLlib's effect although no code of ours reads them."""
 
@@ -363,6 +389,7 @@ ATTRIBUTES = {
     "env_to_module_connector": "_env_to_module_connector",
     "module_to_env_connector": "_module_to_env_connector",
     "rl_module_spec": "_rl_module_spec",
+    "model_config": "_model_config",
 }
 
 
@@ -377,7 +404,7 @@ def setting_of(case: str) -> str:
     ("config", "of_rllib", "tables"),
     [
         (ppo.PortfolioPPOConfig, PPOConfig, (PPO_REFUSES, PPO_SAMPLED, PPO_LEARNED, PPO_TRAINED)),
-        (dqn.PortfolioDQNConfig, DQNConfig, (DQN_REFUSES, PPO_SAMPLED, DQN_LEARNED)),
+        (dqn.PortfolioDQNConfig, DQNConfig, (DQN_REFUSES, PPO_SAMPLED, DQN_LEARNED, DQN_DRAWN)),
     ],
 )
 def test_every_setting_is_in_a_table(
@@ -387,6 +414,7 @@ def test_every_setting_is_in_a_table(
     deprecated = {name for name, value in vars(of_rllib()).items() if value == DEPRECATED_VALUE}
     known = {ATTRIBUTES.get(setting_of(case), setting_of(case)) for table in tables for case in table}
     by_rllib = {name for names in BY_RLLIB.values() for name in names.split()}
+    known |= DQN_IGNORES if of_rllib is DQNConfig else set()
     missing = settings - deprecated - known - by_rllib - OURS - ELSEWHERE.keys()
     assert not missing, (
         f"RLlib's {of_rllib.__name__} has settings of which nobody knows whether our env runners, learners and "
@@ -450,6 +478,15 @@ def test_a_setting_that_cannot_be_followed_is_refused_by_name(algorithm: str, ca
 def test_every_refusal_is_tested() -> None:
     for rules, table in ((PPO_RULES, PPO_REFUSES), (DQN_RULES, DQN_REFUSES)):
         assert {rule.setting for rule in rules} == {setting_of(case) for case in table}
+
+
+def test_rllib_refuses_its_own(algorithm: str, market_path: Path) -> None:
+    schedule, only_ppos = [[0, 1.0], [9, 0.0]], {"entropy_coeff_schedule"} if algorithm == "ppo" else set()
+    for name in {"lr_schedule"} | only_ppos:
+        with pytest.raises(ValueError, match=f"`{name}` is deprecated and must be None"):
+            config_of(algorithm, market_path).training(**{name: schedule}).validate()
+    with pytest.raises(ValueError, match="exploration_config can not be set"):
+        config_of(algorithm, market_path).env_runners(exploration_config={"type": "Random"}).validate()
 
 
 @pytest.mark.ray
@@ -574,12 +611,6 @@ def test_the_mark_of_a_class_is_not_inherited(market_path: Path) -> None:
 # ---------------------------------------------------------------- learners
 
 
-def moved(learner: Any, update: Callable[[Any], Any], times: int = 3) -> dict[str, np.ndarray]:
-    for _ in range(times):
-        update(learner)
-    return weights(learner)
-
-
 def assert_same_weights(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> None:
     """Nearly all: Adam moves a parameter whose gradient is rounding a whole step, up or down."""
     differences = np.concatenate([np.abs(ours[name] - theirs[name]).ravel() for name in theirs])
@@ -608,18 +639,10 @@ def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
             rtol=1e-5,
             atol=1e-6,
         )
-        timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: 0}
-
-        def update(learner: Any, episodes: Any = episodes, ours: Any = ours, timesteps: Any = timesteps) -> None:
-            if learner is ours:
-                learner.update(episodes=episodes, timesteps=timesteps, num_epochs=2)
-            else:
-                batch, _ = ours._batches.build(episodes)  # of the weights before ours moved
-                learner.update(batch=for_stock(batch, 33), timesteps=timesteps, num_epochs=2)
-
-        for _ in range(2):
-            update(stock)
-            update(ours)
+        for _ in range(2):  # the second starts from another KL coefficient
+            batch, _ = ours._batches.build(episodes)
+            ours.update(episodes=episodes, timesteps=TIMESTEPS, num_epochs=2)
+            stock.update(batch=for_stock(batch, 33), timesteps=TIMESTEPS, num_epochs=2)
         results.append(weights(ours))
         assert_same_weights(results[-1], weights(stock))
     assert differ(*results)
@@ -634,7 +657,7 @@ def test_dqn_learns_what_rllibs_does(ray_session: None, setting: str) -> None:
         of_each = []
         for learner_class in (FusedDQNLearner, DQNTorchLearner):
             learner = dqn_learner(learner_class, values)
-            for update in range(4):
+            for update in range(8):
                 batch = dqn_runs.multi_agent(dqn_runs.random_columns(seed=update))
                 learner.update(batch=batch, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 25 * update})
             of_each.append(dqn_runs.weights(learner))
@@ -743,6 +766,32 @@ def test_learners_are_called_as_by_rllibs_training_step(
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("setting", DQN_DRAWN)
+def test_batches_are_drawn_as_by_rllibs_training_step(
+    build: Any, market_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of("dqn", market_path).training(num_steps_sampled_before_learning_starts=20, **DQN_DRAWN[setting])
+    algorithm = build(config)
+    calls: list[dict[str, Any]] = []
+    sample = algorithm.local_replay_buffer.sample
+
+    def noted(num_items: int, **kwargs: Any) -> Any:
+        calls.append({"num_items": num_items, "n_step": kwargs["n_step"], "gamma": kwargs["gamma"]})
+        raise StopIteration
+
+    algorithm.train()
+    monkeypatch.setattr(algorithm.local_replay_buffer, "sample", noted)
+    for training_step in (DQN.training_step, type(algorithm).training_step):
+        with pytest.raises(StopIteration):
+            training_step(algorithm)
+    of_rllib, ours = calls
+    assert ours == of_rllib
+    monkeypatch.undo()
+    assert len(sample(**ours)[Columns.OBS]) == config.train_batch_size_per_learner
+    algorithm.train()
+
+
+@pytest.mark.ray
 def test_a_learner_connector_is_called_by_rllibs_learner(build: Any, market_path: Path) -> None:
     Silent.calls = 0
     config = BOTH_REFUSE["learner_connector"](sampling.algorithm_config(market_path, {"resources.learner": "stock"}))
@@ -769,6 +818,9 @@ def test_a_stateful_network_needs_rllibs_learner(build: Any, market_path: Path) 
     with pytest.raises(ConfigError, match=r"^rl_module_spec must give a stateless RLModule, got Default.*stock\)\.$"):
         build(config("fused"))
     build(config("stock")).train()
+    recurrent = RLModuleSpec(DefaultDQNTorchRLModule, model_config={"use_lstm": True, "max_seq_len": 4})
+    with pytest.raises(ConfigError, match=r"^rl_module_spec must give a stateless RLModule, got DefaultDQN"):
+        build(without_counterfactuals(config_of("dqn", market_path)).rl_module(rl_module_spec=recurrent))
 
 
 @pytest.mark.ray
@@ -782,17 +834,21 @@ def test_the_market_baseline_needs_observations_of_the_environments_shape(build:
     def config(market_baseline: bool) -> Config:
         settings = {"training.market_baseline": market_baseline}
         return sampling.algorithm_config(market_path, settings).env_runners(
-            env_to_module_connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=2)
+            env_to_module_connector=lambda env, spaces, device: OneMore()
         )
 
     with pytest.raises(ConfigError, match=r"^env_to_module_connector must keep the shape"):
         build(config(True))
+    build(config(False)).train()
 
 
 @pytest.mark.ray
+@pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_episodes_are_recorded_by_rllibs_runner(build: Any, market_path: Path, tmp_path: Path) -> None:
     config = sampling.algorithm_config(market_path, {"training.market_baseline": False})
-    config.offline_data(output=str(tmp_path)).env_runners(env_runner_cls=None, batch_mode="complete_episodes")
+    config.offline_data(output=str(tmp_path), output_write_episodes=False).env_runners(
+        env_runner_cls=None, batch_mode="complete_episodes"
+    )
     build(config).train()
     assert [path for path in tmp_path.rglob("*") if path.is_file()]
 
