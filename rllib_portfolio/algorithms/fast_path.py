@@ -76,36 +76,40 @@ def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
 
 def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
     """Whether fragments of exploring steps can be sampled without RLlib's loop, and nobody would notice."""
-    module, env, config = runner.module, runner.env, runner.config
-    if module is None or env is None or module.is_stateful() or not _is_array_environment(env):
-        return False
-    if type(module).forward_exploration is not TorchRLModule.forward_exploration:
-        return False
-    has_own_connectors = not (
-        config._env_to_module_connector is None
-        and config._module_to_env_connector is None
-        and [type(piece) for piece in runner._env_to_module.connectors] == _DEFAULT_ENV_TO_MODULE
-        and [type(piece) for piece in runner._module_to_env.connectors] == _DEFAULT_MODULE_TO_ENV
-    )
-    if has_own_connectors or config.normalize_actions or not config.episodes_to_numpy:
-        return False
-    if config.episode_lookback_horizon != 1 or config.custom_evaluation_function is not None:
+    if runner.module is None or not _has_default_parts(runner):
         return False
     readers = _unknown_readers(runner)
-    if readers:
+    if readers and not runner.worker_index and not runner.config.in_evaluation:
         logger.warning(
             "Warning: %s may read what the vectorised env runner leaves out of episodes, so it samples through RLlib's "
-            "slower loop. If whole fragments suffice, put @reads_fragments() of %s before the class.",
+            "slower loop. A class for which whole fragments suffice can say so with @reads_fragments() of %s.",
             ", ".join(readers),
             __name__,
         )
-    return not readers
+    return runner.env is not None and _is_array_environment(runner.env) and not readers
 
 
 def keeps_infos(runner: SingleAgentEnvRunner) -> bool:
     """Whether somebody reads the infos of all steps."""
     readers = (*map(type, runner._callbacks), runner.config.learner_class, runner.config.algo_class)
     return any(vars(reader).get(_MARK, False) for reader in readers if isinstance(reader, type))
+
+
+def _has_default_parts(runner: SingleAgentEnvRunner) -> bool:
+    """Whether nothing but RLlib's default connectors stands between a stateless module and its environment."""
+    config, module = runner.config, runner.module
+    return (
+        not module.is_stateful()
+        and type(module).forward_exploration is TorchRLModule.forward_exploration
+        and config._env_to_module_connector is None
+        and config._module_to_env_connector is None
+        and [type(piece) for piece in runner._env_to_module.connectors] == _DEFAULT_ENV_TO_MODULE
+        and [type(piece) for piece in runner._module_to_env.connectors] == _DEFAULT_MODULE_TO_ENV
+        and not config.normalize_actions
+        and config.episodes_to_numpy
+        and config.episode_lookback_horizon == 1
+        and config.custom_evaluation_function is None
+    )
 
 
 def _is_array_environment(env: gym.vector.VectorEnv) -> bool:
@@ -124,8 +128,8 @@ def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
     learner, algorithm = config.learner_class, config.algo_class
     if learner not in _RLLIBS_LEARNERS and not _is_marked(learner):
         names.append(learner.__name__)
-    if not _is_marked(algorithm) and not _is_rllibs(algorithm):
-        names.append(getattr(algorithm, "__name__", str(algorithm)))
+    if not _is_rllibs(algorithm) and not _is_marked(algorithm):
+        names.append(algorithm.__name__)
     return names
 
 

@@ -23,7 +23,6 @@ from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
 _RLLIBS_LEARNER = "Leave it as it is, or use RLlib's learner (resources.learner: stock)."
 _TRANSITIONS = "Learners are given transitions of the replay buffer, not episodes."
-OUR_ENVIRONMENT = f"rllib_portfolio:{ENV_ID}"
 _NOT_CALLED = (
     "compute_losses",
     "compute_loss_for_module",
@@ -97,6 +96,8 @@ def refuse_env_runners(config: Any, env_runners: EnvRunnerGroup) -> None:
 
 def _value(config: Any, setting: str) -> str:
     value = getattr(config, _ATTRIBUTES.get(setting, setting))
+    if setting == "rl_module_spec":
+        value = getattr(value, "module_class", type(value))
     return str(getattr(value, "__qualname__", repr(value)))
 
 
@@ -112,7 +113,7 @@ _ATTRIBUTES = {
 
 
 def _is_fused(config: Any) -> bool:
-    return issubclass(config.learner_class, FusedLearner)
+    return isinstance(config.learner_class, type) and issubclass(config.learner_class, FusedLearner)
 
 
 def _has_our_runner(config: Any) -> bool:
@@ -133,7 +134,7 @@ def _unless(condition: Callable[[Any], bool], rules: Sequence[Rule]) -> tuple[Ru
 
 
 def _module_class(config: Any) -> Any:
-    return config.rl_module_spec.module_class
+    return getattr(config.rl_module_spec, "module_class", object)
 
 
 def _calls_its_own_methods(config: Any) -> bool:
@@ -141,11 +142,6 @@ def _calls_its_own_methods(config: Any) -> bool:
     learner = config.learner_class
     ours = next(base for base in learner.__mro__ if FusedLearner in base.__bases__)
     return all(getattr(learner, name) is getattr(ours, name) for name in _NOT_CALLED)
-
-
-def _reads_model_config(config: Any) -> bool:
-    """Whether there is no specification of an RLModule, which has a model configuration of its own."""
-    return config._rl_module_spec is None or not getattr(config._rl_module_spec, "model_config", None)
 
 
 def _trains_default_module(config: Any) -> bool:
@@ -178,17 +174,11 @@ _ALL: tuple[Rule, ...] = (
         lambda config: config.output is None or not _has_our_runner(config),
         "Our env runners write no files: use .env_runners(env_runner_cls=None), which is RLlib's own.",
     ),
-)
-
-_ALL += _unless(
-    _reads_model_config,
-    (
-        Rule(
-            "model_config",
-            "be empty",
-            lambda config: not config._model_config,
-            "The network has that of rl_module_spec: change it there, or the run's network settings.",
-        ),
+    Rule(
+        "model_config",
+        "be empty beside an rl_module_spec",
+        lambda config: not config._model_config or not getattr(config._rl_module_spec, "model_config", None),
+        "The network is built from that of rl_module_spec: change it there, or the run's network settings.",
     ),
 )
 
@@ -340,7 +330,9 @@ _COUNTERFACTUAL: tuple[Rule, ...] = _unless(
             _has_our_runner,
             "Others do not tell where the environments stood: set counterfactual_actions to 0.",
         ),
-        _with_counterfactuals("env", OUR_ENVIRONMENT, "It is our simulation that tells what they would have earned. "),
+        _with_counterfactuals(
+            "env", f"rllib_portfolio:{ENV_ID}", "It is our simulation that tells what they would have earned. "
+        ),
         _with_counterfactuals("gym_env_vectorize_mode", "vector_entry_point"),
         _with_counterfactuals("n_step", 1),
         _with_counterfactuals("env_to_module_connector", None, _BY_CONNECTORS),
@@ -352,12 +344,7 @@ _COUNTERFACTUAL: tuple[Rule, ...] = _unless(
 
 DQN_RULES: tuple[Rule, ...] = (
     *_ALL,
-    Rule(
-        "learner_connector",
-        "be None",
-        _is_default("learner_connector", None),
-        _TRANSITIONS,
-    ),
+    Rule("learner_connector", "be None", _is_default("learner_connector", None), _TRANSITIONS),
     Rule(
         "add_default_connectors_to_learner_pipeline",
         "be True",

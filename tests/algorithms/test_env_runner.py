@@ -292,6 +292,8 @@ def test_a_restored_runner_continues_to_the_bit(market_path: Path, shape: str) -
             for name in COLUMNS:
                 assert_same_array(getattr(episode, f"get_{name}")(), getattr(other, f"get_{name}")())
             assert (episode.t_started, episode.is_done) == (other.t_started, other.is_done)
+            np.testing.assert_equal(episode.get_infos(), other.get_infos())
+            assert episode.custom_data == other.custom_data != {}
     ours, theirs = reduced_metrics(first), reduced_metrics(second)
     for name in ("episode_return_mean", "episode_return_min", "episode_len_mean"):
         assert theirs.get(name) == ours.get(name)

@@ -480,6 +480,14 @@ def test_every_refusal_is_tested() -> None:
         assert {rule.setting for rule in rules} == {setting_of(case) for case in table}
 
 
+def test_what_our_network_does_not_read_is_left_to_rllibs(market_path: Path) -> None:
+    settings = {name: getattr(DQNConfig(), name) for name in ("num_atoms", "sigma0", "hiddens")}
+    config = without_counterfactuals(config_of("dqn", market_path)).training(**settings, dueling=False, epsilon=0.3)
+    with pytest.raises(ConfigError, match=r"^dueling must be RLlib's True with our network"):
+        config.validate()
+    config.rl_module(rl_module_spec=RLModuleSpec(DefaultDQNTorchRLModule, model_config={})).validate()
+
+
 def test_rllib_refuses_its_own(algorithm: str, market_path: Path) -> None:
     schedule, only_ppos = [[0, 1.0], [9, 0.0]], {"entropy_coeff_schedule"} if algorithm == "ppo" else set()
     for name in {"lr_schedule"} | only_ppos:
