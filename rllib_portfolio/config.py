@@ -136,10 +136,11 @@ class EnvironmentConfig(ExecutionConfig):
     action_levels: int = Field(4, ge=1, le=100)
     """Discrete actions: steps between no equity and all equity."""
     reward: str = "excess_log_return"
-    """log_return, excess_log_return, active_log_return, differential_sharpe, differential_information,
-    drawdown_penalised, mean_variance, active_mean_variance, or `module:function`."""
+    """log_return; excess_log_return over the uniform portfolio with cash; differential_sharpe of the return over cash;
+    active_log_return, active_mean_variance and differential_information over 1/N of the risky assets;
+    drawdown_penalised; mean_variance; or `module:function`."""
     sharpe_decay: float = Field(1 / 252, gt=0, lt=1)
-    """eta of the differential Sharpe and information ratios."""
+    """eta of the differential Sharpe and information ratios: the weight of one decision's return in their moments."""
     drawdown_penalty: float = Field(1.0, ge=0)
     """Weight of an increase of the drawdown."""
     risk_aversion: float = Field(1.0, ge=0)
@@ -256,14 +257,22 @@ class PPOConfig(StrictModel):
         return self
 
 
+DISCOUNT_OF_A_DAY = 0.99
+"""The discount of DQN where a decision changes what later ones can earn."""
+REWARDS_OF_THE_STEP = ("log_return", "excess_log_return", "active_log_return", "mean_variance", "active_mean_variance")
+"""Rewards that depend on what one step did to wealth and on nothing before it."""
+
+
 class DQNConfig(StrictModel):
     """DQN's own settings."""
 
     learning_rate: float = Field(3e-4, gt=0)
     learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
-    gamma: Fraction = 0.9
-    """Ten days: what a decision changes later is what its trades cost; a longer horizon adds noise to every target."""
+    gamma: Fraction | None = None
+    """Discount from one decision to the next. null: 0 where a decision changes nothing for later ones, that is, without
+    costs, impact and a limit of turnover, with a reward of the step alone; else 0.99 a day, so that the cost of a trade
+    is weighed against some months of what it earns."""
     batch_size: int = Field(16, ge=1)
     """Transitions, or days, drawn from the replay buffer for each gradient step."""
     buffer_capacity: int = Field(100_000, ge=1)
@@ -275,7 +284,8 @@ class DQNConfig(StrictModel):
     steps_per_update: int = Field(4, ge=1)
     """Environment steps, over all environments, for each gradient step."""
     target_update_interval: int = Field(1000, ge=1)
-    """Environment steps between two copies of the weights into the target network."""
+    """Environment steps over which the target network averages the weights, older ones counting exponentially less
+    (Polyak averaging). The policy that is evaluated and saved decides with this average, too."""
     n_step: int = Field(1, ge=1)
     """Rewards summed before bootstrapping."""
     counterfactual_actions: int = Field(64, ge=0)
@@ -283,12 +293,15 @@ class DQNConfig(StrictModel):
     with n_step above 1, RLlib's env runner or learner, or a running observation filter."""
     counterfactual_portfolios: bool = True
     """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
-    loss: Literal["huber", "mse"] = "huber"
+    loss: Literal["huber", "mse"] = "mse"
+    """mse: the squared error, whose minimum is the expected return. huber: its minimum lies between mean and median, so
+    that it undervalues rare large losses."""
     max_gradient_norm: float | None = Field(10.0, gt=0)
     double_q: bool = True
     prioritized: bool = True
     per_alpha: Fraction = 0.6
-    per_beta_start: Fraction = 0.4
+    per_beta_start: Fraction = 1.0
+    """Exponent of the importance weights. Below 1 the days that surprise most count for too much."""
     per_beta_end: Fraction = 1.0
     """Reached at `total_timesteps`."""
     per_epsilon: float = Field(1e-6, gt=0)
@@ -385,6 +398,18 @@ class RunConfig(StrictModel):
     training: PPOConfig | DQNConfig
     schedule: ScheduleConfig = ScheduleConfig()
     resources: ResourceConfig = ResourceConfig()
+
+    @property
+    def discount(self) -> float:
+        """Return gamma, computed where `training.gamma` is null."""
+        environment = self.environment
+        if self.training.gamma is not None:
+            return self.training.gamma
+        costs = environment.cost_bps if isinstance(environment.cost_bps, tuple) else (environment.cost_bps,)
+        trades_freely = not any(costs) and environment.impact == 0.0 and environment.max_turnover == 1.0
+        if trades_freely and environment.reward in REWARDS_OF_THE_STEP:
+            return 0.0
+        return float(DISCOUNT_OF_A_DAY**environment.rebalance_days)
 
     def for_assets(self, num_assets: int) -> Self:
         """Return the configuration with every choice that depends on the number of assets resolved."""

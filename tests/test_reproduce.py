@@ -16,7 +16,16 @@ import pytest
 
 from benchmarks.learning import certification
 from benchmarks.learning.known_optima import EXAMS
-from benchmarks.learning.tables import Runs, certificates, efficiency, fresh, peers, processor_time, to_ninety
+from benchmarks.learning.tables import (
+    Runs,
+    certificates,
+    comparisons,
+    efficiency,
+    fresh,
+    peers,
+    processor_time,
+    to_ninety,
+)
 from benchmarks.reproduce import claims, documents
 from benchmarks.reproduce.parts import PARTS, RESULTS, ROOT, Part, Places
 from benchmarks.reproduce.runner import record, run
@@ -254,12 +263,48 @@ def test_a_part_that_was_not_made_in_one_go_has_no_wall_time(tmp_path: Path) -> 
 def test_peers_are_paired_over_the_seeds_that_both_have() -> None:
     ours = runs_of(run_of(0.99, [0.9]), run_of(0.98, [0.9]), run_of(0.97, [0.9]))
     theirs = runs_of(run_of(0.95, [0.9]), run_of(0.93, [0.9]))
-    # differences 0.04 and 0.05: t = 0.045 / (0.00707 / sqrt 2) = 9, two-sided p on one degree of freedom 0.070
+    # Differences 0.04 and 0.05: mean 0.045, standard error 0.00707 / sqrt 2 = 0.005, t = 9, two-sided p on one degree
+    # of freedom 0.070. The quantile of t is 12.706 there, so that the interval is 0.045 -+ 0.0635.
     cells = row(peers({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
-    assert cells[4] == "ahead, 0.070"
-    assert cells[5:] == ["not run", "-"]
+    assert cells[4:6] == ["+4.5 (-1.9 to +10.9)", "0.070"]
+    assert cells[6:] == ["not run", "-", "-"]
     rounded = runs_of(run_of(0.99 + 4e-9, [0.9]), run_of(0.98, [0.9]))
-    assert row(peers({("ppo", "merton"): ours, ("ppo-sb3", "merton"): rounded}, "ppo"), "Merton")[4] == "same"
+    cells = row(peers({("ppo", "merton"): ours, ("ppo-sb3", "merton"): rounded}, "ppo"), "Merton")
+    assert cells[4:6] == ["same", "1.000"]
+
+
+def test_a_peer_that_falls_shorter_is_behind_where_nothing_is_to_be_gained() -> None:
+    def shortfalls(*basis_points: float) -> Runs:
+        found = [run_of(0.9, [0.1]) for _ in basis_points]
+        for one, value in zip(found, basis_points, strict=True):
+            one["final"]["shortfall_bp"] = value
+        return runs_of(*found)
+
+    # Theirs less ours: 2 and 3, mean 2.5, standard error 0.5, 12.706 * 0.5 = 6.35.
+    runs = {("dqn", "costs"): shortfalls(1.0, 1.0), ("dqn-sb3", "costs"): shortfalls(3.0, 4.0)}
+    assert row(peers(runs, "dqn"), "costs above the edge")[4] == "+2.50 (-3.85 to +8.85) bp"
+
+
+def test_a_difference_from_a_peer_is_held_against_all_comparisons_of_both_algorithms() -> None:
+    def differing(*points: float) -> tuple[Runs, Runs]:
+        ours = runs_of(*(run_of(0.9 + 0.01 * point, [0.9]) for point in points))
+        return ours, runs_of(*(run_of(0.9, [0.9]) for _ in points))
+
+    # t = 2 sqrt 3 / 0.2 = 17.3, two-sided p on two degrees of freedom 0.0033; t = 2 sqrt 3 / 0.5 = 6.93, 0.0202.
+    clear, near = differing(1.8, 2.0, 2.2), differing(1.5, 2.0, 2.5)
+    runs = {}
+    for algo, exam, (ours, theirs) in (("ppo", "merton", clear), ("ppo", "regimes", near), ("dqn", "merton", near)):
+        runs |= {(algo, exam): ours, (f"{algo}-rllib", exam): theirs}
+    found = comparisons(runs)
+    assert [one.p_value for one in found.values()] == pytest.approx([0.0033, 0.0202, 0.0202], abs=5e-5)
+    # Holm: three times the smallest, twice the next, and the last at least as much as that.
+    assert [one.adjusted_p_value for one in found.values()] == pytest.approx([0.0100, 0.0404, 0.0404], abs=1e-4)
+    table = peers(runs, "ppo")
+    assert "over all 3 comparisons of both algorithms" in table.note
+    assert row(table, "Merton")[7:] == ["+2.0 (+1.5 to +2.5)", "0.010 *"]
+    two_more = {("dqn", name): near[0] for name in ("regimes", "kelly-1")}
+    two_more |= {("dqn-sb3", name): near[1] for name in ("regimes", "kelly-1")}
+    assert row(peers(runs | two_more, "ppo"), "two observable regimes")[8] == "0.081"  # 4 * 0.0202: no claim any more
 
 
 def test_seconds_are_compared_on_one_processor_alone() -> None:

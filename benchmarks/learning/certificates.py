@@ -25,6 +25,8 @@ from rllib_portfolio.training import ALGORITHMS
 FloatArray = NDArray[np.floating[Any]]
 Decision = Callable[[FloatArray], FloatArray]
 """Target weights [B, N+1] of observations [B, D]."""
+Outcomes = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+"""The next day's portfolio returns [B, J] and their probabilities [B, J], of weights [B, N+1] and observations."""
 
 FREE_TRADING = {"execution_lag": 0, "cost_bps": 0.0}
 SMALLEST_WEIGHT = 1e-8
@@ -53,22 +55,24 @@ class Certificate:
 
     Attributes:
         market: Its prices, drawn from a seed.
-        returns: The next day's outcomes, [K, N].
-        probabilities: Of the outcomes, [B, K], as known to whoever sees observations [B, D].
+        num_assets: N.
+        outcomes: What the next day may bring a portfolio, as known to whoever sees the observations.
         optimum: The best policy; of a table of portfolios [A, N+1] and holding, the best that these allow.
         cost_bps: Of traded notional.
+        action_table: Of policies with discrete actions.
     """
 
     market: Callable[[int], MarketData]
-    returns: FloatArray
-    probabilities: Decision
+    num_assets: int
+    outcomes: Outcomes
     optimum: Callable[[FloatArray | None], Decision]
     cost_bps: float = 0.0
+    action_table: str = "auto"
 
     @property
     def environment(self) -> dict[str, Any]:
         """What the environment's configuration must say."""
-        return FREE_TRADING | {"cost_bps": self.cost_bps}
+        return FREE_TRADING | {"cost_bps": self.cost_bps, "action_table": self.action_table}
 
     def walk(self, decide: Decision, seed: int, num_envs: int = 32, days: int = 252) -> Walk:
         """Walk the path of a seed from all cash."""
@@ -96,11 +100,10 @@ class Certificate:
 
     def _growth(self, weights: FloatArray, observations: FloatArray) -> FloatArray:
         """Expected log growth [B] of the day, the cost of the trade from the held weights included."""
-        num_risky = weights.shape[1] - 1
-        held = observations[:, -num_risky - 1 : -1]
+        held = observations[:, -self.num_assets - 1 : -1]
         cost = self.cost_bps / 1e4 * np.abs(weights[:, :-1] - held).sum(axis=1)
-        outcomes = np.log1p(weights[:, :-1] @ self.returns.T)
-        return np.log1p(-cost) + (self.probabilities(observations) * outcomes).sum(axis=1)
+        returns, probabilities = self.outcomes(weights, observations)
+        return np.log1p(-cost) + (probabilities * np.log1p(returns)).sum(axis=1)
 
     def shares(
         self, policy: Decision, seed: int, num_envs: int = 32, days: int = 252, table: FloatArray | None = None
@@ -143,7 +146,7 @@ class Certificate:
         }
 
     def _uniform(self, observations: FloatArray) -> FloatArray:
-        num_weights = self.returns.shape[1] + 1
+        num_weights = self.num_assets + 1
         return np.full((len(observations), num_weights), 1.0 / num_weights)
 
 

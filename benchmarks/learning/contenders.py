@@ -60,16 +60,28 @@ def action_table(config: RunConfig, market: MarketData) -> ActionTable | None:
 def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
     """This package."""
     algorithm = ALGORITHMS[config.algo].build(config, market_path)
-    return _rllib(algorithm, config, interval, lambda: current_policy(algorithm, config, market))
+    return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
 
 
 def stock(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
     """RLlib's own algorithm, env runner, learner and replay."""
     if isinstance(config, PPORunConfig):
         algorithm = _stock_ppo(config, market_path)
-        return _rllib(algorithm, config, interval, lambda: current_policy(algorithm, config, market))
+        return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
     algorithm = _stock_dqn(config, market_path)
     return _rllib(algorithm, config, interval, lambda: _greedy_rllib(algorithm, config, market))
+
+
+def _ours_now(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
+    return partial(current_policy(algorithm, config, market), volatility=_volatility(market.num_assets))
+
+
+def _volatility(num_assets: int) -> FloatArray:
+    """Daily volatility [N] up to a factor, for the inverse-volatility action, which is then the uniform portfolio.
+
+    The markets whose table has that action are of assets that are equally volatile.
+    """
+    return np.ones(num_assets)
 
 
 def _rllib(algorithm: Any, config: RunConfig, interval: int, policy: Callable[[], Decision]) -> Progress:
@@ -122,7 +134,7 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
         .rl_module(model_config=model)
         .training(
             lr=learning_rate(config),
-            gamma=dqn.gamma,
+            gamma=config.discount,
             train_batch_size_per_learner=PEERS_BATCH_SIZE,
             training_intensity=PEERS_BATCH_SIZE / dqn.steps_per_update,
             num_steps_sampled_before_learning_starts=dqn.learning_starts,
@@ -162,7 +174,7 @@ def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int)
 
     make = partial(PortfolioEnv, **_env_arguments(config, market_path))
     envs = DummyVecEnv([make] * config.resources.num_envs)
-    rewards = VecNormalize(envs, norm_obs=False, norm_reward=True, gamma=config.training.gamma)
+    rewards = VecNormalize(envs, norm_obs=False, norm_reward=True, gamma=config.discount)
     model = (_sb3_ppo if isinstance(config, PPORunConfig) else _sb3_dqn)(config, rewards)
     table = action_table(config, market)
 
@@ -246,7 +258,7 @@ def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
         buffer_size=dqn.buffer_capacity,
         learning_starts=dqn.learning_starts,
         batch_size=PEERS_BATCH_SIZE,
-        gamma=dqn.gamma,
+        gamma=config.discount,
         train_freq=dqn.rollout_steps,
         gradient_steps=dqn.rollout_steps * config.resources.num_envs // dqn.steps_per_update,
         target_update_interval=dqn.target_update_interval,
@@ -266,7 +278,8 @@ def _sb3_learning_rate(config: RunConfig) -> Callable[[float], float]:
 
 def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations: FloatArray) -> FloatArray:
     num_weights = table.weights.shape[1]
-    return table.target(actions, observations[:, -num_weights:].astype(np.float64), None)
+    held = observations[:, -num_weights:].astype(np.float64)
+    return table.target(actions, held, _volatility(num_weights - 1))
 
 
 def _env_arguments(config: RunConfig, market_path: Path) -> dict[str, Any]:

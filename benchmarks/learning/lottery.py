@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -34,11 +35,16 @@ class Lottery:
 @lru_cache
 def optimal_weights(lottery: Lottery) -> tuple[float, ...]:
     """The weights [N+1] on the simplex that grow fastest, cash last (Kelly 1956)."""
+    return fastest(lottery.growth, lottery.num_assets)
+
+
+def fastest(growth: Callable[[FloatArray], float], num_assets: int) -> tuple[float, ...]:
+    """The weights [N+1] on the simplex, cash last, at which a concave `growth` of weights [N+1] is largest."""
     result = minimize(
-        lambda risky: -lottery.growth(np.append(risky, 0.0)),
-        np.full(lottery.num_assets, 0.5 / lottery.num_assets),
+        lambda risky: -growth(np.append(risky, 0.0)),
+        np.full(num_assets, 0.5 / num_assets),
         method="SLSQP",
-        bounds=[(0.0, 1.0)] * lottery.num_assets,
+        bounds=[(0.0, 1.0)] * num_assets,
         constraints={"type": "ineq", "fun": lambda risky: 1.0 - risky.sum()},
         options={"ftol": 1e-14},
     )
@@ -64,3 +70,12 @@ def log_normal(mean: tuple[float, ...], covariance: FloatArray, points: int = 7)
     probabilities = np.prod(list(product(weights / weights.sum(), repeat=len(mean))), axis=1)
     logs = np.array(mean) - np.diag(covariance) / 2.0 + grid @ np.linalg.cholesky(covariance).T
     return Lottery(tuple(map(tuple, np.expm1(logs))), tuple(probabilities))
+
+
+def beside(one: Lottery, other: Lottery) -> Lottery:
+    """The assets of two lotteries that know nothing of each other."""
+    pairs = list(product(range(len(one.returns)), range(len(other.returns))))
+    return Lottery(
+        tuple(one.returns[i] + other.returns[j] for i, j in pairs),
+        tuple(one.probabilities[i] * other.probabilities[j] for i, j in pairs),
+    )

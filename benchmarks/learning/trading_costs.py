@@ -51,11 +51,14 @@ class CostlyTrading:
         cost: Of traded notional, a fraction.
         targets: Weights of the asset that a decision may name, on the grid of `GRID_POINTS`; None allows all of it.
             Holding what there is, is always allowed.
+        discount: Of the next day's value, in [0, 1]. Below 1 the policy is that of a learner with this gamma, and
+            `growth` means nothing; 0 is myopic.
     """
 
     chain: Chain
     cost: float
     targets: tuple[float, ...] | None = None
+    discount: float = 1.0
 
     @cached_property
     def grid(self) -> FloatArray:
@@ -83,7 +86,7 @@ class CostlyTrading:
             for j, probability in enumerate(chain.probabilities.T):
                 after = chain.transitions[:, j] @ values
                 interpolated = (1.0 - share[j]) * after[:, left[j]] + share[j] * after[:, left[j] + 1]
-                future += probability[:, None] * interpolated
+                future += self.discount * probability[:, None] * interpolated
             traded = (future[:, self._columns, None] + trade).max(axis=1)
             change = np.maximum(traded, future) - values
             growth = float(change.max() + change.min()) / 2.0
@@ -141,8 +144,15 @@ def urn_chain(half_width: int, move: float) -> Chain:
 
 def coin_chain(odds: tuple[float, ...], move: float) -> Chain:
     """Each day one of the odds, all equally likely, whatever came before."""
-    gain = np.array(odds)
-    transitions = np.full((len(odds), 2, len(odds)), 1.0 / len(odds))
+    return regime_chain(odds, 1.0 / len(odds), move)
+
+
+def regime_chain(odds: tuple[float, ...], stay: float, move: float) -> Chain:
+    """One asset of `rllib_portfolio.market.regime_market`, whose regimes last another day with probability `stay`."""
+    gain, num_regimes = np.array(odds), len(odds)
+    follows = np.full((num_regimes, num_regimes), (1.0 - stay) / max(1, num_regimes - 1))
+    np.fill_diagonal(follows, stay)
+    transitions = np.repeat(follows[:, None], 2, axis=1)
     return Chain(np.array([move, -move]), np.column_stack([gain, 1.0 - gain]), transitions)
 
 

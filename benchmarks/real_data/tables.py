@@ -11,14 +11,26 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.real_data import offsets, study
-from benchmarks.real_data.walks import UNIVERSES
+from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE
+from benchmarks.real_data.walks import UNIVERSES, looks, over_looks
 from benchmarks.throughput.tables import Table, markdown
 from rllib_portfolio.evaluation.metrics import information_ratio
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
-from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio, expected_best_sharpe_ratio
+from rllib_portfolio.evaluation.selection import (
+    SharpeSample,
+    deflated_sharpe_ratio,
+    expected_best_sharpe_ratio,
+    probabilistic_sharpe_ratio,
+    sharpe_ratio_interval,
+)
 
 DASH = "–"
 BENCHMARK = "1/N"
+LEVEL = 0.05
+LOOKS_NOTE = (
+    "Looks: with how many of an algorithm's policies these days were looked at. p is times the looks, at most 1 "
+    "(Bonferroni)."
+)
 
 
 def content(folder: Path) -> str:
@@ -64,52 +76,79 @@ def walk(folder: Path, part: str) -> str:
         label = subject.removesuffix(" ensemble")
         seeds = [row for name, row in strategies.items() if name.startswith(f"{label} seed ")]
         if seeds:
-            rows.append([f"{label}, {len(seeds)} single seeds", *_ranges(seeds)])
+            rows.append([f"{label}, {len(seeds)} single seeds", *_ranges(label, seeds)])
     title = f"{UNIVERSES[part]}, {results['first_day']} to {results['last_day']}, out of sample, after costs"
     head = ["", "return a year", "volatility", "Sharpe", "max drawdown", "turnover a year", "cost a year"]
-    return markdown([Table(title, [*head, "IR over 1/N", "p", "Sharpe difference", "p"], rows)])
+    tests = ["IR over 1/N", "p", "Sharpe difference", "p", "looks"]
+    return markdown([Table(title, [*head, *tests], rows, LOOKS_NOTE)])
 
 
 def verdicts(folder: Path, part: str) -> str:
-    """What the two tests say, and what all that was tried leaves of the information ratio."""
+    """What the two tests of each subject say, by themselves and over all looks, and how sure its active return is.
+
+    The trials were judged on other days. What was not selected on these is not deflated; later looks at them count.
+    """
     results = _results(folder, part)
-    lines = [f"- {judged['sentence']}" for judged in results["verdicts"].values()]
-    count, variance = _trials(folder)
     returns = pd.read_parquet(folder / part / "daily_returns.parquet")
-    hurdle = expected_best_sharpe_ratio(count, variance)
+    lines = [f"- {judged['sentence']}" for judged in results["verdicts"].values()]
     for subject in results["subjects"]:
         active = SharpeSample.of((returns[subject] - returns[BENCHMARK]).to_numpy())
-        deflated = deflated_sharpe_ratio(active, count, variance)
+        lower, upper = sharpe_ratio_interval(active, 1.0 - LEVEL / looks(subject))
+        psr = probabilistic_sharpe_ratio(active)
+        line = (
+            f"- {subject}: information ratio {active.sharpe_ratio:+.2f}, 95 % interval{_over_looks(subject)} "
+            f"{lower:+.2f} to {upper:+.2f}; probabilistic ratio of the active return PSR(0) = {psr:.3f}, which is one "
+            f"less the one-sided p-value {1.0 - psr:.3f} of a true ratio of at most 0, days taken for independent."
+        )
+        if looks(subject) > 1:
+            row = results["strategies"][subject]
+            mean, sharpe = (over_looks(row[name], subject) for name in ("mean_p_value", "sharpe_p_value"))
+            line += (
+                f" The p-values times {looks(subject)} looks (Bonferroni, at most 1): mean active return {mean:.3f}, "
+                f"Sharpe ratio {sharpe:.3f}, one-sided {over_looks(1.0 - psr, subject):.3f}."
+            )
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _over_looks(strategy: str) -> str:
+    return f" over {looks(strategy)} looks (Bonferroni)" if looks(strategy) > 1 else ""
+
+
+def deflated(folder: Path) -> str:
+    """What the number of trials leaves of the chosen variants on the days that they were chosen on, as lines.
+
+    Each was chosen by its information ratio among the variants of its algorithm, so that the spread is theirs. Trials
+    without a record count for both algorithms. Active returns are taken for normal: those of the variants are not kept.
+    """
+    found, lines = study.results(folder), []
+    num_days = len(pd.read_parquet(folder / TRIAL_RETURNS))
+    unrecorded = len(PROTOTYPE) + NUM_SKETCHES
+    for algo in ("ppo", "dqn"):
+        if algo not in found:
+            continue
+        sample = SharpeSample(found[algo]["pooled"]["ir"], num_days)
+        own, both = _ratios(folder, algo), _ratios(folder)
+        (count, variance), (all_trials, pooled) = ((len(each) + unrecorded, _variance(each)) for each in (own, both))
         lines.append(
-            f"- {subject}: the best of {count} worthless variants is expected to show an information ratio of "
-            f"{hurdle:.2f}; the true one is above that with probability {deflated:.1%} (out of sample)."
+            f"- {algo}, on the days that it was chosen on, 1991 to 1999: information ratio {sample.sharpe_ratio:.2f}, "
+            f"where the best of {count} worthless trials ({len(own)} variants of {algo}, {unrecorded} trials without a "
+            f"record) is expected to show {expected_best_sharpe_ratio(count, variance):.2f}; deflated ratio "
+            f"{deflated_sharpe_ratio(sample, count, variance):.3f}. Were all {all_trials} trials of both algorithms of "
+            f"one kind, it would be {deflated_sharpe_ratio(sample, all_trials, pooled):.3f} "
+            f"(against {expected_best_sharpe_ratio(all_trials, pooled):.2f})."
         )
     return "\n".join(lines)
 
 
-def deflated(folder: Path) -> str:
-    """What the number of trials leaves of the chosen variants on the days that they were chosen on, as lines."""
-    found, lines = study.results(folder), []
-    num_days = len(pd.read_parquet(folder / TRIAL_RETURNS))
-    for algo in ("ppo", "dqn"):
-        if algo not in found:
-            continue
-        parts = []
-        for name, figure in (("information ratio", "ir"), ("Sharpe ratio", "sharpe")):
-            count, variance = _trials(folder, figure)
-            value = found[algo]["pooled"][figure]
-            probability = deflated_sharpe_ratio(SharpeSample(value, num_days), count, variance)
-            hurdle = expected_best_sharpe_ratio(count, variance)
-            parts.append(f"deflated {name} {probability:.1%} ({value:.2f} against {hurdle:.2f})")
-        lines.append(f"- {algo}, on the days that it was chosen on, 1991 to 1999: {', '.join(parts)}.")
-    return "\n".join(lines)
+def _ratios(folder: Path, algo: str | None = None) -> list[float]:
+    """The annual information ratios of all variants, or of those of one algorithm."""
+    records = study.results(folder).values()
+    return [record["pooled"]["ir"] for record in records if algo in (None, record["algo"])]
 
 
-def _trials(folder: Path, figure: str = "ir") -> tuple[int, float]:
-    """How many there were, and the variance of their annual information or Sharpe ratios."""
-    ratios = [record["pooled"][figure] for record in study.results(folder).values()]
-    count = json.loads((folder / SUMMARY).read_text())["num_trials"]
-    return count, float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
+def _variance(ratios: Sequence[float]) -> float:
+    return float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
 
 
 def by_years(folder: Path, part: str, years: int = 3) -> str:
@@ -150,15 +189,22 @@ _FIGURES = (
 
 
 def _row(name: str, values: Mapping[str, Any]) -> list[str]:
-    return [name, *(DASH if (value := values.get(key)) is None else text.format(value) for key, text in _FIGURES)]
+    found = ((_figure(name, key, values), text) for key, text in _FIGURES)
+    return [name, *(DASH if value is None else text.format(value) for value, text in found), str(looks(name))]
 
 
-def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _figure(name: str, key: str, values: Mapping[str, Any]) -> float | None:
+    """A figure of a strategy, p-values over all looks."""
+    value: float | None = values.get(key)
+    return over_looks(value, name) if value is not None and key.endswith("p_value") else value
+
+
+def _ranges(label: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = []
     for key, text in _FIGURES:
-        values = [row[key] for row in rows if row.get(key) is not None]
+        values = [value for row in rows if (value := _figure(label, key, row)) is not None]
         cells.append(f"{text.format(min(values))} to {text.format(max(values))}" if values else DASH)
-    return cells
+    return [*cells, str(looks(label))]
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

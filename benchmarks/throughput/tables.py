@@ -19,11 +19,12 @@ COMPONENTS = (
 
 
 class Table(NamedTuple):
-    """Title, header, and rows as text."""
+    """Title, header, and rows as text, and what a reader has to know of them."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    note: str = ""
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
@@ -51,8 +52,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 def print_tables(found: Iterable[Table]) -> None:
     """On the terminal."""
     console = Console()
-    for title, header, rows in found:
-        table = RichTable(title=title, title_justify="left")
+    for title, header, rows, note in found:
+        table = RichTable(title=title, title_justify="left", caption=note or None, caption_justify="left")
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right")
         for row in rows:
@@ -63,9 +64,9 @@ def print_tables(found: Iterable[Table]) -> None:
 def markdown(found: Iterable[Table]) -> str:
     """For the README."""
     blocks = []
-    for title, header, rows in found:
+    for title, header, rows, note in found:
         lines = [f"**{title}**", "", *map(_markdown_row, [header, ["---", *["---:"] * (len(header) - 1)], *rows])]
-        blocks.append("\n".join(lines))
+        blocks.append("\n".join([*lines, "", note] if note else lines))
     return "\n\n".join(blocks)
 
 

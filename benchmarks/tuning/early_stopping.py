@@ -129,7 +129,7 @@ def sharpe_share(policy: PortfolioPolicy, certificate: Certificate, seed: int, n
     moments = []
     for _ in range(251):  # the next step would begin new episodes
         weights = policy(observations)
-        returns, probabilities = weights[:, :-1] @ certificate.returns.T, certificate.probabilities(observations)
+        returns, probabilities = certificate.outcomes(weights, observations)
         moments.append([(returns**power * probabilities).sum(axis=1).mean() for power in (1, 2)])
         observations, *_ = env.step(action_of(weights))
     mean, square = np.mean(moments, axis=0)

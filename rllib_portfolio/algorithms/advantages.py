@@ -1,4 +1,4 @@
-"""Generalised advantage estimation over whole fragments."""
+"""Generalised advantage estimation over whole fragments, and the scale of the advantages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 FloatArray = NDArray[np.floating[Any]]
-LEAST_STEPS_PER_REGRESSOR = 4
-SMALLEST_MOMENT = 1e-10
-"""Relative size below which a direction of the regressors is rounding: a fresh policy holds the uniform portfolio."""
+SMALLEST_ADVANTAGE_STD = 1e-4
+"""The smallest deviation that advantages are divided by, as in RLlib's GAE connector."""
+NEWEST_SHARE = 0.02
+"""Share of the newest batch in the running variance of the advantages, once there have been 50 batches."""
 
 
 def generalised_advantages(
@@ -55,31 +56,39 @@ def generalised_advantages(
     return np.asarray(advantages[rows, columns], dtype=np.float32)
 
 
-def without_market_noise(
-    values: FloatArray, market: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
-) -> FloatArray:
-    """Rewards or advantages less what the day's market explains of them.
+class AdvantageScale:
+    """The running standard deviation of the advantages.
 
-    What assets return does not depend on what the agent does, so a baseline may be a function of it: the policy
-    gradient keeps its mean and loses variance (Mao et al. 2019, arXiv 1807.02264, input-dependent baselines). The
-    baseline is the least-squares fit by `market`, which takes a share P / S of everything else along: with fewer than
-    4 P steps nothing is subtracted. Rewards may lose a function of the returns alone, since later rewards count towards
-    earlier actions; advantages also one of the state, for the step's own action alone.
-
-    Args:
-        values: Rewards r_t or advantages A_t, [S].
-        market: What the market did in the same step, not depending on the sampled action, [S, P].
-        total: Sums an array over all learners, so that all of them subtract one fit.
-
-    Returns:
-        The residuals, or the values where there are too few of them, float32 [S].
+    A batch that is divided by its own deviation counts for less if it holds a rare large loss, because the loss makes
+    the deviation large: the gradient is then biased towards more risk. The mean of the variances of many batches knows
+    little of any one of them.
     """
-    columns = np.column_stack([market, values]).astype(np.float64)
-    num_steps = total(np.array([len(columns)], dtype=np.float64))
-    if num_steps < LEAST_STEPS_PER_REGRESSOR * market.shape[1]:
-        return np.asarray(values, dtype=np.float32)
-    columns -= total(columns.sum(0)) / num_steps
-    regressors = columns[:, :-1]
-    moments = total(regressors.T @ columns)
-    coefficients, *_ = np.linalg.lstsq(moments[:, :-1], moments[:, -1], rcond=SMALLEST_MOMENT)
-    return np.asarray(values - regressors @ coefficients, dtype=np.float32)
+
+    def __init__(self) -> None:
+        self._num_batches = 0
+        self._variance = 0.0
+
+    def standardised(
+        self, advantages: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
+    ) -> FloatArray:
+        """Return the advantages of a batch, [S], less their mean and divided by the running deviation.
+
+        Args:
+            advantages: A_t of the batch, [S].
+            total: Sums an array over all learners, which share mean and deviation.
+        """
+        exact = np.asarray(advantages, dtype=np.float64)
+        count, all_advantages = total(np.array([len(exact), exact.sum()]))
+        with np.errstate(invalid="ignore"):  # a reward that is not finite: the learner leaves the update out
+            deviations = exact - all_advantages / count
+        variance = float(total(np.square(deviations).sum(keepdims=True))[0] / count)
+        if np.isfinite(variance):
+            self._num_batches += 1
+            self._variance += max(NEWEST_SHARE, 1.0 / self._num_batches) * (variance - self._variance)
+        return np.asarray(deviations / max(np.sqrt(self._variance), SMALLEST_ADVANTAGE_STD))
+
+    def get_state(self) -> dict[str, Any]:
+        return {"num_batches": self._num_batches, "variance": self._variance}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._num_batches, self._variance = state["num_batches"], state["variance"]

@@ -47,24 +47,34 @@ class Counterfactuals:
         here: S portfolios over the market, window and settings that the transitions were made with; discrete actions.
         all_actions: S A of the same.
         other_portfolios: Each day starts a step later with probability 1/2, from what an action at random left.
+        looks_ahead: Whether batches hold next observations, which a learner without a discount does not read.
     """
 
-    def __init__(self, here: Simulation, all_actions: Simulation, other_portfolios: bool) -> None:
+    def __init__(
+        self, here: Simulation, all_actions: Simulation, other_portfolios: bool, looks_ahead: bool = True
+    ) -> None:
         table = here.table
         assert table is not None
         self._here, self._all, self._other_portfolios = here, all_actions, other_portfolios
+        self._looks_ahead = looks_ahead
         self._num_table, self._hold = table.num_actions, table.hold
         self._num_actions = all_actions.num_portfolios // here.num_portfolios
 
     @classmethod
     def of(
-        cls, env_config: Mapping[str, Any], num_days: int, num_actions: int, other_portfolios: bool
+        cls,
+        env_config: Mapping[str, Any],
+        num_days: int,
+        num_actions: int,
+        other_portfolios: bool,
+        looks_ahead: bool = True,
     ) -> Counterfactuals:
         """For transitions of environments of this configuration; so many actions, or all if there are fewer."""
         here = PortfolioVectorEnv(num_days, **env_config).simulation
         assert here.table is not None
         each = min(num_actions, here.table.num_actions)
-        return cls(here, PortfolioVectorEnv(num_days * each, **env_config).simulation, other_portfolios)
+        everything = PortfolioVectorEnv(num_days * each, **env_config).simulation
+        return cls(here, everything, other_portfolios, looks_ahead)
 
     def batch(self, drawn: Mapping[str, NDArray[Any]], generator: np.random.Generator) -> dict[str, NDArray[Any]]:
         """S transitions with their `COLUMNS`, as S observations with A actions, rewards and next observations each."""
@@ -77,11 +87,11 @@ class Counterfactuals:
         state = self._here.get_state()
         self._all.set_state({name: values.repeat(self._num_actions, 0) for name, values in state.items()})
         rewards, _ = self._all.step(actions.reshape(-1))
-        return batch | {
-            Columns.ACTIONS: actions.astype(taken.dtype),
-            Columns.REWARDS: rewards.astype(np.float32).reshape(actions.shape),
-            Columns.NEXT_OBS: self._all.observe().reshape(*actions.shape, -1),
-        }
+        batch[Columns.ACTIONS] = actions.astype(taken.dtype)
+        batch[Columns.REWARDS] = rewards.astype(np.float32).reshape(actions.shape)
+        if self._looks_ahead:
+            batch[Columns.NEXT_OBS] = self._all.observe().reshape(*actions.shape, -1)
+        return batch
 
     def _actions(self, taken: NDArray[Any], generator: np.random.Generator) -> NDArray[np.int64]:
         """For each day all actions; or the one taken, hold and others without replacement, [S, A]."""

@@ -143,6 +143,7 @@ class PortfolioDQN(ScalesRewards, DQN):
                 config.total_train_batch_size,
                 config.counterfactual_actions,
                 config.counterfactual_portfolios,
+                looks_ahead=config.gamma > 0.0,
             )
 
     def training_step(self) -> None:
@@ -312,9 +313,10 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
 def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     dqn: DQNConfig = config.training
     counterfactuals = counterfactual_actions(config)
+    steps_per_visit = dqn.rollout_steps * config.resources.num_envs
     return {
         "lr": learning_rate(config),
-        "gamma": dqn.gamma,
+        "gamma": config.discount,
         "train_batch_size_per_learner": dqn.batch_size // max(1, config.resources.num_learners),
         "grad_clip": dqn.max_gradient_norm,
         "grad_clip_by": "global_norm",
@@ -322,8 +324,8 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
         "double_q": dqn.double_q,
         "td_error_loss_fn": dqn.loss,
         "num_atoms": 1,
-        "tau": 1.0,
-        "target_network_update_freq": dqn.target_update_interval,
+        "tau": min(1.0, steps_per_visit / dqn.target_update_interval),
+        "target_network_update_freq": steps_per_visit,
         "replay_buffer_config": {
             "type": BUFFER_TYPE,
             "capacity": dqn.buffer_capacity,

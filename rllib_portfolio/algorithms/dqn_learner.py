@@ -177,8 +177,10 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         batch = self._batch(columns)
         with torch.no_grad():
             with self._mixed_precision():  # one network after the other: the weights just drawn are in the cache
-                self._target.draw(self._noise)
-                next_values = self._target.values(batch.next_observations)
+                next_values = None
+                if self.config.gamma:
+                    self._target.draw(self._noise)
+                    next_values = self._target.values(batch.next_observations)
                 self._online.draw(self._noise)
                 loss, td_errors, q_values = self._loss(batch, next_values)
             self._average_gradient(weight)
@@ -215,17 +217,20 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             weights=tensor(WEIGHTS).view(size, 1),
         )
 
-    def _td_loss(self, batch: Batch, next_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _td_loss(self, batch: Batch, next_values: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Weighted loss, TD errors Q(s, a) - (R + discount Q_target(s', a*)) and values Q(s, a); writes gradients.
 
         a* maximises the online network's Q(s', .) with double Q, and `next_values`, the target's [B A, K], without.
-        Errors and values are [B, A].
+        They are None where gamma is 0. Errors and values are [B, A].
         """
-        deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
+        targets = batch.rewards
+        if next_values is not None:
+            deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
+            best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).view_as(targets).float()
+            targets = targets + batch.discounts * best_values
         all_values, activations = self._online.forward(batch.observations)
         values = all_values.gather(-1, batch.actions).float()
-        best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).view_as(values).float()
-        td_errors = values - (batch.rewards + batch.discounts * best_values)
+        td_errors = values - targets
         losses, slopes = _LOSSES[self.config.td_error_loss_fn](td_errors)
         slopes = batch.weights * slopes / slopes.numel()
         if self._scaler is not None:

@@ -35,7 +35,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
 from rllib_portfolio.modules.array_forward import ArrayFunction, inference
-from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
+from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
 from rllib_portfolio.user_values import validated
 
 FloatArray = NDArray[np.floating[Any]]
@@ -219,14 +219,14 @@ def _action_table(values: Mapping[str, Any]) -> ActionTable:
 
 
 def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> PortfolioPolicy:
-    """The policy that an algorithm's learners have reached.
+    """Return the policy that an algorithm's learners have reached; DQN's decides with the average of its weights.
 
     Args:
         algorithm: What `ppo.build` or `dqn.build` made.
         config: The run's configuration.
         market: Its market.
     """
-    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
+    weights = averaged_weights(algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID])
     mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
     table = None
     if config.environment.action_mode == "discrete":

@@ -107,6 +107,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
                 "kl_coefficient": float(self.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID]),
                 "gradient_scaler": self._scaler.state_dict() if self._scaler is not None else {},
                 "timesteps": self._timesteps,
+                "advantage_scale": self._batches.scale.get_state(),
             }
         return state
 
@@ -120,6 +121,8 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         if self._scaler is not None and ours["gradient_scaler"]:
             self._scaler.load_state_dict(ours["gradient_scaler"])
         self._timesteps = ours["timesteps"]
+        if "advantage_scale" in ours:  # not in checkpoints of before
+            self._batches.scale.set_state(ours["advantage_scale"])
         step = self._timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].update(timestep=step)
 

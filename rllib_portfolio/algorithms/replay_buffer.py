@@ -37,8 +37,9 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
     """The last `capacity` observations, drawn in proportion to priority.
 
     P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |TD error| + epsilon (eq. 1, proportional variant); one draw from each
-    of B equal segments (appendix B.2.1); weights w_i = (N P(i))^-beta / max_j w_j over the batch (section 3.4). New
-    transitions have the largest priority so far.
+    of B equal segments (appendix B.2.1); weights w_i = (N P(i))^-beta (section 3.4). With beta 1 the weighted mean over
+    a batch estimates the mean over the buffer without bias; divided by the batch's largest weight, as in the paper, it
+    does not. New transitions have the largest priority so far.
 
     `replay_buffer_config={"type": BUFFER_TYPE, "capacity": ..., "alpha": ...}`.
 
@@ -58,7 +59,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         capacity: int = 100_000,
         *,
         alpha: float = 0.6,
-        beta: tuple[float, float] | float = (0.4, 1.0),
+        beta: tuple[float, float] | float = (1.0, 1.0),
         beta_steps: int = 0,
         epsilon: float = 1e-6,
         seed: int | None = None,
@@ -125,7 +126,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
             Columns.NEXT_OBS: drawn.next_observations,
             Columns.TERMINATEDS: drawn.terminated,
             N_STEP: drawn.num_steps,
-            WEIGHTS: (weights / weights.max()).astype(np.float32),
+            WEIGHTS: weights.astype(np.float32),
             **drawn.extra,
         }
 

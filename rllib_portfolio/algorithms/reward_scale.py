@@ -19,7 +19,6 @@ from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from scipy.signal import lfilter
 
 logger = logging.getLogger(__name__)
-SCALED_REWARD_BOUND = 10.0
 REWARD_SCALE = "reward_scale"
 
 
@@ -58,7 +57,10 @@ class RunningRewardScale:
         self._open_sums = open_sums
 
     def scaled(self, episodes: Sequence[SingleAgentEpisode]) -> list[SingleAgentEpisode]:
-        """Shallow copies of the episodes whose rewards are divided by `std` and clipped to +-10."""
+        """Return shallow copies of the episodes whose rewards are divided by `std`.
+
+        They are not clipped: a loss of a hundred deviations is what a policy must learn to fear.
+        """
         return [self._scaled(episode) for episode in episodes]
 
     def get_state(self) -> dict[str, Any]:
@@ -94,7 +96,7 @@ class RunningRewardScale:
         self.count = total
 
     def _scaled(self, episode: SingleAgentEpisode) -> SingleAgentEpisode:
-        rewards = np.clip(np.asarray(episode.rewards.data) / self.std, -SCALED_REWARD_BOUND, SCALED_REWARD_BOUND)
+        rewards = np.asarray(episode.rewards.data) / self.std
         scaled = copy.copy(episode)
         scaled.rewards = InfiniteLookbackBuffer(rewards.astype(np.float32), lookback=episode.rewards.lookback)
         scaled.rewards.finalized = True

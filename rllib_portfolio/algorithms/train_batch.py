@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
-from rllib_portfolio.algorithms.advantages import generalised_advantages, without_market_noise
+from rllib_portfolio.algorithms.advantages import AdvantageScale, generalised_advantages
+from rllib_portfolio.algorithms.market_baseline import mean_of_others, without_market_noise
 from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS
-
-SMALLEST_ADVANTAGE_STD = 1e-4
-"""As in RLlib's GAE connector."""
 
 
 class Batch(NamedTuple):
@@ -32,7 +30,7 @@ class Batch(NamedTuple):
     distribution_inputs: Tensor
     """Of the policy that sampled, [S, 2A]."""
     advantages: Tensor
-    """Standardised, [S]."""
+    """Centred, and divided by their running deviation, [S]."""
     value_targets: Tensor
     """[S]."""
 
@@ -70,6 +68,7 @@ class BatchBuilder:
     module: Any
     config: Any
     team: Team
+    scale: AdvantageScale = field(default_factory=AdvantageScale)
 
     def build(self, episodes: Sequence[SingleAgentEpisode]) -> tuple[Batch, Tensor]:
         """The batch of episode chunks, none of them empty, on the device; and the values of its observations, [S]."""
@@ -86,12 +85,13 @@ class BatchBuilder:
             self.config.lambda_,
         )
         inputs = self._tensor(_outputs(episodes, Columns.ACTION_DIST_INPUTS))
+        less_noise = self._less_market_noise(advantages, inputs, episodes)
         batch = Batch(
             observations=obs,
             actions=self._tensor(np.concatenate([episode.get_actions() for episode in episodes])),
             log_probabilities=self._tensor(_outputs(episodes, Columns.ACTION_LOGP)),
             distribution_inputs=inputs,
-            advantages=self._tensor(self._standardised(self._less_market_noise(advantages, inputs, episodes))),
+            advantages=self._tensor(self.scale.standardised(less_noise, self.team.total)),
             value_targets=self._tensor(advantages) + values,
         )
         return batch, values
@@ -104,30 +104,34 @@ class BatchBuilder:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.team.device)
 
     def _rewards(self, episodes: Sequence[SingleAgentEpisode], observations: Tensor) -> list[NDArray[Any]]:
-        """Rewards chunk by chunk, less what portfolios that no action changes would have earned, if episodes tell.
+        """Return rewards chunk by chunk, less what the market explains of them, if episodes tell what assets returned.
 
-        These are each asset, and what the policy would hold if the weights it sees were always their mean: a function
-        of the market alone.
+        The market is told by two portfolios that no action changes: equal weights of the risky assets, and what the
+        policy would hold if the weights it sees were always the mean of other episodes'.
         """
         rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
         if not self._has_market_baseline(episodes):
             return rewards
+        lengths = [len(chunk) for chunk in rewards]
         returns = _outputs(episodes, ASSET_RETURNS).astype(np.float64)
         detached = observations.clone()
         seen = detached[:, -returns.shape[1] :]
-        seen[:] = self.team.sum(seen.sum(0)) / float(self.team.total(np.array([len(seen)]))[0])
+        held = seen.cpu().numpy().astype(np.float64)
+        seen[:] = self._tensor(mean_of_others(held, lengths, self.team.total))
         growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
-        residuals = without_market_noise(np.concatenate(rewards), np.hstack([growth, returns]), self.team.total)
-        return np.split(residuals, np.cumsum([len(chunk) for chunk in rewards])[:-1])
+        equal_weights = np.log1p(returns[:, :-1].mean(-1, keepdims=True))
+        market = np.hstack([growth, equal_weights])
+        residuals = without_market_noise(np.concatenate(rewards), market, lengths, self.team.total)
+        return np.split(residuals, np.cumsum(lengths)[:-1])
 
     def _less_market_noise(
         self, advantages: NDArray[Any], inputs: Tensor, episodes: Sequence[SingleAgentEpisode]
     ) -> NDArray[Any]:
-        """Advantages less what the portfolio of the mean action would have grown by on the same day."""
+        """Return advantages less what the portfolio of the mean action explains of them by its growth of that day."""
         if not self._has_market_baseline(episodes):
             return advantages
         growth = self._mean_action_growth(inputs, _outputs(episodes, ASSET_RETURNS).astype(np.float64))
-        return without_market_noise(advantages, growth, self.team.total)
+        return without_market_noise(advantages, growth, [len(episode) for episode in episodes], self.team.total)
 
     def _mean_action_growth(self, inputs: Tensor, returns: NDArray[Any]) -> NDArray[Any]:
         """Log growth before costs, [S, 1], of the weights that mean actions ask for, over asset returns [S, N+1]."""
@@ -140,14 +144,6 @@ class BatchBuilder:
 
     def _has_market_baseline(self, episodes: Sequence[SingleAgentEpisode]) -> bool:
         return self.config.market_baseline and ASSET_RETURNS in episodes[0].extra_model_outputs
-
-    def _standardised(self, advantages: NDArray[Any]) -> NDArray[Any]:
-        """Zero mean and unit (population) deviation over the steps of all learners."""
-        exact = advantages.astype(np.float64)
-        count, total = self.team.total(np.array([len(exact), exact.sum()]))
-        deviations = exact - total / count
-        variance = self.team.total(np.square(deviations).sum(keepdims=True)) / count
-        return deviations / np.maximum(np.sqrt(variance), SMALLEST_ADVANTAGE_STD)
 
 
 def _outputs(episodes: Sequence[SingleAgentEpisode], name: str) -> NDArray[Any]:

@@ -54,10 +54,11 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     ## Rewards
     `excess_log_return` (default): log(V_end / V_start) less the log growth of the uniform portfolio over all N + 1
-    assets, rebalanced daily, free of cost. Others: `log_return`, `differential_sharpe`, `drawdown_penalised`,
-    `mean_variance`; over 1/N of the N risky assets, free of cost: `active_log_return`, `active_mean_variance`,
-    `differential_information`; or the user's own function as `module:function`, which takes a
-    `rllib_portfolio.env.rewards.StepOutcome` and returns an array [B]. Costs are always inside.
+    assets, rebalanced daily, free of cost. Others: `log_return`, `drawdown_penalised`, `mean_variance`; in excess of
+    cash: `differential_sharpe`; over 1/N of the N risky assets, free of cost: `active_log_return`,
+    `active_mean_variance`, `differential_information`; or the user's own function as `module:function`, which takes a
+    `rllib_portfolio.env.rewards.StepOutcome` (with what cash and 1/N earned) and returns an array [B]. Costs are always
+    inside.
 
     ## Starting state
     Wealth 1, all cash; the first trade pays like any other. The day is drawn uniformly among those that leave room for

@@ -20,9 +20,9 @@ from rllib_portfolio.user_values import import_function
 FloatArray = NDArray[np.floating[Any]]
 
 PRIOR_DAILY_VOLATILITY = 0.01
-"""Root of the second moment that a fresh differential Sharpe ratio starts from, so that its first steps are finite."""
+"""Deviation a day that a fresh differential Sharpe ratio assumes (16 % a year), so that its first steps are finite."""
 PRIOR_DAILY_ACTIVE_VOLATILITY = 0.002
-"""Likewise of the differential information ratio: 3 % a year."""
+"""Deviation a day of the active return that a fresh differential information ratio assumes: 3 % a year."""
 
 
 class StepOutcome(NamedTuple):
@@ -40,6 +40,8 @@ class StepOutcome(NamedTuple):
     """Target weights, [B, N+1], cash last."""
     equal_weight_log_return: FloatArray
     """Log growth over the step of 1/N: equal weights of the N risky assets at its start, held, free of cost."""
+    cash_log_return: FloatArray
+    """Log growth of cash over the step."""
 
 
 class Reward(Protocol):
@@ -79,13 +81,17 @@ class DifferentialSharpe:
 
     With A, B the decayed first and second moments of the step return R_t:
     D_t = (B dA - A dB / 2) / (B - A^2)^(3/2),  dA = R_t - A,  dB = R_t^2 - B;  A += eta dA,  B += eta dB.
-    Of the active return over 1/N it is the differential information ratio.
+    R_t is the return in excess of cash, as in a Sharpe ratio: of the raw return, all cash would have the highest ratio.
+    The differential information ratio takes the active return over 1/N instead.
+
+    A starts at 0 and B at the variance that a fresh state assumes for the days of one step: B_0 = rebalance_days
+    sigma^2, sigma the deviation a day. eta is the weight of one step, however many days it has.
     """
 
     decay: float
     initial_state: FloatArray
     step_return: Callable[[StepOutcome], FloatArray]
-    """R_t: `simple_return` or `active_return`."""
+    """R_t: `return_over_cash` or `active_return`."""
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
         """State (A, B) and D_t."""
@@ -126,11 +132,12 @@ def build_reward(config: EnvironmentConfig) -> Reward:
     if config.reward == "active_log_return":
         return Stateless(active_log_return, none)
     if config.reward in _STEP_RETURNS:
-        step_return, prior = _STEP_RETURNS[config.reward]
-        if config.reward.endswith("mean_variance"):
-            utility = partial(mean_variance, risk_aversion=config.risk_aversion, step_return=step_return)
-            return Stateless(utility, none)
-        return DifferentialSharpe(config.sharpe_decay, np.array([0.0, prior**2]), step_return)
+        step_return = _STEP_RETURNS[config.reward]
+        return Stateless(partial(mean_variance, risk_aversion=config.risk_aversion, step_return=step_return), none)
+    if config.reward in _RATIOS:
+        step_return, daily_deviation = _RATIOS[config.reward]
+        prior = np.array([0.0, config.rebalance_days * daily_deviation**2])
+        return DifferentialSharpe(config.sharpe_decay, prior, step_return)
     if config.reward == "drawdown_penalised":
         return DrawdownPenalised(config.drawdown_penalty, np.array([1.0, 0.0]))
     return Stateless(import_function(config.reward, "reward", BUILT_IN), none)
@@ -153,18 +160,27 @@ def simple_return(outcome: StepOutcome) -> FloatArray:
     return np.asarray(np.expm1(outcome.log_return))
 
 
+def return_over_cash(outcome: StepOutcome) -> FloatArray:
+    """V_end / V_start less the growth of cash."""
+    return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.cash_log_return))
+
+
 def active_return(outcome: StepOutcome) -> FloatArray:
     """V_end / V_start less the growth of 1/N of the risky assets."""
     return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.equal_weight_log_return))
 
 
-_STEP_RETURNS: dict[str, tuple[Callable[[StepOutcome], FloatArray], float]] = {
-    "mean_variance": (simple_return, PRIOR_DAILY_VOLATILITY),
-    "active_mean_variance": (active_return, PRIOR_DAILY_ACTIVE_VOLATILITY),
-    "differential_sharpe": (simple_return, PRIOR_DAILY_VOLATILITY),
+_STEP_RETURNS: dict[str, Callable[[StepOutcome], FloatArray]] = {
+    "mean_variance": simple_return,
+    "active_mean_variance": active_return,
+}
+"""The step return that a mean-variance utility rates."""
+
+_RATIOS: dict[str, tuple[Callable[[StepOutcome], FloatArray], float]] = {
+    "differential_sharpe": (return_over_cash, PRIOR_DAILY_VOLATILITY),
     "differential_information": (active_return, PRIOR_DAILY_ACTIVE_VOLATILITY),
 }
-"""The step return that a reward rates, and the daily deviation of it that a fresh ratio starts from."""
+"""The step return that a differential ratio rates, and the deviation a day that a fresh state assumes for it."""
 
 
 def log_return(outcome: StepOutcome) -> FloatArray:

@@ -146,6 +146,7 @@ class Simulation:
                 wealth=self._state.wealth,
                 weights=weights,
                 equal_weight_log_return=np.log(days.asset_growth[:, :-1].mean(-1)),
+                cash_log_return=np.log(days.asset_growth[:, -1]),
             ),
         )
         self._steps += 1

@@ -1,6 +1,7 @@
 """What is left of a Sharpe ratio that is the best of many trials.
 
-The series is the one that was selected on, and the trials are all that were ever run: pruned and failed ones too.
+The series of a deflated ratio is the one that was selected on, and the trials are all that were ever run: pruned and
+failed ones too. Days that nothing was selected on have nothing to deflate: their figure is the probabilistic ratio.
 """
 
 from __future__ import annotations
@@ -59,19 +60,50 @@ class SharpeSample:
 
 
 def probabilistic_sharpe_ratio(sample: SharpeSample, threshold: float = 0.0) -> float:
-    """Probability that the true Sharpe ratio is above `threshold` (annualised); NaN if the ratio is undefined.
+    """One less the one-sided p-value of a true Sharpe ratio of at most `threshold`; NaN if the ratio is undefined.
 
     Phi((SR - SR0) sqrt(T - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)), SR and SR0 per day. Days are taken for
-    independent.
+    independent. It is the chance of a lower ratio in the sample where the true one is SR0, and not the probability that
+    the true one is above SR0, which nothing tells without a prior.
+
+    Args:
+        sample: The ratio, and what its precision hangs on.
+        threshold: SR0, annualised.
 
     Source: Bailey and Lopez de Prado (2012), "The Sharpe Ratio Efficient Frontier", Journal of Risk 15(2), section 3.
     """
     per_day = sample.sharpe_ratio / math.sqrt(sample.periods_per_year)
     hurdle = threshold / math.sqrt(sample.periods_per_year)
-    variance = 1.0 - sample.skewness * per_day + 0.25 * (sample.kurtosis - 1.0) * per_day**2
+    variance = _variance(sample)
     if not variance > 0.0:  # moments that no distribution has, or NaN
         return float("nan")
     return float(ndtr((per_day - hurdle) * math.sqrt(sample.num_days - 1) / math.sqrt(variance)))
+
+
+def sharpe_ratio_interval(sample: SharpeSample, level: float = 0.95) -> tuple[float, float]:
+    """Central confidence interval of the annualised Sharpe ratio, by the standard error of the probabilistic ratio.
+
+    Its ends are the thresholds whose one-sided p-values are (1 - level) / 2, from below and from above; they are NaN if
+    the ratio is undefined.
+
+    Args:
+        sample: The ratio, and what its precision hangs on.
+        level: Coverage, in (0, 1).
+
+    Source: Bailey and Lopez de Prado (2012), section 3.
+    """
+    variance = _variance(sample)
+    if not variance > 0.0:
+        return float("nan"), float("nan")
+    error = math.sqrt(sample.periods_per_year * variance / (sample.num_days - 1))
+    reach = float(ndtri(0.5 * (1.0 + level))) * error
+    return sample.sharpe_ratio - reach, sample.sharpe_ratio + reach
+
+
+def _variance(sample: SharpeSample) -> float:
+    """Variance of the estimated ratio per day, times T - 1."""
+    per_day = sample.sharpe_ratio / math.sqrt(sample.periods_per_year)
+    return 1.0 - sample.skewness * per_day + 0.25 * (sample.kurtosis - 1.0) * per_day**2
 
 
 def expected_best_sharpe_ratio(num_trials: int, trial_variance: float) -> float:
@@ -100,10 +132,12 @@ def expected_best_sharpe_ratio(num_trials: int, trial_variance: float) -> float:
 
 
 def deflated_sharpe_ratio(sample: SharpeSample, num_trials: int, trial_variance: float) -> float:
-    """Probability that the true Sharpe ratio is above what the best of `num_trials` worthless trials would show.
+    """Probabilistic Sharpe ratio against what the best of `num_trials` worthless trials is expected to show.
+
+    It is one less the one-sided p-value of a true ratio of at most that much.
 
     Args:
-        sample: The selected strategy, on the series that it was selected on.
+        sample: The selected strategy, on the series that it was selected on and on no other.
         num_trials: All trials, pruned and failed ones included.
         trial_variance: Of the annualised Sharpe ratios of the trials.
 

@@ -10,7 +10,15 @@ from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_m
 from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.sources import read_table
 from rllib_portfolio.market.splits import Fold, fold_config, walk_forward
-from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market, leaked
+from rllib_portfolio.market.synthetic import (
+    bootstrap_market,
+    crash_market,
+    gbm_market,
+    kelly_market,
+    leaked,
+    signal_market,
+    student_t_market,
+)
 from rllib_portfolio.market.table import PriceTable
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "PriceTable",
     "Window",
     "bootstrap_market",
+    "crash_market",
     "fold_config",
     "gbm_market",
     "hidden_regime_market",
@@ -30,5 +39,7 @@ __all__ = [
     "prepare_market",
     "read_table",
     "regime_market",
+    "signal_market",
+    "student_t_market",
     "walk_forward",
 ]

@@ -18,7 +18,14 @@ from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_m
 from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
 from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
-from rllib_portfolio.market.synthetic import bootstrap_market, gbm_market, kelly_market
+from rllib_portfolio.market.synthetic import (
+    bootstrap_market,
+    crash_market,
+    gbm_market,
+    kelly_market,
+    signal_market,
+    student_t_market,
+)
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import plausibility_notes, validate_table
 from rllib_portfolio.user_values import user_path, validated
@@ -26,9 +33,12 @@ from rllib_portfolio.user_values import user_path, validated
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
     "kelly": kelly_market,
     "gbm": gbm_market,
+    "crash": crash_market,
+    "student_t": student_t_market,
     "regime": regime_market,
     "hidden_regime": hidden_regime_market,
     "mean_reverting": mean_reverting_market,
+    "signal": signal_market,
     "bootstrap": bootstrap_market,
 }
 _INTERNAL = ("config", "fitted")

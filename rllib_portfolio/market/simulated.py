@@ -75,6 +75,73 @@ def with_market_features(market: MarketData, features: NDArray[Any], names: Sequ
     )
 
 
+def bounded_shocks(
+    rng: np.random.Generator, num_days: int, num_assets: int, degrees: float, radius: float
+) -> FloatArray:
+    """Draw uncorrelated shocks [T, N] of Student's multivariate t with unit scale, no longer than `radius`.
+
+    A longer one is cut to `radius` in its direction, so that the law is the same in all directions: the shock of any
+    portfolio is a multiple of the same number.
+
+    Args:
+        rng: Where the draws come from.
+        num_days: T.
+        num_assets: N.
+        degrees: Degrees of freedom, above 0; infinity gives normal shocks.
+        radius: Greatest Euclidean length of a day's shocks.
+    """
+    shocks = rng.standard_normal((num_days, num_assets))
+    if np.isfinite(degrees):
+        shocks /= np.sqrt(rng.chisquare(degrees, (num_days, 1)) / degrees)
+    lengths = np.sqrt((shocks**2).sum(axis=1, keepdims=True))
+    return np.asarray(shocks * np.minimum(1.0, radius / lengths))
+
+
+def shock_radius(means: FloatArray, scales: FloatArray, worst_loss: float) -> float:
+    """Length of a day's shocks [N] beyond which an asset with one of these means and scales could lose more."""
+    radius = float(((worst_loss + means) / np.maximum(scales, 1e-12)).min())
+    if radius <= 0.0:
+        raise ConfigError(
+            f"mean must leave a day's loss below worst_loss {worst_loss:g}, got {means.min():g} a day (synthetic "
+            "market). Raise the mean."
+        )
+    return radius
+
+
+def correlation_factor(correlation: float | Sequence[Sequence[float]], num_assets: int) -> FloatArray:
+    """Lower Cholesky factor of the correlation matrix, [N, N]."""
+    try:
+        matrix = np.array(correlation, dtype=float)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.ndim == 0:
+        matrix = np.full((num_assets, num_assets), float(matrix))
+        np.fill_diagonal(matrix, 1.0)
+    is_valid = matrix.shape == (num_assets, num_assets) and np.allclose(matrix, matrix.T)
+    if not is_valid or not np.allclose(np.diag(matrix), 1.0):
+        raise ConfigError(
+            f"correlation must be a number or a symmetric {num_assets} x {num_assets} matrix with ones on its "
+            f"diagonal, got {correlation!r}. Correct the matrix."
+        )
+    try:
+        factor: FloatArray = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        raise ConfigError(
+            f"correlation must be positive definite, got {correlation!r}. Bring the correlations nearer to 0."
+        ) from None
+    return factor
+
+
+def with_asset_features(market: MarketData, features: NDArray[Any], names: Sequence[str]) -> MarketData:
+    """`market` with features [T, N, F] that are never scaled, instead of the asset features that it has."""
+    return replace(
+        market,
+        asset_features=np.ascontiguousarray(features, dtype=np.float32),
+        asset_feature_names=tuple(names),
+        fitted={**market.fitted, "asset_feature_names": list(names)},
+    )
+
+
 def weekdays(num_days: int) -> NDArray[np.datetime64]:
     """The first weekdays from 2000-01-03 on."""
     return np.busday_offset(np.datetime64(FIRST_DAY, "D"), np.arange(num_days), roll="forward")
@@ -88,8 +155,13 @@ def check_outcomes(up: float, down: float) -> None:
 
 def check_days(num_days: int) -> None:
     """Raise ConfigError unless a market can have so many rows."""
-    if isinstance(num_days, bool) or not isinstance(num_days, int) or num_days < MIN_DAYS:
-        raise ConfigError(f"num_days must be a whole number of at least {MIN_DAYS}, got {num_days!r}. Raise it.")
+    check_count("num_days", num_days, MIN_DAYS)
+
+
+def check_count(name: str, value: int, low: int) -> None:
+    """Raise ConfigError unless a parameter is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ConfigError(f"{name} must be a whole number of at least {low}, got {value!r}. Raise it.")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:

@@ -18,11 +18,16 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.prepare import prepare_market
 from rllib_portfolio.market.simulated import (
+    bounded_shocks,
+    check_count,
     check_days,
     check_number,
     check_outcomes,
+    correlation_factor,
+    shock_radius,
     simulated_market,
     weekdays,
+    with_asset_features,
 )
 from rllib_portfolio.market.table import PriceTable
 
@@ -91,20 +96,156 @@ def gbm_market(
     Source: Merton (1969), "Lifetime portfolio selection under uncertainty".
     """
     check_days(num_days)
-    if not mean or len(mean) != len(volatility):
-        raise ConfigError(f"mean and volatility must have one number per asset, got {len(mean)} and {len(volatility)}.")
-    for value in volatility:
-        check_number("volatility", value, 0.0, 10.0)
-    for value in mean:
-        check_number("mean", value, -10.0, 10.0)
-    names = tuple(assets) if assets is not None else tuple(f"ASSET_{i}" for i in range(len(mean)))
+    _check_moments(mean, volatility)
+    names = tuple(assets) if assets is not None else _numbered(len(mean))
     if len(names) != len(mean) or len(set(names)) != len(names):
         raise ConfigError(f"assets must be {len(mean)} different names, got {list(names)}. Name each asset once.")
     annual_drift, sigma = np.array(mean, dtype=float), np.array(volatility, dtype=float)
-    shocks = np.random.default_rng(seed).standard_normal((num_days, len(mean))) @ _factor(correlation, len(mean)).T
+    shocks = (
+        np.random.default_rng(seed).standard_normal((num_days, len(mean)))
+        @ correlation_factor(correlation, len(mean)).T
+    )
     log_returns = (annual_drift - sigma**2 / 2) / periods_per_year + sigma / np.sqrt(periods_per_year) * shocks
     source = f"gbm(mean={list(mean)}, volatility={list(volatility)}, num_days={num_days}, seed={seed})"
     return simulated_market(np.expm1(log_returns), names, source, cash_rate, periods_per_year)
+
+
+def crash_market(
+    *,
+    up: float = 0.0022963,
+    down: float = 0.5,
+    probability: float = 0.996,
+    mean: Sequence[float] = (0.08, 0.04, 0.06),
+    volatility: Sequence[float] = (0.2, 0.1, 0.3),
+    correlation: float | Sequence[Sequence[float]] = 0.0,
+    num_days: int = 100_000,
+    seed: int = 0,
+    cash_rate: float = 0.0,
+    periods_per_year: int = 252,
+) -> MarketData:
+    """The assets of `gbm_market` and before them one, CRASH, whose steady gains end in rare, large losses.
+
+    CRASH is the asset of `kelly_market`, independent of the others: by default it gains 0.23 % a day and halves once in
+    250 days, so that alone it deserves a quarter of the wealth. No features.
+
+    Args:
+        up: Gain of CRASH, a fraction above 0.
+        down: Loss of CRASH, a fraction in (0, 1).
+        probability: Of a gain, in [0, 1].
+        mean: Annual drift of each other asset, [N]; see `gbm_market`.
+        volatility: Annual standard deviation of log returns of each other asset, [N].
+        correlation: Of the other assets: one number for all pairs, or a matrix [N, N].
+        num_days: Rows, the first without a return.
+        seed: Of the draws.
+        cash_rate: Annual rate of cash, a fraction.
+        periods_per_year: Rows per year.
+    """
+    check_outcomes(up, down)
+    check_number("probability", probability, 0.0, 1.0)
+    others = gbm_market(
+        mean=mean,
+        volatility=volatility,
+        correlation=correlation,
+        num_days=num_days,
+        seed=seed,
+        periods_per_year=periods_per_year,
+    )
+    gains = np.random.default_rng((seed, 1)).random(num_days) < probability  # another stream than the others'
+    returns = np.column_stack([np.where(gains, up, -down), others.returns])
+    source = f"crash(up={up}, down={down}, probability={probability}, beside {others.source})"
+    return simulated_market(returns, ("CRASH", *others.assets), source, cash_rate, periods_per_year)
+
+
+def student_t_market(
+    *,
+    mean: Sequence[float] = (0.08, 0.04),
+    volatility: Sequence[float] = (0.2, 0.1),
+    correlation: float | Sequence[Sequence[float]] = 0.0,
+    degrees: float = 3.0,
+    worst_loss: float = 0.9,
+    num_days: int = 10_000,
+    seed: int = 0,
+    cash_rate: float = 0.0,
+    periods_per_year: int = 252,
+) -> MarketData:
+    """Simple returns with fat tails: Student's multivariate t, bounded. No features: the days are independent.
+
+    All assets have their wild days together. The shocks of a day are cut to `shock_radius`, so that no asset loses more
+    than `worst_loss`; the return of a portfolio w is then w'mean + sqrt(w'S w) Y with one Y for all of them.
+
+    Args:
+        mean: Annual mean of each asset's simple returns, [N].
+        volatility: Annual standard deviation of each asset, [N], were its shocks not cut.
+        correlation: One number for all pairs, or a matrix [N, N].
+        degrees: Degrees of freedom, above 2; the fewer, the fatter the tails.
+        worst_loss: No asset loses more in a day, a fraction in (0, 1).
+        num_days: Rows, the first without a return.
+        seed: Of the draws.
+        cash_rate: Annual rate of cash, a fraction.
+        periods_per_year: Rows per year.
+    """
+    check_days(num_days)
+    _check_moments(mean, volatility)
+    check_number("degrees", degrees, 2.01, 1e6)
+    check_number("worst_loss", worst_loss, 0.01, 0.99)
+    means = np.array(mean, dtype=float) / periods_per_year
+    scales = np.array(volatility, dtype=float) * np.sqrt((degrees - 2.0) / degrees / periods_per_year)
+    radius = shock_radius(means, scales, worst_loss)
+    shocks = bounded_shocks(np.random.default_rng(seed), num_days, len(means), degrees, radius)
+    returns = means + scales * (shocks @ correlation_factor(correlation, len(means)).T)
+    parameters = f"mean={list(mean)}, volatility={list(volatility)}, degrees={degrees:g}, worst_loss={worst_loss:g}"
+    source = f"student_t({parameters}, num_days={num_days}, seed={seed})"
+    return simulated_market(returns, _numbered(len(means)), source, cash_rate, periods_per_year)
+
+
+def signal_market(
+    *,
+    num_assets: int = 20,
+    edge: float = 0.003,
+    volatility: float = 0.03,
+    correlation: float | Sequence[Sequence[float]] = 0.3,
+    stay: float = 0.9,
+    worst_loss: float = 0.9,
+    num_days: int = 20_000,
+    seed: int = 0,
+    cash_rate: float = 0.0,
+    periods_per_year: int = 252,
+) -> MarketData:
+    """Many like assets, each with a signal of its own that says whether it will rise or fall on average the next day.
+
+    `signal` is +1 or -1 in `asset_features`, never scaled: the signal of day t makes the mean of day t + 1 +edge or
+    -edge. Simple returns are normal and bounded as in `student_t_market`.
+
+    Args:
+        num_assets: N, at least 2.
+        edge: Mean simple return of a day whose signal is +1, a fraction above 0.
+        volatility: Standard deviation of a day, a fraction above 0.
+        correlation: Of returns given their signals: one number for all pairs, or a matrix [N, N].
+        stay: Probability that an asset's signal is the same on the next day.
+        worst_loss: No asset loses more in a day, a fraction in (0, 1).
+        num_days: Rows, the first without a return.
+        seed: Of the draws.
+        cash_rate: Annual rate of cash, a fraction.
+        periods_per_year: Rows per year.
+    """
+    check_days(num_days)
+    check_count("num_assets", num_assets, 2)
+    check_number("edge", edge, 1e-9, 0.1)
+    check_number("volatility", volatility, 1e-9, 1.0)
+    check_number("stay", stay, 0.0, 1.0)
+    check_number("worst_loss", worst_loss, 0.2, 0.99)
+    rng = np.random.default_rng(seed)
+    flips = np.where(rng.random((num_days, num_assets)) < stay, 1, -1)
+    flips[0] = rng.choice((-1, 1), num_assets)
+    signals = np.cumprod(flips, axis=0)
+    radius = shock_radius(np.array([-edge]), np.array([volatility]), worst_loss)
+    shocks = bounded_shocks(rng, num_days, num_assets, np.inf, radius)
+    returns = volatility * (shocks @ correlation_factor(correlation, num_assets).T)
+    returns[1:] += edge * signals[:-1]
+    parameters = f"num_assets={num_assets}, edge={edge:g}, volatility={volatility:g}"
+    source = f"signal({parameters}, stay={stay:g}, num_days={num_days}, seed={seed})"
+    market = simulated_market(returns, _numbered(num_assets), source, cash_rate, periods_per_year)
+    return with_asset_features(market, signals[:, :, None], ["signal"])
 
 
 def bootstrap_market(
@@ -175,6 +316,19 @@ def leaked(market: MarketData) -> MarketData:
     )
 
 
+def _check_moments(mean: Sequence[float], volatility: Sequence[float]) -> None:
+    if not mean or len(mean) != len(volatility):
+        raise ConfigError(f"mean and volatility must have one number per asset, got {len(mean)} and {len(volatility)}.")
+    for value in volatility:
+        check_number("volatility", value, 0.0, 10.0)
+    for value in mean:
+        check_number("mean", value, -10.0, 10.0)
+
+
+def _numbered(num_assets: int) -> tuple[str, ...]:
+    return tuple(f"ASSET_{i}" for i in range(num_assets))
+
+
 def _stationary_rows(num_rows: int, num_draws: int, mean_block_days: float, seed: int) -> NDArray[np.int64]:
     """Rows in [0, num_rows), drawn in blocks that wrap around the end, [num_draws]."""
     rng = np.random.default_rng(seed)
@@ -190,24 +344,3 @@ def _resampled(prices: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
     """Prices that start at the first row's and earn the gross returns of `rows`."""
     gross = (prices[1:] / prices[:-1])[rows]
     return np.vstack([prices[:1], prices[:1] * np.cumprod(gross, axis=0)])
-
-
-def _factor(correlation: float | Sequence[Sequence[float]], num_assets: int) -> FloatArray:
-    """Lower Cholesky factor of the correlation matrix, [N, N]."""
-    matrix = np.array(correlation, dtype=float)
-    if matrix.ndim == 0:
-        matrix = np.full((num_assets, num_assets), float(matrix))
-        np.fill_diagonal(matrix, 1.0)
-    is_valid = matrix.shape == (num_assets, num_assets) and np.allclose(matrix, matrix.T)
-    if not is_valid or not np.allclose(np.diag(matrix), 1.0):
-        raise ConfigError(
-            f"correlation must be a number or a symmetric {num_assets} x {num_assets} matrix with ones on its "
-            f"diagonal, got {correlation!r}. Correct the matrix."
-        )
-    try:
-        factor: FloatArray = np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        raise ConfigError(
-            f"correlation must be positive definite, got {correlation!r}. Bring the correlations nearer to 0."
-        ) from None
-    return factor

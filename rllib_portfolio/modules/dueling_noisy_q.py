@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -196,3 +196,12 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
             QF_NEXT_PREDS: next_values,
             QF_TARGET_NEXT_PREDS: target_values,
         }
+
+
+def averaged_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a module's weights with those of the target network, a running average, in place of the online ones.
+
+    Weights of modules without a target network are returned as they are.
+    """
+    averages = {name.removeprefix("target_"): value for name, value in weights.items() if name.startswith("target_")}
+    return {**weights, **averages}

@@ -1,4 +1,4 @@
-"""Advantages against a loop over single steps, and a baseline that takes the market's part out of them."""
+"""Advantages against a loop over single steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_portfolio.algorithms.advantages import generalised_advantages, without_market_noise
+from rllib_portfolio.algorithms.advantages import AdvantageScale, generalised_advantages
 
 FRACTIONS = st.sampled_from([0.0, 0.3, 0.9, 0.99, 1.0])
 
@@ -77,58 +77,54 @@ def test_a_chunk_knows_nothing_of_its_neighbours() -> None:
         start = stop
 
 
-def market(num_steps: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """Log growth of two portfolios, and advantages that 0.7 and -0.2 of them explain, but for a small rest."""
+def test_the_first_batch_has_unit_deviation() -> None:
+    standardised = AdvantageScale().standardised(np.array([1.0, 2.0, 3.0, 6.0]))
+    assert standardised.mean() == pytest.approx(0.0)
+    assert standardised.std() == pytest.approx(1.0)
+
+
+def test_a_batch_with_a_rare_loss_counts_in_full() -> None:
+    # Batches of 100 steps, one in 100 of which holds a loss that is 50 deviations large.
     rng = np.random.default_rng(0)
-    growth = rng.normal(0.001, 0.02, (num_steps, 2))
-    rest = rng.normal(0.0, 0.001, num_steps)
-    return growth, growth @ np.array([0.7, -0.2]) + rest
+    ordinary = [rng.standard_normal(100) for _ in range(200)]
+    crashed = ordinary[0].copy()
+    crashed[0] = -50.0
+    scale = AdvantageScale()
+    for batch in ordinary:
+        scale.standardised(batch)
+    loss = scale.standardised(crashed).min()
+    assert loss == pytest.approx(-50.0 * 0.99, rel=0.25)  # alone in its batch it would count as 50 / 5.07, 9.9
+    assert AdvantageScale().standardised(crashed).min() == pytest.approx(-9.9, rel=0.02)
 
 
-def test_what_the_market_explains_is_taken_out() -> None:
-    growth, advantages = market()
-    left = without_market_noise(advantages, growth)
-    assert left.std() == pytest.approx(0.001, rel=0.1)
-    assert np.corrcoef(np.column_stack([growth, left]).T)[2, :2] == pytest.approx([0.0, 0.0], abs=1e-4)
-    assert left.mean() == pytest.approx(advantages.mean(), abs=1e-6)
+def test_the_gradient_is_not_biased_by_the_scale() -> None:
+    # A step earns 0.1 for each unit of risk, or loses 9.9 with probability 0.01: risk is worth nothing. Divided by its
+    # own deviation, a batch without a loss counts for more than one with it, and risk seems to pay.
+    rng = np.random.default_rng(1)
+    scale, running, own = AdvantageScale(), [], []
+    for _ in range(4000):
+        risk = rng.standard_normal(100)
+        rewards = risk * np.where(rng.random(100) < 0.01, -9.9, 0.1)
+        running.append((risk * scale.standardised(rewards)).mean())
+        own.append((risk * AdvantageScale().standardised(rewards)).mean())
+    errors = [np.mean(values[100:]) / (np.std(values[100:]) / np.sqrt(len(values) - 100)) for values in (running, own)]
+    assert abs(errors[0]) < 4.0
+    assert errors[1] > 10.0
 
 
-@pytest.mark.parametrize("factor", [0.0, 1.0, 1.0 + 1e-9])
-def test_portfolios_that_move_together_are_one(factor: float) -> None:
-    growth, advantages = market()
-    one = without_market_noise(advantages, growth[:, :1])
-    two = without_market_noise(advantages, np.stack([growth[:, 0], factor * growth[:, 0]], axis=1))
-    np.testing.assert_allclose(two, one, atol=1e-6)
+def test_a_batch_that_is_not_finite_leaves_the_scale_alone() -> None:
+    scale = AdvantageScale()
+    scale.standardised(np.array([1.0, -1.0]))
+    before = scale.get_state()
+    scale.standardised(np.array([np.inf, 1.0]))
+    assert scale.get_state() == before
 
 
-def test_a_fit_that_would_take_all_along_is_not_subtracted() -> None:
-    growth, advantages = market(num_steps=7)
-    np.testing.assert_array_equal(without_market_noise(advantages, growth), advantages.astype(np.float32))
-    whole = without_market_noise(advantages, growth, lambda array: 2 * array)  # as many steps with another learner
-    assert whole.std() < 0.1 * advantages.std()
-
-
-def test_learners_subtract_one_fit() -> None:
-    growth, advantages = market()
-    whole = without_market_noise(advantages, growth)
-    parts = [slice(0, 100), slice(100, 500)]
-    sums: list[list[np.ndarray]] = []
-
-    def shared(part: slice, others: list[list[np.ndarray]]) -> np.ndarray:
-        """The residuals of one part, every sum taken with the other part's, in the order of the calls."""
-        mine: list[np.ndarray] = []
-
-        def total(array: np.ndarray) -> np.ndarray:
-            mine.append(np.array(array))
-            return array + others[0][len(mine) - 1] if others else array
-
-        residuals = without_market_noise(advantages[part], growth[part], total)
-        sums.append(mine)
-        return residuals
-
-    # Sums depend on the mean, which is a sum itself: each round gets one more of them right.
-    for _ in range(4):
-        rounds = sums[-2:]
-        sums = []
-        residuals = [shared(part, rounds[1 - i : 2 - i]) for i, part in enumerate(parts)]
-    np.testing.assert_allclose(np.concatenate(residuals), whole, atol=1e-7)
+def test_a_restored_scale_continues() -> None:
+    rng = np.random.default_rng(0)
+    batches = [rng.standard_normal(50) * (1 + index) for index in range(4)]
+    whole, resumed = AdvantageScale(), AdvantageScale()
+    for batch in batches[:3]:
+        whole.standardised(batch)
+    resumed.set_state(whole.get_state())
+    np.testing.assert_array_equal(resumed.standardised(batches[3]), whole.standardised(batches[3]))

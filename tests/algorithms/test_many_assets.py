@@ -18,7 +18,7 @@ from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLear
 from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
 from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
 from rllib_portfolio.config import DQNRunConfig, NetworkConfig, PPORunConfig
-from rllib_portfolio.market import MarketData
+from rllib_portfolio.market import MarketData, kelly_market
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder
@@ -245,6 +245,18 @@ def test_a_run_with_rllibs_learner_says_what_it_ignores(tiny_market: MarketData)
     config = PPORunConfig(network={"architecture": "flat"}, resources={"learner": "stock"})
     (note,) = ppo.start_notes(config, walks(tiny_market, 3, days=60))
     assert note.endswith("ignores training.market_baseline, training.max_kl.")
+
+
+def test_ppo_says_where_losses_are_too_rare_for_its_batches() -> None:
+    market = kelly_market(up=0.0022963, down=0.5, probability=0.996, num_days=20_000, seed=0)
+    network = {"architecture": "flat"}
+    (note,) = ppo.start_notes(PPORunConfig(network=network), market)
+    assert "have a kurtosis above 100" in note
+    assert market.assets[0] in note
+    wide = {"num_envs_per_env_runner": 256}
+    assert ppo.start_notes(PPORunConfig(network=network, resources=wide), market) == ()
+    ordinary = kelly_market(up=0.2, down=0.2, probability=0.58, num_days=20_000, seed=0)
+    assert ppo.start_notes(PPORunConfig(network=network), ordinary) == ()
 
 
 def test_dqn_says_what_a_table_for_many_assets_costs(tiny_market: MarketData) -> None:

@@ -267,11 +267,14 @@ def opinionated(market_path: Path, network: str) -> tuple[Any, list[Any]]:
     return learner, scale.scaled(episodes)
 
 
-def residuals(values: np.ndarray, regressors: np.ndarray) -> np.ndarray:
-    """Values less their least-squares fit by regressors [S, P] and a constant; their mean stays in."""
-    design = np.column_stack([np.ones(len(values)), regressors])
-    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
-    return values - (regressors - regressors.mean(0)) @ coefficients[1:]
+def residuals(values: np.ndarray, regressors: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+    """Values less the slopes of their least-squares fit to the steps of other chunks, times the regressors [S, P]."""
+    left = values.copy()
+    for own in np.unique(chunk):
+        design = np.column_stack([np.ones(np.count_nonzero(chunk != own)), regressors[chunk != own]])
+        coefficients, *_ = np.linalg.lstsq(design, values[chunk != own], rcond=None)
+        left[chunk == own] -= regressors[chunk == own] @ coefficients[1:]
+    return left
 
 
 def mean_action_growth(inputs: torch.Tensor, returns: np.ndarray) -> np.ndarray:
@@ -286,17 +289,20 @@ def test_the_market_baseline_is_what_two_regressions_explain(market_path: Path, 
     batch, _ = learner._batches.build(episodes)
     module, config = learner._trained_module, learner.config
     returns = np.concatenate([episode.get_extra_model_outputs(ASSET_RETURNS) for episode in episodes]).astype(float)
+    chunk = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
     detached = batch.observations.clone()
-    detached[:, -NUM_WEIGHTS:] = detached[:, -NUM_WEIGHTS:].mean(0)
+    for index in range(len(episodes)):
+        detached[chunk == index, -NUM_WEIGHTS:] = batch.observations[chunk != index, -NUM_WEIGHTS:].mean(0)
     with torch.no_grad():
         inputs = module.forward_inference({Columns.OBS: detached})[Columns.ACTION_DIST_INPUTS]
         values = [
             module.compute_values({Columns.OBS: torch.from_numpy(episode.get_observations())}).double().numpy()
             for episode in episodes
         ]
-    # rewards less what each asset and the policy, blind to what it holds, explain of them
+    # rewards less what equal weights and the policy, blind to what it holds, explain of them
     rewards = np.concatenate([episode.get_rewards() for episode in episodes]).astype(float)
-    corrected = residuals(rewards, np.column_stack([mean_action_growth(inputs, returns), returns]))
+    equal_weights = np.log1p(returns[:, :-1].mean(1))
+    corrected = residuals(rewards, np.column_stack([mean_action_growth(inputs, returns), equal_weights]), chunk)
     assert np.abs(corrected - rewards).max() > 0.1
     advantages = slow_advantages(
         np.split(corrected, np.cumsum([len(episode) for episode in episodes])[:-1]),
@@ -310,7 +316,7 @@ def test_the_market_baseline_is_what_two_regressions_explain(market_path: Path, 
         batch.value_targets, advantages + np.concatenate([chunk[:-1] for chunk in values]), rtol=1e-4, atol=1e-4
     )
     # advantages less what the mean action that was sampled around explains of them
-    left = residuals(np.array(advantages), mean_action_growth(batch.distribution_inputs, returns)[:, None])
+    left = residuals(np.array(advantages), mean_action_growth(batch.distribution_inputs, returns)[:, None], chunk)
     np.testing.assert_allclose(batch.advantages, (left - left.mean()) / left.std(), rtol=1e-4, atol=1e-4)
 
 
@@ -318,9 +324,10 @@ def test_the_market_baseline_is_what_two_regressions_explain(market_path: Path, 
 def test_the_baseline_of_rewards_does_not_know_who_held_what(market_path: Path, network: str) -> None:
     learner, episodes = opinionated(market_path, network)
     observations = learner._batches.build(episodes)[0].observations
+    lengths = [len(episode) for episode in episodes]
 
     def corrected(columns: slice, order: torch.Tensor) -> np.ndarray:
-        """Rewards less their baseline, if the steps had each other's observations in some columns."""
+        """Rewards less their baseline, if the steps of a chunk had each other's observations in some columns."""
         permuted = observations.clone()
         permuted[:, columns] = observations[order, columns]
         return np.concatenate(learner._batches._rewards(episodes, permuted))
@@ -328,7 +335,11 @@ def test_the_baseline_of_rewards_does_not_know_who_held_what(market_path: Path, 
     as_they_are = torch.arange(len(observations))
     expected = corrected(slice(None), as_they_are)
     for seed in range(3):
-        order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        starts = np.cumsum([0, *lengths[:-1]])
+        order = torch.cat(
+            [start + torch.randperm(n, generator=generator) for start, n in zip(starts, lengths, strict=True)]
+        )
         np.testing.assert_allclose(corrected(slice(-NUM_WEIGHTS, None), order), expected, atol=1e-4)
         assert np.abs(corrected(slice(NUM_FEATURES), order) - expected).max() > 0.01  # what else it sees counts
 

@@ -51,9 +51,23 @@ def test_draws_are_proportional_to_priority_and_weights_undo_it() -> None:
     batch = buffer.sample(200, beta=0.4)
     drawn = batch[Columns.REWARDS].astype(int)
     assert set(drawn) == {0, 1, 2, 3}
-    # w = (N P)^-beta over its largest, which is that of the smallest probability
-    expected = (4 * probabilities[drawn]) ** -0.4 / (4 * 0.5 / 7.5) ** -0.4
-    np.testing.assert_allclose(batch[WEIGHTS], expected, rtol=1e-6)
+    np.testing.assert_allclose(batch[WEIGHTS], (4 * probabilities[drawn]) ** -0.4, rtol=1e-6)
+
+
+def test_weighted_batches_estimate_the_mean_of_the_buffer() -> None:
+    # One transition in 250 is a loss of 217 and the others gain 1: the mean of a crash, in reward scales.
+    rewards = np.ones(500)
+    rewards[[100, 400]] = -217.0
+    buffer = ArrayEpisodeReplayBuffer(capacity=1000, seed=0)
+    buffer.add([chunk("a", 0, rewards.tolist(), truncated=True)])
+    everything = buffer.sample(500)
+    buffer.update_priorities(np.abs(everything[Columns.REWARDS]))
+    batches = [buffer.sample(16, beta=1.0) for _ in range(4000)]
+    means = np.array([np.mean(batch[WEIGHTS] * batch[Columns.REWARDS]) for batch in batches])
+    error = means.std() / np.sqrt(len(means))
+    assert means.mean() == pytest.approx(rewards.mean(), abs=4 * error)
+    assert error < 0.02
+    assert np.mean([batch[Columns.REWARDS] for batch in batches]) < rewards.mean() - 1.0  # without weights
 
 
 def test_new_transitions_have_the_largest_priority_so_far() -> None:

@@ -270,10 +270,13 @@ DQN_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"double_q": False, "target_network_update_freq": 10**6},
         {"target_network_update_freq": 10**6},
     ),
-    "td_error_loss_fn": ({"td_error_loss_fn": "mse"}, {}),
+    "td_error_loss_fn": ({"td_error_loss_fn": "mse"}, {"td_error_loss_fn": "huber"}),
     "grad_clip": ({"grad_clip": 1e-3}, {}),
-    "tau": ({"tau": 0.3}, {}),
-    "target_network_update_freq": ({"target_network_update_freq": 20}, {}),
+    "tau": ({"target_network_update_freq": 25, "tau": 0.3}, {"target_network_update_freq": 25, "tau": 1.0}),
+    "target_network_update_freq": (
+        {"target_network_update_freq": 25, "tau": 1.0},
+        {"target_network_update_freq": 50, "tau": 1.0},
+    ),
 }
 PPO_TRAINED: dict[str, dict[str, Any]] = {
     "num_epochs": {"num_epochs": 2},
@@ -629,6 +632,14 @@ def differ(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) ->
     return max(float(np.abs(first[name] - second[name]).max()) for name in first) > 1e-4
 
 
+def batch_of(learner: Any, episodes: list[Any]) -> Any:
+    """The batch that the learner will make of episodes next; its running scale is left as it is."""
+    scale = copy.deepcopy(learner._batches.scale.get_state())
+    batch, _ = learner._batches.build(episodes)
+    learner._batches.scale.set_state(scale)
+    return batch
+
+
 @pytest.mark.parametrize("setting", PPO_LEARNED)
 def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
     changed, base = PPO_LEARNED[setting]
@@ -637,7 +648,7 @@ def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
         config = sampling.algorithm_config(market_path, {"training.market_baseline": False}).training(**values)
         runner, (episodes,) = sampled(VectorisedEnvRunner, config, fragments=1)
         ours, stock = (build_learner(cls, config, runner) for cls in (FusedPPOLearner, PPOTorchLearner))
-        batch, _ = ours._batches.build(episodes)
+        batch = batch_of(ours, episodes)
         of_rllib = stock._learner_connector(
             rl_module=stock.module, batch={}, episodes=sent(episodes), shared_data={}, metrics=stock.metrics
         )[DEFAULT_MODULE_ID]
@@ -648,7 +659,7 @@ def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
             atol=1e-6,
         )
         for _ in range(2):  # the second starts from another KL coefficient
-            batch, _ = ours._batches.build(episodes)
+            batch = batch_of(ours, episodes)
             ours.update(episodes=episodes, timesteps=TIMESTEPS, num_epochs=2)
             stock.update(batch=for_stock(batch, 33), timesteps=TIMESTEPS, num_epochs=2)
         results.append(weights(ours))
@@ -681,7 +692,7 @@ def dqn_learner(learner_class: type[Any], values: Mapping[str, Any]) -> Any:
     spec = dqn.module_spec(run_config)
     spec.observation_space = gym.spaces.Box(-np.inf, np.inf, (dqn_runs.D,), np.float32)
     spec.action_space = gym.spaces.Discrete(dqn_runs.K)
-    config = dqn.algorithm_config(run_config, Path("market.npz")).training(**values)
+    config = dqn.algorithm_config(run_config, Path("market.npz")).training(**{"gamma": 0.9} | values)
     learner = learner_class(config=config, module_spec=spec)
     learner.build()
     return learner

@@ -107,6 +107,15 @@ def test_round_trips_cost_the_closed_form_amount(cost_bps: float) -> None:
     assert state.wealth[0] == pytest.approx((1.0 - cost_bps * 1e-4) ** 10, rel=1e-14)
 
 
+@pytest.mark.parametrize(("cost_bps", "more_bp"), [(10.0, 0.02), (50.0, 0.50)])
+def test_the_cost_of_a_full_swap_leaves_out_a_second_order_term_of_this_size(cost_bps: float, more_bp: float) -> None:
+    # All of A is sold for 1 - k, which buys x of B with x (1 + k) = 1 - k.
+    state, rate = PortfolioState(np.ones(1), np.array([[1.0, 0.0, 0.0]])), 1e-4 * cost_bps
+    _, outcome = step(state, np.array([[0.0, 1.0, 0.0]]), np.zeros(3), UNUSED, CostModel.from_bps(cost_bps, 2))
+    exact = 1.0 - (1.0 - rate) / (1.0 + rate)
+    assert 1e4 * (outcome.cost[0] - exact) == pytest.approx(more_bp, abs=0.005)
+
+
 def test_holding_the_drifted_weights_is_buy_and_hold_and_pays_nothing() -> None:
     # Weights 0.5, 0.3, 0.2 over two days: A 1.1 * 0.9 = 0.99, B 0.8 * 1.5 = 1.2, cash 1.01 * 1.01 = 1.0201.
     # Wealth 0.5 * 0.99 + 0.3 * 1.2 + 0.2 * 1.0201 = 0.495 + 0.36 + 0.20402 = 1.05902.
@@ -257,6 +266,17 @@ def test_wealth_is_conserved_without_costs_and_returns(case: Case) -> None:
     after, _ = flat.run()
     assert after.wealth == pytest.approx(case.state.wealth, rel=1e-14)
     assert after.weights == pytest.approx(case.target, abs=1e-15)
+
+
+@given(cases())
+@settings(max_examples=60)
+def test_the_second_order_term_of_a_cost_is_at_most_the_cost_times_the_largest_rate(case: Case) -> None:
+    costs = CostModel(case.costs.rates)
+    cost = case._replace(costs=costs).run()[1].cost
+    left, risky, drifted = np.ones(len(cost)), case.target[:, :-1], case.state.weights[:, :-1]
+    for _ in range(50):  # a contraction by the largest rate
+        left = 1.0 - (costs.rates * np.abs(left[:, None] * risky - drifted)).sum(-1)
+    assert (np.abs(cost - (1.0 - left)) <= (1.0 - left) * costs.rates.max() + 1e-12).all()
 
 
 @given(cases(), st.integers(0, 5), st.floats(1e-6, 0.1))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import log
+from math import log, sqrt
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,12 @@ from tests.env.rollouts import sampled_actions, walk
 FloatArray = NDArray[np.floating[Any]]
 
 
-def rewards_of(returns: FloatArray, equal_weight: FloatArray | None = None, **config: Any) -> FloatArray:
+def rewards_of(
+    returns: FloatArray, equal_weight: FloatArray | None = None, cash: FloatArray | None = None, **config: Any
+) -> FloatArray:
     """The rewards of B portfolios with simple step returns [steps, B], from wealth 1: [steps, B].
 
-    1/N earns `equal_weight` [steps], or nothing.
+    1/N earns `equal_weight` [steps], or nothing, and cash `cash` [steps], or nothing.
     """
     reward = build_reward(EnvironmentConfig(**config))
     num_portfolios = returns.shape[1]
@@ -37,8 +39,9 @@ def rewards_of(returns: FloatArray, equal_weight: FloatArray | None = None, **co
     for step, step_return in enumerate(returns):
         wealth = wealth * (1.0 + step_return)
         weights = np.zeros((num_portfolios, 2))
-        bar = zeros if equal_weight is None else zeros + np.log1p(equal_weight[step])
-        state, value = reward(state, StepOutcome(np.log1p(step_return), zeros, zeros, zeros, wealth, weights, bar))
+        bar, idle = (zeros if one is None else zeros + np.log1p(one[step]) for one in (equal_weight, cash))
+        outcome = StepOutcome(np.log1p(step_return), zeros, zeros, zeros, wealth, weights, bar, idle)
+        state, value = reward(state, outcome)
         rewards.append(value)
     return np.array(rewards)
 
@@ -111,8 +114,9 @@ def test_differential_information_by_hand() -> None:
 
 
 def test_differential_sharpe_by_hand() -> None:
-    # A fresh state has A = 0 and B = 0.01^2, so D = B R / B^1.5 = R / 0.01 = 5.47.
-    assert first_reward(reward="differential_sharpe") == pytest.approx(5.47, rel=1e-12)
+    # In excess of cash R = 0.0547 - 0.02 = 0.0347. A fresh state has A = 0 and B = 0.01^2, so that
+    # D = B R / B^1.5 = R / 0.01 = 3.47.
+    assert first_reward(reward="differential_sharpe") == pytest.approx(3.47, rel=1e-12)
 
 
 def test_a_first_step_that_only_gains_has_no_drawdown_to_pay_for() -> None:
@@ -162,6 +166,41 @@ def test_differential_information_is_the_differential_sharpe_ratio_of_the_active
     rewards = rewards_of(returns[:, None], bar, reward="differential_information", sharpe_decay=0.05)[:, 0]
     expected = list(oracles.differential_sharpe(returns - bar, 0.05, PRIOR_DAILY_ACTIVE_VOLATILITY**2))
     assert rewards == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("decay", [1 / 252, 0.05])
+def test_the_differential_sharpe_ratio_of_a_return_over_cash_does_not_depend_on_what_cash_earns(decay: float) -> None:
+    rng = np.random.default_rng(2)
+    over_cash, cash = rng.normal(0.001, 0.02, 200), np.linspace(0.0, 0.002, 200)
+    rewards = rewards_of((over_cash + cash)[:, None], cash=cash, reward="differential_sharpe", sharpe_decay=decay)
+    at_a_rate_of_zero = rewards_of(over_cash[:, None], reward="differential_sharpe", sharpe_decay=decay)
+    np.testing.assert_allclose(rewards, at_a_rate_of_zero, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("decay", [1 / 252, 0.05])
+@pytest.mark.parametrize("rebalance_days", [1, 3])
+def test_all_cash_has_a_differential_sharpe_ratio_of_zero(decay: float, rebalance_days: int) -> None:
+    # Each day cash earns 0.1 %, A 0.1 % more than it in the mean and B 0.05 % less. Of raw returns all cash had the
+    # highest ratio of the three, since it never varies, and that of B was above zero.
+    days = np.arange(1, 253)
+    up_and_down = 0.01 * np.where(days % 2, 1.0, -1.0)
+    returns = np.vstack([np.zeros((1, 2)), np.stack([0.002 + up_and_down, 0.0005 + up_and_down], axis=1)])
+    settings = {"sharpe_decay": decay, "rebalance_days": rebalance_days, "execution_lag": 0, "cost_bps": 0.0}
+    env = PortfolioEnv(
+        market_of(returns, cash_returns=0.001),
+        "all",
+        reward="differential_sharpe",
+        action_mode="discrete",
+        **settings,
+    )
+    total = {}
+    for name in ("100% cash", "100% A", "100% B"):
+        action = env.action_names.index(name)
+        env.reset()
+        total[name] = sum(env.step(action)[1] for _ in range(len(days) // rebalance_days))
+    assert total["100% cash"] == pytest.approx(0.0, abs=1e-9)
+    assert total["100% A"] > 0.5
+    assert total["100% B"] < -0.25
 
 
 @pytest.mark.parametrize("daily_return", [0.0, 0.01])
@@ -236,12 +275,26 @@ def test_the_last_step_of_an_episode_earns_only_the_days_that_are_left() -> None
 
 
 def test_stateful_rewards_see_one_return_per_decision() -> None:
-    # The three days make 1.05 of wealth: D = R / 0.01 = 5 in the fresh state, and the drawdown on the way is not seen.
+    # The three days make 1.05 of wealth. A fresh state expects three times the variance of a day, 3 * 0.01^2, so that
+    # D = R / (0.01 sqrt(3)) = 5 / sqrt(3). The drawdown on the way is not seen.
     settings = {"action_mode": "discrete", "execution_lag": 0, "rebalance_days": 3, "cost_bps": 0.0}
-    for reward, expected in (("differential_sharpe", 5.0), ("drawdown_penalised", log(1.05))):
+    for reward, expected in (("differential_sharpe", 5.0 / sqrt(3.0)), ("drawdown_penalised", log(1.05))):
         env = PortfolioEnv(three_day_market(), "all", reward=reward, **settings)
         env.reset()
         assert env.step(env.action_names.index("50% A + 50% cash"))[1] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("rebalance_days", [1, 5, 21])
+@pytest.mark.parametrize(
+    ("reward", "daily_deviation"), [("differential_sharpe", 0.01), ("differential_information", 0.002)]
+)
+def test_a_fresh_ratio_expects_the_variance_of_all_days_of_a_step(
+    reward: str, daily_deviation: float, rebalance_days: int
+) -> None:
+    # A return of one deviation of a step, sigma sqrt(days), has D = R / (sigma sqrt(days)) = 1 in the fresh state.
+    step_return = np.array([[daily_deviation * sqrt(rebalance_days)]])
+    rewards = rewards_of(step_return, reward=reward, rebalance_days=rebalance_days)
+    assert rewards[0, 0] == pytest.approx(1.0, rel=1e-12)
 
 
 # ---------------------------------------------------------------- the user's own
@@ -256,6 +309,20 @@ def test_a_users_own_function_is_given_the_whole_outcome() -> None:
     # cost 0.005 + 10 * turnover 0.5 + 100 * wealth 1.0547 + 1000 * weight of A 0.5.
     expected = 0.005 + 5.0 + 105.47 + 500.0
     assert first_reward(reward="tests.env.user_rewards:everything") == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_users_own_function_is_told_what_cash_earned_over_the_step() -> None:
+    # On one day 2 %, so that 1.0547 / 1.02 is left. Cash compounds over two days, 1.02^2, and over the last one alone.
+    over_cash = "tests.env.user_rewards:over_cash"
+    assert first_reward(reward=over_cash) == pytest.approx(log(1.0547 / 1.02), rel=1e-12)
+    market = market_of([[0.0], [0.1], [0.1], [0.1]], cash_returns=0.02)
+    env = PortfolioEnv(
+        market, "all", action_mode="discrete", execution_lag=0, rebalance_days=2, cost_bps=0.0, reward=over_cash
+    )
+    env.reset()
+    action = env.action_names.index("100% A")
+    rewards = [env.step(action)[1] for _ in range(2)]
+    assert rewards == pytest.approx([2.0 * log(1.1 / 1.02), log(1.1 / 1.02)], rel=1e-12)
 
 
 KNOWN = (

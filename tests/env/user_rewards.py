@@ -19,3 +19,7 @@ def wealth_less_turnover(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
 def everything(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
     """Each part of the outcome in decimal places of its own."""
     return outcome.cost + 10.0 * outcome.turnover + 100.0 * outcome.wealth + 1000.0 * outcome.weights[:, 0]
+
+
+def over_cash(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+    return outcome.log_return - outcome.cash_log_return

@@ -14,6 +14,7 @@ from rllib_portfolio.evaluation.selection import (
     deflated_sharpe_ratio,
     expected_best_sharpe_ratio,
     probabilistic_sharpe_ratio,
+    sharpe_ratio_interval,
 )
 from tests.evaluation import oracles
 
@@ -56,6 +57,23 @@ def test_the_probability_is_calibrated() -> None:
     draws = 0.01 * np.random.default_rng(0).normal(1.0 / math.sqrt(252), 1.0, (1000, 252))
     above = sum(probabilistic_sharpe_ratio(SharpeSample.of(each), 1.0) > 0.9 for each in draws)
     assert 70 <= above <= 130
+
+
+def test_the_interval_ends_where_the_one_sided_p_values_are_those_of_its_level() -> None:
+    sample = SharpeSample(0.4, 5784, skewness=-0.1, kurtosis=13.4)
+    lower, upper = sharpe_ratio_interval(sample)
+    assert 1.0 - probabilistic_sharpe_ratio(sample, lower) == pytest.approx(0.025, abs=1e-12)
+    assert probabilistic_sharpe_ratio(sample, upper) == pytest.approx(0.025, abs=1e-12)
+    # Normal days of a ratio of 0: (252 / 252)^0.5 = 1 is the standard error of a year of 253 days.
+    assert sharpe_ratio_interval(SharpeSample(0.0, 253), 0.9) == pytest.approx((-1.6449, 1.6449), abs=1e-4)
+    assert np.isnan(sharpe_ratio_interval(SharpeSample.of(np.zeros(100)))).all()
+
+
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
+    # of 1000 years of normal days with a true ratio of 1, 900 in the mean, with a binomial deviation of 9.5
+    draws = 0.01 * np.random.default_rng(1).normal(1.0 / math.sqrt(252), 1.0, (1000, 252))
+    found = [sharpe_ratio_interval(SharpeSample.of(each), 0.9) for each in draws]
+    assert 870 <= sum(lower <= 1.0 <= upper for lower, upper in found) <= 930
 
 
 @pytest.mark.parametrize("num_trials", [2, 10, 100])

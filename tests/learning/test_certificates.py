@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks.learning.certificates import Certificate
-from benchmarks.learning.known_optima import EXAMS, kelly, oracle, regimes
-from benchmarks.learning.lottery import Lottery, best_of, log_normal, optimal_weights
-from benchmarks.learning.trading_costs import Chain, CostlyTrading, belief_chain, coin_chain, spread, urn_chain
+from benchmarks.learning.certificates import Certificate, Decision, FloatArray
+from benchmarks.learning.elliptical import Elliptical
+from benchmarks.learning.known_optima import EXAMS, costly_regimes, crash, kelly, oracle, regimes
+from benchmarks.learning.lottery import Lottery, best_of, fastest, log_normal, optimal_weights
+from benchmarks.learning.trading_costs import (
+    Chain,
+    CostlyTrading,
+    belief_chain,
+    coin_chain,
+    regime_chain,
+    spread,
+    urn_chain,
+)
 from rllib_portfolio.market.markov import filtered_beliefs
+from rllib_portfolio.market.simulated import bounded_shocks
 
 COIN = Lottery(((0.2,), (-0.2,)), (0.58, 0.42))
 
 
 def uniform(certificate: Certificate):
-    num_weights = certificate.returns.shape[1] + 1
+    num_weights = certificate.num_assets + 1
     return lambda observations: np.full((len(observations), num_weights), 1.0 / num_weights)
 
 
@@ -49,26 +61,30 @@ def test_the_optimum_closes_the_gap_and_uniform_none_of_it(name):
         assert certificate.shares(uniform(certificate), 0, num_envs=8, days=63)[1] == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["merton", "regimes", "hidden-regimes", "mean-reversion"])
+@pytest.mark.parametrize(
+    "name",
+    [*("merton", "regimes", "hidden-regimes", "mean-reversion"), *("crash-mixed", "fat-tails", "signals", "slow-0.53")],
+)
 def test_no_other_constant_mix_beats_the_optimum(name):
     certificate = EXAMS[name].certificate()
     best = certificate.bounds(0, num_envs=8, days=126)[0].growth
-    num_weights = certificate.returns.shape[1] + 1
+    num_weights = certificate.num_assets + 1
     for weights in np.random.default_rng(0).dirichlet(np.ones(num_weights), 8):
         other = certificate.walk(lambda observations, w=weights: np.tile(w, (len(observations), 1)), 0, 8, 126)
         assert other.growth < best
 
 
-def test_expected_growth_is_what_paths_earn_on_average():
-    certificate = kelly(0.2, 0.58)
-    walk = certificate.walk(uniform(certificate), 0, num_envs=256)
+@pytest.mark.parametrize("name", ["kelly-0.8", "crash", "crash-mixed", "slow-0.54", "fat-tails", "signals"])
+def test_expected_growth_is_what_paths_earn_on_average(name):
+    certificate = EXAMS[name].certificate()
+    walk = certificate.walk(certificate.optimum(None), 0, num_envs=256)
     error = walk.realised.std() / np.sqrt(walk.realised.size)
     assert walk.realised.mean() == pytest.approx(walk.growth, abs=3 * error)
 
 
 def test_costs_are_part_of_expected_growth():
     free = kelly(0.2, 0.58)
-    costly = Certificate(free.market, free.returns, free.probabilities, free.optimum, cost_bps=100.0)
+    costly = replace(free, cost_bps=100.0)
     drag = free.walk(uniform(free), 0, 8, 63).growth - costly.walk(uniform(costly), 0, 8, 63).growth
     turnover = free.walk(uniform(free), 0, 8, 63).turnover
     assert drag == pytest.approx(0.01 * turnover, rel=0.01)  # one asset: what is traded is the turnover
@@ -84,6 +100,113 @@ def test_the_bounds_of_certificates_are_those_of_the_closed_forms():
     leak = oracle(0.02)
     gains = leak.optimum(None)(np.array([[1.0, 0.5, 0.5], [-1.0, 0.5, 0.5]]))
     np.testing.assert_allclose(gains, [[1.0, 0.0], [0.0, 1.0]], atol=1e-6)
+
+
+def test_a_rare_crash_caps_what_may_be_held():
+    certificate = crash()
+    held = np.array([[0.25, 0.75], [0.2, 0.8], [0.6, 0.4], [1.0, 0.0]])
+    np.testing.assert_allclose(certificate.optimum(None)(held)[0], [0.25, 0.75], atol=1e-3)
+    # at 0.25: 0.996 log(1 + 0.25 * 0.0022963) + 0.004 log(1 - 0.25 * 0.5)
+    growth = [certificate.walk(lambda observations, w=w: np.tile(w, (len(observations), 1)), 0, 2, 3) for w in held]
+    assert [1e4 * walk.growth for walk in growth] == pytest.approx([0.375, 0.359, -0.554, -4.881], abs=1e-3)
+
+
+def constant(certificate: Certificate, weights: FloatArray) -> float:
+    """Expected growth of weights [N+1] on a day without a signal and without a trade."""
+    num_features = certificate.num_assets + 1
+    observations = np.concatenate([np.zeros(num_features), weights])[None]
+    return float(certificate._growth(weights[None], observations)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("crash-mixed", [0.25, 0.395, 0.25, 0.0, 0.105]),
+        ("fat-tails", [0.294, 0.25, 0.198, 0.137, 0.059, 0.0, 0.0, 0.0, 0.0, 0.0, 0.061]),
+    ],
+)
+def test_the_optimum_is_spread_over_what_deserves_it_and_beats_its_neighbours(name, expected):
+    certificate = EXAMS[name].certificate()
+    best = certificate.optimum(None)(np.zeros((1, 2 * certificate.num_assets + 2)))[0]
+    np.testing.assert_allclose(best, expected, atol=0.006)
+    growth, num_weights = constant(certificate, best), len(best)
+    assert growth >= 1.5 * constant(certificate, np.full(num_weights, 1.0 / num_weights)) > 0.0
+    rng = np.random.default_rng(0)
+    for step in (0.01, 0.1, 1.0):
+        for other in rng.dirichlet(np.ones(num_weights), 200):
+            assert constant(certificate, (1.0 - step) * best + step * other) < growth
+
+
+@pytest.mark.parametrize("name", ["crash", "crash-mixed", "fat-tails"])
+def test_what_is_best_on_the_training_days_of_the_median_seed_meets_the_target(name):
+    exam = EXAMS[name]
+    certificate = exam.certificate()
+    best = constant(certificate, certificate.optimum(None)(np.zeros((1, 2 * certificate.num_assets + 2)))[0])
+    shares = []
+    for seed in range(5):
+        market = certificate.market(seed)
+        returns = market.returns[slice(*market.windows["train"])]
+        learned = fastest(lambda weights, r=returns: float(np.log1p(r @ weights[:-1]).mean()), certificate.num_assets)
+        shares.append(constant(certificate, np.array(learned)) / best)
+    assert exam.growth_target < np.median(shares) < 1.0
+
+
+def test_all_in_the_asset_that_crashes_ruins_what_the_others_earn():
+    certificate = EXAMS["crash-mixed"].certificate()
+    best = certificate.optimum(None)(np.zeros((1, 5)))[0]
+    greedy = np.array([0.8, 0.2, 0.0, 0.0, 0.0])
+    assert constant(certificate, greedy) < 0.0 < constant(certificate, best)
+
+
+def test_the_optimum_given_signals_holds_those_that_rise_in_equal_parts():
+    certificate = EXAMS["signals"].certificate()
+    best = certificate.optimum(None)
+    rng = np.random.default_rng(0)
+    signals = np.where(rng.random((16, 20)) < 0.5, 1.0, -1.0)
+    signals[0], signals[1] = -1.0, np.append(1.0, -np.ones(19))
+    observations = np.column_stack([signals, np.zeros((16, 21))])
+    weights = best(observations)
+    rises = signals > 0.0
+    expected = np.append(rises / np.maximum(1, rises.sum(axis=1, keepdims=True)), np.zeros((16, 1)), axis=1)
+    expected[0, -1] = 1.0  # nothing will rise
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    growths = certificate._growth(weights, observations)
+    for step in (0.01, 0.1, 1.0):
+        for other in rng.dirichlet(np.ones(21), 50):
+            mixed = (1.0 - step) * weights + step * other
+            assert (certificate._growth(mixed, observations) < growths).all()
+
+
+@pytest.mark.parametrize("name", ["fat-tails", "signals"])
+def test_moments_of_portfolios_are_those_of_the_simulated_market(name):
+    certificate = EXAMS[name].certificate()
+    num_assets = certificate.num_assets
+    for weights in np.random.default_rng(0).dirichlet(np.ones(num_assets + 1), 3):
+        realised, expected = [], []
+        for seed in range(3):
+            market = certificate.market(seed)
+            features = market.asset_features[:-1].reshape(market.num_days - 1, -1)
+            observations = np.column_stack([features, np.tile(weights, (len(features), 1))])[::20]
+            returns, probabilities = certificate.outcomes(np.tile(weights, (len(observations), 1)), observations)
+            expected.append([(returns**k * probabilities).sum(axis=1).mean() for k in (1, 2, 4)])
+            realised.append([(market.returns[1:][::20] @ weights[:-1]) ** k for k in (1, 2, 4)])
+        drawn = np.concatenate(realised, axis=1)
+        error = drawn.std(axis=1) / np.sqrt(drawn.shape[1])
+        assert (abs(drawn.mean(axis=1) - np.mean(expected, axis=0)) < 4.0 * error).all()
+
+
+def test_quadrature_over_bounded_shocks_agrees_with_a_finer_one_and_with_draws():
+    scale = np.diag([0.05, 0.08, 0.1]) ** 2
+    means, weights = np.array([[0.01, 0.0, 0.02]]), np.array([[0.3, 0.3, 0.4, 0.0]])
+    coarse = Elliptical.bounded(scale, 3.0, 9.0)
+    fine = Elliptical.bounded(scale, 3.0, 9.0, lengths=200, directions=60)
+    assert coarse.probabilities.sum() == pytest.approx(1.0, rel=1e-12)
+    assert coarse.growth(weights, means) == pytest.approx(fine.growth(weights, means), rel=1e-9)
+    shocks = bounded_shocks(np.random.default_rng(0), 200_000, 3, 3.0, 9.0)
+    assert np.sqrt((shocks**2).sum(axis=1)).max() == pytest.approx(9.0)
+    growths = np.log1p((means + shocks * [0.05, 0.08, 0.1]) @ weights[0, :-1])
+    error = growths.std() / np.sqrt(len(growths))
+    assert growths.mean() == pytest.approx(coarse.growth(weights, means)[0], abs=4.0 * error)
 
 
 # ---------------------------------------------------------------- dynamic programming
@@ -102,6 +225,52 @@ def test_costs_above_the_edge_forbid_every_trade():
     best = CostlyTrading(coin_chain((0.55, 0.45), 0.02), 0.005)
     assert best.target(np.eye(2), np.zeros(2)).tolist() == [0.0, 0.0]
     assert best.growth == pytest.approx(0.0, abs=1e-8)
+
+
+def observed_regime(observations: FloatArray) -> FloatArray:
+    return observations[:, :2].astype(np.float64)
+
+
+def farsighted(best: CostlyTrading, states: Decision) -> Decision:
+    """The policy of a learner whose gamma is `best.discount`."""
+
+    def decide(observations: FloatArray) -> FloatArray:
+        risky = best.target(states(observations), observations[:, -2].astype(np.float64))
+        return np.column_stack([risky, 1.0 - risky])
+
+    return decide
+
+
+@pytest.mark.parametrize(
+    ("odds", "shares"),
+    [
+        (0.53, {0.0: 0.0, 0.9: 0.0, 0.95: 0.85, 0.99: 1.0}),
+        (0.54, {0.0: 0.0, 0.9: 0.66, 0.95: 1.0, 0.99: 1.0}),
+    ],
+)
+def test_slow_regimes_with_costs_reward_who_looks_far_ahead(odds, shares):
+    certificate = costly_regimes(odds, 0.98, 100.0)
+    chain = regime_chain((odds, 1.0 - odds), 0.98, 0.02)
+    reached = {}
+    for gamma in shares:
+        policy = farsighted(CostlyTrading(chain, 0.01, discount=gamma), observed_regime)
+        reached[gamma] = certificate.shares(policy, 0)[0]
+    assert reached == pytest.approx(shares, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("name", "chain", "states"),
+    [
+        ("hidden-regimes", belief_chain(101, (0.65, 0.35), 0.95, 0.2), lambda seen: spread(seen[:, 0], 101)),
+        ("mean-reversion", urn_chain(10, 0.2), lambda seen: spread((seen[:, 0] + 1.0) / 2.0, 21)),
+        ("costs", coin_chain((0.55, 0.45), 0.02), observed_regime),
+    ],
+)
+def test_the_other_markets_with_costs_reward_who_looks_no_further_than_a_day(name, chain, states):
+    certificate = EXAMS[name].certificate()
+    myopic = CostlyTrading(chain, certificate.cost_bps / 1e4, discount=0.0)
+    growth, gap = certificate.shares(farsighted(myopic, states), 0)
+    assert (gap if name == "costs" else growth) >= 0.999  # where costs are above the edge there is no growth
 
 
 def test_a_region_without_trading_widens_with_costs():
@@ -152,3 +321,11 @@ def test_beliefs_of_the_chain_are_those_of_the_filter():
 def test_a_value_between_two_points_is_spread_over_them():
     np.testing.assert_allclose(spread(np.array([0.0, 0.3, 1.0]), 5)[1], [0.0, 0.8, 0.2, 0.0, 0.0], atol=1e-12)
     assert isinstance(coin_chain((0.5,), 0.1), Chain)
+
+
+def test_a_regime_lasts_or_is_followed_by_one_of_the_others():
+    chain = regime_chain((0.5, 0.6, 0.7), 0.8, 0.02)
+    for outcome in (0, 1):
+        expected = [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
+        np.testing.assert_allclose(chain.transitions[:, outcome], expected)
+    np.testing.assert_allclose(chain.probabilities, [[0.5, 0.5], [0.6, 0.4], [0.7, 0.3]])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.learning.certification import CANDIDATES, POINTS, Candidate, learn
+from benchmarks.learning.contenders import _targets, action_table, configuration
+from benchmarks.learning.known_optima import EXAMS
 
 STEPS = 4096
 
@@ -23,6 +26,34 @@ def test_a_contender_leaves_a_curve_and_a_report(name: str) -> None:
     assert all(math.isfinite(value) for value in run["final"].values())
     assert run["final"]["growth"] < 1.0
     assert run["final"]["shortfall_bp"] > 0.0
+
+
+@pytest.mark.parametrize("exam", ["crash", "crash-mixed", "slow-0.53", "fat-tails", "signals"])
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
+def test_a_market_is_learned_by_both_algorithms(name: str, exam: str) -> None:
+    final = learn(CANDIDATES[name], exam, 0, STEPS)["final"]
+    assert all(math.isfinite(value) for value in final.values())
+    assert final["growth"] < 1.0
+
+
+@pytest.mark.parametrize("architecture", ["flat", "per_asset"])
+def test_a_signal_of_each_asset_reaches_both_networks(architecture: str) -> None:
+    candidate = Candidate("", "ppo", changes={"network": {"architecture": architecture}})
+    assert math.isfinite(learn(candidate, "signals", 0, STEPS)["final"]["growth"])
+
+
+@pytest.mark.parametrize("exam", EXAMS)
+def test_a_table_whose_weights_follow_the_volatility_is_for_equally_volatile_assets(exam: str) -> None:
+    certificate = EXAMS[exam].certificate()
+    market = certificate.market(0)
+    table = action_table(configuration(certificate, "dqn", 0, STEPS), market)
+    assert table is not None
+    if table.inverse_volatility is not None:
+        volatility = market.returns[1:].std(axis=0)
+        assert volatility == pytest.approx(np.full(market.num_assets, volatility.mean()), rel=0.02)
+        actions = np.array([table.inverse_volatility])
+        held = np.eye(market.num_assets + 1)[-1:]
+        assert _targets(table, actions, held) == pytest.approx(table.weights[actions])
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_one_others() -> None:

@@ -7,6 +7,7 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import (
     bootstrap_market,
+    crash_market,
     gbm_market,
     hidden_regime_market,
     kelly_market,
@@ -14,11 +15,16 @@ from rllib_portfolio.market import (
     load_market,
     mean_reverting_market,
     regime_market,
+    signal_market,
+    student_t_market,
 )
 from rllib_portfolio.market.markov import filtered_beliefs
 from tests.market.tables import config, random_table
 
-SIMULATORS = [kelly_market, gbm_market, regime_market, hidden_regime_market, mean_reverting_market]
+SIMULATORS = [
+    *(kelly_market, gbm_market, crash_market, student_t_market),
+    *(regime_market, hidden_regime_market, mean_reverting_market, signal_market),
+]
 
 
 @pytest.mark.parametrize("simulate", SIMULATORS)
@@ -84,6 +90,57 @@ def test_gbm_market_takes_a_matrix_and_names():
     )  # fmt: skip
     assert market.assets == ("X", "Y", "Z")
     np.testing.assert_allclose(np.corrcoef(market.returns[1:].T), [[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]], atol=0.02)
+
+
+def test_a_crash_market_has_rare_losses_beside_assets_that_know_nothing_of_them():
+    market = crash_market(mean=(0.0, 0.1), volatility=(0.2, 0.3), num_days=200_000)
+    assert market.assets == ("CRASH", "ASSET_0", "ASSET_1")
+    crashes = market.returns[1:, 0] < 0
+    assert set(market.returns[1:, 0]) == {0.0022963, -0.5}
+    assert crashes.mean() == pytest.approx(0.004, abs=4 * np.sqrt(0.004 / 200_000))
+    np.testing.assert_allclose(np.corrcoef(market.returns[1:].T), np.eye(3), atol=0.01)
+    np.testing.assert_array_equal(
+        market.returns[:, 1:], gbm_market(mean=(0.0, 0.1), volatility=(0.2, 0.3), num_days=200_000).returns
+    )
+
+
+def test_student_t_returns_have_fat_tails_that_come_together():
+    market = student_t_market(
+        mean=(0.001, 0.002), volatility=(0.02, 0.03), correlation=0.5, num_days=200_000, periods_per_year=1
+    )
+    returns = market.returns[1:]
+    np.testing.assert_allclose(returns.mean(axis=0), [0.001, 0.002], atol=4 * 0.03 / np.sqrt(200_000))
+    np.testing.assert_allclose(returns.std(axis=0), [0.02, 0.03], rtol=0.05)
+    assert np.corrcoef(returns.T)[0, 1] == pytest.approx(0.5, abs=0.03)
+    # P(|t_3| > 4) = 0.0280 of scale 0.02 / sqrt(3); 0.0028 for a normal asset with the volatility of this one
+    wild = abs(returns - [0.001, 0.002]) > 4 * np.array([0.02, 0.03]) / np.sqrt(3)
+    np.testing.assert_allclose(wild.mean(axis=0), 0.0280, rtol=0.05)
+    uncorrelated = student_t_market(correlation=0.0, num_days=200_000).returns[1:]
+    wild = abs(uncorrelated) > 4 * uncorrelated.std(axis=0)
+    assert wild.all(axis=1).mean() > 10 * wild.mean(axis=0).prod()
+
+
+def test_no_asset_loses_more_than_the_worst_loss():
+    market = student_t_market(mean=(0.0, 0.0), volatility=(1.0, 1.5), worst_loss=0.6, num_days=50_000)
+    assert -0.6 - 1e-12 <= market.returns.min() < -0.5
+    for data in ({"volatility": 0.5, "num_assets": 3}, {"volatility": 0.5, "correlation": 0.9}):
+        assert signal_market(**data, worst_loss=0.7, num_days=20_000).returns.min() >= -0.7 - 1e-12
+
+
+def test_the_signal_of_an_asset_decides_its_mean_of_the_next_day():
+    market = signal_market(num_assets=3, edge=0.01, volatility=0.02, correlation=0.4, stay=0.8, num_days=100_000)
+    signals = market.asset_features[:, :, 0]
+    assert market.asset_feature_names == ("signal",)
+    assert set(signals.ravel()) == {-1.0, 1.0}
+    assert (signals[1:] == signals[:-1]).mean() == pytest.approx(0.8, abs=0.01)
+    np.testing.assert_allclose(np.corrcoef(signals.T), np.eye(3), atol=0.05)
+    surprises = market.returns[1:] - 0.01 * signals[:-1]
+    error = 4 * 0.02 / np.sqrt(50_000)
+    for asset in range(3):
+        for sign in (-1.0, 1.0):
+            assert surprises[signals[:-1, asset] == sign, asset].mean() == pytest.approx(0.0, abs=error)
+    assert surprises.std() == pytest.approx(0.02, rel=0.01)
+    np.testing.assert_allclose(np.corrcoef(surprises.T), 0.4 + 0.6 * np.eye(3), atol=0.01)
 
 
 def test_the_regime_of_a_day_decides_the_odds_of_the_next():
@@ -170,7 +227,7 @@ def test_a_leak_knows_the_next_day():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"source": "coin"}, "source must be one of kelly, gbm, .*mean_reverting, bootstrap, got 'coin'"),
+        ({"source": "coin"}, "source must be one of kelly, gbm, .*mean_reverting, signal, bootstrap, got 'coin'"),
         ({"source": "kelly", "odds": 2}, "must have known parameters, got odds. Choose from up, down, probability"),
         ({"source": "kelly", "probability": 1.5}, r"probability must be a number in \[0, 1\], got 1.5"),
         ({"source": "kelly", "probability": "half"}, r"probability must be a number in \[0, 1\], got 'half'"),
@@ -184,6 +241,23 @@ def test_a_leak_knows_the_next_day():
         ({"source": "gbm", "correlation": [[1, 0.5], [0.4, 1]]}, "correlation must be a number or a symmetric 2 x 2"),
         ({"source": "gbm", "correlation": 1.5}, "correlation must be positive definite, got 1.5"),
         ({"source": "gbm", "assets": ["A", "A"]}, r"assets must be 2 different names, got \['A', 'A'\]"),
+        ({"source": "gbm", "correlation": "x"}, "correlation must be a number or a symmetric 2 x 2 matrix .* got 'x'"),
+        ({"source": "gbm", "correlation": [[1], [1, 2]]}, "correlation must be a number or a symmetric 2 x 2 matrix"),
+        ({"source": "crash", "down": 1.0}, "down must be a number in"),
+        ({"source": "crash", "probability": -0.1}, "probability must be a number in"),
+        ({"source": "crash", "volatility": [0.1]}, "one number per asset, got 3 and 1"),
+        ({"source": "student_t", "degrees": 2}, "degrees must be a number in"),
+        ({"source": "student_t", "worst_loss": 1.0}, "worst_loss must be a number in"),
+        ({"source": "student_t", "mean": [0.1]}, "one number per asset, got 1 and 2"),
+        (
+            {"source": "student_t", "mean": [-2, 0], "periods_per_year": 1},
+            "mean must leave a day's loss below worst_loss 0.9, got -2 a day",
+        ),
+        ({"source": "signal", "num_assets": 2.5}, "num_assets must be a whole number of at least 2, got 2.5"),
+        ({"source": "signal", "edge": 0}, "edge must be a number in"),
+        ({"source": "signal", "volatility": 0}, "volatility must be a number in"),
+        ({"source": "signal", "correlation": 1.5}, "correlation must be positive definite, got 1.5"),
+        ({"source": "signal", "stay": 1.5}, "stay must be a number in"),
         ({"source": "regime", "stay": 2}, "stay must be a number in"),
         ({"source": "regime", "probability": [[0.5]]}, "probability must have two regimes or more"),
         ({"source": "regime", "probability": [[0.5, 0.5], [0.5]]}, "probability must have two regimes or more"),

@@ -67,7 +67,12 @@ GROUPS: dict[str, tuple[Column, ...]] = {
         Column("beta", "beta", "{:.2f}", "to the benchmark, in excess of cash"),
     ),
     "All at once": (
-        Column("probabilistic_sharpe_ratio", "P(true Sharpe > 0)", "{:.1%}", "probabilistic Sharpe ratio"),
+        Column(
+            "probabilistic_sharpe_ratio",
+            "probabilistic Sharpe",
+            "{:.1%}",
+            "1 less the one-sided p-value of a Sharpe ratio of at most 0",
+        ),
         Column(
             "confidence_set_p_value", "p, may be the best", "{:.3f}", "model confidence set: below 0.05 is out of it"
         ),

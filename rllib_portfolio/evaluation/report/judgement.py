@@ -127,8 +127,9 @@ def trials(report: Report, panels: Panels) -> str:
     if not math.isnan(psr):
         parts.append(
             paragraph(
-                f"Had {headline} been the only strategy ever tried, its true Sharpe ratio would be above 0 with "
-                f"probability {_per_cent(psr)} (probabilistic Sharpe ratio, on the days of this report)."
+                f"The probabilistic Sharpe ratio of {headline} on the days of this report is {_per_cent(psr)}: one "
+                "less the one-sided p-value of a true Sharpe ratio of at most 0, had it been the only strategy ever "
+                "tried."
             )
         )
     if selection is None:
@@ -148,7 +149,8 @@ def trials(report: Report, panels: Panels) -> str:
         parts.append(
             paragraph(
                 f"On the days that it was selected on it showed {selection.validation_sharpe:.2f}: the deflated Sharpe "
-                f"ratio, the probability that its true one is above that bar, is {_per_cent(selection.deflated)}."
+                f"ratio, one less the one-sided p-value of a true one of at most that bar, is "
+                f"{_per_cent(selection.deflated)}."
             )
         )
         parts.append(paragraph(selection.series, "soft small"))

@@ -71,7 +71,7 @@ class TuningRecord:
         return cls(num_trials, variance, periods_per_year, pd.read_parquet(returns) if returns.exists() else None)
 
     def deflated_sharpe_ratio(self, returns: FloatArray, cash_returns: FloatArray | float = 0.0) -> float:
-        """Probability that the selected policy's Sharpe ratio is above what the best of so many worthless ones shows.
+        """One less the p-value of a Sharpe ratio that is at most what the best of so many worthless trials shows.
 
         Args:
             returns: Its daily returns on the days that it was selected on, [T].

@@ -261,6 +261,9 @@ def test_the_caveats_are_on_the_page(page: Path, whole_report: Report) -> None:
     num_rows = len(whole_report.evidence.names) - 1
     assert f"where nothing differs, {0.05 * num_rows:.1f} of {num_rows} rows are claimed to differ by chance" in text
     assert "Not counted: the checkpoints of one run that were compared on its validation window." in text
+    assert "one less the one-sided p-value of a true Sharpe ratio of at most 0" in text
+    assert "one less the one-sided p-value of a true one of at most that bar" in text
+    assert not re.search(r"would be above|true Sharpe &gt; 0|probability that its true", text)
     assert "until wealth is back at its peak since that first close; an older, higher peak does not count." in text
     assert f"Daily returns after costs on {whole_report.evidence.days}." in text
     assert "pooled" not in text[: text.index('<section id="figures">')]
