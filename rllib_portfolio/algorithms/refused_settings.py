@@ -49,8 +49,11 @@ class Rule(NamedTuple):
 
 
 def refuse_settings(config: Any, rules: Sequence[Rule]) -> None:
-    """Raise a ConfigError for the first rule that a configuration of RLlib's breaks."""
-    for rule in rules:
+    """Raise a ConfigError for the first rule that a configuration of RLlib's breaks.
+
+    Of an evaluation's configuration nothing is learned: it has the rules alone that hold for any.
+    """
+    for rule in _ALL if config.in_evaluation else rules:
         if not rule.is_met(config):
             algorithm = getattr(config.algo_class, "__name__", config.algo_class)
             raise ConfigError(
@@ -245,7 +248,7 @@ PPO_RULES: tuple[Rule, ...] = (
     Rule(
         "explore",
         "be True in training",
-        lambda config: config.explore or config.in_evaluation,
+        _is_default("explore", True),
         "PPO learns from the log-probabilities of sampled actions.",
     ),
     *_unless(

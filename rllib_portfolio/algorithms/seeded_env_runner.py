@@ -32,7 +32,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
         if self._seed is not None:
             stream = (self.worker_index or 0) + _EVALUATION_STREAM * bool(config.in_evaluation)
             self._seed = stream_seed(config.seed, stream)
-        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0
+        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0 and not config.in_evaluation
         """Whether a learner wants to know where the environments stood before each step."""
 
     def make_env(self) -> None:

@@ -829,6 +829,16 @@ def test_dqn_learns_whatever_watches_its_steps(build: Any, market_path: Path) ->
 
 
 @pytest.mark.ray
+def test_evaluation_may_differ_from_training(build: Any, algorithm: str, market_path: Path) -> None:
+    changed = {"gym_env_vectorize_mode": "sync", "explore": False}
+    config = config_of(algorithm, market_path).evaluation(evaluation_interval=1, evaluation_duration=2)
+    results = build(config.evaluation(evaluation_config=changed)).train()
+    assert results["evaluation"]["env_runners"]["num_episodes"] == 2
+    with pytest.raises(ConfigError, match=r"^output must be None"):
+        build(config.evaluation(evaluation_config={"output": "episodes"}))
+
+
+@pytest.mark.ray
 def test_a_stateful_network_needs_rllibs_learner(build: Any, market_path: Path) -> None:
     def config(learner: str) -> Config:
         settings = {"training.market_baseline": False, "resources.learner": learner}
