@@ -44,6 +44,7 @@ from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.refused_settings import DQN_RULES, PPO_RULES
 from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
+from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
@@ -303,7 +304,7 @@ ELSEWHERE = {
     "_learner_class": "the fused learner, RLlib's, and what is derived from them: refused by name if it is bypassed",
     "_rl_module_spec": "test_rllibs_network_learns_without_the_market_baseline",
     "env_runner_cls": "refused where a learner needs more than RLlib's tells",
-    "env": "test_env_runner.py: environments of other names",
+    "env": "test_the_market_baseline_needs_an_environment_that_tells_returns",
 }
 """Settings with a test of their own."""
 OURS = {
@@ -869,6 +870,26 @@ def test_the_market_baseline_needs_observations_of_the_environments_shape(build:
     with pytest.raises(ConfigError, match=r"^env_to_module_connector must keep the shape"):
         build(config(True))
     build(config(False)).train()
+
+
+class TellsNothing(PortfolioVectorEnv):
+    def step(self, actions: Any) -> Any:
+        *step, infos = super().step(actions)
+        return *step, {name: value for name, value in infos.items() if ASSET_RETURNS not in name}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("env_runner", ["vectorised", "stock"])
+def test_the_market_baseline_needs_an_environment_that_tells_returns(
+    build: Any, market_path: Path, env_runner: str
+) -> None:
+    gym.register("tests/TellsNothing-v0", entry_point=TellsNothing, vector_entry_point=TellsNothing)
+    config = sampling.algorithm_config(market_path, {"resources.env_runner": env_runner})
+    config.environment("tests/TellsNothing-v0")
+    with pytest.raises(ConfigError, match=r"^market_baseline must be False where episodes have no asset_returns"):
+        build(config).train()
+    build(config.copy(copy_frozen=False).training(market_baseline=False)).train()
+    del gym.registry["tests/TellsNothing-v0"]
 
 
 @pytest.mark.ray
