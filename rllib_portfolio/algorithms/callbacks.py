@@ -10,9 +10,12 @@ from typing import Any
 
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
+from rllib_portfolio.algorithms.fast_path import reads_fragments
+
 FINISHED_RETURNS = "finished_episode_returns"
 
 
+@reads_fragments(infos=False)
 class ReportFinishedEpisodes(RLlibCallback):
     """Logs the raw return of each finished episode."""
 

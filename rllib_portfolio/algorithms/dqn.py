@@ -32,6 +32,8 @@ from ray.rllib.utils.metrics import (
 
 from rllib_portfolio.algorithms.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
+from rllib_portfolio.algorithms.fast_path import reads_fragments
+from rllib_portfolio.algorithms.refused_settings import DQN_RULES, refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
@@ -86,7 +88,8 @@ class PortfolioDQNConfig(RLlibDQNConfig):
 
         Args:
             normalize_rewards: Divide rewards by the running deviation of their discounted sum.
-            learning_starts: Transitions that must have been added to the buffer before the first gradient step.
+            learning_starts: Transitions that must have been added to the buffer before the first gradient step. RLlib's
+                `num_steps_sampled_before_learning_starts` says the same.
             steps_per_update: Environment steps for each gradient step.
             steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
                 `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
@@ -96,6 +99,8 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
         """
+        if learning_starts is NotProvided:
+            learning_starts = kwargs.get("num_steps_sampled_before_learning_starts", NotProvided)
         super().training(**kwargs)
         ours = {
             "normalize_rewards": normalize_rewards,
@@ -110,9 +115,16 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         for name, value in ours.items():
             if value is not NotProvided:
                 setattr(self, name, value)
+        self.replay_buffer_config["extra_columns"] = COLUMNS if self.counterfactual_actions else ()
         return self
 
+    def validate(self) -> None:
+        if self._validate_config:
+            refuse_settings(self, DQN_RULES)
+        super().validate()
 
+
+@reads_fragments(infos=False)
 class PortfolioDQN(ScalesRewards, DQN):
     """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
 
@@ -122,6 +134,7 @@ class PortfolioDQN(ScalesRewards, DQN):
 
     def setup(self, config: PortfolioDQNConfig) -> None:
         super().setup(config)
+        refuse_env_runners(config, self.env_runner_group)
         self._counterfactuals: Counterfactuals | None = None
         if config.counterfactual_actions:
             take_market(config.env_config.get("data"))
@@ -321,7 +334,6 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
             "beta_steps": config.schedule.total_timesteps,
             "epsilon": dqn.per_epsilon,
             "seed": config.seed,
-            "extra_columns": COLUMNS if counterfactuals else (),
         },
         "counterfactual_actions": counterfactuals,
         "counterfactual_portfolios": dqn.counterfactual_portfolios,

@@ -29,6 +29,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
+from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.algorithms.fused_learner import FusedLearner
 from rllib_portfolio.algorithms.fused_q_network import FusedQNetwork, by_role, lay_out
 from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ReplayBatch
@@ -66,6 +67,7 @@ class StepStats(NamedTuple):
     gradient_norm: Tensor
 
 
+@reads_fragments(infos=False)
 class FusedDQNLearner(FusedLearner, DQNTorchLearner):
     """Q-learning on batches of transitions, with double Q (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
 

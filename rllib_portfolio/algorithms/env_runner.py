@@ -7,6 +7,7 @@ the end of a fragment.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from typing import Any
@@ -20,36 +21,33 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms.counterfactual import state_columns
-from rllib_portfolio.algorithms.fast_path import is_vectorisable
+from rllib_portfolio.algorithms.fast_path import is_vectorisable, keeps_infos
 from rllib_portfolio.algorithms.fragment import Fragment, Streams, Transitions, cut_episodes
-from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
+from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 
 logger = logging.getLogger(__name__)
 
 STREAMS = "streams"
-ASSET_RETURNS = "asset_returns"
-"""What the environment tells about the step's returns, [B, N + 1], cash last; an extra output of each step."""
 
 
 class VectorisedEnvRunner(SeededEnvRunner):
     """Samples fragments with whole-array operations; everything else is RLlib's runner.
 
     Fragments of exploring, stateless modules with RLlib's default connectors take the fast path. Whole episodes
-    (`sample(num_episodes=...)`, as in evaluation), other connectors and callbacks on every step take RLlib's.
+    (`sample(num_episodes=...)`, as in evaluation), other connectors, and whatever may read more of an episode than the
+    fast path fills in (`fast_path.reads_fragments`) take RLlib's.
 
     What differs: callbacks on episode start and end come when the fragment is cut, in the order of the environments;
-    of the infos an episode holds the last one alone; and after a failed environment all of its fragment is lost. The
-    state of a runner in the driver holds the environments and their generators, so that a restored runner continues
-    the same random path.
+    episodes have no lookback, and of the infos the last one alone if nobody reads them; and after a failed environment
+    all of its fragment is lost. The state of a runner in the driver holds the environments and their generators, so
+    that a restored runner continues the same random path.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._is_vectorisable = is_vectorisable(self)
+        self._keeps_infos = keeps_infos(self)
         self._streams: Streams | None = None
-        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0
-        """Whether a learner wants to know where the environments stood before each step."""
 
     def _sample(
         self,
@@ -94,9 +92,11 @@ class VectorisedEnvRunner(SeededEnvRunner):
 
     def _start_streams(self) -> None:
         """Reset all environments and begin new episodes."""
-        observations, _ = self._try_env_reset(seed=self._seed if self._needs_initial_reset else None)
+        observations, infos = self._try_env_reset(seed=self._seed if self._needs_initial_reset else None)
         self._needs_initial_reset = False
         self._streams = Streams(observations)
+        if self._keeps_infos:
+            self._streams.infos = list(infos)
         self._ongoing_episodes_for_metrics.clear()
 
     def _collect(self, num_timesteps: int) -> Fragment:
@@ -107,8 +107,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             observations, finished = self._streams.observations, self._streams.finished
             started = time.perf_counter()
             actions, for_env, outputs = self._act(observations, fragment.num_transitions)
-            if self._tells_state:
-                outputs |= state_columns(self._vector_env.unwrapped.simulation)
+            outputs |= self._states()
             fragment.inference_s += time.perf_counter() - started
             result = self._step(for_env)
             if result is None:  # the environment failed and was made anew: what this fragment had is lost
@@ -122,8 +121,9 @@ class VectorisedEnvRunner(SeededEnvRunner):
                 Transitions(observations, actions, rewards, terminated, truncated), outputs, is_transition=~finished
             )
             self._streams.observations, self._streams.finished = next_observations, terminated | truncated
-            if self._streams.finished.any():
-                fragment.keep_infos(self._streams.finished, self.env._convert_info_to_list(infos))
+            is_kept = self._streams.finished | self._keeps_infos
+            if is_kept.any():
+                fragment.keep_infos(is_kept, self.env._convert_info_to_list(infos))
         fragment.finish(self._streams.observations)
         return fragment
 
@@ -194,12 +194,14 @@ class VectorisedEnvRunner(SeededEnvRunner):
 
     def _call_back(self, episodes: list[tuple[int, SingleAgentEpisode]]) -> None:
         for index, episode in episodes:
+            episode.custom_data.update(self._streams.custom_data[index])
             if episode.t_started == 0:
                 self._make_episode_callback("on_episode_created", index, episode)
                 self._make_episode_callback("on_episode_start", index, episode)
             if episode.is_done:
                 chunks = self._ongoing_episodes_for_metrics.get(episode.id_, [])
                 self._make_episode_callback("on_episode_end", index, episode, prev_episode_chunks=chunks)
+            self._streams.custom_data[index] = {} if episode.is_done else copy.deepcopy(episode.custom_data)
 
     def _make_episode_callback(self, which: str, index: int, episode: SingleAgentEpisode, **kwargs: Any) -> None:
         make_callback(

@@ -1,39 +1,114 @@
-"""When the vectorised env runner may do what RLlib's does: what a runner is made of must be RLlib's defaults."""
+"""When the vectorised env runner may do what RLlib's does: what it is made of, and what reads its episodes, is known.
+
+Everything else samples through RLlib's own loop, so that no callback, connector or learner misses anything there.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import gymnasium as gym
 import numpy as np
+from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.connectors.env_to_module import (
+    AddObservationsFromEpisodesToBatch,
+    AddStatesFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    BatchIndividualItems,
+    NumpyToTensor,
+)
+from ray.rllib.connectors.module_to_env import (
+    GetActions,
+    ListifyDataForVectorEnv,
+    NormalizeAndClipActions,
+    RemoveSingleTsTimeRankFromBatch,
+    TensorToNumpy,
+    UnBatchToIndividualItems,
+)
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-_DEFAULT_ENV_TO_MODULE = {
-    "AddObservationsFromEpisodesToBatch",
-    "AddTimeDimToBatchAndZeroPad",
-    "AddStatesFromEpisodesToBatch",
-    "BatchIndividualItems",
-    "NumpyToTensor",
-}
-_DEFAULT_MODULE_TO_ENV = {
-    "GetActions",
-    "TensorToNumpy",
-    "UnBatchToIndividualItems",
-    "RemoveSingleTsTimeRankFromBatch",
-    "NormalizeAndClipActions",
-    "ListifyDataForVectorEnv",
-}
+logger = logging.getLogger(__name__)
+
+Class = TypeVar("Class", bound=type)
+
+_DEFAULT_ENV_TO_MODULE: list[type] = [
+    AddObservationsFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    AddStatesFromEpisodesToBatch,
+    BatchIndividualItems,
+    NumpyToTensor,
+]
+_DEFAULT_MODULE_TO_ENV: list[type] = [
+    GetActions,
+    TensorToNumpy,
+    UnBatchToIndividualItems,
+    RemoveSingleTsTimeRankFromBatch,
+    NormalizeAndClipActions,
+    ListifyDataForVectorEnv,
+]
+_EPISODE_EVENTS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end", "on_sample_end")
+_RLLIBS_LEARNERS = (PPOTorchLearner, DQNTorchLearner)
+_MARK = "_reads_fragments"
+
+
+def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
+    """Mark a class of callbacks, learners or algorithms as one for which the vectorised env runner's episodes suffice.
+
+    A class without the mark, which a subclass does not inherit, has every step sampled through RLlib's own loop, which
+    is slower. What differs from there: callbacks are called when a fragment is cut, with the whole chunk of the episode
+    and after the environments have gone on, and never at a single step; and chunks have no lookback.
+
+    Args:
+        infos: Whether it reads the infos of every step; otherwise that of the last step of an episode is there alone.
+    """
+
+    def mark(cls: Class) -> Class:
+        setattr(cls, _MARK, infos)
+        return cls
+
+    return mark
 
 
 def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
-    """Whether nothing stands between a stateless module and a vector environment but RLlib's default connectors."""
-    module, env = runner.module, runner.env
-    if module is None or env is None or module.is_stateful() or runner.config.normalize_actions:
+    """Whether fragments of exploring steps can be sampled without RLlib's loop, and nobody would notice."""
+    if runner.module is None or not _has_default_parts(runner):
         return False
+    readers = _unknown_readers(runner)
+    if readers and not runner.worker_index and not runner.config.in_evaluation:
+        logger.warning(
+            "Warning: %s may read what the vectorised env runner leaves out of episodes, so it samples through RLlib's "
+            "slower loop. A class for which whole fragments suffice can say so with @reads_fragments() of %s.",
+            ", ".join(readers),
+            __name__,
+        )
+    return runner.env is not None and _is_array_environment(runner.env) and not readers
+
+
+def keeps_infos(runner: SingleAgentEnvRunner) -> bool:
+    """Whether somebody reads the infos of all steps."""
+    readers = (*map(type, runner._callbacks), runner.config.learner_class, runner.config.algo_class)
+    return any(vars(reader).get(_MARK, False) for reader in readers if isinstance(reader, type))
+
+
+def _has_default_parts(runner: SingleAgentEnvRunner) -> bool:
+    """Whether nothing but RLlib's default connectors stands between a stateless module and its environment."""
+    config, module = runner.config, runner.module
     return (
-        _is_array_environment(env)
-        and {type(piece).__name__ for piece in runner._env_to_module.connectors} <= _DEFAULT_ENV_TO_MODULE
-        and {type(piece).__name__ for piece in runner._module_to_env.connectors} <= _DEFAULT_MODULE_TO_ENV
-        and not _watches_steps(runner)
+        not module.is_stateful()
+        and type(module).forward_exploration is TorchRLModule.forward_exploration
+        and config._env_to_module_connector is None
+        and config._module_to_env_connector is None
+        and [type(piece) for piece in runner._env_to_module.connectors] == _DEFAULT_ENV_TO_MODULE
+        and [type(piece) for piece in runner._module_to_env.connectors] == _DEFAULT_MODULE_TO_ENV
+        and not config.normalize_actions
+        and config.episodes_to_numpy
+        and config.episode_lookback_horizon == 1
+        and config.custom_evaluation_function is None
     )
 
 
@@ -43,7 +118,29 @@ def _is_array_environment(env: gym.vector.VectorEnv) -> bool:
     return isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and resets_by_a_step
 
 
-def _watches_steps(runner: SingleAgentEnvRunner) -> bool:
-    return runner.config.callbacks_on_episode_step is not None or any(
-        type(callbacks).on_episode_step is not RLlibCallback.on_episode_step for callbacks in runner._callbacks
-    )
+def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
+    """Names of what may read episodes and is not known to read fragments only."""
+    config = runner.config
+    names = [event for event in _EPISODE_EVENTS if getattr(config, f"callbacks_{event}") is not None]
+    names += [type(callbacks).__name__ for callbacks in runner._callbacks if _watches_episodes(type(callbacks))]
+    if config._learner_connector is not None:
+        names.append("learner_connector")
+    learner, algorithm = config.learner_class, config.algo_class
+    if learner not in _RLLIBS_LEARNERS and not _is_marked(learner):
+        names.append(learner.__name__)
+    if not _is_rllibs(algorithm) and not _is_marked(algorithm):
+        names.append(algorithm.__name__)
+    return names
+
+
+def _watches_episodes(callbacks: type) -> bool:
+    own = {event for event in _EPISODE_EVENTS if getattr(callbacks, event) is not getattr(RLlibCallback, event)}
+    return bool(own) and not (_is_marked(callbacks) and "on_episode_step" not in own)
+
+
+def _is_marked(cls: Any) -> bool:
+    return _MARK in vars(cls)
+
+
+def _is_rllibs(cls: Any) -> bool:
+    return cls is None or isinstance(cls, str) or cls.__module__.startswith("ray.rllib.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -36,18 +37,24 @@ class Streams:
         finished: Whether an environment's next step only resets it, [B].
         episode_ids: Identifiers of the episodes under way, B.
         episode_steps: Steps that these had made when the fragment began, [B].
+        infos: What each environment told with its observation, B; empty where nobody reads infos.
+        custom_data: What callbacks have noted about the episodes under way, B.
     """
 
     observations: NDArray[Any]
     finished: NDArray[np.bool_] = field(init=False)
     episode_ids: list[str] = field(init=False)
     episode_steps: NDArray[np.int64] = field(init=False)
+    infos: list[dict[str, Any]] = field(init=False)
+    custom_data: list[dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         num_envs = len(self.observations)
         self.finished = np.zeros(num_envs, dtype=np.bool_)
         self.episode_ids = [uuid.uuid4().hex for _ in range(num_envs)]
         self.episode_steps = np.zeros(num_envs, dtype=np.int64)
+        self.infos = [{} for _ in range(num_envs)]
+        self.custom_data = [{} for _ in range(num_envs)]
 
     def get_state(self) -> dict[str, Any]:
         return {
@@ -55,6 +62,8 @@ class Streams:
             "finished": self.finished.copy(),
             "episode_ids": list(self.episode_ids),
             "episode_steps": self.episode_steps.copy(),
+            "infos": list(self.infos),
+            "custom_data": copy.deepcopy(self.custom_data),
         }
 
     @classmethod
@@ -62,6 +71,8 @@ class Streams:
         streams = cls(state["observations"].copy())
         streams.finished, streams.episode_steps = state["finished"].copy(), state["episode_steps"].copy()
         streams.episode_ids = list(state["episode_ids"])
+        if "infos" in state:  # an older checkpoint has none
+            streams.infos, streams.custom_data = list(state["infos"]), copy.deepcopy(state["custom_data"])
         return streams
 
 
@@ -79,8 +90,8 @@ class Fragment:
         self.num_envs = num_envs
         self.num_rows = 0
         self.num_transitions = 0
-        self.last_infos: dict[tuple[int, int], dict[str, Any]] = {}
-        """Info of the last step of each episode that ended, by row and environment."""
+        self.infos: dict[tuple[int, int], dict[str, Any]] = {}
+        """Infos by row and environment: of the last step of each episode that ended, or all."""
         self.times = [time.perf_counter()]
         """Seconds at the start, and after each row."""
         self.inference_s = 0.0
@@ -117,9 +128,16 @@ class Fragment:
         self.num_transitions += int(np.count_nonzero(is_transition))
         self.times.append(time.perf_counter())
 
-    def keep_infos(self, finished: NDArray[np.bool_], infos: Sequence[dict[str, Any]]) -> None:
-        """Keep what the last step told about the environments whose episode ended with it, [B]."""
-        self.last_infos |= {(self.num_rows - 1, int(index)): infos[index] for index in np.flatnonzero(finished)}
+    def keep_infos(self, is_kept: NDArray[np.bool_], infos: Sequence[dict[str, Any]]) -> None:
+        """Keep what the last step told about some of the environments, [B]."""
+        self.infos |= {(self.num_rows - 1, int(index)): infos[index] for index in np.flatnonzero(is_kept)}
+
+    def chunk_infos(self, index: int, start: int, stop: int, before: dict[str, Any]) -> list[dict[str, Any]]:
+        """Infos of the observations of an environment's rows `start` to `stop`, those `before` the fragment first."""
+        if len(self.infos) < self.num_rows * self.num_envs:
+            return [{}] * (stop - start) + [self.infos.get((stop - 1, index), {})]
+        first = self.infos[start - 1, index] if start else before
+        return [first, *(self.infos[row, index] for row in range(start, stop))]
 
     def finish(self, observations: NDArray[Any]) -> None:
         """Add the observations after the last step."""
@@ -167,7 +185,7 @@ def cut_episodes(
             episode = _episode(
                 {name: array[index, start : stop + (name == "observations")] for name, array in columns.items()},
                 {name: array[index, start:stop] for name, array in outputs.items()},
-                fragment.last_infos.get((stop - 1, index), {}),
+                fragment.chunk_infos(index, start, stop, streams.infos[index]),
                 spaces,
                 id_=streams.episode_ids[index],
                 t_started=int(streams.episode_steps[index]),
@@ -178,13 +196,14 @@ def cut_episodes(
                 streams.episode_ids[index], streams.episode_steps[index] = uuid.uuid4().hex, 0
             else:
                 streams.episode_steps[index] += stop - start
+        streams.infos[index] = fragment.infos.get((fragment.num_rows - 1, index), {})
     return episodes
 
 
 def _episode(
     columns: Mapping[str, NDArray[Any]],
     outputs: Mapping[str, NDArray[Any]],
-    last_info: dict[str, Any],
+    infos: list[dict[str, Any]],
     spaces: tuple[Any, Any],
     **kwargs: Any,
 ) -> SingleAgentEpisode:
@@ -195,7 +214,7 @@ def _episode(
         observations=InfiniteLookbackBuffer(columns["observations"]),
         actions=InfiniteLookbackBuffer(columns["actions"]),
         rewards=InfiniteLookbackBuffer(columns["rewards"]),
-        infos=InfiniteLookbackBuffer([{}] * len(columns["rewards"]) + [last_info]),
+        infos=InfiniteLookbackBuffer(infos),
         terminated=bool(columns["terminated"][-1]),
         truncated=bool(columns["truncated"][-1]),
         extra_model_outputs={name: InfiniteLookbackBuffer(array) for name, array in outputs.items()},

@@ -36,10 +36,6 @@ class FusedLearner(TorchLearner):
 
     def build(self) -> None:
         config = self.config
-        if config.grad_clip is not None and config.grad_clip_by != "global_norm":
-            raise ValueError(
-                f"grad_clip_by must be 'global_norm', got {config.grad_clip_by!r}. Change it, or use the stock learner."
-            )
         self._flat: FlatParameters | None = None
         self._has_named_culprits = False
         super().build()

@@ -23,7 +23,9 @@ from ray.rllib.utils.metrics import (
 )
 from scipy.stats import kurtosis
 
+from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
+from rllib_portfolio.algorithms.refused_settings import PPO_RULES, refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling import sample_batch
@@ -94,13 +96,23 @@ class PortfolioPPOConfig(RLlibPPOConfig):
                 setattr(self, name, value)
         return self
 
+    def validate(self) -> None:
+        if self._validate_config:
+            refuse_settings(self, PPO_RULES)
+        super().validate()
 
+
+@reads_fragments(infos=False)
 class PortfolioPPO(ScalesRewards, PPO):
     """RLlib's PPO whose learners see normalised rewards."""
 
     @classmethod
     def get_default_config(cls) -> PortfolioPPOConfig:
         return PortfolioPPOConfig()
+
+    def setup(self, config: PortfolioPPOConfig) -> None:
+        super().setup(config)
+        refuse_env_runners(config, self.env_runner_group)
 
     def training_step(self) -> None:
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):

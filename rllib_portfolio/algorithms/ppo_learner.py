@@ -23,6 +23,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
+from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.algorithms.flat_parameters import Snapshot
 from rllib_portfolio.algorithms.fused_learner import FusedLearner
 from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder
@@ -31,8 +32,10 @@ from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 UPDATE_STATE = "update_state"
+_CALLED_BY_RLLIB = ("_forward_train", "compute_values")
 
 
+@reads_fragments(infos=False)
 class StockPPOLearner(PPOTorchLearner):
     """RLlib's learner, which also reports the KL divergence if it is not part of the loss; RLlib reports 0."""
 
@@ -48,6 +51,7 @@ class StockPPOLearner(PPOTorchLearner):
         return loss
 
 
+@reads_fragments(infos=False)
 class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     """PPO on whole-array episodes of one module; several learners standardise advantages over all of them."""
 
@@ -58,6 +62,11 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         super().build()
         self._batches = BatchBuilder(self._trained_module, self.config, self._team)
         self._loss = self._compiled(self._minibatch_loss)
+        module = type(self._trained_module)
+        self._is_evaluable = issubclass(module, PortfolioActorCritic) and all(
+            getattr(module, name) is getattr(PortfolioActorCritic, name) for name in _CALLED_BY_RLLIB
+        )
+        """Whether the module's `evaluate` gives what these methods give, which RLlib's learner calls."""
 
     def update(
         self,
@@ -192,7 +201,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
         """Distribution of actions, and values, of observations [B, D]."""
         module = self._trained_module
-        if isinstance(module, PortfolioActorCritic):
+        if self._is_evaluable:
             distribution, values = module.evaluate(observations)
             return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
         inputs = {Columns.OBS: observations}

@@ -47,7 +47,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         capacity: Observations held. The last one of an episode counts, although no transition starts there.
         alpha: How much priorities matter; 0 draws uniformly.
         beta: Correction of the bias that drawing by priority brings, at step 0 and at `beta_steps` environment steps;
-            linear in between.
+            linear in between. One number is both.
         beta_steps: 0 keeps beta at its last value.
         epsilon: Priority of a transition without TD error.
         seed: Of the draws.
@@ -59,7 +59,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         capacity: int = 100_000,
         *,
         alpha: float = 0.6,
-        beta: tuple[float, float] = (1.0, 1.0),
+        beta: tuple[float, float] | float = (1.0, 1.0),
         beta_steps: int = 0,
         epsilon: float = 1e-6,
         seed: int | None = None,
@@ -68,7 +68,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
     ) -> None:
         super().__init__(capacity, **kwargs)
         self.alpha, self.epsilon = alpha, epsilon
-        self.beta_start, self.beta_end = beta
+        self.beta_start, self.beta_end = (beta, beta) if isinstance(beta, float | int) else beta
         self.beta_steps = beta_steps
         self.rng = np.random.default_rng(seed)
         self._store = TransitionStore(capacity, extra_columns)

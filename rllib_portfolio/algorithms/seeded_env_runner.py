@@ -1,15 +1,20 @@
-"""RLlib's env runner with independent random streams."""
+"""RLlib's env runner with independent random streams, whose episodes tell what our algorithms learn from."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
+from rllib_portfolio.algorithms.counterfactual import state_columns
 from rllib_portfolio.algorithms.shared_market import take_market
 
 _EVALUATION_STREAM = 1_000_000
+ASSET_RETURNS = "asset_returns"
+"""What the environment tells about the step's returns, [B, N + 1], cash last; an extra output of each step."""
 
 
 class SeededEnvRunner(SingleAgentEnvRunner):
@@ -17,6 +22,9 @@ class SeededEnvRunner(SingleAgentEnvRunner):
 
     RLlib seeds runner k with seed + k, and a vector environment gives environment i the seed of its runner + i: the
     environments of neighbouring runners would repeat each other. Here the seed of a runner is drawn from (seed, k).
+
+    Its episodes have two more extra model outputs. `asset_returns` is there if the environment has it in its infos.
+    Where the environment stood before each step is there if the algorithm learns from counterfactual actions.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -24,11 +32,36 @@ class SeededEnvRunner(SingleAgentEnvRunner):
         if self._seed is not None:
             stream = (self.worker_index or 0) + _EVALUATION_STREAM * bool(config.in_evaluation)
             self._seed = stream_seed(config.seed, stream)
+        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0 and not config.in_evaluation
+        """Whether a learner wants to know where the environments stood before each step."""
 
     def make_env(self) -> None:
         if self.worker_index:
             take_market(self.config.env_config.get("data"))
         super().make_env()
+
+    def _try_env_step(self, actions: Any) -> Any:
+        before = self._states()
+        results = super()._try_env_step(actions)
+        if results == ENV_STEP_FAILURE:
+            return results
+        *_, infos = results
+        for index, (episode, info) in enumerate(zip(self._ongoing_episodes, infos, strict=True)):
+            if not episode.is_reset:  # this step only resets its environment
+                continue
+            outputs = {name: values[index] for name, values in before.items()}
+            if ASSET_RETURNS in info:
+                outputs[ASSET_RETURNS] = info[ASSET_RETURNS]
+            for name, value in outputs.items():
+                if name in episode.extra_model_outputs:
+                    episode.extra_model_outputs[name].append(value)
+                else:
+                    episode.extra_model_outputs[name] = InfiniteLookbackBuffer([value])
+        return results
+
+    def _states(self) -> dict[str, Any]:
+        """Where the environments stand now, if a learner wants to know."""
+        return state_columns(self.env.unwrapped.simulation) if self._tells_state else {}
 
 
 def stream_seed(seed: int, stream: int) -> int:

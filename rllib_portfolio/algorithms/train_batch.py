@@ -14,8 +14,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
 from rllib_portfolio.algorithms.advantages import AdvantageScale, generalised_advantages
-from rllib_portfolio.algorithms.env_runner import ASSET_RETURNS
 from rllib_portfolio.algorithms.market_baseline import mean_of_others, without_market_noise
+from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS
+from rllib_portfolio.errors import ConfigError
 
 
 class Batch(NamedTuple):
@@ -143,7 +144,12 @@ class BatchBuilder:
             return self.module.forward_inference({Columns.OBS: observations})[Columns.ACTION_DIST_INPUTS]
 
     def _has_market_baseline(self, episodes: Sequence[SingleAgentEpisode]) -> bool:
-        return self.config.market_baseline and ASSET_RETURNS in episodes[0].extra_model_outputs
+        if self.config.market_baseline and ASSET_RETURNS not in episodes[0].extra_model_outputs:
+            raise ConfigError(
+                f"market_baseline must be False where episodes have no {ASSET_RETURNS}, got True ({self.config.env}). "
+                f"Set training.market_baseline to false, or have the environment tell {ASSET_RETURNS} in its infos."
+            )
+        return bool(self.config.market_baseline)
 
 
 def _outputs(episodes: Sequence[SingleAgentEpisode], name: str) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_portfolio.algorithms import ppo
+from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.config import PPORunConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -28,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@reads_fragments()
 class WhereFrom(RLlibCallback):
     """Notes which environment an episode is from, and what happens to it, on the env runner."""
 
@@ -37,6 +39,7 @@ class WhereFrom(RLlibCallback):
     def on_episode_start(self, *, episode: Any, env_runner: Any, env_index: int, **kwargs: Any) -> None:
         _notes(env_runner).append(("start", env_index, episode.get_observations(0).tolist()))
         env_runner.environments[episode.id_] = env_index
+        episode.custom_data["environment"] = env_index
 
     def on_episode_end(
         self, *, episode: Any, prev_episode_chunks: Sequence[Any], env_runner: Any, env_index: int, **kwargs: Any
@@ -44,6 +47,7 @@ class WhereFrom(RLlibCallback):
         chunks = [*prev_episode_chunks, episode]
         length, total = sum(map(len, chunks)), sum(chunk.get_return() for chunk in chunks)
         wealth = float(episode.get_infos(-1)["wealth"])
+        assert episode.custom_data["environment"] == env_index
         _notes(env_runner).append(("end", env_index, (length, round(total, 9), wealth)))
 
 

@@ -20,8 +20,8 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, WEIGHTS_SEQ_NO
 
 from rllib_portfolio import ENV_ID
-from rllib_portfolio.algorithms.env_runner import ASSET_RETURNS, STREAMS, VectorisedEnvRunner
-from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
+from rllib_portfolio.algorithms.env_runner import STREAMS, VectorisedEnvRunner
+from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
 from tests.algorithms.sampling import (
@@ -81,8 +81,9 @@ def assert_same_chunk(ours: Any, stock: Any) -> None:
     np.testing.assert_allclose(ours_logp, stock_logp, rtol=1e-6, atol=1e-6)
     infos = stock.get_infos()[1:]
     assert_same_array(ours.get_extra_model_outputs(ASSET_RETURNS), np.stack([info["asset_returns"] for info in infos]))
-    if ours.is_done:
-        np.testing.assert_equal(ours.get_infos(-1), infos[-1])
+    assert_same_array(ours.get_extra_model_outputs(ASSET_RETURNS), stock.get_extra_model_outputs(ASSET_RETURNS))
+    np.testing.assert_equal(ours.get_infos(), stock.get_infos())
+    assert ours.custom_data == stock.custom_data
     ours.validate()
 
 
@@ -291,6 +292,8 @@ def test_a_restored_runner_continues_to_the_bit(market_path: Path, shape: str) -
             for name in COLUMNS:
                 assert_same_array(getattr(episode, f"get_{name}")(), getattr(other, f"get_{name}")())
             assert (episode.t_started, episode.is_done) == (other.t_started, other.is_done)
+            np.testing.assert_equal(episode.get_infos(), other.get_infos())
+            assert episode.custom_data == other.custom_data != {}
     ours, theirs = reduced_metrics(first), reduced_metrics(second)
     for name in ("episode_return_mean", "episode_return_min", "episode_len_mean"):
         assert theirs.get(name) == ours.get(name)

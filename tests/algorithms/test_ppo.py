@@ -258,7 +258,7 @@ def test_value_targets_bootstrap_at_truncation_and_at_the_end_of_a_fragment_only
         hand_made_episode(4, seed=3, terminated=True),
         hand_made_episode(1, seed=4, truncated=True),
     ]
-    settings = {"resources.learner": learner}
+    settings = {"resources.learner": learner, "training.market_baseline": False}  # such episodes know no market
     algorithm = build(settings)
     module = learned_module(algorithm, tiny_config(SETTINGS, settings), market_path)
     with torch.no_grad():

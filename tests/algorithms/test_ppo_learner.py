@@ -20,11 +20,12 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms.env_runner import ASSET_RETURNS, VectorisedEnvRunner
+from rllib_portfolio.algorithms.env_runner import VectorisedEnvRunner
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
 from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
-from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
+from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.algorithms.train_batch import Batch
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.algorithms.sampling import algorithm_config, build_learner, build_runner, flat, sent, weights
 from tests.algorithms.test_advantages import slow_advantages
@@ -197,7 +198,7 @@ def test_everything_that_rllibs_learner_reports_is_reported(market_path: Path, l
 
 
 def test_value_targets_are_those_of_rllibs_connectors(market_path: Path) -> None:
-    config, runner, _ = sampled(market_path)
+    config, runner, _ = sampled(market_path, {"training.market_baseline": False})  # RLlib's learner has none
     ours, stock = (build_learner(learner_class, config, runner) for learner_class in (FusedPPOLearner, PPOTorchLearner))
     stock_runner = build_runner(SeededEnvRunner, config)
     for _ in range(3):
@@ -232,7 +233,6 @@ def test_the_lookback_of_rllibs_episodes_is_not_learned_twice(market_path: Path)
     stock_runner.sample()
     theirs = stock_runner.sample()
     assert theirs[0].observations.lookback > 0
-    config.training(market_baseline=False)  # RLlib's episodes do not tell what assets returned
     learner = build_learner(FusedPPOLearner, config, runner)
     for mine, other in zip(learner._batches.build(ours)[0], learner._batches.build(theirs)[0], strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)
@@ -531,9 +531,9 @@ def test_batches_and_second_modules_are_refused(market_path: Path) -> None:
 
 
 def test_clipping_by_anything_but_the_norm_is_refused(market_path: Path) -> None:
-    config, runner, _ = sampled(market_path)
-    with pytest.raises(ValueError, match="grad_clip_by must be 'global_norm', got 'value'"):
-        build_learner(FusedPPOLearner, config.training(grad_clip_by="value"), runner)
+    config = algorithm_config(market_path).training(grad_clip_by="value")
+    with pytest.raises(ConfigError, match="grad_clip_by must be 'global_norm', got 'value'"):
+        config.validate()
 
 
 # ---------------------------------------------------------------- several learners
