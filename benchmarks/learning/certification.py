@@ -79,11 +79,24 @@ _SLOW = ("slow-0.53", "slow-0.54")
 _OTHERS = tuple(name for name in EXAMS if name not in (*_RARE, *_SLOW))
 CANDIDATES: dict[str, Candidate] = {
     "ppo": Candidate("PPO", "ppo", first_seed=FRESH_SEED),
-    "ppo-long": Candidate("PPO, 500,000 steps", "ppo", exams=("regimes",), first_seed=FRESH_SEED, steps=500_000),
+    "ppo-long": Candidate(
+        "PPO, a million steps", "ppo", exams=("regimes", "fat-tails"), first_seed=FRESH_SEED, steps=1_000_000
+    ),
+    "ppo-per-asset": Candidate(
+        "PPO per asset, a million steps",
+        "ppo",
+        changes={"network": {"architecture": "per_asset", "hidden_sizes": [16]}},
+        exams=("signals",),
+        first_seed=FRESH_SEED,
+        steps=1_000_000,
+    ),
     "ppo-rare": Candidate(
         "PPO, batches of 8,192, a million steps",
         "ppo",
-        changes={"resources": {"num_envs_per_env_runner": 256}, "training": {"minibatch_size": 2048}},
+        changes={
+            "resources": {"num_envs_per_env_runner": 256},
+            "training": {"minibatch_size": 2048, "max_gradient_norm": None},
+        },
         exams=_RARE,
         first_seed=FRESH_SEED,
         steps=1_000_000,

@@ -83,7 +83,7 @@ def certificates(runs: Mapping[tuple[str, str], Runs]) -> Table:
 
 def _certified(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
     """Return the runs that speak for an algorithm: those made for the market, if there are at least three."""
-    for name in (f"{algo}-rare", f"{algo}-long"):
+    for name in (f"{algo}-rare", f"{algo}-long", f"{algo}-per-asset"):
         found = runs.get((name, exam))
         if found is not None and len(found.seeds) >= LEAST_SEEDS:
             return found

@@ -214,7 +214,7 @@ def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
         f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: they hang on a few days. PPO's "
         "clipped ratios make little of such days, and it may hold far too much of an asset that crashes rarely. Train "
         "on wide batches and longer: --set resources.num_envs_per_env_runner=256 --set training.minibatch_size=2048 "
-        "--set schedule.total_timesteps=1000000.",
+        "--set training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
     )
 
 
