@@ -60,13 +60,14 @@ class AdvantageScale:
     """The running standard deviation of the advantages.
 
     A batch that is divided by its own deviation counts for less if it holds a rare large loss, because the loss makes
-    the deviation large: the gradient is then biased towards more risk. The mean of the variances of many batches knows
-    little of any one of them.
+    the deviation large: the gradient is then biased towards more risk. Batches are divided by the root of the mean
+    variance of those before them; the first one by its own.
     """
 
     def __init__(self) -> None:
         self._num_batches = 0
         self._variance = 0.0
+        self._newest = 0.0
 
     def standardised(
         self, advantages: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
@@ -81,11 +82,14 @@ class AdvantageScale:
         count, all_advantages = total(np.array([len(exact), exact.sum()]))
         with np.errstate(invalid="ignore"):  # a reward that is not finite: the learner leaves the update out
             deviations = exact - all_advantages / count
-        variance = float(total(np.square(deviations).sum(keepdims=True))[0] / count)
-        if np.isfinite(variance):
-            self._num_batches += 1
-            self._variance += max(NEWEST_SHARE, 1.0 / self._num_batches) * (variance - self._variance)
-        return np.asarray(deviations / max(np.sqrt(self._variance), SMALLEST_ADVANTAGE_STD))
+        self._newest = float(total(np.square(deviations).sum(keepdims=True))[0] / count)
+        variance = self._variance if self._num_batches else self._newest
+        return np.asarray(deviations / max(np.sqrt(variance), SMALLEST_ADVANTAGE_STD))
+
+    def advance(self) -> None:
+        """Take in the variance of the newest batch, whose update has been made."""
+        self._num_batches += 1
+        self._variance += max(NEWEST_SHARE, 1.0 / self._num_batches) * (self._newest - self._variance)
 
     def get_state(self) -> dict[str, Any]:
         return {"num_batches": self._num_batches, "variance": self._variance}

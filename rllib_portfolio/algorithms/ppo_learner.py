@@ -94,6 +94,8 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         episodes = [episode for episode in episodes if len(episode)]
         train_batch, values = self._batches.build(episodes)
         stats = self._run_epochs(train_batch, num_epochs, minibatch_size, shuffle_batch_per_epoch)
+        if stats:
+            self._batches.scale.advance()
         log_update(self.metrics, stats, train_batch, values)
         log_weights(self.metrics, self._weights_seq_no, episodes)
         self.after_gradient_based_update(timesteps=self._timesteps)

@@ -90,7 +90,8 @@ def test_the_target_network_averages_the_weights_at_every_visit(market_path: Pat
 
 
 def test_an_average_over_less_than_a_visit_is_a_copy(market_path: Path) -> None:
-    with algorithm(market_path, {"training.target_update_interval": 3}) as built:
+    settings = {"training.target_update_interval": 3, "training.steps_per_update": 8}  # one gradient step at a visit
+    with algorithm(market_path, settings) as built:
         built.train()
         values = weights(built)
     online = {f"target_{name}": value for name, value in values.items() if name.startswith("q_net")}

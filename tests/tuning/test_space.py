@@ -18,7 +18,6 @@ from rllib_portfolio.tuning.space import SearchSpace
 DQN_FLOATS = {
     "training.gamma": FloatDistribution(0.8, 0.999),
     "training.per_alpha": FloatDistribution(0.4, 0.8),
-    "training.per_beta_start": FloatDistribution(0.3, 0.6),
 }
 SPACES: dict[str, dict[str, BaseDistribution]] = {
     "ppo": {
@@ -73,7 +72,7 @@ def test_a_committed_search_may_find_the_settings_that_stand_beside_its_space(pa
     config = load_run_config(path, {})
     for name, distribution in SearchSpace.parse(read_yaml(path)[SEARCH], config, str(path)).distributions().items():
         group, _, field = name.partition(".")
-        value = getattr(getattr(config, group), field)
+        value = config.discount if name == "training.gamma" else getattr(getattr(config, group), field)
         if isinstance(value, tuple):
             value = str(list(value))
         assert distribution._contains(distribution.to_internal_repr(value)), name
