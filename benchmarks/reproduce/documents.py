@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.learning import tables as learning
 from benchmarks.real_data import defaults, evidence, offsets
 from benchmarks.real_data import tables as real_data
+from benchmarks.real_data.walks import over_looks
 from benchmarks.reproduce import claims
 from benchmarks.reproduce.parts import PARTS, ROOT, Places
 from benchmarks.reproduce.runner import record
@@ -98,12 +99,14 @@ def _walk_short(results: Path) -> str | None:
     rows = []
     for name in [*values["subjects"], *SHOWN_BASELINES]:
         row = values["strategies"][name]
+        row = {**row, "mean_p_value": None if (p := row["mean_p_value"]) is None else over_looks(p, name)}
         rows.append([name, *(_cell(row, figure, form) for figure, form in _WALK_FIGURES.items())])
     title = f"Out of sample, {values['first_day']} to {values['last_day']}, after 10 bp costs"
     table = Table(
         title,
         ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover a year", "IR over 1/N", "p"],
         rows,
+        "DQN's p is times its three looks at these years, at most 1 (Bonferroni).",
     )
     sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
     return "\n\n".join([markdown([table]), *sentences])

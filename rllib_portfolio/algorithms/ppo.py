@@ -190,7 +190,7 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
     num_assets = market.num_assets
     network = config.network.for_assets(num_assets)
     scale, is_chosen = step_scale(network, num_assets), config.network.architecture == "auto"
-    others = (*_ignored_by_stock_learner(config), *_rare_moves(config, market))
+    others = (*_ignored_by_stock_learner(config), *_idle_baseline(config), *_rare_moves(config, market))
     if not is_chosen and scale == 1.0:
         return others
     text = f"The network is {network.architecture} with hidden_sizes {list(network.hidden_sizes)}"
@@ -200,6 +200,18 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
         rate = f"{config.training.learning_rate * scale:.3g}"
         text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
     return (f"{text}.", *others)
+
+
+def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
+    """Return a note if batches may hold a single episode, of which no baseline can be fitted to others."""
+    days, steps = config.environment.episode_days, config.training.rollout_steps
+    is_single = config.resources.num_envs == 1 and (days is None or steps * config.environment.rebalance_days < days)
+    if not (is_single and config.training.market_baseline):
+        return ()
+    return (
+        "training.market_baseline has no effect on a batch of one episode, because it is fitted to the others. Use two "
+        "environments (resources.num_envs_per_env_runner) or longer batches (training.rollout_steps).",
+    )
 
 
 def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:

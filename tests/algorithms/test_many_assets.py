@@ -259,6 +259,20 @@ def test_ppo_says_where_losses_are_too_rare_for_its_batches() -> None:
     assert ppo.start_notes(PPORunConfig(network=network), ordinary) == ()
 
 
+def test_ppo_says_where_its_baseline_has_nothing_to_be_fitted_to(tiny_market: MarketData) -> None:
+    market, one = walks(tiny_market, 3, days=60), {"num_envs_per_env_runner": 1}
+
+    def notes(**settings: object) -> tuple[str, ...]:
+        config = {"network": {"architecture": "flat"}, "resources": one, "training": {"minibatch_size": 8}, **settings}
+        return ppo.start_notes(PPORunConfig(**config), market)
+
+    (note,) = notes()
+    assert note.startswith("training.market_baseline has no effect on a batch of one episode")
+    assert notes(environment={"episode_days": 20}) == ()
+    assert notes(resources={"num_envs_per_env_runner": 2}) == ()
+    assert notes(training={"minibatch_size": 8, "market_baseline": False}) == ()
+
+
 def test_dqn_says_what_a_table_for_many_assets_costs(tiny_market: MarketData) -> None:
     assert dqn.start_notes(DQNRunConfig(), walks(tiny_market, 20, days=60)) == ()
     (note,) = dqn.start_notes(DQNRunConfig(), walks(tiny_market, 500, days=60))
