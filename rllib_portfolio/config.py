@@ -239,7 +239,8 @@ class PPOConfig(StrictModel):
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
     market_baseline: bool = True
-    """Regress out of the advantages what the day's asset returns explain, whatever was done (fused learner)."""
+    """Subtract what the growth of two portfolios explains of rewards and advantages, fitted to other episodes (fused
+    learner)."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled decay of the weight matrices: a step shrinks them by learning_rate * weight_decay (fused learner)."""
     max_kl: float | None = Field(2.0, gt=0)
@@ -257,10 +258,11 @@ class PPOConfig(StrictModel):
         return self
 
 
-DISCOUNT_OF_A_DAY = 0.99
-"""The discount of DQN where a decision changes what later ones can earn."""
+DISCOUNT_OF_A_ROW = 0.99
+"""DQN's discount for each row between two decisions, where a decision changes what later ones can earn."""
 REWARDS_OF_THE_STEP = ("log_return", "excess_log_return", "active_log_return", "mean_variance", "active_mean_variance")
-"""Rewards that depend on what one step did to wealth and on nothing before it."""
+"""Rewards that depend on what one step did to wealth and on nothing before it. A user's own reward may read the wealth,
+so that it is not among them."""
 
 
 class DQNConfig(StrictModel):
@@ -270,9 +272,9 @@ class DQNConfig(StrictModel):
     learning_rate_end: float | None = Field(0.0, ge=0)
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction | None = None
-    """Discount from one decision to the next. null: 0 where a decision changes nothing for later ones, that is, without
-    costs, impact and a limit of turnover, with a reward of the step alone; else 0.99 a day, so that the cost of a trade
-    is weighed against some months of what it earns."""
+    """Discount from one decision to the next. null: 0 where a decision changes nothing for later ones but what the hold
+    action drifts to, that is, without costs, impact and a limit of turnover, with a reward of the step alone; else 0.99
+    a row of the table, so that the cost of a trade is weighed against what a hundred rows earn."""
     batch_size: int = Field(16, ge=1)
     """Transitions, or days, drawn from the replay buffer for each gradient step."""
     buffer_capacity: int = Field(100_000, ge=1)
@@ -295,8 +297,10 @@ class DQNConfig(StrictModel):
     """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
     loss: Literal["huber", "mse"] = "mse"
     """mse: the squared error, whose minimum is the expected return. huber: its minimum lies between mean and median, so
-    that it undervalues rare large losses."""
-    max_gradient_norm: float | None = Field(10.0, gt=0)
+    that rare large losses count for too little."""
+    max_gradient_norm: float | None = Field(None, gt=0)
+    """Largest norm of a gradient; null clips none. A clip cuts the batches with rare large losses, so that the mean is
+    lost."""
     double_q: bool = True
     prioritized: bool = True
     per_alpha: Fraction = 0.6
@@ -401,15 +405,9 @@ class RunConfig(StrictModel):
 
     @property
     def discount(self) -> float:
-        """Return gamma, computed where `training.gamma` is null."""
-        environment = self.environment
-        if self.training.gamma is not None:
-            return self.training.gamma
-        costs = environment.cost_bps if isinstance(environment.cost_bps, tuple) else (environment.cost_bps,)
-        trades_freely = not any(costs) and environment.impact == 0.0 and environment.max_turnover == 1.0
-        if trades_freely and environment.reward in REWARDS_OF_THE_STEP:
-            return 0.0
-        return float(DISCOUNT_OF_A_DAY**environment.rebalance_days)
+        """Return gamma."""
+        assert self.training.gamma is not None
+        return self.training.gamma
 
     def for_assets(self, num_assets: int) -> Self:
         """Return the configuration with every choice that depends on the number of assets resolved."""
@@ -446,6 +444,18 @@ class DQNRunConfig(RunConfig):
     training: DQNConfig = DQNConfig()
     schedule: DQNScheduleConfig = DQNScheduleConfig()
     resources: DQNResourceConfig = DQNResourceConfig()
+
+    @property
+    def discount(self) -> float:
+        """Return gamma, computed where `training.gamma` is null."""
+        if self.training.gamma is not None:
+            return self.training.gamma
+        environment = self.environment
+        costs = environment.cost_bps if isinstance(environment.cost_bps, tuple) else (environment.cost_bps,)
+        trades_freely = not any(costs) and environment.impact == 0.0 and environment.max_turnover == 1.0
+        if trades_freely and environment.reward in REWARDS_OF_THE_STEP:
+            return 0.0
+        return float(DISCOUNT_OF_A_ROW**environment.rebalance_days)
 
     @model_validator(mode="after")
     def _buffer_fits(self) -> Self:

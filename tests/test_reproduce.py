@@ -19,6 +19,7 @@ from benchmarks.learning.known_optima import EXAMS
 from benchmarks.learning.tables import (
     Runs,
     certificates,
+    collected,
     comparisons,
     is_met,
     peers,
@@ -232,6 +233,15 @@ def test_one_seed_with_a_loss_fails_where_losses_are_rare() -> None:
     runs = runs_of(run_of(0.9, [0.9]), run_of(-0.01, [0.8]), run_of(0.95, [0.9]))
     assert not is_met("crash", EXAMS["crash"], runs)
     assert is_met("mean-reversion", EXAMS["mean-reversion"], runs)
+
+
+def test_runs_on_seeds_that_something_was_chosen_on_are_not_counted(tmp_path: Path) -> None:
+    values = {"steps": 300, "seeds": {"0": run_of(0.5, [0.1]), "20": run_of(0.9, [0.9])}}
+    certification.run_file("ppo", "merton", tmp_path).write_text(json.dumps(values))
+    certification.run_file("ppo-sb3", "merton", tmp_path).write_text(json.dumps(values))
+    found = collected(tmp_path)
+    assert list(found["ppo", "merton"].seeds) == ["20"]
+    assert list(found["ppo-sb3", "merton"].seeds) == ["0", "20"]
 
 
 def test_our_runs_have_seeds_that_nothing_was_chosen_on() -> None:

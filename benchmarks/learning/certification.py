@@ -76,7 +76,6 @@ _COMPARED = (
 """Markets that peers have learned, too."""
 _RARE = ("crash", "crash-mixed")
 _SLOW = ("slow-0.53", "slow-0.54")
-_OTHERS = tuple(name for name in EXAMS if name not in (*_RARE, *_SLOW))
 CANDIDATES: dict[str, Candidate] = {
     "ppo": Candidate("PPO", "ppo", first_seed=FRESH_SEED),
     "ppo-long": Candidate(
@@ -103,7 +102,7 @@ CANDIDATES: dict[str, Candidate] = {
     ),
     "ppo-sb3": Candidate("Stable-Baselines3 PPO", "ppo", "sb3", exams=_COMPARED),
     "ppo-rllib": Candidate("stock RLlib PPO", "ppo", "rllib", exams=_COMPARED),
-    "dqn": Candidate("DQN", "dqn", exams=_OTHERS, seeds=10, first_seed=FRESH_SEED),
+    "dqn": Candidate("DQN", "dqn", seeds=10, first_seed=FRESH_SEED),
     "dqn-long": Candidate("DQN, 150,000 steps", "dqn", exams=_SLOW, seeds=10, first_seed=FRESH_SEED, steps=150_000),
     "dqn-rare": Candidate(
         "DQN, 300,000 steps, a gradient step every 20",

@@ -32,6 +32,8 @@ Progress = Iterator[tuple[int, Decision]]
 
 PEERS_BATCH_SIZE = 64
 """Transitions in a batch of DQN's peers. Ours has fewer, and learns from all actions of each."""
+PEERS_BETA = 0.4
+"""Exponent of the importance weights of RLlib's replay buffer, which is RLlib's default."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
     "dqn": {
@@ -78,6 +80,7 @@ def stock(config: RunConfig, market: MarketData, market_path: Path, interval: in
 
 
 def _ours_now(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
+    """Return the policy that the learners of one of our algorithms have reached."""
     return partial(current_policy(algorithm, config, market), volatility=_volatility(market.num_assets))
 
 
@@ -148,7 +151,7 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
                 "type": "PrioritizedEpisodeReplayBuffer",
                 "capacity": dqn.buffer_capacity,
                 "alpha": dqn.per_alpha,
-                "beta": dqn.per_beta_start,
+                "beta": PEERS_BETA,
             },
             double_q=dqn.double_q,
             dueling=config.network.dueling,

@@ -65,7 +65,8 @@ def collected(folder: Path) -> dict[tuple[str, str], Runs]:
             path = run_file(name, exam, folder)
             if path.is_file():
                 values = json.loads(path.read_text())
-                found[name, exam] = Runs(values["steps"], dict(sorted(values["seeds"].items())))
+                seeds = {seed: run for seed, run in values["seeds"].items() if int(seed) >= candidate.first_seed}
+                found[name, exam] = Runs(values["steps"], dict(sorted(seeds.items())))
     return found
 
 

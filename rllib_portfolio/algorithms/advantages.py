@@ -83,7 +83,7 @@ class AdvantageScale:
         with np.errstate(invalid="ignore"):  # a reward that is not finite: the learner leaves the update out
             deviations = exact - all_advantages / count
         self._newest = float(total(np.square(deviations).sum(keepdims=True))[0] / count)
-        variance = self._variance if self._num_batches else self._newest
+        variance = self._variance or self._newest
         return np.asarray(deviations / max(np.sqrt(variance), SMALLEST_ADVANTAGE_STD))
 
     def advance(self) -> None:

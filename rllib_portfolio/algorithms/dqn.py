@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -256,16 +257,20 @@ def build(config: DQNRunConfig, market_path: Path) -> PortfolioDQN:
 
 
 def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return a note on the cost of the action table if there are many assets."""
+    """Return notes on a discount that was computed, and on the cost of the action table where there are many assets."""
+    notes = []
+    if config.training.gamma is None:
+        reason = "a decision changes what later ones can earn" if config.discount else "no decision changes a later one"
+        notes.append(f"The discount is {config.discount:.3g}, because {reason} (training.gamma is null).")
     num_assets = market.num_assets
-    if num_assets < MANY_ASSETS:
-        return ()
-    num_actions = build_action_table(config.environment, market.assets).num_actions
-    return (
-        f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all of "
-        "them: with 500 assets it makes about a fourteenth of the steps a second that it makes with 20. "
-        "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets).",
-    )
+    if num_assets >= MANY_ASSETS:
+        num_actions = build_action_table(config.environment, market.assets).num_actions
+        notes.append(
+            f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all "
+            "of them: with 500 assets it makes about a fourteenth of the steps a second that it makes with 20. "
+            "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets)."
+        )
+    return tuple(notes)
 
 
 def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNConfig:
@@ -313,7 +318,8 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
 def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     dqn: DQNConfig = config.training
     counterfactuals = counterfactual_actions(config)
-    steps_per_visit = dqn.rollout_steps * config.resources.num_envs
+    fragment = dqn.rollout_steps * config.resources.num_envs
+    steps_per_average = max(fragment, dqn.steps_per_update)  # after some fragments no gradient step is due
     return {
         "lr": learning_rate(config),
         "gamma": config.discount,
@@ -324,8 +330,8 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
         "double_q": dqn.double_q,
         "td_error_loss_fn": dqn.loss,
         "num_atoms": 1,
-        "tau": min(1.0, steps_per_visit / dqn.target_update_interval),
-        "target_network_update_freq": steps_per_visit,
+        "tau": -math.expm1(-steps_per_average / dqn.target_update_interval),
+        "target_network_update_freq": fragment,
         "replay_buffer_config": {
             "type": BUFFER_TYPE,
             "capacity": dqn.buffer_capacity,

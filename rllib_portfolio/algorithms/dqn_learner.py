@@ -108,7 +108,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             td_errors, step = self._gradient_step(draw(), weight=1.0)
             put_back(td_errors)
             self._untold.append((step, len(td_errors)))
-            if not update:  # the target network is copied after the first gradient step at which it is due
+            if update == num_updates - 1:  # the average takes the weights that the policy has reached
                 self.after_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += num_updates
 

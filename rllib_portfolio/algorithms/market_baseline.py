@@ -2,9 +2,9 @@
 
 Asset returns do not answer to what a small portfolio does, so a baseline may depend on them, those of the future
 included (Mao et al. 2019, arXiv 1807.02264, input-dependent baselines). It must not depend on the actions that it
-corrects. A regression that is fitted to the rewards it corrects does: it takes the share h of each day's own reward
-away, h the day's leverage, and h is near 1 on the rare days that matter most. So the coefficients for an episode are
-fitted to all others (cross-fitting, Chernozhukov et al. 2018, definition 3.1), whose rewards no action of it changes.
+corrects. A regression on the rewards that it corrects depends on them: it removes the share h of a day's own reward,
+where h is the day's leverage, near 1 on rare large days. So the coefficients for an episode are fitted to all others
+(cross-fitting, Chernozhukov et al. 2018, definition 3.1); no action of the episode changes their rewards.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ FloatArray = NDArray[np.floating[Any]]
 Total = Callable[[FloatArray], FloatArray]
 """Sums an array over all learners."""
 
-SMALLEST_MOMENT = 1e-5
-"""Share of the regressors' squared length below which a direction of theirs is left out. A policy near equal weights
-grows nearly as equal weights do; their difference on ordinary days says nothing of it on a day of large moves."""
+SMALLEST_EIGENVALUE = 1e-5
+"""Share of the largest eigenvalue of the scaled cross-products below which a direction is left out: a difference of two
+portfolios that only rounding or curvature makes says nothing about a day of large moves."""
+LEAST_OTHERS = 20
+"""Steps of other chunks from which on a regression on two portfolios is better than none."""
 
 
 def mean_of_others(values: FloatArray, lengths: Sequence[int], total: Total = np.asarray) -> FloatArray:
@@ -38,7 +40,7 @@ def mean_of_others(values: FloatArray, lengths: Sequence[int], total: Total = np
     own = _sums(np.column_stack([values, np.ones(len(values))]), lengths)
     everything = total(own.sum(0))
     others = everything - own
-    others = np.where(others[:, -1:] > 0.5, others, everything)
+    others = np.where(others[:, -1:] > 0, others, everything)
     return np.repeat(others[:, :-1] / others[:, -1:], lengths, axis=0)
 
 
@@ -57,15 +59,16 @@ def without_market_noise(
         total: Sums an array over all learners.
 
     Returns:
-        The values less the slopes times the market, float32 [S]; as they were where there is no other chunk.
+        The values less the slopes times the market, float32 [S]; as they were where other chunks have too few steps.
     """
     columns = np.column_stack([np.ones(len(values)), market, values]).astype(np.float64)
     own = _sums(columns[:, :, None] * columns[:, None, :], lengths)
     moments = total(own.sum(0)) - own
     sizes = np.sqrt(np.maximum(np.diagonal(moments, axis1=1, axis2=2)[:, :-1], np.finfo(np.float64).tiny))
     products = moments[:, :-1, :-1] / (sizes[:, :, None] * sizes[:, None, :])
-    inverse = np.linalg.pinv(products, rcond=SMALLEST_MOMENT, hermitian=True)
+    inverse = np.linalg.pinv(products, rcond=SMALLEST_EIGENVALUE, hermitian=True)
     slopes = (inverse @ (moments[:, :-1, -1] / sizes)[:, :, None])[:, :, 0] / sizes
+    slopes[moments[:, 0, 0] < LEAST_OTHERS] = 0.0
     explained = (columns[:, 1:-1] * np.repeat(slopes[:, 1:], lengths, axis=0)).sum(-1)
     return np.asarray(values - explained, dtype=np.float32)
 

@@ -226,7 +226,9 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         config: The run's configuration.
         market: Its market.
     """
-    weights = averaged_weights(algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID])
+    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
+    if config.algo == "dqn":
+        weights = averaged_weights(weights)
     mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
     table = None
     if config.environment.action_mode == "discrete":

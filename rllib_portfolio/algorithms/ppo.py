@@ -21,7 +21,6 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
-from scipy.stats import kurtosis
 
 from rllib_portfolio.algorithms.fast_path import reads_fragments
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
@@ -33,6 +32,7 @@ from rllib_portfolio.algorithms.shared_market import take_market
 from rllib_portfolio.algorithms.weight_sync import sync_weights
 from rllib_portfolio.config import PER_ASSET_FROM, NetworkConfig, PPOConfig, PPORunConfig
 from rllib_portfolio.env.portfolio_env import resolve_market
+from rllib_portfolio.evaluation.metrics import kurtosis
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, model_config
 
@@ -42,7 +42,7 @@ RARE_KURTOSIS = 100.0
 
 One loss in 250 days that dwarfs all else has 250; the bundled stocks have 6 to 37."""
 WIDE_BATCH = 8192
-"""Steps of a batch from which on PPO weighs such days well enough: docs/RESULTS.md, rare crashes."""
+"""Steps of a batch from which on PPO weighs such days well enough: the markets with rare crashes of docs/RESULTS.md."""
 STEP_ASSETS = 20
 """Largest number of assets for which a flat network learns at the stated rate."""
 
@@ -205,7 +205,7 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
 def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
     """Return a note if batches may hold a single episode, of which no baseline can be fitted to others."""
     days, steps = config.environment.episode_days, config.training.rollout_steps
-    is_single = config.resources.num_envs == 1 and (days is None or steps * config.environment.rebalance_days < days)
+    is_single = config.resources.num_envs == 1 and (days is None or steps * config.environment.rebalance_days <= days)
     if not (is_single and config.training.market_baseline):
         return ()
     return (
@@ -217,16 +217,18 @@ def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
 def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
     """Return a note if an asset's returns hang on moves that are too rare for the batches of the run."""
     start, stop = market.windows["train"]
-    measured = kurtosis(market.returns[start:stop], axis=0, fisher=False)
+    measured = np.asarray(kurtosis(market.returns[start:stop]))
     names = [f"{market.assets[index]} ({measured[index]:.0f})" for index in np.flatnonzero(measured > RARE_KURTOSIS)]
-    if not names or config.training.rollout_steps * config.resources.num_envs >= WIDE_BATCH:
+    envs_in_all = -(-WIDE_BATCH // config.training.rollout_steps)
+    if not names or config.resources.num_envs >= envs_in_all:
         return ()
+    num_envs = -(-envs_in_all // max(1, config.resources.num_env_runners))
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
         f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: they hang on a few days. PPO's "
-        "clipped ratios make little of such days, and it may hold far too much of an asset that crashes rarely. Train "
-        "on wide batches and longer: --set resources.num_envs_per_env_runner=256 --set training.minibatch_size=2048 "
-        "--set training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
+        "clipped ratios and gradients give such days too little weight, and it may hold far too much of an asset that "
+        f"crashes rarely. Train on wide batches and longer: --set resources.num_envs_per_env_runner={num_envs} --set "
+        "training.minibatch_size=2048 --set training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
     )
 
 
@@ -241,7 +243,10 @@ def _ignored_by_stock_learner(config: PPORunConfig) -> tuple[str, ...]:
     names = [f"training.{name}" for name, is_set in settings.items() if is_set]
     if config.resources.learner != "stock" or not names:
         return ()
-    return (f"RLlib's own learner (resources.learner: stock) ignores {', '.join(names)}.",)
+    return (
+        f"RLlib's own learner (resources.learner: stock) ignores {', '.join(names)}, and divides advantages by the "
+        "deviation of their own batch.",
+    )
 
 
 def _training_settings(config: PPORunConfig, scale: float) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         self._batches = BatchBuilder(self._trained_module, self.config, self._team)
         self._loss = self._compiled(self._minibatch_loss)
         module = type(self._trained_module)
-        self._is_evaluable = issubclass(module, PortfolioActorCritic) and all(
+        self._has_standard_forward = issubclass(module, PortfolioActorCritic) and all(
             getattr(module, name) is getattr(PortfolioActorCritic, name) for name in _CALLED_BY_RLLIB
         )
         """Whether the module's `evaluate` gives what these methods give, which RLlib's learner calls."""
@@ -203,7 +203,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
         """Distribution of actions, and values, of observations [B, D]."""
         module = self._trained_module
-        if self._is_evaluable:
+        if self._has_standard_forward:
             distribution, values = module.evaluate(observations)
             return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
         inputs = {Columns.OBS: observations}

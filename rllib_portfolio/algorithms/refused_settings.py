@@ -38,20 +38,20 @@ _LEARNED_THROUGH = ("setup", "_forward_train", "make_target_networks", "get_targ
 
 
 class Rule(NamedTuple):
-    """What a setting must be."""
+    """A condition that a setting must meet."""
 
     setting: str
-    """As the methods of RLlib's configuration call it."""
+    """Its name in the methods of RLlib's configuration."""
     must: str
     is_met: Callable[[Any], bool]
-    """By a configuration."""
+    """Whether a configuration meets it."""
     remedy: str
 
 
 def refuse_settings(config: Any, rules: Sequence[Rule]) -> None:
     """Raise a ConfigError for the first rule that a configuration of RLlib's breaks.
 
-    Of an evaluation's configuration nothing is learned: it has the rules alone that hold for any.
+    Nothing is learned from an evaluation's configuration, so that only the rules for all configurations hold for it.
     """
     for rule in _ALL if config.in_evaluation else rules:
         if not rule.is_met(config):
@@ -61,20 +61,20 @@ def refuse_settings(config: Any, rules: Sequence[Rule]) -> None:
             )
 
 
-class Made(NamedTuple):
-    """What an env runner was made of."""
+class RunnerParts(NamedTuple):
+    """Shapes and module of an env runner."""
 
     environment_shape: tuple[int, ...]
-    """Of the environment's observations."""
+    """Shape of the environment's observations."""
     module_shape: tuple[int, ...]
-    """Of the observations that connectors make of them."""
+    """Shape of the observations that connectors make of them."""
     module: str
     """Name of the RLModule's class."""
     is_stateful: bool
 
     @classmethod
-    def of(cls, runner: Any) -> Made:
-        """What `runner` was made of."""
+    def of(cls, runner: Any) -> RunnerParts:
+        """Return those of `runner`."""
         pipeline, module = runner._env_to_module, runner.module
         shapes = (space.shape for space in (pipeline.input_observation_space, pipeline.observation_space))
         return cls(*shapes, type(module).__name__, module.is_stateful())
@@ -83,9 +83,9 @@ class Made(NamedTuple):
 def refuse_env_runners(config: Any, env_runners: EnvRunnerGroup) -> None:
     """Raise a ConfigError for what only shows when an algorithm's env runners are there."""
     if env_runners.local_env_runner is not None:
-        made = Made.of(env_runners.local_env_runner)
+        made = RunnerParts.of(env_runners.local_env_runner)
     else:
-        (made,) = env_runners.foreach_env_runner(Made.of, remote_worker_ids=[1], local_env_runner=False)
+        (made,) = env_runners.foreach_env_runner(RunnerParts.of, remote_worker_ids=[1], local_env_runner=False)
     learns_from_transitions = hasattr(config, "replay_buffer_config")
     if made.is_stateful and (_is_fused(config) or learns_from_transitions):
         remedy = _TRANSITIONS if learns_from_transitions else "Use RLlib's learner (resources.learner: stock)."
@@ -112,7 +112,7 @@ _ATTRIBUTES = {
     "rl_module_spec": "_rl_module_spec",
     "model_config": "_model_config",
 }
-"""Of settings whose attribute has another name."""
+"""Attributes of settings that have another name."""
 
 
 def _is_fused(config: Any) -> bool:
@@ -260,7 +260,7 @@ PPO_RULES: tuple[Rule, ...] = (
                 (
                     Rule(
                         "market_baseline",
-                        "be False with an env runner that is not ours",
+                        "be False with an env runner that is not derived from SeededEnvRunner",
                         _has_our_runner,
                         "Its episodes do not tell what assets returned: set training.market_baseline to false.",
                     ),

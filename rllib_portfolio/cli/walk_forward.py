@@ -58,7 +58,7 @@ examples:
   python backtest.py walk-forward --algo ppo dqn --seeds 5 --total-timesteps 200000
   python backtest.py walk-forward --algo ppo --rolling --train-years 8 --test-years 1
   python backtest.py walk-forward --algo ppo --data-path prices.csv --test-start 2010-01-01
-  python backtest.py walk-forward --algo ppo dqn --set environment.cost_bps=25 --set dqn.training.gamma=0.9
+  python backtest.py walk-forward --algo ppo dqn --set environment.cost_bps=25 --set dqn.training.gamma=0.995
   python backtest.py walk-forward --resume runs/walk-forward/20260131-120000
   python backtest.py walk-forward --algo ppo --address auto --output-dir /shared/walk-forward
 

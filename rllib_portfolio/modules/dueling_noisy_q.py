@@ -199,9 +199,7 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
 
 
 def averaged_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a module's weights with those of the target network, a running average, in place of the online ones.
-
-    Weights of modules without a target network are returned as they are.
-    """
-    averages = {name.removeprefix("target_"): value for name, value in weights.items() if name.startswith("target_")}
+    """Return the weights of a `DuelingNoisyQ` whose Q-network has those of the target network, a running average."""
+    target = "target_q_net."
+    averages = {f"q_net.{name.removeprefix(target)}": w for name, w in weights.items() if name.startswith(target)}
     return {**weights, **averages}

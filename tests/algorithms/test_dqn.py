@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,27 +76,27 @@ def test_an_iteration_samples_stores_learns_and_sends_weights(market_path: Path)
 
 
 def test_the_target_network_averages_the_weights_at_every_visit(market_path: Path) -> None:
-    # Five visits of 8 steps in an iteration, and an average over 40: each visit takes over a fifth.
-    with algorithm(market_path, {"training.steps_per_update": 8}, iteration_steps=8) as built:  # one gradient step each
+    # Visits of 8 steps and two gradient steps, and an average over 40 steps.
+    with algorithm(market_path, iteration_steps=8) as built:
         for _ in range(6):
             built.train()
         before = weights(built)
         result = built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
         after = weights(built)
     assert result["num_target_updates"] == 5  # learning starts at the third visit
+    share = 1.0 - math.exp(-8 / 40)
     for name, average in after.items():
         if name.startswith("target_"):
-            expected = 0.8 * before[name] + 0.2 * after[name.removeprefix("target_")]
+            expected = (1.0 - share) * before[name] + share * after[name.removeprefix("target_")]
             np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-def test_an_average_over_less_than_a_visit_is_a_copy(market_path: Path) -> None:
-    settings = {"training.target_update_interval": 3, "training.steps_per_update": 8}  # one gradient step at a visit
-    with algorithm(market_path, settings) as built:
-        built.train()
-        values = weights(built)
-    online = {f"target_{name}": value for name, value in values.items() if name.startswith("q_net")}
-    assert_same(online, {name: value for name, value in values.items() if name.startswith("target")})
+def test_fragments_without_a_gradient_step_do_not_make_the_average_longer(market_path: Path) -> None:
+    # A gradient step every 20 steps: after the fragments that end at 40, 64, 80, 104 and 120 steps.
+    with algorithm(market_path, {"training.steps_per_update": 20}, iteration_steps=120) as built:
+        result = built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+        assert built.config.tau == pytest.approx(1.0 - math.exp(-20 / 40))
+    assert result["num_target_updates"] == 5
 
 
 def test_the_policy_decides_with_the_average(market_path: Path, tiny_market: MarketData) -> None:
@@ -154,9 +155,9 @@ def test_its_default_configuration_is_its_own() -> None:
         ("training.max_gradient_norm", 2.5, "grad_clip", 2.5),
         ("training.max_gradient_norm", None, "grad_clip", None),
         ("training.batch_size", 24, "train_batch_size_per_learner", 24),
-        ("training.target_update_interval", 80, "tau", 0.1),  # 8 steps from one visit to the next
-        ("training.target_update_interval", 5, "tau", 1.0),
+        ("training.target_update_interval", 80, "tau", pytest.approx(1.0 - math.exp(-0.1))),  # 8 steps for each visit
         ("training.target_update_interval", 80, "target_network_update_freq", 8),
+        ("training.steps_per_update", 20, "tau", pytest.approx(1.0 - math.exp(-20 / 40))),
         ("training.learning_starts", 33, "learning_starts", 33),
         ("training.steps_per_update", 7, "steps_per_update", 7),
         ("training.normalize_rewards", False, "normalize_rewards", False),

@@ -251,6 +251,33 @@ def test_constant_rewards_are_worth_their_perpetuity_only_where_truncation_boots
         np.testing.assert_allclose(values, reward / (1.0 - 0.8 * gamma), rtol=0.15)
 
 
+@pytest.mark.parametrize("prioritized", [True, False])
+def test_a_rare_large_loss_is_worth_its_share_of_the_mean(prioritized: bool) -> None:
+    # One state: 0.5 a day, and -80 on four days of 1000. The mean is 0.178; the median, and about what Huber's loss or
+    # clipped gradients lead to, is 0.5.
+    learner = build_learner(
+        {
+            **PLAIN,
+            "training.gamma": 0.0,
+            "training.learning_rate": 1e-3,
+            "training.learning_rate_end": None,
+            "training.target_update_interval": 4000,
+        }
+    )
+    rewards = np.full(1000, 0.5)
+    rewards[[100, 351, 600, 851]] = -80.0
+    buffer = ArrayEpisodeReplayBuffer(capacity=1100, alpha=0.6 if prioritized else 0.0, seed=0)
+    episode = chunk("a", 0, rewards.tolist(), truncated=True)
+    episode.observations.data = np.zeros((1001, D), dtype=np.float32)
+    episode.actions.data = np.arange(1000) % 2
+    buffer.add([episode])
+    draw = partial(buffer.sample, 64, gamma=0.0, beta=1.0)
+    for visit in range(1500):
+        learner.update_from_buffer(draw, buffer.update_priorities, 2, {NUM_ENV_STEPS_SAMPLED_LIFETIME: 8 * visit})
+    values = module_of(learner).target_q_net(torch.zeros(1, D)).detach().numpy()[0, :2]
+    assert np.abs(values - rewards.mean()).max() < 0.1
+
+
 def _constant_chunk(number: int, reward: float, flag: str) -> Any:
     """Observations that tell nothing; each action is the last one in every fourth episode."""
     episode = chunk(str(number), 0, [reward] * 5, **{flag: True})

@@ -244,7 +244,7 @@ def test_a_flat_network_over_many_assets_says_what_it_learns_at(tiny_market: Mar
 def test_a_run_with_rllibs_learner_says_what_it_ignores(tiny_market: MarketData) -> None:
     config = PPORunConfig(network={"architecture": "flat"}, resources={"learner": "stock"})
     (note,) = ppo.start_notes(config, walks(tiny_market, 3, days=60))
-    assert note.endswith("ignores training.market_baseline, training.max_kl.")
+    assert "ignores training.market_baseline, training.max_kl," in note
 
 
 def test_ppo_says_where_losses_are_too_rare_for_its_batches() -> None:
@@ -253,10 +253,24 @@ def test_ppo_says_where_losses_are_too_rare_for_its_batches() -> None:
     (note,) = ppo.start_notes(PPORunConfig(network=network), market)
     assert "have a kurtosis above 100" in note
     assert market.assets[0] in note
-    wide = {"num_envs_per_env_runner": 256}
-    assert ppo.start_notes(PPORunConfig(network=network, resources=wide), market) == ()
+    assert "resources.num_envs_per_env_runner=256 " in note
+    (note,) = ppo.start_notes(PPORunConfig(network=network, resources={"num_env_runners": 2}), market)
+    assert "resources.num_envs_per_env_runner=128 " in note
+    for num_envs, is_wide in ((255, False), (256, True)):
+        wide = PPORunConfig(network=network, resources={"num_envs_per_env_runner": num_envs})
+        assert (ppo.start_notes(wide, market) == ()) == is_wide
     ordinary = kelly_market(up=0.2, down=0.2, probability=0.58, num_days=20_000, seed=0)
     assert ppo.start_notes(PPORunConfig(network=network), ordinary) == ()
+    standing = replace(ordinary, returns=np.full_like(ordinary.returns, 1e-4))
+    assert ppo.start_notes(PPORunConfig(network=network), standing) == ()
+
+
+def test_dqn_says_which_discount_it_computed(tiny_market: MarketData) -> None:
+    market = walks(tiny_market, 3, days=60)
+    (note,) = dqn.start_notes(DQNRunConfig(), market)
+    assert note == "The discount is 0.99, because a decision changes what later ones can earn (training.gamma is null)."
+    (note,) = dqn.start_notes(DQNRunConfig(environment={"cost_bps": 0.0}), market)
+    assert note.startswith("The discount is 0, because no decision changes a later one")
 
 
 def test_ppo_says_where_its_baseline_has_nothing_to_be_fitted_to(tiny_market: MarketData) -> None:
@@ -269,13 +283,15 @@ def test_ppo_says_where_its_baseline_has_nothing_to_be_fitted_to(tiny_market: Ma
     (note,) = notes()
     assert note.startswith("training.market_baseline has no effect on a batch of one episode")
     assert notes(environment={"episode_days": 20}) == ()
+    assert len(notes(environment={"episode_days": 32})) == 1  # a batch is one episode, whole
     assert notes(resources={"num_envs_per_env_runner": 2}) == ()
     assert notes(training={"minibatch_size": 8, "market_baseline": False}) == ()
 
 
 def test_dqn_says_what_a_table_for_many_assets_costs(tiny_market: MarketData) -> None:
-    assert dqn.start_notes(DQNRunConfig(), walks(tiny_market, 20, days=60)) == ()
-    (note,) = dqn.start_notes(DQNRunConfig(), walks(tiny_market, 500, days=60))
+    set_discount = DQNRunConfig(training={"gamma": 0.9})
+    assert dqn.start_notes(set_discount, walks(tiny_market, 20, days=60)) == ()
+    (note,) = dqn.start_notes(set_discount, walks(tiny_market, 500, days=60))
     # cash, four steps of equity, inverse volatility, 500 tilts, hold
     assert "507 actions for 500 assets" in note
     assert "each gradient step evaluates all of them" in note

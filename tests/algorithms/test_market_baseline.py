@@ -118,6 +118,16 @@ def test_a_single_episode_is_left_as_it_is() -> None:
     np.testing.assert_array_equal(left, advantages.astype(np.float32))
 
 
+@pytest.mark.parametrize("num_others", [1, 4, 19, 20, 40])
+def test_few_other_steps_do_not_add_noise(num_others: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        growth = rng.normal(0.001, 0.02, (300, 2))
+        values = growth @ np.array([0.7, -0.2]) + rng.normal(0.0, 0.001, 300)
+        left = without_market_noise(values, growth, [300 - num_others, num_others])
+        assert left.std() <= values.std() * 1.0001
+
+
 def test_means_are_of_the_others() -> None:
     values = np.array([[1.0], [3.0], [5.0], [8.0]])
     assert mean_of_others(values, [2, 1, 1]).tolist() == [[6.5], [6.5], [4.0], [3.0]]

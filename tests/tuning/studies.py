@@ -28,7 +28,6 @@ DQN_SPACE: dict[str, BaseDistribution] = {
     "training.batch_size": CategoricalDistribution([8, 16, 32, 64]),
     "training.target_update_interval": IntDistribution(500, 2000),
     "training.per_alpha": FloatDistribution(0.4, 0.8),
-    "training.per_beta_start": FloatDistribution(0.3, 0.6),
     "network.hidden_sizes": CategoricalDistribution(["[128, 64]", "[256, 128]", "[256, 256]", "[512, 256]"]),
 }
 

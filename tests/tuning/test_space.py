@@ -16,7 +16,7 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.tuning.space import SearchSpace
 
 DQN_FLOATS = {
-    "training.gamma": FloatDistribution(0.8, 0.999),
+    "training.gamma": FloatDistribution(0.95, 0.999),
     "training.per_alpha": FloatDistribution(0.4, 0.8),
 }
 SPACES: dict[str, dict[str, BaseDistribution]] = {
