@@ -79,7 +79,11 @@ _SLOW = ("slow-0.53", "slow-0.54")
 CANDIDATES: dict[str, Candidate] = {
     "ppo": Candidate("PPO", "ppo", first_seed=FRESH_SEED),
     "ppo-long": Candidate(
-        "PPO, a million steps", "ppo", exams=("regimes", "fat-tails"), first_seed=FRESH_SEED, steps=1_000_000
+        "PPO, a million steps",
+        "ppo",
+        exams=("kelly-0.2", "regimes", "fat-tails"),
+        first_seed=FRESH_SEED,
+        steps=1_000_000,
     ),
     "ppo-per-asset": Candidate(
         "PPO per asset, a million steps",

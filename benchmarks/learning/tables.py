@@ -66,7 +66,8 @@ def collected(folder: Path) -> dict[tuple[str, str], Runs]:
             if path.is_file():
                 values = json.loads(path.read_text())
                 seeds = {seed: run for seed, run in values["seeds"].items() if int(seed) >= candidate.first_seed}
-                found[name, exam] = Runs(values["steps"], dict(sorted(seeds.items())))
+                if seeds:
+                    found[name, exam] = Runs(values["steps"], dict(sorted(seeds.items())))
     return found
 
 

@@ -210,8 +210,10 @@ class PortfolioDQN(ScalesRewards, DQN):
                     lambda learner: learner.update_from_buffer(draw, put_back, num_updates, timesteps)
                 )
                 return
-            for _ in range(num_updates):
-                results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps)
+            is_ours = issubclass(self.config.learner_class, FusedDQNLearner)
+            for update in range(num_updates):
+                kwargs = {"ends_visit": update == num_updates - 1} if is_ours else {}
+                results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps, **kwargs)
                 td_errors = [np.asarray(result[DEFAULT_MODULE_ID].pop(TD_ERROR_KEY).peek()) for result in results]
                 put_back(np.concatenate([np.ravel(errors) for errors in td_errors]))
                 self.metrics.aggregate(results, key=LEARNER_RESULTS)

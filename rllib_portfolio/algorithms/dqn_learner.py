@@ -123,10 +123,14 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         *,
         training_data: Any = None,
         timesteps: dict[str, Any] | None = None,
+        ends_visit: bool = True,
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """RLlib's `Learner.update` on one batch; TD errors are among the metrics."""
+        """RLlib's `Learner.update` on one batch; TD errors are among the metrics.
+
+        The target network is updated after a gradient step that ends a visit to the learner.
+        """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})
         if training_data is not None:
@@ -140,7 +144,8 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         td_errors, step = self._gradient_step(columns, num_steps / mean_steps)
         self._weights_seq_no += 1
         self.metrics.log_value((DEFAULT_MODULE_ID, TD_ERROR_KEY), td_errors, reduce="item_series")
-        self.after_gradient_based_update(timesteps=timesteps or {})
+        if ends_visit:
+            self.after_gradient_based_update(timesteps=timesteps or {})
         self._untold.append((step, num_steps))
         self._log()
         return None if _no_metrics_reduce else self.metrics.reduce()

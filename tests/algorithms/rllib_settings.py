@@ -117,7 +117,7 @@ BOTH_REFUSE: dict[str, Change] = {
     "add_default_connectors_to_learner_pipeline": lambda c: c.learners(
         add_default_connectors_to_learner_pipeline=False
     ),
-    "grad_clip_by": lambda c: c.training(grad_clip_by="value"),
+    "grad_clip_by": lambda c: c.training(grad_clip=1.0, grad_clip_by="value"),
     "_torch_grad_scaler_class": lambda c: c.experimental(_torch_grad_scaler_class=torch.amp.GradScaler),
     "_torch_lr_scheduler_classes": lambda c: c.experimental(
         _torch_lr_scheduler_classes=[torch.optim.lr_scheduler.ConstantLR]

@@ -92,11 +92,11 @@ def test_the_target_network_averages_the_weights_at_every_visit(market_path: Pat
 
 
 def test_fragments_without_a_gradient_step_do_not_make_the_average_longer(market_path: Path) -> None:
-    # A gradient step every 20 steps: after the fragments that end at 40, 64, 80, 104 and 120 steps.
+    # A gradient step every 20 steps: after the fragments that end at 24, 40, 64, 80, 104 and 120 steps.
     with algorithm(market_path, {"training.steps_per_update": 20}, iteration_steps=120) as built:
         result = built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
         assert built.config.tau == pytest.approx(1.0 - math.exp(-20 / 40))
-    assert result["num_target_updates"] == 5
+    assert result["num_target_updates"] == 6
 
 
 def test_the_policy_decides_with_the_average(market_path: Path, tiny_market: MarketData) -> None:
