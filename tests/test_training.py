@@ -474,8 +474,8 @@ def test_a_dqn_run_tells_beta_the_buffer_and_the_loss(dqn_run: TinyRun) -> None:
     assert untrained["steps"] == "0"
     assert [int(row["steps"]) for row in rows] == list(range(64, TOTAL_STEPS + 1, 64))
     betas = [float(row["replay/beta"]) for row in rows]
-    # 0.4 + 0.6 of the share of the run
-    assert betas == pytest.approx([0.4 + 0.06 * count for count in range(1, 11)])
+    # 0.5 + 0.5 of the share of the run
+    assert betas == pytest.approx([0.5 + 0.05 * count for count in range(1, 11)])
     assert float(rows[3]["replay/transitions"]) == 256.0
     for name in ("training/td_loss", "training/q_mean", "training/td_error", "training/gradient_norm"):
         assert np.isfinite(float(rows[-1][name])), name

@@ -44,6 +44,7 @@ TINY_DQN = {
     "algo": "dqn",
     "environment.episode_days": 20,
     "network.hidden_sizes": [16, 16],
+    "training.per_beta_start": 0.5,
     "training.batch_size": 16,
     "training.buffer_capacity": 500,
     "training.learning_starts": 50,

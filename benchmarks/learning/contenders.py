@@ -34,6 +34,8 @@ PEERS_BATCH_SIZE = 64
 """Transitions in a batch of DQN's peers. Ours has fewer, and learns from all actions of each."""
 PEERS_BETA = 0.4
 """Exponent of the importance weights of RLlib's replay buffer, which is RLlib's default."""
+PEERS_GRADIENT_NORM = 10.0
+"""Norm at which the gradients of DQN's peers are clipped, which is Stable-Baselines3's default."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
     "dqn": {
@@ -155,7 +157,7 @@ def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
             },
             double_q=dqn.double_q,
             dueling=config.network.dueling,
-            grad_clip=dqn.max_gradient_norm,
+            grad_clip=PEERS_GRADIENT_NORM,
         )
         .debugging(seed=config.seed, log_level="ERROR")
         .build_algo()
@@ -270,7 +272,7 @@ def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
         train_freq=dqn.rollout_steps,
         gradient_steps=dqn.rollout_steps * config.resources.num_envs // dqn.steps_per_update,
         target_update_interval=dqn.target_update_interval,
-        max_grad_norm=dqn.max_gradient_norm,
+        max_grad_norm=PEERS_GRADIENT_NORM,
         policy_kwargs={"net_arch": list(config.network.hidden_sizes)},
         seed=config.seed,
         device="cpu",

@@ -99,8 +99,8 @@ def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
     for name, exam in EXAMS.items():
         cells = [cell for algo in ("ppo", "dqn") for cell in _certificate(name, exam, best[name, algo])[:2]]
         rows.append([exam.title, *cells])
-    counts = [len(found.seeds) for found in best.values() if found is not None]
-    seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    counts = sorted({len(found.seeds) for found in best.values() if found is not None})
+    seeds = " or ".join(map(str, counts))
     title = f"Growth and gap as shares of the optimum: median and range of {seeds} seeds"
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
 
