@@ -14,7 +14,7 @@ from rllib_portfolio.algorithms.shared_market import take_market
 
 _EVALUATION_STREAM = 1_000_000
 ASSET_RETURNS = "asset_returns"
-"""What the environment tells about the step's returns, [B, N + 1], cash last; an extra output of each step."""
+"""Name of the extra output that holds the returns of the step's assets, [B, N + 1], cash last."""
 
 
 class SeededEnvRunner(SingleAgentEnvRunner):
