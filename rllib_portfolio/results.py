@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation import BacktestResult, reference_strategies, walk_lineup
 from rllib_portfolio.evaluation.comparison import compare, verdict
@@ -81,7 +81,7 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
     Raises:
         ConfigError: If the run has no policy, or it does not fit the market.
     """
-    policy = load_policy(run_dir)
+    policy = read_policy(run_dir)
     policy.require_compatible(market)
     policy.name = f"{config.algo.upper()} policy"
     walks = {window: _walk(policy, config, market, window) for window in WINDOWS}

@@ -23,6 +23,7 @@ import yaml
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_whole
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
+from rllib_portfolio.consent import note_file
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.revision import git_revision, version_of
@@ -93,7 +94,9 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is not None:
         require_whole(checkpoint)
-    return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+    config = load_run_config(run_dir / CONFIG, overrides)
+    note_file(config.model_dump(), run_dir / CONFIG)
+    return config, MarketData.load(run_dir / MARKET)
 
 
 def record_settings(run_dir: Path, config: RunConfig) -> None:
@@ -141,26 +144,29 @@ def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
             name: [str(market.dates[start]), str(market.dates[stop - 1])]
             for name, (start, stop) in market.windows.items()
         },
-        "origin": _origin(),
+        "origin": origin(),
         **provenance(),
     }
 
 
-def is_from_elsewhere(run_dir: Path) -> bool:
-    """Whether a run was begun on another machine or by another user, as far as its record tells."""
-    return _read_record(run_dir).get("origin") != _origin()
+def is_from_elsewhere(folder: Path, record: str = RECORD) -> bool:
+    """Whether a run, or what has another `record`, was begun on another machine or by another user, as that tells.
+
+    Who wrote the folder can write there what he likes: this is a reason to warn, and no guard.
+    """
+    return _read_record(folder, record).get("origin") != origin()
 
 
-def _read_record(run_dir: Path) -> dict[str, Any]:
+def _read_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
     """What a run's record tells; nothing without a readable one."""
     try:
-        record = json.loads((run_dir / RECORD).read_text())
+        record = json.loads((folder / name).read_text())
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _origin() -> str:
+def origin() -> str:
     """Machine and user, told apart but not named."""
     return hashlib.sha256(f"{platform.node()} {os.getuid()}".encode()).hexdigest()[:16]
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from rllib_portfolio.consent import require_consent, trust
 from rllib_portfolio.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -50,18 +51,20 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
     """The user's own function, named as `module:function`.
 
     Raises:
-        ConfigError: If it cannot be imported, or is no function; names `setting` and the built-in names.
+        ConfigError: If it may not or cannot be imported, or is no function; names `setting` and the built-in names.
     """
     expected = f"{setting} must be " + ("one of " + ", ".join(known) + ", or " if known else "") + "module:function"
     module_name, colon, name = reference.partition(":")
-    if not (module_name and colon and name):
+    if not (colon and all(part.isidentifier() for part in (*module_name.split("."), name))):
         raise ConfigError(f"{expected}, got {reference!r}. Correct the name.")
+    require_consent({"custom": reference})
     try:
         function = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{expected}, got {reference!r} ({error}). Put the module on the Python path.") from None
     if not callable(function):
         raise ConfigError(f"{expected}, got {reference!r}, which is a {type(function).__name__}. Name a function.")
+    trust([reference])
     return function  # type: ignore[no-any-return]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from safetensors.torch import save as tensor_bytes
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress, require_whole
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
+from rllib_portfolio.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
@@ -62,6 +63,11 @@ class PolicySpec:
     num_asset_features: int | None = None
     """Features of each asset; a network that scores each asset needs to know."""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """What names functions, if anything does."""
+        return [self.market, self.environment, self.fitted]
 
     @property
     def environment_config(self) -> EnvironmentConfig:
@@ -259,15 +265,28 @@ def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
     return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()
 
 
-def load_policy(path: str | Path) -> PortfolioPolicy:
+def load_policy(path: str | Path, *, trust_custom: Collection[str] = ()) -> PortfolioPolicy:
     """The policy of a run (its best on validation), of one checkpoint, or of a policy folder.
+
+    Nothing of it is executed. What its market and its environment are later built from may name functions of its
+    author, so that a policy with a custom feature or reward is given to those alone who trust these.
 
     Args:
         path: Run folder, checkpoint folder or policy folder.
+        trust_custom: Functions as `module:function`, or modules for all of their functions, that this process may
+            import from now on where saved settings name them.
 
     Raises:
-        ConfigError: If there is no policy, or its files are damaged.
+        ConfigError: If there is no policy, its files are damaged, or name a function that is not trusted.
     """
+    trust(trust_custom)
+    policy = read_policy(path)
+    require_trusted(named_functions(policy.spec.settings))
+    return policy
+
+
+def read_policy(path: str | Path) -> PortfolioPolicy:
+    """Return what `load_policy` does, whatever functions it names: for commands, which import trusted ones alone."""
     folder = _policy_folder(Path(path))
     try:
         values = json.loads((folder / "policy.json").read_text())
@@ -275,6 +294,7 @@ def load_policy(path: str | Path) -> PortfolioPolicy:
         spec = PolicySpec(**values)
         if spec.format_version != FORMAT_VERSION:
             raise ValueError(f"format version {spec.format_version} instead of {FORMAT_VERSION}")
+        note_file(spec.settings, folder / "policy.json")
         return build_policy(spec, load_file(folder / _WEIGHTS))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())

@@ -16,6 +16,7 @@ from rllib_portfolio.algorithms.autoscaling import RESOURCES, UNKNOWN, largest_c
 from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.config import ResourceConfig, RunConfig
+from rllib_portfolio.consent import require_consent
 from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0
@@ -44,6 +45,7 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
         learner_classes: For each value of `resources.learner`.
     """
     resources, environment = config.resources, config.environment
+    require_consent(environment.model_dump())  # env runners in other processes import the reward that they are given
     result = (
         result.environment(
             f"rllib_portfolio:{ENV_ID}",

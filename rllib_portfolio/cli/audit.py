@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rllib_portfolio.cli.console import quieten_libraries, say, warn_of_implausible
-from rllib_portfolio.cli.settings import chosen_algorithm, default_config, require_path, require_run_folders
+from rllib_portfolio.cli.settings import (
+    add_trust,
+    chosen_algorithm,
+    default_config,
+    own_config,
+    require_path,
+    require_run_folders,
+)
 from rllib_portfolio.config import RUN_CONFIGS
-from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.config_file import parse_assignment
+from rllib_portfolio.consent import named_functions, trust
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices, newer ones for a run")
     parser.add_argument("--index-path", metavar="FILE", help="its index level, if that is not a column of it")
+    add_trust(parser)
     parser.add_argument("--output", metavar="FILE", help="where to write (default: RUN_DIR/audit.json)")
     parser.add_argument("--quiet", action="store_true", help="no progress display; the certificate is still printed")
 
@@ -103,7 +112,7 @@ def _of_configuration(arguments: argparse.Namespace) -> tuple[Specimen, dict[str
         if getattr(arguments, name) is not None:
             overrides[setting] = getattr(arguments, name)
     path = arguments.config or default_config(algo)
-    config = load_run_config(path, {"algo": algo, **overrides})
+    config = own_config(path, {"algo": algo, **overrides})
     facts = {"environment": f"{path or 'the defaults'}, as for {algo}", "policy": "none, the baselines alone"}
     return Specimen(config.market, config.environment, seed=config.seed), facts
 
@@ -113,6 +122,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:
     if given:
         raise ConfigError(f"RUN_DIR must come without {' and '.join(given)}, got both. The run has its own settings.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
+    trust(named_functions(overrides))
     require_run_folders([arguments.run_dir])
     quieten_libraries()
     from rllib_portfolio.audit import Specimen

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn, warn_of_implausible
-from rllib_portfolio.cli.settings import require_path, require_run_folders
+from rllib_portfolio.cli.settings import add_trust, require_path, require_run_folders
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.consent import trust
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.user_values import validated
 
@@ -72,6 +73,7 @@ def backtest(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         parsed = parser.parse_args(words[1:] if name else words)
+        trust(parsed.trust_custom)
         parsed.command_line = shlex.join(["python", "backtest.py", *words])
         exit_code: int = command.execute(parsed)
         return exit_code
@@ -98,6 +100,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--data-path", metavar="FILE", help="newer CSV or Parquet table of the same assets")
     data.add_argument("--index-path", metavar="FILE", help="its index level, if that is not a column of it")
+    add_trust(data)
     more = parser.add_argument_group("sensitivity")
     more.add_argument(
         "--universe", action="append", default=[], metavar="NAME=A,B,C", help="also on these assets; may be repeated"

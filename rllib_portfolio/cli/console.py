@@ -12,12 +12,13 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.consent import restricted_to
 from rllib_portfolio.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -30,9 +31,13 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command even if its output cannot be written; an error of the user becomes one line and exit code 2."""
+    """Run a command even if its output cannot be written; an error of the user becomes one line and exit code 2.
+
+    It imports no function that a file names, unless `consent.trust` says so.
+    """
     outlast_readers()
-    exit_code = _answered(command)
+    with restricted_to(()):
+        exit_code = _answered(command)
     if (lost := lost_output()) is not None:
         print(f"error: {lost}", file=sys.stderr)
         return exit_code or 1
@@ -96,6 +101,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     elif not is_on_cluster(None):
         processes = 1 + config.resources.num_env_runners + config.resources.num_learners
         options |= {"address": "local", "num_cpus": max(os.cpu_count() or 1, processes), "include_dashboard": False}
+        _keep_token_private()
     try:
         with children_apart():
             ray.init(**options)
@@ -109,6 +115,17 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_token_private() -> None:
+    """Let nobody else read the token that Ray makes: it fills a file that is there, and else lets the umask decide."""
+    if os.environ.get("RAY_AUTH_MODE") == "disabled" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return
+    token = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):  # a home that cannot be written is for Ray to report
+        token.parent.mkdir(exist_ok=True)
+        token.touch(mode=0o600)
+        token.chmod(0o600)
 
 
 def _quiet_processes() -> dict[str, Any]:
@@ -138,6 +155,24 @@ def warn(text: str) -> None:
     from rich.console import Console
 
     Console().print(text, style="bold red", soft_wrap=True, highlight=False, markup=False)
+
+
+def warn_of_pickles(place: str, folder: Path, record: str) -> None:
+    """Warn before the checkpoints of a run, a search or an analysis are loaded that this user did not begin here.
+
+    Args:
+        place: What `--resume` is given.
+        folder: Where its record is.
+        record: File name of that.
+    """
+    from rllib_portfolio.run_folder import is_from_elsewhere
+
+    if is_from_elsewhere(folder, record):
+        warn(
+            f"Warning: {place} was not begun by this user on this machine. Resuming unpickles its checkpoints, which "
+            "can execute any code: go on only if you trust whoever wrote it. An exported policy (load_policy, "
+            "backtest.py) executes none."
+        )
 
 
 def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) -> bool:

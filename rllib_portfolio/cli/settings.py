@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.cli.console import is_on_cluster, say
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import algorithm_in
+from rllib_portfolio.config_file import algorithm_in, load_run_config
+from rllib_portfolio.consent import named_functions, trust
 from rllib_portfolio.errors import ConfigError
 
 CONFIG_FOLDERS = (
@@ -41,6 +42,33 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     if in_file is not None and in_file != chosen:
         raise ConfigError(f"--algo must be that of {config_path}, {in_file}, got {chosen}. Leave it out.")
     return chosen
+
+
+def own_config(path: Path, overrides: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that the user names for this command: the functions in it are his to import."""
+    config = load_run_config(path, overrides)
+    trust(named_functions(config.model_dump()))
+    return config
+
+
+def add_trust(parser: Any) -> None:
+    """Add the flag that consents to functions which saved settings name; its values go to `consent.trust`."""
+    parser.add_argument(
+        "--trust-custom", action="append", default=[], type=_function_or_module, metavar="NAME",
+        help="import this module:function, or any of a module, where saved settings name it; may be repeated",
+    )  # fmt: skip
+
+
+def _function_or_module(text: str) -> str:
+    module, colon, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *([name] if colon else []))):
+        raise argparse.ArgumentTypeError(f"must be module:function or module, got {text!r}. Correct it.")
+    return text
+
+
+def trust_flags(settings: Iterable[object]) -> str:
+    """Return what must follow a command that resumes with these settings, if they name the user's own functions."""
+    return "".join(f" --trust-custom {name}" for name in dict.fromkeys(named_functions(list(settings))))
 
 
 def whole_number(text: str) -> int:

@@ -17,23 +17,27 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
-    warn,
     warn_of_implausible,
+    warn_of_pickles,
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.progress import TrainingDisplay
 from rllib_portfolio.cli.settings import (
+    add_trust,
     add_wait_for_resources,
     chosen_algorithm,
     default_config,
+    own_config,
     require_device,
     require_path,
     require_room,
+    trust_flags,
     whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.config_file import parse_assignment
+from rllib_portfolio.consent import require_consent, trust
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,6 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--resume", metavar="DIR", help="continue the run in DIR, a folder or URI, from its last checkpoint"
     )
+    add_trust(run)
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
     dqn = parser.add_argument_group("DQN alone")
     dqn.add_argument("--buffer-capacity", type=whole_number, metavar="N", help="observations in the replay buffer")
@@ -141,6 +146,7 @@ _FIXED_ON_RESUME = (
 
 def execute(arguments: argparse.Namespace) -> int:
     """Train; the exit code."""
+    trust(arguments.trust_custom)
     stay_on_loopback(arguments.address)
     require_path(arguments, "output_dir", "Give --storage-path, which takes URIs.")
     overrides = dict(parse_assignment(text) for text in arguments.set)
@@ -155,7 +161,7 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         algo = _algorithm(arguments)
         config_path = arguments.config or default_config(algo)
-        config = with_lasting_paths(load_run_config(config_path, {"algo": algo, **overrides}))
+        config = with_lasting_paths(own_config(config_path, {"algo": algo, **overrides}))
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
     storage, name = _place(arguments, config)
@@ -186,7 +192,7 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
     from rllib_portfolio import training
     from rllib_portfolio.market import load_market
     from rllib_portfolio.market.plausibility import require_accepted_moves
-    from rllib_portfolio.run_folder import CONFIG, is_from_elsewhere, open_run_folder, require_fresh
+    from rllib_portfolio.run_folder import CONFIG, RECORD, open_run_folder, require_fresh
 
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
@@ -195,13 +201,9 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
         if is_complete:
             say(arguments, _completion(kept.place, steps, config))
             return _compare(config, market, kept)
+        require_consent(config.environment.model_dump())
         require_device(config, arguments.address)
-        if is_from_elsewhere(kept.folder):
-            warn(
-                f"Warning: {kept.place} was not begun by this user on this machine. Resuming unpickles its checkpoint, "
-                "which can execute any code: go on only if you trust whoever wrote it. An exported policy "
-                "(load_policy, backtest.py) executes none."
-            )
+        warn_of_pickles(kept.place, kept.folder, RECORD)
         begun = f"Resuming {kept.place} at {steps:,} of {config.schedule.total_timesteps:,} steps"
     else:
         require_fresh(kept.folder)
@@ -278,7 +280,8 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     if finished:
         return _compare(config, market, kept)
     kept.keep()
-    print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
+    again = f"python train.py --resume {shlex.quote(kept.place)}{trust_flags([config.environment.model_dump()])}"
+    print(f"Stopped; a checkpoint is written. Continue with: {again}")
     return 128 + received[0]
 
 

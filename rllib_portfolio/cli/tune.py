@@ -19,22 +19,27 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
+    warn_of_pickles,
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import (
+    add_trust,
     add_wait_for_resources,
     chosen_algorithm,
     default_config,
+    own_config,
     require_device,
     require_path,
     require_room,
+    trust_flags,
     whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS
-from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
+from rllib_portfolio.config_file import SEARCH, parse_assignment, read_yaml
+from rllib_portfolio.consent import named_functions, require_consent, trust
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.user_values import validated
 
@@ -130,6 +135,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     places.add_argument(
         "--resume", nargs="?", const=str(OUTPUT), metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
     )
+    add_trust(places)
     places.add_argument(
         "--storage", metavar="URL", help="database of the Optuna study (default: <output>/<algo>_study.db, SQLite)"
     )
@@ -174,6 +180,7 @@ _MAY_GROW = "num_samples"
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, train the best again, write; the exit code."""
+    trust(arguments.trust_custom)
     stay_on_loopback(arguments.address)
     budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
@@ -206,6 +213,7 @@ def _search(
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
+    rewards = [record.config.environment.model_dump(), record.space.to_json()]
     place = Place(
         arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent, arguments.wait_for_resources
     )
@@ -215,8 +223,11 @@ def _search(
         session.retrain(place, Watch())  # reads the scores of earlier sessions
         received = []
     else:
+        require_consent(rewards)
+        if arguments.resume is not None:
+            warn_of_pickles(str(output), output, record.file_name)
         received = _train(arguments, session, place, budget_s, callbacks)
-    again = f"python tune.py --resume {_relative(output)}"
+    again = f"python tune.py --resume {_relative(output)}{trust_flags(rewards)}"
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
@@ -285,7 +296,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     path = arguments.config or default_config(algo)
     overrides = dict(parse_assignment(text) for text in arguments.set)
     overrides |= _given(arguments, _DATA)
-    config = with_lasting_paths(load_run_config(path, {"algo": algo, **overrides}))
+    config = with_lasting_paths(own_config(path, {"algo": algo, **overrides}))
 
     from rllib_portfolio.tuning.record import SearchRecord, require_new_folder
     from rllib_portfolio.tuning.settings import SearchSettings
@@ -294,6 +305,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     require_new_folder(Path(arguments.output_dir or OUTPUT).resolve())
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
+    trust(named_functions(space.to_json()))
     settings.trial_config(config, {}, f"{path} and command line")
     storage_path = arguments.storage_path
     if storage_path is not None and "://" not in storage_path:

@@ -19,20 +19,25 @@ from rllib_portfolio.cli.console import (
     say,
     stay_on_loopback,
     warn_of_implausible,
+    warn_of_pickles,
 )
 from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.progress import progress_bar
 from rllib_portfolio.cli.settings import (
+    add_trust,
     add_wait_for_resources,
     default_config,
+    own_config,
     require_device,
     require_room,
+    trust_flags,
     whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import algorithm_in, load_run_config, parse_assignment
+from rllib_portfolio.config_file import algorithm_in, parse_assignment
+from rllib_portfolio.consent import require_consent
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -135,6 +140,7 @@ def _add_data_and_folders(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--resume", metavar="DIR", help="continue the analysis in DIR, a folder or URI, with its own settings"
     )
+    add_trust(data)
     data.add_argument(
         "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
     )
@@ -247,6 +253,7 @@ def _analyse(
     from rllib_portfolio.walk_forward.runs import failures, finished_outcome
 
     output = kept.folder
+    require_consent(plan.market_config.model_dump())  # each fold prepares its market
     _say_plan(arguments, plan, kept)
     known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
     if known or arguments.resume is not None:
@@ -254,7 +261,8 @@ def _analyse(
         rest = "nothing is left to train" if len(known) == len(plan.runs) else f"{begun} others have a checkpoint"
         say(arguments, f"Resuming {kept.place}: {len(known)} of {len(plan.runs)} fold runs are complete, {rest}.")
     outcomes, received = _train(arguments, plan, kept, known)
-    again = f"python backtest.py walk-forward --resume {shlex.quote(kept.place)}"
+    flags = trust_flags([plan.to_json()])
+    again = f"python backtest.py walk-forward --resume {shlex.quote(kept.place)}{flags}"
     if received:
         print(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
@@ -280,8 +288,10 @@ def _train(
         return known, []
     from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.walk_forward import train_runs
-    from rllib_portfolio.walk_forward.record import note_training
+    from rllib_portfolio.walk_forward.record import RECORD, note_training
 
+    require_consent(plan.to_json())
+    warn_of_pickles(kept.place, kept.folder, RECORD)
     largest = max(plan.configs.values(), key=_num_processes)
     display, started = FoldDisplay(arguments.quiet, known), datetime.now()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
@@ -353,7 +363,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
         if getattr(arguments, flag) is not None:
             overrides[setting] = getattr(arguments, flag)
     configs = [
-        load_run_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+        own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
         for algo in dict.fromkeys(algos)
     ]
     return [with_lasting_paths(config) for config in configs]

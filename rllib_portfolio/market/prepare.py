@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import FeatureConfig, MarketConfig
+from rllib_portfolio.consent import require_trusted
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
@@ -163,6 +164,7 @@ def _as_fitted(config: MarketConfig, fitted: Mapping[str, Any]) -> MarketConfig:
         raise ConfigError(
             "features must be those of the fitted run, got others. Leave market.features out, or fit again."
         )
+    require_trusted(name for name in features.custom if name not in config.features.custom)
     return config.model_copy(update={"features": features, "observation_filter": fitted["observation_filter"]})
 
 

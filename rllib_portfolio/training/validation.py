@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, load_policy
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
 from rllib_portfolio.evaluation.baselines import EqualWeight
@@ -41,7 +41,7 @@ def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
     Raises:
         ConfigError: If there is none, or it was trained on something else.
     """
-    policy = load_policy(run_dir)
+    policy = read_policy(run_dir)
     policy.require_compatible(market)
     return policy
 

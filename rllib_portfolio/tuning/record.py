@@ -10,14 +10,15 @@ OUTPUT/retrained/...        likewise for the best trials on fresh seeds
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.consent import consented, note_file
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import MARKET, provenance
+from rllib_portfolio.run_folder import MARKET, origin, provenance
 from rllib_portfolio.run_storage import RunStorage, join_place
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
@@ -42,6 +43,7 @@ class SearchRecord:
         storage_path: Where run folders are kept: absolute path or URI; None for the output folder.
         command: How it was asked for.
         wall_s: Seconds that its sessions took.
+        origin: Machine and user that began it; see `run_folder.is_from_elsewhere`.
     """
 
     settings: SearchSettings
@@ -51,6 +53,7 @@ class SearchRecord:
     storage_path: str | None = None
     command: str = ""
     wall_s: float = 0.0
+    origin: str = field(default_factory=origin)
 
     @classmethod
     def read(cls, output: Path) -> Self:
@@ -68,6 +71,7 @@ class SearchRecord:
         try:
             values = json.loads(path.read_text())
             config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))
+            note_file(values, path)
             return cls(
                 settings=validated(SearchSettings, values["settings"], str(path)),
                 config=config,
@@ -76,6 +80,7 @@ class SearchRecord:
                 storage_path=values["storage_path"],
                 command=values["command"],
                 wall_s=values["wall_s"],
+                origin=values.get("origin", ""),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, ConfigError):
@@ -111,9 +116,15 @@ class SearchRecord:
             "storage": None if self.storage is None else without_password(self.storage),
             "storage_path": self.storage_path,
             "wall_s": self.wall_s,
+            "origin": self.origin,
             **provenance(),
         }
-        write_json(output / f"{self.config.algo}{_SUFFIX}", values)
+        write_json(output / self.file_name, values)
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file in the folder of the search."""
+        return f"{self.config.algo}{_SUFFIX}"
 
     def after(self, seconds: float) -> Self:
         """The record after a session of so many seconds."""
@@ -126,7 +137,7 @@ class SearchRecord:
     def task(self, output: Path) -> TrialTask:
         """What all trials have in common."""
         folders = RunStorage(join_place(self.storage_path or str(output), TRIALS))
-        return TrialTask(self.settings, self.config, folders, output / MARKET)
+        return TrialTask(self.settings, self.config, folders, output / MARKET, consented())
 
 
 def require_new_folder(output: Path) -> None:

@@ -12,6 +12,7 @@ from ray import tune
 
 from rllib_portfolio.algorithms.checkpoint import keep_best_checkpoint, newest_checkpoint, read_progress
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.consent import restricted_to
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.tracking import log_hyperparameters
@@ -33,12 +34,14 @@ class TrialTask:
         base: The configuration that trials start from.
         folders: Where they work.
         market_file: The prepared market on the file system of `folders`, if it is there.
+        trusted: The functions that trials may import where settings name them; None: all of them.
     """
 
     settings: SearchSettings
     base: RunConfig
     folders: RunStorage
     market_file: Path | None = None
+    trusted: frozenset[str] | None = None
 
 
 def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> None:
@@ -52,7 +55,7 @@ def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> No
     name, overrides = config[SPEC][NAME], config[SPEC][OVERRIDES]
     run_config = task.settings.trial_config(task.base, overrides, name)
     torch.set_num_threads(run_config.resources.torch_threads)
-    with task.folders.fetched(name) as run_dir:
+    with restricted_to(task.trusted), task.folders.fetched(name) as run_dir:
         reports = _Reports(task.folders, name)
         try:
             reports.repeat(run_dir, run_config.schedule.total_timesteps)

@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_portfolio.consent import note_file
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.run_folder import provenance
+from rllib_portfolio.run_folder import origin, provenance
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
 from rllib_portfolio.whole_file import write_json
 
@@ -57,7 +58,7 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
         )
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"command": command, "plan": plan.to_json(), **provenance()})
+        write_json(path, {"command": command, "plan": plan.to_json(), "origin": origin(), **provenance()})
     except OSError as error:
         raise ConfigError(
             f"output directory must be writable, got {output} ({error.strerror}). Choose another --output-dir."
@@ -78,6 +79,7 @@ def read_record(output: Path) -> dict[str, Any]:
             f"walk-forward folder must hold a readable {RECORD}, got {error} ({output}). Name a folder that "
             "`backtest.py walk-forward` wrote."
         ) from None
+    note_file(record, output / RECORD)
     return record
 
 

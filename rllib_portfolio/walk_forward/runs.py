@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
+from rllib_portfolio.consent import consented, restricted_to
 from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_storage import RunStorage
@@ -167,7 +168,7 @@ class _Training:
             if run not in finished:
                 config = self.plan.run_config(run)
                 task = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._place(run, config.resources))
-                self.pending[task.remote(run, config, market, self.folders, self.board)] = run
+                self.pending[task.remote(run, config, market, self.folders, self.board, consented())] = run
 
     def _place(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
         """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
@@ -230,12 +231,15 @@ class _Board:
         return dict(self._steps), self._steps_made
 
 
-def _train(run: Run, config: RunConfig, market: MarketData, folders: RunStorage, board: Any) -> RunOutcome:
+def _train(
+    run: Run, config: RunConfig, market: MarketData, folders: RunStorage, board: Any, trusted: frozenset[str] | None
+) -> RunOutcome:
     """The task: one training run, from its newest checkpoint if there is one."""
     if ray.get(board.report.remote(run, 0)):
         return RunOutcome(run, "stopped")
     try:
-        return _train_in_folder(run, config, market, folders, board)
+        with restricted_to(trusted):
+            return _train_in_folder(run, config, market, folders, board)
     except Exception as error:
         logger.exception("%s failed", run)
         return RunOutcome(run, "failed", error=one_line(error))
