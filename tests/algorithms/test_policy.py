@@ -46,7 +46,7 @@ def policy(market: MarketData) -> PortfolioPolicy:
     return policy_for(market)
 
 
-def policy_for(market: MarketData, **spec: Any) -> PortfolioPolicy:
+def policy_for(market: MarketData, /, **spec: Any) -> PortfolioPolicy:
     """A policy with random weights, strong enough that what it sees moves it."""
     names = ObservationLayout(market).names
     values: dict[str, Any] = {

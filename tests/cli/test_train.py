@@ -21,7 +21,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
-from rllib_portfolio.cli.console import _quiet_processes, is_on_cluster
+from rllib_portfolio.cli.console import _keep_token_private, _quiet_processes, is_on_cluster
 from rllib_portfolio.cli.settings import default_config, whole_number
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.run_folder import record_settings
@@ -55,6 +55,12 @@ def write_config(path: Path, *settings: dict[str, Any]) -> Path:
     return path
 
 
+def home_with_token(tmp_path: Path, environment: dict[str, str]) -> tuple[Path, dict[str, str]]:
+    """Where Ray is to keep a token, which it has not made yet, and the environment in which it does."""
+    without = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_")}
+    return tmp_path / ".ray" / "auth_token", without | {"HOME": str(tmp_path)}
+
+
 def assert_quiet(stderr: str) -> None:
     assert [line for line in stderr.splitlines() if any(word in line for word in NOISE)] == []
 
@@ -70,9 +76,12 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     run_dir = tmp_path / "run"
     prices = load_run_config(config_path, {}).market.data
     data = ("--data-path", os.path.relpath(str(prices), shell["cwd"]))
-    command = train_command("--config", config_path, *data, "--num-env-runners", 2, "--output-dir", run_dir)
-    done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
+    reward = ("--set", "environment.reward=tests.env.user_rewards:over_cash")  # imported in the env runners' processes
+    command = train_command("--config", config_path, *data, *reward, "--num-env-runners", 2, "--output-dir", run_dir)
+    token, environment = home_with_token(tmp_path, shell["env"])
+    done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell | {"env": environment})
     assert done.returncode == 0, done.stderr
+    assert (len(token.read_text()), token.stat().st_mode & 0o777) == (64, 0o600)
     assert_quiet(done.stderr)
     assert f"Run folder: {run_dir}" in done.stderr
     assert "640 steps: validation Sharpe " in done.stderr
@@ -287,6 +296,33 @@ def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
         "out."
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({}, 0o600),
+        ({"RAY_AUTH_MODE": "token"}, 0o600),
+        ({"RAY_AUTH_MODE": "disabled"}, None),
+        ({"RAY_AUTH_TOKEN_PATH": "elsewhere"}, None),
+        ({"RAY_AUTH_TOKEN": "secret"}, None),
+    ],
+)
+def test_the_file_that_ray_writes_its_token_to_is_its_user_s_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, str], expected: int | None
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": str(tmp_path), **setting}.items():
+        monkeypatch.setenv(name, value)
+    token = tmp_path / ".ray" / "auth_token"
+    _keep_token_private()
+    assert (token.stat().st_mode & 0o777 if token.exists() else None) == expected
+    if expected is not None:
+        token.write_text("of an earlier run")
+        token.chmod(0o644)
+        _keep_token_private()
+        assert (token.read_text(), token.stat().st_mode & 0o777) == ("of an earlier run", 0o600)
 
 
 @pytest.mark.parametrize("of_job", [None, {}, {"env_vars": {"A": "1"}}, {"env_vars": {"PYTHONWARNINGS": "default"}}])

@@ -40,7 +40,8 @@ def write_search(path: Path, *settings: dict[str, Any], space: object = SPACE) -
 # ---------------------------------------------------------------- interruptions
 
 NUM_TRIALS = 5
-SLOW = {"environment.reward": "tests.tuning.user_rewards:unhurried"}
+UNHURRIED = "tests.tuning.user_rewards:unhurried"
+SLOW = {"environment.reward": UNHURRIED}
 """A quarter of a second an iteration: a trial of 512 steps takes two, and is evaluated four times."""
 
 
@@ -141,7 +142,7 @@ class Interruptions(NamedTuple):
 def interruptions(tmp_path_factory: pytest.TempPathFactory, shell: dict[str, Any]) -> Interruptions:
     folder = tmp_path_factory.mktemp("search")
     config, output = write_search(folder / "tiny.yaml", COIN, SLOW), folder / "out"
-    again = command("--resume", output)
+    again = command("--resume", output, "--trust-custom", UNHURRIED)
     first = command(
         *("--config", config, "--output-dir", output, "--num-samples", NUM_TRIALS, "--max-steps", 512),
         *("--report-interval", 128, "--scheduler", "none", "--retrain-top", 0),
@@ -161,7 +162,7 @@ def test_sigterm_leaves_trials_to_be_done_and_says_how_to_continue(interruptions
     stopped, trials = interruptions.stopped, interruptions.when_stopped
     assert stopped.returncode == 143, stopped.stderr
     assert_quiet(stopped.stderr)
-    again = f"python tune.py --resume {interruptions.output}"
+    again = f"python tune.py --resume {interruptions.output} --trust-custom {UNHURRIED}"
     assert stopped.stdout.splitlines()[-1] == f"Stopped; what was done is kept. Continue with: {again}"
     assert {trial.state for trial in trials} == {TrialState.RUNNING}
     assert 1 <= len(trials) < NUM_TRIALS

@@ -28,7 +28,8 @@ from tests.walk_forward.test_runs import crash_prices
 
 OFTEN = {"schedule.evaluation_interval": 128}
 SHORT_RUN = {"schedule.total_timesteps": 128}
-UNHURRIED = {"environment.reward": "tests.walk_forward.user_rewards:unhurried"}
+REWARD = "tests.walk_forward.user_rewards:unhurried"
+UNHURRIED = {"environment.reward": REWARD}
 FIRST_RUN = Path("ppo", "fold-0", "seed-0")
 
 
@@ -89,7 +90,7 @@ def stopped_by(
 
 def assert_stopped(done: subprocess.CompletedProcess[str], output: Path, record: dict[str, Any]) -> None:
     assert_quiet(done.stderr)
-    again = f"python backtest.py walk-forward --resume {output}"
+    again = f"python backtest.py walk-forward --resume {output} --trust-custom {REWARD}"
     assert done.stdout.splitlines()[-1] == f"Stopped; what was done is kept. Continue with: {again}"
     (stopped,) = [run for run in record["runs"] if (run["fold"], run["seed"]) == (0, 0)]
     assert stopped["status"] == "stopped"
@@ -105,7 +106,8 @@ def analysis(
     config, output = write_config(folder / "tiny.yaml", price_settings, UNHURRIED, OFTEN), folder / "out"
     stopped = stopped_by(signal.SIGTERM, ["--config", config, "--folds", 2, "--seeds", 2], output, environment)
     record = record_of(output)
-    resumed = subprocess.run(command("--resume", output), capture_output=True, timeout=300, check=False, **environment)
+    again = command("--resume", output, "--trust-custom", REWARD)
+    resumed = subprocess.run(again, capture_output=True, timeout=300, check=False, **environment)
     return Analysis(output, stopped, record, resumed)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -98,6 +101,27 @@ def test_links_within_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\(#([^)]+)\)", README)
     assert len(links) >= 8
     assert set(links) <= anchors
+
+
+@pytest.mark.parametrize("before", [None, "0" * 64], ids=["no-token", "a-token-for-all-to-read"])
+def test_the_command_that_makes_a_token_leaves_it_to_its_user_alone(tmp_path: Path, before: str | None) -> None:
+    (command,) = [line for line in lines_of("README.md") if "get-auth-token" in line]
+    token = tmp_path / ".ray" / "auth_token"
+    if before is not None:
+        token.parent.mkdir()
+        token.write_text(before)
+        token.chmod(0o644)
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-c", command],
+        env=without | {"HOME": str(tmp_path), "PATH": path},
+        umask=0o022,
+        timeout=120,
+        check=True,
+    )
+    assert (len(token.read_text()), token.stat().st_mode & 0o777) == (64, 0o600)
+    assert before in (None, token.read_text())
 
 
 @pytest.mark.parametrize("variable", ["GCS_PORT", "DASHBOARD_PORT", "CLIENT_PORT", "CLUSTER_DIR", "VENV"])
