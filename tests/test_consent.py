@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -35,6 +39,17 @@ FLAT = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 @pytest.fixture(autouse=True)
 def _nothing_trusted_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consent, "_current", consent._Consent())
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Is a call once it is unpickled."""
+
+    function: Callable[[str], None]
+    argument: str
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return self.function, (self.argument,)
 
 
 @dataclass(frozen=True)
@@ -70,8 +85,19 @@ class Stranger:
         best = {"steps": 64, "elapsed_s": 1.0, "best_checkpoint": checkpoint_name(64)}
         progress = {**state, **best, "evaluations_without_improvement": 0, "recent_returns": []}
         policy = policy_for(market, **forged)
-        write_checkpoint(run.run_dir, 64, lambda folder: policy.save(folder / "policy"), progress)
+
+        def write(folder: Path) -> None:
+            policy.save(folder / "policy")
+            (folder / "rllib").mkdir()
+            (folder / "rllib" / "algorithm_state.pkl").write_bytes(self.pickle)
+
+        write_checkpoint(run.run_dir, 64, write, progress)
         return run.run_dir
+
+    @property
+    def pickle(self) -> bytes:
+        """What leaves the mark when it is unpickled."""
+        return pickle.dumps(_Call(os.mkdir, str(self.mark)))
 
     def search(self, name: str, space: dict[str, Any] | None = None) -> Path:
         """A search whose record names a function as the reward, or in its search space."""
@@ -305,3 +331,32 @@ def test_resuming_what_another_began_warns_of_its_pickles(
         printed = capsys.readouterr()
         assert printed.err.startswith("error: --address must lead to a running Ray cluster, got 'no-port'")
         assert (f"Warning: {place} {WARNING}" in printed.out) is not is_ours
+
+
+def test_exported_files_are_never_unpickled(stranger: Stranger) -> None:
+    run = stranger.run("log_return")
+    weights = run / "checkpoints" / checkpoint_name(64) / "policy" / "weights.safetensors"
+    weights.write_bytes(stranger.pickle)
+    with pytest.raises(ConfigError, match="got damaged files"):
+        load_policy(weights.parent)
+    np.savez(run / MARKET, values=np.array([_Call(os.mkdir, str(stranger.mark))]))
+    with pytest.raises(DataError, match=r"market must be a prepared \.npz file"):
+        MarketData.load(run / MARKET)
+    assert not stranger.mark.exists()
+    pickle.loads(stranger.pickle)
+    assert stranger.mark.exists()
+
+
+def test_a_search_goes_on_in_the_database_that_its_record_names(stranger: Stranger) -> None:
+    search, database = stranger.search("log_return"), stranger.folder / "elsewhere.db"
+    change_json(search / "ppo_search.json", lambda values: {**values, "storage": f"sqlite:///{database}"})
+    assert cli.tune(["--resume", str(search), "--quiet", "--address", "no-port"]) == 2
+    assert database.is_file()
+
+
+def test_the_security_page_names_tests_that_there_are(pytestconfig: pytest.Config) -> None:
+    root = pytestconfig.rootpath
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "SECURITY.md").read_text()))
+    there = {name for path in root.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    assert len(named) > 10
+    assert named <= there
