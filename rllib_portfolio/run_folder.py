@@ -15,6 +15,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,17 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     if checkpoint is not None:
         require_whole(checkpoint)
     return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+
+
+@contextmanager
+def removed_if_refused(run_dir: Path) -> Iterator[None]:
+    """Remove the folder of a new run whose settings turn out to be unusable before anything was trained."""
+    try:
+        yield
+    except ConfigError:
+        if newest_checkpoint(run_dir) is None:
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
 
 
 def record_settings(run_dir: Path, config: RunConfig) -> None:
