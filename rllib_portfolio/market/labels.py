@@ -113,6 +113,7 @@ def price_among(names: Sequence[str]) -> str | None:
     return min(closes, key=lambda name: CLOSES.index(field_of(name) or ""), default=None)
 
 
+@lru_cache(maxsize=2**16)
 def role_of(name: str) -> str | None:
     """Return the role that a name is reserved for: `index`, `VIX`, `extra` or `rate`; None for other names."""
     close = next((cell for cell in joined_cells([name]) if cell.field in CLOSES), None)

@@ -12,7 +12,7 @@ import shutil
 import sys
 import types
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -22,9 +22,11 @@ from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel
 
 from rllib_portfolio import cli
+from rllib_portfolio.algorithms.memory import estimated_bytes, require_memory
 from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.loading import SIMULATORS
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
@@ -73,6 +75,64 @@ def one_iteration(monkeypatch: pytest.MonkeyPatch, ray_session: None) -> None:
     monkeypatch.setattr(command, "ray_session", lambda config, address: nullcontext())
     monkeypatch.setattr(command, "_compare", lambda config, market, kept: 0)
     monkeypatch.setattr("rllib_portfolio.algorithms.memory.free_bytes", lambda: MOST_BYTES)
+
+
+def test_no_parameter_of_a_synthetic_market_ends_in_a_traceback(price_settings: dict[str, Any]) -> None:
+    few = {"num_gmm_regimes": 0, "num_hmm_regimes": 0, "momentum_days": (), "moving_average_days": ()}
+    few |= {"drawdown_days": None}
+    bad = (*BAD, "sp500", True, [[0.5]], [[]], [0.5, 0.5], {}, 2.5)
+    refused = 0
+    for source, simulator in SIMULATORS.items():
+        table = {"table": price_settings["market.data"]} if source == "bootstrap" else {}
+        for name in ["source", *inspect.signature(simulator).parameters]:
+            for value in bad:
+                try:
+                    load_market({"data": {"source": source, "num_days": 300, **table, name: value}, "features": few})
+                except (ConfigError, DataError) as error:
+                    assert "\n" not in str(error)
+                    refused += 1
+    assert refused > 500
+
+
+@pytest.mark.parametrize("value", [*BAD, True, [1, 2]])
+def test_no_setting_of_a_search_ends_in_a_traceback(value: Any) -> None:
+    for name in SearchSettings.model_fields:
+        with suppress(ConfigError):
+            validated(SearchSettings, {name: value}, "command line")
+    config = load_run_config(None, {})
+    for setting in ("training.learning_rate", "training.num_epochs", "training.clip", "network.hidden_sizes"):
+        for dimension in ({"low": value, "high": 1}, {"low": 0.001, "high": value}, {"choices": [value, 0.01]}, value):
+            with suppress(ConfigError):
+                SearchSpace.parse({setting: dimension}, config, "run.yaml").distributions()
+
+
+def test_a_run_that_does_not_fit_into_memory_is_refused_with_the_figure(tiny_market: MarketData) -> None:
+    # the replay buffer: 10^9 rows of 10 features, 4 weights and 4 x 6 numbers, 4 bytes each, and 32 bytes of indices
+    config = load_run_config(None, {"algo": "dqn", "training.buffer_capacity": 10**9})
+    need = estimated_bytes(config, tiny_market)["training.buffer_capacity"]
+    num_observed = 3 * 2 + 1 + 4
+    assert need == 1e9 * (4 * (num_observed + 6 * 4) + 32)
+    with pytest.raises(ConfigError, match=r"needs? about 172 GB, while this machine has 23 GB free\. Lower training\.buf"):
+        require_memory(config, tiny_market, have=23e9)
+    require_memory(config, tiny_market, have=200e9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("training.rollout_steps", 10**8),
+        ("resources.num_envs_per_env_runner", 10**7),
+        ("network.hidden_sizes", [8192] * 16),
+    ],
+)
+def test_each_setting_that_asks_for_much_memory_is_named(setting: str, value: Any, tiny_market: MarketData) -> None:
+    with pytest.raises(ConfigError, match=rf"Lower .*{setting}"):
+        require_memory(load_run_config(None, {setting: value}), tiny_market, have=23e9)
+
+
+def test_the_runs_of_the_documents_fit_into_a_small_machine(tiny_market: MarketData) -> None:
+    for path in sorted(Path("tune_configs").glob("*.yaml")):
+        require_memory(load_run_config(path, {}), tiny_market, have=1e9)
 
 
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
