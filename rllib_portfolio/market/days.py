@@ -59,8 +59,8 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 def repeats_calendar(column: pd.Series) -> bool:
     """Return whether a column repeats what the days of the rows say: the year, the week, the day of the week.
 
-    It is named so (`CALENDAR_NAMES`), and must hold these numbers: a stock may be called DAY. The hour is cut off from days, so that any
-    hours will do.
+    It is named so (`CALENDAR_NAMES`), and must hold these numbers: a stock may be called DAY. The hour is cut off from
+    days, so that any hours will do.
     """
     part = CALENDAR_NAMES[key(str(column.name))]
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)

@@ -204,9 +204,8 @@ def _refuse_returns(prices: pd.DataFrame, source: str) -> None:
     """Raise if a column holds returns: numbers of both signs around zero."""
     with np.errstate(invalid="ignore"):
         signs = (prices.to_numpy() < 0.0).sum(axis=0)
-    for position in np.flatnonzero(signs):
-        name = prices.columns[position]
-        values = prices.iloc[:, position].dropna().to_numpy()
+    for name in prices.columns[signs > 0]:
+        values = prices[name].dropna().to_numpy()
         share = np.mean(values < 0.0) if len(values) else 0.0
         if 0.1 <= share <= 0.9 and np.isfinite(values).all() and abs(np.mean(values)) <= np.std(values):
             raise DataError(

@@ -30,6 +30,7 @@ from rllib_portfolio.algorithms.checkpoint import (
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
