@@ -17,7 +17,7 @@ help: ## list the targets (the default)
 
 setup: $(STAMP) ## make .venv with the pinned packages (minutes, once; the other targets do it by themselves)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash .ci/setup
 
 train: $(STAMP) ## train a policy: train.py --algo ppo

@@ -23,7 +23,21 @@ from pydantic_core import PydanticCustomError
 from rllib_portfolio.user_values import is_annual_rate
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Days = Annotated[int, Field(ge=1)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+"""Adam moves each weight by about this much a step, whatever the gradient."""
+Coefficient = Annotated[float, Field(ge=0, le=1e6)]
+"""A factor of a loss or a reward, whose product single precision must hold."""
+Limit = Annotated[float, Field(ge=1e-12, le=1e6)]
+"""A threshold that single precision must hold, and from zero tell."""
+Days = Annotated[int, Field(ge=1, le=1_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Steps = Annotated[int, Field(ge=1, le=900_000_000)]
+"""Environment steps; their number has the nine digits of a checkpoint's name."""
+Processes = Annotated[int, Field(ge=0, le=10_000)]
+Share = Annotated[float, Field(ge=0, le=10_000)]
+"""CPUs or GPUs that a process reserves; fractions are allowed."""
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+RowsPerYear = Annotated[int, Field(ge=1, le=366)]
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
 CostBps = Annotated[float, Field(ge=0, lt=5000)]
 IsoDay = Annotated[str, BeforeValidator(lambda day: day.isoformat() if isinstance(day, date) else day)]
@@ -45,9 +59,9 @@ class FeatureConfig(StrictModel):
 
     log_return_days: tuple[Days, ...] = (1, 5, 21)
     """Log return over each horizon, per asset."""
-    momentum_days: tuple[Annotated[int, Field(ge=22)], ...] = (126, 252)
+    momentum_days: tuple[Annotated[int, Field(ge=22, le=1_000_000)], ...] = (126, 252)
     """Log return over each horizon, the last 21 days left out, per asset."""
-    volatility_days: tuple[Annotated[int, Field(ge=2)], ...] = (21, 63)
+    volatility_days: tuple[Annotated[int, Field(ge=2, le=1_000_000)], ...] = (21, 63)
     """Sample standard deviation of daily log returns, per asset."""
     drawdown_days: Days | None = 252
     """Distance below the highest close of the window, per asset."""
@@ -89,7 +103,7 @@ class MarketConfig(StrictModel):
     test: DateWindow | None = None
     """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data.
     The training window also loses its end to the purge, as many days as the longest feature looks back."""
-    periods_per_year: int | None = Field(None, ge=1, le=366)
+    periods_per_year: RowsPerYear | None = None
     """Rows per year, for annual figures; null infers them from the dates (252 for weekdays and simulated markets)."""
     accept_moves: bool = False
     """Accept columns that do not look like prices, and moves beyond -60 % or +150 % from one row to the next."""
@@ -141,9 +155,9 @@ class EnvironmentConfig(ExecutionConfig):
     drawdown_penalised; mean_variance; or `module:function`."""
     sharpe_decay: float = Field(1 / 252, gt=0, lt=1)
     """eta of the differential Sharpe and information ratios: the weight of one decision's return in their moments."""
-    drawdown_penalty: float = Field(1.0, ge=0)
+    drawdown_penalty: Coefficient = 1.0
     """Weight of an increase of the drawdown."""
-    risk_aversion: float = Field(1.0, ge=0)
+    risk_aversion: Coefficient = 1.0
     """kappa of the mean-variance rewards."""
     episode_days: Days | None = 252
     """Days before an episode is truncated; null walks the whole window."""
@@ -175,7 +189,7 @@ class NetworkConfig(StrictModel):
     architecture: Literal["auto", "flat", "per_asset"] = "auto"
     """flat: one network over the whole observation. per_asset: one small network with shared weights that scores each
     asset. auto: flat below 50 assets, otherwise per_asset with one hidden layer of 16."""
-    hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1)
+    hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1, max_length=16)
     """The first is the shared trunk (per asset: the encoder of an asset), the rest is each branch; flat needs both."""
     initial_log_std: float = Field(-0.7, ge=-5, le=2)
     """Log standard deviation of a fresh policy, in logits."""
@@ -210,40 +224,40 @@ class QNetworkConfig(StrictModel):
     """Two streams, value and advantage; or one for the action values."""
     noisy: bool = True
     """Explore by noise on the weights; or epsilon-greedily (`training.epsilon_*`)."""
-    sigma0: float = Field(0.1, ge=0)
+    sigma0: float = Field(0.1, ge=0, le=100)
     """Initial noise (Fortunato et al. 2017; their 0.5 is for networks that learn from the actions taken alone)."""
 
 
 class PPOConfig(StrictModel):
     """PPO's own settings (Schulman et al. 2017)."""
 
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: LearningRate = 1e-3
     """Learning rate of Adam for up to 20 assets. With N > 20 assets a flat network learns at 20 / N of it, so that the
     step of the policy does not grow with N."""
-    learning_rate_end: float | None = Field(0.0, ge=0)
+    learning_rate_end: Fraction | None = 0.0
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction = 0.99
     gae_lambda: Fraction = 0.3
-    clip: float = Field(0.2, gt=0)
-    value_coefficient: float = Field(0.5, ge=0)
-    value_clip: float | None = Field(None, gt=0)
-    entropy_coefficient: float = Field(0.0, ge=0)
-    num_epochs: int = Field(4, ge=1)
-    minibatch_size: int = Field(512, ge=1)
-    rollout_steps: int = Field(32, ge=1)
+    clip: Limit = 0.2
+    value_coefficient: Coefficient = 0.5
+    value_clip: Limit | None = None
+    entropy_coefficient: Coefficient = 0.0
+    num_epochs: int = Field(4, ge=1, le=1_000)
+    minibatch_size: Count = 512
+    rollout_steps: Count = 32
     """Steps of each environment in one batch."""
-    max_gradient_norm: float | None = Field(0.5, gt=0)
+    max_gradient_norm: Limit | None = 0.5
     use_kl_loss: bool = False
-    kl_coefficient: float = Field(0.2, ge=0)
-    kl_target: float = Field(0.01, gt=0)
+    kl_coefficient: Coefficient = 0.2
+    kl_target: Limit = 0.01
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
     market_baseline: bool = True
     """Subtract what the growth of two portfolios explains of rewards and advantages, fitted to other episodes (fused
     learner)."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: Coefficient = 0.0
     """Decoupled decay of the weight matrices: a step shrinks them by learning_rate * weight_decay (fused learner)."""
-    max_kl: float | None = Field(2.0, gt=0)
+    max_kl: Limit | None = 2.0
     """End the epochs of an update once the KL divergence from the sampling policy, in nats, exceeds this on a
     minibatch; null never does (fused learner). The first updates of healthy runs reach 0.8."""
 
@@ -268,29 +282,29 @@ so that it is not among them."""
 class DQNConfig(StrictModel):
     """DQN's own settings."""
 
-    learning_rate: float = Field(3e-4, gt=0)
-    learning_rate_end: float | None = Field(0.0, ge=0)
+    learning_rate: LearningRate = 3e-4
+    learning_rate_end: Fraction | None = 0.0
     """Falls linearly to this over `total_timesteps`; null keeps it constant."""
     gamma: Fraction | None = None
     """Discount from one decision to the next. null: 0 where a decision changes nothing for later ones but what the hold
     action drifts to, that is, without costs, impact and a limit of turnover, with a reward of the step alone; else 0.99
     a row of the table, so that the cost of a trade is weighed against what a hundred rows earn."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
     """Transitions, or days, drawn from the replay buffer for each gradient step."""
-    buffer_capacity: int = Field(100_000, ge=1)
+    buffer_capacity: Count = 100_000
     """Observations in the replay buffer."""
-    learning_starts: int = Field(1000, ge=1)
+    learning_starts: Count = 1000
     """Transitions added to the buffer before the first gradient step."""
-    rollout_steps: int = Field(4, ge=1)
+    rollout_steps: Count = 4
     """Steps of each environment between two visits to the learner."""
-    steps_per_update: int = Field(4, ge=1)
+    steps_per_update: Count = 4
     """Environment steps, over all environments, for each gradient step."""
-    target_update_interval: int = Field(1000, ge=1)
+    target_update_interval: Steps = 1000
     """Environment steps over which the target network averages the weights, older ones counting exponentially less
     (Polyak averaging). The policy that is evaluated and saved decides with this average, too."""
-    n_step: int = Field(1, ge=1)
+    n_step: Count = 1
     """Rewards summed before bootstrapping."""
-    counterfactual_actions: int = Field(64, ge=0)
+    counterfactual_actions: int = Field(64, ge=0, le=1_000_000)
     """Learned from each day drawn, with what they would have earned, all if there are no more; 0: the one taken, as
     with n_step above 1, RLlib's env runner or learner, or a running observation filter."""
     counterfactual_portfolios: bool = True
@@ -298,7 +312,7 @@ class DQNConfig(StrictModel):
     loss: Literal["huber", "mse"] = "mse"
     """mse: the squared error, whose minimum is the expected return. huber: its minimum lies between mean and median, so
     that rare large losses count for too little."""
-    max_gradient_norm: float | None = Field(None, gt=0)
+    max_gradient_norm: Limit | None = None
     """Largest norm of a gradient; null clips none. A clip cuts the batches with rare large losses, so that the mean is
     lost."""
     double_q: bool = True
@@ -308,7 +322,7 @@ class DQNConfig(StrictModel):
     """Exponent of the importance weights. Below 1 the days that surprise most count for too much."""
     per_beta_end: Fraction = 1.0
     """Reached at `total_timesteps`."""
-    per_epsilon: float = Field(1e-6, gt=0)
+    per_epsilon: Limit = 1e-6
     epsilon_start: Fraction = 1.0
     """Probability of a random action, where the network has no noise to explore with."""
     epsilon_end: Fraction = 0.05
@@ -323,11 +337,11 @@ class DQNConfig(StrictModel):
 class ScheduleConfig(StrictModel):
     """How long a run goes on and what it does on the way. All intervals in environment steps."""
 
-    total_timesteps: int = Field(500_000, ge=1)
-    checkpoint_interval: int = Field(50_000, ge=1)
-    checkpoints_kept: int = Field(3, ge=1)
-    evaluation_interval: int = Field(25_000, ge=1)
-    early_stopping_evaluations: int | None = Field(8, ge=1)
+    total_timesteps: Steps = 500_000
+    checkpoint_interval: Steps = 50_000
+    checkpoints_kept: Count = 3
+    evaluation_interval: Steps = 25_000
+    early_stopping_evaluations: Count | None = 8
     """Stop after this many evaluations in a row without a better validation score; null never stops early."""
     untrained_candidate: bool = True
     """Evaluate the untrained network, too, so that it is kept if training finds nothing better. This has no effect on a
@@ -339,21 +353,21 @@ class ScheduleConfig(StrictModel):
 class DQNScheduleConfig(ScheduleConfig):
     """DQN's defaults: it makes fewer steps a second, so that it is looked at more often."""
 
-    evaluation_interval: int = Field(10_000, ge=1)
+    evaluation_interval: Steps = 10_000
 
 
 class ResourceConfig(StrictModel):
     """Processes and devices."""
 
-    num_env_runners: int = Field(0, ge=0)
-    num_envs_per_env_runner: int = Field(64, ge=1)
-    num_cpus_per_env_runner: float = Field(1.0, ge=0)
-    num_learners: int = Field(0, ge=0)
-    num_gpus_per_learner: float | None = Field(None, ge=0)
+    num_env_runners: Processes = 0
+    num_envs_per_env_runner: Count = 64
+    num_cpus_per_env_runner: Share = 1.0
+    num_learners: Processes = 0
+    num_gpus_per_learner: Share | None = None
     """null: one where the device is cuda, else none."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
     """Of the learners; auto: a GPU where `num_gpus_per_learner` asks for one, else the CPU."""
-    torch_threads: int = Field(1, ge=1)
+    torch_threads: int = Field(1, ge=1, le=1024)
     env_runner: Literal["vectorised", "stock"] = "vectorised"
     """Our env runner, or RLlib's."""
     learner: Literal["fused", "stock"] = "fused"
@@ -388,14 +402,14 @@ class ResourceConfig(StrictModel):
 class DQNResourceConfig(ResourceConfig):
     """DQN's defaults."""
 
-    num_envs_per_env_runner: int = Field(8, ge=1)
+    num_envs_per_env_runner: Count = 8
 
 
 class RunConfig(StrictModel):
     """One training run, complete; what `network` and `training` hold is the algorithm's: see its subclasses."""
 
     algo: str
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: Seed = 0
     market: MarketConfig = MarketConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
     network: NetworkConfig | QNetworkConfig

@@ -15,6 +15,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,17 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     config = load_run_config(run_dir / CONFIG, overrides)
     note_file(config.model_dump(), run_dir / CONFIG)
     return config, MarketData.load(run_dir / MARKET)
+
+
+@contextmanager
+def removed_if_refused(run_dir: Path) -> Iterator[None]:
+    """Remove the folder of a new run whose settings turn out to be unusable before anything was trained."""
+    try:
+        yield
+    except ConfigError:
+        if newest_checkpoint(run_dir) is None:
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
 
 
 def record_settings(run_dir: Path, config: RunConfig) -> None:

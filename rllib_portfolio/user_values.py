@@ -68,7 +68,7 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
     return function  # type: ignore[no-any-return]
 
 
-_UNION_MEMBER = re.compile(r"constrained-\w+|\w+\[.*\]|str")
+_UNION_MEMBER = re.compile(r"constrained-\w+|[\w-]+\[.*\]|str|float|int")
 """What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`: no name of a setting."""
 
 

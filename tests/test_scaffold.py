@@ -63,6 +63,21 @@ def test_every_pin_is_exact_and_free_of_local_builds() -> None:
     assert "torch==2.13.0" in pins()
 
 
+def test_the_lock_has_the_pins_with_their_hashes() -> None:
+    # the command that makes it stands at the top of constraints.txt
+    locked = re.findall(
+        r"^(\S+==[^ ;]+)[^\n]*((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)$",
+        (ROOT / "requirements.lock").read_text(),
+        re.MULTILINE,
+    )
+
+    def normal(pin: str) -> str:
+        return re.sub(r"[-_.]+(?=.*==)", "-", pin).lower()
+
+    assert sorted(normal(pin) for pin, _ in locked) == sorted(map(normal, set(pins()) - {"torch==2.13.0"}))
+    assert {"pip", "setuptools", "uv"} <= {pin.split("==")[0] for pin, _ in locked}
+
+
 def test_every_requirement_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     requirements = [
@@ -167,7 +182,7 @@ def test_an_environment_without_pip_is_refused_rather_than_removed(tmp_path: Pat
 def test_setup_runs_once_and_again_when_the_pins_change(tmp_path: Path) -> None:
     stamp, newest = (
         tmp_path / ".installed",
-        max((ROOT / f).stat().st_mtime for f in ("pyproject.toml", "constraints.txt")),
+        max((ROOT / f).stat().st_mtime for f in ("pyproject.toml", "constraints.txt", "requirements.lock")),
     )
     stamp.touch()
     os.utime(stamp, (newest + 10, newest + 10))

@@ -489,3 +489,20 @@ def test_a_stopped_dqn_run_continues_as_if_it_had_not_been(
     assert not run.stop_at(320)
     assert run.train(resume=True)
     assert_same_run(run, dqn_run)
+
+
+@pytest.mark.ray
+def test_weights_that_are_not_finite_end_the_run_and_are_never_exported(ray_session: None, tmp_path: Path) -> None:
+    often = {"schedule.evaluation_interval": STEPS_PER_ITERATION}
+    run = start_run(tmp_path / "run", tiny_config(COIN, often))
+    assert not run.stop_at(STEPS_PER_ITERATION)
+    training = run.config.training.model_copy(update={"learning_rate": 1e308, "max_kl": None})  # beyond its bounds
+    run.config = run.config.model_copy(update={"training": training})
+    with pytest.raises(ConfigError) as raised:
+        run.train(resume=True)
+    text = str(raised.value)
+    assert text.startswith("the weights of a policy must be finite, got ")
+    assert "The last checkpoint, step_000000064, is from before" in text
+    assert text.endswith("Start a new run with a lower training.learning_rate.")
+    assert [folder.name for folder in (run.run_dir / "checkpoints").iterdir()] == ["step_000000000", "step_000000064"]
+    assert load_policy(run.run_dir).name == "policy"

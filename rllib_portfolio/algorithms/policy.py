@@ -163,7 +163,12 @@ class PortfolioPolicy:
             )
 
     def save(self, folder: Path) -> None:
-        """Write `policy.json` and `weights.safetensors` into a new folder."""
+        """Write `policy.json` and `weights.safetensors` into a new folder.
+
+        Raises:
+            ConfigError: If a weight is not finite; nothing is written then.
+        """
+        _require_finite(self.module.state_dict())
         folder.mkdir(parents=True)
         (folder / "policy.json").write_text(json.dumps(asdict(self.spec), indent=1))
         tensors = {name: tensor.contiguous() for name, tensor in self.module.state_dict().items()}
@@ -177,7 +182,12 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 
 
 def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
-    """A policy from its specification and the weights of its network; weights of the critic are left out."""
+    """A policy from its specification and the weights of its network; weights of the critic are left out.
+
+    Raises:
+        ConfigError: If a weight is not finite, of the critic, too.
+    """
+    _require_finite(weights)
     # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
     with torch.device("meta"), _without_deprecations():
         module = _inference_module(spec)
@@ -187,6 +197,15 @@ def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolic
     assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
     module.eval()
     return PortfolioPolicy(spec, module)
+
+
+def _require_finite(weights: Mapping[str, Any]) -> None:
+    """Raise unless all weights are finite: a network with others decides nothing."""
+    for name, values in weights.items():
+        tensor = torch.as_tensor(values)
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            number = int((~tensor.isfinite()).sum())
+            raise ConfigError(f"the weights of a policy must be finite, got {number} of {name} that are not")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -249,14 +250,16 @@ def _compare(config: RunConfig, market: Any, kept: Kept) -> int:
 
 def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: Any, kept: Kept) -> int:
     from rllib_portfolio import training
+    from rllib_portfolio.algorithms.memory import require_memory
     from rllib_portfolio.algorithms.run_settings import process_bundles
-    from rllib_portfolio.run_folder import create_run_folder, record_settings
+    from rllib_portfolio.run_folder import create_run_folder, record_settings, removed_if_refused
 
     for note in training.start_notes(config, market):
         say(arguments, f"Note: {note}")
     display = TrainingDisplay(arguments.quiet)
     with ray_session(config, arguments.address), stop_signals() as received, display:
         _, *others = process_bundles(config.resources)  # the run's own process is this one
+        require_memory(config, market)
         require_room(arguments, others, "the run's processes")
         if arguments.resume is None:
             create_run_folder(kept.folder, config, market)
@@ -269,14 +272,16 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
             if status.is_saved:
                 kept.storage.keep_so_far(kept.name)
 
-        finished = training.run(
-            config,
-            market,
-            kept.folder,
-            resume=arguments.resume is not None,
-            on_progress=show,
-            should_stop=lambda: bool(received),
-        )
+        is_new = arguments.resume is None
+        with removed_if_refused(kept.folder) if is_new else nullcontext():
+            finished = training.run(
+                config,
+                market,
+                kept.folder,
+                resume=not is_new,
+                on_progress=show,
+                should_stop=lambda: bool(received),
+            )
     if finished:
         return _compare(config, market, kept)
     kept.keep()

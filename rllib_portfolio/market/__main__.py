@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "process":
             _require_output(options)
         table = load_table(config)
-        market = prepare_market(table, config)
+        market = prepare_market(table, config, is_for_training=False)
         if options.command == "process":
             _write(processed_table(validate_table(table, config), market), options.output)
         for line in _summary(market):

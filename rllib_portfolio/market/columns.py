@@ -16,6 +16,7 @@ from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.days import DATE_COLUMN, repeats_calendar
 from rllib_portfolio.market.labels import (
     ALSO_TICKERS,
+    CALENDAR_NAMES,
     CLOSES,
     FAMOUS_INDICES,
     INDICATOR,
@@ -80,13 +81,16 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     level_names = frame.columns.names
     frame = frame.set_axis([plain(label) for label in frame.columns], axis=1)
     _require_wide(frame, source)
-    numbered = {name: "row numbers" for name in frame.columns if _holds_row_numbers(frame[name], source)}
-    numbered |= {name: "calendar" for name in frame.columns if name != rate and repeats_calendar(frame[name])}
+    counted = [name for name in frame.columns if name.startswith(UNNAMED) or key(name) in ("index", "level0")]
+    calendar = [name for name in frame.columns if name != rate and key(name) in CALENDAR_NAMES]
+    numbered = {name: "row numbers" for name in counted if _holds_row_numbers(frame[name], source)}
+    numbered |= {name: "calendar" for name in calendar if repeats_calendar(frame[name])}
     names = [name for name in frame.columns if name not in numbered]
     priced = [name for name in names if name.startswith(PRICE_PREFIX) and name != rate]
     if priced:
         sorted_ = Columns({name.removeprefix(PRICE_PREFIX): name for name in priced})
-        rest = [name for name in names if name not in priced]
+        are_priced = set(priced)
+        rest = [name for name in names if name not in are_priced]
     elif pairs:
         sorted_ = _of_levels(pairs, level_names, source)
         rest = [name for name in names if name not in pairs]
@@ -116,7 +120,9 @@ def _has_two_levels(label: object) -> bool:
 
 def _require_wide(frame: pd.DataFrame, source: str) -> None:
     """Raise an error that names the pandas call to pivot the table if each row holds one day of one asset."""
-    keys = [name for name in frame.columns if _tells_stocks(frame[name])]
+    repeats = not frame.index.is_unique
+    others = [name for name, dtype in frame.dtypes.items() if repeats or dtype.kind == "O"]  # else one sign at most
+    keys = [name for name in others if _tells_stocks(frame[name])]
     if not keys:
         return
     unnamed = [name for name in frame.columns if name.startswith(UNNAMED)]
@@ -141,8 +147,6 @@ def _tells_stocks(column: pd.Series) -> bool:
 def _holds_row_numbers(column: pd.Series, source: str) -> bool:
     name = str(column.name)
     is_unnamed = name.startswith(UNNAMED)
-    if not is_unnamed and key(name) not in ("index", "level0"):
-        return False
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
     steps = np.diff(numbers)
     is_whole = bool((numbers % 1 == 0).all())
@@ -178,6 +182,7 @@ def _wide_or_joined(names: Sequence[str], left_out: Mapping[str, str], source: s
     beside = _beside_prices(cells, set(others) - {cell.name for cell in cells}, source)
     cells = [cell for cell in cells if cell.name not in beside]
     assets = [name for name in others if name not in beside]
+    are_assets = set(assets)
     not_prices = {name: "no price" for name, found in fields.items() if found in NO_PRICES}
     if _are_bars(cells):
         if len(cells) < len(assets) or len(not_prices) < len(fields):
@@ -190,7 +195,7 @@ def _wide_or_joined(names: Sequence[str], left_out: Mapping[str, str], source: s
         if not assets or not_prices or not set(doubtful.values()) <= set(ALSO_TICKERS):
             _refuse(doubtful, ", ".join(assets[:3]) or "no close", source)
         remarks = (f"{', '.join(doubtful)} is read as the name of an asset",)
-    wide = {name: name for name in names if name in assets or name in doubtful}
+    wide = {name: name for name in names if name in are_assets or name in doubtful}
     return Columns(wide, left_out={**beside, **not_prices, **left_out}, remarks=remarks)
 
 
@@ -210,8 +215,10 @@ def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -
 
 def _are_bars(cells: Sequence[Cell]) -> bool:
     """Return whether some stock has a close and another field."""
-    closed = {cell.ticker for cell in cells if cell.field in CLOSES}
-    return any(len({cell.field for cell in cells if cell.ticker == ticker}) > 1 for ticker in closed)
+    fields: dict[str, set[str]] = {}
+    for cell in cells:
+        fields.setdefault(cell.ticker, set()).add(cell.field)
+    return any(len(found) > 1 and found & set(CLOSES) for found in fields.values())
 
 
 def _refuse(names: Collection[str], beside: str, source: str) -> None:

@@ -59,12 +59,10 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 def repeats_calendar(column: pd.Series) -> bool:
     """Return whether a column repeats what the days of the rows say: the year, the week, the day of the week.
 
-    It must be named so, and hold these numbers: a stock may be called DAY. The hour is cut off from days, so that any
-    hours will do.
+    It is named so (`CALENDAR_NAMES`), and must hold these numbers: a stock may be called DAY. The hour is cut off from
+    days, so that any hours will do.
     """
-    part = CALENDAR_NAMES.get(key(str(column.name)))
-    if part is None:
-        return False
+    part = CALENDAR_NAMES[key(str(column.name))]
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
     if part == "hour":
         return bool(np.isin(numbers, np.arange(24)).all())

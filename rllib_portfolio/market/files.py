@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
@@ -181,6 +182,6 @@ def _check_header(labels: Sequence[str | tuple[str, str]], source: str) -> None:
         if not name.strip():
             raise DataError(f"each column must have a name, got none for column {position} ({source}). Name the asset.")
     # pandas would read a second AAPL as AAPL.1, and the universe would hold it twice.
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise DataError(f"column names must differ, got {', '.join(repeated)} twice ({source}). Keep one of each.")

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 ADJUSTED = ("adjclose", "adjustedclose", "closeadj", "closeadjusted", "adjusted")
 CLOSES = (
@@ -38,6 +39,7 @@ NO_PRICES = (
     *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
 )
 FIELDS = (*CLOSES, *OTHER_PRICES, *NO_PRICES)
+_FIELDS = frozenset(FIELDS)
 
 INDICATOR = "indicator"
 INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
@@ -65,6 +67,7 @@ FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
 
 _FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted((*FIELDS, *INDICATORS), key=len, reverse=True))
 _FIELD = rf"(?:{_FIELD})(?:[\s_.-]*\d+)?"
+_KEYS = (*FIELDS, *INDICATORS)
 _MARKS = r"[\s_.|:/()-]+"
 _TICKER_FIRST = re.compile(rf"(?P<ticker>.+?){_MARKS}(?P<field>{_FIELD})\)?", re.IGNORECASE)
 _FIELD_FIRST = re.compile(rf"(?P<field>{_FIELD}){_MARKS}(?P<ticker>.+?)\)?", re.IGNORECASE)
@@ -92,6 +95,7 @@ def plain(label: object) -> str:
     return " ".join(part for part in map(str, label) if part) if isinstance(label, tuple) else str(label)
 
 
+@lru_cache(maxsize=2**16)
 def key(name: str) -> str:
     """Return the letters and digits of a name, in lower case."""
     return "".join(character for character in name.lower() if character.isalnum())
@@ -100,7 +104,7 @@ def key(name: str) -> str:
 def field_of(name: str) -> str | None:
     """Return the field that a name means (`Adj Close**`, `5. adjusted close`, `<CLOSE>`, `Vol.`), or None."""
     found = key(name).lstrip("0123456789")
-    return found if found in FIELDS else None
+    return found if found in _FIELDS else None
 
 
 def price_among(names: Sequence[str]) -> str | None:
@@ -109,6 +113,7 @@ def price_among(names: Sequence[str]) -> str | None:
     return min(closes, key=lambda name: CLOSES.index(field_of(name) or ""), default=None)
 
 
+@lru_cache(maxsize=2**16)
 def role_of(name: str) -> str | None:
     """Return the role that a name is reserved for: `index`, `VIX`, `extra` or `rate`; None for other names."""
     close = next((cell for cell in joined_cells([name]) if cell.field in CLOSES), None)
@@ -129,8 +134,10 @@ def joined_cells(names: Sequence[str]) -> list[Cell]:
     If names can be read in both orders, the order is used in which more stocks have a close.
     """
     readings = []
-    for pattern in (_TICKER_FIRST, _FIELD_FIRST):
-        matches = [(name, pattern.fullmatch(name.strip())) for name in names]
+    last = [name for name in names if key(name).rstrip("0123456789").endswith(_KEYS)]
+    first = [name for name in names if key(name).startswith(_KEYS)]
+    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # the patterns themselves are slow
+        matches = [(name, pattern.fullmatch(name.strip())) for name in candidates]
         found = [
             Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or INDICATOR) for name, m in matches if m
         ]

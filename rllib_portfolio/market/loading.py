@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
+from pydantic import create_model
 
-from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config import MarketConfig, StrictModel
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.frequency import WEEKDAYS, periods_per_year
@@ -118,7 +119,7 @@ def _prepared(path: Path, fitted: Mapping[str, Any] | None) -> MarketData:
 def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[str, Any] | None) -> MarketData:
     parameters = dict(data)
     source = parameters.pop("source", None)
-    if source not in SIMULATORS:
+    if not isinstance(source, str) or source not in SIMULATORS:
         raise ConfigError(f"market.data.source must be one of {', '.join(SIMULATORS)}, got {source!r}.")
     for name in ("assets", "index_path"):
         if getattr(config, name) is not None:
@@ -129,25 +130,33 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
         table = parameters.pop("table", BUNDLED)
         rate = parameters.pop("cash_rate", config.cash_rate)
         settings = ("fill_days", "periods_per_year", "accept_moves")
-        values = {"data": table, **{name: getattr(config, name) for name in settings}}
+        values = {"data": table, "cash_rate": rate, **{name: getattr(config, name) for name in settings}}
         table_config = validated(MarketConfig, values, "market.data")
         prices = load_table(table_config)
         rows_a_year = periods_per_year(prices.dates, table_config, prices.source)
         own = config.model_copy(update={"cash_rate": rate, "periods_per_year": rows_a_year})
-        parameters |= {"table": prices, "config": own}
-        parameters["fitted"] = fitted
+        internal = {"table": prices, "config": own, "fitted": fitted}
     else:
         periods = config.periods_per_year or WEEKDAYS
         parameters = {"cash_rate": config.cash_rate, "periods_per_year": periods} | parameters
-    known = inspect.signature(SIMULATORS[source]).parameters
+        internal = {}
+    known = [name for name in inspect.signature(SIMULATORS[source]).parameters if name not in _INTERNAL]
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ConfigError(
             f"market.data of source {source} must have known parameters, got {', '.join(unknown)}. "
-            f"Choose from {', '.join(name for name in known if name not in _INTERNAL)}."
+            f"Choose from {', '.join(known)}."
         )
-    market = SIMULATORS[source](**parameters)
+    market = SIMULATORS[source](**_of_right_types(SIMULATORS[source], parameters), **internal)
     return market if source == "bootstrap" else _with_windows(market, config)
+
+
+def _of_right_types(simulator: Callable[..., MarketData], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters, which a user's file names, as the types of the simulator's signature."""
+    types = get_type_hints(simulator, include_extras=True)
+    fields: dict[str, Any] = {name: (types[name], ...) for name in parameters}
+    model = create_model("Parameters", __base__=StrictModel, **fields)
+    return dict(validated(model, parameters, "market.data"))
 
 
 def _with_windows(market: MarketData, config: MarketConfig) -> MarketData:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.config import RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.simulated import (
@@ -28,9 +29,9 @@ def regime_market(
     down: float = 0.02,
     stay: float = 0.98,
     num_days: int = 20_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """Assets whose odds depend on an observable regime: the regime of day t decides the distribution of day t + 1.
 
@@ -77,9 +78,9 @@ def hidden_regime_market(
     down: float = 0.2,
     stay: float = 0.95,
     num_days: int = 20_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """The market of `regime_market` whose regime is hidden: seen are the filtered probabilities of each regime.
 
@@ -130,9 +131,9 @@ def mean_reverting_market(
     half_width: int = 10,
     move: float = 0.2,
     num_days: int = 20_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """One asset, RISKY, whose price is drawn back to where it was: the urn of the Ehrenfests.
 

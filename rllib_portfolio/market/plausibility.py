@@ -90,6 +90,28 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
         )
 
 
+def doubtful_columns(levels: pd.DataFrame, periods_per_year: int) -> list[int]:
+    """Return the positions of the columns that `doubt` may object to; tables with many columns have few of them.
+
+    Necessary conditions of each objection, with a margin for rounding, that need no median and no sorting.
+
+    Args:
+        levels: Positive numbers, [T, N].
+        periods_per_year: Rows of a year.
+    """
+    if len(levels) < MIN_ROWS:
+        return []
+    values = levels.to_numpy(dtype=float)
+    is_whole = (values == np.round(values)).all(axis=0)
+    moves = np.abs(values[1:] / values[:-1] - 1.0)
+    large = MAX_MEDIAN_MOVE_OF_COUNTS * max(1.0, WEEKDAYS / periods_per_year) ** 0.5
+    moves_much = (moves > 0.99 * large).mean(axis=0) > 0.49
+    jumps = (moves > 0.99 * JUMP).mean(axis=0) > 0.99 * MAX_SHARE_OF_JUMPS
+    logs = np.log(values)
+    reverts = np.ptp(logs, axis=0) < 1.01 * MIN_WANDERING * np.sqrt((np.diff(logs, axis=0) ** 2).sum(axis=0))
+    return np.flatnonzero(is_whole | moves_much | jumps | reverts).tolist()
+
+
 def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
     """Return the measurement and a guess of its kind if the values cannot be prices, else None.
 

@@ -7,6 +7,7 @@ fitted: they are applied to the rows at hand, which is how a saved policy reads 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,9 @@ LARGEST_USUAL_RATE = 0.1
 """A higher annual rate of cash may be a rate in per cent that was not divided by 100."""
 
 
-def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str, Any] | None = None) -> MarketData:
+def prepare_market(
+    table: PriceTable, config: MarketConfig, fitted: Mapping[str, Any] | None = None, *, is_for_training: bool = True
+) -> MarketData:
     """Compute everything that a policy may observe of a table.
 
     Args:
@@ -54,6 +57,8 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
         config: Features, windows, cash and filter.
         fitted: `MarketData.fitted` of another run; its features, filter, scaler and regime models are applied as they
             are. `config.features` must then be the default or the same.
+        is_for_training: False to check a table only: features and volatility are then those of its first asset, which
+            stands for the others, unless the user's own features (`custom`) may depend on all of them.
 
     Returns:
         The market. With `fitted`, windows without a row are left out, and `new` spans the rows after the test window.
@@ -66,14 +71,16 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
         config = _as_fitted(config, fitted)
     table = validate_table(table, config)
     periods = periods_per_year(table.dates, config, table.source)
-    panel = compute_panel(table, config.features)
+    is_whole = is_for_training or bool(config.features.custom)
+    observed = table if is_whole else replace(table, prices=table.prices.iloc[:, :1])
+    panel = compute_panel(observed, config.features)
     known = None if fitted is None else fitted["windows"]
     by_date = window_dates(table.dates, config, known, _rows_needed(table, panel, config))
     windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
     _require_unseen(table, config, by_date)
     if fitted is None:
         check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
-        record = _fit(table, panel, config, by_date, windows["train"])
+        record = _fit(table, observed, panel, config, by_date, windows["train"])
     else:
         windows = _with_new_rows(windows, table, by_date)
         record = dict(fitted)
@@ -86,8 +93,8 @@ def prepare_market(table: PriceTable, config: MarketConfig, fitted: Mapping[str,
         assets=tuple(map(str, table.prices.columns)),
         returns=returns,
         cash_returns=cash_returns,
-        volatility=trailing_volatility(returns),
-        **observed_arrays(panel, record, table.prices.shape),
+        volatility=trailing_volatility(returns[:, : observed.prices.shape[1]]),
+        **observed_arrays(panel, record, observed.prices.shape),
         asset_feature_names=tuple(panel.asset),
         market_feature_names=tuple(panel.market),
         first_row=panel.first_row,
@@ -136,7 +143,12 @@ def market_log_returns(table: PriceTable) -> FloatArray:
 
 
 def _fit(
-    table: PriceTable, panel: FeaturePanel, config: MarketConfig, by_date: DateWindows, train: Window
+    table: PriceTable,
+    observed: PriceTable,
+    panel: FeaturePanel,
+    config: MarketConfig,
+    by_date: DateWindows,
+    train: Window,
 ) -> dict[str, Any]:
     """Everything that is fitted, and how, as JSON values: on the training days and those observed before the first."""
     rows = slice(train[0] - 1 - LARGEST_LAG, train[1])
@@ -152,7 +164,7 @@ def _fit(
         "purge_days": panel.purge_days,
         "windows": {name: list(days) for name, days in by_date.items()},
         "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
-        "scaler": fit_scalers(panel, table.price_values, rows) if is_scaled else None,
+        "scaler": fit_scalers(panel, observed.price_values, rows) if is_scaled else None,
         "feature_limit": LIMIT,
         **regimes.to_json(),
     }

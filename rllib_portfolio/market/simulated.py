@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 
 FIRST_DAY = "2000-01-03"
 MIN_DAYS = 10
+MOST_ASSETS, MOST_RETURNS = 5_000, 100_000_000
+"""Largest number of assets, and of days times assets: 0.8 GB an array."""
 
 
 def simulated_market(
@@ -153,9 +155,14 @@ def check_outcomes(up: float, down: float) -> None:
     check_number("down", down, 1e-9, 0.999)
 
 
-def check_days(num_days: int) -> None:
-    """Raise ConfigError unless a market can have so many rows."""
+def check_days(num_days: int, num_assets: int = 1) -> None:
+    """Raise ConfigError unless a market can have so many rows of so many assets."""
     check_count("num_days", num_days, MIN_DAYS)
+    if num_assets > MOST_ASSETS or num_days * num_assets > MOST_RETURNS:
+        raise ConfigError(
+            f"a synthetic market must have at most {MOST_ASSETS:,} assets and {MOST_RETURNS:,} returns, got "
+            f"{num_days} days of {num_assets} assets. Lower num_days."
+        )
 
 
 def check_count(name: str, value: int, low: int) -> None:

@@ -202,7 +202,9 @@ def _subset(prices: pd.DataFrame, assets: Sequence[str] | None, source: str) -> 
 
 def _refuse_returns(prices: pd.DataFrame, source: str) -> None:
     """Raise if a column holds returns: numbers of both signs around zero."""
-    for name in prices.columns:
+    with np.errstate(invalid="ignore"):
+        signs = (prices.to_numpy() < 0.0).sum(axis=0)
+    for name in prices.columns[signs > 0]:
         values = prices[name].dropna().to_numpy()
         share = np.mean(values < 0.0) if len(values) else 0.0
         if 0.1 <= share <= 0.9 and np.isfinite(values).all() and abs(np.mean(values)) <= np.std(values):
@@ -214,8 +216,14 @@ def _refuse_returns(prices: pd.DataFrame, source: str) -> None:
 
 
 def _numbers(frame: pd.DataFrame, names: Mapping[str, str], source: str) -> pd.DataFrame:
-    columns = {name: _number(frame[column], source) for name, column in names.items()}
-    return pd.DataFrame(columns, index=frame.index, dtype=float)
+    if not names:
+        return pd.DataFrame(index=frame.index, dtype=float)
+    numbers = frame[list(names.values())]
+    # A table has many columns of plain numbers, which there is nothing to check of, and few others.
+    others = [name for name, kind in numbers.dtypes.items() if not (isinstance(kind, np.dtype) and kind.kind in "fiu")]
+    if others:
+        numbers = numbers.assign(**{str(name): _number(frame[name], source) for name in others})
+    return numbers.astype(float).set_axis(list(names), axis=1)
 
 
 def _number(column: pd.Series, source: str) -> pd.Series:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config import MarketConfig, RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.prepare import prepare_market
@@ -40,9 +40,9 @@ def kelly_market(
     down: float = 0.2,
     probability: float = 0.58,
     num_days: int = 100_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """One asset, RISKY, that gains `up` with `probability` and loses `down` otherwise, each day alone. No features.
 
@@ -74,10 +74,10 @@ def gbm_market(
     volatility: Sequence[float] = (0.2, 0.1),
     correlation: float | Sequence[Sequence[float]] = 0.0,
     num_days: int = 10_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
     assets: Sequence[str] | None = None,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """Correlated geometric Brownian motions. No features: the days are independent.
 
@@ -95,8 +95,8 @@ def gbm_market(
 
     Source: Merton (1969), "Lifetime portfolio selection under uncertainty".
     """
-    check_days(num_days)
     _check_moments(mean, volatility)
+    check_days(num_days, len(mean))
     names = tuple(assets) if assets is not None else _numbered(len(mean))
     if len(names) != len(mean) or len(set(names)) != len(names):
         raise ConfigError(f"assets must be {len(mean)} different names, got {list(names)}. Name each asset once.")
@@ -119,9 +119,9 @@ def crash_market(
     volatility: Sequence[float] = (0.2, 0.1, 0.3),
     correlation: float | Sequence[Sequence[float]] = 0.0,
     num_days: int = 100_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """The assets of `gbm_market` and before them one, CRASH, whose steady gains end in rare, large losses.
 
@@ -164,9 +164,9 @@ def student_t_market(
     degrees: float = 3.0,
     worst_loss: float = 0.9,
     num_days: int = 10_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """Simple returns with fat tails: Student's multivariate t, bounded. No features: the days are independent.
 
@@ -184,8 +184,8 @@ def student_t_market(
         cash_rate: Annual rate of cash, a fraction.
         periods_per_year: Rows per year.
     """
-    check_days(num_days)
     _check_moments(mean, volatility)
+    check_days(num_days, len(mean))
     check_number("degrees", degrees, 2.01, 1e6)
     check_number("worst_loss", worst_loss, 0.01, 0.99)
     means = np.array(mean, dtype=float) / periods_per_year
@@ -207,9 +207,9 @@ def signal_market(
     stay: float = 0.9,
     worst_loss: float = 0.9,
     num_days: int = 20_000,
-    seed: int = 0,
+    seed: Seed = 0,
     cash_rate: float = 0.0,
-    periods_per_year: int = 252,
+    periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
     """Many like assets, each with a signal of its own that says whether it will rise or fall on average the next day.
 
@@ -228,8 +228,8 @@ def signal_market(
         cash_rate: Annual rate of cash, a fraction.
         periods_per_year: Rows per year.
     """
-    check_days(num_days)
     check_count("num_assets", num_assets, 2)
+    check_days(num_days, num_assets)
     check_number("edge", edge, 1e-9, 0.1)
     check_number("volatility", volatility, 1e-9, 1.0)
     check_number("stay", stay, 0.0, 1.0)
@@ -253,7 +253,7 @@ def bootstrap_market(
     *,
     num_days: int | None = None,
     mean_block_days: float = 63.0,
-    seed: int = 0,
+    seed: Seed = 0,
     config: MarketConfig | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> MarketData:
@@ -273,7 +273,7 @@ def bootstrap_market(
     Source: Politis and Romano (1994), "The stationary bootstrap".
     """
     length = len(table.prices) if num_days is None else num_days
-    check_days(length)
+    check_days(length, table.prices.shape[1])
     check_number("mean_block_days", mean_block_days, 1.0, float(len(table.prices)))
     rows = _stationary_rows(len(table.prices) - 1, length - 1, mean_block_days, seed)
     days = pd.DatetimeIndex(weekdays(length), name="date")

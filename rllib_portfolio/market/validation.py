@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
-from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
+from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, doubtful_columns, require_prices
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.user_values import require_annual_rate
 
@@ -57,8 +58,9 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
-    for name, column in (named for levels in _levels(table) for named in levels.items()):
-        values = column.to_numpy(dtype=float)
+    doubtful = ((levels, position) for levels in _levels(table) for position in doubtful_columns(levels, periods))
+    for levels, position in doubtful:
+        name, values = levels.columns[position], levels.iloc[:, position].to_numpy(dtype=float)
         if not config.accept_moves:
             require_prices(str(name), values, periods, table.source)
         elif (found := doubt(values, periods)) is not None:
@@ -75,8 +77,9 @@ def _check_names(table: PriceTable) -> None:
     names = [str(name) for name in table.prices.columns]
     if not names:
         raise DataError(f"the table must hold at least one asset, got none ({table.source}). Add a price column.")
+    counts = Counter(names)
     for name in names:
-        if not name.strip() or names.count(name) > 1:
+        if not name.strip() or counts[name] > 1:
             raise DataError(f"asset names must be different and not empty, got {name!r} ({table.source}). Rename it.")
         if name.strip().upper() == CASH:
             raise DataError(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.algorithms.memory import require_memory
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import CONFIG, FINISHED, create_run_folder, open_run_folder
@@ -58,6 +59,7 @@ def train_in_folder(
     if (run_dir / CONFIG).is_file():
         config, market = open_run_folder(run_dir, {})
     else:
+        require_memory(config, market)
         shutil.rmtree(run_dir, ignore_errors=True)  # the configuration is written last: nothing was trained in it
         create_run_folder(run_dir, config, market, market_file)
     is_finished = run(config, market, run_dir, resume=True, on_progress=on_progress, should_stop=should_stop)

@@ -30,6 +30,7 @@ from rllib_portfolio.algorithms.checkpoint import (
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
@@ -293,20 +294,34 @@ class _Run:
         return -math.inf if self.state.best_score is None else self.state.best_score
 
     def _checkpoint(self) -> None:
+        policy, result = self.evaluated or (self.current_policy(), None)
+
         def write_files(folder: Path) -> None:
             self.algorithm.save_to_path(str((folder / "rllib").resolve()))
-            if self.evaluated is None:
-                self.current_policy().save(folder / "policy")
-                return
-            policy, result = self.evaluated
             policy.save(folder / "policy")
-            write_validation_returns(folder, result)
+            if result is not None:
+                write_validation_returns(folder, result)
 
         write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state))
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
 
     def current_policy(self) -> PortfolioPolicy:
-        return current_policy(self.algorithm, self.config, self.market)
+        """Return the policy that was reached.
+
+        Raises:
+            ConfigError: If its weights are not finite; says what was saved last and how to go on.
+        """
+        try:
+            return current_policy(self.algorithm, self.config, self.market)
+        except ConfigError as error:
+            newest = newest_checkpoint(self.run_dir)
+            saved = "Nothing was saved before"
+            if newest is not None:
+                saved = f"The last checkpoint, {newest.name}, is from before, and backtest.py reads the best one"
+            raise ConfigError(
+                f"{error} ({self.run_dir}, {self.state.steps:,} steps). {saved}. Start a new run with a lower "
+                "training.learning_rate."
+            ) from None
 
     def _status(self, scalars: dict[str, float], message: str | None) -> Status:
         sharpe, best = self.state.validation_sharpe, self.state.best_sharpe

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rllib_portfolio.config import RunConfig, StrictModel
+from rllib_portfolio.config import Count, RunConfig, Seed, Steps, StrictModel
 from rllib_portfolio.config_file import with_overrides
 
 NUM_REPORTS = 10
@@ -16,25 +16,25 @@ NUM_REPORTS = 10
 class SearchSettings(StrictModel):
     """A search; with the run configuration and the search space it says everything that its results depend on."""
 
-    num_samples: int = Field(50, ge=1)
+    num_samples: Count = 50
     """Trials, pruned and failed ones included."""
-    max_steps: int = Field(50_000, ge=1)
+    max_steps: Steps = 50_000
     """Environment steps of a trial that is not stopped."""
-    report_interval: int = Field(ge=1)
+    report_interval: Steps
     """Environment steps between two evaluations of a trial; default: a tenth of `max_steps`."""
-    grace_steps: int = Field(ge=0)
+    grace_steps: int = Field(ge=0, le=1_800_000_000)
     """Environment steps before which the scheduler stops no trial; default: two report intervals."""
     search: Literal["optuna", "random"] = "optuna"
     """Tree-structured Parzen estimator (Bergstra et al. 2011), or independent draws."""
     scheduler: Literal["median", "asha", "none"] = "median"
     """Median stopping rule (Golovin et al. 2017, section 3.2.3), asynchronous successive halving (Li et al. 2020)."""
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: Seed = 0
     """Of the sampler, and of every trial's networks and environments."""
-    max_failures: int = Field(2, ge=0)
+    max_failures: int = Field(2, ge=0, le=1_000_000)
     """Of a trial, before it counts as failed; it goes on from its last checkpoint after each."""
-    num_retrained: int = Field(3, ge=0)
+    num_retrained: int = Field(3, ge=0, le=1_000_000)
     """Best trials that are trained again on fresh seeds."""
-    num_retrain_seeds: int = Field(3, ge=1)
+    num_retrain_seeds: Count = 3
 
     @model_validator(mode="before")
     @classmethod

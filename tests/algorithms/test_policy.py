@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rllib_portfolio import load_policy
 from rllib_portfolio.algorithms.checkpoint import checkpoint_name
@@ -209,6 +210,28 @@ def test_loading_a_policy_elsewhere_does_not_start_ray(
     assert done.stdout.split() == ["False"]
     assert done.stderr == ""  # no warning, neither Python's nor of a log
     np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), policy(observations))
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+    tmp_path: Path, market: MarketData, policy: PortfolioPolicy
+) -> None:
+    num_inputs, num_outputs = len(policy.spec.observation_names), len(market.assets) + 1
+    broken = policy_for(market)
+    with torch.no_grad():
+        next(broken.module.parameters())[0] = torch.nan
+    with pytest.raises(ConfigError, match=r"the weights of a policy must be finite, got \d+ of .* that are not"):
+        broken.save(tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()
+    weights = random_weights(num_inputs, num_outputs)
+    for value in (np.nan, np.inf):
+        bias = torch.zeros(num_outputs)
+        bias[1] = value
+        with pytest.raises(ConfigError, match=r"must be finite, got 1 of actor\.3\.bias"):
+            policy_for(market, weights=weights | {"actor.3.bias": bias})
+    policy.save(tmp_path / "policy")
+    save_file(broken.module.state_dict(), tmp_path / "policy" / "weights.safetensors")
+    with pytest.raises(ConfigError, match=r"got damaged files .*must be finite"):
+        load_policy(tmp_path / "policy")
 
 
 def test_everyone_whom_the_umask_lets_may_read_a_saved_policy(tmp_path: Path, policy: PortfolioPolicy) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -194,3 +196,21 @@ def test_a_table_that_could_not_be_written_leaves_the_old_one(prices, capsys, tm
         assert main(["process", str(prices), "--output", str(output)]) == 2
     assert "File too large" in capsys.readouterr().err
     assert output.read_text() == "whole"
+
+
+def test_a_table_of_20_000_columns_is_checked_in_ten_seconds_of_computing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 400 rows, of which the features leave enough for training; with work for each pair of columns it took minutes
+    num_days, num_assets = 400, 20_000
+    moves = np.random.default_rng(0).normal(0.0, 0.01, (num_days, num_assets))
+    prices = pd.DataFrame(100.0 * np.exp(moves.cumsum(axis=0)), pd.bdate_range("2015-01-01", periods=num_days))
+    prices.columns = pd.Index([f"Stock {number}" for number in range(num_assets)])
+    path = tmp_path / "wide.parquet"
+    prices.rename_axis("date").to_parquet(path)
+    short = ("momentum_days=[]", "moving_average_days=[]", "drawdown_days=null", "volatility_days=[21]")
+    settings = [text for setting in short for text in ("--set", f"market.features.{setting}")]
+    started = time.process_time()  # a busy machine is no slower by it
+    assert main(["validate", str(path), *settings]) == 0
+    assert time.process_time() - started < 10.0
+    assert "features    6 per asset" in capsys.readouterr().out

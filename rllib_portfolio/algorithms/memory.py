@@ -1,0 +1,89 @@
+"""The memory that a run will need, estimated before anything is built."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import ray
+
+from rllib_portfolio.config import DQNConfig, NetworkConfig, RunConfig
+from rllib_portfolio.env.actions import build_action_table
+from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import MarketData
+
+FLOAT = 4
+"""Bytes of a number in single precision."""
+BYTES_PER_ENV = 4096
+"""Objects of one environment and its episode: generator, identifiers, buffers."""
+
+
+def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
+    """Return about how many bytes a run needs, by the settings that they follow from.
+
+    Batches and buffers are in the run's own process, the environments of all env runners, too, as far as one machine
+    holds them. What Python, Ray and the market itself need is not counted.
+
+    Args:
+        config: The run's configuration.
+        market: Its market.
+    """
+    training, resources, network = config.training, config.resources, config.for_assets(market.num_assets).network
+    num_observed, num_weights = len(ObservationLayout(market).names), market.num_assets + 1
+    per_asset = isinstance(network, NetworkConfig) and network.architecture == "per_asset"
+    hidden = sum(network.hidden_sizes) * (market.num_assets if per_asset else 1)
+    num_inputs = len(market.asset_feature_names) + len(market.market_feature_names) + 2 if per_asset else num_observed
+    sizes = (num_inputs, *network.hidden_sizes, 1 if per_asset else num_weights)
+    # Two heads; of each weight the value, its gradient, two moments of Adam, and a copy that acts.
+    parts = {"network.hidden_sizes": 10.0 * FLOAT * sum(before * after for before, after in pairwise(sizes))}
+    # A step as it is sampled: observation, action, its distribution, rewards, what assets returned.
+    step = FLOAT * (num_observed + 6 * num_weights)
+    steps = training.rollout_steps * resources.num_envs
+    environments = resources.num_envs * (BYTES_PER_ENV + 5 * FLOAT * num_observed)
+    if isinstance(training, DQNConfig):
+        num_actions = build_action_table(config.environment, market.assets).num_actions
+        rows = training.batch_size * max(1, min(num_actions, training.counterfactual_actions))
+        parts["training.buffer_capacity"] = float(training.buffer_capacity) * (step + 32)
+        parts["training.batch_size"] = float(rows) * FLOAT * (2 * num_observed + 4 * hidden)
+    else:
+        step += FLOAT * (3 * num_observed + 6 * num_weights + hidden)  # the batch, its shuffled copy, and its values
+        parts["training.minibatch_size"] = float(training.minibatch_size) * FLOAT * 4 * hidden
+    parts["training.rollout_steps or resources.num_envs_per_env_runner"] = float(steps) * step + environments
+    return parts
+
+
+def require_memory(config: RunConfig, market: MarketData, have: float | None = None) -> None:
+    """Raise if a run needs more memory than its machine has: Linux would end it in the middle, without a word.
+
+    Args:
+        config: The run's configuration.
+        market: Its market.
+        have: Bytes that are free; None asks Ray, which knows the limits of containers.
+
+    Raises:
+        ConfigError: Says how much is needed and had, and which setting to lower.
+    """
+    have = free_bytes() if have is None else have
+    parts = estimated_bytes(config, market)
+    total = sum(parts.values())
+    if total > have:
+        largest = max(parts, key=lambda name: parts[name])
+        raise ConfigError(
+            f"the run must fit into memory, got settings that need about {_readable(total)}, while this machine has "
+            f"{_readable(have)} free. Lower {largest}, which asks for {_readable(parts[largest])}."
+        )
+
+
+def free_bytes() -> float:
+    """Return what was free on this machine when its Ray started, within the limits of its container."""
+    here = ray.get_runtime_context().get_node_id()
+    resources = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    return float(resources.get("memory", 0.0) + resources.get("object_store_memory", 0.0))
+
+
+def _readable(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if num_bytes < 1000.0 or unit == "TB":
+            break
+        num_bytes /= 1000.0
+    return f"{num_bytes:,.3g} {unit}"
