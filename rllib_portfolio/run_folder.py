@@ -24,6 +24,7 @@ from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_who
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.revision import git_revision, version_of
 from rllib_portfolio.whole_file import whole_file, write_json
@@ -65,7 +66,7 @@ def require_fresh(run_dir: Path) -> None:
     Raises:
         ConfigError: If the folder exists and is not empty, is no folder, or cannot be made.
     """
-    if run_dir.is_dir() and not any(run_dir.iterdir()):
+    if run_dir.is_dir() and is_unused(run_dir):
         return
     if run_dir.exists():
         raise ConfigError(

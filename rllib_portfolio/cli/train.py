@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from rllib_portfolio.cli.settings import (
     add_wait_for_resources,
     chosen_algorithm,
     default_config,
+    new_name,
     require_device,
     require_path,
     require_room,
@@ -159,7 +159,7 @@ def execute(arguments: argparse.Namespace) -> int:
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
     storage, name = _place(arguments, config)
-    with storage.fetched(name) as run_dir:
+    with storage.only_writer(name, is_new=config is not None), storage.fetched(name) as run_dir:
         return _train(arguments, config, overrides, Kept(storage, name, run_dir))
 
 
@@ -292,7 +292,7 @@ def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[Run
         folder = Path(arguments.resume or arguments.output_dir)
         return RunStorage(str(folder.parent)), folder.name
     assert config is not None
-    return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{datetime.now():%Y%m%d-%H%M%S}"
+    return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{new_name()}"
 
 
 def _require_resumable(arguments: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ from rllib_portfolio.cli.settings import (
 from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import SEARCH, load_run_config, parse_assignment, read_yaml
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import only_writer
 from rllib_portfolio.user_values import validated
 
 if TYPE_CHECKING:
@@ -181,11 +182,18 @@ def execute(arguments: argparse.Namespace) -> int:
         require_path(arguments, flag, "Trials alone may be kept at a URI: give it as --storage-path.")
     if arguments.resume is not None:
         _require_alone(arguments)
+    output = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
+    with only_writer(output, is_new=arguments.resume is None):
+        return _execute(arguments, output, budget_s)
+
+
+def _execute(arguments: argparse.Namespace, output: Path, budget_s: float | None) -> int:
+    """The same in a folder that no other process writes into."""
+    if arguments.resume is not None:
         quieten_libraries()
-        record, output = _resumed(arguments)
+        record = _resumed(arguments, output)
     else:
-        output = Path(arguments.output_dir or OUTPUT).resolve()
-        record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
+        record = _new(arguments, output)  # checked before the heavy imports: a typo must not cost seconds
         quieten_libraries()
     if not is_on_cluster(arguments.address):
         require_device(record.config)
@@ -193,10 +201,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from rllib_portfolio.tuning.session import SearchSession
 
     session = SearchSession(record, output)
-    if arguments.resume is None:
-        say(arguments, "Preparing the market ...")
-        session.prepare()
-    return _search(arguments, session, budget_s, callbacks)
+    with session.only_writer(is_new=arguments.resume is None):
+        if arguments.resume is None:
+            say(arguments, "Preparing the market ...")
+            session.prepare()
+        return _search(arguments, session, budget_s, callbacks)
 
 
 def _search(
@@ -279,7 +288,7 @@ def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:
     return lambda: bool(received) or (deadline is not None and time.monotonic() > deadline)
 
 
-def _new(arguments: argparse.Namespace) -> SearchRecord:
+def _new(arguments: argparse.Namespace, output: Path) -> SearchRecord:
     """What is asked for, checked against the models."""
     algo = chosen_algorithm(arguments.algo, arguments.config)
     path = arguments.config or default_config(algo)
@@ -291,7 +300,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.space import SearchSpace
 
-    require_new_folder(Path(arguments.output_dir or OUTPUT).resolve())
+    require_new_folder(output)
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
     settings.trial_config(config, {}, f"{path} and command line")
@@ -301,7 +310,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     return SearchRecord(settings, config, space, arguments.storage, storage_path, _command_line(arguments))
 
 
-def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
+def _resumed(arguments: argparse.Namespace, output: Path) -> SearchRecord:
     """The search in a folder, with more trials if they are asked for."""
     from dataclasses import replace
 
@@ -309,7 +318,6 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.study import without_password
 
-    output = Path(arguments.resume).resolve()
     record = SearchRecord.read(output)
     if arguments.storage is not None and record.storage != without_password(arguments.storage):
         raise ConfigError(
@@ -319,7 +327,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
     if arguments.num_samples is not None:
         values = record.settings.model_dump() | {_MAY_GROW: arguments.num_samples}
         record = replace(record, settings=validated(SearchSettings, values, "command line"))
-    return replace(record, storage=arguments.storage or record.storage), output
+    return replace(record, storage=arguments.storage or record.storage)
 
 
 def _given(arguments: argparse.Namespace, names: dict[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.run_folder import provenance
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
 from rllib_portfolio.whole_file import write_json
@@ -50,7 +51,7 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
         plan = WalkForwardPlan.from_json(recorded).merged_with(plan)
         update_record(output, plan, command=command)
         return plan
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.exists() and not (output.is_dir() and is_unused(output)):
         raise ConfigError(
             f"output directory must be new, empty or that of a walk-forward analysis, got {output}. Choose another "
             "--output-dir."
