@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 import platform
+import re
 import threading
 import time
 import uuid
@@ -54,7 +55,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
 
     key: str
     pid: int = Field(gt=0, lt=2**31)
-    host: str = Field(pattern=r"^[\w.:-]{0,255}$")
+    host: str = Field(pattern=r"^[A-Za-z0-9_.:-]*$", max_length=255)
     started: AwareDatetime
     renewed: AwareDatetime
 
@@ -62,7 +63,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
     def this_process(cls) -> Holder:
         """Return a new claim of this process."""
         now = _now()
-        return cls(key=uuid.uuid4().hex, pid=os.getpid(), host=platform.node(), started=now, renewed=now)
+        return cls(key=uuid.uuid4().hex, pid=os.getpid(), host=_host(), started=now, renewed=now)
 
     @classmethod
     def parse(cls, text: bytes) -> Holder | None:
@@ -75,7 +76,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
     @property
     def is_here(self) -> bool:
         """Whether the process is or was on this host."""
-        return self.host == platform.node()
+        return self.host == _host()
 
     @property
     def is_this_process(self) -> bool:
@@ -361,6 +362,10 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:  # of another user
         pass
     return True
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", platform.node())[:255]
 
 
 def _now() -> datetime:

@@ -180,21 +180,24 @@ def execute(arguments: argparse.Namespace) -> int:
     _require_positive(arguments)
     for flag in ("output_dir", "resume"):
         require_path(arguments, flag, "Trials alone may be kept at a URI: give it as --storage-path.")
+    record = None
     if arguments.resume is not None:
         _require_alone(arguments)
-    output = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
-    with only_writer(output, is_new=arguments.resume is None):
-        return _execute(arguments, output, budget_s)
-
-
-def _execute(arguments: argparse.Namespace, output: Path, budget_s: float | None) -> int:
-    """The same in a folder that no other process writes into."""
-    if arguments.resume is not None:
-        quieten_libraries()
-        record = _resumed(arguments, output)
     else:
-        record = _new(arguments, output)  # checked before the heavy imports: a typo must not cost seconds
-        quieten_libraries()
+        record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
+    output = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
+    with only_writer(output, is_new=record is not None):
+        return _execute(arguments, record, output, budget_s)
+
+
+def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: Path, budget_s: float | None) -> int:
+    """Search in a folder that no other process writes into, from the record of a new search or from the folder's."""
+    quieten_libraries()
+    from rllib_portfolio.tuning.record import require_new_folder
+
+    if record is not None:
+        require_new_folder(output)
+    record = record or _resumed(arguments, output)
     if not is_on_cluster(arguments.address):
         require_device(record.config)
     callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
@@ -288,7 +291,7 @@ def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:
     return lambda: bool(received) or (deadline is not None and time.monotonic() > deadline)
 
 
-def _new(arguments: argparse.Namespace, output: Path) -> SearchRecord:
+def _new(arguments: argparse.Namespace) -> SearchRecord:
     """What is asked for, checked against the models."""
     algo = chosen_algorithm(arguments.algo, arguments.config)
     path = arguments.config or default_config(algo)
@@ -296,11 +299,10 @@ def _new(arguments: argparse.Namespace, output: Path) -> SearchRecord:
     overrides |= _given(arguments, _DATA)
     config = with_lasting_paths(load_run_config(path, {"algo": algo, **overrides}))
 
-    from rllib_portfolio.tuning.record import SearchRecord, require_new_folder
+    from rllib_portfolio.tuning.record import SearchRecord
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.space import SearchSpace
 
-    require_new_folder(output)
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
     settings.trial_config(config, {}, f"{path} and command line")
