@@ -195,6 +195,18 @@ def test_a_number_that_another_process_has_now_holds_until_the_claim_is_old(tmp_
     take(tmp_path)
 
 
+def test_of_two_that_begin_at_the_same_time_the_later_to_write_goes_on(
+    tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: leave(tmp_path, claim(host="another")))
+    if has_no_lock:
+        with pytest.raises(ConfigError, match="is in use by process"):
+            take(tmp_path)
+        assert (tmp_path / IN_USE).exists()
+    else:
+        take(tmp_path)  # the lock decides, and nobody waits
+
+
 def test_a_claim_is_renewed_and_one_that_was_replaced_is_told_and_left_alone(
     tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
