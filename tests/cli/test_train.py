@@ -202,7 +202,7 @@ def test_a_run_has_one_writer_and_can_be_resumed_at_once_when_that_is_killed(
             train_command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **shell
         )
         processes.append(process)
-        wait_for_rows(run_dir, process, since=written)
+        wait_for_rows(run_dir, process, timeout_s=240.0, since=written)
         assert_in_use(cli.train, ["--resume", run_dir], run_dir, process.pid)
         assert_in_use(cli.train, ["--config", config_path, "--output-dir", run_dir], run_dir, process.pid)
         if len(processes) == 1:
