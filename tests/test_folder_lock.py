@@ -10,17 +10,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from rllib_portfolio import folder_lock
+from rllib_portfolio import cli, folder_lock
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.folder_lock import IN_USE, Holder, only_writer
 from rllib_portfolio.run_folder import require_fresh
+from tests.cli.test_train import assert_in_use
 
 HOLD = """
 import subprocess, sys, os, time
@@ -96,6 +97,20 @@ def test_a_folder_that_a_process_writes_into_is_refused_to_others_and_is_free_wh
         f"Note: {user.replace('is in', 'was left in')}, which is gone. Taking it over.",
         caplog.text[caplog.text.index("Note") :].strip(),
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(cli.train, []), (cli.tune, []), (cli.backtest, ["walk-forward"])],
+    ids=["train", "tune", "walk-forward"],
+)
+def test_every_command_that_writes_into_a_folder_refuses_one_that_is_in_use(
+    tmp_path: Path, command: Callable[[list[str]], int], words: list[object]
+) -> None:
+    with held_by_another(tmp_path / "out") as (process, _):
+        for flag in ("--resume", "--output-dir"):
+            assert_in_use(command, [*words, flag, tmp_path / "out"], tmp_path / "out", process.pid)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [IN_USE]
 
 
 def test_a_folder_is_free_when_its_process_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -209,6 +209,7 @@ def test_a_run_has_one_writer_and_can_be_resumed_at_once_when_that_is_killed(
             process.kill()
             process.wait()
     _, stderr = process.communicate(timeout=240)
+    processes[0].communicate()
     assert process.returncode == 0, stderr
     assert f"Note: {run_dir} was left in use by process {processes[0].pid} on " in stderr
     rows = [int(row["steps"]) for row in rows_of(run_dir)]
