@@ -6,6 +6,7 @@ RUN/market.npz     the prepared market that every env runner reads
 RUN/checkpoints/   see `algorithms.checkpoint`
 RUN/progress.csv   and TensorBoard events, see `tracking`
 RUN/results.json   results.csv equity_curve.png: the closing comparison
+RUN/in_use.json    the process that writes into the folder, while it does: see `folder_lock`
 """
 
 from __future__ import annotations
