@@ -6,6 +6,7 @@ RUN/market.npz     the prepared market that every env runner reads
 RUN/checkpoints/   see `algorithms.checkpoint`
 RUN/progress.csv   and TensorBoard events, see `tracking`
 RUN/results.json   results.csv equity_curve.png: the closing comparison
+RUN/in_use.json    the process that writes into the folder, while it does: see `folder_lock`
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.consent import note_file
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.revision import git_revision, version_of
 from rllib_portfolio.whole_file import whole_file, write_json
@@ -69,7 +71,7 @@ def require_fresh(run_dir: Path) -> None:
     Raises:
         ConfigError: If the folder exists and is not empty, is no folder, or cannot be made.
     """
-    if run_dir.is_dir() and not any(run_dir.iterdir()):
+    if run_dir.is_dir() and is_unused(run_dir):
         return
     if run_dir.exists():
         raise ConfigError(

@@ -17,7 +17,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
 from rllib_portfolio.algorithms.checkpoint import CHECKPOINTS, MANIFEST
 from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.folder_lock import IN_USE, NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
 from rllib_portfolio.run_folder import CONFIG, FINISHED, MARKET
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,39 @@ class RunStorage:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
         return Path(self.root.removeprefix("file://")) / name
+
+    @contextmanager
+    def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
+        """Keep other processes from writing into a run while this context is open.
+
+        A claim that an object store does not take is a warning: it takes nothing of another process then, either.
+
+        Args:
+            name: Of the run; empty for the place where all of them are.
+            is_new: Whether it is to be made.
+
+        Raises:
+            ConfigError: If another process writes into it or into what it is a part of, or if its folder cannot be
+                written.
+        """
+        if not self.is_remote:
+            with only_writer(self.local(name), is_new=is_new):
+                yield
+            return
+        place, (file_system, path) = self.place(name) if name else self.root, self._remote(name)
+        with ExitStack() as stack:
+            try:
+                _require_no_other_above(place, file_system, path)
+                if is_new or file_system.get_file_info(path).type == FileType.Directory:
+                    claim = Claim(place, _ClaimObject(file_system, path), join_place(place, IN_USE))
+                    stack.enter_context(claim.held())
+                    _claims[place] = claim
+                    stack.callback(_claims.pop, place)
+            except OSError as error:
+                logger.warning(
+                    "Warning: %s could not be locked (%s). Let no other process write into it.", place, one_line(error)
+                )
+            yield
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
@@ -143,6 +177,8 @@ class RunStorage:
 
     def _upload(self, name: str, without: Collection[str] = ()) -> None:
         self._unkept(name).touch()
+        if (claim := _claims.get(self.place(name))) is not None:
+            claim.renew()
         _mirror(self.local(name), *self._remote(name), without)
         self._unkept(name).unlink()
 
@@ -177,7 +213,7 @@ class RunStorage:
             found = file_system.get_file_info(FileSelector(place, allow_not_found=True))
         except OSError as error:
             raise self._unusable(error) from None
-        if found:
+        if any(info.base_name != IN_USE for info in found):
             raise ConfigError(
                 f"--storage-path must hold no runs of another search, got {self.root}. Choose another, or continue "
                 "that search with --resume."
@@ -195,6 +231,47 @@ class RunStorage:
             f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
             f"({' '.join(str(error).split())}). Correct it."
         )
+
+
+_claims: dict[str, Claim] = {}
+"""Of this process on runs in object stores, by place. Each upload renews them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ClaimObject:
+    """The object in a folder of an object store that says which process writes there."""
+
+    file_system: FileSystem
+    folder: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{IN_USE}"
+
+    def read(self) -> bytes:
+        if self.file_system.get_file_info(self.path).type != FileType.File:
+            return b""
+        with self.file_system.open_input_stream(self.path) as file:
+            return bytes(file.read())
+
+    def write(self, text: bytes) -> None:
+        self.file_system.create_dir(self.folder, recursive=True)
+        with self.file_system.open_output_stream(self.path) as file:
+            file.write(text)
+
+    def remove(self) -> None:
+        self.file_system.delete_file(self.path)
+
+
+def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> None:
+    """Raise if another process writes into what a run is a part of: a search or a walk-forward analysis."""
+    for _ in range(NUM_FOLDERS_ABOVE):
+        if "/" not in path:
+            return
+        place, path = split_place(place)[0], path.rpartition("/")[0]
+        holder = Holder.parse(_ClaimObject(file_system, path).read())
+        if holder is not None and not holder.is_gone(has_lock=False):
+            raise in_use(place, holder)
 
 
 def join_place(root: str, name: str) -> str:
@@ -225,8 +302,10 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    left_out = {*without, IN_USE}
     there, here = (
-        {name: file for name, file in files.items() if name.partition("/")[0] not in without} for files in (there, here)
+        {name: file for name, file in files.items() if name.partition("/")[0] not in left_out}
+        for files in (there, here)
     )
     # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
     half_there = tuple(

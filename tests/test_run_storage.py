@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from rllib_portfolio.algorithms.checkpoint import (
     write_checkpoint,
 )
 from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.folder_lock import IN_USE, Holder
+from rllib_portfolio.run_folder import require_fresh
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import Status
 from rllib_portfolio.tuning.trial import _Reports
@@ -374,3 +377,80 @@ def test_a_trial_goes_on_where_an_evaluation_could_not_be_brought_and_ends_where
         reports.show(last)  # the last of a trial tells Tune nothing
         with pytest.raises(ConfigError, match="the connection was lost"):
             reports.close(run_dir, {})
+
+
+# ---------------------------------------------------------------- one writer at a time
+
+
+def claim_of_another(folder: Path, age: timedelta = timedelta()) -> bytes:
+    """What a process on another host has written into a folder of the store."""
+    folder.mkdir(parents=True, exist_ok=True)
+    then = datetime.now(UTC) - age
+    text = Holder(key="another", pid=7, host="another", started=then, renewed=then).model_dump_json().encode()
+    (folder / IN_USE).write_bytes(text)
+    return text
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rllib_portfolio.folder_lock.SETTLES_AFTER_S", 0.0)
+
+
+def test_a_claim_on_a_run_in_a_store_is_beside_its_files_and_gone_at_the_end(store: Store, at_once: None) -> None:
+    with store.only_writer(NAME, is_new=True), store.fetched(NAME) as run_dir:
+        claimed = Holder.parse((store.bucket / NAME / IN_USE).read_bytes())
+        assert claimed is not None
+        assert claimed.is_this_process
+        require_fresh(run_dir)
+        train(run_dir, 100)
+        store.keep(NAME)
+        assert (store.bucket / NAME / IN_USE).is_file()
+    assert IN_USE not in files_of(store.bucket / NAME)
+    with store.only_writer("no run", is_new=False):
+        assert not (store.bucket / "no run").exists()
+
+
+@pytest.mark.parametrize("claimed", ["", NAME])
+def test_a_run_in_a_store_that_another_host_writes_is_refused_until_the_claim_is_old(
+    store: Store, at_once: None, claimed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.keep(NAME)
+    claim_of_another(store.bucket / claimed)
+    before = files_of(store.bucket)
+    place = "/".join(["store://bucket/search/trials", *([claimed] if claimed else [])])
+    with pytest.raises(ConfigError, match=f"^{place} is in use by process 7 on another since "):
+        store.only_writer(NAME, is_new=False).__enter__()
+    assert files_of(store.bucket) == before
+    claim_of_another(store.bucket / claimed, age=timedelta(minutes=6))
+    with store.only_writer(NAME, is_new=False):
+        assert IN_USE in files_of(store.bucket / NAME)
+    assert len(caplog.messages) == bool(claimed)  # it was taken over
+
+
+def test_a_run_whose_claim_was_taken_over_brings_nothing_more(
+    store: Store, at_once: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store.only_writer(NAME, is_new=True), store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.keep(NAME)
+        claim_of_another(store.bucket / NAME)
+        before = files_of(store.bucket / NAME)
+        train(run_dir, 200)
+        store.keep_so_far(NAME)
+        assert "a checkpoint did not get to" in caplog.messages[-1]
+        with pytest.raises(ConfigError, match="is in use by process 7 on another"):
+            store.keep(NAME)
+    assert len(checkpoints(set_aside(store))) == 2
+    assert files_of(store.bucket / NAME) == before
+
+
+def test_a_store_that_takes_no_claim_is_a_warning(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    store.local("").mkdir()
+    store.disk.writes_left = 0
+    with store.only_writer(NAME, is_new=True):
+        assert caplog.messages == [
+            "Warning: store://bucket/search/trials/trial_0000 could not be locked (OSError: the connection was lost). "
+            "Let no other process write into it."
+        ]

@@ -7,12 +7,11 @@ import importlib
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn, warn_of_implausible
-from rllib_portfolio.cli.settings import add_trust, require_path, require_run_folders
+from rllib_portfolio.cli.settings import add_trust, new_name, require_path, require_run_folders
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.consent import trust
 from rllib_portfolio.errors import ConfigError
@@ -152,7 +151,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
         return Path(arguments.output_dir)
     if len(arguments.run_dirs) == 1:
         return Path(arguments.run_dirs[0]) / "report"
-    return Path("runs") / "backtest" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / "backtest" / new_name()
 
 
 def _market(arguments: argparse.Namespace, run: Run) -> MarketData:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,11 @@ def whole_number(text: str) -> int:
 
 _MOST_DIGITS = 18
 """Most digits after the first one in a number that fits 64 bits."""
+
+
+def new_name() -> str:
+    """Return the name of what begins now: its time, to the microsecond, since others may begin in the same second."""
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from rllib_portfolio.cli.settings import (
     add_wait_for_resources,
     chosen_algorithm,
     default_config,
+    new_name,
     own_config,
     require_device,
     require_path,
@@ -166,7 +166,7 @@ def execute(arguments: argparse.Namespace) -> int:
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
     storage, name = _place(arguments, config)
-    with storage.fetched(name) as run_dir:
+    with storage.only_writer(name, is_new=config is not None), storage.fetched(name) as run_dir:
         return _train(arguments, config, overrides, Kept(storage, name, run_dir))
 
 
@@ -300,7 +300,7 @@ def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[Run
         folder = Path(arguments.resume or arguments.output_dir)
         return RunStorage(str(folder.parent)), folder.name
     assert config is not None
-    return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{datetime.now():%Y%m%d-%H%M%S}"
+    return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{new_name()}"
 
 
 def _require_resumable(arguments: argparse.Namespace) -> None:

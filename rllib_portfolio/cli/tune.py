@@ -41,6 +41,7 @@ from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import SEARCH, parse_assignment, read_yaml
 from rllib_portfolio.consent import named_functions, require_consent, trust
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import only_writer
 from rllib_portfolio.user_values import validated
 
 if TYPE_CHECKING:
@@ -186,24 +187,35 @@ def execute(arguments: argparse.Namespace) -> int:
     _require_positive(arguments)
     for flag in ("output_dir", "resume"):
         require_path(arguments, flag, "Trials alone may be kept at a URI: give it as --storage-path.")
+    record = None
     if arguments.resume is not None:
         _require_alone(arguments)
-        quieten_libraries()
-        record, output = _resumed(arguments)
     else:
-        output = Path(arguments.output_dir or OUTPUT).resolve()
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
-        quieten_libraries()
+    output = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
+    with only_writer(output, is_new=record is not None):
+        return _execute(arguments, record, output, budget_s)
+
+
+def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: Path, budget_s: float | None) -> int:
+    """Search in a folder that no other process writes into, from the record of a new search or from the folder's."""
+    quieten_libraries()
+    from rllib_portfolio.tuning.record import require_new_folder
+
+    if record is not None:
+        require_new_folder(output)
+    record = record or _resumed(arguments, output)
     if not is_on_cluster(arguments.address):
         require_device(record.config)
     callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
     from rllib_portfolio.tuning.session import SearchSession
 
     session = SearchSession(record, output)
-    if arguments.resume is None:
-        say(arguments, "Preparing the market ...")
-        session.prepare()
-    return _search(arguments, session, budget_s, callbacks)
+    with session.only_writer(is_new=arguments.resume is None):
+        if arguments.resume is None:
+            say(arguments, "Preparing the market ...")
+            session.prepare()
+        return _search(arguments, session, budget_s, callbacks)
 
 
 def _search(
@@ -298,11 +310,10 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     overrides |= _given(arguments, _DATA)
     config = with_lasting_paths(own_config(path, {"algo": algo, **overrides}))
 
-    from rllib_portfolio.tuning.record import SearchRecord, require_new_folder
+    from rllib_portfolio.tuning.record import SearchRecord
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.space import SearchSpace
 
-    require_new_folder(Path(arguments.output_dir or OUTPUT).resolve())
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
     trust(named_functions(space.to_json()))
@@ -313,7 +324,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     return SearchRecord(settings, config, space, arguments.storage, storage_path, _command_line(arguments))
 
 
-def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
+def _resumed(arguments: argparse.Namespace, output: Path) -> SearchRecord:
     """The search in a folder, with more trials if they are asked for."""
     from dataclasses import replace
 
@@ -321,7 +332,6 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
     from rllib_portfolio.tuning.settings import SearchSettings
     from rllib_portfolio.tuning.study import without_password
 
-    output = Path(arguments.resume).resolve()
     record = SearchRecord.read(output)
     if arguments.storage is not None and record.storage != without_password(arguments.storage):
         raise ConfigError(
@@ -331,7 +341,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[SearchRecord, Path]:
     if arguments.num_samples is not None:
         values = record.settings.model_dump() | {_MAY_GROW: arguments.num_samples}
         record = replace(record, settings=validated(SearchSettings, values, "command line"))
-    return replace(record, storage=arguments.storage or record.storage), output
+    return replace(record, storage=arguments.storage or record.storage)
 
 
 def _given(arguments: argparse.Namespace, names: dict[str, str]) -> dict[str, Any]:

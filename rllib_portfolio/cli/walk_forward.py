@@ -29,6 +29,7 @@ from rllib_portfolio.cli.settings import (
     add_trust,
     add_wait_for_resources,
     default_config,
+    new_name,
     own_config,
     require_device,
     require_room,
@@ -168,7 +169,7 @@ def execute(arguments: argparse.Namespace) -> int:
     quieten_libraries()
     tuning = _tuning(arguments)  # a wrong path must not cost hours
     storage, name = _place(arguments)
-    with storage.fetched(name) as output:
+    with storage.only_writer(name, is_new=arguments.resume is None), storage.fetched(name) as output:
         kept = KeptAnalysis(storage, name, output)
         plan = _plan(arguments, output, [] if arguments.resume is not None else configs)
         kept.keep()
@@ -407,7 +408,7 @@ def _place(arguments: argparse.Namespace) -> tuple[RunStorage, str]:
         return RunStorage.of_run(given if "://" in given else str(Path(given).resolve()))
     root = arguments.storage_path or "runs"
     root = root if "://" in root else str(Path(root).resolve())
-    return RunStorage(join_place(root, "walk-forward")), datetime.now().strftime("%Y%m%d-%H%M%S")
+    return RunStorage(join_place(root, "walk-forward")), new_name()
 
 
 def _num_processes(config: RunConfig) -> int:

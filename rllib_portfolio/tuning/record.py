@@ -17,6 +17,7 @@ from typing import Self
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.consent import consented, note_file
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET, origin, provenance
 from rllib_portfolio.run_storage import RunStorage, join_place
@@ -146,7 +147,7 @@ def require_new_folder(output: Path) -> None:
     Raises:
         ConfigError: If the folder exists and is not empty; says how to continue where it holds a search.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output.is_dir() and is_unused(output)):
         return
     if output.is_dir() and (path := _record_path(output)) is not None:
         algo = path.name.removesuffix(_SUFFIX)

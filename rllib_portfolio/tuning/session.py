@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from rllib_portfolio.tuning.outputs import (
 )
 from rllib_portfolio.tuning.plots import write_plots
 from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.retraining import Candidate, Retraining
+from rllib_portfolio.tuning.retraining import FOLDER, Candidate, Retraining
 from rllib_portfolio.tuning.runner import Place, Watch, search
 from rllib_portfolio.tuning.study import (
     best_trials,
@@ -106,6 +107,21 @@ class SearchSession:
     def trials_root(self) -> str:
         """Where the trials' run folders are."""
         return self.record.task(self.output).folders.root
+
+    @contextmanager
+    def only_writer(self, *, is_new: bool) -> Iterator[None]:
+        """Keep other processes from writing where trials are kept, if that is not in the search's own folder.
+
+        Raises:
+            ConfigError: If another process writes there.
+        """
+        with ExitStack() as stack:
+            place = self.record.storage_path
+            if place is not None and not Path(place).is_relative_to(self.output):
+                folders = self.record.task(self.output).folders
+                for runs in (folders, folders.beside(FOLDER)):
+                    stack.enter_context(runs.only_writer("", is_new=is_new))
+            yield
 
     def prepare(self) -> None:
         """Prepare the market of a new search; nothing is written yet.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.consent import note_file
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.run_folder import origin, provenance
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
 from rllib_portfolio.whole_file import write_json
@@ -51,7 +52,7 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
         plan = WalkForwardPlan.from_json(recorded).merged_with(plan)
         update_record(output, plan, command=command)
         return plan
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.exists() and not (output.is_dir() and is_unused(output)):
         raise ConfigError(
             f"output directory must be new, empty or that of a walk-forward analysis, got {output}. Choose another "
             "--output-dir."

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +139,9 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
             process.communicate()
 
 
-def wait_for_rows(run_dir: Path, process: subprocess.Popen[str], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not ((run_dir / "progress.csv").is_file() and len(rows_of(run_dir)) >= 2):
+def wait_for_rows(run_dir: Path, process: subprocess.Popen[str], timeout_s: float = 120.0, since: int = 0) -> None:
+    deadline, table = time.monotonic() + timeout_s, run_dir / "progress.csv"
+    while not (table.is_file() and table.stat().st_mtime_ns > since and len(rows_of(run_dir)) >= 2):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "training does not get going"
         time.sleep(0.05)
@@ -182,6 +185,45 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_continue(
         assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
         written = yaml.safe_load((run_dir / "config.yaml").read_text())
         assert written["schedule"]["total_timesteps"] == steps + 2 * STEPS_PER_ITERATION
+
+
+def assert_in_use(command: Callable[[list[str]], int], words: list[object], folder: Path, pid: int) -> None:
+    """Assert that a command refuses a folder which the process of another one writes into."""
+    with redirect_stderr(StringIO()) as printed:
+        assert command([*map(str, words), "--quiet"]) == 2
+    user = re.escape(f"error: {folder} is in use by process {pid} on {platform.node()} since ")
+    assert re.fullmatch(rf"{user}[0-9: -]{{16}}\. Wait for it or stop it\.\n", printed.getvalue())
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_run_has_one_writer_and_can_be_resumed_at_once_when_that_is_killed(
+    tmp_path: Path, shell: dict[str, Any], processes: list[subprocess.Popen[str]]
+) -> None:
+    endless = {"schedule.total_timesteps": 10**8, "schedule.evaluation_interval": 10**8}
+    often = {"schedule.checkpoint_interval": 2 * STEPS_PER_ITERATION}
+    config_path, run_dir = write_config(tmp_path / "endless.yaml", COIN, endless, often), tmp_path / "run"
+    for words in (["--config", config_path, "--output-dir", run_dir], ["--resume", run_dir]):
+        if processes:
+            words += ["--total-timesteps", total := int(rows_of(run_dir)[-1]["steps"]) + 200 * STEPS_PER_ITERATION]
+        written = (run_dir / "progress.csv").stat().st_mtime_ns if processes else 0
+        process = subprocess.Popen(
+            train_command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **shell
+        )
+        processes.append(process)
+        wait_for_rows(run_dir, process, timeout_s=240.0, since=written)
+        assert_in_use(cli.train, ["--resume", run_dir], run_dir, process.pid)
+        assert_in_use(cli.train, ["--config", config_path, "--output-dir", run_dir], run_dir, process.pid)
+        if len(processes) == 1:
+            process.kill()
+            process.wait()
+    _, stderr = process.communicate(timeout=240)
+    processes[0].communicate()
+    assert process.returncode == 0, stderr
+    assert f"Note: {run_dir} was left in use by process {processes[0].pid} on " in stderr
+    rows = [int(row["steps"]) for row in rows_of(run_dir)]
+    assert rows == list(range(STEPS_PER_ITERATION, total + 1, STEPS_PER_ITERATION))
+    assert not (run_dir / "in_use.json").exists()
 
 
 @pytest.mark.ray

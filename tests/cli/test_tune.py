@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio import cli
 from rllib_portfolio.tuning.study import open_storage, open_study, study_path, trial_name
-from tests.cli.test_train import assert_quiet
+from tests.cli.test_train import assert_in_use, assert_quiet
 from tests.test_tracking import columns_of, rows_of
 from tests.tiny_runs import COIN, tiny_config
 
@@ -95,6 +95,7 @@ def interrupted(
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "the search does not get going"
             time.sleep(0.2)
+        assert_in_use(cli.tune, ["--resume", output], output, process.pid)
         for pid in processes_of(process.pid) if number == signal.SIGKILL else [process.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)

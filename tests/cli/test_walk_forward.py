@@ -21,7 +21,7 @@ from rllib_portfolio import cli
 from rllib_portfolio.cli import walk_forward
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
-from tests.cli.test_train import assert_quiet, write_config
+from tests.cli.test_train import assert_in_use, assert_quiet, write_config
 from tests.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_dqn_config
 from tests.walk_forward.test_runs import crash_prices
@@ -76,6 +76,7 @@ def stopped_by(
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "training does not get going"
             time.sleep(0.05)
+        assert_in_use(cli.backtest, ["walk-forward", "--resume", output], output, process.pid)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal sends Ctrl-C: to Ray's processes, too
         else:

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import IN_USE
 from rllib_portfolio.tuning.progress import SearchProgress
 from rllib_portfolio.tuning.record import SearchRecord
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, NUMBER, OBJECTIVE, OVERRIDES, SPEC, StudySearch
@@ -287,3 +288,17 @@ def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) ->
         session.prepare()
     stated = load_run_config(None, {**market, "network.architecture": "flat"})
     SearchSession(SearchRecord(SearchSettings(), stated, SPACE), tmp_path / "out").prepare()
+
+
+def test_two_searches_do_not_keep_their_trials_in_one_place_at_a_time(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    record = SearchRecord(SearchSettings(), load_run_config(None, {}), SPACE, storage_path=str(store))
+    one, other = SearchSession(record, tmp_path / "one"), SearchSession(record, tmp_path / "other")
+    with one.only_writer(is_new=True):
+        assert sorted(path.parent.name for path in store.glob(f"*/{IN_USE}")) == ["retrained", "trials"]
+        record.task(one.output).folders.require_new()
+        with pytest.raises(ConfigError, match=f"^{store}/trials is in use by process "):
+            other.only_writer(is_new=False).__enter__()
+    assert not store.exists()
+    with SearchSession(record, tmp_path).only_writer(is_new=True):  # in the search's own folder
+        assert not store.exists()

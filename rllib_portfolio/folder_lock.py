@@ -1,0 +1,372 @@
+"""One writer at a time: the claim of a process on a folder, or on a run in an object store.
+
+FOLDER/in_use.json names the process that writes into a folder, for as long as it does. The process also holds a lock
+of the operating system on that file. The lock ends with its process, however that ends. Readers need neither.
+
+An object store has no such lock, nor have some network file systems, and others do not share theirs between hosts.
+There the claim itself decides. It is renewed every minute; it may be taken over when it is five minutes old, or at once
+if its process was on this host and is not alive. Hosts and containers are told apart by their names, and their clocks
+must agree to a minute or two. Nothing there writes on a condition, so a process writes its claim, waits a second and
+reads it back. Two processes can still both go on if one of them takes longer than that second from reading that the
+place is free to writing its claim, or if one was suspended for more than five minutes. The one whose claim was replaced
+warns at its next renewal; a run in an object store brings nothing there from then on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import platform
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from rllib_portfolio.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+IN_USE = "in_use.json"
+RENEWED_EVERY_S = 60.0
+EXPIRES_AFTER = timedelta(minutes=5)
+SETTLES_AFTER_S = 1.0
+NUM_FOLDERS_ABOVE = 3
+"""How deep the run folders of a walk-forward analysis lie in its own; those of a search are less deep."""
+
+
+class Holder(BaseModel, frozen=True, extra="forbid"):
+    """The process that writes into a place.
+
+    Attributes:
+        key: Tells claims apart, whatever process makes them.
+        pid: Its number on its host.
+        host: The name of its host.
+        started: When it made the claim.
+        renewed: When it last said that the claim still stands.
+    """
+
+    key: str
+    pid: int = Field(gt=0, lt=2**31)
+    host: str = Field(pattern=r"^[A-Za-z0-9_.:-]*$", max_length=255)
+    started: AwareDatetime
+    renewed: AwareDatetime
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """Return a new claim of this process."""
+        now = _now()
+        return cls(key=uuid.uuid4().hex, pid=os.getpid(), host=_host(), started=now, renewed=now)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Holder | None:
+        """Return the claim that a record holds; None if it holds none that can be read."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process is or was on this host."""
+        return self.host == _host()
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether the process is this one, or one that had its number before."""
+        return self.is_here and self.pid == os.getpid()
+
+    def is_gone(self, has_lock: bool) -> bool:
+        """Return whether the claim is stale.
+
+        Args:
+            has_lock: Whether this process holds the operating system's lock, which no other on this host can then hold.
+        """
+        if self.is_here and (has_lock or self.is_this_process or not _is_alive(self.pid)):
+            return True
+        return _now() - self.renewed > EXPIRES_AFTER
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.started.astimezone():%Y-%m-%d %H:%M}"
+
+
+class Record(Protocol):
+    """The file or object that a claim stands in."""
+
+    def read(self) -> bytes:
+        """Return what it holds; nothing if it is not there."""
+
+    def write(self, text: bytes) -> None:
+        """Put a text in place of what it holds."""
+
+    def remove(self) -> None:
+        """Remove it."""
+
+
+class Claim:
+    """The claim of this process on a place.
+
+    Args:
+        place: What the process writes into, as people name it.
+        record: The file or object that the claim stands in.
+        record_place: The record, as people name it.
+    """
+
+    def __init__(self, place: str, record: Record, record_place: str) -> None:
+        self._place, self._record, self._record_place = place, record, record_place
+        self._own = Holder.this_process()
+
+    def _take(self, has_lock: bool) -> None:
+        found = Holder.parse(self._record.read())
+        if found is not None:
+            if not found.is_gone(has_lock):
+                raise self._in_use(found)
+            logger.warning("Note: %s was left in use by %s, which is gone. Taking it over.", self._place, found)
+        self._write()
+        if not has_lock:
+            time.sleep(SETTLES_AFTER_S)
+            self.renew()
+
+    def renew(self) -> None:
+        """Say that the claim still stands.
+
+        Raises:
+            ConfigError: If another process has taken the place over.
+            OSError: If the record cannot be read or written.
+        """
+        found = Holder.parse(self._record.read())
+        if found is not None and found.key != self._own.key:
+            raise self._in_use(found)
+        self._write()
+
+    @contextmanager
+    def held(self, has_lock: bool = False) -> Iterator[None]:
+        """Make the claim, renew it every minute while this context is open, and remove it at the end.
+
+        Args:
+            has_lock: Whether this process holds the operating system's lock.
+
+        Raises:
+            ConfigError: If another process holds the place.
+            OSError: If the record cannot be read or written.
+        """
+        ended = threading.Event()
+        thread = threading.Thread(target=self._renew_until, args=(ended,), daemon=True)
+        try:
+            self._take(has_lock)
+            thread.start()
+            yield
+        finally:
+            ended.set()
+            if thread.is_alive():
+                thread.join()
+            with suppress(OSError):
+                found = Holder.parse(self._record.read())
+                if found is None or found.key == self._own.key:
+                    self._record.remove()
+
+    def _renew_until(self, ended: threading.Event) -> None:
+        while not ended.wait(RENEWED_EVERY_S):
+            try:
+                self.renew()
+            except ConfigError as error:
+                logger.warning("Warning: %s", error)
+                return
+            except OSError:  # the record may be within reach again before the claim expires
+                pass
+
+    def _write(self) -> None:
+        self._own = self._own.model_copy(update={"renewed": _now()})
+        self._record.write(self._own.model_dump_json().encode())
+
+    def _in_use(self, found: Holder) -> ConfigError:
+        minutes = EXPIRES_AFTER // timedelta(minutes=1)
+        return in_use(self._place, found, f" If it is gone, wait {minutes} minutes or remove {self._record_place}.")
+
+
+def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
+    """Return the error that refuses a place to this process."""
+    return ConfigError(f"{place} is in use by {holder or 'another process'}. Wait for it or stop it.{more}")
+
+
+@contextmanager
+def only_writer(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Keep other processes from writing into a folder while this context is open.
+
+    Args:
+        folder: The folder. Where there is none, the caller's own checks are to say what is wrong.
+        is_new: Whether to make the folder if it is not there. It is removed again if nothing is written into it.
+
+    Raises:
+        ConfigError: If another process writes into the folder, into one that it is in (a search, a walk-forward
+            analysis) or into a run inside of it, or if the folder cannot be written.
+    """
+    _require_no_other_around(folder)
+    with _made(folder, is_new):
+        if not folder.is_dir():
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                file, has_lock = _open_locked(folder)
+                stack.enter_context(file.held())
+                stack.enter_context(Claim(str(folder), file, str(file.path)).held(has_lock))
+            except OSError as error:
+                raise ConfigError(
+                    f"folder must be writable, got {folder / IN_USE} ({error.strerror}). Correct its permissions, or "
+                    "choose another folder."
+                ) from None
+            yield
+
+
+def is_unused(folder: Path) -> bool:
+    """Return whether a folder holds nothing but the claim of a process."""
+    return all(path.name == IN_USE for path in folder.iterdir())
+
+
+class _File:
+    """An open claim file of a folder."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.path = path
+        # A folder may come from someone else: no link is followed, and no pipe is waited for.
+        self._descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+
+    def lock(self, kind: int) -> bool:
+        """Take the operating system's lock; return False where there is none.
+
+        Raises:
+            BlockingIOError: If another process holds it.
+        """
+        try:
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return False
+        return True
+
+    def is_there(self) -> bool:
+        """Return whether it is still the file at its path."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
+        except OSError:
+            return False
+
+    def read(self) -> bytes:
+        return os.pread(self._descriptor, 4096, 0)
+
+    def write(self, text: bytes) -> None:
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+
+    def remove(self) -> None:
+        if self.is_there():
+            self.path.unlink()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Close it at the end, and before that in processes that are forked, which would hold the lock, too."""
+        _held.add(self)
+        try:
+            yield
+        finally:
+            _held.discard(self)
+            self.close()
+
+
+_held: set[_File] = set()
+
+
+def _close_inherited() -> None:
+    while _held:
+        _held.pop().close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
+
+
+def _open_locked(folder: Path) -> tuple[_File, bool]:
+    """Open the claim file of a folder, and take the lock if there is one."""
+    while True:
+        file = _File(folder / IN_USE, os.O_RDWR | os.O_CREAT)
+        try:
+            has_lock = file.lock(fcntl.LOCK_EX)
+        except BlockingIOError:
+            holder = Holder.parse(file.read())
+            file.close()
+            raise in_use(str(folder), holder) from None
+        if file.is_there():
+            return file, has_lock
+        file.close()  # its process ended and removed it meanwhile
+
+
+def _require_no_other_around(folder: Path) -> None:
+    around = list(Path(os.path.realpath(folder)).parents[:NUM_FOLDERS_ABOVE])
+    for depth in range(2, NUM_FOLDERS_ABOVE + 1):
+        around += [path.parent for path in folder.glob("/".join([*("*" * depth), IN_USE]))]
+    for other in around:
+        _require_unused(other)
+
+
+def _require_unused(folder: Path) -> None:
+    """Raise if another process writes into a folder.
+
+    Raises:
+        ConfigError: If so.
+    """
+    with suppress(OSError):  # not there, or not for this user to read
+        file = _File(folder / IN_USE, os.O_RDONLY)
+        try:
+            holder = Holder.parse(file.read())
+            is_used = holder is not None and not holder.is_gone(file.lock(fcntl.LOCK_SH))
+        except BlockingIOError:
+            is_used = True
+        finally:
+            file.close()
+        if is_used and not (holder is not None and holder.is_this_process):
+            raise in_use(str(folder), holder)
+
+
+@contextmanager
+def _made(folder: Path, is_new: bool) -> Iterator[None]:
+    """Make a folder, and remove what is still empty of it at the end."""
+    missing: list[Path] = []
+    if is_new:
+        with suppress(OSError):
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", platform.node())[:255]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

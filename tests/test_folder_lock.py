@@ -1,0 +1,238 @@
+"""One writer at a time: locks of folders, and claims where there is no lock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from rllib_portfolio import cli, folder_lock
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.folder_lock import IN_USE, Holder, only_writer
+from rllib_portfolio.run_folder import require_fresh
+from tests.cli.test_train import assert_in_use
+
+HOLD = """
+import subprocess, sys, os, time
+from pathlib import Path
+from rllib_portfolio.folder_lock import only_writer
+with only_writer(Path(sys.argv[1]), is_new=True):
+    started = [subprocess.Popen(["sleep", "60"]).pid, os.fork() or (time.sleep(60), os._exit(0))]
+    print(*started, flush=True)
+    sys.stdin.read()
+"""
+DEAD = 2**22 + 1
+"""More than the number of any process on Linux."""
+
+
+@contextmanager
+def held_by_another(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process that writes into a folder, and two that it started: one that is forked, one with another program."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    started = [int(word) for word in process.stdout.readline().split()]
+    try:
+        yield process, started
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+        for pid in started:
+            os.kill(pid, signal.SIGKILL)
+
+
+def claim(pid: int = DEAD, host: str = "", age: timedelta = timedelta()) -> Holder:
+    then = datetime.now(UTC) - age
+    return Holder(key="another", pid=pid, host=host or platform.node(), started=then, renewed=then)
+
+
+def leave(folder: Path, holder: Holder) -> bytes:
+    """What a process left in a folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / IN_USE).write_text(holder.model_dump_json())
+    return (folder / IN_USE).read_bytes()
+
+
+def take(folder: Path) -> None:
+    with only_writer(folder, is_new=False):
+        holder = Holder.parse((folder / IN_USE).read_bytes())
+        assert holder is not None
+        assert holder.is_this_process
+    assert not (folder / IN_USE).exists()
+
+
+def test_a_folder_that_a_process_writes_into_is_refused_to_others_and_is_free_when_it_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    with held_by_another(folder) as (process, _):
+        before = (folder / IN_USE).read_bytes()
+        since = r"since 20\d\d-\d\d-\d\d \d\d:\d\d"
+        user = f"{re.escape(str(folder))} is in use by process {process.pid} on {platform.node()} {since}"
+        for is_new in (False, True):
+            with (
+                pytest.raises(ConfigError, match=rf"^{user}\. Wait for it or stop it\.$"),
+                only_writer(folder, is_new=is_new),
+            ):
+                pass
+        assert (folder / IN_USE).read_bytes() == before
+        process.kill()
+        process.wait()
+        take(folder)  # at once, though the processes that it started still run
+    assert re.fullmatch(
+        f"Note: {user.replace('is in', 'was left in')}, which is gone. Taking it over.",
+        caplog.text[caplog.text.index("Note") :].strip(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(cli.train, []), (cli.tune, []), (cli.backtest, ["walk-forward"])],
+    ids=["train", "tune", "walk-forward"],
+)
+def test_every_command_that_writes_into_a_folder_refuses_one_that_is_in_use(
+    tmp_path: Path, command: Callable[[list[str]], int], words: list[object]
+) -> None:
+    with held_by_another(tmp_path / "out") as (process, _):
+        for flag in ("--resume", "--output-dir"):
+            assert_in_use(command, [*words, flag, tmp_path / "out"], tmp_path / "out", process.pid)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [IN_USE]
+
+
+def test_a_folder_is_free_when_its_process_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with held_by_another(tmp_path) as (process, _):
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        assert list(tmp_path.iterdir()) == []
+        take(tmp_path)
+    assert caplog.messages == []
+
+
+def test_a_new_folder_into_which_nothing_was_written_is_gone_again_and_counts_as_new_before(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "runs" / "ppo" / "new", tmp_path / "mine"):
+        with only_writer(folder, is_new=True):
+            require_fresh(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_is_no_folder_is_left_to_the_checks_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder, is_new in ((tmp_path / "nowhere", False), (tmp_path / "file" / "x", True), (tmp_path / "file", True)):
+        with only_writer(folder, is_new=is_new):
+            assert not folder.is_dir()
+
+
+@pytest.mark.parametrize("inside", ["trials/trial_0003", "ppo/fold-0/seed-1"])
+def test_a_run_of_a_search_or_an_analysis_has_one_writer_with_it(tmp_path: Path, inside: str) -> None:
+    run = tmp_path / "out" / inside
+    for first, second in ((tmp_path / "out", run), (run, tmp_path / "out")):
+        with held_by_another(first):
+            run.mkdir(parents=True, exist_ok=True)
+            with pytest.raises(ConfigError, match=f"^{re.escape(str(first))} is in use by"):
+                take(second)
+    take(tmp_path / "out")
+    with only_writer(tmp_path / "out", is_new=False):
+        take(run)  # this process' own
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, is_link: bool) -> None:
+    if is_link:
+        (tmp_path / "precious").write_text("precious")
+        (tmp_path / IN_USE).symlink_to(tmp_path / "precious")
+    else:
+        (tmp_path / IN_USE).mkdir()
+    with pytest.raises(ConfigError, match=f"^folder must be writable, got {re.escape(str(tmp_path / IN_USE))} \\("):
+        take(tmp_path)
+    assert not is_link or (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("text", ["", "[" * 4096, '{"pid": 1}', '{"host": "\\u001b[31m"}', "\x00\xff"])
+def test_a_claim_that_cannot_be_read_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / IN_USE).write_text(text)
+    take(tmp_path)
+
+
+# ---------------------------------------------------------------- where there is no lock, or not between hosts
+
+
+@pytest.fixture(params=[False, True], ids=["lock", "no lock"])
+def has_no_lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    def unsupported(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if request.param:
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+        monkeypatch.setattr(folder_lock, "SETTLES_AFTER_S", 0.0)
+    return bool(request.param)
+
+
+def test_the_claim_of_another_host_holds_until_it_is_old(tmp_path: Path, has_no_lock: bool) -> None:
+    before = leave(tmp_path, claim(host="another", age=timedelta(minutes=4)))
+    message = f"Wait for it or stop it. If it is gone, wait 5 minutes or remove {tmp_path / IN_USE}."
+    with pytest.raises(ConfigError, match=f"process {DEAD} on another since .*{re.escape(message)}$"):
+        take(tmp_path)
+    assert (tmp_path / IN_USE).read_bytes() == before
+    leave(tmp_path, claim(host="another", age=timedelta(minutes=6)))
+    take(tmp_path)
+
+
+def test_the_claim_of_a_process_that_is_not_alive_is_stale(
+    tmp_path: Path, has_no_lock: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(tmp_path, claim())
+    take(tmp_path)
+    assert "which is gone. Taking it over." in caplog.text
+
+
+def test_a_number_that_another_process_has_now_holds_until_the_claim_is_old(tmp_path: Path, has_no_lock: bool) -> None:
+    leave(tmp_path, claim(pid=os.getppid()))
+    if has_no_lock:
+        with pytest.raises(ConfigError, match="is in use by process"):
+            take(tmp_path)
+        leave(tmp_path, claim(pid=os.getppid(), age=timedelta(minutes=6)))
+    take(tmp_path)
+
+
+def test_of_two_that_begin_at_the_same_time_the_later_to_write_goes_on(
+    tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: leave(tmp_path, claim(host="another")))
+    if has_no_lock:
+        with pytest.raises(ConfigError, match="is in use by process"):
+            take(tmp_path)
+        assert (tmp_path / IN_USE).exists()
+    else:
+        take(tmp_path)  # the lock decides, and nobody waits
+
+
+def test_a_claim_is_renewed_and_one_that_was_replaced_is_told_and_left_alone(
+    tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(folder_lock, "RENEWED_EVERY_S", 0.01)
+    now = datetime.now(UTC) + timedelta(hours=1)
+    with only_writer(tmp_path, is_new=False):
+        monkeypatch.setattr(folder_lock, "_now", lambda: now)
+        while f'"{now:%Y-%m-%dT%H:%M}' not in (tmp_path / IN_USE).read_text():
+            pass
+        other = leave(tmp_path, claim(host="another"))
+        while not caplog.messages:
+            pass
+    assert caplog.messages[0].startswith(f"Warning: {tmp_path} is in use by process {DEAD} on another since ")
+    assert (tmp_path / IN_USE).read_bytes() == other
