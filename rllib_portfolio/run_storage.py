@@ -20,6 +20,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
@@ -66,7 +68,7 @@ class RunStorage:
         if self.is_remote:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
-        return Path(self.root.removeprefix("file://")) / name
+        return _local_path(self.root) / name
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
@@ -195,6 +197,10 @@ class RunStorage:
             f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
             f"({' '.join(str(error).split())}). Correct it."
         )
+
+
+def _local_path(root: str) -> Path:
+    return Path(url2pathname(urlsplit(root).path) if root.startswith("file://") else root)
 
 
 def join_place(root: str, name: str) -> str:

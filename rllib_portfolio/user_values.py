@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.shown_text import NAME_RULE, is_name, quoted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,6 +47,13 @@ def require_annual_rate(rate: float, name: str, where: str, error: type[ValueErr
         )
 
 
+def require_names(names: Iterable[str], of: str, where: str, error: type[ValueError] = ConfigError) -> None:
+    """Raise `error`, which says what the names are `of` and `where`, unless each can be shown and name a file."""
+    for name in names:
+        if not is_name(name):
+            raise error(f"names of {of} must {NAME_RULE}, got {quoted(name)} ({where}). Rename it.")
+
+
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
     """The user's own function, named as `module:function`.
 
@@ -77,5 +85,4 @@ def _violation(item: Any) -> str:
         return f"{name} is not a known setting"
     if item["type"] == "value_error" and not item["loc"]:
         return str(item["ctx"]["error"])
-    got = " ".join(repr(item["input"]).split())  # a table is shown in many lines
-    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {got}"
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {quoted(item['input'])}"

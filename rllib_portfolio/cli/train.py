@@ -17,6 +17,7 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
+    tell,
     warn,
     warn_of_implausible,
 )
@@ -278,7 +279,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     if finished:
         return _compare(config, market, kept)
     kept.keep()
-    print(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
+    tell(f"Stopped; a checkpoint is written. Continue with: python train.py --resume {shlex.quote(kept.place)}")
     return 128 + received[0]
 
 
