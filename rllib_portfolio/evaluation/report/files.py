@@ -181,7 +181,7 @@ def json_value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_csv(table: pd.DataFrame, path: Path, *, index: bool = True) -> None:
+def write_csv(table: pd.DataFrame | pd.Series[Any], path: Path, *, index: bool = True) -> None:
     """Write a table for spreadsheets: a text that they would run as a formula begins with an apostrophe."""
     rows = csv.reader(io.StringIO(table.to_csv(index=index)))
     with path.open("w", newline="", encoding="utf-8") as file:
