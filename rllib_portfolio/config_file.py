@@ -6,6 +6,7 @@ Precedence: defaults < file < `--set a.b=v` and flags. A file may also hold a `s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +16,34 @@ import yaml
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.shown_text import quoted
 from rllib_portfolio.user_values import validated
 
 Config = TypeVar("Config", bound=RunConfig)
 
 
+MOST_VALUES = 1_000_000
+"""Values that a file may hold when its aliases are written out: a few hundred bytes of them can stand for billions."""
+
+
 class _YamlLoader(yaml.SafeLoader):
     """Reads `1e-4` as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it is text."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """Construct a document unless its aliases stand for too many values, or for what they are part of."""
+        if _num_values(node, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values when its aliases are written out")
+        return super().construct_document(node)
+
+
+def _num_values(node: Any, known: dict[int, float]) -> float:
+    """Return the number of values of a node with its aliases written out; infinite where one is part of itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = (child for pair in node.value for child in pair) if isinstance(node, yaml.MappingNode) else node.value
+        children = inner if isinstance(node, yaml.CollectionNode) else ()
+        known[id(node)] = 1.0 + sum(_num_values(child, known) for child in children)
+    return known[id(node)]
 
 
 _YamlLoader.add_implicit_resolver(
@@ -63,7 +85,9 @@ def algorithm_in(path: Path) -> str | None:
 
 def _known_algorithm(algo: object, where: str) -> str:
     if not isinstance(algo, str) or algo not in RUN_CONFIGS:
-        raise ConfigError(f"algo must be one of {', '.join(RUN_CONFIGS)}, got {algo!r} ({where}). Correct the name.")
+        raise ConfigError(
+            f"algo must be one of {', '.join(RUN_CONFIGS)}, got {quoted(algo)} ({where}). Correct the name."
+        )
     return algo
 
 
@@ -94,7 +118,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(), _YamlLoader)
     except OSError as error:
         raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, or 2016-02-30
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes that are no text, or 2016-02-30
         text = " ".join(str(error).split())
         raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
     if not isinstance(values, dict):
@@ -114,7 +138,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
     try:
         return name.strip(), yaml.load(value, _YamlLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
     except ValueError as error:  # of a date such as 2016-02-30
         raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}: {error}). Correct it.") from None

@@ -4,21 +4,30 @@ ValueError
 ├── ConfigError   a setting, flag, path or checkpoint that cannot be used
 └── DataError     a price table that cannot be used
 
-Every text reads `<name> must <rule>, got <value> (<where>). <what to do>`; the command line prints it as one line.
+Every text reads `<name> must <rule>, got <value> (<where>). <what to do>`; the command line prints it as one line. The
+value is anyone's: the text shows it without control characters, and a long one without its middle.
 """
 
 from __future__ import annotations
 
+from rllib_portfolio.shown_text import LONGEST_ERROR, displayable
 
-class ConfigError(ValueError):
+
+class _UserError(ValueError):
+    def __str__(self) -> str:
+        return displayable(super().__str__(), LONGEST_ERROR)
+
+
+class ConfigError(_UserError):
     """A setting, a flag, a path or a checkpoint that cannot be used as given."""
 
 
-class DataError(ValueError):
+class DataError(_UserError):
     """A price table that cannot be used as given: names file, column, date or row, and the remedy."""
 
 
 def one_line(error: BaseException) -> str:
     """An error's class, text and notes without line breaks, for a table or a log."""
     text = " ".join(" ".join((str(error), *getattr(error, "__notes__", ()))).split())
+    text = displayable(text, LONGEST_ERROR)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

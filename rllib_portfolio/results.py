@@ -16,7 +16,7 @@ from rllib_portfolio.evaluation import BacktestResult, reference_strategies, wal
 from rllib_portfolio.evaluation.comparison import compare, verdict
 from rllib_portfolio.evaluation.figures import equity_curve
 from rllib_portfolio.evaluation.report.columns import text_of
-from rllib_portfolio.evaluation.report.files import json_value
+from rllib_portfolio.evaluation.report.files import json_value, write_csv
 from rllib_portfolio.evaluation.report.screen import empty_table, wide_console
 from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.market import MarketData
@@ -129,7 +129,7 @@ def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:
     }
     write_json(results.run_dir / "results.json", record)
     with whole_file(results.run_dir / "results.csv") as file:
-        pd.concat(results.tables, names=["window", "strategy"]).to_csv(file)
+        write_csv(pd.concat(results.tables, names=["window", "strategy"]), file)
     with whole_file(results.run_dir / "equity_curve.png") as file:
         equity_curve(walks["test"], file)
 

@@ -20,6 +20,8 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
@@ -67,7 +69,7 @@ class RunStorage:
         if self.is_remote:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
-        return Path(self.root.removeprefix("file://")) / name
+        return _local_path(self.root) / name
 
     @contextmanager
     def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
@@ -272,6 +274,10 @@ def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> N
         holder = Holder.parse(_ClaimObject(file_system, path).read())
         if holder is not None and not holder.is_gone(has_lock=False):
             raise in_use(place, holder)
+
+
+def _local_path(root: str) -> Path:
+    return Path(url2pathname(urlsplit(root).path) if root.startswith("file://") else root)
 
 
 def join_place(root: str, name: str) -> str:

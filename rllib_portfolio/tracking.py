@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import csv
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from rllib_portfolio.errors import one_line
 from rllib_portfolio.whole_file import whole_file
+
+logger = logging.getLogger(__name__)
+
+
+class Sparing:
+    """A context for what only shows how a run goes: a failure in it is told once, and does not end the run.
+
+    Args:
+        what: Name of what may fail, for the warning.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._is_told = what, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if not self._is_told:
+            self._is_told = True
+            logger.warning("Warning: %s must work, got %s. Training goes on without.", self._what, one_line(error))
+        return True
 
 
 class Tracker:
     """Writes scalars, by environment step, to TensorBoard and to `progress.csv`.
+
+    The table is part of the run; a failure of TensorBoard's is a warning.
 
     A resumed run continues both: rows and events after `resumed_at` steps are dropped, since they will come again.
 
@@ -28,13 +57,14 @@ class Tracker:
         self._csv_path = run_dir / "progress.csv"
         self._rows = _rows_until(self._csv_path, resumed_at)
         self._columns = list(self._rows[0]) if self._rows else []
-        self._events = SummaryWriter(str(run_dir), purge_step=0 if resumed_at is None else resumed_at + 1)
+        self._events: SummaryWriter | None = None
+        self._sparing = Sparing("TensorBoard")
+        with self._sparing:
+            self._events = SummaryWriter(str(run_dir), purge_step=0 if resumed_at is None else resumed_at + 1)
         self._rewrite()
 
     def log(self, steps: int, scalars: Mapping[str, float]) -> None:
         """Record scalars at `steps`; a scalar that a row does not have is left empty in the table."""
-        for name, value in scalars.items():
-            self._events.add_scalar(name, value, steps)
         row = {"steps": str(steps), **{name: repr(float(value)) for name, value in scalars.items()}}
         self._rows.append(row)
         new_columns = [name for name in row if name not in self._columns]
@@ -44,11 +74,17 @@ class Tracker:
         else:
             with self._csv_path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns, restval="").writerow(row)
-        self._events.flush()
+        if self._events is not None:
+            with self._sparing:
+                for name, value in scalars.items():
+                    self._events.add_scalar(name, value, steps)
+                self._events.flush()
 
     def close(self) -> None:
         """Flush and close the event file."""
-        self._events.close()
+        if self._events is not None:
+            with self._sparing:
+                self._events.close()
 
     def _rewrite(self) -> None:
         with whole_file(self._csv_path) as unfinished, unfinished.open("w", newline="") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from rllib_portfolio.consent import require_consent, trust
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.shown_text import NAME_RULE, is_name, quoted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,6 +46,13 @@ def require_annual_rate(rate: float, name: str, where: str, error: type[ValueErr
             f"{name} must be an annual rate as a fraction (above -1, at most {LARGEST_RATE:g}), got {rate:g} "
             f"({where}). Divide percentages by 100: 0.02 is 2 % a year."
         )
+
+
+def require_names(names: Iterable[str], of: str, where: str, error: type[ValueError] = ConfigError) -> None:
+    """Raise `error`, which says what the names are `of` and `where`, unless each can be shown and name a file."""
+    for name in names:
+        if not is_name(name):
+            raise error(f"names of {of} must {NAME_RULE}, got {quoted(name)} ({where}). Rename it.")
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
@@ -80,5 +88,4 @@ def _violation(item: Any) -> str:
         return f"{name} is not a known setting"
     if item["type"] == "value_error" and not item["loc"]:
         return str(item["ctx"]["error"])
-    got = " ".join(repr(item["input"]).split())  # a table is shown in many lines
-    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {got}"
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {quoted(item['input'])}"

@@ -59,6 +59,29 @@ def test_a_run_has_the_documented_metrics(metrics: dict[str, Recorded]) -> None:
     assert all(metric.description and metric.tag_keys == ("algo", "run") for metric in metrics.values())
 
 
+def test_a_run_whose_name_is_not_ascii_tells_rays_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("läufe", "実行", "\udcff"):  # the last is a byte of a path that is no text
+        run = gauges.Gauges("ppo", name)
+        run.set(900.0, 0.5, 1, {})
+    assert caplog.messages == []
+
+
+def test_metrics_that_fail_end_no_run_and_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, metrics: dict[str, Recorded]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError("no such tag")
+
+    monkeypatch.setattr(RecordedGauge, "set", fail)
+    run = gauges.Gauges("ppo", "ppo-2024")
+    for _ in range(3):
+        run.set(900.0, 0.5, 0, {})
+    monkeypatch.setattr(gauges, "Gauge", fail)
+    gauges.Gauges("ppo", "ppo-2024").set(900.0, 0.5, 0, {})
+    message = "Warning: Ray's metrics must work, got ValueError: no such tag. Training goes on without."
+    assert caplog.messages == [message, message]  # one for each run
+
+
 def test_each_value_is_that_of_its_gauge_and_restarts_are_counted_once(metrics: dict[str, Recorded]) -> None:
     run = gauges.Gauges("ppo", "ppo-2024")
     run.set(900.0, math.nan, 0, {})  # before the first episode

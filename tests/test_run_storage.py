@@ -108,6 +108,20 @@ def test_on_a_shared_file_system_a_run_works_where_its_run_stays(tmp_path: Path,
     assert folders.beside("retrained").local("x") == tmp_path / "retrained" / "x"
 
 
+@pytest.mark.parametrize("name", ["a b", "we?ird", "h#sh", "50%20", "lä"])
+def test_the_uri_of_a_folder_is_the_folder(tmp_path: Path, name: str) -> None:
+    """pyarrow reads `%20` in a URI as a space."""
+    shared = tmp_path / name
+    shared.mkdir()
+    for root in (shared.as_uri(), str(shared)):
+        folders = RunStorage(root)
+        assert folders.local(NAME) == shared / NAME
+        folders.local(NAME).mkdir()
+        with pytest.raises(ConfigError, match="--storage-path must hold no runs of another search"):
+            folders.require_new()
+        folders.local(NAME).rmdir()
+
+
 def test_a_place_that_holds_runs_is_none_for_a_new_search(tmp_path: Path) -> None:
     folders = RunStorage(f"{tmp_path}/trials")
     train(folders.local(NAME), 100)

@@ -11,6 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from rllib_portfolio import tracking
 from rllib_portfolio.tracking import Tracker, log_hyperparameters
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun
 
@@ -220,3 +221,26 @@ def test_the_total_loss_is_the_sum_of_its_parts_without_kl(finished_run: TinyRun
         parts = part["policy_loss"] + training.value_coefficient * part["value_loss"]
         parts -= training.entropy_coefficient * part["entropy"]
         assert part["total_loss"] == pytest.approx(parts, rel=1e-4, abs=1e-6)
+
+
+def test_a_failure_of_tensorboard_ends_no_run_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **settings: object) -> None:
+        raise OSError("no thread")
+
+    folders = tmp_path / "without", tmp_path / "failing"
+    for folder in folders:
+        folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "SummaryWriter", fail)
+        without = Tracker(folders[0])
+    failing = Tracker(folders[1])
+    monkeypatch.setattr(tracking.SummaryWriter, "add_scalar", fail)
+    monkeypatch.setattr(tracking.SummaryWriter, "close", fail)
+    for folder, tracker in zip(folders, (without, failing), strict=True):
+        for steps in (64, 128):
+            tracker.log(steps, {"loss/total": 0.5})
+        tracker.close()
+        assert [row["steps"] for row in rows_of(folder)] == ["64", "128"]
+    assert caplog.messages == ["Warning: TensorBoard must work, got OSError: no thread. Training goes on without."] * 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rllib_portfolio.cli.console import quieten_libraries, say, warn_of_implausible
+from rllib_portfolio.cli.console import quieten_libraries, say, tell, warn_of_implausible
 from rllib_portfolio.cli.settings import (
     add_trust,
     chosen_algorithm,
@@ -83,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
     _print(certificate)
     if output is not None:
         certificate.write(output)
-        print(f"Written: {output}")
+        tell(f"Written: {output}")
     if certificate.passed:
         _warn_of_implausible(specimen)
     return 0 if certificate.passed else 1
@@ -159,10 +159,12 @@ def _require_renewable(path: Path) -> None:
 
 def _print(certificate: Certificate) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
+    from rllib_portfolio.plain_console import PlainConsole
+
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = TABLE_WIDTH
     table = Table(title="Audit", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
@@ -170,14 +172,14 @@ def _print(certificate: Certificate) -> None:
         table.add_column(heading, no_wrap=heading != "what was covered, or the counterexample", vertical="top")
     styles = {"PASS": "green", "FAIL": "bold red", "not run": "dim"}
     for check in certificate.checks:
-        table.add_row(check.name, f"[{styles[check.status]}]{check.status}[/]", check.text.replace("[", "\\["))
+        table.add_row(check.name, Text(check.status, styles[check.status]), check.text)
     console.print(table)
     for label, text in certificate.facts.items():
-        console.print(f"  {label:<20} {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {label:<20} {text}", highlight=False, soft_wrap=True)
     for note in certificate.notes:
-        console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Note: {note}", highlight=False, soft_wrap=True)
     if certificate.passed:
         console.print("PASS: nothing leaks in what was covered above.", highlight=False)
     else:
         text = f"FAIL: {certificate.counterexample}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)

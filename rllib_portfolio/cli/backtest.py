@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, quieten_libraries, say, warn, warn_of_implausible
+from rllib_portfolio.cli.console import guarded, quieten_libraries, say, tell, warn, warn_of_implausible
 from rllib_portfolio.cli.settings import add_trust, new_name, require_path, require_run_folders
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.consent import trust
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.user_values import validated
+from rllib_portfolio.user_values import require_names, validated
 
 if TYPE_CHECKING:
     from rllib_portfolio.cli.subjects import Run
@@ -142,7 +142,7 @@ def execute(arguments: argparse.Namespace) -> int:
     warn_of_implausible(report.table, market, report.evidence.num_days)
     with report_folder.renewed(folder, trial.record()) as unfinished:
         report.write(unfinished)
-    print(f"Written: {folder}/report.html, and its numbers beside it")
+    tell(f"Written: {folder}/report.html, and its numbers beside it")
     return 0
 
 
@@ -190,4 +190,5 @@ def _subset(text: str) -> tuple[str, tuple[str, ...]]:
     assets = tuple(name.strip() for name in names.split(",") if name.strip())
     if not (label and equals and assets):
         raise ConfigError(f"--universe must read NAME=A,B,C, got {text!r}. Write --universe tech=AAPL,MSFT.")
+    require_names([label], "universes", "--universe")
     return label, assets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import logging
@@ -14,12 +15,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.consent import restricted_to
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.shown_text import displayable_lines, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,7 @@ def guarded(command: Callable[[], int]) -> int:
     with restricted_to(()):
         exit_code = _answered(command)
     if (lost := lost_output()) is not None:
-        print(f"error: {lost}", file=sys.stderr)
+        tell(f"error: {lost}", sys.stderr)
         return exit_code or 1
     return exit_code
 
@@ -48,7 +50,13 @@ def _answered(command: Callable[[], int]) -> int:
     try:
         return command()
     except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        got = f"{quoted(error.filename)} ({error.strerror})"
+        tell(f"error: a path must have names that the file system takes, got {got}. Shorten it.", sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
@@ -134,10 +142,15 @@ def _quiet_processes() -> dict[str, Any]:
     return {} if "PYTHONWARNINGS" in of_job.get("env_vars", {}) else {"env_vars": {"PYTHONWARNINGS": "ignore"}}
 
 
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """Print a text to standard output, or to another stream, with control characters as visible escapes."""
+    print(displayable_lines(text), file=stream, flush=stream is not None)
+
+
 def say(arguments: argparse.Namespace, text: str) -> None:
     """A line on stderr, unless --quiet."""
     if not arguments.quiet:
-        print(text, file=sys.stderr)
+        tell(text, sys.stderr)
 
 
 def note_lost_folder(folder: Path) -> None:
@@ -152,9 +165,9 @@ def note_lost_folder(folder: Path) -> None:
 
 def warn(text: str) -> None:
     """A line on stdout that nobody overlooks, --quiet or not."""
-    from rich.console import Console
+    from rllib_portfolio.plain_console import PlainConsole
 
-    Console().print(text, style="bold red", soft_wrap=True, highlight=False, markup=False)
+    PlainConsole().print(text, style="bold red", soft_wrap=True, highlight=False)
 
 
 def warn_of_pickles(place: str, folder: Path, record: str) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rllib_portfolio.shown_text import displayable_lines
+
 if TYPE_CHECKING:
     from rllib_portfolio.training import Status
 
@@ -30,7 +32,8 @@ class ProgressMeter:
     """
 
     def __init__(self, quiet: bool, unit: str, label: str = "", *, leave: bool = True) -> None:
-        self._quiet, self._unit, self._label, self._leave = quiet, unit, f"{label}: " if label else "", leave
+        self._quiet, self._unit, self._leave = quiet, unit, leave
+        self._label = f"{displayable_lines(label)}: " if label else ""
         self._last_line = time.monotonic()
         self._first: tuple[int, float] | None = None
         self._bar: Any = None
@@ -70,7 +73,7 @@ class ProgressMeter:
             return
         from tqdm import tqdm
 
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(displayable_lines(line), file=sys.stderr)
 
     def _speed(self, made: int, seconds: float, left: int) -> list[str]:
         """Return the rate and the time left; empty before they are known."""
@@ -94,7 +97,7 @@ class ProgressMeter:
                 bar_format=_BAR_FORMAT.format(unit=self._unit),
             )
         self._bar.total = total
-        self._bar.set_postfix_str(", ".join(notes), refresh=False)
+        self._bar.set_postfix_str(displayable_lines(", ".join(notes)), refresh=False)
         self._bar.update(max(0, done - self._bar.n))
 
 

@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rllib_portfolio.cli.console import tell
 from rllib_portfolio.cli.progress import LINE_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -51,28 +52,29 @@ class SearchDisplay:
         if self._told is None:  # what ended in an earlier session is no news
             self._told = {trial.name for trial in ended} if progress.is_continued else set()
             if self._told:
-                print(f"{len(self._told)} of {progress.num_trials} trials ended before.", file=sys.stderr, flush=True)
+                tell(f"{len(self._told)} of {progress.num_trials} trials ended before.", sys.stderr)
         for text in progress.retries[self._num_retries :]:
-            print(text, file=sys.stderr, flush=True)
+            tell(text, sys.stderr)
         self._num_retries = len(progress.retries)
         for trial in ended:
             if trial.name not in self._told:
                 self._told.add(trial.name)
                 place = f"[{len(self._told)}/{progress.num_trials}]"
-                print(f"{place} {sentence(trial)}{_best(progress)}", file=sys.stderr, flush=True)
+                tell(f"{place} {sentence(trial)}{_best(progress)}", sys.stderr)
 
         if time.monotonic() - self._last_line >= LINE_INTERVAL_S:
             self._last_line = time.monotonic()
             under_way = [trial for trial in progress.trials.values() if trial.status == "running"]
             steps = ", ".join(f"{trial.name} at {trial.steps:,} steps" for trial in under_way[:SHOWN_TRIALS])
-            print(f"{summary(progress)}{f'; {steps}' if steps else ''}", file=sys.stderr, flush=True)
+            tell(f"{summary(progress)}{f'; {steps}' if steps else ''}", sys.stderr)
 
     def _show_table(self, progress: SearchProgress) -> None:
-        from rich.console import Console
         from rich.live import Live
 
+        from rllib_portfolio.plain_console import PlainConsole
+
         if self._live is None:
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=False)
+            self._live = Live(console=PlainConsole(stderr=True), refresh_per_second=4, transient=False)
             self._live.start()
         self._live.update(table(progress, self._title))
 
@@ -115,12 +117,13 @@ def sentence(trial: TrialProgress) -> str:
 def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     """Print the outcome of a search: counts, the best trials on fresh seeds, 1/N, and the files."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from rllib_portfolio.plain_console import PlainConsole
+
     counts = ", ".join(f"{count} {word}" for word, count in outcome.counts.items())
-    print(f"Trials: {counts}.")
-    console = Console()
+    tell(f"Trials: {counts}.")
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = TABLE_WIDTH
     bar = _number(math.nan if outcome.equal_weight_sharpe is None else outcome.equal_weight_sharpe)
@@ -140,9 +143,9 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     else:
         name, sharpe = outcome.best
         best_config = next(path for path in outcome.files if path.suffix == ".yaml")
-        print(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}; 1/N has {bar} on the same days.")
-        print(f"Train it: python train.py --config {best_config}")
-    print(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
+        tell(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}; 1/N has {bar} on the same days.")
+        tell(f"Train it: python train.py --config {best_config}")
+    tell(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
 
 
 def _best(progress: SearchProgress) -> str:

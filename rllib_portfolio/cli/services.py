@@ -6,9 +6,16 @@ import argparse
 import atexit
 import gc
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from rllib_portfolio.errors import ConfigError, one_line
+
+_HOOKS = (
+    *("log_trial_start", "log_trial_result", "log_trial_restore", "log_trial_save", "log_trial_end"),
+    "on_experiment_end",
+)
+"""Methods of Ray's `LoggerCallback` that reach a service while a search runs."""
 
 
 def service_callbacks(arguments: argparse.Namespace, group: str) -> list[Any]:
@@ -50,4 +57,21 @@ def _connected(package: str, callback: Any) -> Any:
         callback.setup()
     except Exception as error:  # each service has its own
         raise ConfigError(f"--{package} must lead to a service that answers, got {one_line(error)}.") from None
+    _spare_search(f"--{package}", callback)
     return callback
+
+
+def _spare_search(flag: str, callback: Any) -> None:
+    """Make what fails in a connected callback a warning: a service that goes away ends no search."""
+    from rllib_portfolio.tracking import Sparing
+
+    def spared(hook: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any, **settings: Any) -> None:
+            with sparing:
+                hook(*arguments, **settings)
+
+        return call
+
+    sparing = Sparing(flag)
+    for name in _HOOKS:
+        setattr(callback, name, spared(getattr(callback, name)))

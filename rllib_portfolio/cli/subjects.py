@@ -16,6 +16,7 @@ from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.policy import Strategy
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import open_run_folder
+from rllib_portfolio.shown_text import LONGEST_NAME, displayable
 from rllib_portfolio.training import best_policy
 
 
@@ -125,7 +126,7 @@ def subjects_of(runs: Sequence[Run]) -> list[Subject]:
     for group in groups.values():
         name = f"{group[0].config.algo.upper()} policy"
         if algorithms.count(group[0].config.algo) > 1:
-            name += f" {group[0].run_dir}"
+            name += f" {displayable(str(group[0].run_dir), LONGEST_NAME // 2)}"
         subjects.append(_subject(name, group))
     return subjects
 

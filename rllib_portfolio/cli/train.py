@@ -17,6 +17,7 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
+    tell,
     warn_of_implausible,
     warn_of_pickles,
 )
@@ -286,7 +287,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
         return _compare(config, market, kept)
     kept.keep()
     again = f"python train.py --resume {shlex.quote(kept.place)}{trust_flags([config.environment.model_dump()])}"
-    print(f"Stopped; a checkpoint is written. Continue with: {again}")
+    tell(f"Stopped; a checkpoint is written. Continue with: {again}")
     return 128 + received[0]
 
 

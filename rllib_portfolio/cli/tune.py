@@ -19,6 +19,7 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
+    tell,
     warn_of_pickles,
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
@@ -241,13 +242,13 @@ def _search(
         received = _train(arguments, session, place, budget_s, callbacks)
     again = f"python tune.py --resume {_relative(output)}{trust_flags(rewards)}"
     if received:
-        print(f"Stopped; what was done is kept. Continue with: {again}")
+        tell(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
     say(arguments, "Writing tables and plots ...")
     outcome = session.finish()
     print_outcome(outcome, output)
     if outcome.num_left:
-        print(f"{outcome.num_left} of {record.settings.num_samples} trials are left. Continue with: {again}")
+        tell(f"{outcome.num_left} of {record.settings.num_samples} trials are left. Continue with: {again}")
     return 0 if outcome.best is not None else 1
 
 

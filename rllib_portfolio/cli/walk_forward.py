@@ -18,6 +18,7 @@ from rllib_portfolio.cli.console import (
     ray_session,
     say,
     stay_on_loopback,
+    tell,
     warn_of_implausible,
     warn_of_pickles,
 )
@@ -265,19 +266,17 @@ def _analyse(
     flags = trust_flags([plan.to_json()])
     again = f"python backtest.py walk-forward --resume {shlex.quote(kept.place)}{flags}"
     if received:
-        print(f"Stopped; what was done is kept. Continue with: {again}")
+        tell(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
     failed = failures(outcomes)
     for outcome in failed:
-        print(f"failed: {outcome.run}: {outcome.error}", file=sys.stderr)
+        tell(f"failed: {outcome.run}: {outcome.error}", sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
     is_reported = _report(arguments, plan, kept, finished, tuning)
     if failed:
         others = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
-        print(
-            f"{len(failed)} of {len(outcomes)} runs failed; {others}. Repeat those that failed with: {again}",
-            file=sys.stderr,
-        )
+        told = f"{len(failed)} of {len(outcomes)} runs failed; {others}. Repeat those that failed with: {again}"
+        tell(told, sys.stderr)
     return 1 if failed else 0
 
 
@@ -340,7 +339,7 @@ def _report(
         )
     report.write(output / "report")
     kept.keep()
-    print(f"Written: {join_place(kept.place, 'report')}, results.csv, walks, walk_forward.json")
+    tell(f"Written: {join_place(kept.place, 'report')}, results.csv, walks, walk_forward.json")
     return True
 
 

@@ -21,6 +21,7 @@ from rllib_portfolio.env.simulation import decision_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.policy import MarketView, MarketViewer, Strategy
 from rllib_portfolio.market import CASH, MarketData, Window
+from rllib_portfolio.user_values import require_names
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -232,3 +233,4 @@ def _require_distinct_names(strategies: Sequence[Strategy]) -> None:
             f"strategies must be at least one, with distinct names, got {', '.join(names) or 'none'} "
             "(back-test). Name each of them once."
         )
+    require_names(names, "strategies", "back-test")

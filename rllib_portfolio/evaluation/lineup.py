@@ -19,6 +19,7 @@ from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMi
 from rllib_portfolio.evaluation.policy import Strategy
 from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted, failed_fits, month_days
 from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.user_values import require_names
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -127,6 +128,7 @@ def walk_lineup(
     Raises:
         ConfigError: As `backtest`.
     """
+    require_names([f"{MIX_OF} {policy.name}" for policy in policies], "strategies", "back-test")
     strategies = [*policies, *(all_strategies(market) if baselines is None else baselines)]
     walks = backtest(market, window, strategies, execution, progress=progress)
     results = [replace(walk, name=_row_name(each)) for walk, each in zip(walks, strategies, strict=True)]

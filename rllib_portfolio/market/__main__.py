@@ -25,6 +25,7 @@ from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.sources import FITTED_UNTIL
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.shown_text import LONGEST_ERROR, displayable
 from rllib_portfolio.user_values import user_path
 from rllib_portfolio.whole_file import whole_file
 
@@ -43,15 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "process":
             _write(processed_table(validate_table(table, config), market), options.output)
         for line in _summary(market):
-            print(line)
+            print(displayable(line))
         if options.command == "process":
             print(f"written     {options.output}")
         else:
             for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists the first ones
-                print(f"note        {move}")
+                print(displayable(f"note        {move}"))
             require_accepted_moves(market, config)
     except (ConfigError, DataError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(displayable(f"error: {' '.join(str(error).split())}", LONGEST_ERROR), file=sys.stderr)
         return 2
     return 0
 

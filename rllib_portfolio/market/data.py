@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import DataError
+from rllib_portfolio.user_values import require_names
 
 FloatArray = NDArray[np.floating[Any]]
 Window = tuple[int, int]
@@ -67,6 +68,8 @@ class MarketData:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        names = (*self.assets, *self.asset_feature_names, *self.market_feature_names)
+        require_names(map(str, names), "assets and features", self.source, DataError)
         for name in _ARRAYS:
             array = getattr(self, name)
             if array is not None:

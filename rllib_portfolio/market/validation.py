@@ -15,7 +15,7 @@ from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, doubtful_columns, require_prices
 from rllib_portfolio.market.table import PriceTable
-from rllib_portfolio.user_values import require_annual_rate
+from rllib_portfolio.user_values import require_annual_rate, require_names
 
 MAX_CLOSURE_DAYS = 183
 """Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""
@@ -77,6 +77,7 @@ def _check_names(table: PriceTable) -> None:
     names = [str(name) for name in table.prices.columns]
     if not names:
         raise DataError(f"the table must hold at least one asset, got none ({table.source}). Add a price column.")
+    require_names([*names, *map(str, table.extra.columns)], "columns", table.source, DataError)
     counts = Counter(names)
     for name in names:
         if not name.strip() or counts[name] > 1:

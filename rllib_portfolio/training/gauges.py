@@ -1,4 +1,7 @@
-"""What a run tells Prometheus, by way of Ray's metrics: see cluster/README.md for how they are collected and shown."""
+"""What a run tells Prometheus, by way of Ray's metrics: see cluster/README.md for how they are collected and shown.
+
+No failure of theirs ends a run.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Any
 
 from ray.rllib.utils.metrics import ENV_RUNNER_SAMPLING_TIMER, LEARNER_UPDATE_TIMER, TIMERS
 from ray.util.metrics import Counter, Gauge
+
+from rllib_portfolio.tracking import Sparing
 
 _GAUGES = {
     "rllib_portfolio_steps_per_second": "Environment steps a second, sampling and learning, in the last iteration",
@@ -26,10 +31,13 @@ class Gauges:
     """
 
     def __init__(self, algo: str, run: str) -> None:
-        self._tags = {"algo": algo, "run": run}
+        self._tags = {"algo": algo, "run": run.encode("ascii", "backslashreplace").decode()}  # Ray takes ASCII
+        self._sparing = Sparing("Ray's metrics")
         tags = tuple(self._tags)
-        self._gauges = {name: Gauge(name, text, tags) for name, text in _GAUGES.items()}
-        self._restarts = Counter(_RESTARTS, "Env runners that were started again", tags)
+        self._gauges: dict[str, Gauge] = {}
+        with self._sparing:
+            self._gauges = {name: Gauge(name, text, tags) for name, text in _GAUGES.items()}
+            self._restarts = Counter(_RESTARTS, "Env runners that were started again", tags)
         self._num_restarts = 0
 
     def set(self, steps_per_second: float, episode_return: float, num_restarts: int, result: Mapping[str, Any]) -> None:
@@ -48,8 +56,9 @@ class Gauges:
             "rllib_portfolio_learning_seconds": float(timers.get(LEARNER_UPDATE_TIMER, 0.0)),
             "rllib_portfolio_episode_return": episode_return,
         }
-        for name, value in values.items():
-            self._gauges[name].set(value, self._tags)
-        if num_restarts > self._num_restarts:
-            self._restarts.inc(num_restarts - self._num_restarts, self._tags)
-            self._num_restarts = num_restarts
+        with self._sparing:
+            for name, gauge in self._gauges.items():
+                gauge.set(values[name], self._tags)
+            if num_restarts > self._num_restarts:
+                self._restarts.inc(num_restarts - self._num_restarts, self._tags)
+                self._num_restarts = num_restarts

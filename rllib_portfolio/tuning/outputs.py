@@ -24,6 +24,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.evaluation.report.files import write_csv
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
 from rllib_portfolio.tuning.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
 from rllib_portfolio.whole_file import whole_file, write_json
@@ -101,7 +102,7 @@ def write_results(study: optuna.Study, algo: str, output: Path) -> Path:
     """Write `<algo>_hyperparameter_results.csv`."""
     path = output / f"{algo}_hyperparameter_results.csv"
     with whole_file(path) as file:
-        results_table(study).to_csv(file, index=False)
+        write_csv(results_table(study), file, index=False)
     return path
 
 

@@ -23,7 +23,7 @@ from rllib_portfolio.run_folder import MARKET, origin, provenance
 from rllib_portfolio.run_storage import RunStorage, join_place
 from rllib_portfolio.tuning.settings import SearchSettings
 from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import study_path, without_password
+from rllib_portfolio.tuning.study import study_url, without_password
 from rllib_portfolio.tuning.trial import TrialTask
 from rllib_portfolio.user_values import validated
 from rllib_portfolio.whole_file import write_json
@@ -133,7 +133,7 @@ class SearchRecord:
 
     def storage_url(self, output: Path) -> str:
         """Database URL of the study."""
-        return self.storage or f"sqlite:///{study_path(output, self.config.algo)}"
+        return self.storage or study_url(output, self.config.algo)
 
     def task(self, output: Path) -> TrialTask:
         """What all trials have in common."""

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from rllib_portfolio.config import ExecutionConfig, RunConfig, StrictModel
 from rllib_portfolio.config_file import SEARCH, with_overrides
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.shown_text import quoted
 from rllib_portfolio.user_values import validated
 
 _REFUSED = {
@@ -102,8 +103,8 @@ class SearchSpace:
         """
         if not isinstance(values, Mapping) or not values:
             raise ConfigError(
-                f"{SEARCH} must map settings to {{low, high}} or {{choices}}, got {values!r} ({where}). Add a section "
-                "as in tune_configs."
+                f"{SEARCH} must map settings to {{low, high}} or {{choices}}, got {quoted(values)} ({where}). Add a "
+                "section as in tune_configs."
             )
         return cls({str(name): _dimension(str(name), value, config, where) for name, value in values.items()})
 
@@ -123,7 +124,9 @@ class SearchSpace:
 def _dimension(name: str, value: object, config: RunConfig, where: str) -> Range | Choice:
     _require_searchable(name, where)
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{SEARCH}.{name} must be {{low, high}} or {{choices}}, got {value!r} ({where}). Correct it.")
+        raise ConfigError(
+            f"{SEARCH}.{name} must be {{low, high}} or {{choices}}, got {quoted(value)} ({where}). Correct it."
+        )
     model: type[Range | Choice] = Choice if "choices" in value else Range
     dimension = validated(model, value, f"{where}, {SEARCH}.{name}")
     for extreme in dimension.extremes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from rllib_portfolio.errors import ConfigError, one_line
@@ -28,6 +29,11 @@ def study_path(output: Path, algo: str) -> Path:
     return output / f"{algo}_study.db"
 
 
+def study_url(output: Path, algo: str) -> str:
+    """The URL of the study's SQLite file; a `?` in its path, for instance, is escaped."""
+    return URL.create("sqlite", database=str(study_path(output, algo))).render_as_string()
+
+
 def open_storage(url: str) -> BaseStorage:
     """Optuna's storage at a database URL.
 
@@ -35,7 +41,7 @@ def open_storage(url: str) -> BaseStorage:
         ConfigError: If the database cannot be opened. The password is not repeated.
     """
     try:
-        return RDBStorage(url)
+        return RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna fills in templates
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = one_line(error).replace(url, without_password(url))
         raise ConfigError(

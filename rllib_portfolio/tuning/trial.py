@@ -15,7 +15,7 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.consent import restricted_to
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_storage import RunStorage
-from rllib_portfolio.tracking import log_hyperparameters
+from rllib_portfolio.tracking import Sparing, log_hyperparameters
 from rllib_portfolio.training import Status, TrainingOutcome, finished_training, train_in_folder
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
 from rllib_portfolio.tuning.settings import SearchSettings
@@ -107,7 +107,8 @@ class _Reports:
                 if name != "seed"  # TensorBoard groups the seeds of the same settings
             }
             best = {"search/validation_sharpe": finite(self._last.best_validation_sharpe)}
-            log_hyperparameters(run_dir, searched, best, self._last.steps)
+            with Sparing("TensorBoard"):
+                log_hyperparameters(run_dir, searched, best, self._last.steps)
         if run_dir.is_dir():
             self._folders.keep(self._name)
 

@@ -19,6 +19,7 @@ from rllib_portfolio.evaluation.comparison import compare
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.metrics import sharpe_ratio
 from rllib_portfolio.evaluation.report import Report, ReportContext, TuningRecord, report_of_walks
+from rllib_portfolio.evaluation.report.files import write_csv
 from rllib_portfolio.evaluation.seeds import SeedSummary, seed_summary
 from rllib_portfolio.evaluation.sensitivity import cost_sensitivity
 from rllib_portfolio.market import MarketData, Window
@@ -115,7 +116,7 @@ class PooledResult:
             with whole_file(output / files[result.name]) as file:
                 result.to_frame().to_parquet(file)
         with whole_file(output / TABLE) as file:
-            self.table.to_csv(file)
+            write_csv(self.table, file)
         dates = self.lineup.results[0].dates
         return {
             "days": [str(dates[0]), str(dates[-1])],

@@ -8,6 +8,8 @@ cost_curve.csv, seeds.csv, failed_fits.csv and sensitivity_*.csv where there is 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -21,10 +23,12 @@ import pandas as pd
 
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.evaluation.crises import CRISES
+from rllib_portfolio.shown_text import displayable
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
 
+_FORMULA = ("=", "+", "-", "@")
 NO_FOLDERS = (".htm", ".json", ".parquet", ".pdf", ".png", ".txt", ".xls", ".xlsx")
 """Suffixes of other formats, which nobody means a folder by."""
 
@@ -73,7 +77,7 @@ def _page(report: Report, path: Path) -> Path:
 
 
 def _table(report: Report, path: Path) -> Path:
-    report.table.to_csv(path)
+    write_csv(report.table, path)
     return path
 
 
@@ -91,7 +95,7 @@ def _crises(report: Report, folder: Path, prefix: str) -> Iterable[Path]:
         return
     for crisis in CRISES:
         path = folder / f"{prefix}crisis_{_slug(crisis.name)}.csv"
-        report.crises.loc[crisis.name].to_csv(path)
+        write_csv(report.crises.loc[crisis.name], path)
         yield path
 
 
@@ -125,7 +129,7 @@ def _extras(report: Report, folder: Path) -> Iterable[Path]:
     for name, table in tables.items():
         if table is not None and len(table):
             path = folder / f"{name}.csv"
-            table.to_csv(path, index=table.index.names != [None])
+            write_csv(table, path, index=table.index.names != [None])
             yield path
 
 
@@ -165,14 +169,33 @@ def _results(report: Report, path: Path) -> Path:
 
 
 def json_value(value: Any) -> Any:
-    """Plain values, with null for what is undefined: JSON has no NaN."""
+    """Plain values with displayable texts, and null for what is undefined: JSON has no NaN."""
     if isinstance(value, dict):
-        return {str(name): json_value(each) for name, each in value.items()}
+        return {displayable(str(name)): json_value(each) for name, each in value.items()}
+    if isinstance(value, str):
+        return displayable(value)
     if isinstance(value, list | tuple):
         return [json_value(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_csv(table: pd.DataFrame | pd.Series[Any], path: Path, *, index: bool = True) -> None:
+    """Write a table for spreadsheets: a text that they would run as a formula begins with an apostrophe."""
+    rows = csv.reader(io.StringIO(table.to_csv(index=index)))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(map(_without_formula, row) for row in rows)
+
+
+def _without_formula(cell: str) -> str:
+    if not cell.startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _slug(name: str) -> str:

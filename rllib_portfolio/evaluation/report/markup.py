@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,38 @@ if TYPE_CHECKING:
 
 
 class Panels:
-    """The plots of a page, by the id of the element that each of them is drawn into."""
+    """The plots of a page, by the id of the element that each of them is drawn into.
 
-    def __init__(self) -> None:
+    Args:
+        names: Of strategies and assets; plotly.js would read markup in them.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
         self.figures: dict[str, Figure] = {}
+        marked = sorted((name for name in names if _written(name) != name), key=len, reverse=True)
+        self._marked = re.compile("|".join(map(re.escape, marked))) if marked else None
 
     def plot(self, name: str, figure: Figure) -> str:
         """The element of a plot."""
         element = f"plot-{name}"  # sections have their own names
-        self.figures[element] = figure
+        self.figures[element] = self._unmarked(figure) if self._marked else figure
         height = figure["layout"]["height"]
         return f'<div class="panel" id="{element}" style="min-height:{height}px"></div>'
+
+    def _unmarked(self, value: Any) -> Any:
+        """Return a value of a figure with the names in its texts written out; `meta` is compared, and never shown."""
+        if isinstance(value, dict):
+            return {name: each if name == "meta" else self._unmarked(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._unmarked(each) for each in value]
+        if isinstance(value, str) and self._marked is not None:
+            return self._marked.sub(lambda match: _written(match[0]), value)
+        return value
+
+
+def _written(name: str) -> str:
+    """Return a name as plotly.js shows it literally: it reads HTML, and `%{x}` as a value."""
+    return escape(name).replace("%{", "%&#123;")
 
 
 def section(anchor: str, heading: str, *parts: str) -> str:

@@ -16,6 +16,7 @@ from rllib_portfolio.evaluation.report.markup import Panels, paragraph, section
 from rllib_portfolio.evaluation.report.style import SCRIPT, STYLE
 from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.revision import git_revision, version_of
+from rllib_portfolio.shown_text import displayable_lines
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
@@ -52,7 +53,8 @@ content."""
 
 def page(report: Report) -> str:
     """The whole page as HTML."""
-    panels = Panels()
+    context = report.evidence.context
+    panels = Panels((*report.evidence.names, *(context.market.assets if context else ())))
     made = {anchor: make(report, panels) for anchor, (_, make) in ORDER.items()}
     links = "".join(f'<a href="#{anchor}">{escape(ORDER[anchor][0])}</a>' for anchor, text in made.items() if text)
     title = report.evidence.title
@@ -70,7 +72,8 @@ def document(title: str, header: str, main: str, footer: str, panels: Panels) ->
         footer: Content below the cards.
         panels: The plots on the cards.
     """
-    figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    title, header, main, footer = map(displayable_lines, (title, header, main, footer))
     scripts = f"<script>{_plotly()}</script><script>{SCRIPT}</script>" if panels.figures else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -8,8 +8,11 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rllib_portfolio.evaluation.report.columns import COLUMNS, DASH, text_of
+from rllib_portfolio.plain_console import PlainConsole
+from rllib_portfolio.shown_text import displayable_lines
 
 if TYPE_CHECKING:
     from rllib_portfolio.evaluation.report.report import Report
@@ -39,13 +42,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Print tables, verdicts and statements."""
     console = console or wide_console()
     evidence = report.evidence
-    console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE))
+    console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE), markup=False)
     if evidence.benchmark is not None:
-        console.print(_table(report, f"Against {evidence.benchmark}", _DIFFERENCE))
+        console.print(_table(report, f"Against {evidence.benchmark}", _DIFFERENCE), markup=False)
     if evidence.context is not None and evidence.context.cost_curve is not None:
-        console.print(_cost_table(evidence.context.cost_curve, evidence.subjects))
+        console.print(_cost_table(evidence.context.cost_curve, evidence.subjects), markup=False)
     for judged in report.verdicts.values():
-        console.print(judged.sentence, style="bold", soft_wrap=True, highlight=False)
+        console.print(judged.sentence, style="bold", soft_wrap=True, highlight=False, markup=False)
     for sentence in report.statements:
         console.print(f"- {sentence}", soft_wrap=True, highlight=False, markup=False)
 
@@ -79,7 +82,7 @@ def _cost_table(curve: pd.DataFrame, subjects: tuple[str, ...]) -> Table:
 
 def wide_console() -> Console:
     """Return a console as wide as the terminal, or as wide as the tables need if there is no terminal."""
-    console = Console()
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = TABLE_WIDTH
     return console
@@ -88,9 +91,8 @@ def wide_console() -> Console:
 def empty_table(title: str, labels: list[str]) -> Table:
     """Return a table of strategies without rows; long names are folded, so that no figure is cut."""
     table = Table(
-        title=title,
+        title=Text(displayable_lines(title), "bold"),
         title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,

@@ -14,7 +14,7 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.evaluation import metrics
 from rllib_portfolio.evaluation.report.evidence import FIRST_DAY, Evidence
 from rllib_portfolio.market.frequency import TOLERANCE, frequency_of, require_one_rhythm
-from rllib_portfolio.user_values import require_annual_rate
+from rllib_portfolio.user_values import require_annual_rate, require_names
 
 FloatArray = NDArray[np.floating[Any]]
 Series = pd.Series | ArrayLike
@@ -59,6 +59,7 @@ def evidence_of_values(
     if benchmark is not None:
         name = _benchmark_name(benchmark, given)
         given[name] = benchmark
+    require_names(given, "strategies", "report")
     _require_one_zone(given)
     columns = {each: _series(each, values) for each, values in given.items()}
     has_dates = _have_dates(columns)

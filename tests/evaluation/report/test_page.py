@@ -82,6 +82,22 @@ def test_every_panel_is_drawn_without_a_word_on_the_console(browser: str, page: 
             assert seen.marks[panel] == [len(trace["x"]) + ("error_x" in trace) for trace in shown], panel
 
 
+def test_markup_in_names_leaves_every_plot_and_is_shown_as_it_is(browser: str, tmp_path: Path) -> None:
+    names = ("<!--<script>", "<b>mine</b> %{y}", "&lt;plain&gt;")
+    rng = np.random.default_rng(0)
+    days = pd.bdate_range("2019-06-03", periods=300)
+    series = {name: pd.Series(np.cumprod(1.0 + rng.normal(0.0005, 0.01, 300)), index=days) for name in names}
+    path = tmp_path / "page.html"
+    generate_performance_report(series, output_path=path)
+    seen = visit(browser, path, tmp_path / "profile")
+    assert seen.console == []
+    assert {"plot-wealth", "plot-sharpe"} <= set(seen.marks)
+    for panel, figure in figures_of(path).items():
+        assert len(seen.marks[panel]) == len(traces_shown(figure)) > 0, panel
+    script = '[...document.querySelectorAll("#plot-sharpe .ytick")].map(tick => tick.textContent).sort()'
+    assert measured(browser, path, tmp_path / "asked", script, (1280, 900)) == sorted(names)
+
+
 def test_a_single_trace_that_is_not_drawn_is_seen(browser: str, page: Path, tmp_path: Path) -> None:
     figures = figures_of(page)
     emptied = []
