@@ -9,13 +9,12 @@ OUTPUT/retrained/...        likewise for the best trials on fresh seeds
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET, provenance
 from rllib_portfolio.run_storage import RunStorage, join_place
@@ -24,10 +23,11 @@ from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import study_path, without_password
 from rllib_portfolio.tuning.trial import TrialTask
 from rllib_portfolio.user_values import validated
-from rllib_portfolio.whole_file import write_json
+from rllib_portfolio.whole_file import read_json, sealed, write_json
 
 TRIALS = "trials"
 _SUFFIX = "_search.json"
+_REMEDY = "Restore it, or choose another --output-dir."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class SearchRecord:
                 f"--resume must name the folder of a search, got {output}, which holds no *{_SUFFIX}. Name a folder "
                 "that tune.py wrote."
             )
+        values = read_json(path, "search", _REMEDY)
         try:
-            values = json.loads(path.read_text())
             config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))
             return cls(
                 settings=validated(SearchSettings, values["settings"], str(path)),
@@ -77,13 +77,10 @@ class SearchRecord:
                 command=values["command"],
                 wall_s=values["wall_s"],
             )
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                f"search must have a readable record, got {type(error).__name__}: {error} ({path}). Restore it, or "
-                "choose another --output-dir."
-            ) from None
+        except ConfigError:
+            raise
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"search must have a whole record, got {one_line(error)} ({path}). {_REMEDY}") from None
 
     def start(self, output: Path, market: MarketData) -> None:
         """Write record and market of a new search.
@@ -113,7 +110,7 @@ class SearchRecord:
             "wall_s": self.wall_s,
             **provenance(),
         }
-        write_json(output / f"{self.config.algo}{_SUFFIX}", values)
+        write_json(output / f"{self.config.algo}{_SUFFIX}", sealed(values))
 
     def after(self, seconds: float) -> Self:
         """The record after a session of so many seconds."""

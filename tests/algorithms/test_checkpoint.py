@@ -21,6 +21,8 @@ from rllib_portfolio.errors import ConfigError
 
 def write_files(folder: Path) -> None:
     (folder / "rllib").mkdir()
+    (folder / "policy").mkdir()
+    (folder / "policy" / "policy.json").write_text("{}")
     (folder / "rllib" / "state.pkl").write_bytes(b"weights")
 
 
@@ -64,9 +66,10 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
 
 def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
     write(tmp_path, 64)
-    checkpoint = write_checkpoint(tmp_path, 64, lambda folder: None, {"steps": 64, "note": "second"})
+    (tmp_path / "checkpoints" / "step_000000064" / "rllib" / "first").touch()
+    checkpoint = write_checkpoint(tmp_path, 64, write_files, {"steps": 64, "note": "second"})
     assert read_progress(checkpoint)["note"] == "second"
-    assert not (checkpoint / "rllib").exists()
+    assert not (checkpoint / "rllib" / "first").exists()
 
 
 # ---------------------------------------------------------------- interruptions
