@@ -163,7 +163,7 @@ def _clear(path: Path) -> None:
     """Remove a folder, or a link in its place but not what it leads to; what cannot go stays for the next time."""
     if path.is_symlink() or path.is_file():
         path.unlink()
-    else:
+    elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
 
 
