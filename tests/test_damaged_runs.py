@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ import pytest
 from rllib_portfolio import cli, load_policy
 from rllib_portfolio.algorithms.checkpoint import best_checkpoint
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
-from rllib_portfolio.cli import train, trial
+from rllib_portfolio.cli import trial
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import FINISHED
@@ -67,6 +69,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
     def on_trial(arguments: Any, market: MarketData, window: str, terms: Any, subjects: Any, subsets: Any) -> None:
         raise Opened(subjects[0].runs[0].config, same(market), terms, same(subjects[0].runs[0].policy))
 
+    train = importlib.import_module("rllib_portfolio.cli.train")
     monkeypatch.setattr(train, "ray_session", lambda *given: nullcontext())
     monkeypatch.setattr(train, "require_room", lambda *given: None)
     monkeypatch.setattr(loop.ALGORITHMS["ppo"], "build", lambda *given: Algorithm())
@@ -92,15 +95,19 @@ def api(read: Callable[[Path], object], folder: Path) -> str | None:
         return None
 
 
-READERS: dict[str, Callable[[Path], str | None]] = {
-    "load_policy of the run": lambda run: api(load_policy, run),
-    "load_policy of a folder": lambda run: api(load_policy, run / "exported"),
-    "finished": lambda run: api(finished_training, run),
-    "tune": lambda run: api(SearchRecord.read, run),
-    "walk-forward": lambda run: api(read_plan, run),
+Reader = Callable[[Path], str | None]
+OF_A_RUN: dict[str, Reader] = {
+    "load_policy": lambda run: api(load_policy, run),
     "backtest": lambda run: command(cli.backtest, str(run), "--output-dir", str(run.parent / "report")),
     "resume": lambda run: command(cli.train, "--resume", str(run), "--total-timesteps", str(2 * TOTAL_STEPS)),
 }
+OF_ONE_FILE: dict[str, dict[str, Reader]] = {
+    "exported": {"load_policy of a folder": lambda run: api(load_policy, run / "exported")},
+    FINISHED: {"finished": lambda run: api(finished_training, run)},
+    RECORD: {"walk-forward": lambda run: api(read_plan, run)},
+    "ppo_search.json": {"tune": lambda run: api(SearchRecord.read, run)},
+}
+"""Readers by the only file or folder that they read."""
 
 
 @pytest.fixture
@@ -179,18 +186,19 @@ def num_rounds(path: Path) -> int:
 def test_no_damage_is_a_traceback_or_read_as_something_else(
     whole: Path, tmp_path: Path, commands: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def outcomes(run_dir: Path) -> dict[str, str | None]:
-        return {name: read(run_dir) for name, read in READERS.items()}
+    def copied() -> Path:
+        """A copy whose files are links: readers write new ones and do not change those that are there."""
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        return shutil.copytree(whole, tmp_path / "run", copy_function=os.link)
 
-    work, dice = tmp_path / "run", random.Random(22)
-    shutil.copytree(whole, work)
-    expected = outcomes(work)
+    dice, num_mutations, num_refused = random.Random(22), 0, 0
+    everything = {name: read for readers in (OF_A_RUN, *OF_ONE_FILE.values()) for name, read in readers.items()}
+    expected = {name: read(copied()) for name, read in everything.items()}
     assert None not in expected.values()
-    num_mutations, num_refused = 0, 0
     for path in sorted(path for path in whole.rglob("*") if path.is_file()):
         for kind, data in damages(path, num_rounds(path), dice):
-            shutil.rmtree(work)
-            shutil.copytree(whole, work)
+            work = copied()
+            readers = OF_ONE_FILE.get(path.relative_to(whole).parts[0], OF_A_RUN)
             damaged = work / path.relative_to(whole)
             damaged.unlink()
             if data is not None:
@@ -198,7 +206,7 @@ def test_no_damage_is_a_traceback_or_read_as_something_else(
             caplog.clear()
             what = f"{kind}: {path.relative_to(whole)}"
             try:
-                found = outcomes(work)
+                found = {name: read(work) for name, read in readers.items()}
             except Exception as error:
                 error.add_note(what)
                 raise
