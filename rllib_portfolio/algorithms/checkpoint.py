@@ -96,7 +96,7 @@ def best_checkpoint(run_dir: Path) -> Path | None:
         return None
     newest = folders[-1]  # with its manifest or without: another one might name another best
     name = read_progress(newest).get("best_checkpoint") or newest.name
-    best = newest.with_name(name)
+    best = newest.parent / str(name)
     if not best.is_dir():
         raise ConfigError(
             f"run must have the checkpoint that was best on validation, got no {name} ({newest.parent}). Restore it, "

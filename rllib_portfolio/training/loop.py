@@ -357,7 +357,7 @@ def _resumed_state(checkpoint: Path, warn: Callable[[str], None] = lambda text: 
     """Return the state in a checkpoint; the best one so far must be whole, or gone, of which `warn` is told."""
     progress = read_progress(checkpoint)
     state = LoopState(**{name: progress[name] for name in progress.keys() & LoopState.__dataclass_fields__.keys()})
-    if state.best_checkpoint is not None and (best := checkpoint.with_name(state.best_checkpoint)) != checkpoint:
+    if state.best_checkpoint is not None and (best := checkpoint.parent / state.best_checkpoint) != checkpoint:
         if best.is_dir():
             require_whole(best)
         else:
