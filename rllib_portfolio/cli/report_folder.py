@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import read_json, sealed, write_json
+from rllib_portfolio.whole_file import read_json, write_json
 
 RECORD = "backtest.json"
 _UNFINISHED = ".unfinished"
@@ -82,7 +82,7 @@ def _write_record(folder: Path, unfinished: Path, values: Mapping[str, Any], fil
     """Note what was done, and which files are ours."""
     names = sorted(str(path.relative_to(folder)) for path in files)
     record = unfinished / RECORD
-    write_json(record, sealed({**values, "files": names}))
+    write_json(record, {**values, "files": names})
     record.replace(folder / RECORD)
 
 
