@@ -33,7 +33,7 @@ from rllib_portfolio.walk_forward.record import RECORD, read_plan
 from rllib_portfolio.whole_file import SEAL, sealed, write_json
 from tests.tiny_runs import TOTAL_STEPS, TinyRun
 
-ROUNDS, MORE_ROUNDS, FEW_ROUNDS = 16, 60, 2
+ROUNDS, MORE_ROUNDS, FEW_ROUNDS = 6, 60, 2
 """Mutations of a file; of one that says what a run is; of one that is for people alone."""
 VALUES: tuple[Any, ...] = (None, True, -1, 0, 10**400, 1e308, float("nan"), "", "text", [], {}, [[1]], {"step": 1})
 
