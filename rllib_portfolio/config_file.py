@@ -118,7 +118,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(), _YamlLoader)
     except OSError as error:
         raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bytes that are no text, or 2016-02-30
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        # Not only YAML's own: of bytes that are no text, of 2016-02-30, of `!!bool x`, of a thousand brackets.
         text = " ".join(str(error).split())
         raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
     if not isinstance(values, dict):

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.algorithms.checkpoint import best_checkpoint, newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation import BacktestResult, reference_strategies, walk_lineup
@@ -96,11 +96,10 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
 
 def _selected(run_dir: Path) -> tuple[int, int]:
     """Return the steps of the checkpoint that was best on validation, and those of the newest."""
-    newest = newest_checkpoint(run_dir)
-    assert newest is not None  # its policy was loaded
-    progress = read_progress(newest)
-    best = newest.parent / (progress["best_checkpoint"] or newest.name)
-    return read_progress(best)["steps"], progress["steps"]
+    best, newest = best_checkpoint(run_dir), newest_checkpoint(run_dir)
+    assert best is not None  # its policy was loaded
+    assert newest is not None
+    return read_progress(best)["steps"], read_progress(newest)["steps"]
 
 
 def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:

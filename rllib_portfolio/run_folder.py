@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import platform
+import reprlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,21 +24,23 @@ from typing import Any
 
 import yaml
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_whole
+from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.consent import note_file
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.revision import git_revision, version_of
-from rllib_portfolio.whole_file import whole_file, write_json
+from rllib_portfolio.whole_file import read_json, sealed, whole_file, write_json
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
 MARKET = "market.npz"
 FINISHED = "finished.json"
 """In the folder of a run of a search or a walk-forward analysis that came to its end."""
+_CHANGEABLE = ("schedule", "resources")
+"""Sections that a resumed run may have otherwise."""
 _PACKAGES = ("rllib-portfolio", "ray", "torch", "gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "statsmodels")
 
 
@@ -59,7 +61,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         _save_market(run_dir / MARKET, market, market_file)
-        write_json(run_dir / RECORD, _record(config, market))
+        write_json(run_dir / RECORD, sealed(_record(config, market)))
         _write_config(run_dir, config)  # last: a run with a configuration has begun
     except OSError as error:
         raise _unwritable(run_dir, error.strerror) from None
@@ -92,16 +94,22 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     """Configuration, with overrides on top, and market of a run that was started before.
 
     Raises:
-        ConfigError: If the folder holds no run, or its newest checkpoint is damaged.
+        ConfigError: If the folder holds no run, its configuration is not the one that it recorded, or its newest
+            checkpoint is damaged.
+        DataError: If its market is damaged, or that of another run.
     """
     if not (run_dir / CONFIG).is_file() or not (run_dir / MARKET).is_file():
         raise ConfigError(f"run must be a folder with {CONFIG} and {MARKET}, got {run_dir}. Name a run's folder.")
-    checkpoint = newest_checkpoint(run_dir)
-    if checkpoint is not None:
-        require_whole(checkpoint)
-    config = load_run_config(run_dir / CONFIG, overrides)
+    _require_recorded_settings(run_dir)
+    config, market = load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+    began_with = _read_record(run_dir).get("data_hash", market.data_hash)
+    if market.data_hash != began_with:
+        raise DataError(
+            f"market must be the one that the run began with, got data_hash {market.data_hash} instead of {began_with} "
+            f"({run_dir / MARKET}). Restore it."
+        )
     note_file(config.model_dump(), run_dir / CONFIG)
-    return config, MarketData.load(run_dir / MARKET)
+    return config, market
 
 
 @contextmanager
@@ -115,6 +123,54 @@ def removed_if_refused(run_dir: Path) -> Iterator[None]:
         raise
 
 
+def _require_recorded_settings(run_dir: Path) -> None:
+    """Raise unless the configuration is that in the run's record, and its newest checkpoint was trained under it.
+
+    What a checkpoint of a former version does not tell is not asked, nor what may change when a run is resumed.
+    """
+    settings, record = read_yaml(run_dir / CONFIG), _read_record(run_dir)
+    # Between the two writes of `record_settings` the configuration is still the former one.
+    if settings not in (record.get("config"), record.get("former_config")):
+        raise _other_settings(run_dir, f"the run's {RECORD}", record.get("config"), settings)
+    if (checkpoint := newest_checkpoint(run_dir)) is not None:
+        trained = read_progress(checkpoint).get("config", {})
+        trained = {section: values for section, values in trained.items() if section not in _CHANGEABLE}
+        ours, theirs = _common(settings, trained), _common(trained, settings)
+        if ours != theirs:
+            raise _other_settings(run_dir, checkpoint.name, theirs, ours)
+
+
+def _other_settings(run_dir: Path, owner: str, recorded: Any, got: Any) -> ConfigError:
+    name, *values = first_difference("settings", recorded, got)
+    recorded, got = map(reprlib.repr, values)
+    return ConfigError(
+        f"{name} must be that of {owner}, {recorded}, got {got} ({run_dir / CONFIG}). Restore that file; for other "
+        f"settings start a new run with --config {run_dir / CONFIG}."
+    )
+
+
+def _common(one: Any, other: Any) -> Any:
+    """Of nested settings those that the other has as well, which may be of another version."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one
+    return {name: _common(value, other[name]) for name, value in one.items() if name in other}
+
+
+def first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """Name and both values of the first leaf that differs."""
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        for key in [*recorded, *(key for key in wanted if key not in recorded)]:
+            ours, theirs = recorded.get(key), wanted.get(key)
+            if ours != theirs:
+                joined = f"{name} {key}" if name.endswith("settings") else f"{name}.{key}"
+                return first_difference(joined, ours, theirs)
+    if isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
+        for index, (ours, theirs) in enumerate(zip(recorded, wanted, strict=True)):
+            if ours != theirs:
+                return first_difference(f"{name}[{index}]", ours, theirs)
+    return name, recorded, wanted
+
+
 def record_settings(run_dir: Path, config: RunConfig) -> None:
     """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now.
 
@@ -122,10 +178,12 @@ def record_settings(run_dir: Path, config: RunConfig) -> None:
         ConfigError: If the folder cannot be written.
     """
     settings = config.model_dump(mode="json")
-    if read_yaml(run_dir / CONFIG) == settings:
+    former = read_yaml(run_dir / CONFIG)
+    if former == settings:
         return
     try:
-        write_json(run_dir / RECORD, _read_record(run_dir) | {"config": settings})
+        changed = {"config": settings, "former_config": former}
+        write_json(run_dir / RECORD, sealed(_read_record(run_dir) | changed))
         _write_config(run_dir, config)
     except OSError as error:
         raise ConfigError(
@@ -174,12 +232,7 @@ def is_from_elsewhere(folder: Path, record: str = RECORD) -> bool:
 
 
 def _read_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
-    """What a run's record tells; nothing without a readable one."""
-    try:
-        record = json.loads((folder / name).read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_json(folder / name, "run", "Restore it: it holds what the run's settings are checked against.")
 
 
 def origin() -> str:

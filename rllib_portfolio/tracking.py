@@ -13,7 +13,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from rllib_portfolio.errors import one_line
+from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
@@ -128,5 +128,16 @@ def log_hyperparameters(
 def _rows_until(path: Path, steps: int | None) -> list[dict[str, str]]:
     if steps is None or not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["steps"] and int(row["steps"]) <= steps]
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if rows and None in rows[-1].values():  # the process was killed while it wrote this one
+            rows.pop()
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("rows of another length than its first line")
+        return [row for row in rows if int(row["steps"]) <= steps]
+    except (ValueError, KeyError, csv.Error) as error:
+        raise ConfigError(
+            f"{path.name} must be the table that the run wrote, got {one_line(error)} ({path}). Restore it, or remove "
+            "it: the run then begins a new one."
+        ) from None

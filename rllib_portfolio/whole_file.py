@@ -1,18 +1,29 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Files that are there whole or not at all, whatever ends the process that writes them, and JSON that tells damage."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rllib_portfolio.errors import ConfigError, one_line
+
+SEAL = "sha256"
+"""Entry of a sealed mapping: the SHA-256 of all others."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all."""
+    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all.
+
+    The file is always a new one: a link that has its name is removed, not followed.
+    """
     unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(exist_ok=False)
     yield unfinished
     unfinished.replace(path)
 
@@ -21,3 +32,47 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     with whole_file(path) as file:
         file.write_text(json.dumps(values, indent=1, allow_nan=False))
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON values with their digest, by which `unsealed` tells whether they were changed."""
+    rest = {name: value for name, value in values.items() if name != SEAL}
+    return {**rest, SEAL: _digest(rest)}
+
+
+def unsealed(values: object) -> dict[str, Any]:
+    """What `sealed` was given; a mapping without a digest, as former versions wrote it, is taken as it is.
+
+    Raises:
+        ValueError: If it is no mapping, or was changed.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{type(values).__name__} instead of a mapping")
+    rest = {name: value for name, value in values.items() if name != SEAL}
+    if SEAL in values and values[SEAL] != _digest(rest):
+        raise ValueError(f"its {SEAL} is of other values")
+    return rest
+
+
+def read_json(path: Path, owner: str, remedy: str) -> dict[str, Any]:
+    """The mapping in a JSON file; a sealed one is held to its digest.
+
+    Args:
+        path: The file.
+        owner: What has the file, for the error.
+        remedy: What to do where the file cannot be read, a sentence.
+
+    Raises:
+        ConfigError: If the file is missing, is no JSON, holds something else than a mapping, or was changed.
+    """
+    try:
+        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise ConfigError(f"{owner} must have a readable {path.name}, got {reason} ({path.parent}). {remedy}") from None
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values, the same before they are written and after they are read."""
+    read = json.loads(json.dumps(values))  # tuples are lists there, and keys are texts
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rllib_portfolio import cli
+from rllib_portfolio import cli, load_policy, run_folder
+from rllib_portfolio.algorithms.checkpoint import MANIFEST, _digests, checkpoints
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.run_folder import (
     CONFIG,
@@ -19,8 +23,9 @@ from rllib_portfolio.run_folder import (
     open_run_folder,
     record_settings,
 )
+from rllib_portfolio.whole_file import sealed, whole_file, write_json
 from tests.full_disk import full_disk
-from tests.tiny_runs import COIN, TOTAL_STEPS, start_run, tiny_config
+from tests.tiny_runs import COIN, TOTAL_STEPS, TinyRun, edit_settings, start_run, tiny_config
 
 WARNING = "was not begun by this user on this machine"
 
@@ -32,7 +37,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 def begin_elsewhere(run_dir: Path) -> None:
     record = json.loads((run_dir / RECORD).read_text())
-    (run_dir / RECORD).write_text(json.dumps({**record, "origin": "0123456789abcdef"}))
+    write_json(run_dir / RECORD, sealed({**record, "origin": "0123456789abcdef"}))
 
 
 def test_a_run_of_ones_own_is_told_from_one_of_another_machine_or_user(run_dir: Path) -> None:
@@ -41,12 +46,23 @@ def test_a_run_of_ones_own_is_told_from_one_of_another_machine_or_user(run_dir: 
     assert is_from_elsewhere(run_dir)
 
 
-@pytest.mark.parametrize("text", [None, "{", "{}", "[]"])
-def test_a_run_without_a_record_counts_as_anothers(run_dir: Path, text: str | None) -> None:
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        (None, "No such file or directory"),
+        ("{", "JSONDecodeError: "),
+        ("[]", "ValueError: list instead of a mapping"),
+        ('{"origin": "me", "sha256": "0"}', "ValueError: its sha256 is of other values"),
+        ("[" * 100_000, "RecursionError: "),
+    ],
+)
+def test_a_run_without_a_whole_record_is_not_opened(run_dir: Path, text: str | None, got: str) -> None:
     (run_dir / RECORD).unlink()
     if text is not None:
         (run_dir / RECORD).write_text(text)
-    assert is_from_elsewhere(run_dir)
+    with pytest.raises(ConfigError, match=re.escape(f"run must have a readable run.json, got {got}")) as raised:
+        open_run_folder(run_dir, {})
+    assert str(raised.value).endswith("Restore it: it holds what the run's settings are checked against.")
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
@@ -73,7 +89,8 @@ def test_a_run_goes_on_with_other_settings_and_says_so(run_dir: Path) -> None:
     record_settings(run_dir, config)
     assert open_run_folder(run_dir, {})[0] == config
     after = json.loads((run_dir / RECORD).read_text())
-    assert after == before | {"config": config.model_dump(mode="json")}
+    changed = {"config": config.model_dump(mode="json"), "former_config": before["config"]}
+    assert after == sealed(before | changed)
     assert after["config"]["schedule"]["total_timesteps"] == 900
     assert not is_from_elsewhere(run_dir)
 
@@ -104,11 +121,81 @@ def test_a_run_whose_folder_could_not_be_written_has_not_begun(tmp_path: Path, r
     assert not (tmp_path / "new" / CONFIG).exists()
 
 
-def test_a_run_without_a_record_stays_anothers_when_it_goes_on(run_dir: Path) -> None:
-    (run_dir / RECORD).unlink()
-    record_settings(run_dir, open_run_folder(run_dir, {"resources.num_env_runners": 1})[0])
-    assert json.loads((run_dir / RECORD).read_text())["config"]["resources"]["num_env_runners"] == 1
-    assert is_from_elsewhere(run_dir)
+def test_a_run_that_was_killed_between_its_record_and_its_configuration_goes_on(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run_dir: Path, config: object) -> None:
+        raise KeyboardInterrupt
+
+    config, _ = open_run_folder(run_dir, {"schedule.total_timesteps": 900})
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "_write_config", killed)
+        with pytest.raises(KeyboardInterrupt):
+            record_settings(run_dir, config)
+    assert open_run_folder(run_dir, {})[0].schedule.total_timesteps == TOTAL_STEPS
+    record_settings(run_dir, config)
+    assert open_run_folder(run_dir, {})[0] == config
+
+
+def test_a_configuration_that_was_cut_short_anywhere_is_refused(run_dir: Path) -> None:
+    text = (run_dir / CONFIG).read_text()
+    for length in range(0, len(text.rstrip()), 7):
+        (run_dir / CONFIG).write_text(text[:length])
+        with pytest.raises(ConfigError):
+            open_run_folder(run_dir, {})
+
+
+def test_a_setting_that_was_changed_is_named(run_dir: Path) -> None:
+    text = (run_dir / CONFIG).read_text()
+    (run_dir / CONFIG).write_text(text.replace("gamma: 0.99", "gamma: 0.98"))
+    with pytest.raises(ConfigError) as raised:
+        open_run_folder(run_dir, {})
+    assert str(raised.value) == (
+        f"settings training.gamma must be that of the run's run.json, 0.99, got 0.98 ({run_dir / CONFIG}). Restore "
+        f"that file; for other settings start a new run with --config {run_dir / CONFIG}."
+    )
+
+
+@pytest.mark.ray
+def test_a_checkpoint_that_was_trained_with_other_settings_is_noticed(finished_run: TinyRun, tmp_path: Path) -> None:
+    shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    shutil.move(tmp_path / "run" / "checkpoints", tmp_path / "kept")
+
+    def cheaper(values: dict[str, Any]) -> None:
+        values["environment"]["cost_bps"] = 1.0
+
+    edit_settings(tmp_path / "run", cheaper)
+    shutil.move(tmp_path / "kept", tmp_path / "run" / "checkpoints")
+    message = r"settings environment.cost_bps must be that of step_000000640, 10.0, got 1.0"
+    with pytest.raises(ConfigError, match=message):
+        open_run_folder(tmp_path / "run", {})
+
+
+@pytest.mark.ray
+def test_a_run_of_a_former_version_is_opened_without_any_digest(finished_run: TinyRun, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    for checkpoint in checkpoints(run_dir):
+        progress, policy = checkpoint / "progress.json", checkpoint / "policy" / "policy.json"
+        for path, new in ((progress, {"config"}), (policy, {"sha256", "weights_sha256"})):
+            values = json.loads(path.read_text())
+            assert new <= values.keys()
+            path.write_text(json.dumps({name: value for name, value in values.items() if name not in new}))
+        write_json(checkpoint / MANIFEST, _digests(checkpoint))
+    record = json.loads((run_dir / RECORD).read_text())
+    del record["sha256"]
+    write_json(run_dir / RECORD, record)
+    assert open_run_folder(run_dir, {})[0] == finished_run.config
+    load_policy(run_dir)
+
+
+def test_a_link_that_waits_for_a_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    (tmp_path / "run.json.unfinished").symlink_to(tmp_path / "thesis.txt")
+    with whole_file(tmp_path / "run.json") as file:
+        file.write_text("{}")
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+    assert not (tmp_path / "run.json").is_symlink()
+    assert (tmp_path / "run.json").read_text() == "{}"
 
 
 def test_another_algorithm_than_the_run_s(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

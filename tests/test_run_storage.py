@@ -81,7 +81,8 @@ def train(run_dir: Path, steps: int, text: str = "") -> None:
     def files(folder: Path) -> None:
         (folder / "rllib").mkdir()
         (folder / "rllib" / "state.pkl").write_text(text or f"networks after {steps}")
-        (folder / "returns.parquet").write_text(f"returns after {steps}")
+        (folder / "policy").mkdir()
+        (folder / "policy" / "policy.json").write_text(f"policy after {steps}")
 
     write_checkpoint(run_dir, steps, files, {"steps": steps, "best_checkpoint": "step_000000100"})
     prune_checkpoints(run_dir, 1, "step_000000100")
@@ -170,8 +171,8 @@ def test_an_upload_brings_what_changed_and_then_takes_away_what_made_way(store: 
         train(run_dir, 100)
         store.keep(NAME)
         assert store.disk.written == [
+            "checkpoints/step_000000100/policy/policy.json",
             "checkpoints/step_000000100/progress.json",
-            "checkpoints/step_000000100/returns.parquet",
             "checkpoints/step_000000100/rllib/state.pkl",
             "market.npz",
             "progress.csv",

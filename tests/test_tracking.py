@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rllib_portfolio import tracking
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.tracking import Tracker, log_hyperparameters
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun
 
@@ -88,6 +89,22 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path, r
     assert columns_of(tmp_path)["loss"] == expected
     assert events_of(tmp_path)["loss"] == expected
     assert_same(events_of(tmp_path), columns_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", [b"steps,loss\n\xff\xfe,1\n", b"loss\n1\n", b"steps,loss\n6x,1\n", b"steps,loss\n6,1,2\n7,1\n"]
+)
+def test_a_table_that_is_not_ours_is_not_written_over(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "progress.csv").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"progress.csv must be the table that the run wrote, got "):
+        Tracker(tmp_path, resumed_at=64)
+    assert (tmp_path / "progress.csv").read_bytes() == text
+
+
+def test_a_row_that_a_killed_process_began_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text("steps,loss\n64,0.5\n12")
+    Tracker(tmp_path, resumed_at=64).close()
+    assert rows_of(tmp_path) == [{"steps": "64", "loss": "0.5"}]
 
 
 def test_numbers_are_written_in_full(tmp_path: Path) -> None:

@@ -274,15 +274,18 @@ def test_a_finished_run_can_go_on_for_longer(finished_run: TinyRun, tmp_path: Pa
     assert [status.steps for status in longer.statuses] == [TOTAL_STEPS + STEPS_PER_ITERATION]
 
 
-def test_a_run_whose_best_checkpoint_is_gone_finds_a_new_one(run_in_cash: TinyRun, tmp_path: Path) -> None:
+def test_a_run_whose_best_checkpoint_is_gone_finds_a_new_one(
+    run_in_cash: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # as after a damaged checkpoint was removed: the one before may name a best one that had made way for it
     shutil.copytree(run_in_cash.run_dir, tmp_path / "run")
     settings = {"schedule.total_timesteps": TOTAL_STEPS + STEPS_PER_ITERATION}
     run = TinyRun(run_in_cash.config, run_in_cash.market, tmp_path / "run").with_settings(settings)
     shutil.rmtree(run.run_dir / "checkpoints" / checkpoint_name(0))
-    with pytest.raises(ConfigError, match="checkpoint must have a readable manifest"):
+    with pytest.raises(ConfigError, match="the checkpoint that was best on validation, got no step_000000000"):
         load_policy(run.run_dir)
     assert run.train(resume=True)
+    assert "step_000000000, the best so far, is gone. The next evaluation is then the best so far." in caplog.text
     assert newest_progress(run.run_dir)["best_checkpoint"] == checkpoint_name(704)
     load_policy(run.run_dir)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.whole_file import sealed, write_json
 from tests.market.tables import SHORT, random_prices
 
 STEPS_PER_ITERATION = 64
@@ -120,6 +124,21 @@ def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
     market = load_market(config.market)
     create_run_folder(run_dir, config, market)
     return TinyRun(config, market, run_dir)
+
+
+def edit_settings(run_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Give a run other settings, everywhere, as if it had been begun with them."""
+    from rllib_portfolio.algorithms.checkpoint import MANIFEST, _digests, checkpoints
+    from rllib_portfolio.run_folder import CONFIG, RECORD
+
+    values = yaml.safe_load((run_dir / CONFIG).read_text())
+    change(values)
+    (run_dir / CONFIG).write_text(yaml.safe_dump(values))
+    write_json(run_dir / RECORD, sealed(json.loads((run_dir / RECORD).read_text()) | {"config": values}))
+    for checkpoint in checkpoints(run_dir):
+        progress = checkpoint / "progress.json"
+        write_json(progress, json.loads(progress.read_text()) | {"config": values})
+        write_json(checkpoint / MANIFEST, _digests(checkpoint))
 
 
 def write_prices(path: Path) -> dict[str, Any]:

@@ -6,25 +6,30 @@
         progress.json    the training loop's state
         manifest.json    SHA-256 of every file, written last
 
-A checkpoint is written beside its name and moved into place when it is complete; its manifest goes first.
+A checkpoint is written beside its name and moved into place when it is complete; before it is removed it gives its name
+up. What a killed process leaves of either, `step_000050000.unfinished` or `.removed`, goes when checkpoints are pruned.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.whole_file import read_json
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds them."""
 MANIFEST = "manifest.json"
 _PROGRESS = "progress.json"
-_UNFINISHED = ".unfinished"
+_PARTS = {"rllib", "policy", _PROGRESS}
+_UNFINISHED, _REMOVED = ".unfinished", ".removed"
+_NAME = re.compile(r"step_\d{9,}")
 
 
 def checkpoint_name(steps: int) -> str:
@@ -43,7 +48,7 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
     """
     final = run_dir / CHECKPOINTS / checkpoint_name(steps)
     unfinished = final.with_name(final.name + _UNFINISHED)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    _clear(unfinished)
     unfinished.mkdir(parents=True)
     write_files(unfinished)
     (unfinished / _PROGRESS).write_text(json.dumps(progress, indent=1))
@@ -54,10 +59,14 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
     return final
 
 
+def checkpoint_folders(run_dir: Path) -> list[Path]:
+    """Checkpoints of a run with their manifests or without, oldest first."""
+    return sorted(path for path in (run_dir / CHECKPOINTS).glob("step_*") if _NAME.fullmatch(path.name))
+
+
 def checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints of a run, oldest first."""
-    folders = sorted((run_dir / CHECKPOINTS).glob("step_*"))
-    return [folder for folder in folders if folder.suffix != _UNFINISHED and (folder / MANIFEST).is_file()]
+    return [folder for folder in checkpoint_folders(run_dir) if (folder / MANIFEST).is_file()]
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
@@ -73,8 +82,28 @@ def read_progress(checkpoint: Path) -> dict[str, Any]:
         ConfigError: If a file is missing or was changed.
     """
     require_whole(checkpoint)
-    progress: dict[str, Any] = json.loads((checkpoint / _PROGRESS).read_text())
-    return progress
+    return read_json(checkpoint / _PROGRESS, "checkpoint", _REMEDY)
+
+
+def best_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint that was best on validation; the newest where none was evaluated, None where there is none.
+
+    Raises:
+        ConfigError: If the best or the newest checkpoint is not whole, or the best one is gone.
+    """
+    folders = checkpoint_folders(run_dir)
+    if not folders:
+        return None
+    newest = folders[-1]  # with its manifest or without: another one might name another best
+    name = read_progress(newest).get("best_checkpoint") or newest.name
+    best = newest.parent / str(name)
+    if not best.is_dir():
+        raise ConfigError(
+            f"run must have the checkpoint that was best on validation, got no {name} ({newest.parent}). Restore it, "
+            "or train on with --resume and a larger --total-timesteps: the next evaluation is then the best."
+        )
+    require_whole(best)
+    return best
 
 
 def require_whole(checkpoint: Path) -> None:
@@ -83,46 +112,63 @@ def require_whole(checkpoint: Path) -> None:
     Raises:
         ConfigError: Names the file.
     """
-    try:
-        written = json.loads((checkpoint / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"checkpoint must have a readable {MANIFEST}, got {error} ({checkpoint}). {_REMEDY}"
-        ) from None
-    found = _digests(checkpoint)
-    for name, digest in written.items():
-        if found.get(name) != digest:
-            state = "a changed file" if name in found else "no file"
-            raise ConfigError(f"checkpoint must be whole, got {state} {name} ({checkpoint}). {_REMEDY}")
+    written, found = read_json(checkpoint / MANIFEST, "checkpoint", _REMEDY), _digests(checkpoint)
+    problems = [
+        f"{'no file' if name not in found else 'a changed file' if name in written else 'an unlisted file'} {name}"
+        for name in sorted(written.keys() | found.keys())
+        if written.get(name) != found.get(name)
+    ]
+    problems += [f"no {name}" for name in sorted(_PARTS - {name.partition("/")[0] for name in found})]
+    if problems:
+        raise ConfigError(f"checkpoint must be whole, got {problems[0]} ({checkpoint}). {_REMEDY}")
 
 
 def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
-    """Remove all but the last `keep` checkpoints and the one named `best`."""
-    for folder in checkpoints(run_dir)[:-keep]:
-        if folder.name != best:
-            _remove(folder)
+    """Remove all but the last `keep` checkpoints and the one named `best`, and what killed processes left of others."""
+    kept, folders = checkpoints(run_dir)[-keep:], checkpoint_folders(run_dir)
+    if len(kept) == keep:  # what is older goes with its manifest or without, as removing it once left it
+        folders = [folder for folder in folders if folder >= kept[0]]
+    _keep_only(run_dir, {best, *(folder.name for folder in folders)})
 
 
 def keep_best_checkpoint(run_dir: Path) -> None:
     """Remove all checkpoints of a finished run but the one that was best on validation."""
     newest = newest_checkpoint(run_dir)
     best = read_progress(newest).get("best_checkpoint") if newest is not None else None
-    if newest is None or best is None:
-        return
-    for folder in checkpoints(run_dir):
-        if folder.name != best:
-            _remove(folder)
+    if best in {folder.name for folder in checkpoints(run_dir)}:
+        _keep_only(run_dir, {best})
 
 
 _REMEDY = "Remove it; the run resumes from the one before."
 
 
+def _keep_only(run_dir: Path, names: set[str | None]) -> None:
+    """Remove all checkpoints but those that are named, and what is left of others."""
+    for folder in checkpoint_folders(run_dir):
+        if folder.name not in names:
+            _remove(folder)
+    for path in (run_dir / CHECKPOINTS).glob("step_*"):
+        if path.suffix in (_UNFINISHED, _REMOVED) and _NAME.fullmatch(path.stem):
+            _clear(path)
+
+
 def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; one that is removed in part no longer counts as finished."""
-    (checkpoint / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint)
+    """Remove a checkpoint; one that is removed in part no longer counts as one."""
+    removed = checkpoint.with_name(checkpoint.name + _REMOVED)
+    _clear(removed)
+    _clear(checkpoint.rename(removed))
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, or a link in its place but not what it leads to; what cannot go stays for the next time."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    """SHA-256 of every file but the manifest and those that file systems hide."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = [path for path in files if path != folder / MANIFEST]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

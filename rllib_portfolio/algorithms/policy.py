@@ -5,6 +5,7 @@ A policy folder holds `policy.json` (what it was trained on and how it is wired)
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -22,10 +23,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.numpy import SMALL_NUMBER
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress, require_whole
+from rllib_portfolio.algorithms.checkpoint import MANIFEST, best_checkpoint, require_whole
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
 from rllib_portfolio.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
@@ -38,6 +39,7 @@ from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
 from rllib_portfolio.modules.array_forward import ArrayFunction, inference
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
 from rllib_portfolio.user_values import validated
+from rllib_portfolio.whole_file import sealed, unsealed
 
 FloatArray = NDArray[np.floating[Any]]
 FORMAT_VERSION = 1
@@ -170,13 +172,16 @@ class PortfolioPolicy:
         """
         _require_finite(self.module.state_dict())
         folder.mkdir(parents=True)
-        (folder / "policy.json").write_text(json.dumps(asdict(self.spec), indent=1))
-        tensors = {name: tensor.contiguous() for name, tensor in self.module.state_dict().items()}
         # `save_file` ignores the umask, so that no other user could read its file.
-        (folder / _WEIGHTS).write_bytes(tensor_bytes(tensors))
+        weights = tensor_bytes({name: tensor.contiguous() for name, tensor in self.module.state_dict().items()})
+        (folder / _WEIGHTS).write_bytes(weights)
+        values = {**asdict(self.spec), _DIGEST: hashlib.sha256(weights).hexdigest()}
+        (folder / "policy.json").write_text(json.dumps(sealed(values), indent=1))
 
 
 _WEIGHTS = "weights.safetensors"
+_DIGEST = "weights_sha256"
+"""Entry of `policy.json`; former versions did not write it."""
 _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 """Entries of `MarketData.fitted` that the numbers of an observation depend on."""
 
@@ -308,14 +313,17 @@ def read_policy(path: str | Path) -> PortfolioPolicy:
     """Return what `load_policy` does, whatever functions it names: for commands, which import trusted ones alone."""
     folder = _policy_folder(Path(path))
     try:
-        values = json.loads((folder / "policy.json").read_text())
+        values = unsealed(json.loads((folder / "policy.json").read_text()))
+        weights = (folder / _WEIGHTS).read_bytes()
+        if values.pop(_DIGEST, None) not in (None, hashlib.sha256(weights).hexdigest()):
+            raise ValueError(f"other {_WEIGHTS} than were written")
         values |= {name: tuple(values[name]) for name in ("assets", "observation_names")}
         spec = PolicySpec(**values)
         if spec.format_version != FORMAT_VERSION:
             raise ValueError(f"format version {spec.format_version} instead of {FORMAT_VERSION}")
         note_file(spec.settings, folder / "policy.json")
-        return build_policy(spec, load_file(folder / _WEIGHTS))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        return build_policy(spec, load_tensors(weights))
+    except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"policy must be a folder with policy.json and {_WEIGHTS}, got damaged files ({folder}: {reason}). "
@@ -326,16 +334,13 @@ def read_policy(path: str | Path) -> PortfolioPolicy:
 def _policy_folder(path: Path) -> Path:
     if (path / "policy.json").is_file():
         return path
-    if (path / "policy").is_dir():
+    if (path / "policy").is_dir() or (path / MANIFEST).exists():
         require_whole(path)
         return path / "policy"
-    newest = newest_checkpoint(path) if path.is_dir() else None
-    if newest is None:
+    best = best_checkpoint(path)
+    if best is None:
         raise ConfigError(f"policy must be a run, checkpoint or policy folder, got {path}. Name a folder of a run.")
-    best = read_progress(newest).get("best_checkpoint")
-    best_folder = newest.parent / best if best else newest
-    require_whole(best_folder)
-    return best_folder / "policy"
+    return best / "policy"
 
 
 def _require_same(what: str, trained: tuple[str, ...], given: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config_file import parse_assignment
 from rllib_portfolio.consent import named_functions, trust
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.whole_file import read_json
 
 if TYPE_CHECKING:
     from rllib_portfolio.audit import Certificate, Specimen
@@ -150,8 +150,8 @@ def _require_renewable(path: Path) -> None:
     if not path.exists():
         return
     try:
-        is_ours = {"checks", "facts"} <= set(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        is_ours = {"checks", "facts"} <= read_json(path, "--output", "").keys()
+    except ConfigError:
         is_ours = False
     if not is_ours:
         raise ConfigError(f"--output must be new or an earlier certificate, got {path}. Choose another.")

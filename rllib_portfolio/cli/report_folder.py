@@ -6,7 +6,6 @@ written in DIR/.unfinished first: one that is interrupted leaves the old one as 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.whole_file import read_json, write_json
 
 RECORD = "backtest.json"
 _UNFINISHED = ".unfinished"
@@ -82,7 +82,7 @@ def _write_record(folder: Path, unfinished: Path, values: Mapping[str, Any], fil
     """Note what was done, and which files are ours."""
     names = sorted(str(path.relative_to(folder)) for path in files)
     record = unfinished / RECORD
-    record.write_text(json.dumps({**values, "files": names}, indent=1))
+    write_json(record, {**values, "files": names})
     record.replace(folder / RECORD)
 
 
@@ -94,8 +94,8 @@ def _written_files(folder: Path) -> set[Path]:
     """What the record of an earlier back-test lists, the record itself included; nothing without a readable one."""
     record = folder / RECORD
     try:
-        names = json.loads(record.read_text())["files"]
+        names = read_json(record, "back-test", "Restore it.")["files"]
         named = {folder / name for name in names}
         return {record, *(path for path in named if path.resolve().is_relative_to(folder.resolve()))}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # a ConfigError is a ValueError
         return set()

@@ -209,11 +209,11 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     """What is to be done: what the record says, or a new plan that is recorded."""
     from rllib_portfolio.market import load_market
     from rllib_portfolio.training import start_notes
-    from rllib_portfolio.walk_forward import FoldLengths, WalkForwardPlan, plan_walk_forward, start_analysis
-    from rllib_portfolio.walk_forward.record import read_record
+    from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
+    from rllib_portfolio.walk_forward.record import read_plan
 
     if arguments.resume is not None:
-        plan = _moved(arguments, WalkForwardPlan.from_json(read_record(output)["plan"]), output)
+        plan = _moved(arguments, read_plan(output), output)
     else:
         lengths = FoldLengths(
             num_folds=arguments.folds,

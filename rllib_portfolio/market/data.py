@@ -7,6 +7,9 @@ Row t is the close of day t. Nothing here depends on the future: `asset_features
 from __future__ import annotations
 
 import json
+import struct
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.errors import DataError
+from rllib_portfolio.errors import DataError, one_line
 from rllib_portfolio.user_values import require_names
+from rllib_portfolio.whole_file import sealed, unsealed
 
 FloatArray = NDArray[np.floating[Any]]
 Window = tuple[int, int]
@@ -93,8 +97,8 @@ class MarketData:
     def save(self, path: Path) -> None:
         """Write everything to one .npz file, without pickle."""
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        values = {name: getattr(self, name) for name in _VALUES}
-        np.savez(path, values=np.array(json.dumps(values)), **arrays)
+        values = {name: getattr(self, name) for name in _VALUES} | {_SHAPES: _shapes(arrays)}
+        np.savez(path, values=np.array(json.dumps(sealed(values))), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -106,15 +110,30 @@ class MarketData:
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _ARRAYS if name in file}
-                values = json.loads(str(file["values"]))
-        except (OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, BadZipFile) as error:
-            raise DataError(f"market must be a prepared .npz file, got {path} ({error}). Prepare it again.") from None
-        for name in ("assets", "asset_feature_names", "market_feature_names", "notes"):
-            values[name] = tuple(values[name])
-        values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
-        return cls(**arrays, **values)
+                values = unsealed(json.loads(str(file["values"])))
+            if values.pop(_SHAPES, None) not in (None, _shapes(arrays)):
+                raise ValueError("other arrays than were written")
+            for name in ("assets", "asset_feature_names", "market_feature_names", "notes"):
+                values[name] = tuple(values[name])
+            values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
+            return cls(**arrays, **values)
+        except _UNREADABLE as error:
+            raise DataError(
+                f"market must be a prepared .npz file, got {path} ({one_line(error)}). Prepare it again."
+            ) from None
 
 
+def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
+    """Type and shape of each array; the zip format has checksums of what they hold."""
+    return {name: [array.dtype.str, *array.shape] for name, array in arrays.items()}
+
+
+_SHAPES = "arrays"
+_UNREADABLE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError, BadZipFile, struct.error, zlib.error),
+)
+"""What numpy and zipfile raise of files that are damaged."""
 _ARRAYS = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
 _VALUES = (
     "assets",

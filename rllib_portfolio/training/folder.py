@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.memory import require_memory
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import CONFIG, FINISHED, create_run_folder, open_run_folder
 from rllib_portfolio.training.loop import Status, run
-from rllib_portfolio.whole_file import write_json
+from rllib_portfolio.whole_file import read_json, sealed, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,27 @@ def train_in_folder(
     is_finished = run(config, market, run_dir, resume=True, on_progress=on_progress, should_stop=should_stop)
     outcome = _reached(run_dir)
     if is_finished:
-        write_json(run_dir / FINISHED, asdict(outcome))
+        write_json(run_dir / FINISHED, sealed(asdict(outcome)))
     return outcome, is_finished
 
 
 def finished_training(run_dir: Path) -> TrainingOutcome | None:
-    """What a run reached that came to its end in `train_in_folder`, or None."""
+    """What a run reached that came to its end in `train_in_folder`, or None.
+
+    Raises:
+        ConfigError: If its record of that was damaged.
+    """
     path = run_dir / FINISHED
-    return TrainingOutcome(**json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    remedy = "Restore it, or remove it: the run then goes on from its newest checkpoint."
+    values = read_json(path, "finished run", remedy)
+    try:
+        return TypeAdapter(TrainingOutcome).validate_python(values)
+    except ValidationError:
+        raise ConfigError(
+            f"finished run must have steps and seconds in {FINISHED}, got others ({path}). {remedy}"
+        ) from None
 
 
 def _reached(run_dir: Path) -> TrainingOutcome:

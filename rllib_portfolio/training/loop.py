@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -20,11 +21,13 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms import dqn, ppo
 from rllib_portfolio.algorithms.callbacks import FINISHED_RETURNS
 from rllib_portfolio.algorithms.checkpoint import (
+    MANIFEST,
+    checkpoint_folders,
     checkpoint_name,
-    checkpoints,
     newest_checkpoint,
     prune_checkpoints,
     read_progress,
+    require_whole,
     write_checkpoint,
 )
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
@@ -39,6 +42,8 @@ from rllib_portfolio.tracking import Tracker
 from rllib_portfolio.training.gauges import Gauges
 from rllib_portfolio.training.scalars import LEFT_OUT, buffer_scalars, learner_scalars
 from rllib_portfolio.training.validation import equal_weight_returns, validation_scalars, walk, write_validation_returns
+
+logger = logging.getLogger(__name__)
 
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
@@ -141,8 +146,11 @@ class _Run:
         self.state = LoopState()
         self.algorithm = ALGORITHMS[config.algo].build(config, (run_dir / MARKET).resolve())
         checkpoint = newest_checkpoint(run_dir) if resume else None
+        unusable = checkpoint_folders(run_dir)[-1:] if resume else []
+        if unusable and unusable != [checkpoint]:
+            logger.warning("Warning: %s has no %s: it is not used, and will be written again.", unusable[0], MANIFEST)
         if checkpoint is not None:
-            self.state = _resumed_state(checkpoint)
+            self.state = _resumed_state(checkpoint, logger.warning)
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
         self.tracker = Tracker(run_dir, resumed_at=None if checkpoint is None else self.state.steps)
         self.evaluated: tuple[PortfolioPolicy, BacktestResult] | None = None
@@ -302,7 +310,8 @@ class _Run:
             if result is not None:
                 write_validation_returns(folder, result)
 
-        write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state))
+        config = self.config.for_assets(self.market.num_assets).model_dump(mode="json")
+        write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state) | {"config": config})
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
 
     def current_policy(self) -> PortfolioPolicy:
@@ -359,11 +368,16 @@ def _has_stopped_early(config: RunConfig, state: LoopState) -> bool:
     return patience is not None and state.evaluations_without_improvement >= patience
 
 
-def _resumed_state(checkpoint: Path) -> LoopState:
-    state = LoopState(**read_progress(checkpoint))
-    if state.best_checkpoint not in {folder.name for folder in checkpoints(checkpoint.parent.parent)}:
-        # It made way for a better one, which was then found damaged and removed: the next evaluation is the best.
-        state.best_score = state.best_sharpe = state.best_checkpoint = None
+def _resumed_state(checkpoint: Path, warn: Callable[[str], None] = lambda text: None) -> LoopState:
+    """Return the state in a checkpoint; the best one so far must be whole, or gone, of which `warn` is told."""
+    progress = read_progress(checkpoint)
+    state = LoopState(**{name: progress[name] for name in progress.keys() & LoopState.__dataclass_fields__.keys()})
+    if state.best_checkpoint is not None and (best := checkpoint.parent / state.best_checkpoint) != checkpoint:
+        if best.is_dir():
+            require_whole(best)
+        else:
+            warn(f"Warning: {best}, the best so far, is gone. The next evaluation is then the best so far.")
+            state.best_score = state.best_sharpe = state.best_checkpoint = None
     return state
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.algorithms.checkpoint import best_checkpoint
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
@@ -79,9 +79,12 @@ def write_validation_returns(checkpoint: Path, result: BacktestResult) -> None:
 
 
 def best_validation_returns(run_dir: Path) -> pd.Series | None:
-    """Daily net returns on the validation window, by date, of a run's best policy; None before there is one."""
-    newest = newest_checkpoint(run_dir)
-    best = read_progress(newest).get("best_checkpoint") if newest is not None else None
-    if newest is None or best is None or not (path := newest.parent / best / VALIDATION_RETURNS).is_file():
+    """Daily net returns on the validation window, by date, of a run's best policy; None before there is one.
+
+    Raises:
+        ConfigError: If its checkpoint is not whole.
+    """
+    best = best_checkpoint(run_dir)
+    if best is None or not (path := best / VALIDATION_RETURNS).is_file():
         return None
     return pd.read_parquet(path)["return"]

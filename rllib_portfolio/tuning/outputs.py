@@ -27,7 +27,7 @@ from rllib_portfolio.config import RunConfig
 from rllib_portfolio.evaluation.report.files import write_csv
 from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
 from rllib_portfolio.tuning.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
-from rllib_portfolio.whole_file import whole_file, write_json
+from rllib_portfolio.whole_file import sealed, whole_file, write_json
 
 BEST_CONFIG = "best_config.yaml"
 STATES = {
@@ -179,7 +179,7 @@ def write_summary(
 ) -> Path:
     """Write `summary.json`, which `evaluation.TuningRecord` reads; arguments as of `summarise`."""
     path = output / SUMMARY
-    write_json(path, summarise(study, description, wall_s, winner))
+    write_json(path, sealed(summarise(study, description, wall_s, winner)))
     return path
 
 

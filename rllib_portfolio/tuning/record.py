@@ -9,14 +9,13 @@ OUTPUT/retrained/...        likewise for the best trials on fresh seeds
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.consent import consented, note_file
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_folder import MARKET, origin, provenance
@@ -26,10 +25,11 @@ from rllib_portfolio.tuning.space import SearchSpace
 from rllib_portfolio.tuning.study import study_url, without_password
 from rllib_portfolio.tuning.trial import TrialTask
 from rllib_portfolio.user_values import validated
-from rllib_portfolio.whole_file import write_json
+from rllib_portfolio.whole_file import read_json, sealed, write_json
 
 TRIALS = "trials"
 _SUFFIX = "_search.json"
+_REMEDY = "Restore it, or choose another --output-dir."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class SearchRecord:
                 f"--resume must name the folder of a search, got {output}, which holds no *{_SUFFIX}. Name a folder "
                 "that tune.py wrote."
             )
+        values = read_json(path, "search", _REMEDY)
         try:
-            values = json.loads(path.read_text())
             config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))
             note_file(values, path)
             return cls(
@@ -83,13 +83,10 @@ class SearchRecord:
                 wall_s=values["wall_s"],
                 origin=values.get("origin", ""),
             )
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                f"search must have a readable record, got {type(error).__name__}: {error} ({path}). Restore it, or "
-                "choose another --output-dir."
-            ) from None
+        except ConfigError:
+            raise
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"search must have a whole record, got {one_line(error)} ({path}). {_REMEDY}") from None
 
     def start(self, output: Path, market: MarketData) -> None:
         """Write record and market of a new search.
@@ -120,7 +117,7 @@ class SearchRecord:
             "origin": self.origin,
             **provenance(),
         }
-        write_json(output / self.file_name, values)
+        write_json(output / self.file_name, sealed(values))
 
     @property
     def file_name(self) -> str:

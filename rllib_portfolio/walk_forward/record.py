@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.consent import note_file
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.folder_lock import is_unused
-from rllib_portfolio.run_folder import origin, provenance
+from rllib_portfolio.run_folder import first_difference, origin, provenance
 from rllib_portfolio.walk_forward.plan import WalkForwardPlan
-from rllib_portfolio.whole_file import write_json
+from rllib_portfolio.whole_file import read_json, sealed, write_json
 
 if TYPE_CHECKING:
     from rllib_portfolio.walk_forward.runs import RunOutcome
 
 RECORD = "walk_forward.json"
+_REMEDY = "Name a folder that `backtest.py walk-forward` wrote, or restore it."
 
 
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
@@ -47,9 +48,9 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
     """
     path = output / RECORD
     if path.is_file():
-        recorded = read_record(output)["plan"]
-        _require_same(recorded, plan.to_json(), output)
-        plan = WalkForwardPlan.from_json(recorded).merged_with(plan)
+        recorded = read_plan(output)
+        _require_same(read_record(output)["plan"], plan.to_json(), output)
+        plan = recorded.merged_with(plan)
         update_record(output, plan, command=command)
         return plan
     if output.exists() and not (output.is_dir() and is_unused(output)):
@@ -59,7 +60,7 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
         )
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"command": command, "plan": plan.to_json(), "origin": origin(), **provenance()})
+        write_json(path, sealed({"command": command, "plan": plan.to_json(), "origin": origin(), **provenance()}))
     except OSError as error:
         raise ConfigError(
             f"output directory must be writable, got {output} ({error.strerror}). Choose another --output-dir."
@@ -73,20 +74,30 @@ def read_record(output: Path) -> dict[str, Any]:
     Raises:
         ConfigError: If there is none, or it cannot be read.
     """
-    try:
-        record: dict[str, Any] = json.loads((output / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"walk-forward folder must hold a readable {RECORD}, got {error} ({output}). Name a folder that "
-            "`backtest.py walk-forward` wrote."
-        ) from None
+    record = read_json(output / RECORD, "walk-forward folder", _REMEDY)
     note_file(record, output / RECORD)
     return record
 
 
+def read_plan(output: Path) -> WalkForwardPlan:
+    """The plan of an analysis.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be read.
+    """
+    try:
+        return WalkForwardPlan.from_json(read_record(output)["plan"])
+    except ConfigError:
+        raise
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"walk-forward folder must have a plan, got {one_line(error)} ({output}). {_REMEDY}"
+        ) from None
+
+
 def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
     """Write the plan and `entries` over those that are there."""
-    write_json(output / RECORD, read_record(output) | {"plan": plan.to_json(), **provenance(), **entries})
+    write_json(output / RECORD, sealed(read_record(output) | {"plan": plan.to_json(), **provenance(), **entries}))
 
 
 def note_training(output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOutcome], started: datetime) -> None:
@@ -125,23 +136,8 @@ def _require_same_value(name: str, recorded: Any, wanted: Any, output: Path) -> 
     wanted = json.loads(json.dumps(wanted))  # tuples are lists there
     if recorded == wanted:
         return
-    where = _first_difference(name, recorded, wanted)
+    where = first_difference(name, recorded, wanted)
     raise ConfigError(
         f"{where[0]} must be that of the analysis in {output}, {where[1]}, got {where[2]}. Leave it as it was, or "
         "choose another --output-dir."
     )
-
-
-def _first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, Any]:
-    """Name and both values of the first leaf that differs."""
-    if isinstance(recorded, dict) and isinstance(wanted, dict):
-        for key in [*recorded, *(key for key in wanted if key not in recorded)]:
-            ours, theirs = recorded.get(key), wanted.get(key)
-            if ours != theirs:
-                joined = f"{name} {key}" if name.endswith("settings") else f"{name}.{key}"
-                return _first_difference(joined, ours, theirs)
-    if isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
-        for index, (ours, theirs) in enumerate(zip(recorded, wanted, strict=True)):
-            if ours != theirs:
-                return _first_difference(f"{name}[{index}]", ours, theirs)
-    return name, recorded, wanted

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from rllib_portfolio.algorithms.checkpoint import (
+    _digests,
+    best_checkpoint,
     checkpoint_name,
     checkpoints,
     keep_best_checkpoint,
@@ -17,10 +19,13 @@ from rllib_portfolio.algorithms.checkpoint import (
     write_checkpoint,
 )
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.whole_file import write_json
 
 
 def write_files(folder: Path) -> None:
     (folder / "rllib").mkdir()
+    (folder / "policy").mkdir()
+    (folder / "policy" / "policy.json").write_text("{}")
     (folder / "rllib" / "state.pkl").write_bytes(b"weights")
 
 
@@ -64,9 +69,10 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
 
 def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
     write(tmp_path, 64)
-    checkpoint = write_checkpoint(tmp_path, 64, lambda folder: None, {"steps": 64, "note": "second"})
+    (tmp_path / "checkpoints" / "step_000000064" / "rllib" / "first").touch()
+    checkpoint = write_checkpoint(tmp_path, 64, write_files, {"steps": 64, "note": "second"})
     assert read_progress(checkpoint)["note"] == "second"
-    assert not (checkpoint / "rllib").exists()
+    assert not (checkpoint / "rllib" / "first").exists()
 
 
 # ---------------------------------------------------------------- interruptions
@@ -138,6 +144,36 @@ def test_a_checkpoint_that_was_interrupted_while_it_was_removed_no_longer_counts
     assert names(tmp_path) == []
 
 
+def test_what_killed_processes_left_goes_with_the_next_pruning(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for steps in (64, 128, 192):
+        write(tmp_path, steps)
+    (folder / checkpoint_name(64) / "manifest.json").unlink()  # as a former version began to remove
+    (folder / "step_000000032.removed" / "rllib").mkdir(parents=True)
+    (folder / "step_000000256.unfinished").mkdir()
+    for foreign in ("notes.unfinished", "step_best", "step_000000064.old"):
+        (folder / foreign).mkdir()
+    (tmp_path / "thesis").mkdir()
+    (folder / "step_000000512.unfinished").symlink_to(tmp_path / "thesis")
+    prune_checkpoints(tmp_path, 3, None)
+    assert (folder / checkpoint_name(64)).is_dir()  # would be kept, had it its manifest
+    prune_checkpoints(tmp_path, 2, None)
+    left = {"notes.unfinished", "step_best", "step_000000064.old", checkpoint_name(128), checkpoint_name(192)}
+    assert {path.name for path in folder.iterdir()} == left
+    assert (tmp_path / "thesis").is_dir()
+
+
+def test_a_link_in_the_place_of_a_checkpoint_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("step_000000064.unfinished", "step_000000064"):
+        (tmp_path / "checkpoints" / name).symlink_to(tmp_path / "thesis")
+    checkpoint = write(tmp_path, 64)
+    assert not checkpoint.is_symlink()
+    assert read_progress(checkpoint) == {"steps": 64}
+    assert list((tmp_path / "thesis").iterdir()) == []
+
+
 # ---------------------------------------------------------------- damage
 
 
@@ -170,6 +206,49 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, damage: bytes) -> None:
     checkpoint = write(tmp_path, 64)
     (checkpoint / "manifest.json").write_bytes(damage)
     assert refusal(checkpoint).startswith("checkpoint must have a readable manifest.json, got ")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "got"),
+    [
+        ("{}", "got an unlisted file policy/policy.json"),
+        ("[]", "got ValueError: list instead of a mapping"),
+        ('{"progress.json": 1}', "got an unlisted file policy/policy.json"),
+        ("[" * 100_000, "got RecursionError: "),
+    ],
+)
+def test_a_manifest_that_does_not_list_everything_is_none(tmp_path: Path, manifest: str, got: str) -> None:
+    checkpoint = write(tmp_path, 64)
+    (checkpoint / "manifest.json").write_text(manifest)
+    assert got in refusal(checkpoint)
+
+
+def test_a_checkpoint_without_one_of_its_parts_is_not_whole(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 64)
+    shutil.rmtree(checkpoint / "rllib")
+    write_json(checkpoint / "manifest.json", _digests(checkpoint))
+    assert "got no rllib" in refusal(checkpoint)
+
+
+def test_a_manifest_that_is_gone_makes_no_other_checkpoint_the_best(tmp_path: Path) -> None:
+    for steps in (64, 128):
+        write_checkpoint(tmp_path, steps, write_files, {"steps": steps, "best_checkpoint": checkpoint_name(steps)})
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert best_checkpoint(tmp_path) == newest
+    (newest / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=f"readable manifest.json, got No such file or directory .{newest}"):
+        best_checkpoint(tmp_path)
+
+
+def test_a_best_checkpoint_that_is_gone_is_named(tmp_path: Path) -> None:
+    write(tmp_path, 64)
+    write_checkpoint(tmp_path, 128, write_files, {"steps": 128, "best_checkpoint": checkpoint_name(64)})
+    shutil.rmtree(tmp_path / "checkpoints" / checkpoint_name(64))
+    with pytest.raises(ConfigError, match="the checkpoint that was best on validation, got no step_000000064"):
+        best_checkpoint(tmp_path)
+    keep_best_checkpoint(tmp_path)
+    assert names(tmp_path) == [checkpoint_name(128)]  # not even the best is left: nothing is removed
 
 
 # ---------------------------------------------------------------- pruning

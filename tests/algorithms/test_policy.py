@@ -254,6 +254,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         (folder / "weights.safetensors").read_bytes()[:-10]
     ),
     "weights overwritten": lambda folder: (folder / "weights.safetensors").write_bytes(b"\xff" * 100),
+    "weights changed": lambda folder: (folder / "weights.safetensors").write_bytes(
+        (folder / "weights.safetensors").read_bytes()[:-1] + b"\x40"
+    ),
+    "a setting changed": lambda folder: (folder / "policy.json").write_text(
+        (folder / "policy.json").read_text().replace('"logit_scale": ', '"logit_scale": 1')
+    ),
     "weights empty": lambda folder: (folder / "weights.safetensors").write_bytes(b""),
     "weights missing": lambda folder: (folder / "weights.safetensors").unlink(),
     "json cut short": lambda folder: (folder / "policy.json").write_text(

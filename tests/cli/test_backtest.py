@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
@@ -25,7 +24,7 @@ from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio
 from rllib_portfolio.market import MarketData
-from tests.tiny_runs import TinyRun
+from tests.tiny_runs import TinyRun, edit_settings
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -41,14 +40,16 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def copy_of(run: TinyRun, folder: Path, **settings: Any) -> Path:
     """A copy of a run under other settings, dots written as double underscores."""
     shutil.copytree(run.run_dir, folder)
-    values = yaml.safe_load((folder / "config.yaml").read_text())
-    for name, value in settings.items():
-        *sections, setting = name.split("__")
-        section = values
-        for part in sections:
-            section = section[part]
-        section[setting] = value
-    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+
+    def change(values: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            *sections, setting = name.split("__")
+            section = values
+            for part in sections:
+                section = section[part]
+            section[setting] = value
+
+    edit_settings(folder, change)
     return folder
 
 
@@ -169,10 +170,11 @@ def test_a_newer_table_of_another_frequency_is_refused(
 
 @pytest.mark.ray
 def test_a_run_that_was_begun_when_the_year_had_252_rows_by_default_still_opens(run_dir: Path) -> None:
-    values = yaml.safe_load((run_dir / "config.yaml").read_text())
-    del values["market"]["accept_moves"]
-    values["market"]["periods_per_year"] = 252
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(values))
+    def as_it_was(values: dict[str, Any]) -> None:
+        del values["market"]["accept_moves"]
+        values["market"]["periods_per_year"] = 252
+
+    edit_settings(run_dir, as_it_was)
     (run,) = open_runs([run_dir])
     assert (run.config.market.periods_per_year, run.market.periods_per_year) == (252, 252)
 

@@ -399,7 +399,7 @@ def test_an_output_directory_that_holds_a_search(
     assert f"--resume {record.parent}" in line
     assert [path.read_text() for path in record.parent.iterdir()] == ["all of it"]
     line = refusal(capsys, "--resume", record.parent)
-    assert line.startswith("search must have a readable record, got JSONDecodeError: ")
+    assert line.startswith("search must have a readable dqn_search.json, got JSONDecodeError: ")
 
 
 def test_places_that_hold_another_search(capsys: pytest.CaptureFixture[str], tmp_path: Path, config_path: Path) -> None:

@@ -259,7 +259,7 @@ def files(tmp_path: Path, price_settings: dict[str, Any]) -> tuple[Path, Path]:
         (["--resume", "out", "--folds", "3"], "--resume must keep the analysis' own settings, got --folds."),
         (["--resume", "out", "--rolling", "--set", "seed=1"], "--resume must keep the analysis' own settings, got"),
         (["--resume", "nowhere://bucket/analysis"], "--storage-path must be a shared folder or the URI of an object"),
-        (["--resume", "nowhere"], "walk-forward folder must hold a readable walk_forward.json"),
+        (["--resume", "nowhere"], "walk-forward folder must have a readable walk_forward.json"),
         (["--algo", "dqn"], "--algo must name the algorithm of each file, got dqn without ppo"),
     ],
 )

@@ -186,7 +186,7 @@ def test_a_folder_that_holds_something_else_is_refused(plan: WalkForwardPlan, tm
     (tmp_path / "thesis.txt").write_text("all of it")
     with pytest.raises(ConfigError, match="output directory must be new, empty or that of a walk-forward analysis"):
         start_analysis(plan, tmp_path)
-    with pytest.raises(ConfigError, match=r"walk-forward folder must hold a readable walk_forward\.json"):
+    with pytest.raises(ConfigError, match=r"walk-forward folder must have a readable walk_forward\.json"):
         read_record(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="output directory must be writable"):

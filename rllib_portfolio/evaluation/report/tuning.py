@@ -19,6 +19,7 @@ from rllib_portfolio.evaluation.selection import (
     backtest_overfitting,
     deflated_sharpe_ratio,
 )
+from rllib_portfolio.whole_file import unsealed
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -50,14 +51,17 @@ class TuningRecord:
         """From the output folder of a search: summary.json, and trial_returns.parquet where there is one.
 
         Raises:
-            DataError: If summary.json is missing, is no JSON, or lacks one of its numbers.
+            DataError: If summary.json is missing, is no JSON, was changed or lacks one of its numbers, or
+                trial_returns.parquet cannot be read.
         """
         path = Path(folder) / SUMMARY
         try:
-            summary = json.loads(path.read_text())
+            summary = unsealed(json.loads(path.read_text()))
             num_trials, variance = int(summary["num_trials"]), float(summary["sharpe_variance"])
             periods_per_year = float(summary["periods_per_year"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            kept = Path(folder) / TRIAL_RETURNS
+            returns = pd.read_parquet(kept) if kept.exists() else None
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{SUMMARY} must hold num_trials, sharpe_variance and periods_per_year, got {type(error).__name__}: "
                 f"{error} ({path}). Name the output folder of a finished search."
@@ -67,8 +71,7 @@ class TuningRecord:
                 f"{SUMMARY} must count at least 1 trial and a variance of at least 0, got {num_trials} and {variance} "
                 f"({path}). Name the output folder of a finished search."
             )
-        returns = Path(folder) / TRIAL_RETURNS
-        return cls(num_trials, variance, periods_per_year, pd.read_parquet(returns) if returns.exists() else None)
+        return cls(num_trials, variance, periods_per_year, returns)
 
     def deflated_sharpe_ratio(self, returns: FloatArray, cash_returns: FloatArray | float = 0.0) -> float:
         """One less the p-value of a Sharpe ratio that is at most what the best of so many worthless trials shows.

@@ -78,6 +78,8 @@ def test_what_keeps_overfitting_from_being_worked_out_is_said() -> None:
         (None, "FileNotFoundError"),
         ("{", "JSONDecodeError"),
         ('{"num_trials": 3, "periods_per_year": 252}', "KeyError: 'sharpe_variance'"),
+        ('{"num_trials": 3, "sharpe_variance": 0.1, "periods_per_year": 252, "sha256": "0"}', "its sha256 is of other"),
+        ("[" * 100_000, "RecursionError"),
         ('{"num_trials": 0, "sharpe_variance": 0.1, "periods_per_year": 252}', "at least 1 trial"),
         (
             '{"num_trials": 3, "sharpe_variance": NaN, "periods_per_year": 252}',
