@@ -16,6 +16,7 @@ import json
 import os
 import platform
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -23,7 +24,7 @@ import yaml
 from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, require_whole
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, MachineError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.revision import git_revision, version_of
 from rllib_portfolio.whole_file import whole_file, write_json
@@ -88,12 +89,53 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
     Raises:
         ConfigError: If the folder holds no run, or its newest checkpoint is damaged.
     """
-    if not (run_dir / CONFIG).is_file() or not (run_dir / MARKET).is_file():
+    if not has_begun(run_dir):
         raise ConfigError(f"run must be a folder with {CONFIG} and {MARKET}, got {run_dir}. Name a run's folder.")
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is not None:
         require_whole(checkpoint)
     return load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Whether a folder holds what a run is opened with."""
+    return not _missing(run_dir)
+
+
+def _missing(run_dir: Path) -> list[str]:
+    return [name for name in (CONFIG, MARKET) if not (run_dir / name).is_file()]
+
+
+def require_kept(run_dir: Path) -> None:
+    """Raise if somebody removed a run's folder, or what it cannot be continued or tested without, during training.
+
+    Raises:
+        MachineError: If so; it names what is missing.
+    """
+    if missing := _missing(run_dir):
+        raise MachineError(
+            f"run folder must stay as it is during training, got no {' and no '.join(missing)} ({run_dir}). Nothing "
+            "more was written. Bring back what was removed, then use --resume, or start a new run."
+        )
+
+
+def require_writable(run_dir: Path) -> None:
+    """Raise if a run cannot go on in its folder, since nothing could be written there.
+
+    Raises:
+        ConfigError: If so; it says why.
+    """
+    try:
+        with TemporaryFile(dir=run_dir):
+            pass
+    except OSError as error:
+        raise _unwritable_run(run_dir, error) from None
+
+
+def _unwritable_run(run_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run must be a folder that can be written, got {run_dir} ({error.strerror}). Mend its permissions."
+    )
 
 
 def record_settings(run_dir: Path, config: RunConfig) -> None:
@@ -109,9 +151,7 @@ def record_settings(run_dir: Path, config: RunConfig) -> None:
         write_json(run_dir / RECORD, _read_record(run_dir) | {"config": settings})
         _write_config(run_dir, config)
     except OSError as error:
-        raise ConfigError(
-            f"run must be a folder that can be written, got {run_dir} ({error.strerror}). Mend its permissions."
-        ) from None
+        raise _unwritable_run(run_dir, error) from None
 
 
 def _write_config(run_dir: Path, config: RunConfig) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
+from rllib_portfolio.cli.machine_faults import described, leave_to_main_thread
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, DataError
 
@@ -30,8 +31,12 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command even if its output cannot be written; an error of the user becomes one line and exit code 2."""
+    """Run a command even if its output cannot be written.
+
+    An error of the user becomes one line and exit code 2, a fault of the machine one line and exit code 1.
+    """
     outlast_readers()
+    leave_to_main_thread()
     exit_code = _answered(command)
     if (lost := lost_output()) is not None:
         print(f"error: {lost}", file=sys.stderr)
@@ -48,6 +53,11 @@ def _answered(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Exception as error:
+        if (text := described(error)) is None:
+            raise
+        print(f"error: {text}", file=sys.stderr)
+        return 1
 
 
 def is_on_cluster(address: str | None) -> bool:
@@ -99,11 +109,12 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     try:
         with children_apart():
             ray.init(**options)
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
         given = address or os.environ.get("RAY_ADDRESS")
         raise ConfigError(
             f"--address must lead to a running Ray cluster, got {given!r} ({' '.join(str(error).split())}). "
-            "Start one, or leave it out."
+            "Start one, or leave it out. Where the cluster asks for a token, as those of cluster/ do, set "
+            "RAY_AUTH_MODE=token and give the token of its head in RAY_AUTH_TOKEN or ~/.ray/auth_token."
         ) from None
     try:
         yield
