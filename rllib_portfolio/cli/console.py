@@ -84,7 +84,8 @@ def quieten_libraries() -> None:
     importlib.import_module("ray.rllib")  # sets its loggers' levels when it is imported
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # the display tells of failures
+    for name in ("ray.tune.execution.tune_controller", "ray.rllib.utils.actor_manager"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the display tells of failures
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ray.exceptions import RayActorError, RayError
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -31,6 +32,7 @@ from rllib_portfolio.algorithms.checkpoint import (
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import MachineError
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
@@ -43,6 +45,8 @@ from rllib_portfolio.training.validation import equal_weight_returns, validation
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
 WAIT_S = 1.0
+LEARNER_TIMEOUT_S = 10.0
+"""How long learners are waited for when one of them failed, to see which of them live."""
 RETURN_WINDOW = 100
 """Finished episodes that the reported episode return is a mean of."""
 
@@ -128,7 +132,7 @@ def run(
         Whether the run came to its end, rather than being stopped.
 
     Raises:
-        MachineError: If somebody removed the run's folder, or files of it that it needs.
+        MachineError: If somebody removed the run's folder or files of it that it needs, or if a learner died.
     """
     if not config.resources.num_env_runners:
         return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
@@ -183,10 +187,27 @@ class _Run:
         except FileNotFoundError:
             require_kept(self.run_dir)  # it was removed while something was written
             raise
+        except RayError as error:
+            self._require_learners(error)
+            raise
         finally:
             with suppress(OSError):  # of the last curves alone; the disk's other errors were raised
                 self.tracker.close()
             self.algorithm.stop()
+
+    def _require_learners(self, error: RayError) -> None:
+        """Raise `MachineError` if learners are dead; the error of one that lives may only be that it lost another."""
+        if not self.config.resources.num_learners:
+            return
+        asked = self.algorithm.learner_group.foreach_learner(
+            lambda learner: None, healthy_only=False, timeout_seconds=LEARNER_TIMEOUT_S
+        )
+        num_dead = sum(isinstance(result.get(), RayActorError) for result in asked)
+        if num_dead:
+            raise MachineError(
+                f"learners must live until training ends, got {num_dead} of {self.config.resources.num_learners} whose "
+                "process ended. Look for a lack of memory, or for a machine that was lost."
+            ) from error
 
     @property
     def _may_stay_untrained(self) -> bool:

@@ -137,14 +137,13 @@ def test_a_mistake_in_the_program_is_no_fault_of_the_machine() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", ["", "market.npz", "config.yaml"])
-@pytest.mark.parametrize("method", ["_iterate", "_validate", "_checkpoint"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("_iterate", ""), ("_iterate", "market.npz"), ("_iterate", "config.yaml"), ("_validate", ""), ("_checkpoint", "")],
+)
 def test_a_run_whose_folder_is_removed_says_so_and_does_not_come_back_in_part(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path, name: str, method: str
 ) -> None:
-    if name and method != "_iterate":
-        pytest.skip("a single file is noticed at the next iteration")
-
     def remove(run: Any) -> None:
         if not name:
             shutil.rmtree(run_dir, ignore_errors=True)
@@ -176,8 +175,11 @@ def test_a_learner_that_is_killed_ends_a_run_with_the_way_to_continue_it(
     with monkeypatch.context() as patch:
         fail_within(patch, "_iterate", kill)
         assert train(run_dir, {"resources.num_learners": num_learners}) == 1
-    line = told(capsys)
-    assert line.startswith("error: Ray's processes must live while they are needed, got ActorDiedError (")
-    assert "Saved last: checkpoint step_000000256. Continue with: python train.py --resume " in line
+    line = capsys.readouterr().err.splitlines()[-1]  # Ray may say in a line before that a worker died
+    assert line == (
+        f"error: learners must live until training ends, got 1 of {num_learners} whose process ended. Look for a lack "
+        "of memory, or for a machine that was lost. Saved last: checkpoint step_000000256. Continue with: "
+        f"python train.py --resume {run_dir}"
+    )
     assert cli.train(["--quiet", "--resume", str(run_dir)]) == 0
     assert [int(row["steps"]) for row in rows_of(run_dir)][-10:] == list(range(64, TOTAL_STEPS + 1, 64))
