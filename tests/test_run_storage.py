@@ -306,7 +306,11 @@ class Unavailable(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+    def __getattr__(self, name: str) -> Any:
+        """The handler of any method, which is looked up as `do_` with the method's name."""
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing."""

@@ -317,16 +317,16 @@ def test_env_runners_that_are_lost_or_say_nothing_are_told_once_and_so_is_their_
     for healthy, silent in [(3, ()), (3, (2,)), (3, (2,)), (3, (1, 2)), (2, ()), (3, ()), (3, (3,)), (3, ())]:
         algorithm = SimpleNamespace(silent_env_runners=silent, config=SimpleNamespace(sample_timeout_s=20.0))
         run.algorithm = algorithm  # type: ignore[assignment]
-        told.append(run._notice({"env_runners/healthy": healthy}))
+        told.append((run._notice({"env_runners/healthy": healthy}) or "").removeprefix("    2,048 steps: "))
     assert told == [
-        None,
-        "    2,048 steps: no answer from env runner 2 for 20 s; what was sampled there is not counted; 2 of 3 sample",
-        None,
-        "    2,048 steps: no answer from env runners 1, 2 for 20 s; what was sampled there is not counted; 1 of 3 sample",
-        "    2,048 steps: 1 env runner lost; what it was sampling is not counted; 2 of 3 sample",
-        "    2,048 steps: 1 env runner back; 3 of 3 sample",
-        "    2,048 steps: no answer from env runner 3 for 20 s; what was sampled there is not counted; 2 of 3 sample",
-        "    2,048 steps: all env runners in service answer again; 3 of 3 sample",
+        "",
+        "no answer from env runner 2 for 20 s; what was sampled there is not counted; 2 of 3 sample",
+        "",
+        "no answer from env runners 1, 2 for 20 s; what was sampled there is not counted; 1 of 3 sample",
+        "1 env runner lost; what it was sampling is not counted; 2 of 3 sample",
+        "1 env runner back; 3 of 3 sample",
+        "no answer from env runner 3 for 20 s; what was sampled there is not counted; 2 of 3 sample",
+        "all env runners in service answer again; 3 of 3 sample",
     ]
 
 
