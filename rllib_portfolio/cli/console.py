@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
 from rllib_portfolio.cli.machine_faults import described, leave_to_main_thread
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.errors import ConfigError, DataError, MachineError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +117,12 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
             "Start one, or leave it out. Where the cluster asks for a token, as those of cluster/ do, set "
             "RAY_AUTH_MODE=token and give the token of its head in RAY_AUTH_TOKEN or ~/.ray/auth_token."
         ) from None
+    except Exception as error:  # Ray raises nothing more exact where its own processes do not start in time
+        if is_on_cluster(address):
+            raise
+        raise MachineError(
+            f"Ray must start on this machine, got {one_line(error)} Try again when less runs here."
+        ) from error
     try:
         yield
     finally:

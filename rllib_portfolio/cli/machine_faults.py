@@ -23,7 +23,7 @@ def described(error: Exception) -> str | None:
         fault = str(error)
     elif isinstance(error, OSError) and error.errno in _DISK_FAULTS:
         place = f" ({error.filename})" if error.filename else ""
-        fault = f"the disk must take what is written, got {os.strerror(error.errno)}{place}. Mend that."
+        fault = f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Mend that."
     elif _is_loss(error):
         reason = " ".join(str(error).split())
         cut = f"{reason[:_REASON_LENGTH]} ..." if len(reason) > _REASON_LENGTH else reason

@@ -18,7 +18,7 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import checkpoints
-from rllib_portfolio.cli.console import guarded
+from rllib_portfolio.cli.console import guarded, ray_session
 from rllib_portfolio.training import loop
 from tests.full_disk import full_disk, read_only
 from tests.test_tracking import rows_of
@@ -75,7 +75,7 @@ def test_a_full_disk_ends_a_run_with_the_way_to_continue_it(
             fail_within(patch, method, lambda run: full_disk(300))
         assert train(run_dir) == 1
     line = told(capsys)
-    assert line.startswith("error: the disk must take what is written, got File too large")
+    assert line.startswith("error: files must be readable and writable, got File too large")
     newest = checkpoints(run_dir)[-1]
     assert line.endswith(f"Saved last: checkpoint {newest.name}. Continue with: python train.py --resume {run_dir}")
     assert cli.train(["--quiet", "--resume", str(run_dir)]) == 0
@@ -121,7 +121,7 @@ def test_every_command_tells_a_fault_of_a_disk_in_one_line(capsys: pytest.Captur
 
     assert guarded(command) == 1
     assert told(capsys).startswith(
-        f"error: the disk must take what is written, got {os.strerror(number)} (results.csv)."
+        f"error: files must be readable and writable, got {os.strerror(number)} (results.csv)."
     )
 
 
@@ -161,6 +161,24 @@ def test_a_run_whose_folder_is_removed_says_so_and_does_not_come_back_in_part(
 
 
 # ---------------------------------------------------------------- processes
+
+
+def test_a_machine_that_is_too_busy_for_ray_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    def command() -> int:
+        with ray_session(tiny_config(), None):
+            return 0
+
+    monkeypatch.setattr("ray.init", fail)
+    assert guarded(command) == 1
+    assert told(capsys) == (
+        "error: Ray must start on this machine, got Exception: The current node timed out during startup. Try again "
+        "when less runs here."
+    )
 
 
 @pytest.mark.ray
