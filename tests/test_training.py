@@ -313,7 +313,9 @@ def test_env_runners_that_are_lost_or_say_nothing_are_told_once_and_so_is_their_
     run = _Run.__new__(_Run)
     run.config, run.state = tiny_config(COIN, {"resources.num_env_runners": 3}), LoopState(steps=2048)
     run.num_healthy, run.num_left_out, run.silent = 3, 0, ()
+    run.algorithm = SimpleNamespace(silent_env_runners=())  # type: ignore[assignment]
     told = []
+    assert run._notice({"validation/sharpe_ratio": 1.0}) is None  # the untrained network, before anything samples
     for healthy, silent in [(3, ()), (3, (2,)), (3, (2,)), (3, (1, 2)), (2, ()), (3, ()), (3, (3,)), (3, ())]:
         algorithm = SimpleNamespace(silent_env_runners=silent, config=SimpleNamespace(sample_timeout_s=20.0))
         run.algorithm = algorithm  # type: ignore[assignment]

@@ -284,7 +284,8 @@ class _Run:
 
     def _env_runner_notice(self, scalars: dict[str, float]) -> str | None:
         """Lines when env runners were lost, fell silent or came back since the last iteration."""
-        before, self.num_healthy = self.num_healthy, int(scalars.get(HEALTHY, 0))
+        before = self.num_healthy
+        self.num_healthy = int(scalars.get(HEALTHY, before))  # the untrained network is judged before anything samples
         silent_before, self.silent = self.silent, self.algorithm.silent_env_runners
         lines = []
         if count := abs(self.num_healthy - before):
