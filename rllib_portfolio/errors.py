@@ -1,8 +1,10 @@
-"""The two errors that a user of the package can cause.
+"""The errors that a user of the package can cause or meet.
 
 ValueError
 ├── ConfigError   a setting, flag, path or checkpoint that cannot be used
 └── DataError     a price table that cannot be used
+RuntimeError
+└── MachineError  files, a process or a machine that were lost during the work
 
 Every text reads `<name> must <rule>, got <value> (<where>). <what to do>`; the command line prints it as one line. The
 value is anyone's: the text shows it without control characters, and a long one without its middle.
@@ -24,6 +26,10 @@ class ConfigError(_UserError):
 
 class DataError(_UserError):
     """A price table that cannot be used as given: names file, column, date or row, and the remedy."""
+
+
+class MachineError(RuntimeError):
+    """The loss of files, of a process or of a machine while work was under way; its user asked for nothing wrong."""
 
 
 def one_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -28,7 +29,7 @@ from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progre
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config, read_yaml
 from rllib_portfolio.consent import note_file
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.errors import ConfigError, DataError, MachineError
 from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.revision import git_revision, version_of
@@ -98,7 +99,7 @@ def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig
             checkpoint is damaged.
         DataError: If its market is damaged, or that of another run.
     """
-    if not (run_dir / CONFIG).is_file() or not (run_dir / MARKET).is_file():
+    if not has_begun(run_dir):
         raise ConfigError(f"run must be a folder with {CONFIG} and {MARKET}, got {run_dir}. Name a run's folder.")
     _require_recorded_settings(run_dir)
     config, market = load_run_config(run_dir / CONFIG, overrides), MarketData.load(run_dir / MARKET)
@@ -171,6 +172,47 @@ def first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, A
     return name, recorded, wanted
 
 
+def has_begun(run_dir: Path) -> bool:
+    """Whether a folder holds what a run is opened with."""
+    return not _missing(run_dir)
+
+
+def _missing(run_dir: Path) -> list[str]:
+    return [name for name in (CONFIG, MARKET) if not (run_dir / name).is_file()]
+
+
+def require_kept(run_dir: Path) -> None:
+    """Raise if somebody removed a run's folder, or what it cannot be continued or tested without, during training.
+
+    Raises:
+        MachineError: If so; it names what is missing.
+    """
+    if missing := _missing(run_dir):
+        raise MachineError(
+            f"run folder must stay as it is during training, got no {' and no '.join(missing)} ({run_dir}). Nothing "
+            "more was written. Bring back what was removed, then use --resume, or start a new run."
+        )
+
+
+def require_writable(run_dir: Path) -> None:
+    """Raise if a run cannot go on in its folder, since nothing could be written there.
+
+    Raises:
+        ConfigError: If so; it says why.
+    """
+    try:
+        with TemporaryFile(dir=run_dir):
+            pass
+    except OSError as error:
+        raise _unwritable_run(run_dir, error) from None
+
+
+def _unwritable_run(run_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run must be a folder that can be written, got {run_dir} ({error.strerror}). Mend its permissions."
+    )
+
+
 def record_settings(run_dir: Path, config: RunConfig) -> None:
     """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now.
 
@@ -186,9 +228,7 @@ def record_settings(run_dir: Path, config: RunConfig) -> None:
         write_json(run_dir / RECORD, sealed(_read_record(run_dir) | changed))
         _write_config(run_dir, config)
     except OSError as error:
-        raise ConfigError(
-            f"run must be a folder that can be written, got {run_dir} ({error.strerror}). Mend its permissions."
-        ) from None
+        raise _unwritable_run(run_dir, error) from None
 
 
 def _write_config(run_dir: Path, config: RunConfig) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import platform
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -310,6 +313,48 @@ def test_a_store_that_cannot_be_reached_gets_at_the_next_checkpoint_what_it_miss
         assert files_of(store.bucket / NAME) == files_of(run_dir)
     assert len(caplog.messages) == 1
     assert list(store.local("").iterdir()) == []
+
+
+class Unavailable(BaseHTTPRequestHandler):
+    """An object store that answers every request with 503."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def __getattr__(self, name: str) -> Any:
+        """The handler of any method, which is looked up as `do_` with the method's name."""
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_a_store_that_answers_503_holds_a_run_up_for_seconds_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unavailable) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        way = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=us-east-1"
+        store = RunStorage(f"s3://bucket/runs?{way}")
+        train(store.local(NAME), 100)
+        started = time.monotonic()
+        store.keep_so_far(NAME)
+        assert time.monotonic() - started < 30.0
+        (warning,) = caplog.messages
+        assert warning.startswith(f"Warning: a checkpoint did not get to s3://bucket/runs/{NAME}?{way} (OSError: ")
+        assert "HTTP status 503" in warning
+        with pytest.raises(ConfigError, match="HTTP status 503"):  # as --resume
+            store.bring(NAME, tmp_path / "another machine")
+        server.shutdown()
+    assert len(checkpoints(store.local(NAME))) == 1
 
 
 def test_what_the_last_word_could_not_bring_stays_here_and_the_error_says_where(store: Store) -> None:

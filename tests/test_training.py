@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from rllib_portfolio.evaluation.metrics import sharpe_ratio
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.results import compare_best_policy
 from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
-from rllib_portfolio.training.loop import _Run
+from rllib_portfolio.training.loop import LoopState, _Run
 from rllib_portfolio.training.validation import equal_weight_returns, walk
 from tests.full_disk import full_disk
 from tests.test_tracking import assert_same, columns_of, events_of, rows_of
@@ -309,6 +310,45 @@ def test_a_run_whose_env_runners_are_all_killed_goes_on_when_they_are_back(ray_s
     # no row while nobody samples, and no step of those that were killed; a batch is two rounds of one or one of two
     assert [int(row["steps"]) for row in rows] == [128 * (i + 1) for i in range(10)]
     assert float(rows[-1]["env_runners/restarts"]) == 2.0
+
+
+def test_env_runners_that_are_lost_or_say_nothing_are_told_once_and_so_is_their_return() -> None:
+    run = _Run.__new__(_Run)
+    run.config, run.state = tiny_config(COIN, {"resources.num_env_runners": 3}), LoopState(steps=2048)
+    run.num_healthy, run.num_left_out, run.silent = 3, 0, ()
+    run.algorithm = SimpleNamespace(silent_env_runners=())  # type: ignore[assignment]
+    told = []
+    assert run._notice({"validation/sharpe_ratio": 1.0}) is None  # the untrained network, before anything samples
+    for healthy, silent in [(3, ()), (3, (2,)), (3, (2,)), (3, (1, 2)), (2, ()), (3, ()), (3, (3,)), (3, ())]:
+        algorithm = SimpleNamespace(silent_env_runners=silent, config=SimpleNamespace(sample_timeout_s=20.0))
+        run.algorithm = algorithm  # type: ignore[assignment]
+        told.append((run._notice({"env_runners/healthy": healthy}) or "").removeprefix("    2,048 steps: "))
+    assert told == [
+        "",
+        "no answer from env runner 2 for 20 s; what was sampled there is not counted; 2 of 3 sample",
+        "",
+        "no answer from env runners 1, 2 for 20 s; what was sampled there is not counted; 1 of 3 sample",
+        "1 env runner lost; what it was sampling is not counted; 2 of 3 sample",
+        "1 env runner back; 3 of 3 sample",
+        "no answer from env runner 3 for 20 s; what was sampled there is not counted; 2 of 3 sample",
+        "all env runners in service answer again; 3 of 3 sample",
+    ]
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    finished_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(1_900_000_000, 0, -3600))
+    monkeypatch.setattr("time.time", lambda: float(next(now)))
+    run = start_run(tmp_path / "run", finished_run.config)
+    assert run.train()
+    monkeypatch.undo()
+    assert_same_run(run, finished_run)
+    assert deterministic_columns(run.run_dir) == deterministic_columns(finished_run.run_dir)
+    elapsed = [status.elapsed_s for status in run.statuses]
+    assert elapsed == sorted(elapsed)
+    assert all(status.steps_per_second > 0 for status in run.statuses[1:])
+    assert_same(events_of(run.run_dir), columns_of(run.run_dir))
 
 
 # ---------------------------------------------------------------- the run folder

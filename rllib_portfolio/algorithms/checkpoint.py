@@ -49,7 +49,8 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
     final = run_dir / CHECKPOINTS / checkpoint_name(steps)
     unfinished = final.with_name(final.name + _UNFINISHED)
     _clear(unfinished)
-    unfinished.mkdir(parents=True)
+    final.parent.mkdir(exist_ok=True)  # and no parents: a run's folder that was removed does not come back in part
+    unfinished.mkdir()
     write_files(unfinished)
     (unfinished / _PROGRESS).write_text(json.dumps(progress, indent=1))
     (unfinished / MANIFEST).write_text(json.dumps(_digests(unfinished), indent=1))

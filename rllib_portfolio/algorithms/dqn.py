@@ -129,6 +129,9 @@ class PortfolioDQNConfig(RLlibDQNConfig):
 class PortfolioDQN(ScalesRewards, DQN):
     """RLlib's DQN over an `ArrayEpisodeReplayBuffer`: several gradient steps on a fragment, as many as are due."""
 
+    silent_env_runners: tuple[int, ...] = ()
+    """Numbers of those that did not answer in the last round of sampling."""
+
     @classmethod
     def get_default_config(cls) -> PortfolioDQNConfig:
         return PortfolioDQNConfig()
@@ -157,10 +160,11 @@ class PortfolioDQN(ScalesRewards, DQN):
         env_runner_results: list[Any] = []
         while steps < until:
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-                episodes, results, is_complete = self._sample()
+                found = self._sample()
+            self.silent_env_runners, episodes = found.silent, found.episodes
             if not episodes:
                 break
-            env_runner_results += results
+            env_runner_results += found.results
             with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
                 if self.config.normalize_rewards:
                     self.reward_scale.update(episodes)
@@ -171,7 +175,7 @@ class PortfolioDQN(ScalesRewards, DQN):
                 self._learn(num_updates, steps)
                 with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                     sync_weights(self.env_runner_group, self.learner_group)
-            if not is_complete:
+            if not found.is_complete:
                 break
         self._gather_metrics(env_runner_results, steps)
 
@@ -196,7 +200,7 @@ class PortfolioDQN(ScalesRewards, DQN):
     def _sample(self) -> Round:
         """Episode chunks of all env runners, and the metrics of those in processes of their own: they may be lost."""
         if not self.env_runner_group.num_remote_env_runners():
-            return Round(self.env_runner_group.local_env_runner.sample(), [], True)
+            return Round(self.env_runner_group.local_env_runner.sample(), [], ())
         return sample_round(self.env_runner_group, self.config.sample_timeout_s)
 
     def _learn(self, num_updates: int, num_steps: int) -> None:

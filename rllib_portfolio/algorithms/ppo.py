@@ -106,6 +106,9 @@ class PortfolioPPOConfig(RLlibPPOConfig):
 class PortfolioPPO(ScalesRewards, PPO):
     """RLlib's PPO whose learners see normalised rewards."""
 
+    silent_env_runners: tuple[int, ...] = ()
+    """Numbers of those that did not answer in the last round of sampling."""
+
     @classmethod
     def get_default_config(cls) -> PortfolioPPOConfig:
         return PortfolioPPOConfig()
@@ -116,7 +119,7 @@ class PortfolioPPO(ScalesRewards, PPO):
 
     def training_step(self) -> None:
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            episodes, env_runner_results = sample_batch(
+            episodes, env_runner_results, self.silent_env_runners = sample_batch(
                 self.env_runner_group, self.config.total_train_batch_size, self.config.sample_timeout_s
             )
             if not episodes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED
 
 
@@ -20,20 +19,31 @@ class Round(NamedTuple):
     """Episode chunks."""
     results: list[Any]
     """Metrics, of each env runner that answered."""
-    is_complete: bool
-    """Whether all answered that are in service."""
+    silent: tuple[int, ...]
+    """Numbers of the env runners that are in service and did not answer."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all answered that are in service."""
+        return bool(self.episodes) and not self.silent
 
 
 def sample_round(env_runners: EnvRunnerGroup, timeout_s: float) -> Round:
     """A fragment of each env runner; what comes after `timeout_s` is dropped, and not counted."""
-    episodes, results = synchronous_parallel_sample(
-        worker_set=env_runners, sample_timeout_s=timeout_s, _uses_new_env_runners=True, _return_metrics=True
+    if not env_runners.num_remote_env_runners():
+        return Round(env_runners.local_env_runner.sample(), [env_runners.local_env_runner.get_metrics()], ())
+    answers = env_runners.foreach_env_runner(
+        lambda runner: (runner.worker_index, runner.sample(), runner.get_metrics()),
+        local_env_runner=False,
+        timeout_seconds=timeout_s,
     )
-    return Round(episodes, results, len(results) >= max(1, env_runners.num_healthy_remote_workers()))
+    silent = set(env_runners.healthy_env_runner_ids()) - {number for number, _, _ in answers}
+    episodes = [chunk for _, chunks, _ in answers for chunk in chunks]
+    return Round(episodes, [metrics for _, _, metrics in answers], tuple(sorted(silent)))
 
 
-def sample_batch(env_runners: EnvRunnerGroup, num_steps: int, timeout_s: float) -> tuple[list[Any], list[Any]]:
-    """Rounds until there are `num_steps` environment steps, or one was not complete; their chunks and metrics."""
+def sample_batch(env_runners: EnvRunnerGroup, num_steps: int, timeout_s: float) -> Round:
+    """Rounds in one, until there are `num_steps` environment steps or one was not complete."""
     episodes: list[Any] = []
     results: list[Any] = []
     num_sampled = 0
@@ -44,4 +54,4 @@ def sample_batch(env_runners: EnvRunnerGroup, num_steps: int, timeout_s: float) 
         num_sampled += sum(int(result.get(NUM_ENV_STEPS_SAMPLED, 0)) for result in found.results)
         if not found.is_complete:
             break
-    return episodes, results
+    return Round(episodes, results, found.silent)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
+from rllib_portfolio.cli.machine_faults import described, leave_to_main_thread
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.consent import restricted_to
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.errors import ConfigError, DataError, MachineError, one_line
 from rllib_portfolio.shown_text import displayable_lines, quoted
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command even if its output cannot be written; an error of the user becomes one line and exit code 2.
+    """Run a command even if its output cannot be written.
 
-    It imports no function that a file names, unless `consent.trust` says so.
+    An error of the user becomes one line and exit code 2, a fault of the machine one line and exit code 1.
+    The command imports no function that a file names, unless `consent.trust` says so.
     """
     outlast_readers()
+    leave_to_main_thread()
     with restricted_to(()):
         exit_code = _answered(command)
     if (lost := lost_output()) is not None:
@@ -52,15 +55,18 @@ def _answered(command: Callable[[], int]) -> int:
     except (ConfigError, DataError) as error:
         tell(f"error: {error}", sys.stderr)
         return 2
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        got = f"{quoted(error.filename)} ({error.strerror})"
-        tell(f"error: a path must have names that the file system takes, got {got}. Shorten it.", sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            got = f"{quoted(error.filename)} ({error.strerror})"
+            tell(f"error: a path must have names that the file system takes, got {got}. Shorten it.", sys.stderr)
+            return 2
+        if (text := described(error)) is None:
+            raise
+        tell(f"error: {text}", sys.stderr)
+        return 1
 
 
 def is_on_cluster(address: str | None) -> bool:
@@ -87,7 +93,8 @@ def quieten_libraries() -> None:
     importlib.import_module("ray.rllib")  # sets its loggers' levels when it is imported
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # the display tells of failures
+    for name in ("ray.tune.execution.tune_controller", "ray.rllib.utils.actor_manager"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the display tells of failures
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
 
@@ -113,12 +120,19 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
     try:
         with children_apart():
             ray.init(**options)
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
         given = address or os.environ.get("RAY_ADDRESS")
         raise ConfigError(
             f"--address must lead to a running Ray cluster, got {given!r} ({' '.join(str(error).split())}). "
-            "Start one, or leave it out."
+            "Start one, or leave it out. Where the cluster asks for a token, as those of cluster/ do, set "
+            "RAY_AUTH_MODE=token and give the token of its head in RAY_AUTH_TOKEN or ~/.ray/auth_token."
         ) from None
+    except Exception as error:  # Ray raises nothing more exact where its own processes do not start in time
+        if is_on_cluster(address):
+            raise
+        raise MachineError(
+            f"Ray must start on this machine, got {one_line(error)} Try again when less runs here."
+        ) from error
     try:
         yield
     finally:

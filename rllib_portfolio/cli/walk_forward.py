@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -293,7 +294,7 @@ def _train(
     require_consent(plan.to_json())
     warn_of_pickles(kept.place, kept.folder, RECORD)
     largest = max(plan.configs.values(), key=_num_processes)
-    display, started = FoldDisplay(arguments.quiet, known), datetime.now()
+    display, started, began = FoldDisplay(arguments.quiet, known), datetime.now(), time.monotonic()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
         for algo, config in plan.configs.items():
             require_room(arguments, process_bundles(config.resources), f"a run of {algo}")
@@ -304,7 +305,7 @@ def _train(
             should_stop=lambda: bool(received),
             folders=kept.runs,
         )
-    note_training(kept.folder, plan, outcomes, started)
+    note_training(kept.folder, plan, outcomes, started, time.monotonic() - began)
     kept.keep()
     return outcomes, received
 

@@ -6,10 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ray.exceptions import RayActorError, RayError
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -33,11 +35,11 @@ from rllib_portfolio.algorithms.checkpoint import (
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, MachineError
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
-from rllib_portfolio.run_folder import MARKET
+from rllib_portfolio.run_folder import MARKET, require_kept
 from rllib_portfolio.tracking import Tracker
 from rllib_portfolio.training.gauges import Gauges
 from rllib_portfolio.training.scalars import LEFT_OUT, buffer_scalars, learner_scalars
@@ -48,6 +50,8 @@ logger = logging.getLogger(__name__)
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
 WAIT_S = 1.0
+LEARNER_TIMEOUT_S = 10.0
+"""How long learners are waited for when one of them failed, to see which of them live."""
 RETURN_WINDOW = 100
 """Finished episodes that the reported episode return is a mean of."""
 
@@ -131,6 +135,9 @@ def run(
 
     Returns:
         Whether the run came to its end, rather than being stopped.
+
+    Raises:
+        MachineError: If somebody removed the run's folder or files of it that it needs, or if a learner died.
     """
     if not config.resources.num_env_runners:
         return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
@@ -158,6 +165,8 @@ class _Run:
         self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
+        self.silent: tuple[int, ...] = ()
+        """Env runners that had not answered at the time of the last notice."""
         self.num_left_out = 0
         """Number of updates left out at the time of the last notice."""
 
@@ -169,6 +178,7 @@ class _Run:
             while not (finished := self._is_finished()) and not should_stop():
                 before = self.state.steps
                 scalars = self._iterate()
+                require_kept(self.run_dir)
                 message = None
                 is_last = self.state.steps >= schedule.total_timesteps
                 if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):
@@ -182,9 +192,30 @@ class _Run:
             if newest_checkpoint(self.run_dir) is None or not self._is_saved():
                 self._checkpoint()
             return finished
+        except FileNotFoundError:
+            require_kept(self.run_dir)  # it was removed while something was written
+            raise
+        except RayError as error:
+            self._require_learners(error)
+            raise
         finally:
-            self.tracker.close()
+            with suppress(OSError):  # of the last curves alone; the disk's other errors were raised
+                self.tracker.close()
             self.algorithm.stop()
+
+    def _require_learners(self, error: RayError) -> None:
+        """Raise `MachineError` if learners are dead; the error of one that lives may only be that it lost another."""
+        if not self.config.resources.num_learners:
+            return
+        asked = self.algorithm.learner_group.foreach_learner(
+            lambda learner: None, healthy_only=False, timeout_seconds=LEARNER_TIMEOUT_S
+        )
+        num_dead = sum(isinstance(result.get(), RayActorError) for result in asked)
+        if num_dead:
+            raise MachineError(
+                f"learners must live until training ends, got {num_dead} of {self.config.resources.num_learners} whose "
+                "process ended. Look for a lack of memory, or for a machine that was lost."
+            ) from error
 
     @property
     def _may_stay_untrained(self) -> bool:
@@ -260,17 +291,22 @@ class _Run:
         )
 
     def _env_runner_notice(self, scalars: dict[str, float]) -> str | None:
-        """A line when env runners were lost or came back since the last iteration."""
-        before, self.num_healthy = self.num_healthy, int(scalars.get(HEALTHY, 0))
-        if before == self.num_healthy:
-            return None
-        count = abs(self.num_healthy - before)
-        lost = f"lost; what {'they were' if count > 1 else 'it was'} sampling is not counted"
-        what = lost if self.num_healthy < before else "back"
-        return (
-            f"{self.state.steps:>9,} steps: {count} env runner{'s' * (count > 1)} {what}; {self.num_healthy} of "
-            f"{self.config.resources.num_env_runners} sample"
-        )
+        """Lines when env runners were lost, fell silent or came back since the last iteration."""
+        before = self.num_healthy
+        self.num_healthy = int(scalars.get(HEALTHY, before))  # the untrained network is judged before anything samples
+        silent_before, self.silent = self.silent, self.algorithm.silent_env_runners
+        lines = []
+        if count := abs(self.num_healthy - before):
+            lost = f"lost; what {'they were' if count > 1 else 'it was'} sampling is not counted"
+            lines.append(f"{count} env runner{'s' * (count > 1)} {lost if self.num_healthy < before else 'back'}")
+        if self.silent and self.silent != silent_before:
+            names = f"{'s' * (len(self.silent) > 1)} {', '.join(map(str, self.silent))}"
+            seconds = self.algorithm.config.sample_timeout_s
+            lines.append(f"no answer from env runner{names} for {seconds:g} s; what was sampled there is not counted")
+        elif silent_before and not self.silent and self.num_healthy >= before:
+            lines.append("all env runners in service answer again")
+        sampling = f"{self.num_healthy - len(self.silent)} of {self.config.resources.num_env_runners} sample"
+        return "\n".join(f"{self.state.steps:>9,} steps: {line}; {sampling}" for line in lines) or None
 
     def _validate(self, scalars: dict[str, float]) -> str:
         """Walk the validation window with the current policy; adds to `scalars`, returns a line for people."""

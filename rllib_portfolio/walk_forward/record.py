@@ -100,12 +100,11 @@ def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
     write_json(output / RECORD, sealed(read_record(output) | {"plan": plan.to_json(), **provenance(), **entries}))
 
 
-def note_training(output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOutcome], started: datetime) -> None:
-    """Record what became of the runs, and how long this session took."""
-    session = {
-        "started": started.isoformat(timespec="seconds"),
-        "wall_s": round((datetime.now() - started).total_seconds(), 3),
-    }
+def note_training(
+    output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOutcome], started: datetime, wall_s: float
+) -> None:
+    """Record what became of the runs, and how many seconds this session took by a clock that is never set back."""
+    session = {"started": started.isoformat(timespec="seconds"), "wall_s": round(wall_s, 3)}
     update_record(
         output,
         plan,

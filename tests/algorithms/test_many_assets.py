@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -312,6 +313,7 @@ def test_updates_that_are_left_out_are_told_at_the_first_and_at_each_doubling() 
     run = _Run.__new__(_Run)
     run.config, run.state = PPORunConfig(), LoopState(steps=2048)
     run.num_healthy = run.num_left_out = 0
+    run.silent, run.algorithm = (), SimpleNamespace(silent_env_runners=())
     counts = [0, 1, 1, 2, 3, 4, 7, 9]
     told = [run._notice(learner_scalars({"num_updates_left_out": count})) for count in counts]
     assert [count for count, line in zip(counts, told, strict=True) if line] == [1, 2, 4, 9]

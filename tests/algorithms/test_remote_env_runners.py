@@ -117,9 +117,11 @@ def test_an_iteration_waits_once_for_a_silent_env_runner_and_counts_nothing_of_i
     finally:
         os.kill(pid, signal.SIGCONT)
     assert without == before + STEPS_PER_ITERATION
+    assert algorithm.silent_env_runners == (2,)
     assert TIMEOUT_S <= duration < 2 * TIMEOUT_S
     # it is back with the next iteration; what it made in answer to the earlier request is not counted
     assert steps_of(algorithm) == without + 2 * STEPS_PER_ITERATION
+    assert algorithm.silent_env_runners == ()
     assert algorithm.env_runner_group.num_healthy_remote_workers() == 2
 
 
@@ -132,6 +134,7 @@ def test_an_iteration_of_many_rounds_ends_with_the_one_that_a_silent_env_runner_
         os.kill(pid, signal.SIGSTOP)
         # one fragment of the other's four environments, where an iteration is two rounds of both
         assert steps_of(algorithm) == STEPS_PER_ITERATION + 4 * config.training.rollout_steps
+        assert algorithm.silent_env_runners == (1,)
     finally:
         os.kill(pid, signal.SIGCONT)
         algorithm.stop()

@@ -448,6 +448,20 @@ def test_a_job_is_told_that_its_folder_will_be_lost_even_if_quiet(
     assert error.startswith("error: --address must lead to a running Ray cluster")
 
 
+def test_a_cluster_that_asks_for_a_token(tmp_path: Path, shell: dict[str, Any], config_path: Path) -> None:
+    shell["env"] |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    shell["env"].pop("RAY_AUTH_TOKEN", None)
+    command = train_command("--quiet", "--config", config_path, "--address", "127.0.0.1:1", "--output-dir")
+    done = subprocess.run([*command, str(tmp_path / "run")], capture_output=True, timeout=120, check=False, **shell)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: --address must lead to a running Ray cluster, got '127.0.0.1:1' (")
+    assert line.endswith(
+        "set RAY_AUTH_MODE=token and give the token of its head in RAY_AUTH_TOKEN or ~/.ray/auth_token."
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_resuming_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         line = refusal(capsys, "--resume", path)
