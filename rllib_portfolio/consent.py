@@ -65,13 +65,19 @@ def note_file(settings: object, file: Path) -> None:
         _current.files.setdefault(name, str(file))
 
 
+def is_function_name(text: str) -> bool:
+    """Return whether a text reads `module:function`: nothing else is ever imported."""
+    module, _, name = text.partition(":")
+    return all(part.isidentifier() for part in (*module.split("."), name))
+
+
 def named_functions(settings: object) -> Iterator[str]:
     """Yield each `module:function` that nested settings name, whether their keys are dotted or not."""
     waiting = deque([(settings, False)])
     while waiting:  # no recursion: a stranger's file may be nested as deep as it likes
         values, is_name = waiting.popleft()
         if isinstance(values, str):
-            if is_name and ":" in values:
+            if is_name and is_function_name(values):
                 yield values
         elif isinstance(values, Mapping):
             waiting.extend((inner, is_name or str(key).split(".")[-1] in _NAMING) for key, inner in values.items())

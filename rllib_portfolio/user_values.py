@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rllib_portfolio.consent import require_consent, trust
+from rllib_portfolio.consent import is_function_name, require_consent, trust
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.shown_text import NAME_RULE, is_name, quoted
 
@@ -62,10 +62,10 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
         ConfigError: If it may not or cannot be imported, or is no function; names `setting` and the built-in names.
     """
     expected = f"{setting} must be " + ("one of " + ", ".join(known) + ", or " if known else "") + "module:function"
-    module_name, colon, name = reference.partition(":")
-    if not (colon and all(part.isidentifier() for part in (*module_name.split("."), name))):
+    if not is_function_name(reference):
         raise ConfigError(f"{expected}, got {reference!r}. Correct the name.")
     require_consent({"custom": reference})
+    module_name, _, name = reference.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:

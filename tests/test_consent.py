@@ -299,6 +299,9 @@ def test_functions_are_found_however_settings_are_nested() -> None:
         "environment.reward": {"choices": ["log_return", "d:h"]},
         "plan": [{"environment": {"reward": "e:i"}}, {"market.features": {"custom": ("j:k",)}}],
         "environment": {"reward": "log_return"},
+        "other": {
+            "reward": ["a:f; rm -r x", "a:f\x1b[2J", "a:", ":f", "a:f:g", "a.:f"]
+        },  # refused wherever they are used
     }
     assert set(named_functions(settings)) == {"a:f", "b.c:g", "d:h", "e:i", "j:k"}
     deep: Any = "x:y"

@@ -13,7 +13,7 @@ from typing import Any
 from rllib_portfolio.cli.console import is_on_cluster, say
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import algorithm_in, load_run_config
-from rllib_portfolio.consent import named_functions, trust
+from rllib_portfolio.consent import is_function_name, named_functions, trust
 from rllib_portfolio.errors import ConfigError
 
 CONFIG_FOLDERS = (
@@ -61,8 +61,7 @@ def add_trust(parser: Any) -> None:
 
 
 def _function_or_module(text: str) -> str:
-    module, colon, name = text.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), *([name] if colon else []))):
+    if not is_function_name(text if ":" in text else f"{text}:all"):
         raise argparse.ArgumentTypeError(f"must be module:function or module, got {text!r}. Correct it.")
     return text
 
