@@ -241,7 +241,10 @@ def test_a_leak_knows_the_next_day():
         ({"source": "gbm", "correlation": [[1, 0.5], [0.4, 1]]}, "correlation must be a number or a symmetric 2 x 2"),
         ({"source": "gbm", "correlation": 1.5}, "correlation must be positive definite, got 1.5"),
         ({"source": "gbm", "assets": ["A", "A"]}, r"assets must be 2 different names, got \['A', 'A'\]"),
-        ({"source": "gbm", "correlation": "x"}, "^correlation: input should be a valid number, .*got 'x'; correlation: "),
+        (
+            {"source": "gbm", "correlation": "x"},
+            "^correlation: input should be a valid number, .*got 'x'; correlation: ",
+        ),
         ({"source": "gbm", "correlation": [[1], [1, 2]]}, "correlation must be a number or a symmetric 2 x 2 matrix"),
         ({"source": "crash", "down": 1.0}, "down must be a number in"),
         ({"source": "crash", "probability": -0.1}, "probability must be a number in"),
