@@ -19,7 +19,13 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio import load_policy
-from rllib_portfolio.algorithms.checkpoint import checkpoint_name, checkpoints, newest_checkpoint, read_progress
+from rllib_portfolio.algorithms.checkpoint import (
+    checkpoint_name,
+    checkpoints,
+    newest_checkpoint,
+    read_progress,
+    write_checkpoint,
+)
 from rllib_portfolio.config import PPORunConfig
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.errors import ConfigError, DataError
@@ -534,18 +540,20 @@ def test_a_stopped_dqn_run_continues_as_if_it_had_not_been(
     assert_same_run(run, dqn_run)
 
 
-@pytest.mark.ray
-def test_weights_that_are_not_finite_end_the_run_and_are_never_exported(ray_session: None, tmp_path: Path) -> None:
-    often = {"schedule.evaluation_interval": STEPS_PER_ITERATION}
-    run = start_run(tmp_path / "run", tiny_config(COIN, often))
-    assert not run.stop_at(STEPS_PER_ITERATION)
-    training = run.config.training.model_copy(update={"learning_rate": 1e308, "max_kl": None})  # beyond its bounds
-    run.config = run.config.model_copy(update={"training": training})
-    with pytest.raises(ConfigError) as raised:
-        run.train(resume=True)
-    text = str(raised.value)
-    assert text.startswith("the weights of a policy must be finite, got ")
-    assert "The last checkpoint, step_000000064, is from before" in text
-    assert text.endswith("Start a new run with a lower training.learning_rate.")
-    assert [folder.name for folder in (run.run_dir / "checkpoints").iterdir()] == ["step_000000000", "step_000000064"]
-    assert load_policy(run.run_dir).name == "policy"
+def test_a_run_whose_weights_are_not_finite_ends_with_what_was_saved_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise ConfigError("the weights of a policy must be finite, got 1 of log_std that are not")
+
+    monkeypatch.setattr("rllib_portfolio.training.loop.current_policy", refused)
+    run = object.__new__(_Run)
+    run.algorithm = run.config = run.market = run.evaluated = None
+    run.run_dir, run.state = tmp_path, LoopState(steps=640)
+    with pytest.raises(ConfigError, match=r"640 steps\)\. Nothing was saved before\. Start a new run with a lower"):
+        run._checkpoint()
+    assert list(tmp_path.iterdir()) == []
+    write_checkpoint(tmp_path, 64, lambda folder: None, {})
+    with pytest.raises(ConfigError, match=r"must be finite, .* The last checkpoint, step_000000064, is from before"):
+        run._checkpoint()
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_000000064"]

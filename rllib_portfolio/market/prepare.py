@@ -74,18 +74,19 @@ def prepare_market(
     is_whole = is_for_training or bool(config.features.custom)
     observed = table if is_whole else replace(table, prices=table.prices.iloc[:, :1])
     panel = compute_panel(observed, config.features)
+    moves = market_log_returns(table)
     known = None if fitted is None else fitted["windows"]
     by_date = window_dates(table.dates, config, known, _rows_needed(table, panel, config))
     windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
     _require_unseen(table, config, by_date)
     if fitted is None:
         check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
-        record = _fit(table, observed, panel, config, by_date, windows["train"])
+        record = _fit(observed, moves, panel, config, by_date, windows["train"])
     else:
         windows = _with_new_rows(windows, table, by_date)
         record = dict(fitted)
     regimes = RegimeModels.from_json(record)
-    panel = panel.with_market(regimes.probabilities(market_log_returns(table)))
+    panel = panel.with_market(regimes.probabilities(moves))
     returns = _simple_returns(table.price_values)
     cash_returns = _cash_returns(table, config, periods)
     return MarketData(
@@ -144,15 +145,23 @@ def market_log_returns(table: PriceTable) -> FloatArray:
 
 def _fit(
     table: PriceTable,
-    observed: PriceTable,
+    returns: FloatArray,
     panel: FeaturePanel,
     config: MarketConfig,
     by_date: DateWindows,
     train: Window,
 ) -> dict[str, Any]:
-    """Everything that is fitted, and how, as JSON values: on the training days and those observed before the first."""
+    """Everything that is fitted, and how, as JSON values: on the training days and those observed before the first.
+
+    Args:
+        table: Prices of the assets whose features are scaled.
+        returns: Log returns of the market, [T].
+        panel: Features of these assets, and of the market.
+        config: Features and filter.
+        by_date: First and last day of each window.
+        train: Rows of the training window.
+    """
     rows = slice(train[0] - 1 - LARGEST_LAG, train[1])
-    returns = market_log_returns(table)
     regimes = RegimeModels.fit(returns, config.features, rows)
     panel = panel.with_market(regimes.probabilities(returns))
     is_scaled = config.observation_filter == "train_window"
@@ -164,7 +173,7 @@ def _fit(
         "purge_days": panel.purge_days,
         "windows": {name: list(days) for name, days in by_date.items()},
         "fit_window": [str(table.dates[rows][0]), str(table.dates[rows][-1])],
-        "scaler": fit_scalers(panel, observed.price_values, rows) if is_scaled else None,
+        "scaler": fit_scalers(panel, table.price_values, rows) if is_scaled else None,
         "feature_limit": LIMIT,
         **regimes.to_json(),
     }
