@@ -211,3 +211,12 @@ def test_shell_scripts_pass_shellcheck(script: str) -> None:
         pytest.skip("shellcheck is not installed")
     done = subprocess.run([shellcheck, script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("page", ["RELIABILITY.md", "SECURITY.md"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text()))
+    files = (path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    there = {name for text in files for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+    assert len(named) > 10
+    assert named <= there

@@ -151,7 +151,8 @@ def _folder(arguments: argparse.Namespace) -> Path:
         return Path(arguments.output_dir)
     if len(arguments.run_dirs) == 1:
         return Path(arguments.run_dirs[0]) / "report"
-    return Path("runs") / "backtest" / new_name()
+    parent = Path("runs") / "backtest"
+    return parent / new_name(parent)
 
 
 def _market(arguments: argparse.Namespace, run: Run) -> MarketData:

@@ -90,9 +90,11 @@ _MOST_DIGITS = 18
 """Most digits after the first one in a number that fits 64 bits."""
 
 
-def new_name() -> str:
-    """Return the name of what begins now: its time, to the microsecond, since others may begin in the same second."""
-    return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+def new_name(parent: str | Path) -> str:
+    """Return the name of what begins now in a folder: its time, with microseconds if another began in this second."""
+    now = datetime.now()
+    name = f"{now:%Y%m%d-%H%M%S}"
+    return f"{name}-{now:%f}" if (Path(parent) / name).exists() else name
 
 
 def require_path(arguments: argparse.Namespace, flag: str, remedy: str) -> None:

@@ -322,7 +322,8 @@ def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[Run
         folder = Path(arguments.resume or arguments.output_dir)
         return RunStorage(str(folder.parent)), folder.name
     assert config is not None
-    return RunStorage(arguments.storage_path or "runs"), f"{config.algo}/{new_name()}"
+    root = arguments.storage_path or "runs"
+    return RunStorage(root), f"{config.algo}/{new_name(Path(root, config.algo))}"
 
 
 def _require_resumable(arguments: argparse.Namespace) -> None:

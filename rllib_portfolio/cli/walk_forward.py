@@ -408,7 +408,8 @@ def _place(arguments: argparse.Namespace) -> tuple[RunStorage, str]:
         return RunStorage.of_run(given if "://" in given else str(Path(given).resolve()))
     root = arguments.storage_path or "runs"
     root = root if "://" in root else str(Path(root).resolve())
-    return RunStorage(join_place(root, "walk-forward")), new_name()
+    root = join_place(root, "walk-forward")
+    return RunStorage(root), new_name(root)
 
 
 def _num_processes(config: RunConfig) -> int:
