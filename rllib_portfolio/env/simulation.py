@@ -208,6 +208,8 @@ class Simulation:
         """Trade once, then hold until the next decision; past its end a portfolio stands still."""
         outcome, days = self._one_day(weights)
         for _ in range(self.config.rebalance_days - 1):
+            if (self._row >= self._end).all():
+                break
             _, more = self._one_day(self._state.weights)
             days = _Days(*(total * factor for total, factor in zip(days, more, strict=True)))
         return outcome, days

@@ -43,7 +43,7 @@ def starts(market: MarketData, num_resets: int, **settings: Any) -> Counter[int]
 # ---------------------------------------------------------------- ends
 
 
-@pytest.mark.parametrize(("rebalance_days", "num_steps"), [(1, 10), (2, 5), (3, 4), (10, 1), (11, 1)])
+@pytest.mark.parametrize(("rebalance_days", "num_steps"), [(1, 10), (2, 5), (3, 4), (10, 1), (11, 1), (10**6, 1)])
 def test_an_episode_is_truncated_after_its_days_and_never_terminated(
     tiny_market: MarketData, rebalance_days: int, num_steps: int
 ) -> None:
