@@ -17,8 +17,8 @@ _DISK_FAULTS = {
 }  # fmt: skip
 """What an operating system says of a disk, and not of a mistake in the program."""
 _REASON_LENGTH = 300
-_WRAPPERS = ("ray", "optuna", "sqlalchemy")
-"""Libraries that raise errors of their own for those of the machine."""
+_WRAPPERS = ("ray.tune", "optuna", "sqlalchemy")
+"""Packages that raise errors of their own for those of the machine."""
 
 
 def described(error: Exception) -> str | None:
@@ -45,8 +45,7 @@ def way_back(note: Callable[[], str | None]) -> Iterator[None]:
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        is_wrapper = type(error).__module__.partition(".")[0] in _WRAPPERS
-        error = (error.__cause__ or error.__context__) if is_wrapper else None
+        error = (error.__cause__ or error.__context__) if type(error).__module__.startswith(_WRAPPERS) else None
 
 
 def _fault(error: BaseException) -> str | None:
@@ -55,6 +54,9 @@ def _fault(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
         place = f" ({error.filename})" if error.filename else ""
         return f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Mend that."
+    if isinstance(error, MemoryError):
+        got = one_line(getattr(error, "cause", error))  # of a process of Ray's: what was raised there
+        return f"memory must hold what the command works on, got {got}. Free some, or use a larger machine."
     if _is_of_database(error):
         return f"the study's database must answer and have room, got {one_line(getattr(error, 'orig', error))}."
     if _is_loss(error):

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.ray
 ONE = {"resources.num_learners": 1}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own options
 @pytest.mark.parametrize(("algo", "config"), [(ppo, tiny_config(ONE)), (dqn, tiny_dqn_config(ONE))], ids=["ppo", "dqn"])
 def test_a_learner_that_says_nothing_is_told_once_and_waited_for(
     ray_session: None, tmp_path: Path, tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch, algo: Any, config: Any

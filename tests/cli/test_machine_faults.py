@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -24,6 +25,7 @@ from rllib_portfolio.folder_lock import IN_USE
 from rllib_portfolio.training import loop
 from rllib_portfolio.tuning.search import StudySearch
 from rllib_portfolio.tuning.session import SearchSession
+from rllib_portfolio.tuning.study import STEPS
 from rllib_portfolio.walk_forward import record
 from tests.cli.test_train import write_config
 from tests.cli.test_tune import trials_in, write_search
@@ -39,7 +41,7 @@ FAULT_AT = 4 * STEPS_PER_ITERATION
 def run_dir(ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where a run may be; commands find Ray running."""
     for name in ("train", "tune", "walk_forward"):
-        module = sys.modules[f"rllib_portfolio.cli.{name}"]
+        module = import_module(f"rllib_portfolio.cli.{name}")  # as an attribute of the package it may be a function
         monkeypatch.setattr(module, "ray_session", lambda config, address: nullcontext())
     return tmp_path / "run"
 
@@ -155,7 +157,10 @@ def test_a_full_disk_ends_a_search_with_the_way_to_continue_it(
     assert cli.tune(["--quiet", "--resume", str(run_dir)]) == 0
     (trial,) = trials_in(run_dir)
     assert trial.state == TrialState.COMPLETE
-    assert list(trial.intermediate_values) == [128, 256, 384]
+    # what was told between the first report, which could not be filed, and the end of the command is in the run alone
+    assert set(trial.intermediate_values) <= {128, 256, 384}
+    assert trial.user_attrs[STEPS] == max(trial.intermediate_values) == 384
+    assert [int(row["steps"]) for row in rows_of(run_dir / "trials" / "trial_0000")] == list(range(64, 385, 64))
 
 
 @pytest.mark.ray
@@ -198,6 +203,12 @@ def test_every_command_tells_a_fault_of_a_disk_in_one_line(capsys: pytest.Captur
     assert told(capsys).startswith(
         f"error: files must be readable and writable, got {os.strerror(number)} (results.csv)."
     )
+
+
+def test_a_lack_of_memory_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: np.ones(2**50).size) == 1
+    line = "error: memory must hold what the command works on, got MemoryError: Unable to allocate 8.00 PiB "
+    assert told(capsys).startswith(line)
 
 
 def test_a_mistake_in_the_program_is_no_fault_of_the_machine() -> None:
