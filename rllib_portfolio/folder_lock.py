@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Protocol
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
@@ -215,13 +216,15 @@ def only_writer(folder: Path, *, is_new: bool) -> Iterator[None]:
             return
         with ExitStack() as stack:
             try:
+                with TemporaryFile(dir=folder):  # the record may be there from before, and be all that can be written
+                    pass
                 file, has_lock = _open_locked(folder)
                 stack.enter_context(file.held())
                 stack.enter_context(Claim(str(folder), file, str(file.path)).held(has_lock))
             except OSError as error:
                 raise ConfigError(
-                    f"folder must be writable, got {folder / IN_USE} ({error.strerror}). Correct its permissions, or "
-                    "choose another folder."
+                    f"folder must be writable, got {folder / IN_USE} ({error.strerror}). Correct its permissions, make "
+                    "room, or choose another folder."
                 ) from None
             yield
 

@@ -20,7 +20,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -192,19 +191,6 @@ def require_kept(run_dir: Path) -> None:
             f"run folder must stay as it is during training, got no {' and no '.join(missing)} ({run_dir}). Nothing "
             "more was written. Bring back what was removed, then use --resume, or start a new run."
         )
-
-
-def require_writable(run_dir: Path) -> None:
-    """Raise if a run cannot go on in its folder, since nothing could be written there.
-
-    Raises:
-        ConfigError: If so; it says why.
-    """
-    try:
-        with TemporaryFile(dir=run_dir):
-            pass
-    except OSError as error:
-        raise _unwritable_run(run_dir, error) from None
 
 
 def _unwritable_run(run_dir: Path, error: OSError) -> ConfigError:

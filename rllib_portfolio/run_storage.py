@@ -5,8 +5,9 @@ brought there after each checkpoint: files first, then the configuration, withou
 manifests of checkpoints, then what says that the run is finished; what made way goes last. So a run or a checkpoint
 there is whole or does not count.
 
-A store that cannot be reached ends no run: the next checkpoint brings what this one could not. What could not be
-brought at the end, or was not when the process was killed, stays on this machine.
+A store that cannot be reached ends no run: the next checkpoint brings what this one could not. The end of a run is
+tried again for two minutes. What could not be brought by then, or was not when the process was killed, stays on this
+machine.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import logging
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -27,11 +31,13 @@ from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
 from rllib_portfolio.algorithms.checkpoint import CHECKPOINTS, MANIFEST
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.errors import ConfigError, MachineError, one_line
 from rllib_portfolio.folder_lock import IN_USE, NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
 from rllib_portfolio.run_folder import CONFIG, FINISHED, MARKET
 
 logger = logging.getLogger(__name__)
+
+RETRY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class RunStorage:
     """
 
     root: str
+    KEPT_WITHIN_S: ClassVar[float] = 120.0
+    """How long `keep` tries again after a store did not take all of a run."""
 
     @property
     def is_remote(self) -> bool:
@@ -152,17 +160,28 @@ class RunStorage:
             without: Folders in it that others keep.
 
         Raises:
-            ConfigError: If not all of it got there. The local copy is then where the error says, and no longer in use.
+            ConfigError: If another process has taken the run over.
+            MachineError: If not all of it got there in two minutes. The local copy is then where the error says, and no
+                longer in use.
         """
         if not self.is_remote:
             return
-        try:
-            self._upload(name, without)
-        except OSError as error:
-            raise ConfigError(
-                f"object store must take what a run wrote, got {one_line(error)} ({self.place(name)}). "
-                f"{self._set_aside(name)}"
-            ) from None
+        until, is_told = time.monotonic() + self.KEPT_WITHIN_S, False
+        while True:
+            try:
+                self._upload(name, without)
+                return
+            except OSError as error:
+                reason = f"got {one_line(error)} ({self.place(name)})"
+                if time.monotonic() >= until:
+                    raise MachineError(
+                        f"object store must take what a run wrote, {reason}. {self._set_aside(name)}"
+                    ) from None
+            if not is_told:
+                seconds = f"{self.KEPT_WITHIN_S:g} s"
+                logger.warning("Warning: the end of a run is not kept yet, %s. Trying again for %s.", reason, seconds)
+                is_told = True
+            time.sleep(RETRY_EVERY_S)
 
     def keep_so_far(self, name: str) -> None:
         """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so."""
@@ -223,16 +242,22 @@ class RunStorage:
 
     def _remote(self, name: str = "") -> tuple[FileSystem, str]:
         try:
-            file_system, place = FileSystem.from_uri(self.place(name) if name else self.root)
+            return _file_system(self.place(name) if name else self.root)
         except (ArrowInvalid, OSError, ImportError) as error:
             raise self._unusable(error) from None
-        return file_system, place
 
     def _unusable(self, error: Exception) -> ConfigError:
         return ConfigError(
             f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
             f"({' '.join(str(error).split())}). Correct it."
         )
+
+
+@lru_cache(maxsize=32)
+def _file_system(uri: str) -> tuple[FileSystem, str]:
+    """Return the file system of a URI and the place in it; one that was found once stays so if the store is away."""
+    file_system, place = FileSystem.from_uri(uri)
+    return file_system, place
 
 
 _claims: dict[str, Claim] = {}

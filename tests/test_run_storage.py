@@ -6,17 +6,20 @@ import platform
 import re
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
+from rllib_portfolio import run_storage
 from rllib_portfolio.algorithms.checkpoint import (
     checkpoints,
     newest_checkpoint,
@@ -24,7 +27,7 @@ from rllib_portfolio.algorithms.checkpoint import (
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.errors import ConfigError, MachineError, one_line
 from rllib_portfolio.folder_lock import IN_USE, Holder
 from rllib_portfolio.run_folder import require_fresh
 from rllib_portfolio.run_storage import RunStorage
@@ -57,6 +60,7 @@ class Disk(LocalFileSystem):
 class Store(RunStorage):
     """Folders in an object store that is a folder behind a file system of its own."""
 
+    KEPT_WITHIN_S: ClassVar[float] = 0.0
     disk: Disk
     bucket: Path
 
@@ -246,7 +250,7 @@ def test_an_upload_that_breaks_off_leaves_a_checkpoint_that_does_not_count(store
         store.keep(NAME)
         train(run_dir, 200, text="one attempt")
         store.disk.writes_left = num_writes  # of 5: three files, the table, the manifest
-        with pytest.raises(ConfigError, match="the connection was lost"):
+        with pytest.raises(MachineError, match="the connection was lost"):
             store.keep(NAME)
     with store.fetched(NAME) as run_dir:
         assert [folder.name for folder in checkpoints(run_dir)] == ["step_000000100"]
@@ -267,7 +271,7 @@ def test_a_run_whose_first_upload_breaks_off_has_not_begun_or_can_be_opened(stor
     with store.fetched(NAME) as run_dir:
         train(run_dir, 100)
         store.disk.writes_left = num_writes  # of 8
-        with pytest.raises(ConfigError, match="the connection was lost"):
+        with pytest.raises(MachineError, match="the connection was lost"):
             store.keep(NAME)
     with store.fetched(NAME) as run_dir:
         assert (run_dir / "config.yaml").is_file() == (num_writes == 7)
@@ -282,7 +286,7 @@ def test_a_run_is_not_finished_where_its_last_checkpoint_is_not(store: Store, nu
         train(run_dir, 100)
         (run_dir / "finished.json").write_text("{}")
         store.disk.writes_left = num_writes  # of 9
-        with pytest.raises(ConfigError, match="the connection was lost"):
+        with pytest.raises(MachineError, match="the connection was lost"):
             store.keep(NAME)
     with store.fetched(NAME) as run_dir:
         assert not (run_dir / "finished.json").exists()
@@ -345,6 +349,7 @@ def test_a_store_that_answers_503_holds_a_run_up_for_seconds_and_ends_nothing(
         way = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=us-east-1"
         store = RunStorage(f"s3://bucket/runs?{way}")
         train(store.local(NAME), 100)
+        assert store._remote(NAME)[0] is store._remote(NAME)[0]  # S3 may be asked for the region of a bucket
         started = time.monotonic()
         store.keep_so_far(NAME)
         assert time.monotonic() - started < 30.0
@@ -362,7 +367,7 @@ def test_what_the_last_word_could_not_bring_stays_here_and_the_error_says_where(
         train(run_dir, 100)
         before = files_of(run_dir)
         store.disk.writes_left = 0
-        with pytest.raises(ConfigError) as raised:
+        with pytest.raises(MachineError) as raised:
             store.keep(NAME)
     assert str(raised.value) == (
         "object store must take what a run wrote, got OSError: the connection was lost "
@@ -372,6 +377,32 @@ def test_what_the_last_word_could_not_bring_stays_here_and_the_error_says_where(
     with store.fetched(NAME) as run_dir:  # the next one begins with what the store has
         assert files_of(run_dir) == {}
     assert files_of(set_aside(store)) == before
+
+
+@pytest.mark.parametrize("is_back_after_s", [60.0, 600.0])
+def test_the_end_of_a_run_is_tried_again_for_two_minutes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_back_after_s: float
+) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] >= is_back_after_s:
+            store.disk.writes_left = 10**6
+
+    monkeypatch.setattr(Store, "KEPT_WITHIN_S", RunStorage.KEPT_WITHIN_S)
+    monkeypatch.setattr(run_storage, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.disk.writes_left = 0
+        with nullcontext() if is_back_after_s < 120.0 else pytest.raises(MachineError, match="All of it stays in "):
+            store.keep(NAME)
+            assert files_of(store.bucket / NAME) == files_of(run_dir)
+    assert now[0] == min(is_back_after_s, 120.0)
+    assert caplog.messages == [
+        "Warning: the end of a run is not kept yet, got OSError: the connection was lost "
+        "(store://bucket/search/trials/trial_0000). Trying again for 120 s."
+    ]
 
 
 def test_what_is_kept_nowhere_else_outlives_a_run_that_breaks_off(
@@ -435,7 +466,7 @@ def test_a_trial_goes_on_where_an_evaluation_could_not_be_brought_and_ends_where
         store.disk.writes_left = 0
         reports = _Reports(store, NAME)
         reports.show(last)  # the last of a trial tells Tune nothing
-        with pytest.raises(ConfigError, match="the connection was lost"):
+        with pytest.raises(MachineError, match="the connection was lost"):
             reports.close(run_dir, {})
 
 

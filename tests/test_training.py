@@ -297,7 +297,18 @@ def test_a_run_whose_best_checkpoint_is_gone_finds_a_new_one(
     load_policy(run.run_dir)
 
 
-def test_a_run_whose_env_runners_are_all_killed_goes_on_when_they_are_back(ray_session: None, tmp_path: Path) -> None:
+def kill(env_runner: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def want_too_much_memory(env_runner: Any) -> None:
+    np.ones(2**50)
+
+
+@pytest.mark.parametrize("fault", [kill, want_too_much_memory])
+def test_a_run_whose_env_runners_all_fail_goes_on_when_they_are_back(
+    ray_session: None, tmp_path: Path, fault: Callable[[Any], None]
+) -> None:
     config = tiny_config(COIN, {"resources.num_env_runners": 2, "schedule.total_timesteps": 10 * 128})
     tiny = start_run(tmp_path / "run", config)
     run, notices = _Run(config, tiny.market, tiny.run_dir, resume=False), []
@@ -306,8 +317,7 @@ def test_a_run_whose_env_runners_are_all_killed_goes_on_when_they_are_back(ray_s
         if status.notice is not None:
             notices.append(status.notice.split("steps: ")[1])
         if status.steps == 3 * 128 and not notices:
-            for pid in run.algorithm.env_runner_group.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False):
-                os.kill(pid, signal.SIGKILL)
+            run.algorithm.env_runner_group.foreach_env_runner(fault, local_env_runner=False)
 
     assert run.loop(kill_once, should_stop=lambda: False)
     assert notices[0] == "2 env runners lost; what they were sampling is not counted; 0 of 2 sample"

@@ -34,6 +34,7 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
 from rllib_portfolio.algorithms.fast_path import reads_fragments
+from rllib_portfolio.algorithms.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.refused_settings import DQN_RULES, refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
@@ -208,7 +209,7 @@ class PortfolioDQN(ScalesRewards, DQN):
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps, NUM_AGENT_STEPS_SAMPLED_LIFETIME: num_steps}
         draw = partial(self._draw, self.local_replay_buffer.beta(num_steps))
         put_back = self.local_replay_buffer.update_priorities
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+        with warned_of_silence(self), self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             if self._learns_from_buffer:
                 self.learner_group.foreach_learner(
                     lambda learner: learner.update_from_buffer(draw, put_back, num_updates, timesteps)

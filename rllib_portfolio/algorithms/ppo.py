@@ -23,6 +23,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_portfolio.algorithms.fast_path import reads_fragments
+from rllib_portfolio.algorithms.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.refused_settings import PPO_RULES, refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.reward_scale import ScalesRewards
@@ -128,7 +129,7 @@ class PortfolioPPO(ScalesRewards, PPO):
         if self.config.normalize_rewards:
             self.reward_scale.update(episodes)
             episodes = self.reward_scale.scaled(episodes)
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+        with warned_of_silence(self), self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             learner_results = self.learner_group.update(
                 episodes=episodes,
                 timesteps=self._timesteps(),

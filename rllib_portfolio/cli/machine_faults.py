@@ -6,8 +6,10 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from rllib_portfolio.errors import MachineError
+from rllib_portfolio.errors import MachineError, one_line
 
 _DISK_FAULTS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
@@ -15,25 +17,64 @@ _DISK_FAULTS = {
 }  # fmt: skip
 """What an operating system says of a disk, and not of a mistake in the program."""
 _REASON_LENGTH = 300
+_WRAPPERS = ("ray.tune", "optuna", "sqlalchemy")
+"""Packages that raise errors of their own for those of the machine."""
 
 
 def described(error: Exception) -> str | None:
     """Return one line about a fault of the machine and the error's notes; None for any other error."""
+    fault = next((text for cause in _with_causes(error) if (text := _fault(cause)) is not None), None)
+    return None if fault is None else " ".join((fault, *getattr(error, "__notes__", ())))
+
+
+@contextmanager
+def way_back(note: Callable[[], str | None]) -> Iterator[None]:
+    """Note on errors how the work goes on.
+
+    Args:
+        note: Returns what was saved and the command that continues; None if nothing was begun.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (text := note()) is not None:
+            error.add_note(text)
+        raise
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = (error.__cause__ or error.__context__) if type(error).__module__.startswith(_WRAPPERS) else None
+
+
+def _fault(error: BaseException) -> str | None:
     if isinstance(error, MachineError):
-        fault = str(error)
-    elif isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
         place = f" ({error.filename})" if error.filename else ""
-        fault = f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Mend that."
-    elif _is_loss(error):
+        return f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Mend that."
+    if isinstance(error, MemoryError):
+        got = one_line(getattr(error, "cause", error))  # of a process of Ray's: what was raised there
+        return f"memory must hold what the command works on, got {got}. Free some, or use a larger machine."
+    if _is_of_database(error):
+        return f"the study's database must answer and have room, got {one_line(getattr(error, 'orig', error))}."
+    if _is_loss(error):
         reason = " ".join(str(error).split())
         cut = f"{reason[:_REASON_LENGTH]} ..." if len(reason) > _REASON_LENGTH else reason
-        fault = f"Ray's processes must live while they are needed, got {type(error).__name__} ({cut})."
-    else:
-        return None
-    return " ".join((fault, *getattr(error, "__notes__", ())))
+        return f"Ray's processes must live while they are needed, got {type(error).__name__} ({cut})."
+    return None
 
 
-def _is_loss(error: Exception) -> bool:
+def _is_of_database(error: BaseException) -> bool:
+    if "sqlalchemy" not in sys.modules:
+        return False
+    from sqlalchemy.exc import OperationalError
+
+    return isinstance(error, OperationalError)
+
+
+def _is_loss(error: BaseException) -> bool:
     """Whether Ray lost a process, a machine, or the memory that it keeps objects in."""
     if "ray" not in sys.modules:
         return False

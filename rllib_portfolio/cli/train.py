@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from rllib_portfolio.cli.console import (
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.interruption import stop_signals
+from rllib_portfolio.cli.machine_faults import way_back
 from rllib_portfolio.cli.progress import TrainingDisplay
 from rllib_portfolio.cli.settings import (
     add_trust,
@@ -193,20 +194,16 @@ class Kept:
         """Bring what is new to where it is kept."""
         self.storage.keep(self.name)
 
-    @contextmanager
-    def with_way_back(self, config: RunConfig) -> Iterator[None]:
-        """Note on errors what was saved last and how the run goes on, if it can."""
+    def way_back(self, config: RunConfig) -> str | None:
+        """Return what was saved last and how the run goes on; None if it has not begun."""
         from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
         from rllib_portfolio.run_folder import has_begun
 
-        try:
-            yield
-        except Exception as error:
-            if has_begun(self.folder):
-                newest = newest_checkpoint(self.folder)
-                saved = "nothing" if newest is None else f"checkpoint {newest.name}"
-                error.add_note(f"Saved last: {saved}. Continue with: {self.resume_command(config)}")
-            raise
+        if not has_begun(self.folder):
+            return None
+        newest = newest_checkpoint(self.folder)
+        saved = "nothing" if newest is None else f"checkpoint {newest.name}"
+        return f"Saved last: {saved}. Continue with: {self.resume_command(config)}"
 
 
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
@@ -214,12 +211,11 @@ def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: d
     from rllib_portfolio import training
     from rllib_portfolio.market import load_market
     from rllib_portfolio.market.plausibility import require_accepted_moves
-    from rllib_portfolio.run_folder import CONFIG, RECORD, open_run_folder, require_fresh, require_writable
+    from rllib_portfolio.run_folder import CONFIG, RECORD, open_run_folder, require_fresh
 
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
         chosen_algorithm(arguments.algo, kept.folder / CONFIG)
-        require_writable(kept.folder)
         steps, is_complete = training.resume_point(config, kept.folder)
         if is_complete:
             say(arguments, _completion(kept.place, steps, config))
@@ -260,7 +256,7 @@ def _compare(config: RunConfig, market: Any, kept: Kept) -> int:
     """Compare the best policy of a finished run with the baselines, and return the exit code."""
     from rllib_portfolio.results import compare_best_policy
 
-    with kept.with_way_back(config):
+    with way_back(lambda: kept.way_back(config)):
         comparison = compare_best_policy(kept.folder, config, market)
     kept.keep()
     comparison.print(kept.place if kept.storage.is_remote else None)
@@ -280,7 +276,12 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
     for note in training.start_notes(config, market):
         say(arguments, f"Note: {note}")
     display = TrainingDisplay(arguments.quiet)
-    with kept.with_way_back(config), ray_session(config, arguments.address), stop_signals() as received, display:
+    with (
+        way_back(lambda: kept.way_back(config)),
+        ray_session(config, arguments.address),
+        stop_signals() as received,
+        display,
+    ):
         _, *others = process_bundles(config.resources)  # the run's own process is this one
         require_memory(config, market)
         require_room(arguments, others, "the run's processes")

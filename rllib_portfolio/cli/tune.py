@@ -24,6 +24,7 @@ from rllib_portfolio.cli.console import (
 )
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.interruption import stop_signals
+from rllib_portfolio.cli.machine_faults import way_back
 from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import (
@@ -75,7 +76,7 @@ examples:
   tensorboard --logdir models/hyperparameter_search        curves of every trial, and the HPARAMS tab
   optuna-dashboard sqlite:///models/hyperparameter_search/ppo_study.db
 
-Exit codes: 0 done, 1 no trial finished, 2 a setting that cannot be used, 129, 130 and 143 stopped.
+Exit codes: 0 done, 1 no trial finished or the machine failed, 2 a setting that cannot be used, 129, 130, 143 stopped.
 """
 
 OUTPUT = Path("models/hyperparameter_search")
@@ -216,7 +217,26 @@ def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output:
         if arguments.resume is None:
             say(arguments, "Preparing the market ...")
             session.prepare()
-        return _search(arguments, session, budget_s, callbacks)
+        with way_back(lambda: _way_back(session)):
+            return _search(arguments, session, budget_s, callbacks)
+
+
+def _way_back(session: SearchSession) -> str | None:
+    """Return how a search goes on; None if it has not begun."""
+    if not (session.output / session.record.file_name).is_file():
+        return None
+    return f"What was done is kept. Continue with: {_resume_command(session)}"
+
+
+def _resume_command(session: SearchSession) -> str:
+    """Return what continues a search."""
+    place = shlex.quote(str(_relative(session.output)))
+    return f"python tune.py --resume {place}{trust_flags(_rewards(session))}"
+
+
+def _rewards(session: SearchSession) -> list[Any]:
+    """Return the settings that may name functions."""
+    return [session.record.config.environment.model_dump(), session.record.space.to_json()]
 
 
 def _search(
@@ -226,7 +246,6 @@ def _search(
     from rllib_portfolio.tuning.runner import Place, Watch
 
     record, output = session.record, session.output
-    rewards = [record.config.environment.model_dump(), record.space.to_json()]
     place = Place(
         arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent, arguments.wait_for_resources
     )
@@ -236,19 +255,19 @@ def _search(
         session.retrain(place, Watch())  # reads the scores of earlier sessions
         received = []
     else:
-        require_consent(rewards)
+        require_consent(_rewards(session))
         if arguments.resume is not None:
             warn_of_pickles(str(output), output, record.file_name)
         received = _train(arguments, session, place, budget_s, callbacks)
-    again = f"python tune.py --resume {_relative(output)}{trust_flags(rewards)}"
     if received:
-        tell(f"Stopped; what was done is kept. Continue with: {again}")
+        tell(f"Stopped; what was done is kept. Continue with: {_resume_command(session)}")
         return 128 + received[0]
     say(arguments, "Writing tables and plots ...")
     outcome = session.finish()
     print_outcome(outcome, output)
     if outcome.num_left:
-        tell(f"{outcome.num_left} of {record.settings.num_samples} trials are left. Continue with: {again}")
+        left = f"{outcome.num_left} of {record.settings.num_samples} trials are left"
+        tell(f"{left}. Continue with: {_resume_command(session)}")
     return 0 if outcome.best is not None else 1
 
 

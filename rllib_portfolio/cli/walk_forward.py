@@ -26,6 +26,7 @@ from rllib_portfolio.cli.console import (
 from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.interruption import stop_signals
+from rllib_portfolio.cli.machine_faults import way_back
 from rllib_portfolio.cli.progress import progress_bar
 from rllib_portfolio.cli.settings import (
     add_trust,
@@ -70,7 +71,7 @@ examples:
   python backtest.py walk-forward --resume runs/walk-forward/20260131-120000
   python backtest.py walk-forward --algo ppo --address auto --output-dir /shared/walk-forward
 
-Exit codes: 0 done, 1 some runs failed, 2 a setting that cannot be used, 129, 130 and 143 stopped.
+Exit codes: 0 done, 1 runs or the machine failed, 2 a setting that cannot be used, 129, 130 and 143 stopped.
 """
 
 
@@ -178,7 +179,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if not is_on_cluster(arguments.address):  # a cluster has other devices than this machine
             for config in plan.configs.values():
                 require_device(config)
-        return _analyse(arguments, plan, kept, tuning)
+        with way_back(lambda: kept.way_back(plan)):
+            return _analyse(arguments, plan, kept, tuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,19 @@ class KeptAnalysis:
         from rllib_portfolio.run_storage import RunStorage
 
         return RunStorage(self.place)
+
+    def resume_command(self, plan: WalkForwardPlan) -> str:
+        """Return what continues the analysis."""
+        trusted = trust_flags([plan.to_json()])
+        return f"python backtest.py walk-forward --resume {shlex.quote(self.place)}{trusted}"
+
+    def way_back(self, plan: WalkForwardPlan) -> str | None:
+        """Return how the analysis goes on; None if its record is gone."""
+        from rllib_portfolio.walk_forward.record import RECORD
+
+        if not (self.folder / RECORD).is_file():
+            return None
+        return f"What was done is kept. Continue with: {self.resume_command(plan)}"
 
     def keep(self) -> None:
         """Bring what is new to where it is kept, but for the runs' folders."""
@@ -264,8 +279,7 @@ def _analyse(
         rest = "nothing is left to train" if len(known) == len(plan.runs) else f"{begun} others have a checkpoint"
         say(arguments, f"Resuming {kept.place}: {len(known)} of {len(plan.runs)} fold runs are complete, {rest}.")
     outcomes, received = _train(arguments, plan, kept, known)
-    flags = trust_flags([plan.to_json()])
-    again = f"python backtest.py walk-forward --resume {shlex.quote(kept.place)}{flags}"
+    again = kept.resume_command(plan)
     if received:
         tell(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]

@@ -127,7 +127,7 @@ def test_an_iteration_waits_once_for_a_silent_env_runner_and_counts_nothing_of_i
 
 def test_an_iteration_of_many_rounds_ends_with_the_one_that_a_silent_env_runner_missed(shared: str) -> None:
     config = tiny_dqn_config(TWO, {"resources.num_cpus_per_env_runner": 0.0})  # beside PPO's, which hold the CPUs
-    algorithm = dqn.algorithm_config(config, Path(shared)).env_runners(sample_timeout_s=2.0).build_algo()
+    algorithm = dqn.algorithm_config(config, Path(shared)).env_runners(sample_timeout_s=TIMEOUT_S).build_algo()
     pid = algorithm.env_runner_group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)[0]
     try:
         assert steps_of(algorithm) == STEPS_PER_ITERATION

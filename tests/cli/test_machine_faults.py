@@ -6,23 +6,32 @@ import errno
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from optuna.trial import TrialState
 
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.checkpoint import checkpoints
 from rllib_portfolio.cli.console import guarded, ray_session
+from rllib_portfolio.folder_lock import IN_USE
 from rllib_portfolio.training import loop
+from rllib_portfolio.tuning.search import StudySearch
+from rllib_portfolio.tuning.session import SearchSession
+from rllib_portfolio.tuning.study import STEPS
+from rllib_portfolio.walk_forward import record
+from tests.cli.test_train import write_config
+from tests.cli.test_tune import trials_in, write_search
 from tests.full_disk import full_disk, read_only
 from tests.test_tracking import rows_of
-from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config
+from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config
 
 SOON = {"schedule.checkpoint_interval": STEPS_PER_ITERATION, "schedule.total_timesteps": TOTAL_STEPS}
 FAULT_AT = 4 * STEPS_PER_ITERATION
@@ -31,7 +40,9 @@ FAULT_AT = 4 * STEPS_PER_ITERATION
 @pytest.fixture
 def run_dir(ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where a run may be; commands find Ray running."""
-    monkeypatch.setattr(sys.modules["rllib_portfolio.cli.train"], "ray_session", lambda config, address: nullcontext())
+    for name in ("train", "tune", "walk_forward"):
+        module = import_module(f"rllib_portfolio.cli.{name}")  # as an attribute of the package it may be a function
+        monkeypatch.setattr(module, "ray_session", lambda config, address: nullcontext())
     return tmp_path / "run"
 
 
@@ -101,17 +112,86 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.ray
-def test_a_run_is_not_resumed_in_a_folder_that_cannot_be_written(
-    capsys: pytest.CaptureFixture[str], open_folder: Path, finished_run: TinyRun
+@pytest.mark.parametrize("was_left_in_use", [False, True])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(cli.train, []), (cli.tune, []), (cli.backtest, ["walk-forward"])],
+    ids=["train", "tune", "walk-forward"],
+)
+def test_nothing_is_resumed_in_a_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str],
+    open_folder: Path,
+    command: Callable[[list[str]], int],
+    words: list[str],
+    was_left_in_use: bool,
 ) -> None:
-    run_dir = open_folder / "run"
-    shutil.copytree(finished_run.run_dir, run_dir)
-    with read_only(run_dir):
-        assert cli.train(["--quiet", "--resume", str(run_dir), "--total-timesteps", "10000"]) == 2
+    if was_left_in_use:  # by a process that was killed
+        (open_folder / IN_USE).touch()
+        (open_folder / IN_USE).chmod(0o666)
+    with read_only(open_folder):
+        assert command([*words, "--quiet", "--resume", str(open_folder)]) == 2
     assert told(capsys) == (
-        f"error: run must be a folder that can be written, got {run_dir} (Permission denied). Mend its permissions."
+        f"error: folder must be writable, got {open_folder / IN_USE} (Permission denied). Correct its permissions, "
+        "make room, or choose another folder."
     )
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_full_disk_ends_a_search_with_the_way_to_continue_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path
+) -> None:
+    path = write_search(run_dir.with_name("tiny.yaml"), COIN)
+    limits = ("--num-samples", "1", "--max-steps", "384", "--report-interval", "128", "--retrain-top", "0")
+    again = f"What was done is kept. Continue with: python tune.py --resume {run_dir}"
+    with fails_on_full_disk(monkeypatch, StudySearch, "write"):
+        assert cli.tune(["--quiet", "--config", str(path), "--output-dir", str(run_dir), *limits]) == 1
+    line = told(capsys)
+    assert line.startswith("error: the study's database must answer and have room, got OperationalError: ")
+    assert line.endswith(again)
+    with fails_on_full_disk(monkeypatch, SearchSession, "finish"):
+        assert cli.tune(["--quiet", "--resume", str(run_dir)]) == 1
+    line = told(capsys)
+    assert line.startswith("error: files must be readable and writable, got File too large")
+    assert line.endswith(again)
+    assert cli.tune(["--quiet", "--resume", str(run_dir)]) == 0
+    (trial,) = trials_in(run_dir)
+    assert trial.state == TrialState.COMPLETE
+    # what was told between the first report, which could not be filed, and the end of the command is in the run alone
+    assert set(trial.intermediate_values) <= {128, 256, 384}
+    assert trial.user_attrs[STEPS] == max(trial.intermediate_values) == 384
+    assert [int(row["steps"]) for row in rows_of(run_dir / "trials" / "trial_0000")] == list(range(64, 385, 64))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_full_disk_ends_a_walk_forward_analysis_with_the_way_to_continue_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path, price_settings: dict[str, Any]
+) -> None:
+    path = write_config(run_dir.with_name("tiny.yaml"), price_settings, {"schedule.total_timesteps": 128})
+    words = ["walk-forward", "--quiet", "--config", str(path), "--output-dir", str(run_dir)]
+    with fails_on_full_disk(monkeypatch, record, "note_training"):
+        assert cli.backtest([*words, "--folds", "1", "--seeds", "1"]) == 1
+    line = told(capsys)
+    assert line.startswith("error: files must be readable and writable, got File too large")
+    again = f"python backtest.py walk-forward --resume {run_dir}"
+    assert line.endswith(f"What was done is kept. Continue with: {again}")
+    assert cli.backtest(["walk-forward", "--quiet", "--resume", str(run_dir)]) == 0
+    assert (run_dir / "report.html").is_file() or list(run_dir.glob("report*"))
+
+
+@contextmanager
+def fails_on_full_disk(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Iterator[None]:
+    """Within, a function finds the disk full."""
+    original = getattr(owner, name)
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        with full_disk(300):
+            return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fails)
+        yield
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
@@ -123,6 +203,12 @@ def test_every_command_tells_a_fault_of_a_disk_in_one_line(capsys: pytest.Captur
     assert told(capsys).startswith(
         f"error: files must be readable and writable, got {os.strerror(number)} (results.csv)."
     )
+
+
+def test_a_lack_of_memory_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: np.ones(2**50).size) == 1
+    line = "error: memory must hold what the command works on, got MemoryError: Unable to allocate 8.00 PiB "
+    assert told(capsys).startswith(line)
 
 
 def test_a_mistake_in_the_program_is_no_fault_of_the_machine() -> None:

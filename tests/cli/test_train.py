@@ -233,10 +233,11 @@ def test_a_run_whose_store_is_lost_is_trained_to_its_end_and_stays_on_this_machi
 ) -> None:
     remote = PyFileSystem(FSSpecHandler(Disk(writes_left=0))), str(tmp_path / "bucket")
     monkeypatch.setattr(RunStorage, "_remote", lambda storage, name="": remote)
+    monkeypatch.setattr(RunStorage, "KEPT_WITHIN_S", 0.0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(sys.modules["rllib_portfolio.cli.train"], "ray_session", lambda config, address: nullcontext())
     path = write_config(tmp_path / "coin.yaml", COIN, {"schedule.checkpoint_interval": STEPS_PER_ITERATION})
-    assert cli.train(["--quiet", "--config", str(path), "--storage-path", "store://bucket"]) == 2
+    assert cli.train(["--quiet", "--config", str(path), "--storage-path", "store://bucket"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: object store must take what a run wrote, got OSError: the connection was lost (")
     (copy,) = tmp_path.glob("rllib_portfolio-*/ppo/*-unkept-*")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import ray
 from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.algorithms.checkpoint import checkpoints, read_progress
@@ -32,6 +33,7 @@ from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, trial_name
 from tests.test_tracking import assert_same, columns_of, events_of, hyperparameters_of, rows_of
 from tests.tiny_runs import COIN
 from tests.tuning.searches import INTERVAL, MAX_STEPS, TinySearch, start_search
+from tests.tuning.user_rewards import KILLED
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -364,3 +366,24 @@ def test_a_trial_that_no_machine_can_hold_is_refused_before_it_is_waited_for(fai
     with pytest.raises(ConfigError, match="a trial must fit the Ray cluster, got 64 GPUs where it has "):
         SearchSession(grown, failed.output).search(Place(num_gpus=64), Watch())
     assert len(failed.study.get_trials()) == 2
+
+
+def test_a_trial_whose_env_runner_is_killed_goes_on_with_another_one(ray_session: None, tmp_path: Path) -> None:
+    search = start_search(
+        tmp_path / "out",
+        {"num_samples": 2, "scheduler": "none", "num_retrained": 0},
+        SPACE,
+        {**COIN, "environment.reward": "tests.tuning.user_rewards:killed_once", "resources.num_env_runners": 1},
+    )
+    search.search()
+    ray.kill(ray.get_actor(KILLED))
+    trials = search.study.get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    assert search.progress is not None
+    assert search.progress.retries == []
+    restarts = []
+    for trial in trials:
+        rows = rows_of(folder_of(search, trial))
+        assert [int(row["steps"]) for row in rows] == REPORTED_AT
+        restarts.append(float(rows[-1]["env_runners/restarts"]))
+    assert restarts == [1.0, 0.0]

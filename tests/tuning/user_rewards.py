@@ -1,16 +1,21 @@
-"""A user's own rewards: one that takes its time, one that fails again and again."""
+"""A user's own rewards: one that takes its time, one that fails again and again, one that ends its process once."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from rllib_portfolio.env.rewards import StepOutcome
 
 LAST_CALL = 40
+KILLED = "an env runner was killed"
+"""Name of the actor that says so."""
 _calls = 0
 
 
@@ -27,3 +32,21 @@ def tired(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
     if _calls == LAST_CALL:
         raise ArithmeticError("this reward is tired")
     return outcome.log_return
+
+
+def killed_once(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+    """Ends its process as `kill -9` does, in the third iteration of a tiny run; not so while the actor KILLED lives."""
+    global _calls
+    _calls += 1
+    if _calls == LAST_CALL:
+        try:
+            marker = ray.remote(_Marker).options(name=KILLED, lifetime="detached", num_cpus=0).remote()
+        except ValueError:  # the name is taken
+            return outcome.log_return
+        ray.get(marker.__ray_ready__.remote())
+        os.kill(os.getpid(), signal.SIGKILL)
+    return outcome.log_return
+
+
+class _Marker:
+    """An actor that does nothing."""
