@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -152,4 +153,4 @@ def _set_dotted(values: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"{name} must name a setting of a section, but {section} is a value. Correct the name.")
         values = inner
-    values[setting] = value
+    values[setting] = deepcopy(value)  # a later override may be of a setting in it

@@ -384,3 +384,10 @@ def test_the_discount_of_dqn_follows_from_what_trading_costs(environment: dict[s
 
 def test_the_discount_of_ppo_is_the_one_that_is_set() -> None:
     assert PPORunConfig(training={"gamma": 0.95}).discount == 0.95
+
+
+def test_overrides_are_left_as_they_are() -> None:
+    overrides = {"market.features": {"momentum_days": [5]}, "market.features.drawdown_days": 7}
+    features = load_run_config(None, overrides).market.features
+    assert (features.momentum_days, features.drawdown_days) == ((5,), 7)
+    assert overrides["market.features"] == {"momentum_days": [5]}

@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -144,7 +145,7 @@ def nested(settings: dict[str, Any]) -> dict[str, Any]:
         inner = values
         for section in sections:
             inner = inner.setdefault(section, {})
-        inner[setting] = value
+        inner[setting] = deepcopy(value)
     return values
 
 
