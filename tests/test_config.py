@@ -387,7 +387,7 @@ def test_the_discount_of_ppo_is_the_one_that_is_set() -> None:
 
 
 def test_overrides_are_left_as_they_are() -> None:
-    overrides = {"market.features": {"momentum_days": [5]}, "market.features.drawdown_days": 7}
+    overrides = {"market.features": {"momentum_days": [30]}, "market.features.drawdown_days": 7}
     features = load_run_config(None, overrides).market.features
-    assert (features.momentum_days, features.drawdown_days) == ((5,), 7)
-    assert overrides["market.features"] == {"momentum_days": [5]}
+    assert (features.momentum_days, features.drawdown_days) == ((30,), 7)
+    assert overrides["market.features"] == {"momentum_days": [30]}
