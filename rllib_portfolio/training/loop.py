@@ -168,7 +168,8 @@ class _Run:
         self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
-        self.sampled_at = time.monotonic()
+        self.unsampled_s = 0.0
+        """Duration of the last iterations, as far as none of them made a step."""
         self.silent: tuple[int, ...] = ()
         """Env runners that had not answered at the time of the last notice."""
         self.num_left_out = 0
@@ -251,12 +252,11 @@ class _Run:
         result = self.algorithm.train()
         sampled = result.get(ENV_RUNNER_RESULTS, {})
         steps = int(sampled.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, self.state.steps))
-        if steps > self.state.steps:
-            self.sampled_at = time.monotonic()
-        else:
-            self._require_env_runners()
-            time.sleep(WAIT_S)  # those that come back need a moment
+        if steps == self.state.steps:
+            time.sleep(WAIT_S)  # no env runner answered: those that come back need a moment
         duration = time.perf_counter() - started
+        self.unsampled_s = 0.0 if steps > self.state.steps else self.unsampled_s + duration
+        self._require_env_runners()
         self.state.elapsed_s += duration
         returns = np.ravel(sampled.get(FINISHED_RETURNS, [])).tolist()
         self.state.recent_returns = [*self.state.recent_returns, *returns][-RETURN_WINDOW:]
@@ -275,7 +275,7 @@ class _Run:
 
     def _require_env_runners(self) -> None:
         """Raise `MachineError` if nobody has sampled for too long."""
-        if time.monotonic() - self.sampled_at > NOBODY_SAMPLES_S:
+        if self.unsampled_s > NOBODY_SAMPLES_S:
             raise MachineError(
                 f"env runners must come back when they are lost, got none that has sampled for {NOBODY_SAMPLES_S:g} s. "
                 "Look for a lack of memory, a full disk or object store, or for machines that were lost."
