@@ -37,7 +37,7 @@ def warned_of_silence(algorithm: Algorithm) -> Iterator[None]:
     seconds = max(SILENT_AFTER_S, TIMES_USUAL * usual_s)
     warning = (
         f"Warning: no answer from the learners for {seconds:.0f} s. Training waits for them. If their processes or "
-        "machines do not go on, end the command and continue the run with --resume."
+        "machines do not go on, end the command (Ctrl-C twice) and continue the run with --resume."
     )
     timer = threading.Timer(seconds, logger.warning, (warning,))
     timer.daemon = True

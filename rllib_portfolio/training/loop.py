@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
 WAIT_S = 1.0
+NOBODY_SAMPLES_S = 600.0
+"""How long a run waits for env runners to come back if none of them samples."""
 LEARNER_TIMEOUT_S = 10.0
 """How long learners are waited for when one of them failed, to see which of them live."""
 RETURN_WINDOW = 100
@@ -137,7 +139,8 @@ def run(
         Whether the run came to its end, rather than being stopped.
 
     Raises:
-        MachineError: If somebody removed the run's folder or files of it that it needs, or if a learner died.
+        MachineError: If somebody removed the run's folder or files of it that it needs, if a learner died, or
+            if no env runner sampled for ten minutes.
     """
     if not config.resources.num_env_runners:
         return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
@@ -165,6 +168,8 @@ class _Run:
         self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
+        self.unsampled_s = 0.0
+        """Duration of the last iterations, as far as none of them made a step."""
         self.silent: tuple[int, ...] = ()
         """Env runners that had not answered at the time of the last notice."""
         self.num_left_out = 0
@@ -250,6 +255,8 @@ class _Run:
         if steps == self.state.steps:
             time.sleep(WAIT_S)  # no env runner answered: those that come back need a moment
         duration = time.perf_counter() - started
+        self.unsampled_s = 0.0 if steps > self.state.steps else self.unsampled_s + duration
+        self._require_env_runners()
         self.state.elapsed_s += duration
         returns = np.ravel(sampled.get(FINISHED_RETURNS, [])).tolist()
         self.state.recent_returns = [*self.state.recent_returns, *returns][-RETURN_WINDOW:]
@@ -265,6 +272,14 @@ class _Run:
         restarts = int(scalars.get(RESTARTS, 0))
         self.gauges.set(scalars["speed/steps_per_second"], self.state.episode_return, restarts, result)
         return {name: value for name, value in scalars.items() if math.isfinite(value)}
+
+    def _require_env_runners(self) -> None:
+        """Raise `MachineError` if nobody has sampled for too long."""
+        if self.unsampled_s > NOBODY_SAMPLES_S:
+            raise MachineError(
+                f"env runners must come back when they are lost, got none that has sampled for {NOBODY_SAMPLES_S:g} s. "
+                "Look for a lack of memory, a full disk or object store, or for machines that were lost."
+            )
 
     def _env_runner_scalars(self) -> dict[str, float]:
         """How many env runners in processes of their own there are, and how many were started again."""

@@ -268,6 +268,22 @@ def test_a_machine_that_is_too_busy_for_ray_is_told(
 
 
 @pytest.mark.ray
+def test_a_run_whose_env_runners_do_not_come_back_ends_with_the_way_to_continue_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "NOBODY_SAMPLES_S", 3.0)
+        fail_within(patch, "_iterate", lambda run: setattr(run.algorithm, "training_step", lambda: None))
+        assert train(run_dir) == 1
+    assert told(capsys) == (
+        "error: env runners must come back when they are lost, got none that has sampled for 3 s. Look for a lack of "
+        "memory, a full disk or object store, or for machines that were lost. Saved last: checkpoint step_000000256. "
+        f"Continue with: python train.py --resume {run_dir}"
+    )
+    assert cli.train(["--quiet", "--resume", str(run_dir)]) == 0
+
+
+@pytest.mark.ray
 @pytest.mark.parametrize("num_learners", [1, 2])
 def test_a_learner_that_is_killed_ends_a_run_with_the_way_to_continue_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path, num_learners: int

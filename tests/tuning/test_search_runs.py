@@ -376,14 +376,13 @@ def test_a_trial_whose_env_runner_is_killed_goes_on_with_another_one(ray_session
         {**COIN, "environment.reward": "tests.tuning.user_rewards:killed_once", "resources.num_env_runners": 1},
     )
     search.search()
-    ray.kill(ray.get_actor(KILLED))
+    ray.kill(ray.get_actor(**KILLED))
     trials = search.study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
     assert search.progress is not None
     assert search.progress.retries == []
     restarts = []
     for trial in trials:
-        rows = rows_of(folder_of(search, trial))
-        assert [int(row["steps"]) for row in rows] == REPORTED_AT
-        restarts.append(float(rows[-1]["env_runners/restarts"]))
+        assert list(trial.intermediate_values) == REPORTED_AT[trial.params["training.rollout_steps"]]
+        restarts.append(float(rows_of(folder_of(search, trial))[-1]["env_runners/restarts"]))
     assert restarts == [1.0, 0.0]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rllib_portfolio.env.rewards import StepOutcome
 
 LAST_CALL = 40
-KILLED = "an env runner was killed"
-"""Name of the actor that says so."""
+KILLED = {"name": "an env runner was killed", "namespace": "tests"}
+"""The actor that says so."""
 _calls = 0
 
 
@@ -40,7 +40,8 @@ def killed_once(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
     _calls += 1
     if _calls == LAST_CALL:
         try:
-            marker = ray.remote(_Marker).options(name=KILLED, lifetime="detached", num_cpus=0).remote()
+            place = {"num_cpus": 0, "scheduling_strategy": "DEFAULT"}  # not with the trial, which it is to outlive
+            marker = ray.remote(_Marker).options(**KILLED, **place, lifetime="detached").remote()
         except ValueError:  # the name is taken
             return outcome.log_return
         ray.get(marker.__ray_ready__.remote())
