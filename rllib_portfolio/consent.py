@@ -54,13 +54,13 @@ def consented() -> frozenset[str] | None:
     return frozenset(_current.trusted) if _current.is_restricted else None
 
 
-def trust(names: Iterable[str]) -> None:
+def trust(names: str | Iterable[str]) -> None:
     """Let functions, or modules with all of their functions, be imported in this process from now on."""
-    _current.trusted.update(names)
+    _current.trusted.update([names] if isinstance(names, str) else names)
 
 
 def note_file(settings: object, file: Path) -> None:
-    """Note which file the functions stand in that saved settings name, for the message of a refusal."""
+    """Remember which file named these functions, for the message of a refusal."""
     for name in named_functions(settings):
         _current.files.setdefault(name, str(file))
 

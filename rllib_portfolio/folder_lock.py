@@ -70,9 +70,10 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
     def parse(cls, text: bytes) -> Holder | None:
         """Return the claim that a record holds; None if it holds none that can be read."""
         try:
-            return cls.model_validate_json(text)
+            holder = cls.model_validate_json(text)
         except ValidationError:
             return None
+        return holder if all(2000 < date.year < 9000 for date in (holder.started, holder.renewed)) else None
 
     @property
     def is_here(self) -> bool:
@@ -92,7 +93,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
         """
         if self.is_here and (has_lock or self.is_this_process or not _is_alive(self.pid)):
             return True
-        return _now() - self.renewed > EXPIRES_AFTER
+        return abs(_now() - self.renewed) > EXPIRES_AFTER  # a clock may have been set back
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.started.astimezone():%Y-%m-%d %H:%M}"
@@ -221,6 +222,7 @@ def only_writer(folder: Path, *, is_new: bool) -> Iterator[None]:
                 file, has_lock = _open_locked(folder)
                 stack.enter_context(file.held())
                 stack.enter_context(Claim(str(folder), file, str(file.path)).held(has_lock))
+                _require_no_other_around(folder)  # again: another may have looked around before this claim was there
             except OSError as error:
                 raise ConfigError(
                     f"folder must be writable, got {folder / IN_USE} ({error.strerror}). Correct its permissions, make "
@@ -352,8 +354,8 @@ def _made(folder: Path, is_new: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            for path in missing:
+        for path in missing:
+            with suppress(OSError):
                 path.rmdir()
 
 

@@ -126,7 +126,7 @@ def removed_if_refused(run_dir: Path) -> Iterator[None]:
 def _require_recorded_settings(run_dir: Path) -> None:
     """Raise unless the configuration is that in the run's record, and its newest checkpoint was trained under it.
 
-    What a checkpoint of a former version does not tell is not asked, nor what may change when a run is resumed.
+    Settings that a checkpoint of a former version does not hold, or that may change on a resume, are not compared.
     """
     settings, record = read_yaml(run_dir / CONFIG), _read_record(run_dir)
     # Between the two writes of `record_settings` the configuration is still the former one.
@@ -134,6 +134,8 @@ def _require_recorded_settings(run_dir: Path) -> None:
         raise _other_settings(run_dir, f"the run's {RECORD}", record.get("config"), settings)
     if (checkpoint := newest_checkpoint(run_dir)) is not None:
         trained = read_progress(checkpoint).get("config", {})
+        if not isinstance(trained, dict):
+            raise _other_settings(run_dir, checkpoint.name, trained, settings)
         trained = {section: values for section, values in trained.items() if section not in _CHANGEABLE}
         ours, theirs = _common(settings, trained), _common(trained, settings)
         if ours != theirs:

@@ -2,8 +2,8 @@
 
 On a shared file system a run works in its folder itself. For an object store it works in a local copy, which is
 brought there after each checkpoint: files first, then the configuration, without which a run has not begun, then the
-manifests of checkpoints, then what says that the run is finished; what made way goes last. So a run or a checkpoint
-there is whole or does not count.
+manifests of checkpoints, then what says that the run is finished. Files that are no longer needed are deleted last. So
+a run or a checkpoint there is whole or does not count.
 
 A store that cannot be reached ends no run: the next checkpoint brings what this one could not. The end of a run is
 tried again for two minutes. What could not be brought by then, or was not when the process was killed, stays on this
@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -83,7 +83,7 @@ class RunStorage:
     def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
         """Keep other processes from writing into a run while this context is open.
 
-        A claim that an object store does not take is a warning: it takes nothing of another process then, either.
+        If the store refuses the claim, a warning is printed and the command goes on without a lock.
 
         Args:
             name: Of the run; empty for the place where all of them are.
@@ -296,7 +296,9 @@ def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> N
         if "/" not in path:
             return
         place, path = split_place(place)[0], path.rpartition("/")[0]
-        holder = Holder.parse(_ClaimObject(file_system, path).read())
+        holder = None
+        with suppress(OSError):  # a key may be for the run alone, and not for what is above
+            holder = Holder.parse(_ClaimObject(file_system, path).read())
         if holder is not None and not holder.is_gone(has_lock=False):
             raise in_use(place, holder)
 
@@ -338,6 +340,11 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         {name: file for name, file in files.items() if name.partition("/")[0] not in left_out}
         for files in (there, here)
     )
+    if lost := [name for name in (CONFIG, MARKET) if name in there and name not in here]:
+        raise MachineError(
+            f"the local copy of a run must stay whole, got no {' and no '.join(lost)} ({folder}). What is kept in "
+            f"{place} was left as it was."
+        )
     # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
     half_there = tuple(
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST

@@ -189,8 +189,16 @@ def test_the_claim_of_another_host_holds_until_it_is_old(tmp_path: Path, has_no_
     with pytest.raises(ConfigError, match=f"process {DEAD} on another since .*{re.escape(message)}$"):
         take(tmp_path)
     assert (tmp_path / IN_USE).read_bytes() == before
-    leave(tmp_path, claim(host="another", age=timedelta(minutes=6)))
-    take(tmp_path)
+    for age in (timedelta(minutes=6), timedelta(days=-1)):  # a clock was set back
+        leave(tmp_path, claim(host="another", age=age))
+        take(tmp_path)
+
+
+def test_a_claim_of_no_time_that_there_is_counts_as_none(tmp_path: Path, has_no_lock: bool) -> None:
+    for year in ("9999", "0001"):
+        text = leave(tmp_path, claim(host="another")).decode()
+        (tmp_path / IN_USE).write_text(re.sub(r'("\w+": ?")\d{4}-', rf"\g<1>{year}-", text))
+        take(tmp_path)
 
 
 def test_the_claim_of_a_process_that_is_not_alive_is_stale(

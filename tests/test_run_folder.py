@@ -23,6 +23,7 @@ from rllib_portfolio.run_folder import (
     open_run_folder,
     record_settings,
 )
+from rllib_portfolio.training import resume_point
 from rllib_portfolio.whole_file import sealed, whole_file, write_json
 from tests.full_disk import full_disk
 from tests.tiny_runs import COIN, TOTAL_STEPS, TinyRun, edit_settings, start_run, tiny_config
@@ -169,6 +170,27 @@ def test_a_checkpoint_that_was_trained_with_other_settings_is_noticed(finished_r
     message = r"settings environment.cost_bps must be that of step_000000640, 10.0, got 1.0"
     with pytest.raises(ConfigError, match=message):
         open_run_folder(tmp_path / "run", {})
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"config": []}, "must be that of step_"),
+        ({"best_checkpoint": 5}, "checkpoint must hold the state of a run, got "),
+        ({"steps": "x"}, "checkpoint must hold the state of a run, got "),
+    ],
+)
+def test_a_checkpoint_that_somebody_rewrote_is_refused_in_one_line(
+    finished_run: TinyRun, tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    run_dir = shutil.copytree(finished_run.run_dir, tmp_path / "run")
+    newest = checkpoints(run_dir)[-1]
+    progress = json.loads((newest / "progress.json").read_text())
+    (newest / "progress.json").write_text(json.dumps(progress | values))
+    write_json(newest / MANIFEST, _digests(newest))
+    with pytest.raises(ConfigError, match=message):
+        resume_point(open_run_folder(run_dir, {})[0], run_dir)
 
 
 @pytest.mark.ray

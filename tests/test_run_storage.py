@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import re
 import time
@@ -29,7 +30,7 @@ from rllib_portfolio.algorithms.checkpoint import (
 )
 from rllib_portfolio.errors import ConfigError, MachineError, one_line
 from rllib_portfolio.folder_lock import IN_USE, Holder
-from rllib_portfolio.run_folder import require_fresh
+from rllib_portfolio.run_folder import MARKET, require_fresh
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import Status
 from rllib_portfolio.tuning.trial import _Reports
@@ -518,6 +519,32 @@ def test_a_run_in_a_store_that_another_host_writes_is_refused_until_the_claim_is
     with store.only_writer(NAME, is_new=False):
         assert IN_USE in files_of(store.bucket / NAME)
     assert len(caplog.messages) == bool(claimed)  # it was taken over
+
+
+def test_a_run_is_claimed_with_a_key_for_the_run_alone(
+    store: Store, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = run_storage._ClaimObject.read
+
+    def refused_above(claim: Any) -> bytes:
+        if not claim.folder.endswith(NAME):
+            raise PermissionError(errno.EACCES, "AccessDenied")
+        return read(claim)
+
+    monkeypatch.setattr(run_storage._ClaimObject, "read", refused_above)
+    with store.only_writer(NAME, is_new=True), store.fetched(NAME):
+        assert IN_USE in files_of(store.bucket / NAME)
+
+
+def test_a_local_copy_that_lost_files_takes_none_from_the_store(store: Store) -> None:
+    with store.fetched(NAME) as run_dir:
+        train(run_dir, 100)
+        store.keep(NAME)
+        before = files_of(store.bucket)
+        (run_dir / MARKET).unlink()
+        with pytest.raises(MachineError, match=rf"must stay whole, got no {MARKET} .*was left as it was"):
+            store.keep(NAME)
+    assert files_of(store.bucket) == before
 
 
 def test_a_run_whose_claim_was_taken_over_brings_nothing_more(

@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,14 @@ def require_whole(checkpoint: Path) -> None:
     Raises:
         ConfigError: Names the file.
     """
-    written, found = read_json(checkpoint / MANIFEST, "checkpoint", _REMEDY), _digests(checkpoint)
+    written = read_json(checkpoint / MANIFEST, "checkpoint", _REMEDY)
+    try:
+        found = _digests(checkpoint)
+    except OSError as error:
+        raise ConfigError(
+            f"checkpoint must be readable, got {error.strerror} ({error.filename}). A run that still trains may have "
+            "removed it: then try again."
+        ) from None
     problems = [
         f"{'no file' if name not in found else 'a changed file' if name in written else 'an unlisted file'} {name}"
         for name in sorted(written.keys() | found.keys())
@@ -158,6 +166,11 @@ def _remove(checkpoint: Path) -> None:
     removed = checkpoint.with_name(checkpoint.name + _REMOVED)
     _clear(removed)
     _clear(checkpoint.rename(removed))
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint that cannot be used, so that it counts no more; return where it is now."""
+    return checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.damaged-{time.time_ns()}"))
 
 
 def _clear(path: Path) -> None:

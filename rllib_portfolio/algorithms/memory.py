@@ -21,8 +21,8 @@ BYTES_PER_ENV = 4096
 def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
     """Return about how many bytes a run needs, by the settings that they follow from.
 
-    Batches and buffers are in the run's own process, the environments of all env runners, too, as far as one machine
-    holds them. What Python, Ray and the market itself need is not counted.
+    Counts batches, buffers and the environments of all env runners, as if they were on one machine. What Python, Ray
+    and the market itself need is not counted.
 
     Args:
         config: The run's configuration.

@@ -289,7 +289,7 @@ def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
     return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()
 
 
-def load_policy(path: str | Path, *, trust_custom: Collection[str] = ()) -> PortfolioPolicy:
+def load_policy(path: str | Path, *, trust_custom: str | Collection[str] = ()) -> PortfolioPolicy:
     """The policy of a run (its best on validation), of one checkpoint, or of a policy folder.
 
     Nothing of it is executed. What its market and its environment are later built from may name functions of its

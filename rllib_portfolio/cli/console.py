@@ -140,7 +140,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
 
 
 def _keep_token_private() -> None:
-    """Let nobody else read the token that Ray makes: it fills a file that is there, and else lets the umask decide."""
+    """Let nobody else read the token that Ray makes: it keeps the mode of a file that is there."""
     if os.environ.get("RAY_AUTH_MODE") == "disabled" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return
     token = Path.home() / ".ray" / "auth_token"

@@ -13,7 +13,8 @@ from rllib_portfolio.errors import MachineError, one_line
 
 _DISK_FAULTS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
-    errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ENOTCONN,
+    errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN,
+    errno.EREMOTEIO, errno.ENOLCK, errno.EISDIR, errno.ENOTDIR,
 }  # fmt: skip
 """What an operating system says of a disk, and not of a mistake in the program."""
 _REASON_LENGTH = 300

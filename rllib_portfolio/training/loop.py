@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from ray.exceptions import RayActorError, RayError
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
@@ -30,12 +31,13 @@ from rllib_portfolio.algorithms.checkpoint import (
     prune_checkpoints,
     read_progress,
     require_whole,
+    set_aside,
     write_checkpoint,
 )
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
 from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.errors import ConfigError, MachineError
+from rllib_portfolio.errors import ConfigError, MachineError, one_line
 from rllib_portfolio.evaluation.backtest import BacktestResult
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
@@ -158,7 +160,8 @@ class _Run:
         checkpoint = newest_checkpoint(run_dir) if resume else None
         unusable = checkpoint_folders(run_dir)[-1:] if resume else []
         if unusable and unusable != [checkpoint]:
-            logger.warning("Warning: %s has no %s: it is not used, and will be written again.", unusable[0], MANIFEST)
+            place = set_aside(unusable[0])
+            logger.warning("Warning: %s has no %s. It is not used, and is now %s.", unusable[0], MANIFEST, place.name)
         if checkpoint is not None:
             self.state = _resumed_state(checkpoint, logger.warning)
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
@@ -422,7 +425,14 @@ def _has_stopped_early(config: RunConfig, state: LoopState) -> bool:
 def _resumed_state(checkpoint: Path, warn: Callable[[str], None] = lambda text: None) -> LoopState:
     """Return the state in a checkpoint; the best one so far must be whole, or gone, of which `warn` is told."""
     progress = read_progress(checkpoint)
-    state = LoopState(**{name: progress[name] for name in progress.keys() & LoopState.__dataclass_fields__.keys()})
+    values = {name: progress[name] for name in progress.keys() & LoopState.__dataclass_fields__.keys()}
+    try:
+        state = TypeAdapter(LoopState).validate_python(values)
+    except ValidationError as error:
+        raise ConfigError(
+            f"checkpoint must hold the state of a run, got {one_line(error)} ({checkpoint}). Remove it; the run "
+            "resumes from the one before."
+        ) from None
     if state.best_checkpoint is not None and (best := checkpoint.parent / state.best_checkpoint) != checkpoint:
         if best.is_dir():
             require_whole(best)

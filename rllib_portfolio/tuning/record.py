@@ -73,6 +73,8 @@ class SearchRecord:
         try:
             config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))
             note_file(values, path)
+            if not all(isinstance(values[name], str | None) for name in ("storage", "storage_path")):
+                raise TypeError("storage or storage_path that is no text")
             return cls(
                 settings=validated(SearchSettings, values["settings"], str(path)),
                 config=config,
@@ -80,7 +82,7 @@ class SearchRecord:
                 storage=values["storage"],
                 storage_path=values["storage_path"],
                 command=values["command"],
-                wall_s=values["wall_s"],
+                wall_s=float(values["wall_s"]),
                 origin=values.get("origin", ""),
             )
         except ConfigError:

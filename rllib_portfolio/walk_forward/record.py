@@ -86,7 +86,10 @@ def read_plan(output: Path) -> WalkForwardPlan:
         ConfigError: If there is none, or it cannot be read.
     """
     try:
-        return WalkForwardPlan.from_json(read_record(output)["plan"])
+        record = read_record(output)
+        if not isinstance(record.get("sessions", []), list):
+            raise TypeError("sessions that are no list")
+        return WalkForwardPlan.from_json(record["plan"])
     except ConfigError:
         raise
     except (LookupError, AttributeError, TypeError, ValueError) as error:

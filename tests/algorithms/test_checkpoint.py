@@ -241,6 +241,20 @@ def test_a_manifest_that_is_gone_makes_no_other_checkpoint_the_best(tmp_path: Pa
         best_checkpoint(tmp_path)
 
 
+def test_a_file_that_is_removed_while_it_is_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as when a run that trains prunes the checkpoint which a back-test has begun to read
+    folder = write_checkpoint(tmp_path, 64, write_files, {"steps": 64, "best_checkpoint": checkpoint_name(64)})
+    read_bytes = Path.read_bytes
+
+    def removed(path: Path) -> bytes:
+        path.unlink()
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", removed)
+    with pytest.raises(ConfigError, match=f"must be readable, got No such file or directory .{folder}.*try again"):
+        best_checkpoint(tmp_path)
+
+
 def test_a_best_checkpoint_that_is_gone_is_named(tmp_path: Path) -> None:
     write(tmp_path, 64)
     write_checkpoint(tmp_path, 128, write_files, {"steps": 128, "best_checkpoint": checkpoint_name(64)})
