@@ -54,25 +54,31 @@ def unsealed(values: object) -> dict[str, Any]:
     return rest
 
 
-def read_json(path: Path, owner: str, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, owner: str, remedy: str, *, allow_nan: bool = False) -> dict[str, Any]:
     """The mapping in a JSON file; a sealed one is held to its digest.
 
     Args:
         path: The file.
         owner: What has the file, for the error.
         remedy: What to do where the file cannot be read, a sentence.
+        allow_nan: Whether numbers may be NaN or infinite, as JSON itself does not have them.
 
     Raises:
         ConfigError: If the file is missing, is no JSON, holds something else than a mapping, or was changed.
     """
     try:
-        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+        constant = None if allow_nan else _refused
+        return unsealed(json.loads(path.read_text(encoding="utf-8"), parse_constant=constant))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
         raise ConfigError(f"{owner} must have a readable {path.name}, got {reason} ({path.parent}). {remedy}") from None
 
 
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant}, which is no number of JSON")
+
+
 def _digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON values, the same before they are written and after they are read."""
+    """SHA-256 of JSON values. It does not change when they are written and read again."""
     read = json.loads(json.dumps(values))  # tuples are lists there, and keys are texts
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

@@ -23,6 +23,7 @@ from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.run_folder import CONFIG, MARKET, RECORD, open_run_folder
 from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
 from rllib_portfolio.walk_forward.record import RECORD as ANALYSIS
+from rllib_portfolio.whole_file import sealed
 from tests.algorithms.test_policy import policy_for
 from tests.market.tables import SHORT, random_prices
 from tests.tiny_runs import COIN, start_run, tiny_config, tiny_dqn_config
@@ -76,6 +77,7 @@ class Stranger:
         run = start_run(self.folder / "run", tiny_config(self.settings))
         values = named(run.config.model_dump(mode="json"), name)
         (run.run_dir / CONFIG).write_text(yaml.safe_dump(values))
+        change_json(run.run_dir / RECORD, lambda record: {**record, "config": values})
         features = {**run.market.fitted["features"], "custom": [name]}
         market = replace(run.market, fitted={**run.market.fitted, "features": features})
         market.save(run.run_dir / MARKET)
@@ -120,7 +122,8 @@ class Stranger:
 
 
 def change_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    """A digest is no signature: who changes a record can write the digest of what he made of it."""
+    path.write_text(json.dumps(sealed(change(json.loads(path.read_text())))))
 
 
 def named_feature(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from rllib_portfolio import cli, load_policy
-from rllib_portfolio.algorithms.checkpoint import best_checkpoint
+from rllib_portfolio.algorithms.checkpoint import MANIFEST, _digests, best_checkpoint
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.cli import trial
 from rllib_portfolio.errors import ConfigError, DataError
@@ -181,15 +181,19 @@ def num_rounds(path: Path) -> int:
     return MORE_ROUNDS if says_what_it_is else ROUNDS
 
 
+def copy_of(whole: Path, tmp_path: Path) -> Path:
+    """A copy whose files are links: readers write new ones and do not change those that are there."""
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    return shutil.copytree(whole, tmp_path / "run", copy_function=os.link)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_no_damage_is_a_traceback_or_read_as_something_else(
     whole: Path, tmp_path: Path, commands: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     def copied() -> Path:
-        """A copy whose files are links: readers write new ones and do not change those that are there."""
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        return shutil.copytree(whole, tmp_path / "run", copy_function=os.link)
+        return copy_of(whole, tmp_path)
 
     dice, num_mutations, num_refused = random.Random(22), 0, 0
     everything = {name: read for readers in (OF_A_RUN, *OF_ONE_FILE.values()) for name, read in readers.items()}
@@ -218,3 +222,31 @@ def test_no_damage_is_a_traceback_or_read_as_something_else(
                 assert result in (None, expected[name]) or told or begun_anew, f"{what}: {name}"
     assert num_mutations >= 1000
     assert num_refused >= num_mutations // 2
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_no_value_that_somebody_wrote_with_a_new_digest_is_a_traceback(
+    whole: Path, tmp_path: Path, commands: None
+) -> None:
+    dice = random.Random(22)
+    for path in sorted(whole.rglob("*.json")):
+        if path.name in ("results.json", MANIFEST):
+            continue
+        for _ in range(2 * num_rounds(path)):
+            work = copy_of(whole, tmp_path)
+            rewritten = work / path.relative_to(whole)
+            text = retyped(rewritten.read_bytes(), dice)
+            values = json.loads(text)
+            rewritten.unlink()
+            rewritten.write_text(json.dumps(sealed(values) if SEAL in values else values))
+            for checkpoint in {rewritten.parent, rewritten.parent.parent}:
+                if (checkpoint / MANIFEST).is_file():
+                    (checkpoint / MANIFEST).unlink()
+                    write_json(checkpoint / MANIFEST, _digests(checkpoint))
+            for name, read in OF_ONE_FILE.get(path.relative_to(whole).parts[0], OF_A_RUN).items():
+                try:
+                    read(work)
+                except Exception as error:
+                    error.add_note(f"{name}: {path.relative_to(whole)}: {text.decode()[:2000]}")
+                    raise

@@ -84,7 +84,7 @@ def read_progress(checkpoint: Path) -> dict[str, Any]:
         ConfigError: If a file is missing or was changed.
     """
     require_whole(checkpoint)
-    return read_json(checkpoint / _PROGRESS, "checkpoint", _REMEDY)
+    return read_json(checkpoint / _PROGRESS, "checkpoint", _REMEDY, allow_nan=True)
 
 
 def best_checkpoint(run_dir: Path) -> Path | None:
