@@ -81,10 +81,10 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def command(run: Callable[[list[str]], int], *words: str) -> str | None:
     """What a command read; None if it ended with 2, as it does after the one line of an error of the user."""
     try:
-        assert run([*words, "--quiet"]) == 2
+        exit_code = run([*words, "--quiet"])
     except Opened as opened:
         return repr(opened.args)
-    return None
+    return None if exit_code == 2 else f"exit code {exit_code}"
 
 
 def api(read: Callable[[Path], object], folder: Path) -> str | None:
@@ -233,7 +233,7 @@ def test_no_value_that_somebody_wrote_with_a_new_digest_is_a_traceback(
     for path in sorted(whole.rglob("*.json")):
         if path.name in ("results.json", MANIFEST):
             continue
-        for _ in range(2 * num_rounds(path)):
+        for _ in range(max(FEW_ROUNDS, num_rounds(path) // 3)):
             work = copy_of(whole, tmp_path)
             rewritten = work / path.relative_to(whole)
             text = retyped(rewritten.read_bytes(), dice)
