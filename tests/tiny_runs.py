@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tensorboard.summary.writer import event_file_writer
 
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config_file import load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.whole_file import sealed, write_json
 from tests.market.tables import SHORT, random_prices
+
+# TensorBoard reads the event files of a run by their names, where the tenth writer of a process comes before the ninth
+# if both began in the same second.
+event_file_writer._global_uid = event_file_writer.AtomicCounter(10**6)
 
 STEPS_PER_ITERATION = 64
 TOTAL_STEPS = 640
