@@ -7,8 +7,8 @@ An object store has no such lock, nor have some network file systems, and others
 There the claim itself decides. It is renewed every minute; it may be taken over when it is five minutes old, or at once
 if its process was on this host and is not alive. Hosts and containers are told apart by their names, and their clocks
 must agree to a minute or two. Nothing there writes on a condition, so a process writes its claim, waits a second and
-reads it back. Two processes can still both go on if one of them takes longer than that second from reading that the
-place is free to writing its claim, or if one was suspended for more than five minutes. The one whose claim was replaced
+reads it back. Two processes can both go on if one needs more than a second between seeing the place free and writing
+its claim, or if one was suspended for more than five minutes. The one whose claim was replaced
 warns at its next renewal; a run in an object store brings nothing there from then on.
 """
 

@@ -220,3 +220,11 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
     there = {name for text in files for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
     assert len(named) > 10
     assert named <= there
+
+
+def test_setup_asks_for_the_hash_of_every_package_but_torch_and_what_its_build_brings() -> None:
+    installs = re.findall(r"^ *pip_install (.*?) \|\| fail", (ROOT / ".ci" / "setup").read_text(), re.MULTILINE)
+    without = [words for words in installs if not re.search(r"--require-hashes|locked\[@\]", words)]
+    assert len(installs) - len(without) == 3  # pip, the build tool, the packages
+    assert [re.search(r"torch==|unlocked\.txt|-e \.", words) is not None for words in without] == [True, True, True]
+    assert "local locked=(--require-hashes " in (ROOT / ".ci" / "setup").read_text()

@@ -68,7 +68,7 @@ class PolicySpec:
 
     @property
     def settings(self) -> list[dict[str, Any]]:
-        """What names functions, if anything does."""
+        """Sections of the specification in which functions can be named."""
         return [self.market, self.environment, self.fitted]
 
     @property

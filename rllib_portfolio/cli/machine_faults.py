@@ -95,9 +95,9 @@ def _is_loss(error: BaseException) -> bool:
 
 
 def leave_to_main_thread() -> None:
-    """Let no thread print a traceback about a file that it cannot write: whoever gave it the work is told, too.
+    """Let no thread print a traceback about a file that it cannot write.
 
-    TensorBoard's writer is such a thread; it raises its error again at the next record.
+    The thread that gave it the work gets the same error: TensorBoard's writer raises it again at the next record.
     """
     threading.excepthook = _tell_unless_file
 

@@ -46,7 +46,7 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
 
 
 def own_config(path: Path, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration that the user names for this command: the functions in it are his to import."""
+    """Return the configuration that the user names for this command, and trust the functions that it names."""
     config = load_run_config(path, overrides)
     trust(named_functions(config.model_dump()))
     return config

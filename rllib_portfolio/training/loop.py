@@ -172,7 +172,7 @@ class _Run:
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
         self.unsampled_s = 0.0
-        """Duration of the last iterations, as far as none of them made a step."""
+        """Seconds spent in iterations since the last one that sampled a step."""
         self.silent: tuple[int, ...] = ()
         """Env runners that had not answered at the time of the last notice."""
         self.num_left_out = 0
