@@ -99,7 +99,7 @@ def finished_run(
     ray_session: None, tmp_path_factory: pytest.TempPathFactory, price_settings: dict[str, Any]
 ) -> TinyRun:
     """A run of ten iterations that came to its end, with its closing comparison. Copy the folder to change it."""
-    from rllib_portfolio.results import compare_best_policy
+    from rllib_portfolio.runs.summary import compare_best_policy
     from tests.tiny_runs import start_run, tiny_config
 
     schedule = {

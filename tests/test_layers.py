@@ -34,7 +34,10 @@ def printed(pytestconfig: pytest.Config, program: str, *arguments: str) -> list[
         "rllib_portfolio.config",
         "rllib_portfolio.market",
         "rllib_portfolio.env",
-        "rllib_portfolio.evaluation",
+        "rllib_portfolio.policies",
+        "rllib_portfolio.statistics",
+        "rllib_portfolio.backtest",
+        "rllib_portfolio.reporting",
         "rllib_portfolio.audit",
     ],
 )

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.real_data import defaults, design, evidence, study, tables, variants, walks
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
 
 FIRST_TEST_DAY = "2000-01-01"
 

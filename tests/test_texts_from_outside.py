@@ -15,21 +15,22 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
+from rllib_portfolio.backtest.lineup import walk_lineup
 from rllib_portfolio.cli.backtest import _subset
 from rllib_portfolio.cli.console import guarded, say, warn
 from rllib_portfolio.cli.search_display import print_outcome
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.config.files import load_run_config, parse_assignment
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, DataError, one_line
-from rllib_portfolio.evaluation import generate_performance_report, walk_lineup
-from rllib_portfolio.evaluation.report.screen import empty_table, wide_console
-from rllib_portfolio.evaluation.report.values import evidence_of_values
+from rllib_portfolio.experiments.search.session import SearchOutcome
+from rllib_portfolio.experiments.search.study import open_storage, open_study, study_path, study_url
 from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.run_folder import require_fresh
-from rllib_portfolio.tuning.session import SearchOutcome
-from rllib_portfolio.tuning.study import open_storage, open_study, study_path, study_url
-from rllib_portfolio.user_values import validated
-from tests.evaluation.hand_made import Scripted, random_market
+from rllib_portfolio.reporting.console import empty_table, wide_console
+from rllib_portfolio.reporting.report import generate_performance_report
+from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.runs.folder import require_fresh
+from tests.backtest.hand_made import Scripted, random_market
 
 ESCAPE, REVERSED, END_OF_LINE = "\x1b[2J", "\u202e", "\n"
 DECEPTIVE = [f"A{sign}B" for sign in (ESCAPE, REVERSED, END_OF_LINE, "\r", "\x9b", "\u2066", "\u2028", "\x00")]

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from tensorboard.summary.writer import event_file_writer
 
+from rllib_portfolio.atomic import sealed, write_json
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.whole_file import sealed, write_json
 from tests.market.tables import SHORT, random_prices
 
 # TensorBoard reads the event files of a run by their names, where the tenth writer of a process comes before the ninth
@@ -79,18 +79,18 @@ class TinyRun:
     written: list[str] = field(default_factory=list)
 
     def train(self, **options: Any) -> bool:
-        """`training.run` in the folder, keeping what it reports; `options` go to it."""
-        from rllib_portfolio import training
+        """`loop.run` in the folder, keeping what it reports; `options` go to it."""
+        from rllib_portfolio.runs import loop
 
         options = {"on_progress": self._note, **options}
-        return training.run(self.config, self.market, self.run_dir, **options)
+        return loop.run(self.config, self.market, self.run_dir, **options)
 
     def stop_at(self, steps: int, **options: Any) -> bool:
         """Train until `steps` are done, then stop as Ctrl-C does."""
         return self.train(should_stop=lambda: bool(self.statuses) and self.statuses[-1].steps >= steps, **options)
 
     def _note(self, status: Any) -> None:
-        from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
+        from rllib_portfolio.policies.checkpoint import newest_checkpoint
 
         self.statuses.append(status)
         newest = newest_checkpoint(self.run_dir)
@@ -124,7 +124,7 @@ def tiny_dqn_config(*settings: Mapping[str, Any]) -> RunConfig:
 
 def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
     """A run folder, ready to train in."""
-    from rllib_portfolio.run_folder import create_run_folder
+    from rllib_portfolio.runs.folder import create_run_folder
 
     market = load_market(config.market)
     create_run_folder(run_dir, config, market)
@@ -133,8 +133,8 @@ def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
 
 def edit_settings(run_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Give a run other settings, everywhere, as if it had been begun with them."""
-    from rllib_portfolio.algorithms.checkpoint import MANIFEST, _digests, checkpoints
-    from rllib_portfolio.run_folder import CONFIG, RECORD
+    from rllib_portfolio.policies.checkpoint import MANIFEST, _digests, checkpoints
+    from rllib_portfolio.runs.folder import CONFIG, RECORD
 
     values = yaml.safe_load((run_dir / CONFIG).read_text())
     change(values)

@@ -22,8 +22,8 @@ from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 
 from benchmarks.cluster.model import Costs, simulated_steps_per_second
 from benchmarks.machine import description
-from rllib_portfolio.algorithms import ppo
-from rllib_portfolio.algorithms.shared_market import shared_market
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.sampling.shared_market import shared_market
 from rllib_portfolio.config import MarketConfig, PPORunConfig, ResourceConfig
 from rllib_portfolio.market import MarketData, load_market
 

@@ -1,1 +1,1 @@
-"""Whether the tests of `rllib_portfolio.evaluation` reject as often as they say, and how fast they are."""
+"""Whether the tests of `rllib_portfolio.statistics` reject as often as they say, and how fast they are."""

@@ -23,11 +23,11 @@ from scipy.special import ndtr, ndtri
 
 from benchmarks.evaluation.markets import PERIODS_PER_YEAR, PROCESSES, FloatArray
 from benchmarks.machine import description
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.selection import backtest_overfitting
-from rllib_portfolio.evaluation.sharpe_tests import bootstrap_sharpe_test, hac_sharpe_test
-from rllib_portfolio.evaluation.significance import mean_active_return_test
-from rllib_portfolio.evaluation.verdicts import outcome_of
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.overfitting import backtest_overfitting
+from rllib_portfolio.statistics.sharpe_tests import bootstrap_sharpe_test, hac_sharpe_test
+from rllib_portfolio.statistics.significance import mean_active_return_test
+from rllib_portfolio.statistics.verdicts import outcome_of
 
 LEVEL = 0.05
 TOLERANCE = 0.015

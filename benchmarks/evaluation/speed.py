@@ -16,13 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.machine import description, peak_memory_mb
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.lineup import average_mix, walk_lineup
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
-from rllib_portfolio.evaluation import backtest, metrics, rolling, walk_lineup
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, bootstrap_intervals
-from rllib_portfolio.evaluation.lineup import average_mix
-from rllib_portfolio.evaluation.multiple_comparison import model_confidence_set, superior_ability_test
-from rllib_portfolio.evaluation.sharpe_tests import bootstrap_sharpe_test
 from rllib_portfolio.market import load_market
+from rllib_portfolio.statistics import metrics, rolling
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan, bootstrap_intervals
+from rllib_portfolio.statistics.multiple_comparison import model_confidence_set, superior_ability_test
+from rllib_portfolio.statistics.sharpe_tests import bootstrap_sharpe_test
 
 STRATEGIES, DAYS, DRAWS = 15, 8313, 10_000
 QUICK_DAYS, QUICK_DRAWS = 1000, 500

@@ -24,7 +24,7 @@ from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.training import ALGORITHMS
+from rllib_portfolio.runs.loop import ALGORITHMS
 
 FloatArray = NDArray[np.floating[Any]]
 Progress = Iterator[tuple[int, Decision]]
@@ -109,7 +109,7 @@ def _rllib(algorithm: Any, config: RunConfig, interval: int, policy: Callable[[]
 
 def _stock_ppo(config: PPORunConfig, market_path: Path) -> Any:
     from benchmarks.throughput.rllib import as_it_comes
-    from rllib_portfolio.algorithms import ppo
+    from rllib_portfolio.algorithms.ppo import algorithm as ppo
 
     resources = config.resources.model_copy(update={"env_runner": "stock", "learner": "stock"})
     return as_it_comes(

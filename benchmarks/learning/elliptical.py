@@ -1,8 +1,9 @@
 """Portfolios of assets whose shocks have the same law in all directions: one number says what the day does to each.
 
 The return of weights w is w'm + sqrt(w'S w) Y, with means m, scale matrix S and Y a coordinate of the shocks of
-`rllib_portfolio.market.simulated.bounded_shocks`: their length times that of a uniform direction (Fang, Kotz and Ng
-1990, "Symmetric multivariate and related distributions", section 2.1). Expectations are exact by quadrature over both.
+`rllib_portfolio.market.simulators.simulated.bounded_shocks`: their length times that of a uniform direction (Fang,
+Kotz and Ng 1990, "Symmetric multivariate and related distributions", section 2.1). Expectations are exact by
+quadrature over both.
 """
 
 from __future__ import annotations

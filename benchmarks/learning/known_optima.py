@@ -27,7 +27,7 @@ from rllib_portfolio.market import (
     signal_market,
     student_t_market,
 )
-from rllib_portfolio.market.simulated import shock_radius
+from rllib_portfolio.market.simulators.simulated import shock_radius
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from rllib_portfolio.whole_file import whole_file
+from rllib_portfolio.atomic import whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {

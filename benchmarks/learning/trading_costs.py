@@ -117,8 +117,8 @@ class CostlyTrading:
 def belief_chain(points: int, odds: tuple[float, float], stay: float, move: float) -> Chain:
     """Two hidden regimes, as a chain over `points` values of the probability of the first.
 
-    The belief after a day is that of `rllib_portfolio.market.markov.filtered_beliefs`; it falls between two points of
-    the grid and is split over them.
+    The belief after a day is that of `rllib_portfolio.market.simulators.markov.filtered_beliefs`; it falls between two
+    points of the grid and is split over them.
     """
     belief = np.linspace(0.0, 1.0, points)
     gain = belief * odds[0] + (1.0 - belief) * odds[1]

@@ -62,13 +62,13 @@ def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str
     import ray
     import torch
 
-    from rllib_portfolio.config_file import load_run_config
-    from rllib_portfolio.evaluation.backtest import backtest
-    from rllib_portfolio.evaluation.baselines import EqualWeight
-    from rllib_portfolio.evaluation.metrics import information_ratio, sharpe_ratio
+    from rllib_portfolio.backtest.baselines import EqualWeight
+    from rllib_portfolio.backtest.engine import backtest
+    from rllib_portfolio.config.files import load_run_config
     from rllib_portfolio.market import load_market
-    from rllib_portfolio.training.folder import train_in_folder
-    from rllib_portfolio.training.validation import best_policy
+    from rllib_portfolio.runs.resumable import train_in_folder
+    from rllib_portfolio.runs.validation import best_policy
+    from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 
     torch.set_num_threads(1)
     file = search / "best_config.yaml" if side == "tuned" else ROOT / "tune_configs" / "ppo.yaml"

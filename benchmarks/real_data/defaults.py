@@ -23,13 +23,13 @@ import pandas as pd
 from benchmarks.machine import description
 from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, ROOT, market_rows
 from benchmarks.throughput.tables import Table, markdown
+from rllib_portfolio.atomic import write_json
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.evaluation.metrics import sharpe_ratio
+from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.training.folder import train_in_folder
-from rllib_portfolio.training.validation import equal_weight_returns
-from rllib_portfolio.whole_file import write_json
+from rllib_portfolio.runs.resumable import train_in_folder
+from rllib_portfolio.runs.validation import equal_weight_returns
+from rllib_portfolio.statistics.metrics import sharpe_ratio
 
 FILE = ROOT / "tune_configs" / "ppo.yaml"
 FOLDER = "defaults"

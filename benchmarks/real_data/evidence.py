@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.real_data.walks import looks, over_looks
 from benchmarks.throughput.tables import Table, markdown
-from rllib_portfolio.evaluation.verdicts import outcome_of
+from rllib_portfolio.statistics.verdicts import outcome_of
 
 BENCHMARK = "1/N"
 _TESTS = {

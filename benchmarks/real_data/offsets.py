@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.real_data.walks import WALK
+from rllib_portfolio.backtest.baselines import EqualWeight
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli.console import quieten_libraries
-from rllib_portfolio.evaluation.backtest import backtest
-from rllib_portfolio.evaluation.baselines import EqualWeight
-from rllib_portfolio.evaluation.ensemble import Ensemble
-from rllib_portfolio.evaluation.metrics import information_ratio, sharpe_ratio
-from rllib_portfolio.training import best_policy
-from rllib_portfolio.walk_forward import FoldPolicy, PooledPolicy, WalkForwardPlan
-from rllib_portfolio.walk_forward.plan import Run
-from rllib_portfolio.walk_forward.record import read_record
+from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
+from rllib_portfolio.experiments.walk_forward.pooling import FoldPolicy, PooledPolicy
+from rllib_portfolio.experiments.walk_forward.record import read_record
+from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.runs.validation import best_policy
+from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 
 FILE = "offsets.json"
 

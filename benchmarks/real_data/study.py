@@ -14,8 +14,8 @@ import pandas as pd
 from benchmarks.machine import description
 from benchmarks.real_data import design
 from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE, VARIANTS
-from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
-from rllib_portfolio.whole_file import whole_file
+from rllib_portfolio.atomic import whole_file
+from rllib_portfolio.reporting.search_trials import SUMMARY, TRIAL_RETURNS
 
 ROOT = design.ROOT
 RESULTS = ROOT / "benchmarks" / "results" / "real_data"

@@ -14,9 +14,9 @@ from benchmarks.real_data import offsets, study
 from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE
 from benchmarks.real_data.walks import UNIVERSES, looks, over_looks
 from benchmarks.throughput.tables import Table, markdown
-from rllib_portfolio.evaluation.metrics import information_ratio
-from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
-from rllib_portfolio.evaluation.selection import (
+from rllib_portfolio.reporting.search_trials import SUMMARY, TRIAL_RETURNS
+from rllib_portfolio.statistics.metrics import information_ratio
+from rllib_portfolio.statistics.overfitting import (
     SharpeSample,
     deflated_sharpe_ratio,
     expected_best_sharpe_ratio,

@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.throughput.network import ActorCritic
 from benchmarks.throughput.setting import Setting
 from benchmarks.throughput.stopwatch import Watched
-from rllib_portfolio.algorithms.flat_parameters import FlatParameters
+from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
 from rllib_portfolio.env import PortfolioVectorEnv
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)

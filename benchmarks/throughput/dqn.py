@@ -21,7 +21,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from benchmarks.throughput.setting import STEPS_PER_UPDATE, Setting
 from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio import ENV_ID
-from rllib_portfolio.algorithms import dqn
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.config import DQNConfig, DQNResourceConfig, DQNRunConfig, MarketConfig, QNetworkConfig
 
 ROLLOUT_STEPS = 4

@@ -37,7 +37,7 @@ def measure(job: MemoryJob) -> dict[str, Any]:
     """Peak resident memory of the training process until `settled_steps` and until the end, and its growth."""
     import ray
 
-    from rllib_portfolio.algorithms import ppo
+    from rllib_portfolio.algorithms.ppo import algorithm as ppo
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     algorithm = ppo.build(_config(), market_file(20, Path(job.market_folder)))

@@ -17,7 +17,7 @@ from ray.rllib.utils.replay_buffers import PrioritizedEpisodeReplayBuffer
 from benchmarks.machine import resident_memory_mb
 from benchmarks.throughput.setting import Setting
 from benchmarks.throughput.stopwatch import Watched
-from rllib_portfolio.algorithms.replay_buffer import ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.replay.replay_buffer import ArrayEpisodeReplayBuffer
 
 CAPACITY = 100_000
 EPISODE_STEPS = 250

@@ -1,7 +1,7 @@
 """RLlib: with this package's env runner and learner, and as it comes.
 
-All sides build the same `PPOConfig` through `rllib_portfolio.algorithms.ppo`. The stock sides then take RLlib's own
-algorithm class, env runner, learner and callbacks; what is left of ours is the environment and the network.
+All sides build the same `PPOConfig` through `rllib_portfolio.algorithms.ppo.algorithm`. The stock sides then take
+RLlib's own algorithm class, env runner, learner and callbacks; what is left of ours is the environment and the network.
 """
 # ruff: noqa: D102 - the methods are documented by `contenders.Contender`
 
@@ -25,8 +25,11 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting
 from benchmarks.throughput.stopwatch import Watched
-from rllib_portfolio.algorithms import env_runner, ppo, ppo_learner, train_batch
-from rllib_portfolio.algorithms.flat_parameters import FlatParameters
+from rllib_portfolio.algorithms.learning import train_batch
+from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.ppo import learner as ppo_learner
+from rllib_portfolio.algorithms.sampling import env_runner
 from rllib_portfolio.config import (
     ContinuousEnvironmentConfig,
     MarketConfig,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.market.synthetic import gbm_market
+from rllib_portfolio.market.simulators.synthetic import gbm_market
 
 NUM_FEATURES = 7
 NUM_DAYS = 8_000

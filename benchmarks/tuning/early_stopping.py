@@ -24,14 +24,14 @@ from benchmarks.learning.known_optima import regimes
 from benchmarks.tuning.searching import searched, started_ray
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.config import PPORunConfig
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.training import best_policy
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.runner import Place
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import STEPS, best_trials, open_storage, open_study, trial_name
-from rllib_portfolio.user_values import validated
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.runner import Place
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.study import STEPS, best_trials, open_storage, open_study, trial_name
+from rllib_portfolio.runs.validation import best_policy
 
 OURS, RANDOM = "TPE, median stopping", "random, no stopping"
 SIDES = {OURS: {"search": "optuna", "scheduler": "median"}, RANDOM: {"search": "random", "scheduler": "none"}}

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.machine import load_average
 from benchmarks.tuning.searching import ppo_record, searched, started_ray
 from benchmarks.tuning.timing import as_json, shares, throughput
-from rllib_portfolio.tuning.runner import Place
+from rllib_portfolio.experiments.search.runner import Place
 
 STEPS, QUICK_STEPS = 50_000, 10_000
 TOGETHER = 4

@@ -10,13 +10,13 @@ from typing import Any
 
 from benchmarks.tuning.timing import Clock
 from rllib_portfolio.cli.console import quieten_libraries, ray_session
-from rllib_portfolio.config_file import SEARCH, load_run_config, read_yaml
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.runner import Place, Watch
-from rllib_portfolio.tuning.session import SearchSession
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.user_values import validated
+from rllib_portfolio.config.files import SEARCH, load_run_config, read_yaml
+from rllib_portfolio.config.user_values import validated
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.runner import Place, Watch
+from rllib_portfolio.experiments.search.session import SearchSession
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
 
 PPO = Path(__file__).resolve().parents[2] / "tune_configs" / "ppo.yaml"
 

@@ -11,8 +11,8 @@ import numpy as np
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from rllib_portfolio.tuning.search import NAME, SPEC
-from rllib_portfolio.tuning.study import STEPS, TRAINING_S
+from rllib_portfolio.experiments.search.optuna_search import NAME, SPEC
+from rllib_portfolio.experiments.search.study import STEPS, TRAINING_S
 
 
 @dataclass(frozen=True, slots=True)

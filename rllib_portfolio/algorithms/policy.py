@@ -26,20 +26,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
 
-from rllib_portfolio.algorithms.checkpoint import MANIFEST, best_checkpoint, require_whole
+from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
-from rllib_portfolio.consent import named_functions, note_file, require_trusted, trust
+from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.policy import MarketView
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
 from rllib_portfolio.modules.array_forward import ArrayFunction, inference
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
-from rllib_portfolio.user_values import validated
-from rllib_portfolio.whole_file import sealed, unsealed
+from rllib_portfolio.policies.checkpoint import MANIFEST, best_checkpoint, require_whole
+from rllib_portfolio.policies.strategy import MarketView
 
 FloatArray = NDArray[np.floating[Any]]
 FORMAT_VERSION = 1

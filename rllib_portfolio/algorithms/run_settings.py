@@ -13,10 +13,10 @@ from ray.rllib.connectors.env_to_module import MeanStdFilter
 
 from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.autoscaling import RESOURCES, UNKNOWN, largest_cluster
-from rllib_portfolio.algorithms.callbacks import ReportFinishedEpisodes
-from rllib_portfolio.algorithms.env_runner import SeededEnvRunner, VectorisedEnvRunner
+from rllib_portfolio.algorithms.sampling.callbacks import ReportFinishedEpisodes
+from rllib_portfolio.algorithms.sampling.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.config import ResourceConfig, RunConfig
-from rllib_portfolio.consent import require_consent
+from rllib_portfolio.config.consent import require_consent
 from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0

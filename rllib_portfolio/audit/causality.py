@@ -24,12 +24,13 @@ from rllib_portfolio.audit.differences import (
     with_another_future,
 )
 from rllib_portfolio.audit.specimen import Specimen
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.lineup import all_strategies
 from rllib_portfolio.config import EnvironmentConfig
+from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.env.simulation import Simulation
-from rllib_portfolio.evaluation import all_strategies, backtest
-from rllib_portfolio.evaluation.policy import MarketView, Strategy
 from rllib_portfolio.market import CASH, MarketData, PriceTable, Window, prepare_market
-from rllib_portfolio.user_values import import_function
+from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 WALK_DAYS = 45
 """Days of decisions that are compared: baselines that are fitted every 21 days are fitted three times."""

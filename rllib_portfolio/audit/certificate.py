@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rllib_portfolio.atomic import write_json
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import write_json
 
 Status = Literal["PASS", "FAIL", "not run"]
 

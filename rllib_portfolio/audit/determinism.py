@@ -17,11 +17,11 @@ from rllib_portfolio.audit.differences import (
     value_text,
 )
 from rllib_portfolio.audit.specimen import Specimen
+from rllib_portfolio.backtest.baselines import EqualWeight
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.env.portfolio_env import PortfolioEnv, PortfolioVectorEnv
-from rllib_portfolio.evaluation.backtest import backtest
-from rllib_portfolio.evaluation.baselines import EqualWeight
 from rllib_portfolio.market import CASH, prepare_market
-from rllib_portfolio.user_values import import_function
 
 NUM_ENVS = 3
 NUM_STEPS = 300

@@ -9,9 +9,9 @@ from typing import Any
 
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.evaluation.policy import Strategy
 from rllib_portfolio.market import MarketData, PriceTable, load_market, prepare_market
 from rllib_portfolio.market.loading import load_table
+from rllib_portfolio.policies.strategy import Strategy
 
 
 @dataclass(frozen=True, eq=False)

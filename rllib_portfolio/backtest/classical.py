@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.baselines import merton_weights
+from rllib_portfolio.backtest.refitting import MONTH_DAYS, YEAR_DAYS, History
 from rllib_portfolio.env.actions import inverse_volatility_weights
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.baselines import merton_weights
-from rllib_portfolio.evaluation.metrics import SMALLEST_DENOMINATOR
-from rllib_portfolio.evaluation.refitting import MONTH_DAYS, YEAR_DAYS, History
+from rllib_portfolio.statistics.metrics import SMALLEST_DENOMINATOR
 
 FloatArray = NDArray[np.floating[Any]]
 

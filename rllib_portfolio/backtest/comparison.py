@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.evaluation.verdicts import Pair, Verdict, judge
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 
 FloatArray = NDArray[np.floating[Any]]
 

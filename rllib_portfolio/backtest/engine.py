@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.env import kernel
 from rllib_portfolio.env.actions import constrained_weights
 from rllib_portfolio.env.simulation import decision_rows
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.policy import MarketView, MarketViewer, Strategy
 from rllib_portfolio.market import CASH, MarketData, Window
-from rllib_portfolio.user_values import require_names
+from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.backtest import BacktestResult
+from rllib_portfolio.statistics import metrics
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest import classical
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight, index_result
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.refitting import RefitSchedule, Refitted, failed_fits, month_days
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import classical
-from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight, index_result
-from rllib_portfolio.evaluation.policy import Strategy
-from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted, failed_fits, month_days
 from rllib_portfolio.market import MarketData, Window
-from rllib_portfolio.user_values import require_names
+from rllib_portfolio.policies.strategy import Strategy
 
 FloatArray = NDArray[np.floating[Any]]
 

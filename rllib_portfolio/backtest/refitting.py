@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.baselines import EqualWeight
-from rllib_portfolio.evaluation.policy import MarketView, Strategy
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 FloatArray = NDArray[np.floating[Any]]
 

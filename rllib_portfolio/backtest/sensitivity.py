@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.comparison import compare
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import kernel
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.backtest import BacktestResult, backtest
-from rllib_portfolio.evaluation.comparison import compare
-from rllib_portfolio.evaluation.policy import MarketView, Strategy
 from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 FloatArray = NDArray[np.floating[Any]]
 Progress = Callable[[int, int], None]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rllib_portfolio.atomic import read_json
 from rllib_portfolio.cli.console import quieten_libraries, say, tell, warn_of_implausible
 from rllib_portfolio.cli.settings import (
     add_trust,
@@ -17,10 +18,9 @@ from rllib_portfolio.cli.settings import (
     require_run_folders,
 )
 from rllib_portfolio.config import RUN_CONFIGS
-from rllib_portfolio.config_file import parse_assignment
-from rllib_portfolio.consent import named_functions, trust
+from rllib_portfolio.config.consent import named_functions, trust
+from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import read_json
 
 if TYPE_CHECKING:
     from rllib_portfolio.audit import Certificate, Specimen
@@ -91,9 +91,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _warn_of_implausible(specimen: Specimen) -> None:
     """Warn of implausible results on the test window: of the policy, 1/N and buy-and-hold."""
-    from rllib_portfolio.evaluation import backtest
-    from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
-    from rllib_portfolio.evaluation.comparison import compare
+    from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
+    from rllib_portfolio.backtest.comparison import compare
+    from rllib_portfolio.backtest.engine import backtest
 
     market = specimen.market
     window = market.windows.get("test", market.windows["all"])
@@ -162,7 +162,7 @@ def _print(certificate: Certificate) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rllib_portfolio.plain_console import PlainConsole
+    from rllib_portfolio.reporting.plain_console import PlainConsole
 
     console = PlainConsole()
     if not console.is_terminal:

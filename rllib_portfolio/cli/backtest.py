@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rllib_portfolio.cli.console import guarded, quieten_libraries, say, tell, warn, warn_of_implausible
 from rllib_portfolio.cli.settings import add_trust, new_name, require_path, require_run_folders
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.consent import trust
+from rllib_portfolio.config.consent import trust
+from rllib_portfolio.config.user_values import require_names, validated
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.user_values import require_names, validated
 
 if TYPE_CHECKING:
     from rllib_portfolio.cli.subjects import Run

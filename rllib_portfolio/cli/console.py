@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rllib_portfolio.cli.interruption import children_apart, lost_output, outlast_readers
 from rllib_portfolio.cli.machine_faults import described, leave_to_main_thread
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.consent import restricted_to
+from rllib_portfolio.config.consent import restricted_to
 from rllib_portfolio.errors import ConfigError, DataError, MachineError, one_line
 from rllib_portfolio.shown_text import displayable_lines, quoted
 
@@ -179,7 +179,7 @@ def note_lost_folder(folder: Path) -> None:
 
 def warn(text: str) -> None:
     """A line on stdout that nobody overlooks, --quiet or not."""
-    from rllib_portfolio.plain_console import PlainConsole
+    from rllib_portfolio.reporting.plain_console import PlainConsole
 
     PlainConsole().print(text, style="bold red", soft_wrap=True, highlight=False)
 
@@ -192,7 +192,7 @@ def warn_of_pickles(place: str, folder: Path, record: str) -> None:
         folder: Where its record is.
         record: File name of that.
     """
-    from rllib_portfolio.run_folder import is_from_elsewhere
+    from rllib_portfolio.runs.folder import is_from_elsewhere
 
     if is_from_elsewhere(folder, record):
         warn(

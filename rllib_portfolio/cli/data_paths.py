@@ -8,7 +8,7 @@ from typing import Any
 
 from rllib_portfolio.cli.console import JOB
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.user_values import user_path
+from rllib_portfolio.config.user_values import user_path
 
 
 def with_lasting_paths(config: RunConfig) -> RunConfig:

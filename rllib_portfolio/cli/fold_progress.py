@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rllib_portfolio.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
-    from rllib_portfolio.walk_forward import Progress, RunOutcome
+    from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome
 
 
 class FoldDisplay:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_portfolio.shown_text import displayable_lines
 
 if TYPE_CHECKING:
-    from rllib_portfolio.training import Status
+    from rllib_portfolio.runs.loop import Status
 
 LINE_INTERVAL_S = 10.0
 """Time between two progress lines where the output is not a terminal."""
@@ -114,7 +114,7 @@ class TrainingDisplay:
         self._meter.__exit__(*exception)
 
     def show(self, status: Status) -> None:
-        """Show a `training.Status`; its notice and its message are printed on lines of their own."""
+        """Show a `loop.Status`; its notice and its message are printed on lines of their own."""
         for line in (status.notice, status.message):
             if line is not None:
                 self._meter.tell(line)

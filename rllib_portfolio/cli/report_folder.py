@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rllib_portfolio.atomic import read_json, write_json
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import read_json, write_json
 
 RECORD = "backtest.json"
 _UNFINISHED = ".unfinished"

@@ -14,8 +14,8 @@ from rllib_portfolio.cli.progress import LINE_INTERVAL_S
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
-    from rllib_portfolio.tuning.session import SearchOutcome
+    from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
+    from rllib_portfolio.experiments.search.session import SearchOutcome
 
 SHOWN_TRIALS = 6
 TABLE_WIDTH = 100
@@ -71,7 +71,7 @@ class SearchDisplay:
     def _show_table(self, progress: SearchProgress) -> None:
         from rich.live import Live
 
-        from rllib_portfolio.plain_console import PlainConsole
+        from rllib_portfolio.reporting.plain_console import PlainConsole
 
         if self._live is None:
             self._live = Live(console=PlainConsole(stderr=True), refresh_per_second=4, transient=False)
@@ -119,7 +119,7 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     from rich import box
     from rich.table import Table
 
-    from rllib_portfolio.plain_console import PlainConsole
+    from rllib_portfolio.reporting.plain_console import PlainConsole
 
     counts = ", ".join(f"{count} {word}" for word, count in outcome.counts.items())
     tell(f"Trials: {counts}.")

@@ -63,7 +63,7 @@ def _connected(package: str, callback: Any) -> Any:
 
 def _spare_search(flag: str, callback: Any) -> None:
     """Make what fails in a connected callback a warning: a service that goes away ends no search."""
-    from rllib_portfolio.tracking import Sparing
+    from rllib_portfolio.runs.tracking import Sparing
 
     def spared(hook: Callable[..., None]) -> Callable[..., None]:
         def call(*arguments: Any, **settings: Any) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from rllib_portfolio.cli.console import is_on_cluster, say
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import algorithm_in, load_run_config
-from rllib_portfolio.consent import is_function_name, named_functions, trust
+from rllib_portfolio.config.consent import is_function_name, named_functions, trust
+from rllib_portfolio.config.files import algorithm_in, load_run_config
 from rllib_portfolio.errors import ConfigError
 
 CONFIG_FOLDERS = (

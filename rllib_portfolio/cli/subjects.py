@@ -12,12 +12,12 @@ import numpy as np
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.config import ExecutionConfig, MarketConfig, ResourceConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.ensemble import Ensemble
-from rllib_portfolio.evaluation.policy import Strategy
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import open_run_folder
+from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.policies.strategy import Strategy
+from rllib_portfolio.runs.folder import open_run_folder
+from rllib_portfolio.runs.validation import best_policy
 from rllib_portfolio.shown_text import LONGEST_NAME, displayable
-from rllib_portfolio.training import best_policy
 
 
 @dataclass(frozen=True, eq=False)

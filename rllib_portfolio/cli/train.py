@@ -39,12 +39,12 @@ from rllib_portfolio.cli.settings import (
     whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import parse_assignment
-from rllib_portfolio.consent import require_consent, trust
+from rllib_portfolio.config.consent import require_consent, trust
+from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rllib_portfolio.run_storage import RunStorage
+    from rllib_portfolio.runs.storage import RunStorage
 
 _DESCRIPTION = """\
 Train a portfolio-allocation policy with RLlib, and compare it with what anyone can hold.
@@ -196,8 +196,8 @@ class Kept:
 
     def way_back(self, config: RunConfig) -> str | None:
         """Return what was saved last and how the run goes on; None if it has not begun."""
-        from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
-        from rllib_portfolio.run_folder import has_begun
+        from rllib_portfolio.policies.checkpoint import newest_checkpoint
+        from rllib_portfolio.runs.folder import has_begun
 
         if not has_begun(self.folder):
             return None
@@ -208,15 +208,15 @@ class Kept:
 
 def _train(arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], kept: Kept) -> int:
     """Open or make the run's folder, and train in it."""
-    from rllib_portfolio import training
     from rllib_portfolio.market import load_market
     from rllib_portfolio.market.plausibility import require_accepted_moves
-    from rllib_portfolio.run_folder import CONFIG, RECORD, open_run_folder, require_fresh
+    from rllib_portfolio.runs import loop
+    from rllib_portfolio.runs.folder import CONFIG, RECORD, open_run_folder, require_fresh
 
     if config is None:
         config, market = open_run_folder(kept.folder, overrides)
         chosen_algorithm(arguments.algo, kept.folder / CONFIG)
-        steps, is_complete = training.resume_point(config, kept.folder)
+        steps, is_complete = loop.resume_point(config, kept.folder)
         if is_complete:
             say(arguments, _completion(kept.place, steps, config))
             return _compare(config, market, kept)
@@ -254,7 +254,7 @@ def _completion(place: str, steps: int, config: RunConfig) -> str:
 
 def _compare(config: RunConfig, market: Any, kept: Kept) -> int:
     """Compare the best policy of a finished run with the baselines, and return the exit code."""
-    from rllib_portfolio.results import compare_best_policy
+    from rllib_portfolio.runs.summary import compare_best_policy
 
     with way_back(lambda: kept.way_back(config)):
         comparison = compare_best_policy(kept.folder, config, market)
@@ -268,12 +268,12 @@ def _compare(config: RunConfig, market: Any, kept: Kept) -> int:
 
 
 def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: Any, kept: Kept) -> int:
-    from rllib_portfolio import training
     from rllib_portfolio.algorithms.memory import require_memory
     from rllib_portfolio.algorithms.run_settings import process_bundles
-    from rllib_portfolio.run_folder import create_run_folder, record_settings, removed_if_refused
+    from rllib_portfolio.runs import loop
+    from rllib_portfolio.runs.folder import create_run_folder, record_settings, removed_if_refused
 
-    for note in training.start_notes(config, market):
+    for note in loop.start_notes(config, market):
         say(arguments, f"Note: {note}")
     display = TrainingDisplay(arguments.quiet)
     with (
@@ -291,14 +291,14 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
             record_settings(kept.folder, config)
             kept.storage.keep_so_far(kept.name)
 
-        def show(status: training.Status) -> None:
+        def show(status: loop.Status) -> None:
             display.show(status)
             if status.is_saved:
                 kept.storage.keep_so_far(kept.name)
 
         is_new = arguments.resume is None
         with removed_if_refused(kept.folder) if is_new else nullcontext():
-            finished = training.run(
+            finished = loop.run(
                 config,
                 market,
                 kept.folder,
@@ -315,7 +315,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
 
 def _place(arguments: argparse.Namespace, config: RunConfig | None) -> tuple[RunStorage, str]:
     """Where the run is kept, and its name there."""
-    from rllib_portfolio.run_storage import RunStorage
+    from rllib_portfolio.runs.storage import RunStorage
 
     if arguments.resume is not None and "://" in arguments.resume:
         return RunStorage.of_run(arguments.resume)

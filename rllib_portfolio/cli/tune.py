@@ -40,16 +40,16 @@ from rllib_portfolio.cli.settings import (
     whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS
-from rllib_portfolio.config_file import SEARCH, parse_assignment, read_yaml
-from rllib_portfolio.consent import named_functions, require_consent, trust
+from rllib_portfolio.config.consent import named_functions, require_consent, trust
+from rllib_portfolio.config.files import SEARCH, parse_assignment, read_yaml
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.folder_lock import only_writer
-from rllib_portfolio.user_values import validated
+from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
-    from rllib_portfolio.tuning.record import SearchRecord
-    from rllib_portfolio.tuning.runner import Place
-    from rllib_portfolio.tuning.session import SearchSession
+    from rllib_portfolio.experiments.search.record import SearchRecord
+    from rllib_portfolio.experiments.search.runner import Place
+    from rllib_portfolio.experiments.search.session import SearchSession
 
 _DESCRIPTION = """\
 Search for settings with Ray Tune and Optuna.
@@ -202,7 +202,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: Path, budget_s: float | None) -> int:
     """Search in a folder that no other process writes into, from the record of a new search or from the folder's."""
     quieten_libraries()
-    from rllib_portfolio.tuning.record import require_new_folder
+    from rllib_portfolio.experiments.search.record import require_new_folder
 
     if record is not None:
         require_new_folder(output)
@@ -210,7 +210,7 @@ def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output:
     if not is_on_cluster(arguments.address):
         require_device(record.config)
     callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
-    from rllib_portfolio.tuning.session import SearchSession
+    from rllib_portfolio.experiments.search.session import SearchSession
 
     session = SearchSession(record, output)
     with session.only_writer(is_new=arguments.resume is None):
@@ -243,7 +243,7 @@ def _search(
     arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
 ) -> int:
     """Train what is left of a search, write its results, and return the exit code."""
-    from rllib_portfolio.tuning.runner import Place, Watch
+    from rllib_portfolio.experiments.search.runner import Place, Watch
 
     record, output = session.record, session.output
     place = Place(
@@ -279,8 +279,8 @@ def _train(
     callbacks: Sequence[Any],
 ) -> list[int]:
     """Run the missing trials, then the best ones again; return the signals that were received."""
-    from rllib_portfolio.training import start_notes
-    from rllib_portfolio.tuning.runner import Watch
+    from rllib_portfolio.experiments.search.runner import Watch
+    from rllib_portfolio.runs.loop import start_notes
 
     record, output = session.record, session.output
     deadline = None if budget_s is None else time.monotonic() + budget_s
@@ -307,7 +307,7 @@ def _train(
 
 def _train_again(arguments: argparse.Namespace, session: SearchSession, place: Place, received: list[int]) -> None:
     """Train the best trials again on fresh seeds, unless this is done."""
-    from rllib_portfolio.tuning.runner import Watch
+    from rllib_portfolio.experiments.search.runner import Watch
 
     seeds = f"on {session.record.settings.num_retrain_seeds} fresh seeds"
     if session.retraining.num_left:
@@ -330,9 +330,9 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
     overrides |= _given(arguments, _DATA)
     config = with_lasting_paths(own_config(path, {"algo": algo, **overrides}))
 
-    from rllib_portfolio.tuning.record import SearchRecord
-    from rllib_portfolio.tuning.settings import SearchSettings
-    from rllib_portfolio.tuning.space import SearchSpace
+    from rllib_portfolio.experiments.search.record import SearchRecord
+    from rllib_portfolio.experiments.search.settings import SearchSettings
+    from rllib_portfolio.experiments.search.space import SearchSpace
 
     settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
@@ -348,9 +348,9 @@ def _resumed(arguments: argparse.Namespace, output: Path) -> SearchRecord:
     """The search in a folder, with more trials if they are asked for."""
     from dataclasses import replace
 
-    from rllib_portfolio.tuning.record import SearchRecord
-    from rllib_portfolio.tuning.settings import SearchSettings
-    from rllib_portfolio.tuning.study import without_password
+    from rllib_portfolio.experiments.search.record import SearchRecord
+    from rllib_portfolio.experiments.search.settings import SearchSettings
+    from rllib_portfolio.experiments.search.study import without_password
 
     record = SearchRecord.read(output)
     if arguments.storage is not None and record.storage != without_password(arguments.storage):
@@ -400,7 +400,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _command_line(arguments: argparse.Namespace) -> str:
     """The command, without the password of a database."""
-    from rllib_portfolio.tuning.study import without_password
+    from rllib_portfolio.experiments.search.study import without_password
 
     text: str = arguments.command_line
     return text if arguments.storage is None else text.replace(arguments.storage, without_password(arguments.storage))

@@ -40,14 +40,15 @@ from rllib_portfolio.cli.settings import (
     whole_number,
 )
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import algorithm_in, parse_assignment
-from rllib_portfolio.consent import require_consent
+from rllib_portfolio.config.consent import require_consent
+from rllib_portfolio.config.files import algorithm_in, parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report import TuningRecord
-    from rllib_portfolio.run_storage import RunStorage
-    from rllib_portfolio.walk_forward import Run, RunOutcome, WalkForwardPlan
+    from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
+    from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
+    from rllib_portfolio.reporting.search_trials import TuningRecord
+    from rllib_portfolio.runs.storage import RunStorage
 
 _DESCRIPTION = """\
 Walk-forward analysis: train on each window of the past, judge on the days that came after it.
@@ -199,7 +200,7 @@ class KeptAnalysis:
     @property
     def runs(self) -> RunStorage:
         """Where its training runs are kept, each by itself."""
-        from rllib_portfolio.run_storage import RunStorage
+        from rllib_portfolio.runs.storage import RunStorage
 
         return RunStorage(self.place)
 
@@ -210,7 +211,7 @@ class KeptAnalysis:
 
     def way_back(self, plan: WalkForwardPlan) -> str | None:
         """Return how the analysis goes on; None if its record is gone."""
-        from rllib_portfolio.walk_forward.record import RECORD
+        from rllib_portfolio.experiments.walk_forward.record import RECORD
 
         if not (self.folder / RECORD).is_file():
             return None
@@ -223,10 +224,11 @@ class KeptAnalysis:
 
 def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConfig]) -> WalkForwardPlan:
     """What is to be done: what the record says, or a new plan that is recorded."""
+    from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+    from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
+    from rllib_portfolio.experiments.walk_forward.record import read_plan, start_analysis
     from rllib_portfolio.market import load_market
-    from rllib_portfolio.training import start_notes
-    from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
-    from rllib_portfolio.walk_forward.record import read_plan
+    from rllib_portfolio.runs.loop import start_notes
 
     if arguments.resume is not None:
         plan = _moved(arguments, read_plan(output), output)
@@ -251,7 +253,7 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
 
 def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> WalkForwardPlan:
     """The plan with its tables where the flags say that they are now; recorded, if they hold what they did."""
-    from rllib_portfolio.walk_forward.record import update_record
+    from rllib_portfolio.experiments.walk_forward.record import update_record
 
     data, index = (path and lasting_path(path) for path in (arguments.data_path, arguments.index_path))
     if data is None and index is None:
@@ -267,8 +269,8 @@ def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
-    from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
-    from rllib_portfolio.walk_forward.runs import failures, finished_outcome
+    from rllib_portfolio.experiments.walk_forward.runs import failures, finished_outcome
+    from rllib_portfolio.policies.checkpoint import newest_checkpoint
 
     output = kept.folder
     require_consent(plan.market_config.model_dump())  # each fold prepares its market
@@ -302,8 +304,8 @@ def _train(
     if len(known) == len(plan.runs):
         return known, []
     from rllib_portfolio.algorithms.run_settings import process_bundles
-    from rllib_portfolio.walk_forward import train_runs
-    from rllib_portfolio.walk_forward.record import RECORD, note_training
+    from rllib_portfolio.experiments.walk_forward.record import RECORD, note_training
+    from rllib_portfolio.experiments.walk_forward.runs import train_runs
 
     require_consent(plan.to_json())
     warn_of_pickles(kept.place, kept.folder, RECORD)
@@ -332,9 +334,9 @@ def _report(
     tuning: TuningRecord | None,
 ) -> bool:
     """Pool, write and print; False if there is nothing to pool."""
-    from rllib_portfolio.run_storage import join_place
-    from rllib_portfolio.walk_forward import pool_runs
-    from rllib_portfolio.walk_forward.record import read_record, update_record
+    from rllib_portfolio.experiments.walk_forward.record import read_record, update_record
+    from rllib_portfolio.experiments.walk_forward.results import pool_runs
+    from rllib_portfolio.runs.storage import join_place
 
     output = kept.folder
     label = "Walking the out-of-sample days with the policies and every baseline"
@@ -408,14 +410,14 @@ _FIXED = (
 
 
 def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
-    from rllib_portfolio.evaluation.report import TuningRecord
+    from rllib_portfolio.reporting.search_trials import TuningRecord
 
     return None if arguments.tuning is None else TuningRecord.read(arguments.tuning)
 
 
 def _place(arguments: argparse.Namespace) -> tuple[RunStorage, str]:
     """Where the analysis is kept, and its name there."""
-    from rllib_portfolio.run_storage import RunStorage, join_place
+    from rllib_portfolio.runs.storage import RunStorage, join_place
 
     given: str | None = arguments.resume or arguments.output_dir
     if given is not None:

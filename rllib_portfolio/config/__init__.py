@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from rllib_portfolio.user_values import is_annual_rate
+from rllib_portfolio.config.user_values import is_annual_rate
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import yaml
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.shown_text import quoted
-from rllib_portfolio.user_values import validated
 
 Config = TypeVar("Config", bound=RunConfig)
 

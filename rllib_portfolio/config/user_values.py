@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rllib_portfolio.consent import is_function_name, require_consent, trust
+from rllib_portfolio.config.consent import is_function_name, require_consent, trust
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.shown_text import NAME_RULE, is_name, quoted
 

@@ -16,11 +16,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfig
+from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window, load_market
 from rllib_portfolio.market.splits import parse_day
-from rllib_portfolio.user_values import user_path, validated
 
 WindowChoice = str | tuple[str, str] | list[str]
 _WINDOW_NAMES = ("train", "validation", "test", "all")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import EnvironmentConfig
+from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.user_values import import_function
 
 FloatArray = NDArray[np.floating[Any]]
 

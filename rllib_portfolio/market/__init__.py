@@ -6,11 +6,9 @@ of prices up to t and of numbers that were fitted on the training window.
 
 from rllib_portfolio.market.data import CASH, MarketData, Window
 from rllib_portfolio.market.loading import load_market
-from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
-from rllib_portfolio.market.sources import read_table
-from rllib_portfolio.market.splits import Fold, fold_config, walk_forward
-from rllib_portfolio.market.synthetic import (
+from rllib_portfolio.market.simulators.markov import hidden_regime_market, mean_reverting_market, regime_market
+from rllib_portfolio.market.simulators.synthetic import (
     bootstrap_market,
     crash_market,
     gbm_market,
@@ -19,6 +17,8 @@ from rllib_portfolio.market.synthetic import (
     signal_market,
     student_t_market,
 )
+from rllib_portfolio.market.sources import read_table
+from rllib_portfolio.market.splits import Fold, fold_config, walk_forward
 from rllib_portfolio.market.table import PriceTable
 
 __all__ = [

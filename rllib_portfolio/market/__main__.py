@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.config import MarketConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.config.files import load_run_config, parse_assignment
+from rllib_portfolio.config.user_values import user_path
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
@@ -26,8 +28,6 @@ from rllib_portfolio.market.sources import FITTED_UNTIL
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
 from rllib_portfolio.shown_text import LONGEST_ERROR, displayable
-from rllib_portfolio.user_values import user_path
-from rllib_portfolio.whole_file import whole_file
 
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.user_values import import_function
 
 Feature = pd.DataFrame | pd.Series
 CustomFeature = Callable[[pd.DataFrame], Feature]

@@ -18,9 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.atomic import sealed, unsealed
+from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.errors import DataError, one_line
-from rllib_portfolio.user_values import require_names
-from rllib_portfolio.whole_file import sealed, unsealed
 
 FloatArray = NDArray[np.floating[Any]]
 Window = tuple[int, int]

@@ -12,14 +12,13 @@ import pandas as pd
 from pydantic import create_model
 
 from rllib_portfolio.config import MarketConfig, StrictModel
+from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.frequency import WEEKDAYS, periods_per_year
-from rllib_portfolio.market.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.prepare import prepare_market
-from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
-from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
-from rllib_portfolio.market.synthetic import (
+from rllib_portfolio.market.simulators.markov import hidden_regime_market, mean_reverting_market, regime_market
+from rllib_portfolio.market.simulators.synthetic import (
     bootstrap_market,
     crash_market,
     gbm_market,
@@ -27,9 +26,10 @@ from rllib_portfolio.market.synthetic import (
     signal_market,
     student_t_market,
 )
+from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
+from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import plausibility_notes, validate_table
-from rllib_portfolio.user_values import user_path, validated
 
 SIMULATORS: dict[str, Callable[..., MarketData]] = {
     "kelly": kelly_market,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.market.custom import custom_feature
+from rllib_portfolio.market.custom_features import custom_feature
 from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, cross_sectional_ranks, index_features
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import FeatureConfig, MarketConfig
-from rllib_portfolio.consent import require_trusted
+from rllib_portfolio.config.consent import require_trusted
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
@@ -39,7 +40,6 @@ from rllib_portfolio.market.splits import (
 )
 from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
-from rllib_portfolio.user_values import validated
 
 FloatArray = NDArray[np.float64]
 

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config.user_values import user_path
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets, sort_columns
 from rllib_portfolio.market.days import require_one_zone
 from rllib_portfolio.market.files import read_frame, tabulated
 from rllib_portfolio.market.labels import plain
 from rllib_portfolio.market.table import PriceTable
-from rllib_portfolio.user_values import user_path
 
 BUNDLED = "sp500"
 FRAME = "a DataFrame"

@@ -10,12 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config.user_values import require_annual_rate, require_names
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, doubtful_columns, require_prices
 from rllib_portfolio.market.table import PriceTable
-from rllib_portfolio.user_values import require_annual_rate, require_names
 
 MAX_CLOSURE_DAYS = 183
 """Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""

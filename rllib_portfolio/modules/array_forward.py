@@ -18,7 +18,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from rllib_portfolio.modules.noisy_linear import NoisyLinear
+from rllib_portfolio.networks.noisy_linear import NoisyLinear
 
 FloatArray = NDArray[np.floating[Any]]
 ArrayFunction = Callable[[NDArray[Any]], NDArray[Any]]

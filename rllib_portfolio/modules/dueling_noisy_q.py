@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rllib_portfolio.modules.array_forward import ArrayForward, greedy, relu
-from rllib_portfolio.modules.noisy_linear import LayerNoise, NoisyLinear, draw_noise
+from rllib_portfolio.networks.noisy_linear import LayerNoise, NoisyLinear, draw_noise
 
 QF_PREDS = "qf_preds"
 QF_NEXT_PREDS = "qf_next_preds"

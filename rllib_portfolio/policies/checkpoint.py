@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rllib_portfolio.atomic import read_json
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import read_json
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds them."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation.policy import MarketView, Strategy
+from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 FloatArray = NDArray[np.floating[Any]]
 

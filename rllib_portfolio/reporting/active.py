@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation.report.evidence import Evidence
-from rllib_portfolio.evaluation.report.figures import LEGEND_BELOW, WEIGHT_POINTS, band, bands_of, share_text
-from rllib_portfolio.evaluation.report.lines import (
+from rllib_portfolio.market import CASH
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.figures import LEGEND_BELOW, WEIGHT_POINTS, band, bands_of, share_text
+from rllib_portfolio.reporting.lines import (
     BENCHMARK_COLOUR,
     Figure,
     axis,
@@ -21,7 +22,6 @@ from rllib_portfolio.evaluation.report.lines import (
     layout,
     strategy_line,
 )
-from rllib_portfolio.market import CASH
 
 FloatArray = NDArray[np.floating[Any]]
 

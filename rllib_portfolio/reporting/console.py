@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rllib_portfolio.evaluation.report.columns import COLUMNS, DASH, text_of
-from rllib_portfolio.plain_console import PlainConsole
+from rllib_portfolio.reporting.columns import COLUMNS, DASH, text_of
+from rllib_portfolio.reporting.plain_console import PlainConsole
 from rllib_portfolio.shown_text import displayable_lines
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 TABLE_WIDTH = 100
 """Off a terminal."""

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.baselines import EqualWeight
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.lineup import MIX_OF, Lineup
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.evaluation.baselines import EqualWeight
-from rllib_portfolio.evaluation.lineup import MIX_OF, Lineup
-from rllib_portfolio.evaluation.notes import refit_notes, report_notes
-from rllib_portfolio.evaluation.report.tuning import TuningRecord
-from rllib_portfolio.evaluation.seeds import SeedSummary
 from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.reporting.notes import refit_notes, report_notes
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.seeds import SeedSummary
 
 FloatArray = NDArray[np.floating[Any]]
 Dates = NDArray[np.datetime64]

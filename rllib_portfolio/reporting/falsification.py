@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from rllib_portfolio.evaluation.report.markup import Panels, notes, section
-from rllib_portfolio.evaluation.report.seed_spread import OVER_FOLDS
-from rllib_portfolio.evaluation.verdicts import (
+from rllib_portfolio.reporting.markup import Panels, notes, section
+from rllib_portfolio.reporting.seed_spread import OVER_FOLDS
+from rllib_portfolio.statistics.verdicts import (
     SIGNIFICANCE_LEVEL,
     SMALLEST_DIFFERENCE,
     Verdict,
@@ -16,7 +16,7 @@ from rllib_portfolio.evaluation.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 POWER_FACTOR = (1.960 + 0.842) ** 2
 """(z_0.975 + z_0.80)^2: years times the squared information ratio that a two-sided 5 % test of 80 % power asks for."""

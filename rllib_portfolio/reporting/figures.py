@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.crises import CRISES, Crisis
-from rllib_portfolio.evaluation.report.evidence import Evidence
-from rllib_portfolio.evaluation.report.lines import (
+from rllib_portfolio.market import CASH
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.lines import (
     SOFT_INK,
     Figure,
     axis,
@@ -26,8 +25,9 @@ from rllib_portfolio.evaluation.report.lines import (
     rounded,
     strategy_line,
 )
-from rllib_portfolio.evaluation.rolling import rolling_sharpe_ratio
-from rllib_portfolio.market import CASH
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.crises import CRISES, Crisis
+from rllib_portfolio.statistics.rolling import rolling_sharpe_ratio
 
 FloatArray = NDArray[np.floating[Any]]
 

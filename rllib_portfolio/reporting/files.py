@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.crises import CRISES
 from rllib_portfolio.shown_text import displayable
+from rllib_portfolio.statistics.crises import CRISES
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 _FORMULA = ("=", "+", "-", "@")
 NO_FOLDERS = (".htm", ".json", ".parquet", ".pdf", ".png", ".txt", ".xls", ".xlsx")
@@ -70,7 +70,7 @@ def _everything(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def _page(report: Report, path: Path) -> Path:
-    from rllib_portfolio.evaluation.report.page import page
+    from rllib_portfolio.reporting.page import page
 
     path.write_text(page(report), encoding="utf-8")
     return path

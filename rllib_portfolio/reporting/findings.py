@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation.crises import crisis_table
-from rllib_portfolio.evaluation.multiple_comparison import (
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.seed_spread import COLUMNS, SeedSpread, find_seed_spread
+from rllib_portfolio.reporting.trials import Selection, find_selection
+from rllib_portfolio.statistics.crises import crisis_table
+from rllib_portfolio.statistics.multiple_comparison import (
     ConfidenceSet,
     SuperiorAbilityTest,
     model_confidence_set,
     superior_ability_test,
 )
-from rllib_portfolio.evaluation.report.evidence import Evidence
-from rllib_portfolio.evaluation.report.seed_spread import COLUMNS, SeedSpread, find_seed_spread
-from rllib_portfolio.evaluation.report.trials import Selection, find_selection
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rllib_portfolio.evaluation.report.columns import GROUPS
-from rllib_portfolio.evaluation.report.markup import (
+from rllib_portfolio.reporting.columns import GROUPS
+from rllib_portfolio.reporting.markup import (
     Panels,
     block,
     definitions,
@@ -18,13 +18,13 @@ from rllib_portfolio.evaluation.report.markup import (
     section,
     strategy_table,
 )
-from rllib_portfolio.evaluation.report.panels import cost_figure, overfitting_figure, seeds_figure, sharpe_figure
-from rllib_portfolio.evaluation.report.seed_spread import OVER_FOLDS
-from rllib_portfolio.evaluation.significance import textbook_tests
-from rllib_portfolio.evaluation.verdicts import SIGNIFICANCE_LEVEL, p_text
+from rllib_portfolio.reporting.panels import cost_figure, overfitting_figure, seeds_figure, sharpe_figure
+from rllib_portfolio.reporting.seed_spread import OVER_FOLDS
+from rllib_portfolio.statistics.significance import textbook_tests
+from rllib_portfolio.statistics.verdicts import SIGNIFICANCE_LEVEL, p_text
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 
 CHECKPOINTS = (

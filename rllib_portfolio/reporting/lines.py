@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation.baselines import INDEX_NAME
-from rllib_portfolio.evaluation.figures import INK, MUTED_COLOURS, POLICY_COLOUR
-from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.backtest.baselines import INDEX_NAME
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.static_plots import INK, MUTED_COLOURS, POLICY_COLOUR
 
 FloatArray = NDArray[np.floating[Any]]
 Figure = dict[str, Any]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from rllib_portfolio.evaluation.report.columns import COLUMNS, DASH, Column, text_of
-from rllib_portfolio.evaluation.report.lines import Figure, colour_of, is_shown
+from rllib_portfolio.reporting.columns import COLUMNS, DASH, Column, text_of
+from rllib_portfolio.reporting.lines import Figure, colour_of, is_shown
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 
 class Panels:

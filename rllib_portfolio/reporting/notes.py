@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rllib_portfolio.backtest.refitting import RefitSchedule
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation.refitting import RefitSchedule
 from rllib_portfolio.market import MarketData
 
 ONE_WINDOW = (

@@ -9,17 +9,17 @@ from html import escape
 from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.evaluation.report import falsification, judgement, story
-from rllib_portfolio.evaluation.report.columns import text_of
-from rllib_portfolio.evaluation.report.files import json_value
-from rllib_portfolio.evaluation.report.markup import Panels, paragraph, section
-from rllib_portfolio.evaluation.report.style import SCRIPT, STYLE
-from rllib_portfolio.evaluation.verdicts import Verdict
+from rllib_portfolio.reporting import falsification, judgement, story
+from rllib_portfolio.reporting.columns import text_of
+from rllib_portfolio.reporting.files import json_value
+from rllib_portfolio.reporting.markup import Panels, paragraph, section
+from rllib_portfolio.reporting.style import SCRIPT, STYLE
 from rllib_portfolio.revision import git_revision, version_of
 from rllib_portfolio.shown_text import displayable_lines
+from rllib_portfolio.statistics.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 NO_BREAK = "\u00a0"
 SHOWN_VERDICTS = 3

@@ -8,17 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.evaluation.report.evidence import Evidence
-from rllib_portfolio.evaluation.report.findings import Findings
-from rllib_portfolio.evaluation.report.lines import (
-    SOFT_INK,
-    Figure,
-    axis,
-    colour_of,
-    layout,
-    rounded,
-    vertical,
-)
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.findings import Findings
+from rllib_portfolio.reporting.lines import SOFT_INK, Figure, axis, colour_of, layout, rounded, vertical
 
 SEED_JITTER = 0.16
 

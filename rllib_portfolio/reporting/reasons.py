@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.evaluation.baselines import INDEX_NAME
-from rllib_portfolio.evaluation.holdings import break_even_cost_bps, log_lead
-from rllib_portfolio.evaluation.report.evidence import Evidence
+from rllib_portfolio.backtest.baselines import INDEX_NAME
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.holdings import break_even_cost_bps, log_lead
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.statistics import metrics
 
 TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
 

@@ -12,15 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.lineup import Lineup
-from rllib_portfolio.evaluation.report.evidence import Evidence, ReportContext, evidence_of_walks
-from rllib_portfolio.evaluation.report.files import write_report
-from rllib_portfolio.evaluation.report.findings import Findings, find
-from rllib_portfolio.evaluation.report.screen import print_report
-from rllib_portfolio.evaluation.report.table import StatisticsTable, statistics_table
-from rllib_portfolio.evaluation.report.values import Series, evidence_of_values
-from rllib_portfolio.evaluation.verdicts import Verdict
+from rllib_portfolio.backtest.lineup import Lineup
+from rllib_portfolio.reporting.console import print_report
+from rllib_portfolio.reporting.evidence import Evidence, ReportContext, evidence_of_walks
+from rllib_portfolio.reporting.files import write_report
+from rllib_portfolio.reporting.findings import Findings, find
+from rllib_portfolio.reporting.table import StatisticsTable, statistics_table
+from rllib_portfolio.reporting.value_series import Series, evidence_of_values
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.verdicts import Verdict
 
 FloatArray = NDArray[np.floating[Any]]
 

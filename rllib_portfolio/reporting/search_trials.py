@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.atomic import unsealed
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.selection import (
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.overfitting import (
     BacktestOverfitting,
     SharpeSample,
     backtest_overfitting,
     deflated_sharpe_ratio,
 )
-from rllib_portfolio.whole_file import unsealed
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.report.evidence import ReportContext, cash_returns_on, excess_sharpe
-from rllib_portfolio.evaluation.seeds import seed_summary
+from rllib_portfolio.reporting.evidence import ReportContext, cash_returns_on, excess_sharpe
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.seeds import seed_summary
 
 FEWEST_SEEDS = 2
 """One seed has no spread: drawn again and again it is always the same, and its interval has no width."""

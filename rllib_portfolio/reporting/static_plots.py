@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.evaluation.metrics import drawdown
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.statistics.metrics import drawdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

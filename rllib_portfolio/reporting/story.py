@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation.report.active import active_weights_figure, relative_figure, tilts
-from rllib_portfolio.evaluation.report.figures import (
+from rllib_portfolio.reporting.active import active_weights_figure, relative_figure, tilts
+from rllib_portfolio.reporting.figures import (
     crisis_figures,
     months_figure,
     rolling_days,
@@ -18,18 +18,10 @@ from rllib_portfolio.evaluation.report.figures import (
     wealth_figure,
     weights_figure,
 )
-from rllib_portfolio.evaluation.report.markup import (
-    Panels,
-    block,
-    chips,
-    notes,
-    paragraph,
-    plain_table,
-    section,
-)
+from rllib_portfolio.reporting.markup import Panels, block, chips, notes, paragraph, plain_table, section
 
 if TYPE_CHECKING:
-    from rllib_portfolio.evaluation.report.report import Report
+    from rllib_portfolio.reporting.report import Report
 
 
 def clock(report: Report, panels: Panels) -> str:

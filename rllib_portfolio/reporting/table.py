@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.baselines import INDEX_NAME
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, Interval, bootstrap_intervals
-from rllib_portfolio.evaluation.drawdowns import worst_drawdown
-from rllib_portfolio.evaluation.holdings import holdings
-from rllib_portfolio.evaluation.report.columns import COLUMNS, UNDEFINED
-from rllib_portfolio.evaluation.report.evidence import Evidence
-from rllib_portfolio.evaluation.report.reasons import TEXTBOOK, reason_of
-from rllib_portfolio.evaluation.selection import SharpeSample, probabilistic_sharpe_ratio
-from rllib_portfolio.evaluation.significance import textbook_tests
-from rllib_portfolio.evaluation.verdicts import Pair, Verdict, judge
+from rllib_portfolio.backtest.baselines import INDEX_NAME
+from rllib_portfolio.backtest.holdings import holdings
+from rllib_portfolio.reporting.columns import COLUMNS, UNDEFINED
+from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.reasons import TEXTBOOK, reason_of
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan, Interval, bootstrap_intervals
+from rllib_portfolio.statistics.drawdowns import worst_drawdown
+from rllib_portfolio.statistics.overfitting import SharpeSample, probabilistic_sharpe_ratio
+from rllib_portfolio.statistics.significance import textbook_tests
+from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 
 FloatArray = NDArray[np.floating[Any]]
 

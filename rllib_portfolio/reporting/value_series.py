@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from rllib_portfolio.config.user_values import require_annual_rate, require_names
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.report.evidence import FIRST_DAY, Evidence
 from rllib_portfolio.market.frequency import TOLERANCE, frequency_of, require_one_rhythm
-from rllib_portfolio.user_values import require_annual_rate, require_names
+from rllib_portfolio.reporting.evidence import FIRST_DAY, Evidence
+from rllib_portfolio.statistics import metrics
 
 FloatArray = NDArray[np.floating[Any]]
 Series = pd.Series | ArrayLike

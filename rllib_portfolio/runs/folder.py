@@ -24,15 +24,15 @@ from typing import Any
 
 import yaml
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.atomic import read_json, sealed, whole_file, write_json
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config_file import load_run_config, read_yaml
-from rllib_portfolio.consent import note_file
+from rllib_portfolio.config.consent import note_file
+from rllib_portfolio.config.files import load_run_config, read_yaml
 from rllib_portfolio.errors import ConfigError, DataError, MachineError
-from rllib_portfolio.folder_lock import is_unused
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.revision import git_revision, version_of
-from rllib_portfolio.whole_file import read_json, sealed, whole_file, write_json
+from rllib_portfolio.runs.folder_lock import is_unused
 
 CONFIG = "config.yaml"
 RECORD = "run.json"

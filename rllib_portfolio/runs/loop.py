@@ -21,9 +21,17 @@ from ray.rllib.utils.metrics import (
     REPLAY_BUFFER_RESULTS,
 )
 
-from rllib_portfolio.algorithms import dqn, ppo
-from rllib_portfolio.algorithms.callbacks import FINISHED_RETURNS
-from rllib_portfolio.algorithms.checkpoint import (
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.sampling.callbacks import FINISHED_RETURNS
+from rllib_portfolio.algorithms.sampling.shared_market import shared_market
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import ConfigError, MachineError, one_line
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
+from rllib_portfolio.policies.checkpoint import (
     MANIFEST,
     checkpoint_folders,
     checkpoint_name,
@@ -34,18 +42,11 @@ from rllib_portfolio.algorithms.checkpoint import (
     set_aside,
     write_checkpoint,
 )
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
-from rllib_portfolio.algorithms.shared_market import shared_market
-from rllib_portfolio.config import RunConfig
-from rllib_portfolio.errors import ConfigError, MachineError, one_line
-from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.market import MarketData
-from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
-from rllib_portfolio.run_folder import MARKET, require_kept
-from rllib_portfolio.tracking import Tracker
-from rllib_portfolio.training.gauges import Gauges
-from rllib_portfolio.training.scalars import LEFT_OUT, buffer_scalars, learner_scalars
-from rllib_portfolio.training.validation import equal_weight_returns, validation_scalars, walk, write_validation_returns
+from rllib_portfolio.runs.folder import MARKET, require_kept
+from rllib_portfolio.runs.prometheus import Gauges
+from rllib_portfolio.runs.tensorboard import LEFT_OUT, buffer_scalars, learner_scalars
+from rllib_portfolio.runs.tracking import Tracker
+from rllib_portfolio.runs.validation import equal_weight_returns, validation_scalars, walk, write_validation_returns
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 from ray.rllib.utils.metrics import ENV_RUNNER_SAMPLING_TIMER, LEARNER_UPDATE_TIMER, TIMERS
 from ray.util.metrics import Counter, Gauge
 
-from rllib_portfolio.tracking import Sparing
+from rllib_portfolio.runs.tracking import Sparing
 
 _GAUGES = {
     "rllib_portfolio_steps_per_second": "Environment steps a second, sampling and learning, in the last iteration",

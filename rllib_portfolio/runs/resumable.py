@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.memory import require_memory
+from rllib_portfolio.atomic import read_json, sealed, write_json
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import CONFIG, FINISHED, create_run_folder, open_run_folder
-from rllib_portfolio.training.loop import Status, run
-from rllib_portfolio.whole_file import read_json, sealed, write_json
+from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.runs.folder import CONFIG, FINISHED, create_run_folder, open_run_folder
+from rllib_portfolio.runs.loop import Status, run
 
 
 @dataclass(frozen=True, slots=True)

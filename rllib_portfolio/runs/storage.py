@@ -30,10 +30,10 @@ from urllib.request import url2pathname
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
-from rllib_portfolio.algorithms.checkpoint import CHECKPOINTS, MANIFEST
 from rllib_portfolio.errors import ConfigError, MachineError, one_line
-from rllib_portfolio.folder_lock import IN_USE, NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
-from rllib_portfolio.run_folder import CONFIG, FINISHED, MARKET
+from rllib_portfolio.policies.checkpoint import CHECKPOINTS, MANIFEST
+from rllib_portfolio.runs.folder import CONFIG, FINISHED, MARKET
+from rllib_portfolio.runs.folder_lock import IN_USE, NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
 
 logger = logging.getLogger(__name__)
 

@@ -9,18 +9,19 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from rllib_portfolio.algorithms.checkpoint import best_checkpoint, newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
+from rllib_portfolio.atomic import whole_file, write_json
+from rllib_portfolio.backtest.comparison import compare, verdict
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.lineup import reference_strategies, walk_lineup
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.evaluation import BacktestResult, reference_strategies, walk_lineup
-from rllib_portfolio.evaluation.comparison import compare, verdict
-from rllib_portfolio.evaluation.figures import equity_curve
-from rllib_portfolio.evaluation.report.columns import text_of
-from rllib_portfolio.evaluation.report.files import json_value, write_csv
-from rllib_portfolio.evaluation.report.screen import empty_table, wide_console
-from rllib_portfolio.evaluation.verdicts import Verdict
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.whole_file import whole_file, write_json
+from rllib_portfolio.policies.checkpoint import best_checkpoint, newest_checkpoint, read_progress
+from rllib_portfolio.reporting.columns import text_of
+from rllib_portfolio.reporting.console import empty_table, wide_console
+from rllib_portfolio.reporting.files import json_value, write_csv
+from rllib_portfolio.reporting.static_plots import equity_curve
+from rllib_portfolio.statistics.verdicts import Verdict
 
 WINDOWS = ("validation", "test")
 _SHOWN = {
@@ -41,7 +42,7 @@ class Results:
 
     Attributes:
         run_dir: Where they were written.
-        tables: Window to one row per strategy, as `evaluation.comparison.compare` makes it and results.csv holds it:
+        tables: Window to one row per strategy, as `backtest.comparison.compare` makes it and results.csv holds it:
             fractions, and turnover a year as a multiple of the portfolio.
         dates: Window to its first and last day.
         verdict: Of the policy against 1/N on the test window.

@@ -13,8 +13,8 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.errors import ConfigError, one_line
-from rllib_portfolio.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 

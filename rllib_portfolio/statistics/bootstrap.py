@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.statistics import metrics
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]

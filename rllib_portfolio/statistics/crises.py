@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.drawdowns import worst_drawdown
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.drawdowns import worst_drawdown
 
 FloatArray = NDArray[np.floating[Any]]
 Dates = NDArray[np.datetime64]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.statistics import metrics
 
 FloatArray = NDArray[np.floating[Any]]
 

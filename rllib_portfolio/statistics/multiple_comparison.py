@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.bootstrap import SMALLEST_DEVIATION, block_length
+from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, block_length
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
+from rllib_portfolio.statistics import metrics
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.bootstrap import SMALLEST_DEVIATION, BootstrapPlan, block_length
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, BootstrapPlan, block_length
 
 FloatArray = NDArray[np.floating[Any]]
 

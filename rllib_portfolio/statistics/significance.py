@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.bootstrap import SMALLEST_DEVIATION, block_length
+from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, block_length
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -28,10 +28,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.sharpe_tests import MIN_DAYS, bootstrap_sharpe_test
-from rllib_portfolio.evaluation.significance import mean_active_return_test
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.sharpe_tests import MIN_DAYS, bootstrap_sharpe_test
+from rllib_portfolio.statistics.significance import mean_active_return_test
 
 FloatArray = NDArray[np.floating[Any]]
 Outcome = Literal["beats", "no significant difference", "loses"]

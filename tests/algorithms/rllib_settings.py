@@ -23,9 +23,9 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
-from tests.algorithms import sampling
+from tests.algorithms.sampling import samples as sampling
 
 Config = Any
 Change = Callable[[Config], Any]

@@ -19,17 +19,17 @@ import torch
 from safetensors.torch import save_file
 
 from rllib_portfolio import load_policy
-from rllib_portfolio.algorithms.checkpoint import checkpoint_name
 from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy, current_policy
 from rllib_portfolio.audit.differences import scrambled
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.portfolio_env import PortfolioEnv
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData, leaked, prepare_market
 from rllib_portfolio.modules import architectures
 from rllib_portfolio.modules.per_asset_actor_critic import PerAssetActorCritic
+from rllib_portfolio.policies.checkpoint import checkpoint_name
 from tests.market.tables import SHORT, config, random_table
 from tests.tiny_runs import TinyRun, start_run, tiny_config
 
@@ -419,7 +419,7 @@ def test_the_running_filter_is_part_of_the_policy(
     from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, DEFAULT_MODULE_ID
     from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-    from rllib_portfolio.algorithms import ppo
+    from rllib_portfolio.algorithms.ppo import algorithm as ppo
 
     settings = {"market.observation_filter": "running", "resources.num_env_runners": num_env_runners}
     run = start_run(tmp_path / "run", tiny_config(price_settings, settings))

@@ -32,18 +32,20 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_portfolio.algorithms import dqn, ppo
-from rllib_portfolio.algorithms.counterfactual import COLUMNS
-from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
-from rllib_portfolio.algorithms.env_runner import VectorisedEnvRunner
-from rllib_portfolio.algorithms.fast_path import reads_fragments
-from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.refused_settings import DQN_RULES, PPO_RULES
-from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
+from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS
+from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
+from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from tests.algorithms import dqn_runs, sampling
+from tests.algorithms.dqn import dqn_runs
+from tests.algorithms.ppo.test_learner import RAY_DATA_WARNS, TIMESTEPS, for_stock
 from tests.algorithms.rllib_settings import (
     ATTRIBUTES,
     BOTH_REFUSE,
@@ -70,8 +72,8 @@ from tests.algorithms.rllib_settings import (
     setting_of,
     without_counterfactuals,
 )
-from tests.algorithms.sampling import build_learner, build_runner, sent, weights
-from tests.algorithms.test_ppo_learner import RAY_DATA_WARNS, TIMESTEPS, for_stock
+from tests.algorithms.sampling import samples as sampling
+from tests.algorithms.sampling.samples import build_learner, build_runner, sent, weights
 
 # ---------------------------------------------------------------- every setting is in a table
 

@@ -17,13 +17,13 @@ from rllib_portfolio.audit import CHECKS, Certificate, Check, Specimen, audit, c
 from rllib_portfolio.audit.certificate import Counterexample
 from rllib_portfolio.audit.differences import changed_entry
 from rllib_portfolio.audit.trading import require_reachable_corners
+from rllib_portfolio.backtest.baselines import BuyAndHold
 from rllib_portfolio.config import ContinuousEnvironmentConfig, EnvironmentConfig, ExecutionConfig, MarketConfig
 from rllib_portfolio.env import kernel
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.evaluation.baselines import BuyAndHold
-from rllib_portfolio.evaluation.policy import MarketViewer
 from rllib_portfolio.market import MarketData, leaked, prepare_market, read_table
+from rllib_portfolio.policies.strategy import MarketViewer
 from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal, SoftmaxTwice
 from tests.market.tables import NONE, SHORT, random_prices
 
@@ -188,7 +188,7 @@ def day_of(found: re.Match[str], market: MarketData, group: int) -> int:
 def test_a_viewer_that_ignores_the_lag_is_found_at_the_trade_after_the_last_known_day(
     tiny_path: Path, tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch, rebalance_days: int
 ) -> None:
-    module = import_module("rllib_portfolio.evaluation.backtest")
+    module = import_module("rllib_portfolio.backtest.engine")
     monkeypatch.setattr(module, "MarketViewer", lambda market, lag: MarketViewer(market, 0))
     environment = {"rebalance_days": rebalance_days}
     text = counterexample(on_tiny(tiny_path, environment=environment, policy=Reversal()), NAMES[1])
@@ -213,7 +213,7 @@ def test_drifted_weights_that_tell_of_the_day_of_the_trade_are_found(
 
 
 def test_a_strategy_that_reads_drifted_weights_is_found(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("rllib_portfolio.evaluation.backtest")
+    module = import_module("rllib_portfolio.backtest.engine")
     assert audit(on_tiny(tiny_path, policy=DriftReader())).passed
     drifting = SimpleNamespace(**vars(kernel))
     drifting.known_weights = lambda drifted, held, execution_lag: drifted

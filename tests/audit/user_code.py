@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.env.actions import softmax_weights
 from rllib_portfolio.env.rewards import StepOutcome
 from rllib_portfolio.env.simulation import Simulation
-from rllib_portfolio.evaluation.policy import MarketView
+from rllib_portfolio.policies.strategy import MarketView
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rllib_portfolio.evaluation import MarketView
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.strategy import MarketView
 
 FloatArray = NDArray[np.floating[Any]]
 

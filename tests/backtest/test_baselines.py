@@ -6,19 +6,20 @@ from functools import partial
 import numpy as np
 import pytest
 
-from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import backtest, index_result
-from rllib_portfolio.evaluation.baselines import (
+from rllib_portfolio.backtest.baselines import (
     AllCash,
     BuyAndHold,
     ConstantMix,
     EqualWeight,
+    index_result,
     merton_weights,
 )
-from rllib_portfolio.evaluation.classical import merton
-from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted
-from tests.evaluation.hand_made import market_of, random_market
+from rllib_portfolio.backtest.classical import merton
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.refitting import History, RefitSchedule, Refitted
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.errors import ConfigError
+from tests.backtest.hand_made import market_of, random_market
 
 TEN_BPS = ExecutionConfig(cost_bps=10.0, execution_lag=0)
 SHORT = RefitSchedule(refit_days=1, window_days=28, min_days=20)

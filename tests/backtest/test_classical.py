@@ -13,9 +13,8 @@ from scipy.cluster import hierarchy
 from scipy.optimize import linprog, minimize
 from scipy.spatial.distance import squareform
 
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.baselines import merton_weights
-from rllib_portfolio.evaluation.classical import (
+from rllib_portfolio.backtest.baselines import merton_weights
+from rllib_portfolio.backtest.classical import (
     SHRINKAGE,
     equal_weight,
     hierarchical_risk_parity,
@@ -27,7 +26,8 @@ from rllib_portfolio.evaluation.classical import (
     momentum,
     risk_parity,
 )
-from rllib_portfolio.evaluation.refitting import History
+from rllib_portfolio.backtest.refitting import History
+from rllib_portfolio.errors import ConfigError
 
 RULES = {
     "equal weight": equal_weight,

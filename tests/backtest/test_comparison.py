@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.comparison import compare, format_comparison, verdict
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import BacktestResult, backtest
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.comparison import compare, format_comparison, verdict
-from rllib_portfolio.evaluation.sharpe_tests import bootstrap_sharpe_test
-from rllib_portfolio.evaluation.significance import mean_active_return_test
-from rllib_portfolio.evaluation.verdicts import holm_rejections
-from tests.evaluation.hand_made import market_of, random_market
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.sharpe_tests import bootstrap_sharpe_test
+from rllib_portfolio.statistics.significance import mean_active_return_test
+from rllib_portfolio.statistics.verdicts import holm_rejections
+from tests.backtest.hand_made import market_of, random_market
 
 DAYS = 500
 

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.actions import softmax_weights
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import BacktestResult, backtest
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
 from rllib_portfolio.market import MarketData
-from tests.evaluation.hand_made import Scripted, by_row, market_of, random_market
+from tests.backtest.hand_made import Scripted, by_row, market_of, random_market
 
 FREE = ExecutionConfig(cost_bps=0.0, execution_lag=0)
 BOUNDED = {"max_weight": 0.35, "max_turnover": 0.2, "min_cash": 0.05}

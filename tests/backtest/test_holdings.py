@@ -3,11 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import BacktestResult, backtest, metrics
-from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.holdings import (
+from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.holdings import (
     active_share,
     break_even_cost_bps,
     cost_drag,
@@ -16,7 +14,10 @@ from rllib_portfolio.evaluation.holdings import (
     herfindahl_index,
     holdings,
 )
-from tests.evaluation.hand_made import by_row, random_market
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.statistics import metrics
+from tests.backtest.hand_made import by_row, random_market
 
 WEIGHTS = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 

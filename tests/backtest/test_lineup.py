@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, merton_weights
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.lineup import all_strategies, average_mix, reference_strategies, walk_lineup
+from rllib_portfolio.backtest.refitting import History, RefitSchedule, Refitted
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import BacktestResult, Strategy, backtest
-from rllib_portfolio.evaluation.baselines import AllCash, merton_weights
-from rllib_portfolio.evaluation.lineup import all_strategies, average_mix, reference_strategies, walk_lineup
-from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted
 from rllib_portfolio.market import MarketData
-from tests.evaluation.hand_made import Scripted, by_row, market_of, random_market
+from rllib_portfolio.policies.strategy import Strategy
+from tests.backtest.hand_made import Scripted, by_row, market_of, random_market
 
 NAMES = [
     "1/N",
@@ -259,7 +260,7 @@ def test_strategies_travel_to_other_processes(market: MarketData, results: dict[
 
 def test_importing_the_baselines_loads_no_solver() -> None:
     program = (
-        "import sys, rllib_portfolio.evaluation.lineup, rllib_portfolio.evaluation.sensitivity; "
+        "import sys, rllib_portfolio.backtest.lineup, rllib_portfolio.backtest.sensitivity; "
         "print(sorted({'ray', 'torch', 'cvxpy', 'skfolio'} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

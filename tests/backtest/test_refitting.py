@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.lineup import walk_lineup
+from rllib_portfolio.backtest.refitting import History, RefitSchedule, Refitted, failed_fits
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import backtest
-from rllib_portfolio.evaluation.baselines import AllCash
-from rllib_portfolio.evaluation.lineup import walk_lineup
-from rllib_portfolio.evaluation.refitting import History, RefitSchedule, Refitted, failed_fits
-from tests.evaluation.hand_made import market_of, random_market
+from tests.backtest.hand_made import market_of, random_market
 
 WINDOW = (20, 60)
 WEEKLY = RefitSchedule(refit_days=5, window_days=8, min_days=4)

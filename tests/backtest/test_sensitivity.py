@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import Strategy, backtest
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.comparison import compare
-from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted
-from rllib_portfolio.evaluation.sensitivity import (
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.comparison import compare
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.refitting import RefitSchedule, Refitted
+from rllib_portfolio.backtest.sensitivity import (
     Restricted,
     cost_curve,
     cost_sensitivity,
@@ -20,7 +18,10 @@ from rllib_portfolio.evaluation.sensitivity import (
     start_sensitivity,
     universe_sensitivity,
 )
-from tests.evaluation.hand_made import Scripted, by_row, market_of, random_market
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.policies.strategy import Strategy
+from tests.backtest.hand_made import Scripted, by_row, market_of, random_market
 
 MARKET, WINDOW = random_market(), (4, 60)
 BUSY = np.random.default_rng(5).dirichlet(np.ones(5), 60)

@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio import cli
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.backtest import backtest
-from rllib_portfolio.evaluation.ensemble import Ensemble
-from rllib_portfolio.evaluation.selection import SharpeSample, deflated_sharpe_ratio
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.checkpoint import newest_checkpoint
+from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.statistics.overfitting import SharpeSample, deflated_sharpe_ratio
 from tests.tiny_runs import TinyRun, edit_settings
 
 

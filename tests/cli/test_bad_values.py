@@ -25,13 +25,13 @@ from pydantic import BaseModel
 from rllib_portfolio import cli
 from rllib_portfolio.algorithms.memory import estimated_bytes, require_memory
 from rllib_portfolio.config import RUN_CONFIGS
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.loading import SIMULATORS
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.user_values import validated
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TINY, TINY_DQN
 
 BAD = ("text", "", math.nan, math.inf, -math.inf, -1, 0, 1e308, 10**30, None, [], [1e308], ["text", ""], {"a": 1})

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
 from tests.cli import test_tune, test_walk_forward
 from tests.cli.test_train import train_command, write_config
-from tests.test_tracking import rows_of
+from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS
 
 ENDLESS = {"schedule.total_timesteps": 10**8, "schedule.evaluation_interval": 10**8}

@@ -19,18 +19,18 @@ import yaml
 from optuna.trial import TrialState
 
 from rllib_portfolio import cli
-from rllib_portfolio.algorithms.checkpoint import checkpoints
 from rllib_portfolio.cli.console import guarded, ray_session
-from rllib_portfolio.folder_lock import IN_USE
-from rllib_portfolio.training import loop
-from rllib_portfolio.tuning.search import StudySearch
-from rllib_portfolio.tuning.session import SearchSession
-from rllib_portfolio.tuning.study import STEPS
-from rllib_portfolio.walk_forward import record
+from rllib_portfolio.experiments.search.optuna_search import StudySearch
+from rllib_portfolio.experiments.search.session import SearchSession
+from rllib_portfolio.experiments.search.study import STEPS
+from rllib_portfolio.experiments.walk_forward import record
+from rllib_portfolio.policies.checkpoint import checkpoints
+from rllib_portfolio.runs import loop
+from rllib_portfolio.runs.folder_lock import IN_USE
 from tests.cli.test_train import write_config
 from tests.cli.test_tune import trials_in, write_search
 from tests.full_disk import full_disk, read_only
-from tests.test_tracking import rows_of
+from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config
 
 SOON = {"schedule.checkpoint_interval": STEPS_PER_ITERATION, "schedule.total_timesteps": TOTAL_STEPS}

@@ -12,8 +12,9 @@ import pytest
 from rllib_portfolio.cli import progress as module
 from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.progress import ProgressMeter, TrainingDisplay, progress_bar
-from rllib_portfolio.training import Status
-from rllib_portfolio.walk_forward import Progress, Run, RunOutcome
+from rllib_portfolio.experiments.walk_forward.plan import Run
+from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome
+from rllib_portfolio.runs.loop import Status
 
 
 class Clock:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rllib_portfolio.cli import search_display
 from rllib_portfolio.cli.search_display import SearchDisplay, table
-from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
+from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
 from tests.cli.test_progress import Clock
 
 

@@ -23,14 +23,14 @@ import yaml
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from rllib_portfolio import cli
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.cli.console import _keep_token_private, _quiet_processes, is_on_cluster
 from rllib_portfolio.cli.settings import default_config, whole_number
-from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.run_folder import record_settings
-from rllib_portfolio.run_storage import RunStorage
-from tests.test_run_storage import Disk
-from tests.test_tracking import rows_of
+from rllib_portfolio.config.files import load_run_config
+from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.runs.folder import record_settings
+from rllib_portfolio.runs.storage import RunStorage
+from tests.runs.test_storage import Disk
+from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
 
 NOISE = ("WARNING", "Warning", "warn(", "Deprecat", "Traceback", "ERROR", "(pid=", "gputil", "new API stack")

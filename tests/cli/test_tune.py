@@ -22,9 +22,9 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio import cli
-from rllib_portfolio.tuning.study import open_storage, open_study, study_path, trial_name
+from rllib_portfolio.experiments.search.study import open_storage, open_study, study_path, trial_name
 from tests.cli.test_train import assert_in_use, assert_quiet
-from tests.test_tracking import columns_of, rows_of
+from tests.runs.test_tracking import columns_of, rows_of
 from tests.tiny_runs import COIN, tiny_config
 
 SPACE = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -40,7 +40,7 @@ def write_search(path: Path, *settings: dict[str, Any], space: object = SPACE) -
 # ---------------------------------------------------------------- interruptions
 
 NUM_TRIALS = 5
-UNHURRIED = "tests.tuning.user_rewards:unhurried"
+UNHURRIED = "tests.experiments.search.user_rewards:unhurried"
 SLOW = {"environment.reward": UNHURRIED}
 """A quarter of a second an iteration: a trial of 512 steps takes two, and is evaluated four times."""
 

@@ -19,16 +19,18 @@ import yaml
 
 from rllib_portfolio import cli
 from rllib_portfolio.cli import walk_forward
-from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
+from rllib_portfolio.config.files import load_run_config
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
+from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from tests.cli.test_train import assert_in_use, assert_quiet, write_config
-from tests.test_tracking import rows_of
+from tests.experiments.walk_forward.test_runs import crash_prices
+from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_dqn_config
-from tests.walk_forward.test_runs import crash_prices
 
 OFTEN = {"schedule.evaluation_interval": 128}
 SHORT_RUN = {"schedule.total_timesteps": 128}
-REWARD = "tests.walk_forward.user_rewards:unhurried"
+REWARD = "tests.experiments.walk_forward.user_rewards:unhurried"
 UNHURRIED = {"environment.reward": REWARD}
 FIRST_RUN = Path("ppo", "fold-0", "seed-0")
 
@@ -189,7 +191,11 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_continue(
 def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
     tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
 ) -> None:
-    settings = {**price_settings, **SHORT_RUN, "environment.reward": "tests.walk_forward.user_rewards:no_crash"}
+    settings = {
+        **price_settings,
+        **SHORT_RUN,
+        "environment.reward": "tests.experiments.walk_forward.user_rewards:no_crash",
+    }
     plan = plan_walk_forward(
         [load_run_config(write_config(tmp_path / "calm.yaml", settings), {})], 1, FoldLengths(num_folds=2)
     )

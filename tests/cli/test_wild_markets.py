@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from rllib_portfolio import cli
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
 from tests.cli.test_train import shell as shell  # a fixture
 from tests.cli.test_tune import write_search
 from tests.market.tables import SHORT, random_prices

@@ -20,12 +20,12 @@ import yaml
 from optuna.trial import TrialState
 
 from rllib_portfolio import load_policy
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
-from rllib_portfolio.evaluation.backtest import backtest
-from rllib_portfolio.run_folder import open_run_folder
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.runs.folder import open_run_folder
 from tests.cli.test_train import write_config
 from tests.cluster.nodes import PINNED, LocalCluster, local_cluster, wait_until
-from tests.test_tracking import rows_of
+from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import COIN, tiny_config
 
 pytestmark = [

@@ -15,19 +15,23 @@ import numpy as np
 import pytest
 import yaml
 
-from rllib_portfolio import cli, consent, load_policy, training
-from rllib_portfolio.algorithms.checkpoint import checkpoint_name, write_checkpoint
-from rllib_portfolio.consent import named_functions, restricted_to
+from rllib_portfolio import cli, load_policy
+from rllib_portfolio.atomic import sealed
+from rllib_portfolio.config import consent
+from rllib_portfolio.config.consent import named_functions, restricted_to
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
+from rllib_portfolio.experiments.walk_forward.record import RECORD as ANALYSIS
+from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.run_folder import CONFIG, MARKET, RECORD, open_run_folder
-from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
-from rllib_portfolio.walk_forward.record import RECORD as ANALYSIS
-from rllib_portfolio.whole_file import sealed
+from rllib_portfolio.policies.checkpoint import checkpoint_name, write_checkpoint
+from rllib_portfolio.runs import resumable
+from rllib_portfolio.runs.folder import CONFIG, MARKET, RECORD, open_run_folder
 from tests.algorithms.test_policy import policy_for
+from tests.experiments.search.searches import start_search
 from tests.market.tables import SHORT, random_prices
 from tests.tiny_runs import COIN, start_run, tiny_config, tiny_dqn_config
-from tests.tuning.searches import start_search
 
 SHELL = "subprocess:run"
 PAYLOAD = "stranger.payload:function"
@@ -241,7 +245,7 @@ def test_another_process_of_a_command_refuses_what_the_command_does(stranger: St
     # what the tasks of tune.py and of a walk-forward do with a run folder that they find
     config, market = open_run_folder(run := stranger.run(PAYLOAD), {})
     with restricted_to({"somebody:else"}), pytest.raises(ConfigError, match=f"got {PAYLOAD} .{run / CONFIG}"):
-        training.train_in_folder(run, config, market)
+        resumable.train_in_folder(run, config, market)
     assert not stranger.mark.exists()
 
 

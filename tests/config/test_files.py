@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from rllib_portfolio.config import RUN_CONFIGS, PPORunConfig
-from rllib_portfolio.config_file import SEARCH, load_run_config, read_yaml
+from rllib_portfolio.config.files import SEARCH, load_run_config, read_yaml
 from rllib_portfolio.market import MarketData
 
 FOLDER = Path(__file__).parents[1] / "tune_configs"
@@ -85,7 +85,7 @@ def test_a_file_is_named_after_its_algorithm_and_says_how_to_use_it(path: Path) 
 
 
 def test_both_files_for_the_bundled_universe_month_by_month_go_into_one_table() -> None:
-    from rllib_portfolio.walk_forward.plan import _require_comparable
+    from rllib_portfolio.experiments.walk_forward.plan import _require_comparable
 
     _require_comparable([load_run_config(FOLDER / f"{name}.yaml", {}) for name in ("ppo_per_asset", "dqn_monthly")])
 
@@ -94,7 +94,7 @@ def test_both_files_for_the_bundled_universe_month_by_month_go_into_one_table() 
 def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(
     path: Path, tiny_market: MarketData, tmp_path: Path
 ) -> None:
-    from rllib_portfolio.training import ALGORITHMS
+    from rllib_portfolio.runs.loop import ALGORITHMS
 
     config = load_run_config(path, {})
     before = config.model_dump_json()
@@ -108,7 +108,7 @@ def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_search_space_of_a_file_is_of_settings_that_it_has(path: Path) -> None:
-    from rllib_portfolio.tuning.space import SearchSpace
+    from rllib_portfolio.experiments.search.space import SearchSpace
 
     space = SearchSpace.parse(read_yaml(path)[SEARCH], load_run_config(path, {}), str(path))
     assert len(space.dimensions) >= 3

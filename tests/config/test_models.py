@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig
-from rllib_portfolio.config_file import load_run_config, parse_assignment
+from rllib_portfolio.config.files import load_run_config, parse_assignment
+from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.user_values import import_function
 
 
 def with_set(*assignments: str, path: Path | None = None) -> RunConfig:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rllib_portfolio.backtest.comparison import compare
+from rllib_portfolio.backtest.lineup import walk_lineup
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation.comparison import compare
-from rllib_portfolio.evaluation.lineup import walk_lineup
 from rllib_portfolio.market import load_market
 
 GOLDEN = Path(__file__).parent / "lineup.json"

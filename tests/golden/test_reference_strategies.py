@@ -11,9 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rllib_portfolio.backtest.baselines import index_result
+from rllib_portfolio.backtest.comparison import compare
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.lineup import reference_strategies
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation import backtest, index_result, reference_strategies
-from rllib_portfolio.evaluation.comparison import compare
 from rllib_portfolio.market import MarketData, load_market
 
 GOLDEN = Path(__file__).parent / "reference_strategies.json"

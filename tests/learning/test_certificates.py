@@ -20,8 +20,8 @@ from benchmarks.learning.trading_costs import (
     spread,
     urn_chain,
 )
-from rllib_portfolio.market.markov import filtered_beliefs
-from rllib_portfolio.market.simulated import bounded_shocks
+from rllib_portfolio.market.simulators.markov import filtered_beliefs
+from rllib_portfolio.market.simulators.simulated import bounded_shocks
 
 COIN = Lottery(((0.2,), (-0.2,)), (0.58, 0.42))
 

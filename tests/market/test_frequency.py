@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.backtest.comparison import compare
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.lineup import reference_strategies
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.evaluation import backtest, reference_strategies
-from rllib_portfolio.evaluation.comparison import compare
-from rllib_portfolio.evaluation.report.values import evidence_of_values
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.frequency import frequency_of, require_one_rhythm
+from rllib_portfolio.reporting.value_series import evidence_of_values
 from tests.market.tables import NONE, SHORT
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rllib_portfolio.modules.noisy_linear import LayerNoise, NoisyLinear, draw_noise
+from rllib_portfolio.networks.noisy_linear import LayerNoise, NoisyLinear, draw_noise
 
 P, Q = 5, 3
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rllib_portfolio.algorithms.checkpoint import (
+from rllib_portfolio.atomic import write_json
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.policies.checkpoint import (
     _digests,
     best_checkpoint,
     checkpoint_name,
@@ -18,8 +20,6 @@ from rllib_portfolio.algorithms.checkpoint import (
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.whole_file import write_json
 
 
 def write_files(folder: Path) -> None:

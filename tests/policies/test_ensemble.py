@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation.backtest import backtest
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
-from rllib_portfolio.evaluation.ensemble import Ensemble
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.ensemble import Ensemble
 
 EXECUTION = ExecutionConfig(cost_bps=0.0)
 

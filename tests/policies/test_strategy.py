@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.classical import merton
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.refitting import RefitSchedule, Refitted
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import MarketView, backtest
-from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.classical import merton
-from rllib_portfolio.evaluation.policy import MarketViewer
-from rllib_portfolio.evaluation.refitting import RefitSchedule, Refitted
 from rllib_portfolio.market import MarketData
-from tests.evaluation.hand_made import Scripted, market_of, random_market
+from rllib_portfolio.policies.strategy import MarketView, MarketViewer
+from tests.backtest.hand_made import Scripted, market_of, random_market
 
 WINDOW_TEST = (30, 60)
 EVERY_DAY = RefitSchedule(refit_days=1, window_days=28, min_days=20)

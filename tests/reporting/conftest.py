@@ -8,23 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.lineup import Lineup, walk_lineup
+from rllib_portfolio.backtest.sensitivity import cost_sensitivity, start_sensitivity
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation import (
-    BacktestResult,
-    Lineup,
-    MarketView,
-    Report,
-    ReportContext,
-    TuningRecord,
-    backtest,
-    report_of_walks,
-    walk_lineup,
-)
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.sensitivity import cost_sensitivity, start_sensitivity
 from rllib_portfolio.market import MarketData
-from tests.evaluation.hand_made import random_market
+from rllib_portfolio.policies.strategy import MarketView
+from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.report import Report, report_of_walks
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from tests.backtest.hand_made import random_market
 
 DAYS = 6100
 WINDOW = (2, DAYS)

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.backtest.baselines import ConstantMix, EqualWeight
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation import Lineup, ReportContext, backtest
-from rllib_portfolio.evaluation.baselines import ConstantMix, EqualWeight
-from rllib_portfolio.evaluation.report.active import active_weights_figure, relative_figure, tilts
-from rllib_portfolio.evaluation.report.evidence import Evidence, evidence_of_walks
-from rllib_portfolio.evaluation.report.figures import bands_of, share_text, weights_figure
-from rllib_portfolio.evaluation.report.values import evidence_of_values
-from tests.evaluation.hand_made import by_row, market_of, random_market
+from rllib_portfolio.reporting.active import active_weights_figure, relative_figure, tilts
+from rllib_portfolio.reporting.evidence import Evidence, ReportContext, evidence_of_walks
+from rllib_portfolio.reporting.figures import bands_of, share_text, weights_figure
+from rllib_portfolio.reporting.value_series import evidence_of_values
+from tests.backtest.hand_made import by_row, market_of, random_market
 
 FREE = ExecutionConfig(cost_bps=0.0, execution_lag=0)
 TWO_ASSETS = market_of([[0.0, 0.0], [0.0, 0.0], [0.10, 0.0], [0.0, 0.2]])

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from rllib_portfolio.evaluation.report.falsification import what_would_undo
-from rllib_portfolio.evaluation.verdicts import Outcome, Pair, Verdict, judge
+from rllib_portfolio.reporting.falsification import what_would_undo
+from rllib_portfolio.statistics.verdicts import Outcome, Pair, Verdict, judge
 
 
 def verdict(outcome: Outcome, p_values: tuple[float, float], ratio: float = 0.8, difference: float = 0.2) -> Verdict:

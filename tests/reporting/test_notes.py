@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rllib_portfolio.backtest.refitting import RefitSchedule
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation.notes import ONE_WINDOW, execution_note, refit_notes, report_notes
-from rllib_portfolio.evaluation.refitting import RefitSchedule
-from tests.evaluation.hand_made import random_market
+from rllib_portfolio.reporting.notes import ONE_WINDOW, execution_note, refit_notes, report_notes
+from tests.backtest.hand_made import random_market
 
 
 def test_the_notes_of_the_market_come_first() -> None:

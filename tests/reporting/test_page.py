@@ -17,18 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.evaluation import Report, generate_performance_report
-from rllib_portfolio.evaluation.report.lines import MAX_POINTS, drawn_rows, log_ticks
-from rllib_portfolio.evaluation.report.values import evidence_of_values
-from tests.evaluation.report.browser import (
-    SKIP_MESSAGE,
-    figures_of,
-    find_browser,
-    measured,
-    print_to_pdf,
-    screenshot,
-    visit,
-)
+from rllib_portfolio.reporting.lines import MAX_POINTS, drawn_rows, log_ticks
+from rllib_portfolio.reporting.report import Report, generate_performance_report
+from rllib_portfolio.reporting.value_series import evidence_of_values
+from tests.reporting.browser import SKIP_MESSAGE, figures_of, find_browser, measured, print_to_pdf, screenshot, visit
 
 SCREENSHOTS = Path(__file__).parents[3] / "runs" / "report"
 PANELS = {

@@ -12,24 +12,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from rllib_portfolio.backtest.comparison import verdict
+from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
+from rllib_portfolio.backtest.refitting import RefitSchedule
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import (
-    Lineup,
-    Report,
-    ReportContext,
-    all_strategies,
-    generate_performance_report,
-    report_of_walks,
-    walk_lineup,
-)
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.comparison import verdict
-from rllib_portfolio.evaluation.refitting import RefitSchedule
-from rllib_portfolio.evaluation.report.evidence import evidence_of_walks
-from rllib_portfolio.evaluation.report.seed_spread import OVER_DAYS, OVER_FOLDS, find_seed_spread
-from rllib_portfolio.evaluation.seeds import seed_summary
 from rllib_portfolio.market import MarketData
-from tests.evaluation.report.conftest import EXECUTION
+from rllib_portfolio.reporting.evidence import ReportContext, evidence_of_walks
+from rllib_portfolio.reporting.report import Report, generate_performance_report, report_of_walks
+from rllib_portfolio.reporting.seed_spread import OVER_DAYS, OVER_FOLDS, find_seed_spread
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.seeds import seed_summary
+from tests.reporting.conftest import EXECUTION
 
 FEW = BootstrapPlan(num_draws=20)
 

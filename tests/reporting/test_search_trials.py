@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.evaluation import TuningRecord
-from rllib_portfolio.evaluation.selection import SharpeSample, backtest_overfitting, deflated_sharpe_ratio
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.statistics.overfitting import SharpeSample, backtest_overfitting, deflated_sharpe_ratio
 
 SUMMARY = {"num_trials": 100, "sharpe_variance": 0.5, "periods_per_year": 250}
 

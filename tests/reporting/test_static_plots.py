@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation import backtest
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
-from rllib_portfolio.evaluation.figures import _spread, equity_curve
-from tests.evaluation.hand_made import market_of, random_market
+from rllib_portfolio.reporting.static_plots import _spread, equity_curve
+from tests.backtest.hand_made import market_of, random_market
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -8,27 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight, index_result
+from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.holdings import break_even_cost_bps, holdings
+from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.evaluation import (
-    BacktestResult,
-    Lineup,
-    Report,
-    ReportContext,
-    backtest,
-    generate_performance_report,
-    index_result,
-    metrics,
-    report_of_walks,
-)
-from rllib_portfolio.evaluation.baselines import AllCash, BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, bootstrap_intervals
-from rllib_portfolio.evaluation.holdings import break_even_cost_bps, holdings
-from rllib_portfolio.evaluation.multiple_comparison import model_confidence_set, superior_ability_test
-from rllib_portfolio.evaluation.report.columns import COLUMNS, text_of
-from rllib_portfolio.evaluation.report.reasons import no_break_even
-from rllib_portfolio.evaluation.significance import textbook_tests
-from rllib_portfolio.evaluation.verdicts import Pair, judge
-from tests.evaluation.hand_made import market_of
+from rllib_portfolio.reporting.columns import COLUMNS, text_of
+from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.reasons import no_break_even
+from rllib_portfolio.reporting.report import Report, generate_performance_report, report_of_walks
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan, bootstrap_intervals
+from rllib_portfolio.statistics.multiple_comparison import model_confidence_set, superior_ability_test
+from rllib_portfolio.statistics.significance import textbook_tests
+from rllib_portfolio.statistics.verdicts import Pair, judge
+from tests.backtest.hand_made import market_of
 
 # 100, 110, 99, 108.9, ...: + 10 % and - 10 % in turn, twelve returns, twelve of them a year
 SAW = 100.0 * np.cumprod([1.0, *[1.1, 0.9] * 6])

@@ -7,12 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.evaluation import BacktestResult, Lineup, Report, ReportContext, TuningRecord, report_of_walks
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.report.trials import find_selection
-from rllib_portfolio.evaluation.selection import backtest_overfitting
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.market import MarketData
-from tests.evaluation.hand_made import market_of
+from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.report import Report, report_of_walks
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.reporting.trials import find_selection
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.overfitting import backtest_overfitting
+from tests.backtest.hand_made import market_of
 
 CASH = 0.001
 FEW = BootstrapPlan(num_draws=20)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.evaluation import generate_performance_report
-from rllib_portfolio.evaluation.report.figures import rolling_figure
-from rllib_portfolio.evaluation.report.values import evidence_of_values
+from rllib_portfolio.reporting.figures import rolling_figure
+from rllib_portfolio.reporting.report import generate_performance_report
+from rllib_portfolio.reporting.value_series import evidence_of_values
 
 DAYS = pd.bdate_range("2015-01-01", periods=40)
 

@@ -17,20 +17,21 @@ import numpy as np
 import pytest
 
 from rllib_portfolio import cli, load_policy
-from rllib_portfolio.algorithms.checkpoint import MANIFEST, _digests, best_checkpoint
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
+from rllib_portfolio.atomic import SEAL, sealed, write_json
 from rllib_portfolio.cli import trial
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
+from rllib_portfolio.experiments.walk_forward.record import RECORD, read_plan, start_analysis
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import FINISHED
-from rllib_portfolio.training import finished_training, loop
-from rllib_portfolio.training.folder import _reached
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.walk_forward import FoldLengths, plan_walk_forward, start_analysis
-from rllib_portfolio.walk_forward.record import RECORD, read_plan
-from rllib_portfolio.whole_file import SEAL, sealed, write_json
+from rllib_portfolio.policies.checkpoint import MANIFEST, _digests, best_checkpoint
+from rllib_portfolio.runs import loop
+from rllib_portfolio.runs.folder import FINISHED
+from rllib_portfolio.runs.resumable import _reached, finished_training
 from tests.tiny_runs import TOTAL_STEPS, TinyRun
 
 ROUNDS, MORE_ROUNDS, FEW_ROUNDS = 6, 60, 2

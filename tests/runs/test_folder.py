@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from rllib_portfolio import cli, load_policy, run_folder
-from rllib_portfolio.algorithms.checkpoint import MANIFEST, _digests, checkpoints
+from rllib_portfolio import cli, load_policy
+from rllib_portfolio.atomic import sealed, whole_file, write_json
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.run_folder import (
+from rllib_portfolio.policies.checkpoint import MANIFEST, _digests, checkpoints
+from rllib_portfolio.runs import folder as run_folder
+from rllib_portfolio.runs.folder import (
     CONFIG,
     MARKET,
     RECORD,
@@ -23,8 +25,7 @@ from rllib_portfolio.run_folder import (
     open_run_folder,
     record_settings,
 )
-from rllib_portfolio.training import resume_point
-from rllib_portfolio.whole_file import sealed, whole_file, write_json
+from rllib_portfolio.runs.loop import resume_point
 from tests.full_disk import full_disk
 from tests.tiny_runs import COIN, TOTAL_STEPS, TinyRun, edit_settings, start_run, tiny_config
 

@@ -17,16 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from rllib_portfolio import cli, folder_lock
+from rllib_portfolio import cli
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.folder_lock import IN_USE, Holder, only_writer
-from rllib_portfolio.run_folder import require_fresh
+from rllib_portfolio.runs import folder_lock
+from rllib_portfolio.runs.folder import require_fresh
+from rllib_portfolio.runs.folder_lock import IN_USE, Holder, only_writer
 from tests.cli.test_train import assert_in_use
 
 HOLD = """
 import subprocess, sys, os, time
 from pathlib import Path
-from rllib_portfolio.folder_lock import only_writer
+from rllib_portfolio.runs.folder_lock import only_writer
 with only_writer(Path(sys.argv[1]), is_new=True):
     started = [subprocess.Popen(["sleep", "60"]).pid, os.fork() or (time.sleep(60), os._exit(0))]
     print(*started, flush=True)

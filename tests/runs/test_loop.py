@@ -19,25 +19,25 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio import load_policy
-from rllib_portfolio.algorithms.checkpoint import (
+from rllib_portfolio.backtest.engine import backtest
+from rllib_portfolio.config import PPORunConfig
+from rllib_portfolio.config.files import load_run_config
+from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.checkpoint import (
     checkpoint_name,
     checkpoints,
     newest_checkpoint,
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.config import PPORunConfig
-from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.evaluation.backtest import backtest
-from rllib_portfolio.evaluation.metrics import sharpe_ratio
-from rllib_portfolio.market import MarketData
-from rllib_portfolio.results import compare_best_policy
-from rllib_portfolio.run_folder import create_run_folder, open_run_folder, require_fresh
-from rllib_portfolio.training.loop import LoopState, _Run
-from rllib_portfolio.training.validation import equal_weight_returns, walk
+from rllib_portfolio.runs.folder import create_run_folder, open_run_folder, require_fresh
+from rllib_portfolio.runs.loop import LoopState, _Run
+from rllib_portfolio.runs.summary import compare_best_policy
+from rllib_portfolio.runs.validation import equal_weight_returns, walk
+from rllib_portfolio.statistics.metrics import sharpe_ratio
 from tests.full_disk import full_disk
-from tests.test_tracking import assert_same, columns_of, events_of, rows_of
+from tests.runs.test_tracking import assert_same, columns_of, events_of, rows_of
 from tests.tiny_runs import (
     COIN,
     IN_CASH,
@@ -556,7 +556,7 @@ def test_a_run_whose_weights_are_not_finite_ends_with_what_was_saved_last(
     def refused(*_: Any) -> None:
         raise ConfigError("the weights of a policy must be finite, got 1 of log_std that are not")
 
-    monkeypatch.setattr("rllib_portfolio.training.loop.current_policy", refused)
+    monkeypatch.setattr("rllib_portfolio.runs.loop.current_policy", refused)
     run = object.__new__(_Run)
     run.algorithm = run.config = run.market = run.evaluated = None
     run.run_dir, run.state = tmp_path, LoopState(steps=640)

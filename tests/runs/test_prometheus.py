@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.rllib.utils.metrics import ENV_RUNNER_SAMPLING_TIMER, LEARNER_UPDATE_TIMER, TIMERS
 
-from rllib_portfolio.training import gauges
+from rllib_portfolio.runs import prometheus as gauges
 from tests.cluster.test_files import documented_metrics
 
 TAGS = {"algo": "ppo", "run": "ppo-2024"}

@@ -20,20 +20,20 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
-from rllib_portfolio import run_storage
-from rllib_portfolio.algorithms.checkpoint import (
+from rllib_portfolio.errors import ConfigError, MachineError, one_line
+from rllib_portfolio.experiments.search.trial import _Reports
+from rllib_portfolio.policies.checkpoint import (
     checkpoints,
     newest_checkpoint,
     prune_checkpoints,
     read_progress,
     write_checkpoint,
 )
-from rllib_portfolio.errors import ConfigError, MachineError, one_line
-from rllib_portfolio.folder_lock import IN_USE, Holder
-from rllib_portfolio.run_folder import MARKET, require_fresh
-from rllib_portfolio.run_storage import RunStorage
-from rllib_portfolio.training import Status
-from rllib_portfolio.tuning.trial import _Reports
+from rllib_portfolio.runs import storage as run_storage
+from rllib_portfolio.runs.folder import MARKET, require_fresh
+from rllib_portfolio.runs.folder_lock import IN_USE, Holder
+from rllib_portfolio.runs.loop import Status
+from rllib_portfolio.runs.storage import RunStorage
 
 NAME = "trial_0000"
 
@@ -485,7 +485,7 @@ def claim_of_another(folder: Path, age: timedelta = timedelta()) -> bytes:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rllib_portfolio.folder_lock.SETTLES_AFTER_S", 0.0)
+    monkeypatch.setattr("rllib_portfolio.runs.folder_lock.SETTLES_AFTER_S", 0.0)
 
 
 def test_a_claim_on_a_run_in_a_store_is_beside_its_files_and_gone_at_the_end(store: Store, at_once: None) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rllib_portfolio.evaluation.verdicts import Verdict
-from rllib_portfolio.results import Results
+from rllib_portfolio.runs.summary import Results
+from rllib_portfolio.statistics.verdicts import Verdict
 
 FIGURES = {
     "total_return": 8.4220,

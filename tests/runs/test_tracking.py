@@ -11,9 +11,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from rllib_portfolio import tracking
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.tracking import Tracker, log_hyperparameters
+from rllib_portfolio.runs import tracking
+from rllib_portfolio.runs.tracking import Tracker, log_hyperparameters
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun
 
 Scalars = dict[str, list[tuple[int, float]]]

@@ -8,8 +8,8 @@ import pytest
 from arch.bootstrap import StationaryBootstrap
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.bootstrap import (
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import (
     BootstrapIntervals,
     BootstrapPlan,
     block_length,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.crises import CRISES, crisis_table
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.crises import CRISES, crisis_table
 
 DATES = np.arange("2019-12-02", "2020-12-31", dtype="datetime64[D]")
 DATES = DATES[np.is_busday(DATES)]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.drawdowns import worst_drawdown
-from tests.evaluation import oracles
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.drawdowns import worst_drawdown
+from tests.statistics import oracles
 
 
 def _days(num: int) -> np.ndarray:

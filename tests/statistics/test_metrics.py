@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan, bootstrap_intervals
-from rllib_portfolio.evaluation.rolling import rolling_sharpe_ratio
-from tests.evaluation import oracles
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan, bootstrap_intervals
+from rllib_portfolio.statistics.rolling import rolling_sharpe_ratio
+from tests.statistics import oracles
 
 RETURNS = np.array([0.10, -0.20, 0.05, 0.05])
 CASH = np.array([0.0, 0.0, 0.01, 0.01])

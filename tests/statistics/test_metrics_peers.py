@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rllib_portfolio.evaluation import metrics, rolling
+from rllib_portfolio.statistics import metrics, rolling
 
 DAY = np.arange(1, 301)
 RETURNS = 0.0005 + 0.01 * np.sin(1.7 * DAY**2)

@@ -7,8 +7,8 @@ import pytest
 from arch.bootstrap import SPA, StationaryBootstrap, optimal_block_length
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import multiple_comparison
-from rllib_portfolio.evaluation.multiple_comparison import model_confidence_set, superior_ability_test
+from rllib_portfolio.statistics import multiple_comparison
+from rllib_portfolio.statistics.multiple_comparison import model_confidence_set, superior_ability_test
 
 
 def _strategies(days: int, daily_gain: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.selection import (
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.overfitting import (
     SharpeSample,
     backtest_overfitting,
     deflated_sharpe_ratio,
@@ -16,7 +16,7 @@ from rllib_portfolio.evaluation.selection import (
     probabilistic_sharpe_ratio,
     sharpe_ratio_interval,
 )
-from tests.evaluation import oracles
+from tests.statistics import oracles
 
 
 def test_the_published_deflated_sharpe_ratio() -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import generate_performance_report, metrics, rolling
+from rllib_portfolio.reporting.report import generate_performance_report
+from rllib_portfolio.statistics import metrics, rolling
 
 RNG = np.random.default_rng(0)
 RETURNS = RNG.normal(0.0005, 0.01, (60, 3))

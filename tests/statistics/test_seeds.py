@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.seeds import interquartile_mean, seed_summary
+from rllib_portfolio.statistics.seeds import interquartile_mean, seed_summary
 
 
 def test_the_interquartile_mean_by_hand() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import metrics
-from rllib_portfolio.evaluation.bootstrap import BootstrapPlan
-from rllib_portfolio.evaluation.sharpe_tests import _parzen_bandwidth, bootstrap_sharpe_test, hac_sharpe_test
-from tests.evaluation import oracles
+from rllib_portfolio.statistics import metrics
+from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.sharpe_tests import _parzen_bandwidth, bootstrap_sharpe_test, hac_sharpe_test
+from tests.statistics import oracles
 
 
 def _pair(days: int, seed: int, sharpe: tuple[float, float] = (0.0, 0.0), correlation: float = 0.5) -> np.ndarray:

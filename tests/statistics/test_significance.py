@@ -9,7 +9,7 @@ from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from scipy import stats
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.significance import mean_active_return_test, textbook_tests
+from rllib_portfolio.statistics.significance import mean_active_return_test, textbook_tests
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

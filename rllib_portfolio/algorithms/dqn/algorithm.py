@@ -31,17 +31,17 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rllib_portfolio.algorithms.counterfactual import COLUMNS, Counterfactuals
-from rllib_portfolio.algorithms.dqn_learner import FusedDQNLearner
-from rllib_portfolio.algorithms.fast_path import reads_fragments
-from rllib_portfolio.algorithms.learner_silence import warned_of_silence
+from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
+from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
+from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.refused_settings import DQN_RULES, refuse_env_runners, refuse_settings
-from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, ReplayBatch
-from rllib_portfolio.algorithms.reward_scale import ScalesRewards
+from rllib_portfolio.algorithms.replay.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
-from rllib_portfolio.algorithms.sampling import Round, sample_round
-from rllib_portfolio.algorithms.shared_market import take_market
-from rllib_portfolio.algorithms.weight_sync import sync_weights
+from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
+from rllib_portfolio.algorithms.sampling.rounds import Round, sample_round
+from rllib_portfolio.algorithms.sampling.shared_market import take_market
+from rllib_portfolio.algorithms.sampling.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
 from rllib_portfolio.env.actions import build_action_table
 from rllib_portfolio.market import MarketData

@@ -29,11 +29,11 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from rllib_portfolio.algorithms.fast_path import reads_fragments
-from rllib_portfolio.algorithms.fused_learner import FusedLearner
-from rllib_portfolio.algorithms.fused_q_network import FusedQNetwork, by_role, lay_out
-from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ReplayBatch
-from rllib_portfolio.algorithms.update_metrics import NUM_UPDATES_LEFT_OUT
+from rllib_portfolio.algorithms.dqn.fused_q_network import FusedQNetwork, by_role, lay_out
+from rllib_portfolio.algorithms.learning.fused_learner import FusedLearner
+from rllib_portfolio.algorithms.learning.update_metrics import NUM_UPDATES_LEFT_OUT
+from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ReplayBatch
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from rllib_portfolio.algorithms.flat_parameters import FlatParameters
-from rllib_portfolio.algorithms.train_batch import Team
+from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
+from rllib_portfolio.algorithms.learning.train_batch import Team
 
 logger = logging.getLogger(__name__)
 

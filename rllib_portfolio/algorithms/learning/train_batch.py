@@ -13,9 +13,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch import Tensor
 
-from rllib_portfolio.algorithms.advantages import AdvantageScale, generalised_advantages
-from rllib_portfolio.algorithms.market_baseline import mean_of_others, without_market_noise
-from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS
+from rllib_portfolio.algorithms.learning.advantages import AdvantageScale, generalised_advantages
+from rllib_portfolio.algorithms.learning.market_baseline import mean_of_others, without_market_noise
+from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS
 from rllib_portfolio.errors import ConfigError
 
 

@@ -29,7 +29,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from rllib_portfolio.algorithms.train_batch import Batch
+from rllib_portfolio.algorithms.learning.train_batch import Batch
 
 NUM_UPDATES_LEFT_OUT = "num_updates_left_out"
 """Because of gradients that were not finite; the log names their parameters."""

@@ -22,20 +22,20 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rllib_portfolio.algorithms.fast_path import reads_fragments
-from rllib_portfolio.algorithms.learner_silence import warned_of_silence
-from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
+from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
+from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.refused_settings import PPO_RULES, refuse_env_runners, refuse_settings
-from rllib_portfolio.algorithms.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
-from rllib_portfolio.algorithms.sampling import sample_batch
-from rllib_portfolio.algorithms.shared_market import take_market
-from rllib_portfolio.algorithms.weight_sync import sync_weights
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
+from rllib_portfolio.algorithms.sampling.rounds import sample_batch
+from rllib_portfolio.algorithms.sampling.shared_market import take_market
+from rllib_portfolio.algorithms.sampling.weight_sync import sync_weights
 from rllib_portfolio.config import PER_ASSET_FROM, NetworkConfig, PPOConfig, PPORunConfig
 from rllib_portfolio.env.portfolio_env import resolve_market
-from rllib_portfolio.evaluation.metrics import kurtosis
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, model_config
+from rllib_portfolio.statistics.metrics import kurtosis
 
 _LEARNERS = {"fused": FusedPPOLearner, "stock": StockPPOLearner}
 RARE_KURTOSIS = 100.0

@@ -23,11 +23,11 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
-from rllib_portfolio.algorithms.fast_path import reads_fragments
-from rllib_portfolio.algorithms.flat_parameters import Snapshot
-from rllib_portfolio.algorithms.fused_learner import FusedLearner
-from rllib_portfolio.algorithms.train_batch import Batch, BatchBuilder
-from rllib_portfolio.algorithms.update_metrics import MinibatchStats, log_update, log_weights
+from rllib_portfolio.algorithms.learning.flat_parameters import Snapshot
+from rllib_portfolio.algorithms.learning.fused_learner import FusedLearner
+from rllib_portfolio.algorithms.learning.train_batch import Batch, BatchBuilder
+from rllib_portfolio.algorithms.learning.update_metrics import MinibatchStats, log_update, log_weights
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 

@@ -20,8 +20,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 
-from rllib_portfolio.algorithms.sum_tree import SumTree
-from rllib_portfolio.algorithms.transition_store import TransitionStore
+from rllib_portfolio.algorithms.replay.sum_tree import SumTree
+from rllib_portfolio.algorithms.replay.transition_store import TransitionStore
 
 FloatArray = NDArray[np.floating[Any]]
 ReplayBatch = dict[str, NDArray[Any]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from rllib_portfolio.algorithms.fast_path import reads_fragments
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 
 FINISHED_RETURNS = "finished_episode_returns"
 

@@ -9,8 +9,8 @@ from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
-from rllib_portfolio.algorithms.counterfactual import state_columns
-from rllib_portfolio.algorithms.shared_market import take_market
+from rllib_portfolio.algorithms.sampling.counterfactual import state_columns
+from rllib_portfolio.algorithms.sampling.shared_market import take_market
 
 _EVALUATION_STREAM = 1_000_000
 ASSET_RETURNS = "asset_returns"

@@ -23,8 +23,8 @@ from optuna.visualization import (
 )
 from plotly.colors import sample_colorscale
 
-from rllib_portfolio.evaluation.figures import POLICY_COLOUR
-from rllib_portfolio.evaluation.report.lines import (
+from rllib_portfolio.experiments.search.outputs import STATES
+from rllib_portfolio.reporting.lines import (
     BENCHMARK_COLOUR,
     SOFT_INK,
     SUBJECT_COLOURS,
@@ -34,7 +34,7 @@ from rllib_portfolio.evaluation.report.lines import (
     layout,
     log_ticks,
 )
-from rllib_portfolio.tuning.outputs import STATES
+from rllib_portfolio.reporting.static_plots import POLICY_COLOUR
 
 SHARPE = "validation Sharpe ratio"
 BEST_COLOUR, PRUNED_COLOUR = SUBJECT_COLOURS[1], "#a9b1bb"

@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import BEST, ENDED, ERROR, STEPS, TRAINING_S, open_study, trial_name
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.study import BEST, ENDED, ERROR, STEPS, TRAINING_S, open_study, trial_name
 
 OBJECTIVE = "objective"
 """Validation Sharpe ratio after costs at an evaluation; always finite."""

@@ -23,11 +23,11 @@ import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from rllib_portfolio.atomic import sealed, whole_file, write_json
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.evaluation.report.files import write_csv
-from rllib_portfolio.evaluation.report.tuning import SUMMARY, TRIAL_RETURNS
-from rllib_portfolio.tuning.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
-from rllib_portfolio.whole_file import sealed, whole_file, write_json
+from rllib_portfolio.experiments.search.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
+from rllib_portfolio.reporting.files import write_csv
+from rllib_portfolio.reporting.search_trials import SUMMARY, TRIAL_RETURNS
 
 BEST_CONFIG = "best_config.yaml"
 STATES = {
@@ -177,7 +177,7 @@ def write_summary(
     wall_s: float,
     winner: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `summary.json`, which `evaluation.TuningRecord` reads; arguments as of `summarise`."""
+    """Write `summary.json`, which `reporting.TuningRecord` reads; arguments as of `summarise`."""
     path = output / SUMMARY
     write_json(path, sealed(summarise(study, description, wall_s, winner)))
     return path

@@ -16,9 +16,8 @@ from typing import NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from rllib_portfolio.evaluation.report.markup import Panels, paragraph
-from rllib_portfolio.evaluation.report.page import document
-from rllib_portfolio.tuning.figures import (
+from rllib_portfolio.atomic import whole_file
+from rllib_portfolio.experiments.search.figures import (
     SHARPE,
     NothingToDrawError,
     Study,
@@ -27,9 +26,10 @@ from rllib_portfolio.tuning.figures import (
     parallel_coordinates,
     slices,
 )
-from rllib_portfolio.tuning.outputs import STATES, searched_settings
-from rllib_portfolio.tuning.study import ENDED
-from rllib_portfolio.whole_file import whole_file
+from rllib_portfolio.experiments.search.outputs import STATES, searched_settings
+from rllib_portfolio.experiments.search.study import ENDED
+from rllib_portfolio.reporting.markup import Panels, paragraph
+from rllib_portfolio.reporting.page import document
 
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from rllib_portfolio.tuning.search import IS_FINISHED
-from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, trial_name
+from rllib_portfolio.experiments.search.optuna_search import IS_FINISHED
+from rllib_portfolio.experiments.search.study import BEST, ERROR, STEPS, trial_name
 
 TrialStatus = Literal["running", "finished", "pruned", "failed"]
 _STATUS: dict[TrialState, TrialStatus] = {

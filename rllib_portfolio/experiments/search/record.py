@@ -13,19 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from rllib_portfolio.atomic import read_json, sealed, write_json
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.consent import consented, note_file
+from rllib_portfolio.config.consent import consented, note_file
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, one_line
-from rllib_portfolio.folder_lock import is_unused
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.study import study_url, without_password
+from rllib_portfolio.experiments.search.trial import TrialTask
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_folder import MARKET, origin, provenance
-from rllib_portfolio.run_storage import RunStorage, join_place
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import study_url, without_password
-from rllib_portfolio.tuning.trial import TrialTask
-from rllib_portfolio.user_values import validated
-from rllib_portfolio.whole_file import read_json, sealed, write_json
+from rllib_portfolio.runs.folder import MARKET, origin, provenance
+from rllib_portfolio.runs.folder_lock import is_unused
+from rllib_portfolio.runs.storage import RunStorage, join_place
 
 TRIALS = "trials"
 _SUFFIX = "_search.json"

@@ -10,14 +10,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from rllib_portfolio.experiments.search.optuna_search import NAME, OVERRIDES
+from rllib_portfolio.experiments.search.progress import TrialProgress
+from rllib_portfolio.experiments.search.runner import Place, Watch, run_specs
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.study import best_trials, trial_name
+from rllib_portfolio.experiments.search.trial import TrialTask, finite
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.training import finished_training
-from rllib_portfolio.tuning.progress import TrialProgress
-from rllib_portfolio.tuning.runner import Place, Watch, run_specs
-from rllib_portfolio.tuning.search import NAME, OVERRIDES
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import best_trials, trial_name
-from rllib_portfolio.tuning.trial import TrialTask, finite
+from rllib_portfolio.runs.resumable import finished_training
 
 FOLDER = "retrained"
 """Beside the trials'."""

@@ -18,14 +18,14 @@ from ray.tune.experiment import Trial
 
 from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
 from rllib_portfolio.errors import one_line
+from rllib_portfolio.experiments.search.optuna_search import NAME, OBJECTIVE, SPEC, StudySearch
+from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.stopping import scheduler
+from rllib_portfolio.experiments.search.study import num_ended, open_study
+from rllib_portfolio.experiments.search.trial import TrialTask, run_trial
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_storage import split_place
-from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
-from rllib_portfolio.tuning.search import NAME, OBJECTIVE, SPEC, StudySearch
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.stopping import scheduler
-from rllib_portfolio.tuning.study import num_ended, open_study
-from rllib_portfolio.tuning.trial import TrialTask, run_trial
+from rllib_portfolio.runs.storage import split_place
 
 TUNE_FOLDER = "ray_tune"
 """Beside the trials: what Ray Tune keeps for itself."""

@@ -16,16 +16,9 @@ import optuna
 import pandas as pd
 from optuna.storages import BaseStorage
 
-from rllib_portfolio.config_file import with_overrides
+from rllib_portfolio.config.files import with_overrides
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.metrics import sharpe_ratio
-from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.market.plausibility import require_accepted_moves
-from rllib_portfolio.run_folder import MARKET
-from rllib_portfolio.run_storage import RunStorage
-from rllib_portfolio.training import best_validation_returns
-from rllib_portfolio.training.validation import equal_weight_returns
-from rllib_portfolio.tuning.outputs import (
+from rllib_portfolio.experiments.search.outputs import (
     STATES,
     SearchDescription,
     write_best_config,
@@ -33,11 +26,11 @@ from rllib_portfolio.tuning.outputs import (
     write_summary,
     write_trial_returns,
 )
-from rllib_portfolio.tuning.plots import write_plots
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.retraining import FOLDER, Candidate, Retraining
-from rllib_portfolio.tuning.runner import Place, Watch, search
-from rllib_portfolio.tuning.study import (
+from rllib_portfolio.experiments.search.plots import write_plots
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.retraining import FOLDER, Candidate, Retraining
+from rllib_portfolio.experiments.search.runner import Place, Watch, search
+from rllib_portfolio.experiments.search.study import (
     best_trials,
     num_ended,
     open_storage,
@@ -45,6 +38,12 @@ from rllib_portfolio.tuning.study import (
     require_new_study,
     trial_name,
 )
+from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.market.plausibility import require_accepted_moves
+from rllib_portfolio.runs.folder import MARKET
+from rllib_portfolio.runs.storage import RunStorage
+from rllib_portfolio.runs.validation import best_validation_returns, equal_weight_returns
+from rllib_portfolio.statistics.metrics import sharpe_ratio
 
 
 @dataclass(frozen=True, slots=True)

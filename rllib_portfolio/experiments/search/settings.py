@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from rllib_portfolio.config import Count, RunConfig, Seed, Steps, StrictModel
-from rllib_portfolio.config_file import with_overrides
+from rllib_portfolio.config.files import with_overrides
 
 NUM_REPORTS = 10
 """Of a trial, unless a report interval is given."""

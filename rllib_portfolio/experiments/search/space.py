@@ -20,10 +20,10 @@ import optuna
 from pydantic import Field, model_validator
 
 from rllib_portfolio.config import ExecutionConfig, RunConfig, StrictModel
-from rllib_portfolio.config_file import SEARCH, with_overrides
+from rllib_portfolio.config.files import SEARCH, with_overrides
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.shown_text import quoted
-from rllib_portfolio.user_values import validated
 
 _REFUSED = {
     "market": "all trials must be judged on the same prices, dates and features",

@@ -8,9 +8,9 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from rllib_portfolio.tuning.search import NUMBER, OBJECTIVE, SPEC
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.study import STEPS
+from rllib_portfolio.experiments.search.optuna_search import NUMBER, OBJECTIVE, SPEC
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.study import STEPS
 
 History = Mapping[int, Mapping[int, float]]
 """What trials reported before: number of the trial to environment steps to objective."""

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from ray import tune
 
-from rllib_portfolio.algorithms.checkpoint import keep_best_checkpoint, newest_checkpoint, read_progress
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.consent import restricted_to
+from rllib_portfolio.config.consent import restricted_to
+from rllib_portfolio.experiments.search.optuna_search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.study import BEST, STEPS, TRAINING_S
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_storage import RunStorage
-from rllib_portfolio.tracking import Sparing, log_hyperparameters
-from rllib_portfolio.training import Status, TrainingOutcome, finished_training, train_in_folder
-from rllib_portfolio.tuning.search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.study import BEST, STEPS, TRAINING_S
+from rllib_portfolio.policies.checkpoint import keep_best_checkpoint, newest_checkpoint, read_progress
+from rllib_portfolio.runs.loop import Status
+from rllib_portfolio.runs.resumable import TrainingOutcome, finished_training, train_in_folder
+from rllib_portfolio.runs.storage import RunStorage
+from rllib_portfolio.runs.tracking import Sparing, log_hyperparameters
 
 NO_RISK = 0.0
 """The objective of a policy that only holds cash: its Sharpe ratio is undefined, and it earns nothing over cash."""

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rllib_portfolio.config import RUN_CONFIGS, ExecutionConfig, MarketConfig, RunConfig
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths, plan_folds, purge_days
 from rllib_portfolio.market import Fold, MarketData, fold_config, load_market
 from rllib_portfolio.market.plausibility import require_accepted_moves
 from rllib_portfolio.market.table import data_hash
-from rllib_portfolio.user_values import validated
-from rllib_portfolio.walk_forward.folds import FoldLengths, plan_folds, purge_days
 
 
 class Run(NamedTuple):

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.backtest import BacktestResult
-from rllib_portfolio.evaluation.policy import MarketView, MarketViewer, Strategy
 from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -15,15 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.consent import note_file
+from rllib_portfolio.atomic import read_json, sealed, write_json
+from rllib_portfolio.config.consent import note_file
 from rllib_portfolio.errors import ConfigError, one_line
-from rllib_portfolio.folder_lock import is_unused
-from rllib_portfolio.run_folder import first_difference, origin, provenance
-from rllib_portfolio.walk_forward.plan import WalkForwardPlan
-from rllib_portfolio.whole_file import read_json, sealed, write_json
+from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan
+from rllib_portfolio.runs.folder import first_difference, origin, provenance
+from rllib_portfolio.runs.folder_lock import is_unused
 
 if TYPE_CHECKING:
-    from rllib_portfolio.walk_forward.runs import RunOutcome
+    from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
 
 RECORD = "walk_forward.json"
 _REMEDY = "Name a folder that `backtest.py walk-forward` wrote, or restore it."

@@ -13,26 +13,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
-from rllib_portfolio.evaluation import BacktestResult, Lineup, all_strategies, walk_lineup
-from rllib_portfolio.evaluation.baselines import BuyAndHold, EqualWeight
-from rllib_portfolio.evaluation.comparison import compare
-from rllib_portfolio.evaluation.ensemble import Ensemble
-from rllib_portfolio.evaluation.metrics import sharpe_ratio
-from rllib_portfolio.evaluation.report import Report, ReportContext, TuningRecord, report_of_walks
-from rllib_portfolio.evaluation.report.files import write_csv
-from rllib_portfolio.evaluation.seeds import SeedSummary, seed_summary
-from rllib_portfolio.evaluation.sensitivity import cost_sensitivity
-from rllib_portfolio.market import MarketData, Window
-from rllib_portfolio.training import best_policy
-from rllib_portfolio.walk_forward.plan import Run, WalkForwardPlan
-from rllib_portfolio.walk_forward.pooling import (
+from rllib_portfolio.atomic import whole_file
+from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.comparison import compare
+from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
+from rllib_portfolio.backtest.sensitivity import cost_sensitivity
+from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
+from rllib_portfolio.experiments.walk_forward.pooling import (
     FoldPolicy,
     PooledPolicy,
     missing_rows,
     without_days,
     without_rows,
 )
-from rllib_portfolio.whole_file import whole_file
+from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.files import write_csv
+from rllib_portfolio.reporting.report import Report, report_of_walks
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.runs.validation import best_policy
+from rllib_portfolio.statistics.metrics import sharpe_ratio
+from rllib_portfolio.statistics.seeds import SeedSummary, seed_summary
 
 WALKS = "walks"
 TABLE = "results.csv"

@@ -17,16 +17,17 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
-from rllib_portfolio.consent import consented, restricted_to
+from rllib_portfolio.config.consent import consented, restricted_to
 from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
+from rllib_portfolio.experiments.walk_forward.record import RECORD
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.run_storage import RunStorage
-from rllib_portfolio.training import Status, finished_training, train_in_folder
-from rllib_portfolio.walk_forward.plan import Run, WalkForwardPlan
-from rllib_portfolio.walk_forward.record import RECORD
+from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.runs.loop import Status
+from rllib_portfolio.runs.resumable import finished_training, train_in_folder
+from rllib_portfolio.runs.storage import RunStorage
 
 logger = logging.getLogger(__name__)
 

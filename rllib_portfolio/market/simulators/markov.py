@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.simulated import (
+from rllib_portfolio.market.simulators.simulated import (
     check_days,
     check_number,
     check_outcomes,

@@ -17,7 +17,7 @@ from rllib_portfolio.config import MarketConfig, RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.prepare import prepare_market
-from rllib_portfolio.market.simulated import (
+from rllib_portfolio.market.simulators.simulated import (
     bounded_shocks,
     check_count,
     check_days,

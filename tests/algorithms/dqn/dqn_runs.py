@@ -15,8 +15,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from rllib_portfolio.algorithms import dqn
-from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS
 from rllib_portfolio.config import DQNRunConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -18,14 +18,14 @@ from ray.rllib.utils.from_config import from_config
 from ray.rllib.utils.metrics import LEARNER_RESULTS, REPLAY_BUFFER_RESULTS
 from ray.rllib.utils.replay_buffers import ReplayBuffer
 
-from rllib_portfolio.algorithms import dqn
-from rllib_portfolio.algorithms.counterfactual import COLUMNS, Counterfactuals
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.policy import current_policy, load_policy
-from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.evaluation.backtest import backtest
 from rllib_portfolio.market import MarketData
-from tests.algorithms.dqn_runs import run_config
+from tests.algorithms.dqn.dqn_runs import run_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 

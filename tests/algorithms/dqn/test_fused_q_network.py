@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from rllib_portfolio.algorithms.flat_parameters import FlatParameters
-from rllib_portfolio.algorithms.fused_q_network import FusedQNetwork, by_role, lay_out
+from rllib_portfolio.algorithms.dqn.fused_q_network import FusedQNetwork, by_role, lay_out
+from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
 from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
 
 D, K = 5, 4

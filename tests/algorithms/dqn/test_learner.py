@@ -14,11 +14,11 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, TD_ERROR_KEY
 
-from rllib_portfolio.algorithms.dqn_learner import _LOSSES, LEARNING_STATE
-from rllib_portfolio.algorithms.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.dqn.learner import _LOSSES, LEARNING_STATE
+from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
 from rllib_portfolio.config import DQNConfig
-from tests.algorithms.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
-from tests.algorithms.transitions import chunk
+from tests.algorithms.dqn.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
+from tests.algorithms.replay.transitions import chunk
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_portfolio.algorithms.advantages import AdvantageScale, generalised_advantages
+from rllib_portfolio.algorithms.learning.advantages import AdvantageScale, generalised_advantages
 
 FRACTIONS = st.sampled_from([0.0, 0.3, 0.9, 0.99, 1.0])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_portfolio.algorithms.flat_parameters import FlatParameters, Snapshot
+from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters, Snapshot
 
 
 def network() -> nn.Sequential:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_portfolio.algorithms import dqn, learner_silence, ppo
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.learning import learner_silence
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.market import MarketData
 from tests.tiny_runs import STEPS_PER_ITERATION, tiny_config, tiny_dqn_config
 

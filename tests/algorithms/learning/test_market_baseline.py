@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rllib_portfolio.algorithms.market_baseline import mean_of_others, without_market_noise
+from rllib_portfolio.algorithms.learning.market_baseline import mean_of_others, without_market_noise
 
 CHUNK = 20
 

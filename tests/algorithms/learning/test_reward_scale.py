@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
+from rllib_portfolio.algorithms.learning.reward_scale import RunningRewardScale
 
 GAMMA = 0.9
 RNG = np.random.default_rng(0)

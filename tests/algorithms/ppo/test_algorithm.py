@@ -15,7 +15,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms import ppo
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData, gbm_market, load_market
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic

@@ -20,15 +20,15 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms.env_runner import VectorisedEnvRunner
-from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner
-from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
-from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
-from rllib_portfolio.algorithms.train_batch import Batch
+from rllib_portfolio.algorithms.learning.reward_scale import RunningRewardScale
+from rllib_portfolio.algorithms.learning.train_batch import Batch
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner
+from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
+from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from tests.algorithms.sampling import algorithm_config, build_learner, build_runner, flat, sent, weights
-from tests.algorithms.test_advantages import slow_advantages
+from tests.algorithms.learning.test_advantages import slow_advantages
+from tests.algorithms.sampling.samples import algorithm_config, build_learner, build_runner, flat, sent, weights
 
 LOSSES = {
     "plain": {},

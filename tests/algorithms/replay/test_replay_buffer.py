@@ -11,10 +11,10 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 from scipy.stats import chisquare
 
-from rllib_portfolio.algorithms.counterfactual import COLUMNS, state_columns
-from rllib_portfolio.algorithms.replay_buffer import BUFFER_TYPE, N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.replay.replay_buffer import BUFFER_TYPE, N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, state_columns
 from rllib_portfolio.env import PortfolioVectorEnv
-from tests.algorithms.transitions import chunk
+from tests.algorithms.replay.transitions import chunk
 from tests.env.markets import market_of
 
 

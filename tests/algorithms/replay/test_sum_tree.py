@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
-from rllib_portfolio.algorithms.sum_tree import FAN_OUT, SumTree
+from rllib_portfolio.algorithms.replay.sum_tree import FAN_OUT, SumTree
 
 # One level, exactly one block, one more than that, three levels.
 CAPACITIES = (1, 5, FAN_OUT, FAN_OUT + 1, FAN_OUT**2 + 7)

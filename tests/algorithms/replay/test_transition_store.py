@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
-from rllib_portfolio.algorithms.transition_store import NO_ROW, TransitionStore
+from rllib_portfolio.algorithms.replay.transition_store import NO_ROW, TransitionStore
 from rllib_portfolio.errors import ConfigError
-from tests.algorithms.transitions import chunk
+from tests.algorithms.replay.transitions import chunk
 
 
 def stored(store: TransitionStore) -> list[tuple[float, int, float, float, bool]]:

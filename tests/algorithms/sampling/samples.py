@@ -16,8 +16,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_portfolio.algorithms import ppo
-from rllib_portfolio.algorithms.fast_path import reads_fragments
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.config import PPORunConfig
 
 SETTINGS: dict[str, dict[str, Any]] = {

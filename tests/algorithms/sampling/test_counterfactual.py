@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
-from rllib_portfolio.algorithms import dqn
-from rllib_portfolio.algorithms.counterfactual import COLUMNS, PREFIX, Counterfactuals, state_columns
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, PREFIX, Counterfactuals, state_columns
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
-from tests.algorithms.dqn_runs import run_config
+from tests.algorithms.dqn.dqn_runs import run_config
 
 NUM_ENVS = 12
 ENVIRONMENTS: dict[str, dict[str, Any]] = {

@@ -20,11 +20,11 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, WEIGHTS_SEQ_NO
 
 from rllib_portfolio import ENV_ID
-from rllib_portfolio.algorithms.env_runner import STREAMS, VectorisedEnvRunner
-from rllib_portfolio.algorithms.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
+from rllib_portfolio.algorithms.sampling.env_runner import STREAMS, VectorisedEnvRunner
+from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
-from tests.algorithms.sampling import (
+from tests.algorithms.sampling.samples import (
     algorithm_config,
     build_runner,
     chunks_by_environment,

@@ -13,19 +13,20 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_portfolio.algorithms import dqn, ppo
-from rllib_portfolio.algorithms.env_runner import VectorisedEnvRunner
-from rllib_portfolio.algorithms.ppo_learner import FusedPPOLearner, StockPPOLearner
-from rllib_portfolio.algorithms.reward_scale import RunningRewardScale
-from rllib_portfolio.algorithms.seeded_env_runner import SeededEnvRunner
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.learning.reward_scale import RunningRewardScale
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
+from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
+from rllib_portfolio.algorithms.sampling.seeded_env_runner import SeededEnvRunner
 from rllib_portfolio.config import DQNRunConfig, NetworkConfig, PPORunConfig
 from rllib_portfolio.market import MarketData, kelly_market
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
-from rllib_portfolio.run_folder import create_run_folder, open_run_folder
-from rllib_portfolio.training.loop import LoopState, _Run
-from rllib_portfolio.training.scalars import learner_scalars
-from tests.algorithms.sampling import build_learner, build_runner, flat, weights
+from rllib_portfolio.runs.folder import create_run_folder, open_run_folder
+from rllib_portfolio.runs.loop import LoopState, _Run
+from rllib_portfolio.runs.tensorboard import learner_scalars
+from tests.algorithms.sampling.samples import build_learner, build_runner, flat, weights
 
 LARGEST_STEP = 1.0
 """In nats: what an update of the default settings may move the policy by. The first ones go furthest."""

@@ -13,9 +13,10 @@ import pytest
 import ray
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_portfolio.algorithms import dqn, ppo
-from rllib_portfolio.algorithms.sampling import sample_round
-from rllib_portfolio.algorithms.shared_market import shared_market, take_market
+from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.sampling.rounds import sample_round
+from rllib_portfolio.algorithms.sampling.shared_market import shared_market, take_market
 from rllib_portfolio.env import portfolio_env
 from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.errors import DataError

@@ -9,13 +9,13 @@ from typing import Any
 
 import optuna
 
-from rllib_portfolio.tuning.progress import SearchProgress
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.runner import Place, Watch
-from rllib_portfolio.tuning.session import SearchOutcome, SearchSession
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import open_storage, open_study, study_path
+from rllib_portfolio.experiments.search.progress import SearchProgress
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.runner import Place, Watch
+from rllib_portfolio.experiments.search.session import SearchOutcome, SearchSession
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.study import open_storage, open_study, study_path
 from tests.tiny_runs import tiny_config
 
 MAX_STEPS = 384

@@ -15,16 +15,23 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.folder_lock import IN_USE
-from rllib_portfolio.tuning.progress import SearchProgress
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.search import IS_FINISHED, NAME, NUMBER, OBJECTIVE, OVERRIDES, SPEC, StudySearch
-from rllib_portfolio.tuning.session import SearchSession
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.space import SearchSpace
-from rllib_portfolio.tuning.study import (
+from rllib_portfolio.experiments.search.optuna_search import (
+    IS_FINISHED,
+    NAME,
+    NUMBER,
+    OBJECTIVE,
+    OVERRIDES,
+    SPEC,
+    StudySearch,
+)
+from rllib_portfolio.experiments.search.progress import SearchProgress
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.session import SearchSession
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.study import (
     BEST,
     ERROR,
     STEPS,
@@ -36,6 +43,7 @@ from rllib_portfolio.tuning.study import (
     study_path,
     trial_name,
 )
+from rllib_portfolio.runs.folder_lock import IN_USE
 from tests.market.tables import NONE, days
 
 SPACE = SearchSpace.parse(

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
+from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.config import RUN_CONFIGS
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.evaluation import TuningRecord
-from rllib_portfolio.tuning.outputs import (
+from rllib_portfolio.experiments.search.outputs import (
     SearchDescription,
     results_table,
     summarise,
@@ -24,8 +24,8 @@ from rllib_portfolio.tuning.outputs import (
     write_summary,
     write_trial_returns,
 )
-from rllib_portfolio.whole_file import whole_file
-from tests.tuning.studies import study_of, trial_of
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from tests.experiments.search.studies import study_of, trial_of
 
 DESCRIPTION = SearchDescription("ppo", 3, 50_000, "optuna", "median", 252.0, 0.625)
 PARAMS = {"training.learning_rate": 3e-4, "network.hidden_sizes": "[256, 256]"}

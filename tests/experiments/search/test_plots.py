@@ -12,9 +12,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from rllib_portfolio.tuning.plots import write_plots
-from tests.evaluation.report.browser import SKIP_MESSAGE, figures_of, find_browser, visit
-from tests.tuning.studies import DQN_SPACE, searched_study, study_of, trial_of
+from rllib_portfolio.experiments.search.plots import write_plots
+from tests.experiments.search.studies import DQN_SPACE, searched_study, study_of, trial_of
+from tests.reporting.browser import SKIP_MESSAGE, figures_of, find_browser, visit
 
 NAMES = ("optimization_history", "param_importances", "parallel_coordinate", "slice")
 BAR = 0.5

@@ -16,24 +16,26 @@ import pytest
 import ray
 from optuna.trial import FrozenTrial, TrialState
 
-from rllib_portfolio.algorithms.checkpoint import checkpoints, read_progress
+from rllib_portfolio.backtest.baselines import EqualWeight
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli.search_display import print_outcome
-from rllib_portfolio.config_file import load_run_config, with_overrides
+from rllib_portfolio.config.files import load_run_config, with_overrides
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import TuningRecord, backtest
-from rllib_portfolio.evaluation.baselines import EqualWeight
-from rllib_portfolio.evaluation.metrics import sharpe_ratio
-from rllib_portfolio.run_folder import open_run_folder
-from rllib_portfolio.training import best_policy, best_validation_returns, finished_training, walk
-from rllib_portfolio.tuning.record import SearchRecord
-from rllib_portfolio.tuning.runner import Place, Watch
-from rllib_portfolio.tuning.session import SearchSession
-from rllib_portfolio.tuning.stopping import MIN_OTHERS
-from rllib_portfolio.tuning.study import BEST, ERROR, STEPS, trial_name
-from tests.test_tracking import assert_same, columns_of, events_of, hyperparameters_of, rows_of
+from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.runner import Place, Watch
+from rllib_portfolio.experiments.search.session import SearchSession
+from rllib_portfolio.experiments.search.stopping import MIN_OTHERS
+from rllib_portfolio.experiments.search.study import BEST, ERROR, STEPS, trial_name
+from rllib_portfolio.policies.checkpoint import checkpoints, read_progress
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.runs.folder import open_run_folder
+from rllib_portfolio.runs.resumable import finished_training
+from rllib_portfolio.runs.validation import best_policy, best_validation_returns, walk
+from rllib_portfolio.statistics.metrics import sharpe_ratio
+from tests.experiments.search.searches import INTERVAL, MAX_STEPS, TinySearch, start_search
+from tests.experiments.search.user_rewards import KILLED
+from tests.runs.test_tracking import assert_same, columns_of, events_of, hyperparameters_of, rows_of
 from tests.tiny_runs import COIN
-from tests.tuning.searches import INTERVAL, MAX_STEPS, TinySearch, start_search
-from tests.tuning.user_rewards import KILLED
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -311,7 +313,7 @@ def test_a_search_leaves_its_table_its_pages_and_its_record(searched: TinySearch
 @pytest.fixture(scope="module")
 def failed(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> TinySearch:
     """Two trials that may fail once each: one whose reward fails twice, one that is sound."""
-    rewards = ["tests.tuning.user_rewards:tired", "log_return"]
+    rewards = ["tests.experiments.search.user_rewards:tired", "log_return"]
     search = start_search(
         tmp_path_factory.mktemp("failures") / "out",
         {"num_samples": 2, "max_failures": 1, "scheduler": "none", "num_retrained": 0},
@@ -373,7 +375,11 @@ def test_a_trial_whose_env_runner_is_killed_goes_on_with_another_one(ray_session
         tmp_path / "out",
         {"num_samples": 2, "scheduler": "none", "num_retrained": 0},
         SPACE,
-        {**COIN, "environment.reward": "tests.tuning.user_rewards:killed_once", "resources.num_env_runners": 1},
+        {
+            **COIN,
+            "environment.reward": "tests.experiments.search.user_rewards:killed_once",
+            "resources.num_env_runners": 1,
+        },
     )
     search.search()
     ray.kill(ray.get_actor(**KILLED))

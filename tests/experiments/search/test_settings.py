@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from rllib_portfolio.config_file import load_run_config
+from rllib_portfolio.config.files import load_run_config
+from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.user_values import validated
+from rllib_portfolio.experiments.search.settings import SearchSettings
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from rllib_portfolio.cli.settings import default_config
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config_file import SEARCH, load_run_config, read_yaml, with_overrides
+from rllib_portfolio.config.files import SEARCH, load_run_config, read_yaml, with_overrides
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.tuning.space import SearchSpace
+from rllib_portfolio.experiments.search.space import SearchSpace
 
 DQN_FLOATS = {
     "training.gamma": FloatDistribution(0.95, 0.999),
@@ -177,7 +177,11 @@ def test_a_whole_section_is_refused_since_it_would_bring_costs_along(section: st
         ("training.gama", {"low": 0.9, "high": 0.99}, "training.gama is not a known setting"),
         ("training.batch_size", {"low": 8, "high": 64}, "training.batch_size is not a known setting"),  # DQN's
         ("training.gamma", {"low": 0.9, "high": 1.5}, "training.gamma: input should be less than or equal to 1"),
-        ("training.clip", {"low": 0.0, "high": 0.4}, "training.clip: input should be greater than or equal to 0.000000000001"),
+        (
+            "training.clip",
+            {"low": 0.0, "high": 0.4},
+            "training.clip: input should be greater than or equal to 0.000000000001",
+        ),
         ("training.num_epochs", {"low": 1.5, "high": 4}, "training.num_epochs: input should be a valid integer"),
         ("training.num_epochs", {"low": 1.0, "high": 4.0}, "training.num_epochs: input should be a valid integer"),
         ("network.hidden_sizes", {"choices": [[16, 16], [16]]}, "network.hidden_sizes: tuple should have at least 2"),

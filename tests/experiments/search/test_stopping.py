@@ -9,10 +9,10 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from rllib_portfolio.tuning.search import NUMBER, OBJECTIVE, SPEC
-from rllib_portfolio.tuning.settings import SearchSettings
-from rllib_portfolio.tuning.stopping import MIN_OTHERS, StepHalving, StepMedianStopping, scheduler
-from rllib_portfolio.tuning.study import STEPS
+from rllib_portfolio.experiments.search.optuna_search import NUMBER, OBJECTIVE, SPEC
+from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.stopping import MIN_OTHERS, StepHalving, StepMedianStopping, scheduler
+from rllib_portfolio.experiments.search.study import STEPS
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 OTHERS = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation.crises import CRISES
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths, plan_folds
 from rllib_portfolio.market import MarketData, gbm_market, load_market, prepare_market
-from rllib_portfolio.walk_forward import FoldLengths, plan_folds
+from rllib_portfolio.statistics.crises import CRISES
 from tests.market.tables import config, random_table
 
 

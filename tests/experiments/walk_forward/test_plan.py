@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.walk_forward import FoldLengths, Run, WalkForwardPlan, plan_walk_forward, start_analysis
-from rllib_portfolio.walk_forward.record import RECORD, read_record
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan, plan_walk_forward
+from rllib_portfolio.experiments.walk_forward.record import RECORD, read_record, start_analysis
 from tests.tiny_runs import tiny_config, tiny_dqn_config
 
 TWO = FoldLengths(num_folds=2)

@@ -10,16 +10,23 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import kernel
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.evaluation import MarketView, backtest
-from rllib_portfolio.evaluation.ensemble import Ensemble
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths, plan_folds
+from rllib_portfolio.experiments.walk_forward.pooling import (
+    FoldPolicy,
+    PooledPolicy,
+    missing_rows,
+    without_days,
+    without_rows,
+)
 from rllib_portfolio.market import MarketData, PriceTable, fold_config, prepare_market
-from rllib_portfolio.walk_forward import FoldLengths, FoldPolicy, PooledPolicy, plan_folds
-from rllib_portfolio.walk_forward.pooling import missing_rows, without_days, without_rows
-from tests.evaluation.hand_made import by_row, market_of, random_market
+from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.policies.strategy import MarketView
+from tests.backtest.hand_made import by_row, market_of, random_market
 from tests.market.tables import config, random_table
 
 FloatArray = NDArray[np.floating[Any]]

@@ -14,27 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.algorithms.checkpoint import checkpoints, newest_checkpoint, read_progress
 from rllib_portfolio.algorithms.policy import load_policy
+from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.evaluation import backtest
-from rllib_portfolio.evaluation.report import TuningRecord
-from rllib_portfolio.run_folder import open_run_folder
-from rllib_portfolio.walk_forward import (
-    FoldLengths,
-    PooledResult,
-    Progress,
-    RunOutcome,
-    WalkForwardPlan,
-    plan_walk_forward,
-    pool_runs,
-    start_analysis,
-    train_runs,
-)
+from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
+from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan, plan_walk_forward
+from rllib_portfolio.experiments.walk_forward.record import start_analysis
+from rllib_portfolio.experiments.walk_forward.results import PooledResult, pool_runs
+from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome, train_runs
+from rllib_portfolio.policies.checkpoint import checkpoints, newest_checkpoint, read_progress
+from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.runs.folder import open_run_folder
 from tests.full_disk import full_disk
 from tests.market.tables import SHORT, random_prices
-from tests.test_run_storage import Disk, Store, files_of
-from tests.test_tracking import rows_of
+from tests.runs.test_storage import Disk, Store, files_of
+from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config, tiny_dqn_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -182,7 +176,7 @@ def test_a_pooled_walk_that_could_not_be_written_leaves_the_old_one(pooled: Pool
 def test_an_interrupted_analysis_leaves_checkpoints_and_goes_on_from_them(
     ray_session: None, tmp_path: Path, price_settings: dict[str, Any]
 ) -> None:
-    unhurried = {"environment.reward": "tests.walk_forward.user_rewards:unhurried"}
+    unhurried = {"environment.reward": "tests.experiments.walk_forward.user_rewards:unhurried"}
     plan = start(tmp_path / "out", tiny_config(price_settings, OFTEN, unhurried), num_seeds=1)
     reported: list[Progress] = []
 
@@ -210,7 +204,7 @@ def test_a_run_whose_process_dies_goes_on_in_another_one(
     ray_session: None, tmp_path: Path, price_settings: dict[str, Any]
 ) -> None:
     settings = {
-        "environment.reward": "tests.walk_forward.user_rewards:unhurried",
+        "environment.reward": "tests.experiments.walk_forward.user_rewards:unhurried",
         "schedule.checkpoint_interval": STEPS_PER_ITERATION,
     }
     plan = start(tmp_path / "out", tiny_config(price_settings, settings), num_seeds=1, lengths=FoldLengths(num_folds=1))
@@ -280,7 +274,7 @@ def test_a_fold_that_fails_is_reported_and_the_others_are_pooled(
     settings = {
         "market.data": str(tmp_path / "crash.csv"),
         "market.features": SHORT.model_dump(),
-        "environment.reward": "tests.walk_forward.user_rewards:no_crash",
+        "environment.reward": "tests.experiments.walk_forward.user_rewards:no_crash",
     }
     plan = start(tmp_path / "out", tiny_config(settings, SHORT_RUN), num_seeds=1)
     outcomes = train_runs(plan, tmp_path / "out")

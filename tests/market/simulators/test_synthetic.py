@@ -18,7 +18,7 @@ from rllib_portfolio.market import (
     signal_market,
     student_t_market,
 )
-from rllib_portfolio.market.markov import filtered_beliefs
+from rllib_portfolio.market.simulators.markov import filtered_beliefs
 from tests.market.tables import config, random_table
 
 SIMULATORS = [

@@ -1,0 +1,1 @@
+"""DQN over the portfolio environment."""

@@ -1,0 +1,1 @@
+"""PPO over the portfolio environment."""

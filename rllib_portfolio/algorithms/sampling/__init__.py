@@ -1,0 +1,1 @@
+"""Env runners, their episodes, and the way of weights and markets to them."""

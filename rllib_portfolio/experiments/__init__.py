@@ -1,0 +1,1 @@
+"""Experiments of many training runs: a search for settings, and walk-forward analysis."""

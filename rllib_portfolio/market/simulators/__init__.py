@@ -1,0 +1,1 @@
+"""Synthetic markets with known parameters."""

@@ -1,0 +1,1 @@
+"""Strategies and saved policies: what decides on portfolio weights, without training anything."""

@@ -1,0 +1,1 @@
+"""Performance measures and statistical tests of return series."""
