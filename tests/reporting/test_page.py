@@ -22,7 +22,7 @@ from rllib_portfolio.reporting.report import Report, generate_performance_report
 from rllib_portfolio.reporting.value_series import evidence_of_values
 from tests.reporting.browser import SKIP_MESSAGE, figures_of, find_browser, measured, print_to_pdf, screenshot, visit
 
-SCREENSHOTS = Path(__file__).parents[3] / "runs" / "report"
+SCREENSHOTS = Path(__file__).parents[2] / "runs" / "report"
 PANELS = {
     "plot-wealth",
     "plot-relative",
