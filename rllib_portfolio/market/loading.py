@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 import pandas as pd
 from pydantic import create_model
 
-from rllib_portfolio.config import MarketConfig, StrictModel
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config.fields import StrictModel
 from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData

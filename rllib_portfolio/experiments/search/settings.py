@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rllib_portfolio.config import Count, RunConfig, Seed, Steps, StrictModel
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config.fields import Count, Seed, Steps, StrictModel
 from rllib_portfolio.config.files import with_overrides
 
 NUM_REPORTS = 10

@@ -19,7 +19,8 @@ from typing import Any, Self
 import optuna
 from pydantic import Field, model_validator
 
-from rllib_portfolio.config import ExecutionConfig, RunConfig, StrictModel
+from rllib_portfolio.config import ExecutionConfig, RunConfig
+from rllib_portfolio.config.fields import StrictModel
 from rllib_portfolio.config.files import SEARCH, with_overrides
 from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError

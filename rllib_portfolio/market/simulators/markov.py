@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.config import RowsPerYear, Seed
+from rllib_portfolio.config.fields import RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.simulators.simulated import (

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.config import MarketConfig, RowsPerYear, Seed
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config.fields import RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.prepare import prepare_market

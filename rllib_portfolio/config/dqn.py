@@ -1,0 +1,147 @@
+"""DQN's own settings, and a run of it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rllib_portfolio.config.environment import DiscreteEnvironmentConfig
+from rllib_portfolio.config.fields import Count, Fraction, LayerSize, LearningRate, Limit, Steps
+from rllib_portfolio.config.networks import AnyNetworkConfig
+from rllib_portfolio.config.run import ResourceConfig, RunConfig, ScheduleConfig, TrainingConfig
+
+
+class QNetworkConfig(AnyNetworkConfig):
+    """The dueling noisy Q-network."""
+
+    hidden_sizes: tuple[LayerSize, LayerSize] = (256, 256)
+    """Width of the features, and of each stream."""
+    dueling: bool = True
+    """Two streams, value and advantage; or one for the action values."""
+    noisy: bool = True
+    """Explore by noise on the weights; or epsilon-greedily (`training.epsilon_*`)."""
+    sigma0: float = Field(0.1, ge=0, le=100)
+    """Initial noise (Fortunato et al. 2017; their 0.5 is for networks that learn from the actions taken alone)."""
+
+
+DISCOUNT_OF_A_ROW = 0.99
+"""DQN's discount for each row between two decisions, where a decision changes what later ones can earn."""
+REWARDS_OF_THE_STEP = ("log_return", "excess_log_return", "active_log_return", "mean_variance", "active_mean_variance")
+"""Rewards that depend on what one step did to wealth and on nothing before it. A user's own reward may read the wealth,
+so that it is not among them."""
+
+
+class DQNConfig(TrainingConfig):
+    """DQN's own settings."""
+
+    learning_rate: LearningRate = 3e-4
+    gamma: Fraction | None = None
+    """Discount from one decision to the next. null: 0 where a decision changes nothing for later ones but what the hold
+    action drifts to, that is, without costs, impact and a limit of turnover, with a reward of the step alone; else 0.99
+    a row of the table, so that the cost of a trade is weighed against what a hundred rows earn."""
+    batch_size: Count = 16
+    """Transitions, or days, drawn from the replay buffer for each gradient step."""
+    buffer_capacity: Count = 100_000
+    """Observations in the replay buffer."""
+    learning_starts: Count = 1000
+    """Transitions added to the buffer before the first gradient step."""
+    rollout_steps: Count = 4
+    """Steps of each environment between two visits to the learner."""
+    steps_per_update: Count = 4
+    """Environment steps, over all environments, for each gradient step."""
+    target_update_interval: Steps = 1000
+    """Environment steps over which the target network averages the weights, older ones counting exponentially less
+    (Polyak averaging). The policy that is evaluated and saved decides with this average, too."""
+    n_step: Count = 1
+    """Rewards summed before bootstrapping."""
+    counterfactual_actions: int = Field(64, ge=0, le=1_000_000)
+    """Learned from each day drawn, with what they would have earned, all if there are no more; 0: the one taken, as
+    with n_step above 1, RLlib's env runner or learner, or a running observation filter."""
+    counterfactual_portfolios: bool = True
+    """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
+    loss: Literal["huber", "mse"] = "mse"
+    """mse: the squared error, whose minimum is the expected return. huber: its minimum lies between mean and median, so
+    that rare large losses count for too little."""
+    max_gradient_norm: Limit | None = None
+    """Largest norm of a gradient; null clips none. A clip cuts the batches with rare large losses, so that the mean is
+    lost."""
+    double_q: bool = True
+    prioritized: bool = True
+    per_alpha: Fraction = 0.6
+    per_beta_start: Fraction = 1.0
+    """Exponent of the importance weights. Below 1 the days that surprise most count for too much."""
+    per_beta_end: Fraction = 1.0
+    """Reached at `total_timesteps`."""
+    per_epsilon: Limit = 1e-6
+    epsilon_start: Fraction = 1.0
+    """Probability of a random action, where the network has no noise to explore with."""
+    epsilon_end: Fraction = 0.05
+    epsilon_fraction: float = Field(0.2, gt=0, le=1)
+    """Share of `total_timesteps` over which the probability falls."""
+    normalize_rewards: bool = True
+    """Divide rewards by the running standard deviation of their discounted sum."""
+    store_buffer_in_checkpoints: bool = True
+    """So that a resumed run continues exactly; without, it refills the buffer first."""
+
+
+class DQNScheduleConfig(ScheduleConfig):
+    """DQN's defaults: it makes fewer steps a second, so that it is looked at more often."""
+
+    evaluation_interval: Steps = 10_000
+
+
+class DQNResourceConfig(ResourceConfig):
+    """DQN's defaults."""
+
+    num_envs_per_env_runner: Count = 8
+
+
+class DQNRunConfig(RunConfig):
+    """A run of DQN."""
+
+    algo: Literal["dqn"] = "dqn"
+    environment: DiscreteEnvironmentConfig = DiscreteEnvironmentConfig()
+    network: QNetworkConfig = QNetworkConfig()
+    training: DQNConfig = DQNConfig()
+    schedule: DQNScheduleConfig = DQNScheduleConfig()
+    resources: DQNResourceConfig = DQNResourceConfig()
+
+    @property
+    def discount(self) -> float:
+        """Return gamma, computed where `training.gamma` is null."""
+        if self.training.gamma is not None:
+            return self.training.gamma
+        environment = self.environment
+        costs = environment.cost_bps if isinstance(environment.cost_bps, tuple) else (environment.cost_bps,)
+        trades_freely = not any(costs) and environment.impact == 0.0 and environment.max_turnover == 1.0
+        if trades_freely and environment.reward in REWARDS_OF_THE_STEP:
+            return 0.0
+        return float(DISCOUNT_OF_A_ROW**environment.rebalance_days)
+
+    @model_validator(mode="after")
+    def _buffer_fits(self) -> Self:
+        training = self.training
+        if training.n_step > training.rollout_steps:
+            raise ValueError(
+                f"training.n_step must be at most training.rollout_steps, {training.rollout_steps}, got "
+                f"{training.n_step}. Raise training.rollout_steps."
+            )
+        fragment = (training.rollout_steps + 1) * self.resources.num_envs
+        least = max(training.learning_starts, training.batch_size, fragment)
+        if training.buffer_capacity <= least:
+            raise ValueError(
+                f"training.buffer_capacity must exceed learning_starts, the batch and one fragment, {least}, got "
+                f"{training.buffer_capacity}. Raise it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learners_share_the_batch(self) -> Self:
+        num_learners = max(1, self.resources.num_learners)
+        if self.training.batch_size % num_learners:
+            raise ValueError(
+                f"training.batch_size must be a multiple of resources.num_learners, {num_learners}, got "
+                f"{self.training.batch_size}. Each learner takes an equal part."
+            )
+        return self

@@ -1,0 +1,56 @@
+"""Settings of networks that several algorithms can share."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from rllib_portfolio.config.fields import LayerSize, StrictModel
+
+
+class AnyNetworkConfig(StrictModel):
+    """The network of any algorithm."""
+
+    def for_assets(self, num_assets: int) -> Self:
+        """Return the settings with every choice that depends on the number of assets resolved."""
+        return self
+
+
+PER_ASSET_FROM = 50
+"""Number of assets from which on `network.architecture: auto` chooses per_asset."""
+PER_ASSET_SIZES = (16,)
+"""Hidden layers of the per_asset network that `auto` chooses; `hidden_sizes` applies to the flat one."""
+
+
+class NetworkConfig(AnyNetworkConfig):
+    """The actor-critic."""
+
+    architecture: Literal["auto", "flat", "per_asset"] = "auto"
+    """flat: one network over the whole observation. per_asset: one small network with shared weights that scores each
+    asset. auto: flat below 50 assets, otherwise per_asset with one hidden layer of 16."""
+    hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1, max_length=16)
+    """The first is the shared trunk (per asset: the encoder of an asset), the rest is each branch; flat needs both."""
+    initial_log_std: float = Field(-0.7, ge=-5, le=2)
+    """Log standard deviation of a fresh policy, in logits."""
+    initial_cash_logit: float = Field(0.0, ge=-10, le=10)
+    """Logit of cash in a fresh policy, those of the assets being 0: 0 starts at the uniform portfolio over assets and
+    cash, -5 at 1/N of the assets with next to no cash."""
+
+    @field_validator("hidden_sizes")
+    @classmethod
+    def _flat_has_branches(cls, sizes: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if len(sizes) < 2 and info.data.get("architecture") in ("auto", "flat"):
+            raise PydanticCustomError(
+                "too_short", "tuple should have at least 2 items where architecture is flat, or auto, which may be flat"
+            )
+        return sizes
+
+    def for_assets(self, num_assets: int) -> Self:
+        """Return the settings with `auto` replaced by the architecture for `num_assets` assets."""
+        if self.architecture != "auto":
+            return self
+        if num_assets < PER_ASSET_FROM:
+            return self.model_copy(update={"architecture": "flat"})
+        return self.model_copy(update={"architecture": "per_asset", "hidden_sizes": PER_ASSET_SIZES})

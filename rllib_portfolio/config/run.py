@@ -1,0 +1,104 @@
+"""One training run, whatever its algorithm: schedule, processes and devices, and all sections together."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rllib_portfolio.config.environment import EnvironmentConfig
+from rllib_portfolio.config.fields import Count, Fraction, LearningRate, Processes, Seed, Share, Steps, StrictModel
+from rllib_portfolio.config.market import MarketConfig
+from rllib_portfolio.config.networks import AnyNetworkConfig
+
+
+class ScheduleConfig(StrictModel):
+    """How long a run goes on and what it does on the way. All intervals in environment steps."""
+
+    total_timesteps: Steps = 500_000
+    checkpoint_interval: Steps = 50_000
+    checkpoints_kept: Count = 3
+    evaluation_interval: Steps = 25_000
+    early_stopping_evaluations: Count | None = 8
+    """Stop after this many evaluations in a row without a better validation score; null never stops early."""
+    untrained_candidate: bool = True
+    """Evaluate the untrained network, too, so that it is kept if training finds nothing better. This has no effect on a
+    run that is evaluated only once, at its end."""
+    selection_metric: Literal["sharpe_ratio", "information_ratio"] = "sharpe_ratio"
+    """The validation score: the Sharpe ratio, or the information ratio over 1/N at the same costs."""
+
+
+class ResourceConfig(StrictModel):
+    """Processes and devices."""
+
+    num_env_runners: Processes = 0
+    num_envs_per_env_runner: Count = 64
+    num_cpus_per_env_runner: Share = 1.0
+    num_learners: Processes = 0
+    num_gpus_per_learner: Share | None = None
+    """null: one where the device is cuda, else none."""
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    """Of the learners; auto: a GPU where `num_gpus_per_learner` asks for one, else the CPU."""
+    torch_threads: int = Field(1, ge=1, le=1024)
+    env_runner: Literal["vectorised", "stock"] = "vectorised"
+    """Our env runner, or RLlib's."""
+    learner: Literal["fused", "stock"] = "fused"
+    """Our learner, or RLlib's."""
+    mixed_precision: Literal["bf16", "fp16"] | None = None
+    """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
+    compile_update: bool = False
+    """Run the loss through torch.compile."""
+
+    @model_validator(mode="after")
+    def _device_has_what_is_asked_for(self) -> Self:
+        if self.device == "cpu" and self.num_gpus_per_learner:
+            raise ValueError(
+                f"num_gpus_per_learner must be null or 0 with device cpu, got {self.num_gpus_per_learner}. "
+                "Use device cuda, or auto."
+            )
+        return self
+
+    @property
+    def gpus_per_learner(self) -> float:
+        """What each learner, or the run's own process where there is none, asks of a cluster."""
+        if self.num_gpus_per_learner is not None:
+            return self.num_gpus_per_learner
+        return 1.0 if self.device == "cuda" else 0.0
+
+    @property
+    def num_envs(self) -> int:
+        """Environments that sample at the same time, over all env runners."""
+        return self.num_envs_per_env_runner * max(1, self.num_env_runners)
+
+
+class TrainingConfig(StrictModel):
+    """What every algorithm's own settings begin with."""
+
+    learning_rate: LearningRate
+    learning_rate_end: Fraction | None = 0.0
+    """Falls linearly to this over `total_timesteps`; null keeps it constant."""
+    gamma: Fraction | None
+    """Discount from one decision to the next."""
+
+
+class RunConfig(StrictModel):
+    """One training run, complete; what `network` and `training` hold is the algorithm's: see its subclasses."""
+
+    algo: str
+    seed: Seed = 0
+    market: MarketConfig = MarketConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
+    network: AnyNetworkConfig
+    training: TrainingConfig
+    schedule: ScheduleConfig = ScheduleConfig()
+    resources: ResourceConfig = ResourceConfig()
+
+    @property
+    def discount(self) -> float:
+        """Return gamma."""
+        assert self.training.gamma is not None
+        return self.training.gamma
+
+    def for_assets(self, num_assets: int) -> Self:
+        """Return the configuration with every choice that depends on the number of assets resolved."""
+        return self.model_copy(update={"network": self.network.for_assets(num_assets)})
