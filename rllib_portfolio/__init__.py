@@ -5,18 +5,10 @@ Importing the package registers `rllib_portfolio/Portfolio-v0` with Gymnasium; i
 
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
+from rllib_portfolio.env.registration import ENV_ID
 
 if TYPE_CHECKING:
     from rllib_portfolio.algorithms.policy import load_policy
-
-ENV_ID = "rllib_portfolio/Portfolio-v0"
-
-gymnasium.register(
-    id=ENV_ID,
-    entry_point="rllib_portfolio.env.portfolio_env:PortfolioEnv",
-    vector_entry_point="rllib_portfolio.env.portfolio_env:PortfolioVectorEnv",
-)
 
 __all__ = ["ENV_ID", "load_policy"]
 

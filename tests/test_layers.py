@@ -53,3 +53,13 @@ def test_the_command_line_answers_a_call_for_help_without_the_libraries_of_the_w
         "print(*sorted({'pandas', 'scipy', 'sklearn', 'skfolio', 'ray', 'torch'} & set(sys.modules)))"
     )
     assert printed(pytestconfig, program) == []
+
+
+def test_importing_the_package_loads_gymnasium_but_none_of_the_libraries_of_the_work(
+    pytestconfig: pytest.Config,
+) -> None:
+    program = (
+        "import sys, rllib_portfolio; import gymnasium; assert rllib_portfolio.ENV_ID in gymnasium.registry; "
+        "print(*sorted({'pandas', 'scipy', 'pydantic', 'ray', 'torch'} & set(sys.modules)))"
+    )
+    assert printed(pytestconfig, program) == []

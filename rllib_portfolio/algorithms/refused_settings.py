@@ -14,10 +14,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.learning.fused_learner import FusedLearner
 from rllib_portfolio.algorithms.replay.replay_buffer import ArrayEpisodeReplayBuffer
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import SeededEnvRunner
+from rllib_portfolio.env.registration import ENV_ID
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 

@@ -11,12 +11,12 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 
-from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.autoscaling import RESOURCES, UNKNOWN, largest_cluster
 from rllib_portfolio.algorithms.sampling.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.sampling.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.config.consent import require_consent
+from rllib_portfolio.env.registration import ENV_ID
 from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0
