@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if TYPE_CHECKING:
-    from rllib_portfolio.algorithms.policy import load_policy
+    from rllib_portfolio.policies.saved_policy import load_policy
 
 ENV_ID = "rllib_portfolio/Portfolio-v0"
 
@@ -23,7 +23,7 @@ __all__ = ["ENV_ID", "load_policy"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_policy":
-        from rllib_portfolio.algorithms.policy import load_policy
+        from rllib_portfolio.policies.saved_policy import load_policy
 
         return load_policy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
