@@ -216,8 +216,8 @@ def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
     num_assets, logit_scale = len(spec.assets), spec.environment_config.logit_scale
     if network.architecture == "flat":
         return flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale)
-    if spec.num_asset_features is None:
-        raise ValueError("no num_asset_features, which a network that scores each asset needs")
+    if not isinstance(spec.num_asset_features, int):
+        raise ValueError(f"num_asset_features must be a whole number, got {spec.num_asset_features}")
     return per_asset_actor(weights, num_inputs, num_assets, spec.num_asset_features, sizes, logit_scale)
 
 

@@ -133,6 +133,9 @@ def test_a_network_that_scores_each_asset_is_saved_and_loaded_like_any_other(
     inputs = module.forward_inference({"obs": torch.from_numpy(observations)})["action_dist_inputs"]
     np.testing.assert_allclose(weights, module.deterministic_weights(inputs).detach(), rtol=1e-5)
     assert weights[:, -1].max() < 0.02 < weights[:, :-1].std()
+    for wrong in (None, float(num_features), num_features + 1):
+        with pytest.raises(ValueError, match=r"num_asset_features must be a whole number|must have the shape"):
+            PortfolioPolicy(replace(policy.spec, num_asset_features=wrong), policy.weights)
 
 
 def test_weights_that_are_not_finite_are_neither_taken_nor_loaded(
