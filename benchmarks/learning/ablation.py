@@ -57,6 +57,7 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
 
     from benchmarks.learning.certificates import FREE_TRADING, train
     from benchmarks.learning.known_optima import kelly
+    from rllib_portfolio.algorithms.policy_export import torch_module
     from rllib_portfolio.config import DQNRunConfig
     from rllib_portfolio.env import PortfolioVectorEnv
 
@@ -80,8 +81,8 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
         reward = _growth(policy(observations)) - _growth(np.array([[0.5, 0.5]]))
         realised = reward / (1.0 - config.training.gamma)
         with torch.inference_mode():
-            values = policy.module.compute_q_values({"obs": torch.from_numpy(observations)})["qf_preds"].max(-1).values
-        predicted = float(values.mean()) * algorithm.reward_scale.std
+            values = torch_module(policy).compute_q_values({"obs": torch.from_numpy(observations)})["qf_preds"]
+        predicted = float(values.max(-1).values.mean()) * algorithm.reward_scale.std
         curve.append({"steps": step, "growth": growth, "gap": gap, "predicted": predicted, "realised": float(realised)})
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
+from rllib_portfolio.algorithms.policy_export import current_policy
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.runs.loop import ALGORITHMS
 
 FloatArray = NDArray[np.floating[Any]]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.learning.certificates import Certificate, Decision, run_config
-from rllib_portfolio.algorithms.policy import current_policy
+from rllib_portfolio.algorithms.policy_export import current_policy
 from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights

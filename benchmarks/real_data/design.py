@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.algorithms.policy import load_policy
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.policies.saved_policy import load_policy
 from rllib_portfolio.runs.resumable import train_in_folder
 from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 

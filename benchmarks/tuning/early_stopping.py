@@ -22,7 +22,6 @@ import numpy as np
 from benchmarks.learning.certificates import FREE_TRADING, Certificate, action_of
 from benchmarks.learning.known_optima import regimes
 from benchmarks.tuning.searching import searched, started_ray
-from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.config import PPORunConfig
 from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.env import PortfolioVectorEnv
@@ -31,6 +30,7 @@ from rllib_portfolio.experiments.search.runner import Place
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.experiments.search.study import STEPS, best_trials, open_storage, open_study, trial_name
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.runs.validation import best_policy
 
 OURS, RANDOM = "TPE, median stopping", "random, no stopping"

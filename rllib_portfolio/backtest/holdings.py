@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.errors import ConfigError
@@ -119,6 +118,8 @@ def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> fl
     Raises:
         ConfigError: If the two are over different days.
     """
+    from scipy.optimize import brentq
+
     _require_same_days(result, benchmark)
 
     def lead(cost: float) -> float:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.config import ExecutionConfig, MarketConfig, ResourceConfig, RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.policies.strategy import Strategy
 from rllib_portfolio.runs.folder import open_run_folder
 from rllib_portfolio.runs.validation import best_policy

@@ -14,7 +14,6 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from rllib_portfolio.config import FeatureConfig
 
@@ -115,6 +114,8 @@ def cross_sectional_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         [T, N], NaN in rows where any asset has none.
     """
+    from scipy.stats import rankdata  # a second to import
+
     ranks = rankdata(values, axis=1, nan_policy="propagate")
     return np.asarray((2.0 * ranks - values.shape[1] - 1.0) / max(values.shape[1] - 1, 1))
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from rllib_portfolio.modules.array_forward import ArrayForward
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 HIDDEN_GAIN = math.sqrt(2.0)
@@ -108,10 +105,6 @@ class LayerNormActorCritic(PortfolioActorCritic):
         self.log_std = nn.Parameter(torch.full((actions,), float(self.model_config["initial_log_std"])))
         if not self.inference_only:
             self.critic = _branch(sizes, 1, CRITIC_GAIN)
-
-    def array_forward(self) -> ArrayForward:
-        """Mean actions [B, N+1] of observations [B, D] in numpy, with the weights of now."""
-        return ArrayForward.of(*self.trunk, *self.actor, partial(np.multiply, np.float32(self._inverse_scale)))
 
     def embed(self, observations: Tensor) -> Tensor:
         return run_layers(self.trunk, observations)

@@ -16,7 +16,6 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rllib_portfolio.modules.array_forward import ArrayForward, greedy, relu
 from rllib_portfolio.networks.noisy_linear import LayerNoise, NoisyLinear, draw_noise
 
 QF_PREDS = "qf_preds"
@@ -146,14 +145,6 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [(self.q_net, self.target_q_net)]
-
-    def array_forward(self) -> ArrayForward:
-        """Greedy actions [B] of observations [B, D] under the mean weights in numpy, with the weights of now.
-
-        The advantages alone decide: what a dueling network adds to them is the same for all actions.
-        """
-        hidden, output = self.q_net.advantage
-        return ArrayForward.of(*self.q_net.features, hidden, relu, output, greedy)
 
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Action values of the mean weights, {"qf_preds": [B, K]}."""

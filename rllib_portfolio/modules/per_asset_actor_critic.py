@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +16,6 @@ from rllib_portfolio.modules.actor_critic import (
     linear,
     run_layers,
 )
-from rllib_portfolio.modules.array_forward import ArrayForward, FloatArray
 
 NUM_DEVIATIONS = 2
 """Of the assets, and of cash."""
@@ -58,11 +55,6 @@ class PerAssetActorCritic(PortfolioActorCritic):
         if not self.inference_only:
             self.critic = _branch(sizes, CRITIC_GAIN)
 
-    def array_forward(self) -> PerAssetForward:
-        """Mean actions [B, N+1] of observations [B, D] in numpy, with the weights of now."""
-        encoder, actor, cash = (ArrayForward.of(*layers) for layers in (self.encoder, self.actor, self.cash))
-        return PerAssetForward(encoder, actor, cash, self._num_assets, self._num_features, self._inverse_scale)
-
     def embed(self, observations: Tensor) -> Tensor:
         """Embeddings of the assets, [B, N, h_1]."""
         features, market, weights, _ = observations.split(self._splits, dim=-1)
@@ -82,32 +74,6 @@ class PerAssetActorCritic(PortfolioActorCritic):
 
     def values(self, embeddings: Tensor) -> Tensor:
         return run_layers(self.critic, embeddings.mean(-2)).squeeze(-1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PerAssetForward:
-    """The mean actions of a `PerAssetActorCritic` in numpy, from its layers."""
-
-    encoder: ArrayForward
-    actor: ArrayForward
-    cash: ArrayForward
-    num_assets: int
-    num_features: int
-    scale: float
-
-    def __call__(self, observations: FloatArray) -> FloatArray:
-        batch, own = len(observations), self.num_assets * self.num_features
-        market = observations[:, own : -self.num_assets - 1]
-        inputs = np.empty((batch, self.num_assets, self.num_features + 1 + market.shape[1]), dtype=np.float32)
-        inputs[..., : self.num_features] = observations[:, :own].reshape(batch, self.num_assets, self.num_features)
-        inputs[..., self.num_features] = observations[:, -self.num_assets - 1 : -1] * (self.num_assets + 1) - 1.0
-        inputs[..., self.num_features + 1 :] = market[:, None]
-        embeddings = self.encoder.rows(inputs)
-        logits = np.empty((batch, self.num_assets + 1), dtype=np.float32)
-        logits[:, :-1] = self.actor.rows(embeddings)[..., 0]
-        logits[:, -1] = self.cash(embeddings.mean(axis=1))[:, 0]
-        logits *= self.scale
-        return logits
 
 
 def _branch(sizes: Sequence[int], gain: float) -> nn.Sequential:

@@ -22,7 +22,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
+from rllib_portfolio.algorithms.policy_export import current_policy
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.algorithms.sampling.callbacks import FINISHED_RETURNS
 from rllib_portfolio.algorithms.sampling.shared_market import shared_market
@@ -42,6 +42,7 @@ from rllib_portfolio.policies.checkpoint import (
     set_aside,
     write_checkpoint,
 )
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.runs.folder import MARKET, require_kept
 from rllib_portfolio.runs.prometheus import Gauges
 from rllib_portfolio.runs.tensorboard import LEFT_OUT, buffer_scalars, learner_scalars

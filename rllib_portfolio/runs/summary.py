@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
 from rllib_portfolio.atomic import whole_file, write_json
 from rllib_portfolio.backtest.comparison import compare, verdict
 from rllib_portfolio.backtest.engine import BacktestResult
@@ -17,6 +16,7 @@ from rllib_portfolio.backtest.lineup import reference_strategies, walk_lineup
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import best_checkpoint, newest_checkpoint, read_progress
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy, read_policy
 from rllib_portfolio.reporting.columns import text_of
 from rllib_portfolio.reporting.console import empty_table, wide_console
 from rllib_portfolio.reporting.files import json_value, write_csv

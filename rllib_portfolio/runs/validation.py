@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.algorithms.policy import PortfolioPolicy, read_policy
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import best_checkpoint
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy, read_policy
 from rllib_portfolio.statistics.metrics import (
     annualised_return,
     annualised_volatility,

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, block_length
@@ -80,6 +79,8 @@ def textbook_tests(returns: FloatArray, benchmark: FloatArray) -> tuple[Textbook
 
     Source: Student (1908), Biometrika 6(1); Wilcoxon (1945), Biometrics Bulletin 1(6); Smirnov (1939); as in SciPy.
     """
+    from scipy import stats  # a second to import
+
     returns, benchmark = np.asarray(returns, dtype=np.float64), np.asarray(benchmark, dtype=np.float64)
     _require_aligned(returns, benchmark)
     active = returns - benchmark
@@ -120,6 +121,8 @@ _TEXTBOOK = (
 
 def _t_test(active: FloatArray) -> tuple[float, float]:
     """A constant difference has no noise to measure it by: p is 0, the statistic NaN."""
+    from scipy import stats
+
     if active.std() < SMALLEST_DEVIATION:
         return float("nan"), 0.0
     return _figures(stats.ttest_1samp(active, 0.0))

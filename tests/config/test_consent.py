@@ -28,9 +28,9 @@ from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.policies.checkpoint import checkpoint_name, write_checkpoint
 from rllib_portfolio.runs import resumable
 from rllib_portfolio.runs.folder import CONFIG, MARKET, RECORD, open_run_folder
-from tests.algorithms.test_policy import policy_for
 from tests.experiments.search.searches import start_search
 from tests.market.tables import SHORT, random_prices
+from tests.policies.tiny_policies import policy_for
 from tests.tiny_runs import COIN, start_run, tiny_config, tiny_dqn_config
 
 SHELL = "subprocess:run"

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from rllib_portfolio import cli, load_policy
-from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.atomic import SEAL, sealed, write_json
 from rllib_portfolio.cli import trial
 from rllib_portfolio.errors import ConfigError, DataError
@@ -29,6 +28,7 @@ from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import RECORD, read_plan, start_analysis
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import MANIFEST, _digests, best_checkpoint
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.runs import loop
 from rllib_portfolio.runs.folder import FINISHED
 from rllib_portfolio.runs.resumable import _reached, finished_training

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.algorithms.policy import PortfolioPolicy
 from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.comparison import compare
@@ -29,6 +28,7 @@ from rllib_portfolio.experiments.walk_forward.pooling import (
 )
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.reporting.evidence import ReportContext
 from rllib_portfolio.reporting.files import write_csv
 from rllib_portfolio.reporting.report import Report, report_of_walks

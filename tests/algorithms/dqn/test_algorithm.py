@@ -19,12 +19,13 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, REPLAY_BUFFER_RESULTS
 from ray.rllib.utils.replay_buffers import ReplayBuffer
 
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
-from rllib_portfolio.algorithms.policy import current_policy, load_policy
+from rllib_portfolio.algorithms.policy_export import current_policy
 from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -104,9 +105,9 @@ def test_the_policy_decides_with_the_average(market_path: Path, tiny_market: Mar
         built.train()
         values = weights(built)
         policy = current_policy(built, run_config(), tiny_market)
-    for name, value in policy.module.state_dict().items():
+    for name, value in policy.weights.items():
         np.testing.assert_array_equal(value, values[f"target_{name}"], err_msg=name)
-    assert any(not np.array_equal(values[f"target_{name}"], values[name]) for name in policy.module.state_dict())
+    assert any(not np.array_equal(values[f"target_{name}"], values[name]) for name in policy.weights)
 
 
 def test_a_resumed_run_is_one_that_never_stopped(market_path: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.algorithms.policy import load_policy
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
@@ -23,6 +22,7 @@ from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.experiments.walk_forward.results import PooledResult, pool_runs
 from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome, train_runs
 from rllib_portfolio.policies.checkpoint import checkpoints, newest_checkpoint, read_progress
+from rllib_portfolio.policies.saved_policy import load_policy
 from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.runs.folder import open_run_folder
 from tests.full_disk import full_disk

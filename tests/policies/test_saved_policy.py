@@ -1,11 +1,9 @@
-"""An exported policy: the same weights without RLlib, for the observations it was trained on and no others."""
+"""A saved policy: the same weights without torch and Ray, for the observations it was trained on and no others."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,24 +14,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from rllib_portfolio import load_policy
-from rllib_portfolio.algorithms.policy import PolicySpec, PortfolioPolicy, build_policy, current_policy
+from rllib_portfolio.algorithms.policy_export import torch_module
 from rllib_portfolio.audit.differences import scrambled
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig
 from rllib_portfolio.env.observation import ObservationLayout
-from rllib_portfolio.env.portfolio_env import PortfolioEnv
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, leaked, prepare_market
 from rllib_portfolio.modules import architectures
 from rllib_portfolio.modules.per_asset_actor_critic import PerAssetActorCritic
 from rllib_portfolio.policies.checkpoint import checkpoint_name
+from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from tests.market.tables import SHORT, config, random_table
-from tests.tiny_runs import TinyRun, start_run, tiny_config
+from tests.policies.tiny_policies import CONFIG, observations_of, policy_for, random_weights
+from tests.tiny_runs import TinyRun
 
-CONFIG = config()
 DAY_ZERO = EnvironmentConfig(execution_lag=0)
 
 
@@ -45,41 +43,6 @@ def market() -> MarketData:
 @pytest.fixture(scope="module")
 def policy(market: MarketData) -> PortfolioPolicy:
     return policy_for(market)
-
-
-def policy_for(market: MarketData, /, **spec: Any) -> PortfolioPolicy:
-    """A policy with random weights, strong enough that what it sees moves it."""
-    names = ObservationLayout(market).names
-    values: dict[str, Any] = {
-        "algo": "ppo",
-        "assets": market.assets,
-        "observation_names": names,
-        "network": NetworkConfig(hidden_sizes=(16, 16)).model_dump(mode="json"),
-        "market": CONFIG.model_dump(mode="json"),
-        "environment": EnvironmentConfig().model_dump(mode="json"),
-        "fitted": market.fitted,
-    }
-    weights = spec.pop("weights", None) or random_weights(len(names), len(market.assets) + 1)
-    return build_policy(PolicySpec(**{**values, **spec}), weights)
-
-
-def random_weights(inputs: int, outputs: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    shapes = {
-        "trunk.0": (16, inputs),
-        "actor.0": (16, 16),
-        "actor.3": (outputs, 16),
-    }
-    weights = {f"{name}.weight": torch.randn(*shape, generator=generator) / 4 for name, shape in shapes.items()}
-    weights |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
-    for name in ("trunk.2", "actor.2"):
-        weights |= {f"{name}.weight": torch.ones(16), f"{name}.bias": torch.zeros(16)}
-    return weights | {"log_std": torch.zeros(outputs)}
-
-
-def observations_of(market: MarketData, count: int = 5) -> np.ndarray:
-    env = PortfolioEnv(market, "train", random_start=True)
-    return np.stack([env.reset(seed=seed)[0] for seed in range(count)])
 
 
 # ---------------------------------------------------------------- weights
@@ -100,7 +63,7 @@ def test_weights_are_a_portfolio_for_one_observation_and_for_many(market: Market
 def test_weights_are_softmax_of_the_logits_cut_at_the_action_space(market: MarketData, policy: PortfolioPolicy) -> None:
     observations = observations_of(market)
     with torch.no_grad():
-        logits = 10.0 * policy.module.forward_inference({"obs": torch.from_numpy(observations)})[
+        logits = 10.0 * torch_module(policy).forward_inference({"obs": torch.from_numpy(observations)})[
             "action_dist_inputs"
         ][:, :4].numpy().astype(np.float64)  # fmt: skip
     exponentials = np.exp(np.clip(logits, -10.0, 10.0))
@@ -121,18 +84,11 @@ def test_an_observation_of_another_length_is_refused(policy: PortfolioPolicy, sh
         policy(np.zeros(shape))
 
 
-def test_building_a_policy_draws_no_random_number(market: MarketData) -> None:
-    # a run builds one at each evaluation and checkpoint: its training must not depend on how often it does
-    before = torch.get_rng_state()
-    policy_for(market)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_a_policy_keeps_its_weights_when_those_it_was_built_from_go_on_learning(
     tmp_path: Path, market: MarketData, policy: PortfolioPolicy
 ) -> None:
     weights = random_weights(len(policy.spec.observation_names), len(market.assets) + 1)
-    built = build_policy(policy.spec, weights)
+    built = PortfolioPolicy(policy.spec, weights)
     for tensor in weights.values():
         tensor.fill_(0.5)
     built.save(tmp_path / "policy")
@@ -171,57 +127,23 @@ def test_a_network_that_scores_each_asset_is_saved_and_loaded_like_any_other(
     )
     policy.save(tmp_path / "policy")
     loaded = load_policy(tmp_path / "policy")
-    assert isinstance(loaded.module, PerAssetActorCritic)
     observations = observations_of(market)
     weights = policy(observations)
     np.testing.assert_array_equal(loaded(observations), weights)
     inputs = module.forward_inference({"obs": torch.from_numpy(observations)})["action_dist_inputs"]
     np.testing.assert_allclose(weights, module.deterministic_weights(inputs).detach(), rtol=1e-5)
     assert weights[:, -1].max() < 0.02 < weights[:, :-1].std()
+    for wrong in (None, float(num_features), num_features + 1):
+        with pytest.raises(ValueError, match=r"num_asset_features must be a whole number|must have the shape"):
+            PortfolioPolicy(replace(policy.spec, num_asset_features=wrong), policy.weights)
 
 
-LOAD = """
-import sys
-import numpy as np
-from rllib_portfolio import load_policy
-policy = load_policy(sys.argv[1])
-np.save(sys.argv[2], policy(np.load(sys.argv[3])))
-import ray
-print(ray.is_initialized())
-"""
-
-
-def test_loading_a_policy_elsewhere_does_not_start_ray(
-    tmp_path: Path, market: MarketData, policy: PortfolioPolicy, pytestconfig: pytest.Config
-) -> None:
-    policy.save(tmp_path / "policy")
-    observations = observations_of(market)
-    np.save(tmp_path / "observations.npy", observations)
-    files = [str(tmp_path / name) for name in ("policy", "weights.npy", "observations.npy")]
-    done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", LOAD, *files],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["False"]
-    assert done.stderr == ""  # no warning, neither Python's nor of a log
-    np.testing.assert_array_equal(np.load(tmp_path / "weights.npy"), policy(observations))
-
-
-def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+def test_weights_that_are_not_finite_are_neither_taken_nor_loaded(
     tmp_path: Path, market: MarketData, policy: PortfolioPolicy
 ) -> None:
     num_inputs, num_outputs = len(policy.spec.observation_names), len(market.assets) + 1
-    broken = policy_for(market)
-    with torch.no_grad():
-        next(broken.module.parameters())[0] = torch.nan
-    with pytest.raises(ConfigError, match=r"the weights of a policy must be finite, got \d+ of .* that are not"):
-        broken.save(tmp_path / "broken")
-    assert not (tmp_path / "broken").exists()
+    with pytest.raises(ValueError, match="read-only"):
+        policy.weights["log_std"][0] = np.nan
     weights = random_weights(num_inputs, num_outputs)
     for value in (np.nan, np.inf):
         bias = torch.zeros(num_outputs)
@@ -229,7 +151,10 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
         with pytest.raises(ConfigError, match=r"must be finite, got 1 of actor\.3\.bias"):
             policy_for(market, weights=weights | {"actor.3.bias": bias})
     policy.save(tmp_path / "policy")
-    save_file(broken.module.state_dict(), tmp_path / "policy" / "weights.safetensors")
+    save_file(
+        {**policy.weights, "log_std": np.full(num_outputs, np.nan, np.float32)},
+        tmp_path / "policy" / "weights.safetensors",
+    )
     settings = json.loads((tmp_path / "policy" / "policy.json").read_text())
     del settings["sha256"], settings["weights_sha256"]  # as a former version wrote it, which exported such weights
     (tmp_path / "policy" / "policy.json").write_text(json.dumps(settings))
@@ -408,51 +333,6 @@ def test_a_leak_is_caught(market: MarketData) -> None:
 
 
 # ---------------------------------------------------------------- the running observation filter
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("num_env_runners", [0, 2])
-def test_the_running_filter_is_part_of_the_policy(
-    ray_session: None, tmp_path: Path, price_settings: dict[str, Any], num_env_runners: int
-) -> None:
-    from ray.rllib.connectors.env_to_module import MeanStdFilter
-    from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, DEFAULT_MODULE_ID
-    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-
-    from rllib_portfolio.algorithms.ppo import algorithm as ppo
-
-    settings = {"market.observation_filter": "running", "resources.num_env_runners": num_env_runners}
-    run = start_run(tmp_path / "run", tiny_config(price_settings, settings))
-    rllib_config = ppo.algorithm_config(run.config, run.run_dir / "market.npz")
-    algorithm = rllib_config.build_algo()
-    try:
-        for _ in range(2):
-            algorithm.train()
-        policy = current_policy(algorithm, run.config, run.market)
-        states = algorithm.env_runner_group.foreach_env_runner(
-            lambda runner: (runner.get_state([COMPONENT_ENV_TO_MODULE_CONNECTOR]), runner.get_spaces()),
-            local_env_runner=num_env_runners == 0,
-        )
-        weights = algorithm.learner_group.get_weights()[DEFAULT_MODULE_ID]
-    finally:
-        algorithm.stop()
-
-    frozen = rllib_config.copy(copy_frozen=False)
-    frozen.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter(update_stats=False))
-    observations = observations_of(run.market)
-    unfiltered = build_policy(replace(policy.spec, observation_mean=None, observation_std=None), weights)
-    assert not np.allclose(unfiltered(observations), policy(observations), atol=1e-4)
-    for state, spaces in states:  # of every env runner: they are merged after each iteration
-        pipeline = frozen.build_env_to_module_connector(spaces=spaces)
-        pipeline.set_state(state[COMPONENT_ENV_TO_MODULE_CONNECTOR])
-        for observation in observations:
-            episode = SingleAgentEpisode(observation_space=spaces[DEFAULT_MODULE_ID][0])
-            episode.add_env_reset(observation)
-            batch = pipeline(
-                rl_module=policy.module, batch={}, episodes=[episode], explore=False, shared_data={}, metrics=None
-            )
-            filtered = batch["obs"].numpy()[0]
-            np.testing.assert_allclose(unfiltered(filtered), policy(observation), atol=1e-6)
 
 
 def test_the_running_filter_survives_the_file(tmp_path: Path, market: MarketData) -> None:

@@ -1,10 +1,9 @@
-"""Decisions in numpy: those of torch, row by row, from a copy of the weights."""
+"""Decisions in numpy: those of the torch modules, row by row, from a copy of their weights."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,12 +11,20 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
-from torch import nn
 
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
-from rllib_portfolio.modules.array_forward import ArrayForward, LayerNorm, Linear, TorchInference, greedy, inference
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 from rllib_portfolio.modules.per_asset_actor_critic import PerAssetActorCritic
+from rllib_portfolio.policies.numpy_networks import (
+    ArrayFunction,
+    LayerNorm,
+    Linear,
+    NamedWeights,
+    flat_actor,
+    greedy,
+    greedy_actions,
+    per_asset_actor,
+)
 
 D, NUM_ACTIONS, BATCH = 23, 5, 64
 BOX = gym.spaces.Box(-np.inf, np.inf, (D,), np.float32)
@@ -86,6 +93,23 @@ def randomised(name: str, seed: int = 0) -> TorchRLModule:
     return module.eval()
 
 
+def in_numpy(module: TorchRLModule) -> ArrayFunction:
+    """The network of a module in numpy, from its weights and its settings."""
+    weights, settings = NamedWeights(module.state_dict()), module.model_config
+    sizes = settings["hidden_sizes"]
+    match module:
+        case LayerNormActorCritic():
+            decide: ArrayFunction = flat_actor(weights, D, NUM_ACTIONS, sizes, settings["logit_scale"])
+        case PerAssetActorCritic():
+            num_features = settings["num_asset_features"]
+            decide = per_asset_actor(weights, D, NUM_ACTIONS - 1, num_features, sizes, settings["logit_scale"])
+        case DuelingNoisyQ():
+            switches = {name: settings[name] for name in ("dueling", "noisy")}
+            decide = greedy_actions(weights, D, NUM_ACTIONS, sizes, **switches)
+    assert weights.taken.keys() == module.state_dict().keys()
+    return decide
+
+
 def observations(seed: int = 0, batch: int = BATCH) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(batch, D)).astype(np.float32)
 
@@ -99,7 +123,7 @@ def test_mean_actions_are_those_of_torch(name: str) -> None:
         module, batch = randomised(name, seed), observations(seed)
         with torch.no_grad():
             outputs = module.forward_inference({Columns.OBS: torch.from_numpy(batch)})[Columns.ACTION_DIST_INPUTS]
-        decided = inference(module)(batch)
+        decided = in_numpy(module)(batch)
         assert decided.dtype == np.float32
         assert decided.std() > 0.03  # of actions that reach 1: a millionth of them is rounding
         np.testing.assert_allclose(decided, outputs[:, :NUM_ACTIONS].numpy(), rtol=0, atol=1e-6)
@@ -115,7 +139,7 @@ def test_greedy_actions_are_those_of_torch_except_at_ties(name: str) -> None:
         best, second = np.sort(values, axis=-1)[:, :-3:-1].T
         is_clear = best - second > 1e-4
         assert is_clear.mean() > 0.99
-        decided = inference(module)(batch)
+        decided = in_numpy(module)(batch)
         np.testing.assert_array_equal(decided[is_clear], values.argmax(-1)[is_clear])
         np.testing.assert_allclose(values[np.arange(500), decided], best, rtol=0, atol=1e-4)
         chosen |= set(decided.tolist())
@@ -128,7 +152,7 @@ def test_the_first_of_equal_actions_is_taken() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_decision_is_the_same_to_the_bit_whatever_it_is_decided_with(name: str) -> None:
-    decide, batch = inference(randomised(name)), observations()
+    decide, batch = in_numpy(randomised(name)), observations()
     together = decide(batch)
     assert len(together) == BATCH
     for index in range(BATCH):
@@ -153,59 +177,39 @@ def test_layers_by_hand() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_decisions_stay_when_the_module_goes_on_learning(name: str) -> None:
     module, batch = randomised(name), observations()
-    decide = inference(module)
+    decide = in_numpy(module)
     before = decide(batch).copy()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_()
     np.testing.assert_array_equal(decide(batch), before)
-    assert not np.array_equal(inference(module)(batch), before)
+    assert not np.array_equal(in_numpy(module)(batch), before)
 
 
 def test_observations_are_left_as_they_are() -> None:
     batch = observations()
     batch.setflags(write=False)
-    inference(randomised("two hidden layers"))(batch)
+    in_numpy(randomised("two hidden layers"))(batch)
     np.testing.assert_array_equal(batch, observations())
 
 
 @pytest.mark.parametrize("name", ["two hidden layers", "Q"])
 def test_what_decides_can_be_sent_to_another_process(name: str) -> None:
-    decide = inference(randomised(name))
+    decide = in_numpy(randomised(name))
     copy = pickle.loads(pickle.dumps(decide))
     np.testing.assert_array_equal(copy(observations()), decide(observations()))
 
 
-# ---------------------------------------------------------------- modules that need torch
+# ---------------------------------------------------------------- weights that are not those of the settings
 
 
-class Recurrent(TorchRLModule):
-    """A module that numpy has no layers for."""
-
-    def setup(self) -> None:
-        torch.manual_seed(0)
-        self.cell = nn.GRUCell(D, 2 * NUM_ACTIONS)
-
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {Columns.ACTION_DIST_INPUTS: self.cell(batch[Columns.OBS])}
+def test_a_weight_of_another_shape_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"a\.weight must have the shape \(3, 2\) of the network's settings, got \(2, 3\)"
+    ):
+        NamedWeights({"a.weight": np.zeros((2, 3)), "a.bias": np.zeros(3)}).linear("a", 2, 3)
 
 
-def test_a_module_that_numpy_cannot_do_decides_through_torch() -> None:
-    module = Recurrent(observation_space=BOX, action_space=gym.spaces.Box(-1.0, 1.0, (NUM_ACTIONS,), np.float32)).eval()
-    decide = inference(module)
-    assert isinstance(decide, TorchInference)
-    with torch.no_grad():
-        expected = module.cell(torch.from_numpy(observations()))[:, :NUM_ACTIONS].numpy()
-    np.testing.assert_array_equal(decide(observations()), expected)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_torch_stays_a_way_to_decide(name: str) -> None:
-    module, batch = randomised(name), observations()
-    assert not isinstance(inference(module), TorchInference)
-    np.testing.assert_allclose(TorchInference(module)(batch), inference(module)(batch), rtol=0, atol=1e-6)
-
-
-def test_a_layer_without_a_function_of_arrays_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"layer must be one of those that numpy has here, got GRUCell\. Give its"):
-        ArrayForward.of(nn.GRUCell(2, 2))
+def test_a_missing_weight_is_refused() -> None:
+    with pytest.raises(KeyError, match=r"a\.bias"):
+        NamedWeights({"a.weight": np.zeros((3, 2))}).linear("a", 2, 3)

@@ -1,4 +1,4 @@
-"""A trained policy outside of RLlib: exported without pickle, loaded without starting Ray.
+"""A trained policy in numpy: saved without pickle, loaded and asked for decisions without torch and Ray.
 
 A policy folder holds `policy.json` (what it was trained on and how it is wired) and `weights.safetensors`.
 """
@@ -7,38 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from ray.rllib.connectors.env_to_module import MeanStdFilter
-from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.utils.filter import RunningStat
-from ray.rllib.utils.numpy import SMALL_NUMBER
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as tensor_bytes
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as array_bytes
 
 from rllib_portfolio.atomic import sealed, unsealed
-from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
+from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig
 from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.actions import ActionTable, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
-from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
-from rllib_portfolio.modules.array_forward import ArrayFunction, inference
-from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
 from rllib_portfolio.policies.checkpoint import MANIFEST, best_checkpoint, require_whole
+from rllib_portfolio.policies.numpy_networks import (
+    ArrayFunction,
+    NamedWeights,
+    flat_actor,
+    greedy_actions,
+    per_asset_actor,
+)
 from rllib_portfolio.policies.strategy import MarketView
 
 FloatArray = NDArray[np.floating[Any]]
@@ -72,11 +67,21 @@ class PolicySpec:
         return [self.market, self.environment, self.fitted]
 
     @property
+    def network_config(self) -> NetworkConfig | QNetworkConfig:
+        """Settings of the network: of a Q-network where actions are discrete, else of an actor-critic."""
+        if self.action_table is not None:
+            return validated(QNetworkConfig, self.network, "policy.json")
+        network = {"architecture": "flat"} | self.network  # older policies do not name their architecture
+        return validated(NetworkConfig, network, "policy.json").for_assets(len(self.assets))
+
+    @property
     def environment_config(self) -> EnvironmentConfig:
+        """Settings of the environment that the policy was trained in."""
         return validated(EnvironmentConfig, self.environment, "policy.json")
 
     @property
     def market_config(self) -> MarketConfig:
+        """Settings of the market that it was trained on."""
         return validated(MarketConfig, self.market, "policy.json")
 
 
@@ -86,12 +91,18 @@ class PortfolioPolicy:
 
     Attributes:
         spec: What the policy was trained on.
-        module: Its network, inference only. Decisions are taken with a copy of the weights that it came with.
+        weights: Of its network, by the names that the trained torch module gives them: arrays or tensors, of which it
+            keeps read-only copies. The critic's are left out.
         name: Row label in tables.
+
+    Raises:
+        ConfigError: If a weight is not finite, of the critic, too.
+        KeyError: If a weight is missing.
+        ValueError: If a weight has another shape than the network's settings give it.
     """
 
     spec: PolicySpec
-    module: PortfolioActorCritic | DuelingNoisyQ
+    weights: Mapping[str, Any]
     name: str = "policy"
     table: ActionTable | None = field(init=False, default=None)
     _decisions: ArrayFunction = field(init=False)
@@ -99,9 +110,12 @@ class PortfolioPolicy:
     _std: FloatArray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._decisions = inference(self.module)
+        _require_finite(self.weights)
+        named = NamedWeights(self.weights)
+        self._decisions, self.weights = _decisions(self.spec, named), named.taken
         if self.spec.action_table is not None:
-            self.table = _action_table(self.spec.action_table)
+            names, weights = self.spec.action_table["names"], np.array(self.spec.action_table["weights"])
+            self.table = ActionTable(tuple(names), weights, self.spec.action_table["inverse_volatility"])
         if self.spec.observation_mean is not None:
             self._mean = np.asarray(self.spec.observation_mean, dtype=np.float32)
             self._std = np.asarray(self.spec.observation_std, dtype=np.float32)
@@ -127,7 +141,8 @@ class PortfolioPolicy:
         decided = self._decided(observations)
         if self.table is not None and decided[0] == self.table.hold:
             return None
-        return self._weights(decided, observations, view.volatility)[0]
+        weights: FloatArray = self._weights(decided, observations, view.volatility)[0]
+        return weights
 
     def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
         """Target weights [B, N+1] of what the network decided for observations [B, D]."""
@@ -143,7 +158,7 @@ class PortfolioPolicy:
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
                 f"{observations.shape}. Build it with the environment that the policy was trained in."
             )
-        if self._mean is not None:
+        if self._mean is not None and self._std is not None:
             observations = np.clip((observations - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
         return self._decisions(observations)
 
@@ -165,15 +180,10 @@ class PortfolioPolicy:
             )
 
     def save(self, folder: Path) -> None:
-        """Write `policy.json` and `weights.safetensors` into a new folder.
-
-        Raises:
-            ConfigError: If a weight is not finite; nothing is written then.
-        """
-        _require_finite(self.module.state_dict())
+        """Write `policy.json` and `weights.safetensors` into a new folder."""
         folder.mkdir(parents=True)
         # `save_file` ignores the umask, so that no other user could read its file.
-        weights = tensor_bytes({name: tensor.contiguous() for name, tensor in self.module.state_dict().items()})
+        weights = array_bytes(dict(self.weights))
         (folder / _WEIGHTS).write_bytes(weights)
         values = {**asdict(self.spec), _DIGEST: hashlib.sha256(weights).hexdigest()}
         (folder / "policy.json").write_text(json.dumps(sealed(values), indent=1))
@@ -186,107 +196,29 @@ _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
 """Entries of `MarketData.fitted` that the numbers of an observation depend on."""
 
 
-def build_policy(spec: PolicySpec, weights: Mapping[str, Any]) -> PortfolioPolicy:
-    """A policy from its specification and the weights of its network; weights of the critic are left out.
-
-    Raises:
-        ConfigError: If a weight is not finite, of the critic, too.
-    """
-    _require_finite(weights)
-    # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
-    with torch.device("meta"), _without_deprecations():
-        module = _inference_module(spec)
-    wanted = module.state_dict().items()
-    copies = {name: torch.as_tensor(weights[name]).to("cpu", like.dtype, copy=True) for name, like in wanted}
-    module.load_state_dict(copies, assign=True)
-    assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
-    module.eval()
-    return PortfolioPolicy(spec, module)
-
-
 def _require_finite(weights: Mapping[str, Any]) -> None:
     """Raise unless all weights are finite: a network with others decides nothing."""
     for name, values in weights.items():
-        tensor = torch.as_tensor(values)
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            number = int((~tensor.isfinite()).sum())
+        is_finite = np.isfinite(np.asarray(values))
+        if not is_finite.all():
+            number = int((~is_finite).sum())
             raise ConfigError(f"the weights of a policy must be finite, got {number} of {name} that are not")
 
 
-@contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """Silence RLlib's deprecation warnings: the constructor of its modules uses a class that RLlib has deprecated."""
-    logger = logging.getLogger("ray._common.deprecation")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
-    """A network for inference, as it is before it has its weights."""
-    spaces: dict[str, Any] = {
-        "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
-        "inference_only": True,
-    }
-    if spec.action_table is not None:
-        network = validated(QNetworkConfig, spec.network, "policy.json").model_dump()
+def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
+    """The forward pass of a policy's network, which takes the weights that it needs."""
+    network, num_inputs = spec.network_config, len(spec.observation_names)
+    sizes = network.hidden_sizes
+    if isinstance(network, QNetworkConfig):
+        assert spec.action_table is not None
         num_actions = len(spec.action_table["names"])
-        return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network, **spaces)
-    network = {"architecture": "flat"} | spec.network  # older policies do not name their architecture
-    settings = validated(NetworkConfig, network, "policy.json").for_assets(len(spec.assets))
-    return ACTOR_CRITICS[settings.architecture](
-        action_space=gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32),
-        model_config=model_config(settings, spec.environment_config.logit_scale, spec.num_asset_features),
-        **spaces,
-    )
-
-
-def _action_table(values: Mapping[str, Any]) -> ActionTable:
-    return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"])
-
-
-def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> PortfolioPolicy:
-    """Return the policy that an algorithm's learners have reached; DQN's decides with the average of its weights.
-
-    Args:
-        algorithm: What `ppo.build` or `dqn.build` made.
-        config: The run's configuration.
-        market: Its market.
-    """
-    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
-    if config.algo == "dqn":
-        weights = averaged_weights(weights)
-    mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
-    table = None
-    if config.environment.action_mode == "discrete":
-        built = build_action_table(config.environment, market.assets)
-        table = asdict(built) | {"weights": built.weights.tolist()}
-    spec = PolicySpec(
-        algo=config.algo,
-        assets=market.assets,
-        observation_names=ObservationLayout(market).names,
-        network=config.for_assets(market.num_assets).network.model_dump(mode="json"),
-        market=config.market.model_dump(mode="json"),
-        environment=config.environment.model_dump(mode="json"),
-        fitted=market.fitted,
-        action_table=table,
-        observation_mean=mean,
-        observation_std=std,
-        num_asset_features=len(market.asset_feature_names),
-    )
-    return build_policy(spec, weights)
-
-
-def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
-    pipeline = algorithm.env_runner._env_to_module if algorithm.env_runner else algorithm.env_to_module_connector
-    (mean_std_filter,) = (piece for piece in pipeline.connectors if isinstance(piece, MeanStdFilter))
-    (state,) = mean_std_filter.get_state().values()
-    (running,) = (RunningStat.from_state(moments) for moments in state["running_stats"])
-    return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()
+        return greedy_actions(weights, num_inputs, num_actions, sizes, dueling=network.dueling, noisy=network.noisy)
+    num_assets, logit_scale = len(spec.assets), spec.environment_config.logit_scale
+    if network.architecture == "flat":
+        return flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale)
+    if not isinstance(spec.num_asset_features, int):
+        raise ValueError(f"num_asset_features must be a whole number, got {spec.num_asset_features}")
+    return per_asset_actor(weights, num_inputs, num_assets, spec.num_asset_features, sizes, logit_scale)
 
 
 def load_policy(path: str | Path, *, trust_custom: str | Collection[str] = ()) -> PortfolioPolicy:
@@ -322,7 +254,7 @@ def read_policy(path: str | Path) -> PortfolioPolicy:
         if spec.format_version != FORMAT_VERSION:
             raise ValueError(f"format version {spec.format_version} instead of {FORMAT_VERSION}")
         note_file(spec.settings, folder / "policy.json")
-        return build_policy(spec, load_tensors(weights))
+        return PortfolioPolicy(spec, load_arrays(weights))
     except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(

@@ -1,0 +1,109 @@
+"""From what RLlib trains to a policy in numpy, and back to a torch module."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.connectors.env_to_module import MeanStdFilter
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.filter import RunningStat
+from ray.rllib.utils.numpy import SMALL_NUMBER
+
+from rllib_portfolio.config import QNetworkConfig, RunConfig
+from rllib_portfolio.env.actions import build_action_table
+from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.market import MarketData
+from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
+from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
+from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
+from rllib_portfolio.policies.saved_policy import PolicySpec, PortfolioPolicy
+
+
+def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> PortfolioPolicy:
+    """Return the policy that an algorithm's learners have reached; DQN's decides with the average of its weights.
+
+    Args:
+        algorithm: What `ppo.build` or `dqn.build` made.
+        config: The run's configuration.
+        market: Its market.
+
+    Raises:
+        ConfigError: If a weight is not finite.
+    """
+    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
+    if config.algo == "dqn":
+        weights = averaged_weights(weights)
+    mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
+    table = None
+    if config.environment.action_mode == "discrete":
+        built = build_action_table(config.environment, market.assets)
+        table = asdict(built) | {"weights": built.weights.tolist()}
+    spec = PolicySpec(
+        algo=config.algo,
+        assets=market.assets,
+        observation_names=ObservationLayout(market).names,
+        network=config.for_assets(market.num_assets).network.model_dump(mode="json"),
+        market=config.market.model_dump(mode="json"),
+        environment=config.environment.model_dump(mode="json"),
+        fitted=market.fitted,
+        action_table=table,
+        observation_mean=mean,
+        observation_std=std,
+        num_asset_features=len(market.asset_feature_names),
+    )
+    return PortfolioPolicy(spec, weights)
+
+
+def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
+    pipeline = algorithm.env_runner._env_to_module if algorithm.env_runner else algorithm.env_to_module_connector
+    (mean_std_filter,) = (piece for piece in pipeline.connectors if isinstance(piece, MeanStdFilter))
+    (state,) = mean_std_filter.get_state().values()
+    (running,) = (RunningStat.from_state(moments) for moments in state["running_stats"])
+    return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()
+
+
+def torch_module(policy: PortfolioPolicy) -> PortfolioActorCritic | DuelingNoisyQ:
+    """Return the RLModule of a policy for inference, with a copy of the policy's weights."""
+    # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
+    with torch.device("meta"), _without_deprecations():
+        module = _inference_module(policy.spec)
+    module.load_state_dict({name: torch.tensor(values) for name, values in policy.weights.items()}, assign=True)
+    assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+    return module.eval()
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Silence RLlib's deprecation warnings: the constructor of its modules uses a class that RLlib has deprecated."""
+    logger = logging.getLogger("ray._common.deprecation")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
+    """A network for inference, as it is before it has its weights."""
+    network = spec.network_config
+    spaces: dict[str, Any] = {
+        "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
+        "inference_only": True,
+    }
+    if isinstance(network, QNetworkConfig):
+        num_actions = len(spec.action_table["names"])
+        return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network.model_dump(), **spaces)
+    return ACTOR_CRITICS[network.architecture](
+        action_space=gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32),
+        model_config=model_config(network, spec.environment_config.logit_scale, spec.num_asset_features),
+        **spaces,
+    )

@@ -1,0 +1,246 @@
+"""The networks of saved policies in numpy, built from the arrays of a weights file.
+
+A back-test takes its decisions day by day, each from what the one before came to. Torch then spends its time on
+calling its kernels, not in them; numpy's calls are cheaper by far. A batch is worked off row by row, each row with
+products of a matrix and a vector of its own: a decision is the same to the bit, whatever it is taken together with.
+
+The layers of each network and their names are those of the torch module that was trained, in `modules/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+ArrayFunction = Callable[[NDArray[Any]], NDArray[Any]]
+"""Observations float32 [B, D] to decisions: mean actions float32 [B, N+1], or indices of actions [B]."""
+
+LAYER_NORM_EPSILON = 1e-5
+"""Torch's default."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layers:
+    """Layers one after the other.
+
+    Attributes:
+        layers: Functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n].
+    """
+
+    layers: tuple[ArrayFunction, ...]
+
+    def __call__(self, observations: FloatArray) -> NDArray[Any]:
+        """Decisions for observations [B, D]."""
+        # each row alone and contiguous: rounding depends on the shape and, on some processors, on the strides
+        return self.rows(np.ascontiguousarray(observations)[:, None])[:, 0]
+
+    def rows(self, hidden: FloatArray) -> NDArray[Any]:
+        """Outputs [B, n, q] of inputs [B, n, p], by B products of n rows, all of one shape."""
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """y = x W + b, with W [p, q] and b [q]."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def __call__(self, inputs: FloatArray) -> FloatArray:
+        """Outputs [..., q] of inputs [..., p]."""
+        outputs: FloatArray = inputs @ self.weight
+        outputs += self.bias
+        return outputs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerNorm:
+    """(x - mean x) / sqrt(var x + epsilon) * scale + shift over the last axis (Ba, Kiros, Hinton 2016, eq. 4)."""
+
+    scale: FloatArray
+    shift: FloatArray
+    epsilon: float
+    average: FloatArray
+    """1 / p, [p, 1]: a product with it is a mean, in half the time of `numpy.mean`."""
+
+    def __call__(self, inputs: FloatArray) -> FloatArray:
+        """Outputs of the shape of the inputs, [..., p]."""
+        centred: FloatArray = inputs - inputs @ self.average
+        variance = (centred * centred) @ self.average
+        centred *= self.scale / np.sqrt(variance + self.epsilon)
+        centred += self.shift
+        return centred
+
+
+def relu(inputs: FloatArray) -> FloatArray:
+    """max(x, 0)."""
+    return np.maximum(inputs, 0.0)
+
+
+def greedy(values: FloatArray) -> NDArray[np.intp]:
+    """The best action of each row, the first of equals."""
+    return np.asarray(values.argmax(-1))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWeights:
+    """Makes layers of weights by name, and holds each array to the shape that the network's settings give it.
+
+    Attributes:
+        source: Arrays or tensors by the names of the torch module's state; more than the network needs are welcome.
+        taken: Copies of those that the network has, float32 and read-only.
+    """
+
+    source: Mapping[str, Any]
+    taken: dict[str, FloatArray] = field(default_factory=dict)
+
+    def take(self, name: str, *shape: int) -> FloatArray:
+        """A copy of one array.
+
+        Raises:
+            KeyError: If there is none of that name.
+            ValueError: If it has another shape.
+        """
+        values = np.asarray(self.source[name]).astype(np.float32, order="C")
+        if values.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")
+        values.setflags(write=False)
+        self.taken[name] = values
+        return values
+
+    def linear(self, name: str, inputs: int, outputs: int, suffix: str = "") -> Linear:
+        """Torch's `Linear`, whose arrays may have names with a suffix."""
+        weight = self.take(f"{name}.weight{suffix}", outputs, inputs)
+        return Linear(np.ascontiguousarray(weight.T), self.take(f"{name}.bias{suffix}", outputs))
+
+    def noisy_linear(self, name: str, inputs: int, outputs: int) -> Linear:
+        """A `NoisyLinear` with its mean weights; the deviations are taken along."""
+        self.linear(name, inputs, outputs, "_deviation")
+        return self.linear(name, inputs, outputs, "_mean")
+
+    def layer_norm(self, name: str, size: int) -> LayerNorm:
+        """Torch's `LayerNorm` over the last axis."""
+        average = np.full((size, 1), 1.0 / size, dtype=np.float32)
+        scale, shift = self.take(f"{name}.weight", size), self.take(f"{name}.bias", size)
+        return LayerNorm(scale, shift, LAYER_NORM_EPSILON, average)
+
+
+def flat_actor(
+    weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], logit_scale: float
+) -> Layers:
+    """The mean actions of a `LayerNormActorCritic`.
+
+    Args:
+        weights: Those of its torch module.
+        num_inputs: D, length of an observation.
+        num_actions: N + 1.
+        hidden_sizes: Of the trunk, and of the actor's hidden layers.
+        logit_scale: Of the environment, whose softmax multiplies actions by it.
+    """
+    layers: list[ArrayFunction] = []
+    sizes = (num_inputs, *hidden_sizes)
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        branch, first = ("trunk", 0) if i == 0 else ("actor", 3 * (i - 1))
+        layers += [weights.linear(f"{branch}.{first}", inputs, outputs), np.tanh]
+        layers.append(weights.layer_norm(f"{branch}.{first + 2}", outputs))
+    layers.append(weights.linear(f"actor.{3 * (len(hidden_sizes) - 1)}", sizes[-1], num_actions))
+    weights.take("log_std", num_actions)
+    return Layers((*layers, partial(np.multiply, np.float32(1.0 / logit_scale))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PerAssetActor:
+    """The mean actions of a `PerAssetActorCritic`, which scores each asset with weights that all assets share."""
+
+    encoder: Layers
+    actor: Layers
+    cash: Layers
+    num_assets: int
+    num_features: int
+    scale: float
+
+    def __call__(self, observations: FloatArray) -> FloatArray:
+        """Mean actions [B, N+1] of observations [B, D]."""
+        batch, own = len(observations), self.num_assets * self.num_features
+        market = observations[:, own : -self.num_assets - 1]
+        inputs = np.empty((batch, self.num_assets, self.num_features + 1 + market.shape[1]), dtype=np.float32)
+        inputs[..., : self.num_features] = observations[:, :own].reshape(batch, self.num_assets, self.num_features)
+        inputs[..., self.num_features] = observations[:, -self.num_assets - 1 : -1] * (self.num_assets + 1) - 1.0
+        inputs[..., self.num_features + 1 :] = market[:, None]
+        embeddings = self.encoder.rows(inputs)
+        logits = np.empty((batch, self.num_assets + 1), dtype=np.float32)
+        logits[:, :-1] = self.actor.rows(embeddings)[..., 0]
+        logits[:, -1] = self.cash(embeddings.mean(axis=1))[:, 0]
+        logits *= self.scale
+        return logits
+
+
+def per_asset_actor(
+    weights: NamedWeights,
+    num_inputs: int,
+    num_assets: int,
+    num_features: int,
+    hidden_sizes: Sequence[int],
+    logit_scale: float,
+) -> PerAssetActor:
+    """The mean actions of a `PerAssetActorCritic`.
+
+    Args:
+        weights: Those of its torch module.
+        num_inputs: D, length of an observation.
+        num_assets: N.
+        num_features: F, features of each asset.
+        hidden_sizes: Of the encoder, and of the hidden layers of both branches.
+        logit_scale: Of the environment, whose softmax multiplies actions by it.
+    """
+    num_market = num_inputs - num_assets * num_features - (num_assets + 1)
+    encoder = Layers((weights.linear("encoder.0", num_features + 1 + num_market, hidden_sizes[0]), np.tanh))
+
+    def branch(name: str) -> Layers:
+        hidden = [
+            layer
+            for i, (inputs, outputs) in enumerate(pairwise(hidden_sizes))
+            for layer in (weights.linear(f"{name}.{2 * i}", inputs, outputs), np.tanh)
+        ]
+        return Layers((*hidden, weights.linear(f"{name}.{len(hidden)}", hidden_sizes[-1], 1)))
+
+    weights.take("log_std", 2)  # of the assets, and of cash
+    return PerAssetActor(encoder, branch("actor"), branch("cash"), num_assets, num_features, 1.0 / logit_scale)
+
+
+def greedy_actions(
+    weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], *, dueling: bool, noisy: bool
+) -> Layers:
+    """The greedy actions of a `DuelingNoisyQ` under its mean weights.
+
+    The advantages alone decide: what a dueling network adds to them is the same for all actions.
+
+    Args:
+        weights: Those of its torch module.
+        num_inputs: D, length of an observation.
+        num_actions: K.
+        hidden_sizes: Width of the features, and of each stream.
+        dueling: Whether there is a stream of the value; its weights are taken along.
+        noisy: Whether the layers of the streams have deviations.
+    """
+    width, stream_width = hidden_sizes
+    layer = weights.noisy_linear if noisy else weights.linear
+
+    def stream(name: str, outputs: int) -> tuple[Linear, Linear]:
+        return layer(f"q_net.{name}.0", width, stream_width), layer(f"q_net.{name}.1", stream_width, outputs)
+
+    features = weights.linear("q_net.features.0", num_inputs, width)
+    norm = weights.layer_norm("q_net.features.2", width)
+    hidden, advantages = stream("advantage", num_actions)
+    if dueling:
+        stream("value", 1)
+    return Layers((features, relu, norm, hidden, relu, advantages, greedy))
