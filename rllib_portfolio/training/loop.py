@@ -39,6 +39,7 @@ from rllib_portfolio.algorithms.shared_market import shared_market
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError, MachineError, one_line
 from rllib_portfolio.evaluation.backtest import BacktestResult
+from rllib_portfolio.folder_lock import require_claims
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.frequency import ALL_DAYS, WEEKDAYS
 from rllib_portfolio.run_folder import MARKET, require_kept
@@ -187,6 +188,7 @@ class _Run:
                 before = self.state.steps
                 scalars = self._iterate()
                 require_kept(self.run_dir)
+                require_claims()
                 message = None
                 is_last = self.state.steps >= schedule.total_timesteps
                 if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):

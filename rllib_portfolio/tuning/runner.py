@@ -17,7 +17,8 @@ from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, 
 from ray.tune.experiment import Trial
 
 from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
-from rllib_portfolio.errors import one_line
+from rllib_portfolio.errors import ClaimLostError, one_line
+from rllib_portfolio.folder_lock import require_claims
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_storage import split_place
 from rllib_portfolio.tuning.progress import SearchProgress, TrialProgress
@@ -176,6 +177,7 @@ class _StopOnRequest(Stopper):
         return False
 
     def stop_all(self) -> bool:
+        require_claims()
         return self._should_stop()
 
 
@@ -230,9 +232,16 @@ class _Reporter(Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later."""
+    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later.
+
+    Raises:
+        ClaimLostError: If another process has taken over where trials are kept: that is no failure of the trial.
+    """
     path = trial.pickled_error_file
     if path is None or not Path(path).is_file():
         return "unknown"
     error = pickle.loads(Path(path).read_bytes())
-    return one_line(getattr(error, "cause", None) or error)
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, ClaimLostError):
+        raise cause
+    return one_line(cause)

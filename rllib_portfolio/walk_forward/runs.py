@@ -21,7 +21,8 @@ from rllib_portfolio.algorithms.checkpoint import newest_checkpoint, read_progre
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.consent import consented, restricted_to
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.errors import ClaimLostError, ConfigError, one_line
+from rllib_portfolio.folder_lock import require_claims
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.run_storage import RunStorage
 from rllib_portfolio.training import Status, finished_training, train_in_folder
@@ -101,6 +102,9 @@ def train_runs(
 
     Returns:
         One outcome per run of the plan, in its order; runs that never started are `stopped`.
+
+    Raises:
+        ClaimLostError: If another process has taken over where the runs are kept.
     """
     folders = folders or RunStorage(str(output))
     outcomes = _Training(plan, output, folders).loop(on_progress, should_stop)
@@ -135,6 +139,7 @@ class _Training:
                     self._submit(fold)
             is_stopping = False
             while self.pending:
+                require_claims()
                 ready, _ = ray.wait(list(self.pending), timeout=POLL_S)
                 for task in ready:
                     self._collect(task)
@@ -164,11 +169,12 @@ class _Training:
             reason = f"preparing its market: {one_line(error)}"
             self.outcomes |= {run: RunOutcome(run, "failed", error=reason) for run in runs if run not in finished}
             return
+        folders = self.folders.under_claims()
         for run in runs:
             if run not in finished:
                 config = self.plan.run_config(run)
                 task = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._place(run, config.resources))
-                self.pending[task.remote(run, config, market, self.folders, self.board, consented())] = run
+                self.pending[task.remote(run, config, market, folders, self.board, consented())] = run
 
     def _place(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
         """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
@@ -186,6 +192,8 @@ class _Training:
         try:
             outcome = ray.get(task)
         except RayError as error:  # its process died, more than once
+            if isinstance(error, ClaimLostError):
+                raise error.cause from None
             outcome = RunOutcome(run, "failed", error=one_line(error))
         self.outcomes[run] = outcome
         ray.get(self.board.end.remote(run))
@@ -240,6 +248,8 @@ def _train(
     try:
         with restricted_to(trusted):
             return _train_in_folder(run, config, market, folders, board)
+    except ClaimLostError:  # all runs have lost their place
+        raise
     except Exception as error:
         logger.exception("%s failed", run)
         return RunOutcome(run, "failed", error=one_line(error))
