@@ -169,6 +169,9 @@ class Claim:
     def _read_back(self) -> None:
         if self._lost is None:
             found = Holder.parse(self._record.read())
+            if found is None:  # some file systems show half of a record while it is written
+                time.sleep(SETTLES_AFTER_S)
+                found = Holder.parse(self._record.read())
             if found is not None and found.key == self._own.key:
                 return
             writer = found or f"another process, or its claim in {self._record_place} was removed"

@@ -480,7 +480,8 @@ def claim_of_another(folder: Path, age: timedelta = timedelta()) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     then = datetime.now(UTC) - age
     text = Holder(key="another", pid=7, host="another", started=then, renewed=then).model_dump_json().encode()
-    (folder / IN_USE).write_bytes(text)
+    (folder / "written").write_bytes(text)
+    (folder / "written").replace(folder / IN_USE)  # at once, as stores do it
     return text
 
 

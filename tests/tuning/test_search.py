@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import pickle
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,16 @@ import pandas as pd
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
+from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
+from rllib_portfolio import folder_lock
 from rllib_portfolio.config_file import load_run_config
-from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.folder_lock import IN_USE
+from rllib_portfolio.errors import ClaimLostError, ConfigError
+from rllib_portfolio.folder_lock import IN_USE, Holder
 from rllib_portfolio.tuning.progress import SearchProgress
 from rllib_portfolio.tuning.record import SearchRecord
+from rllib_portfolio.tuning.runner import Watch, _Reporter, _StopOnRequest
 from rllib_portfolio.tuning.search import IS_FINISHED, NAME, NUMBER, OBJECTIVE, OVERRIDES, SPEC, StudySearch
 from rllib_portfolio.tuning.session import SearchSession
 from rllib_portfolio.tuning.settings import SearchSettings
@@ -288,6 +293,34 @@ def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) ->
         session.prepare()
     stated = load_run_config(None, {**market, "network.architecture": "flat"})
     SearchSession(SearchRecord(SearchSettings(), stated, SPACE), tmp_path / "out").prepare()
+
+
+def test_a_search_whose_place_was_taken_over_ends_and_files_no_trial_as_failed(tmp_path: Path) -> None:
+    lost, failed = ClaimLostError("trials is now written by process 7"), SimpleNamespace()
+    failed.pickled_error_file = tmp_path / "error.pkl"
+    failed.pickled_error_file.write_bytes(pickle.dumps(RayTaskError("run_trial", "Traceback", lost)))
+    filed: list[Any] = []
+    reporter = _Reporter(SearchProgress.continued([], 1, 1), Watch(), lambda *trial: filed.append(trial))
+    for told in (reporter.on_trial_recover, reporter.on_trial_error):
+        with pytest.raises(ClaimLostError, match="process 7"):
+            told(1, [], failed)
+    assert filed == []
+
+
+def test_a_search_asks_whether_its_place_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_lock, "RENEWED_EVERY_S", 0.01)
+    stopper = _StopOnRequest(lambda: False)
+
+    def search_until_lost() -> None:
+        with folder_lock.only_writer(tmp_path, is_new=True):
+            assert not stopper.stop_all()
+            other = Holder.this_process().model_copy(update={"key": "another"})
+            (tmp_path / IN_USE).write_text(other.model_dump_json())
+            while not stopper.stop_all():
+                pass
+
+    with pytest.raises(ClaimLostError, match=f"{tmp_path} is now written by process "):
+        search_until_lost()
 
 
 def test_two_searches_do_not_keep_their_trials_in_one_place_at_a_time(tmp_path: Path) -> None:

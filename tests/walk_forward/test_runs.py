@@ -34,7 +34,7 @@ from rllib_portfolio.walk_forward import (
 )
 from tests.full_disk import full_disk
 from tests.market.tables import SHORT, random_prices
-from tests.test_run_storage import Disk, Store, at_once, claim_of_another, files_of  # noqa: F401 (a fixture)
+from tests.test_run_storage import Disk, Store, claim_of_another, files_of
 from tests.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config, tiny_dqn_config
 
@@ -270,7 +270,6 @@ def test_an_analysis_whose_place_in_a_store_is_taken_over_ends_and_brings_nothin
     ray_session: None,
     tmp_path: Path,
     price_settings: dict[str, Any],
-    at_once: None,
     monkeypatch: pytest.MonkeyPatch,
     is_told_by: str,
 ) -> None:
