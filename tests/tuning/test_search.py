@@ -296,7 +296,10 @@ def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) ->
 
 
 def test_a_search_whose_place_was_taken_over_ends_and_files_no_trial_as_failed(tmp_path: Path) -> None:
-    lost, failed = ClaimLostError("trials is now written by process 7"), SimpleNamespace()
+    lost, failed = (
+        ClaimLostError("trials is now written by process 7"),
+        SimpleNamespace(config={SPEC: {NAME: "trial_0000"}}),
+    )
     failed.pickled_error_file = tmp_path / "error.pkl"
     failed.pickled_error_file.write_bytes(pickle.dumps(RayTaskError("run_trial", "Traceback", lost)))
     filed: list[Any] = []
