@@ -5,6 +5,7 @@ ValueError
 └── DataError     a price table that cannot be used
 RuntimeError
 └── MachineError  files, a process or a machine that were lost during the work
+    └── ClaimLostError  a place that another process writes into by now
 
 Every text reads `<name> must <rule>, got <value> (<where>). <what to do>`; the command line prints it as one line. The
 value is anyone's: the text shows it without control characters, and a long one without its middle.
@@ -30,6 +31,10 @@ class DataError(_UserError):
 
 class MachineError(RuntimeError):
     """The loss of files, of a process or of a machine while work was under way; its user asked for nothing wrong."""
+
+
+class ClaimLostError(MachineError):
+    """The loss of a place to another process while this one wrote into it: nothing more may be written there."""
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rllib_portfolio.errors import MachineError, one_line
+from rllib_portfolio.errors import ClaimLostError, MachineError, one_line
 
 _DISK_FAULTS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
@@ -30,7 +30,7 @@ def described(error: Exception) -> str | None:
 
 @contextmanager
 def way_back(note: Callable[[], str | None]) -> Iterator[None]:
-    """Note on errors how the work goes on.
+    """Note on errors how the work goes on, unless another process has taken it over.
 
     Args:
         note: Returns what was saved and the command that continues; None if nothing was begun.
@@ -38,7 +38,8 @@ def way_back(note: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (text := note()) is not None:
+        is_lost = any(isinstance(cause, ClaimLostError) for cause in _with_causes(error))
+        if not is_lost and (text := note()) is not None:
             error.add_note(text)
         raise
 

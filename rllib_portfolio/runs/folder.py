@@ -3,7 +3,7 @@
 RUN/config.yaml    the resolved configuration
 RUN/run.json       configuration, versions, data hash, git revision, seed
 RUN/market.npz     the prepared market that every env runner reads
-RUN/checkpoints/   see `algorithms.checkpoint`
+RUN/checkpoints/   see `policies.checkpoint`
 RUN/progress.csv   and TensorBoard events, see `tracking`
 RUN/results.json   results.csv equity_curve.png: the closing comparison
 RUN/in_use.json    the process that writes into the folder, while it does: see `folder_lock`

@@ -5,11 +5,12 @@ of the operating system on that file. The lock ends with its process, however th
 
 An object store has no such lock, nor have some network file systems, and others do not share theirs between hosts.
 There the claim itself decides. It is renewed every minute; it may be taken over when it is five minutes old, or at once
-if its process was on this host and is not alive. Hosts and containers are told apart by their names, and their clocks
-must agree to a minute or two. Nothing there writes on a condition, so a process writes its claim, waits a second and
-reads it back. Two processes can both go on if one needs more than a second between seeing the place free and writing
-its claim, or if one was suspended for more than five minutes. The one whose claim was replaced
-warns at its next renewal; a run in an object store brings nothing there from then on.
+if its process was on this host and is not alive. A host is known by its name, its boot and its space of process
+numbers, which tells containers apart; the clocks of hosts must agree to a minute or two. Nothing there writes on a
+condition, so a process writes its claim, waits a second and reads it back. Two processes can both go on if one needs
+more than a second between seeing the place free and writing its claim, or if one was suspended for more than five
+minutes. The one whose claim was replaced ends when it next renews the claim, and before it brings anything to an object
+store.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Protocol
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ClaimLostError, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
         key: Tells claims apart, whatever process makes them.
         pid: Its number on its host.
         host: The name of its host.
+        pid_space: What its number counts in: the boot of its host and the namespace of its number. Empty in claims of
+            earlier versions, and where the system tells neither.
         started: When it made the claim.
         renewed: When it last said that the claim still stands.
     """
@@ -57,6 +60,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
     key: str
     pid: int = Field(gt=0, lt=2**31)
     host: str = Field(pattern=r"^[A-Za-z0-9_.:-]*$", max_length=255)
+    pid_space: str = Field("", max_length=255)
     started: AwareDatetime
     renewed: AwareDatetime
 
@@ -64,7 +68,8 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
     def this_process(cls) -> Holder:
         """Return a new claim of this process."""
         now = _now()
-        return cls(key=uuid.uuid4().hex, pid=os.getpid(), host=_host(), started=now, renewed=now)
+        key, pid = uuid.uuid4().hex, os.getpid()
+        return cls(key=key, pid=pid, host=_host(), pid_space=_pid_space(), started=now, renewed=now)
 
     @classmethod
     def parse(cls, text: bytes) -> Holder | None:
@@ -77,8 +82,8 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_here(self) -> bool:
-        """Whether the process is or was on this host."""
-        return self.host == _host()
+        """Whether the process is or was on this host, since it started, and among the processes that are seen here."""
+        return self.host == _host() and self.pid_space == _pid_space()
 
     @property
     def is_this_process(self) -> bool:
@@ -124,6 +129,7 @@ class Claim:
     def __init__(self, place: str, record: Record, record_place: str) -> None:
         self._place, self._record, self._record_place = place, record, record_place
         self._own = Holder.this_process()
+        self._lost: str | None = None
 
     def _take(self, has_lock: bool) -> None:
         found = Holder.parse(self._record.read())
@@ -134,19 +140,52 @@ class Claim:
         self._write()
         if not has_lock:
             time.sleep(SETTLES_AFTER_S)
-            self.renew()
+            found = Holder.parse(self._record.read())
+            if found is not None and found.key != self._own.key:
+                raise self._in_use(found)
+            self._write()
 
     def renew(self) -> None:
         """Say that the claim still stands.
 
         Raises:
-            ConfigError: If another process has taken the place over.
+            ClaimLostError: As `require_held` does.
             OSError: If the record cannot be read or written.
         """
-        found = Holder.parse(self._record.read())
-        if found is not None and found.key != self._own.key:
-            raise self._in_use(found)
-        self._write()
+        with _one_at_a_time:
+            self._read_back()
+            self._write()
+
+    def require_held(self) -> None:
+        """Raise if the record does not hold this claim, or did not at an earlier time.
+
+        Raises:
+            ClaimLostError: If so. A record that is gone counts, too: another process may have come and gone.
+            OSError: If the record cannot be read.
+        """
+        with _one_at_a_time:
+            self._read_back()
+
+    def _read_back(self) -> None:
+        if self._lost is None:
+            found = Holder.parse(self._record.read())
+            if found is None:  # some file systems show half of a record while it is written
+                time.sleep(SETTLES_AFTER_S)
+                found = Holder.parse(self._record.read())
+            if found is not None and found.key == self._own.key:
+                return
+            writer = found or f"another process, or its claim in {self._record_place} was removed"
+            self._lost = f"{self._place} is now written by {writer}. This process stops so as not to write over it."
+        self.require_not_lost()
+
+    def require_not_lost(self) -> None:
+        """Raise if the claim was found lost earlier; nothing is read.
+
+        Raises:
+            ClaimLostError: If so.
+        """
+        if self._lost is not None:
+            raise ClaimLostError(self._lost)
 
     @contextmanager
     def held(self, has_lock: bool = False) -> Iterator[None]:
@@ -157,15 +196,20 @@ class Claim:
 
         Raises:
             ConfigError: If another process holds the place.
+            ClaimLostError: At the end, if another process has taken the place over meanwhile.
             OSError: If the record cannot be read or written.
         """
         ended = threading.Event()
         thread = threading.Thread(target=self._renew_until, args=(ended,), daemon=True)
         try:
             self._take(has_lock)
+            _made_here.add(self)
             thread.start()
             yield
+            with suppress(OSError):
+                self.require_held()
         finally:
+            _made_here.discard(self)
             ended.set()
             if thread.is_alive():
                 thread.join()
@@ -178,8 +222,7 @@ class Claim:
         while not ended.wait(RENEWED_EVERY_S):
             try:
                 self.renew()
-            except ConfigError as error:
-                logger.warning("Warning: %s", error)
+            except ClaimLostError:  # `require_claims` tells the thread that works
                 return
             except OSError:  # the record may be within reach again before the claim expires
                 pass
@@ -191,6 +234,21 @@ class Claim:
     def _in_use(self, found: Holder) -> ConfigError:
         minutes = EXPIRES_AFTER // timedelta(minutes=1)
         return in_use(self._place, found, f" If it is gone, wait {minutes} minutes or remove {self._record_place}.")
+
+
+_made_here: set[Claim] = set()
+_one_at_a_time = threading.Lock()
+"""Records are rewritten by the thread that renews claims and by the one that works; neither may read half of one."""
+
+
+def require_claims() -> None:
+    """Raise if another process is known to have taken over what this one writes into; work that goes on asks often.
+
+    Raises:
+        ClaimLostError: If so.
+    """
+    for claim in tuple(_made_here):
+        claim.require_not_lost()
 
 
 def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
@@ -371,6 +429,20 @@ def _is_alive(pid: int) -> bool:
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9_.:-]", "_", platform.node())[:255]
+
+
+def _pid_space() -> str:
+    """Return what tells process numbers of this boot and this container from others; empty where nothing does.
+
+    Containers may share a host's name (`docker --hostname`, Slurm, replicas of KubeRay), but not their processes'
+    numbers. Nothing but /proc tells which numbers a process sees.
+    """
+    told = []
+    with suppress(OSError):
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with suppress(OSError):
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(told)
 
 
 def _now() -> datetime:

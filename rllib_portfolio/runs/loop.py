@@ -44,6 +44,7 @@ from rllib_portfolio.policies.checkpoint import (
 )
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.runs.folder import MARKET, require_kept
+from rllib_portfolio.runs.folder_lock import require_claims
 from rllib_portfolio.runs.prometheus import Gauges
 from rllib_portfolio.runs.tensorboard import LEFT_OUT, buffer_scalars, learner_scalars
 from rllib_portfolio.runs.tracking import Tracker
@@ -189,6 +190,7 @@ class _Run:
                 before = self.state.steps
                 scalars = self._iterate()
                 require_kept(self.run_dir)
+                require_claims()
                 message = None
                 is_last = self.state.steps >= schedule.total_timesteps
                 if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):

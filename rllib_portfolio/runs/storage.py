@@ -7,7 +7,7 @@ a run or a checkpoint there is whole or does not count.
 
 A store that cannot be reached ends no run: the next checkpoint brings what this one could not. The end of a run is
 tried again for two minutes. What could not be brought by then, or was not when the process was killed, stays on this
-machine.
+machine. Nothing more is brought to a place that another process has taken over: the command ends.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
-from rllib_portfolio.errors import ConfigError, MachineError, one_line
+from rllib_portfolio.errors import ClaimLostError, ConfigError, MachineError, one_line
 from rllib_portfolio.policies.checkpoint import CHECKPOINTS, MANIFEST
 from rllib_portfolio.runs.folder import CONFIG, FINISHED, MARKET
 from rllib_portfolio.runs.folder_lock import IN_USE, NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
@@ -47,9 +47,11 @@ class RunStorage:
     Attributes:
         root: Absolute path on a shared file system, or URI of a place in an object store; what follows its `?` says how
             the store is reached.
+        claims: Those of the process that gave this one its work. They must stand whenever something is brought there.
     """
 
     root: str
+    claims: tuple[Claim, ...] = field(default=(), kw_only=True, repr=False, compare=False)
     KEPT_WITHIN_S: ClassVar[float] = 120.0
     """How long `keep` tries again after a store did not take all of a run."""
 
@@ -68,9 +70,13 @@ class RunStorage:
         """Path or URI of a run."""
         return join_place(self.root, name)
 
-    def beside(self, name: str) -> RunStorage:
+    def beside(self, name: str) -> Self:
         """The folders of other runs, at the same place."""
-        return RunStorage(join_place(split_place(self.root)[0], name))
+        return replace(self, root=join_place(split_place(self.root)[0], name))
+
+    def under_claims(self) -> Self:
+        """The same folders for other processes that work for this one, under its claims on object stores."""
+        return replace(self, claims=tuple(_claims.values()))
 
     def local(self, name: str) -> Path:
         """Where a run works."""
@@ -127,6 +133,10 @@ class RunStorage:
         try:
             self.bring(name, folder)
             yield folder
+        except ClaimLostError as error:  # what this process wrote is not to be copied over what the other one writes
+            if self._is_unkept(name):
+                error.add_note(f"What was not brought there stays in {self._moved(name)} on {platform.node()}.")
+            raise
         except BaseException as error:
             if told := self._rescue(name):
                 error.add_note(told)  # where the run is in a process of Ray's, its error is all that comes back
@@ -160,7 +170,7 @@ class RunStorage:
             without: Folders in it that others keep.
 
         Raises:
-            ConfigError: If another process has taken the run over.
+            ClaimLostError: If another process has taken over the run or what it is a part of.
             MachineError: If not all of it got there in two minutes. The local copy is then where the error says, and no
                 longer in use.
         """
@@ -184,7 +194,11 @@ class RunStorage:
             time.sleep(RETRY_EVERY_S)
 
     def keep_so_far(self, name: str) -> None:
-        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so."""
+        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so.
+
+        Raises:
+            ClaimLostError: If another process has taken over the run or what it is a part of.
+        """
         if not self.is_remote:
             return
         try:
@@ -198,6 +212,8 @@ class RunStorage:
 
     def _upload(self, name: str, without: Collection[str] = ()) -> None:
         self._unkept(name).touch()
+        for claim in self.claims:
+            claim.require_held()
         if (claim := _claims.get(self.place(name))) is not None:
             claim.renew()
         _mirror(self.local(name), *self._remote(name), without)
@@ -210,18 +226,25 @@ class RunStorage:
 
     def _rescue(self, name: str) -> str:
         """Set a local copy aside that holds what is kept nowhere else; what a warning says of it."""
-        if not (self._unkept(name).is_file() and self.local(name).is_dir()):
+        if not self._is_unkept(name):
             return ""
         told = f"Warning: not all of {self.place(name)} was kept. {self._set_aside(name)}"
         logger.warning(told)
         return told
 
+    def _is_unkept(self, name: str) -> bool:
+        return self._unkept(name).is_file() and self.local(name).is_dir()
+
     def _set_aside(self, name: str) -> str:
-        """Move a local copy to where the next run of that name does not clear it away; says where and what for."""
+        """Move a local copy aside; says where and what for."""
+        return f"All of it stays in {self._moved(name)} on {platform.node()}: copy that to the store, then continue."
+
+    def _moved(self, name: str) -> Path:
+        """Move a local copy to where the next run of that name does not clear it away; returns where."""
         folder = self.local(name)
         place = folder.rename(tempfile.mkdtemp(prefix=f"{folder.name}-unkept-", dir=folder.parent))
         self._unkept(name).unlink(missing_ok=True)
-        return f"All of it stays in {place} on {platform.node()}: copy that to the store, then continue."
+        return place
 
     def require_new(self) -> None:
         """Raise if there are runs already: a new search would take them for its own.

@@ -27,9 +27,10 @@ from rllib_portfolio.cli.console import _keep_token_private, _quiet_processes, i
 from rllib_portfolio.cli.settings import default_config, whole_number
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.runs import loop
 from rllib_portfolio.runs.folder import record_settings
 from rllib_portfolio.runs.storage import RunStorage
-from tests.runs.test_storage import Disk
+from tests.runs.test_storage import Disk, claim_of_another
 from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
 
@@ -245,6 +246,33 @@ def test_a_run_whose_store_is_lost_is_trained_to_its_end_and_stays_on_this_machi
     newest = newest_checkpoint(copy)
     assert newest is not None
     assert read_progress(newest)["steps"] == TOTAL_STEPS
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_run_whose_place_in_a_store_is_taken_over_ends_with_one_line(
+    ray_session: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket, iterate = tmp_path / "bucket", loop._Run._iterate
+
+    def taken_over(run: loop._Run) -> dict[str, float]:
+        if run.state.steps == 2 * STEPS_PER_ITERATION:
+            claim_of_another(bucket)
+        return iterate(run)
+
+    remote = PyFileSystem(FSSpecHandler(Disk())), str(bucket)
+    monkeypatch.setattr(RunStorage, "_remote", lambda storage, name="": remote)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys.modules["rllib_portfolio.cli.train"], "ray_session", lambda config, address: nullcontext())
+    monkeypatch.setattr(loop._Run, "_iterate", taken_over)
+    path = write_config(tmp_path / "coin.yaml", COIN, {"schedule.checkpoint_interval": STEPS_PER_ITERATION})
+    assert cli.train(["--quiet", "--config", str(path), "--storage-path", "store://bucket"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(
+        r"error: store://bucket/ppo/\S+ is now written by process 7 on another since .*stops so as not", line
+    )
+    assert "--resume" not in line
+    assert len(list(bucket.glob("checkpoints/*"))) < len(list(tmp_path.glob("*/ppo/*-unkept-*/checkpoints/*")))
 
 
 def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:

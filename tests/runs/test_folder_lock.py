@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from rllib_portfolio import cli
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ClaimLostError, ConfigError
 from rllib_portfolio.runs import folder_lock
 from rllib_portfolio.runs.folder import require_fresh
-from rllib_portfolio.runs.folder_lock import IN_USE, Holder, only_writer
+from rllib_portfolio.runs.folder_lock import IN_USE, Holder, only_writer, require_claims
 from tests.cli.test_train import assert_in_use
 
 HOLD = """
@@ -56,9 +56,10 @@ def held_by_another(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[
             os.kill(pid, signal.SIGKILL)
 
 
-def claim(pid: int = DEAD, host: str = "", age: timedelta = timedelta()) -> Holder:
+def claim(pid: int = DEAD, age: timedelta = timedelta(), **of_host: str) -> Holder:
     then = datetime.now(UTC) - age
-    return Holder(key="another", pid=pid, host=host or platform.node(), started=then, renewed=then)
+    claimed = {"key": "another", "pid": pid, "started": then, "renewed": then, **of_host}
+    return Holder.this_process().model_copy(update=claimed)
 
 
 def leave(folder: Path, holder: Holder) -> bytes:
@@ -219,6 +220,46 @@ def test_a_number_that_another_process_has_now_holds_until_the_claim_is_old(tmp_
     take(tmp_path)
 
 
+@pytest.mark.parametrize("pid", [DEAD, os.getpid()])
+@pytest.mark.parametrize("part", ["boot", "namespace", "all"])
+def test_a_claim_from_a_container_or_a_boot_with_other_process_numbers_holds_until_it_is_old(
+    tmp_path: Path, has_no_lock: bool, part: str, pid: int
+) -> None:
+    boot, namespace = Holder.this_process().pid_space.split()
+    other = {"boot": f"{boot[::-1]} {namespace}", "namespace": f"{boot} pid:[1]", "all": ""}[part]
+    before = leave(tmp_path, claim(pid=pid, pid_space=other))
+    with pytest.raises(ConfigError, match=f"is in use by process {pid} on {platform.node()} since "):
+        take(tmp_path)
+    assert (tmp_path / IN_USE).read_bytes() == before
+    leave(tmp_path, claim(pid=pid, pid_space=other, age=timedelta(minutes=6)))
+    take(tmp_path)
+
+
+def test_a_claim_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    text = claim(pid_space="").model_dump_json(exclude={"pid_space"})
+    assert "pid_space" not in text
+    (tmp_path / IN_USE).write_text(text)
+    with pytest.raises(ConfigError, match=f"is in use by process {DEAD} on "):
+        take(tmp_path)
+
+
+def test_where_nothing_tells_process_numbers_apart_the_name_of_the_host_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*path: object) -> str:
+        raise FileNotFoundError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", missing)
+        patch.setattr(os, "readlink", missing)
+        left, is_here = claim(), claim().is_here
+    assert left.pid_space == ""
+    assert is_here
+    monkeypatch.setattr(folder_lock, "_pid_space", lambda: "")
+    leave(tmp_path, left)
+    take(tmp_path)  # its process is not alive
+
+
 def test_of_two_that_begin_at_the_same_time_the_later_to_write_goes_on(
     tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,17 +272,30 @@ def test_of_two_that_begin_at_the_same_time_the_later_to_write_goes_on(
         take(tmp_path)  # the lock decides, and nobody waits
 
 
-def test_a_claim_is_renewed_and_one_that_was_replaced_is_told_and_left_alone(
-    tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_claim_is_renewed_and_one_that_was_replaced_ends_the_work_and_is_left_alone(
+    tmp_path: Path, has_no_lock: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_lock, "RENEWED_EVERY_S", 0.01)
     now = datetime.now(UTC) + timedelta(hours=1)
-    with only_writer(tmp_path, is_new=False):
-        monkeypatch.setattr(folder_lock, "_now", lambda: now)
-        while f'"{now:%Y-%m-%dT%H:%M}' not in (tmp_path / IN_USE).read_text():
-            pass
+    others: list[bytes] = []
+
+    def work() -> None:
+        with only_writer(tmp_path, is_new=False):
+            monkeypatch.setattr(folder_lock, "_now", lambda: now)
+            while f'"{now:%Y-%m-%dT%H:%M}' not in (tmp_path / IN_USE).read_text():
+                require_claims()
+            others.append(leave(tmp_path, claim(host="another")))
+            while True:  # the thread that renews tells the one that works
+                require_claims()
+
+    lost = f"{tmp_path} is now written by process {DEAD} on another since .* stops so as not to write over it.$"
+    with pytest.raises(ClaimLostError, match=lost):
+        work()
+    assert [(tmp_path / IN_USE).read_bytes()] == others
+    require_claims()  # it was given up
+
+
+def test_work_whose_claim_was_lost_unnoticed_does_not_end_well(tmp_path: Path, has_no_lock: bool) -> None:
+    with pytest.raises(ClaimLostError), only_writer(tmp_path, is_new=False):
         other = leave(tmp_path, claim(host="another"))
-        while not caplog.messages:
-            pass
-    assert caplog.messages[0].startswith(f"Warning: {tmp_path} is in use by process {DEAD} on another since ")
     assert (tmp_path / IN_USE).read_bytes() == other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import platform
 import re
 import time
@@ -20,7 +21,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
-from rllib_portfolio.errors import ConfigError, MachineError, one_line
+from rllib_portfolio.errors import ClaimLostError, ConfigError, MachineError, one_line
 from rllib_portfolio.experiments.search.trial import _Reports
 from rllib_portfolio.policies.checkpoint import (
     checkpoints,
@@ -479,7 +480,8 @@ def claim_of_another(folder: Path, age: timedelta = timedelta()) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     then = datetime.now(UTC) - age
     text = Holder(key="another", pid=7, host="another", started=then, renewed=then).model_dump_json().encode()
-    (folder / IN_USE).write_bytes(text)
+    (folder / "written").write_bytes(text)
+    (folder / "written").replace(folder / IN_USE)  # at once, as stores do it
     return text
 
 
@@ -547,21 +549,52 @@ def test_a_local_copy_that_lost_files_takes_none_from_the_store(store: Store) ->
     assert files_of(store.bucket) == before
 
 
-def test_a_run_whose_claim_was_taken_over_brings_nothing_more(
-    store: Store, at_once: None, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_run_whose_claim_was_taken_over_ends_and_brings_nothing_more(
+    store: Store, at_once: None, caplog: pytest.LogCaptureFixture, has_ended: bool
 ) -> None:
-    with store.only_writer(NAME, is_new=True), store.fetched(NAME) as run_dir:
-        train(run_dir, 100)
-        store.keep(NAME)
-        claim_of_another(store.bucket / NAME)
-        before = files_of(store.bucket / NAME)
-        train(run_dir, 200)
-        store.keep_so_far(NAME)
-        assert "a checkpoint did not get to" in caplog.messages[-1]
-        with pytest.raises(ConfigError, match="is in use by process 7 on another"):
+    def lose() -> None:
+        with store.only_writer(NAME, is_new=True), store.fetched(NAME) as run_dir:
+            train(run_dir, 100)
+            store.keep_so_far(NAME)
+            claim_of_another(store.bucket / NAME)
+            if has_ended:
+                (store.bucket / NAME / IN_USE).unlink()
+            before.update(files_of(store.bucket / NAME))
+            train(run_dir, 200)
+            with pytest.raises(ClaimLostError):
+                store.keep_so_far(NAME)
+            (store.bucket / NAME / IN_USE).unlink(missing_ok=True)  # the other one is done: its work stays
             store.keep(NAME)
+
+    before: dict[str, bytes] = {}
+    writer = "another process, or its claim in .* was removed" if has_ended else "process 7 on another since .*"
+    with pytest.raises(ClaimLostError, match=rf"trial_0000 is now written by {writer}\. This process stops ") as lost:
+        lose()
+    assert lost.value.__notes__ == [f"What was not brought there stays in {set_aside(store)} on {platform.node()}."]
     assert len(checkpoints(set_aside(store))) == 2
+    before.pop(IN_USE, None)
     assert files_of(store.bucket / NAME) == before
+    assert caplog.messages == []
+
+
+def test_a_process_that_works_for_one_whose_claim_was_taken_over_brings_nothing_more(
+    store: Store, at_once: None
+) -> None:
+    def work(worker: Store) -> None:
+        with worker.fetched(NAME) as run_dir:
+            train(run_dir, 100)
+            worker.keep_so_far(NAME)
+            claim_of_another(store.bucket)
+            before.update(files_of(store.bucket))
+            train(run_dir, 200)
+            worker.keep_so_far(NAME)
+
+    before: dict[str, bytes] = {}
+    with pytest.raises(ClaimLostError, match="trials is now written by process 7"), store.only_writer("", is_new=True):
+        work(pickle.loads(pickle.dumps(store.under_claims())))
+    assert len(before) > len(files_of(store.bucket / NAME)) > 0
+    assert files_of(store.bucket) == before
 
 
 def test_a_store_that_takes_no_claim_is_a_warning(store: Store, caplog: pytest.LogCaptureFixture) -> None:

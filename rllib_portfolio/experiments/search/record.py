@@ -136,7 +136,7 @@ class SearchRecord:
 
     def task(self, output: Path) -> TrialTask:
         """What all trials have in common."""
-        folders = RunStorage(join_place(self.storage_path or str(output), TRIALS))
+        folders = RunStorage(join_place(self.storage_path or str(output), TRIALS)).under_claims()
         return TrialTask(self.settings, self.config, folders, output / MARKET, consented())
 
 

@@ -17,7 +17,7 @@ from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, 
 from ray.tune.experiment import Trial
 
 from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
-from rllib_portfolio.errors import one_line
+from rllib_portfolio.errors import ClaimLostError, one_line
 from rllib_portfolio.experiments.search.optuna_search import NAME, OBJECTIVE, SPEC, StudySearch
 from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -25,6 +25,7 @@ from rllib_portfolio.experiments.search.stopping import scheduler
 from rllib_portfolio.experiments.search.study import num_ended, open_study
 from rllib_portfolio.experiments.search.trial import TrialTask, run_trial
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.runs.folder_lock import require_claims
 from rllib_portfolio.runs.storage import split_place
 
 TUNE_FOLDER = "ray_tune"
@@ -176,6 +177,7 @@ class _StopOnRequest(Stopper):
         return False
 
     def stop_all(self) -> bool:
+        require_claims()
         return self._should_stop()
 
 
@@ -230,9 +232,16 @@ class _Reporter(Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later."""
+    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later.
+
+    Raises:
+        ClaimLostError: If another process has taken over where trials are kept: that is no failure of the trial.
+    """
     path = trial.pickled_error_file
     if path is None or not Path(path).is_file():
         return "unknown"
     error = pickle.loads(Path(path).read_bytes())
-    return one_line(getattr(error, "cause", None) or error)
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, ClaimLostError):
+        raise cause
+    return one_line(cause)

@@ -20,11 +20,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.config.consent import consented, restricted_to
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.errors import ClaimLostError, ConfigError, one_line
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
 from rllib_portfolio.experiments.walk_forward.record import RECORD
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
+from rllib_portfolio.runs.folder_lock import require_claims
 from rllib_portfolio.runs.loop import Status
 from rllib_portfolio.runs.resumable import finished_training, train_in_folder
 from rllib_portfolio.runs.storage import RunStorage
@@ -102,6 +103,9 @@ def train_runs(
 
     Returns:
         One outcome per run of the plan, in its order; runs that never started are `stopped`.
+
+    Raises:
+        ClaimLostError: If another process has taken over where the runs are kept.
     """
     folders = folders or RunStorage(str(output))
     outcomes = _Training(plan, output, folders).loop(on_progress, should_stop)
@@ -136,6 +140,7 @@ class _Training:
                     self._submit(fold)
             is_stopping = False
             while self.pending:
+                require_claims()
                 ready, _ = ray.wait(list(self.pending), timeout=POLL_S)
                 for task in ready:
                     self._collect(task)
@@ -165,11 +170,12 @@ class _Training:
             reason = f"preparing its market: {one_line(error)}"
             self.outcomes |= {run: RunOutcome(run, "failed", error=reason) for run in runs if run not in finished}
             return
+        folders = self.folders.under_claims()
         for run in runs:
             if run not in finished:
                 config = self.plan.run_config(run)
                 task = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._place(run, config.resources))
-                self.pending[task.remote(run, config, market, self.folders, self.board, consented())] = run
+                self.pending[task.remote(run, config, market, folders, self.board, consented())] = run
 
     def _place(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
         """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
@@ -187,6 +193,8 @@ class _Training:
         try:
             outcome = ray.get(task)
         except RayError as error:  # its process died, more than once
+            if isinstance(error, ClaimLostError):
+                raise error.cause from None
             outcome = RunOutcome(run, "failed", error=one_line(error))
         self.outcomes[run] = outcome
         ray.get(self.board.end.remote(run))
@@ -241,6 +249,8 @@ def _train(
     try:
         with restricted_to(trusted):
             return _train_in_folder(run, config, market, folders, board)
+    except ClaimLostError:  # all runs have lost their place
+        raise
     except Exception as error:
         logger.exception("%s failed", run)
         return RunOutcome(run, "failed", error=one_line(error))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import pickle
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,11 @@ import pandas as pd
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
+from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
 from rllib_portfolio.config.files import load_run_config
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ClaimLostError, ConfigError
 from rllib_portfolio.experiments.search.optuna_search import (
     IS_FINISHED,
     NAME,
@@ -28,6 +31,7 @@ from rllib_portfolio.experiments.search.optuna_search import (
 )
 from rllib_portfolio.experiments.search.progress import SearchProgress
 from rllib_portfolio.experiments.search.record import SearchRecord
+from rllib_portfolio.experiments.search.runner import Watch, _Reporter, _StopOnRequest
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -43,7 +47,8 @@ from rllib_portfolio.experiments.search.study import (
     study_path,
     trial_name,
 )
-from rllib_portfolio.runs.folder_lock import IN_USE
+from rllib_portfolio.runs import folder_lock
+from rllib_portfolio.runs.folder_lock import IN_USE, Holder
 from tests.market.tables import NONE, days
 
 SPACE = SearchSpace.parse(
@@ -296,6 +301,37 @@ def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) ->
         session.prepare()
     stated = load_run_config(None, {**market, "network.architecture": "flat"})
     SearchSession(SearchRecord(SearchSettings(), stated, SPACE), tmp_path / "out").prepare()
+
+
+def test_a_search_whose_place_was_taken_over_ends_and_files_no_trial_as_failed(tmp_path: Path) -> None:
+    lost, failed = (
+        ClaimLostError("trials is now written by process 7"),
+        SimpleNamespace(config={SPEC: {NAME: "trial_0000"}}),
+    )
+    failed.pickled_error_file = tmp_path / "error.pkl"
+    failed.pickled_error_file.write_bytes(pickle.dumps(RayTaskError("run_trial", "Traceback", lost)))
+    filed: list[Any] = []
+    reporter = _Reporter(SearchProgress.continued([], 1, 1), Watch(), lambda *trial: filed.append(trial))
+    for told in (reporter.on_trial_recover, reporter.on_trial_error):
+        with pytest.raises(ClaimLostError, match="process 7"):
+            told(1, [], failed)
+    assert filed == []
+
+
+def test_a_search_asks_whether_its_place_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_lock, "RENEWED_EVERY_S", 0.01)
+    stopper = _StopOnRequest(lambda: False)
+
+    def search_until_lost() -> None:
+        with folder_lock.only_writer(tmp_path, is_new=True):
+            assert not stopper.stop_all()
+            other = Holder.this_process().model_copy(update={"key": "another"})
+            (tmp_path / IN_USE).write_text(other.model_dump_json())
+            while not stopper.stop_all():
+                pass
+
+    with pytest.raises(ClaimLostError, match=f"{tmp_path} is now written by process "):
+        search_until_lost()
 
 
 def test_two_searches_do_not_keep_their_trials_in_one_place_at_a_time(tmp_path: Path) -> None:

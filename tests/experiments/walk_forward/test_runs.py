@@ -16,6 +16,7 @@ import pytest
 
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.errors import ClaimLostError
 from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan, plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import start_analysis
@@ -27,7 +28,7 @@ from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.runs.folder import open_run_folder
 from tests.full_disk import full_disk
 from tests.market.tables import SHORT, random_prices
-from tests.runs.test_storage import Disk, Store, files_of
+from tests.runs.test_storage import Disk, Store, claim_of_another, files_of
 from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config, tiny_dqn_config
 
@@ -256,6 +257,34 @@ def test_a_store_that_is_lost_ends_no_run_and_its_copy_stays_on_its_machine(
     copy = Path(found[1])
     assert json.loads((copy / "finished.json").read_text())["steps"] == TOTAL_STEPS
     shutil.rmtree(copy.parents[2])
+
+
+@pytest.mark.parametrize("is_told_by", ["the renewal", "a run"])
+def test_an_analysis_whose_place_in_a_store_is_taken_over_ends_and_brings_nothing_more(
+    ray_session: None,
+    tmp_path: Path,
+    price_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    is_told_by: str,
+) -> None:
+    if is_told_by == "the renewal":
+        monkeypatch.setattr("rllib_portfolio.runs.folder_lock.RENEWED_EVERY_S", 0.05)
+    endless = {"schedule.total_timesteps": 10**7, "schedule.evaluation_interval": 10**7}
+    often = {"schedule.checkpoint_interval": STEPS_PER_ITERATION if is_told_by == "a run" else 10**7}
+    output, folders = tmp_path / "out", Store(f"store:/{tmp_path}", Disk(), tmp_path / "bucket")
+    one = {"num_seeds": 1, "lengths": FoldLengths(num_folds=1)}
+    plan = start(output, tiny_config(price_settings, endless, often), **one)
+    before: dict[str, bytes] = {}
+
+    def take_over(progress: Progress) -> None:
+        if not before and progress.running.get(plan.runs[0], 0) >= 2 * STEPS_PER_ITERATION:
+            claim_of_another(tmp_path / "bucket")
+            before.update(files_of(tmp_path / "bucket"))
+
+    taken_over = rf"store:/{tmp_path} is now written by process 7 on another since .*\. This process stops "
+    with pytest.raises(ClaimLostError, match=taken_over), folders.only_writer("", is_new=True):
+        train_runs(plan, output, on_progress=take_over, folders=folders)
+    assert files_of(tmp_path / "bucket") == before
 
 
 def crash_prices(path: Path, plan: WalkForwardPlan) -> None:
