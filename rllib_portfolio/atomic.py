@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.errors import file_error, reason
 
 SEAL = "sha256"
 """Entry of a sealed mapping: the SHA-256 of all others."""
@@ -19,13 +19,21 @@ SEAL = "sha256"
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all.
 
-    The file is always a new one: a link that has its name is removed, not followed.
+    The file is always a new one: a link that has its name is removed, not followed. It is removed if it cannot be
+    completed, and errors of a disk name `path`.
     """
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
     unfinished.touch(exist_ok=False)
-    yield unfinished
-    unfinished.replace(path)
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a write that finds the disk full does not say of which file
+        raise
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -65,13 +73,14 @@ def read_json(path: Path, owner: str, remedy: str, *, allow_nan: bool = False) -
 
     Raises:
         ConfigError: If the file is missing, is no JSON, holds something else than a mapping, or was changed.
+        MachineError: If its disk fails.
     """
     try:
         constant = None if allow_nan else _refused
         return unsealed(json.loads(path.read_text(encoding="utf-8"), parse_constant=constant))
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else one_line(error)
-        raise ConfigError(f"{owner} must have a readable {path.name}, got {reason} ({path.parent}). {remedy}") from None
+        text = f"{owner} must have a readable {path.name}, got {reason(error)} ({path.parent})"
+        raise file_error(error, text, remedy) from None
 
 
 def _refused(constant: str) -> float:

@@ -13,6 +13,8 @@ value is anyone's: the text shows it without control characters, and a long one 
 
 from __future__ import annotations
 
+import errno
+
 from rllib_portfolio.shown_text import LONGEST_ERROR, displayable
 
 
@@ -35,6 +37,39 @@ class MachineError(RuntimeError):
 
 class ClaimLostError(MachineError):
     """The loss of a place to another process while this one wrote into it: nothing more may be written there."""
+
+
+_OF_THE_USER = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ESPIPE,
+    errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, None,
+}  # fmt: skip
+"""Errors of files that another path or other permissions help against; None is a library's, of a damaged file."""
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Return whether an error is of the machine: no other path, permission or setting would help against it."""
+    return isinstance(error, MachineError) or (isinstance(error, OSError) and error.errno not in _OF_THE_USER)
+
+
+def file_error(
+    error: Exception, text: str, remedy: str, kind: type[ConfigError] | type[DataError] = ConfigError
+) -> ConfigError | DataError | MachineError:
+    """Return what to raise for a file or a folder that cannot be read or written.
+
+    Args:
+        error: What was raised.
+        text: What must be, and what is, without a full stop.
+        remedy: What its user can do, a sentence. It is left out where the machine failed, such as with a full disk.
+        kind: The class of an error of the user.
+    """
+    if is_of_machine(error):
+        return MachineError(f"{text}. Make room on that disk, or mend it, then try again.")
+    return kind(f"{text}. {remedy}")
+
+
+def reason(error: Exception) -> str:
+    """Return what an operating system says of a file, or an error's class and text."""
+    return getattr(error, "strerror", None) or one_line(error)
 
 
 def one_line(error: BaseException) -> str:

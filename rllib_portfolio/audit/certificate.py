@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rllib_portfolio.atomic import write_json
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import file_error, reason
+from rllib_portfolio.new_folder import made
 
 Status = Literal["PASS", "FAIL", "not run"]
 
@@ -61,6 +62,7 @@ class Certificate:
 
         Raises:
             ConfigError: If the file cannot be written.
+            MachineError: If the disk is full or fails.
         """
         values: dict[str, Any] = {
             "passed": self.passed,
@@ -70,7 +72,8 @@ class Certificate:
             "notes": list(self.notes),
         }
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, values)
+            with made(path.parent):
+                write_json(path, values)
         except OSError as error:
-            raise ConfigError(f"--output must be writable, got {path} ({error.strerror}). Choose another.") from None
+            text = f"--output must be writable, got {path} ({reason(error)})"
+            raise file_error(error, text, "Choose another.") from None

@@ -16,6 +16,8 @@ from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.consent import trust
 from rllib_portfolio.config.user_values import require_names, validated
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.new_folder import REPORT_IN_USE
+from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
     from rllib_portfolio.cli.subjects import Run
@@ -124,9 +126,18 @@ def execute(arguments: argparse.Namespace) -> int:
     subsets = dict(_subset(text) for text in arguments.universe)
     require_run_folders(arguments.run_dirs)
     folder = _folder(arguments)
-    report_folder.require_renewable(folder)
-    # Everything above is checked before the heavy imports: a typo must not cost seconds.
+    with only_writer(folder, is_new=True, record=REPORT_IN_USE):
+        report_folder.require_renewable(folder)
+        return _judge(arguments, folder, overrides, subsets)
+
+
+def _judge(
+    arguments: argparse.Namespace, folder: Path, overrides: dict[str, Any], subsets: dict[str, tuple[str, ...]]
+) -> int:
+    """Walk the window, print, and write into a folder that no other back-test writes into; the exit code."""
+    # Everything before this is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
+    from rllib_portfolio.cli import report_folder
     from rllib_portfolio.cli.subjects import open_runs, require_comparable, subjects_of
     from rllib_portfolio.cli.trial import Trial
 

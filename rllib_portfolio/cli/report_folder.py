@@ -2,6 +2,7 @@
 
 DIR/backtest.json names the command, the runs, the window and every file that a back-test wrote there. A new one is
 written in DIR/.unfinished first: one that is interrupted leaves the old one as it was, or files that are still ours.
+DIR/report_in_use.json names the process that writes there, while it does: see `folder_lock`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.atomic import read_json, write_json
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, MachineError
+from rllib_portfolio.new_folder import REPORT_IN_USE, begun
 
 RECORD = "backtest.json"
 _UNFINISHED = ".unfinished"
@@ -48,21 +50,22 @@ def renewed(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
 
     Raises:
         ConfigError: If the folder cannot be written.
+        MachineError: If the disk is full or fails. A folder that was new or empty is then as it was.
     """
     require_renewable(folder)
     unfinished = folder / _UNFINISHED
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        _take_over(folder, unfinished, values)
-    except (OSError, ConfigError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(cause, OSError):
+    with begun(folder, "--output-dir", "Choose another."):
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            yield unfinished
+            _take_over(folder, unfinished, values)
+        except (ConfigError, MachineError) as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None  # of the folder that was asked for
             raise
-        raise ConfigError(f"--output-dir must be writable, got {folder} ({cause.strerror}). Choose another.") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _take_over(folder: Path, unfinished: Path, values: Mapping[str, Any]) -> None:
@@ -87,7 +90,7 @@ def _write_record(folder: Path, unfinished: Path, values: Mapping[str, Any], fil
 
 
 def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.is_file()}
+    return {path for path in folder.rglob("*") if path.is_file() and path != folder / REPORT_IN_USE}
 
 
 def _written_files(folder: Path) -> set[Path]:

@@ -17,7 +17,7 @@ import yaml
 
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, file_error, reason
 from rllib_portfolio.shown_text import quoted
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -118,7 +118,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(), _YamlLoader)
     except OSError as error:
-        raise ConfigError(f"config must be a readable file, got {path} ({error.strerror}). Correct the path.") from None
+        text = f"config must be a readable file, got {path} ({reason(error)})"
+        raise file_error(error, text, "Correct the path.") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         # Not only YAML's own: of bytes that are no text, of 2016-02-30, of `!!bool x`, of a thousand brackets.
         text = " ".join(str(error).split())

@@ -17,7 +17,7 @@ from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.files import load_run_config, parse_assignment
 from rllib_portfolio.config.user_values import user_path
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.errors import ConfigError, DataError, MachineError, file_error, is_of_machine, reason
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.loading import load_table
@@ -27,6 +27,7 @@ from rllib_portfolio.market.regimes import RegimeModels
 from rllib_portfolio.market.sources import FITTED_UNTIL
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.new_folder import made
 from rllib_portfolio.shown_text import LONGEST_ERROR, displayable
 
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
@@ -51,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists the first ones
                 print(displayable(f"note        {move}"))
             require_accepted_moves(market, config)
-    except (ConfigError, DataError, OSError) as error:
+    except (ConfigError, DataError, MachineError, OSError) as error:
         print(displayable(f"error: {' '.join(str(error).split())}", LONGEST_ERROR), file=sys.stderr)
-        return 2
+        return 1 if is_of_machine(error) else 2
     return 0
 
 
@@ -119,9 +120,12 @@ def _require_output(options: argparse.Namespace) -> None:
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        frame.to_parquet(file)
+    try:
+        with made(path.parent), whole_file(path) as file:
+            frame.to_parquet(file)
+    except OSError as error:
+        text = f"--output must be writable, got {path} ({reason(error)})"
+        raise file_error(error, text, "Choose another.") from None
 
 
 def _summary(market: MarketData) -> list[str]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config.user_values import require_names
-from rllib_portfolio.errors import DataError, one_line
+from rllib_portfolio.errors import DataError, file_error, one_line
 
 FloatArray = NDArray[np.floating[Any]]
 Window = tuple[int, int]
@@ -118,9 +118,8 @@ class MarketData:
             values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
             return cls(**arrays, **values)
         except _UNREADABLE as error:
-            raise DataError(
-                f"market must be a prepared .npz file, got {path} ({one_line(error)}). Prepare it again."
-            ) from None
+            text = f"market must be a prepared .npz file, got {path} ({one_line(error)})"
+            raise file_error(error, text, "Prepare it again.", DataError) from None
 
 
 def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rllib_portfolio.errors import DataError
+from rllib_portfolio.errors import DataError, file_error, reason
 from rllib_portfolio.market.csv_header import CsvHeader, read_header
 from rllib_portfolio.market.days import dated, names_days
 from rllib_portfolio.market.labels import plain, price_among, split_labels
@@ -43,9 +43,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     try:
         frame = dated(_read(path), str(path))
     except OSError as error:
-        raise DataError(
-            f"the price file must be readable, got {path} ({error.strerror}). Check its path and permissions."
-        ) from None
+        text = f"the price file must be readable, got {path} ({reason(error)})"
+        raise file_error(error, text, "Check its path and permissions.", DataError) from None
     return _not_empty(frame, str(path))
 
 
@@ -106,9 +105,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise DataError(
-            f"a .parquet file must be readable, got a damaged one ({path}: {error}). Write it again."
-        ) from None
+        text = f"a .parquet file must be readable, got a damaged one ({path}: {error})"
+        raise file_error(error, text, "Write it again.", DataError) from None
     return _with_days_in_a_column(frame, str(path))
 
 

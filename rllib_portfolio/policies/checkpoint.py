@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.atomic import read_json
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, file_error, reason
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds them."""
@@ -118,10 +118,9 @@ def require_whole(checkpoint: Path) -> None:
     try:
         found = _digests(checkpoint)
     except OSError as error:
-        raise ConfigError(
-            f"checkpoint must be readable, got {error.strerror} ({error.filename}). A run that still trains may have "
-            "removed it: then try again."
-        ) from None
+        text = f"checkpoint must be readable, got {reason(error)} ({error.filename or checkpoint})"
+        remedy = "A run that still trains may have removed it: then try again."
+        raise file_error(error, text, remedy) from None
     problems = [
         f"{'no file' if name not in found else 'a changed file' if name in written else 'an unlisted file'} {name}"
         for name in sorted(written.keys() | found.keys())

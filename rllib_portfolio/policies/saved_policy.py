@@ -24,7 +24,7 @@ from rllib_portfolio.config.consent import named_functions, note_file, require_t
 from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.env.actions import ActionTable, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, file_error
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import MANIFEST, best_checkpoint, require_whole
 from rllib_portfolio.policies.numpy_networks import (
@@ -256,11 +256,9 @@ def read_policy(path: str | Path) -> PortfolioPolicy:
         note_file(spec.settings, folder / "policy.json")
         return PortfolioPolicy(spec, load_arrays(weights))
     except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"policy must be a folder with policy.json and {_WEIGHTS}, got damaged files ({folder}: {reason}). "
-            "Use another checkpoint."
-        ) from None
+        got = " ".join(str(error).split())
+        text = f"policy must be a folder with policy.json and {_WEIGHTS}, got damaged files ({folder}: {got})"
+        raise file_error(error, text, "Use another checkpoint.") from None
 
 
 def _policy_folder(path: Path) -> Path:

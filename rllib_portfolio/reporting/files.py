@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, file_error, reason
+from rllib_portfolio.new_folder import begun, made
 from rllib_portfolio.shown_text import displayable
 from rllib_portfolio.statistics.crises import CRISES
 
@@ -38,6 +39,7 @@ def write_report(report: Report, path: Path) -> tuple[Path, ...]:
 
     Raises:
         ConfigError: If it ends in another format's suffix, or cannot be written.
+        MachineError: If the disk is full or fails. A folder that was new or empty is then as it was.
     """
     suffix = path.suffix.lower()
     if suffix in NO_FOLDERS:
@@ -45,17 +47,16 @@ def write_report(report: Report, path: Path) -> tuple[Path, ...]:
             f"output_path must end in .csv or .html, or name a folder, got {path} (report). Choose one of them."
         )
     try:
-        folder = path.parent if suffix in (".csv", ".html") else path
-        folder.mkdir(parents=True, exist_ok=True)
-        if suffix == ".csv":
-            return (_table(report, path), *_crises(report, folder, f"{path.stem}_"), _notes(report, path))
-        if suffix == ".html":
-            return (_page(report, path),)
-        return _everything(report, folder)
+        if suffix not in (".csv", ".html"):
+            with begun(path, "output_path", "Choose another place."):
+                return _everything(report, path)
+        with made(path.parent):
+            if suffix == ".html":
+                return (_page(report, path),)
+            return (_table(report, path), *_crises(report, path.parent, f"{path.stem}_"), _notes(report, path))
     except OSError as error:
-        raise ConfigError(
-            f"output_path must be writable, got {path} ({error.strerror}). Choose another place."
-        ) from error
+        text = f"output_path must be writable, got {path} ({reason(error)})"
+        raise file_error(error, text, "Choose another place.") from error
 
 
 def _everything(report: Report, folder: Path) -> tuple[Path, ...]:

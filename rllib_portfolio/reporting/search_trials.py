@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.atomic import unsealed
-from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.errors import ConfigError, DataError, file_error
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.overfitting import (
     BacktestOverfitting,
@@ -62,10 +62,11 @@ class TuningRecord:
             kept = Path(folder) / TRIAL_RETURNS
             returns = pd.read_parquet(kept) if kept.exists() else None
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise DataError(
+            text = (
                 f"{SUMMARY} must hold num_trials, sharpe_variance and periods_per_year, got {type(error).__name__}: "
-                f"{error} ({path}). Name the output folder of a finished search."
-            ) from None
+                f"{error} ({path})"
+            )
+            raise file_error(error, text, "Name the output folder of a finished search.", DataError) from None
         if num_trials < 1 or not variance >= 0.0:
             raise DataError(
                 f"{SUMMARY} must count at least 1 trial and a variance of at least 0, got {num_trials} and {variance} "

@@ -28,11 +28,11 @@ from rllib_portfolio.atomic import read_json, sealed, whole_file, write_json
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config.consent import note_file
 from rllib_portfolio.config.files import load_run_config, read_yaml
-from rllib_portfolio.errors import ConfigError, DataError, MachineError
+from rllib_portfolio.errors import ConfigError, DataError, MachineError, file_error
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.new_folder import begun, is_unused
 from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.revision import git_revision, version_of
-from rllib_portfolio.runs.folder_lock import is_unused
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -55,16 +55,14 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
 
     Raises:
         ConfigError: If the folder cannot be written or already holds something.
+        MachineError: If the disk is full or fails. What was written is removed.
     """
     require_fresh(run_dir)
     config = config.for_assets(market.num_assets)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+    with begun(run_dir):
         _save_market(run_dir / MARKET, market, market_file)
         write_json(run_dir / RECORD, sealed(_record(config, market)))
         _write_config(run_dir, config)  # last: a run with a configuration has begun
-    except OSError as error:
-        raise _unwritable(run_dir, error.strerror) from None
 
 
 def require_fresh(run_dir: Path) -> None:
@@ -83,11 +81,8 @@ def require_fresh(run_dir: Path) -> None:
     above = next(folder for folder in run_dir.absolute().parents if folder.exists())
     reason = errno.ENOTDIR if not above.is_dir() else 0 if os.access(above, os.W_OK) else errno.EACCES
     if reason:
-        raise _unwritable(run_dir, os.strerror(reason))
-
-
-def _unwritable(run_dir: Path, reason: str | None) -> ConfigError:
-    return ConfigError(f"output directory must be writable, got {run_dir} ({reason}). Choose another --output-dir.")
+        got = f"{run_dir} ({os.strerror(reason)})"
+        raise ConfigError(f"output directory must be writable, got {got}. Choose another --output-dir.")
 
 
 def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig, MarketData]:
@@ -195,17 +190,12 @@ def require_kept(run_dir: Path) -> None:
         )
 
 
-def _unwritable_run(run_dir: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"run must be a folder that can be written, got {run_dir} ({error.strerror}). Mend its permissions."
-    )
-
-
 def record_settings(run_dir: Path, config: RunConfig) -> None:
     """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now.
 
     Raises:
         ConfigError: If the folder cannot be written.
+        MachineError: If the disk is full or fails.
     """
     settings = config.model_dump(mode="json")
     former = read_yaml(run_dir / CONFIG)
@@ -216,7 +206,8 @@ def record_settings(run_dir: Path, config: RunConfig) -> None:
         write_json(run_dir / RECORD, sealed(_read_record(run_dir) | changed))
         _write_config(run_dir, config)
     except OSError as error:
-        raise _unwritable_run(run_dir, error) from None
+        text = f"run must be a folder that can be written, got {run_dir} ({error.strerror})"
+        raise file_error(error, text, "Mend its permissions.") from None
 
 
 def _write_config(run_dir: Path, config: RunConfig) -> None:

@@ -15,6 +15,7 @@ store.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -32,11 +33,11 @@ from typing import Protocol
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
-from rllib_portfolio.errors import ClaimLostError, ConfigError
+from rllib_portfolio.errors import ClaimLostError, ConfigError, file_error, reason
+from rllib_portfolio.new_folder import IN_USE, made
 
 logger = logging.getLogger(__name__)
 
-IN_USE = "in_use.json"
 RENEWED_EVERY_S = 60.0
 EXPIRES_AFTER = timedelta(minutes=5)
 SETTLES_AFTER_S = 1.0
@@ -257,41 +258,40 @@ def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
 
 
 @contextmanager
-def only_writer(folder: Path, *, is_new: bool) -> Iterator[None]:
+def only_writer(folder: Path, *, is_new: bool, record: str = IN_USE) -> Iterator[None]:
     """Keep other processes from writing into a folder while this context is open.
 
     Args:
         folder: The folder. Where there is none, the caller's own checks are to say what is wrong.
         is_new: Whether to make the folder if it is not there. It is removed again if nothing is written into it.
+        record: Name of the file that the claim stands in; claims of other names are not looked at.
 
     Raises:
         ConfigError: If another process writes into the folder, into one that it is in (a search, a walk-forward
             analysis) or into a run inside of it, or if the folder cannot be written.
+        MachineError: If the disk is full or fails.
     """
-    _require_no_other_around(folder)
-    with _made(folder, is_new):
-        if not folder.is_dir():
-            yield
-            return
-        with ExitStack() as stack:
-            try:
+    _require_no_other_around(folder, record)
+    with ExitStack() as stack:
+        try:
+            if is_new:
+                stack.enter_context(made(folder))
+            if folder.is_dir():
                 with TemporaryFile(dir=folder):  # the record may be there from before, and be all that can be written
                     pass
-                file, has_lock = _open_locked(folder)
+                file, has_lock = _open_locked(folder, record)
                 stack.enter_context(file.held())
                 stack.enter_context(Claim(str(folder), file, str(file.path)).held(has_lock))
-                _require_no_other_around(folder)  # again: another may have looked around before this claim was there
-            except OSError as error:
-                raise ConfigError(
-                    f"folder must be writable, got {folder / IN_USE} ({error.strerror}). Correct its permissions, make "
-                    "room, or choose another folder."
-                ) from None
-            yield
+                # again: another may have looked around before this claim was there
+                _require_no_other_around(folder, record)
+        except OSError as error:
+            if error.errno not in _LEFT_TO_COMMANDS or os.path.isdir(folder):
+                text = f"folder must be writable, got {folder / record} ({reason(error)})"
+                raise file_error(error, text, "Correct its permissions, or choose another folder.") from None
+        yield
 
 
-def is_unused(folder: Path) -> bool:
-    """Return whether a folder holds nothing but the claim of a process."""
-    return all(path.name == IN_USE for path in folder.iterdir())
+_LEFT_TO_COMMANDS = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class _File:
@@ -359,10 +359,10 @@ def _close_inherited() -> None:
 os.register_at_fork(after_in_child=_close_inherited)
 
 
-def _open_locked(folder: Path) -> tuple[_File, bool]:
+def _open_locked(folder: Path, record: str) -> tuple[_File, bool]:
     """Open the claim file of a folder, and take the lock if there is one."""
     while True:
-        file = _File(folder / IN_USE, os.O_RDWR | os.O_CREAT)
+        file = _File(folder / record, os.O_RDWR | os.O_CREAT)
         try:
             has_lock = file.lock(fcntl.LOCK_EX)
         except BlockingIOError:
@@ -374,22 +374,22 @@ def _open_locked(folder: Path) -> tuple[_File, bool]:
         file.close()  # its process ended and removed it meanwhile
 
 
-def _require_no_other_around(folder: Path) -> None:
+def _require_no_other_around(folder: Path, record: str) -> None:
     around = list(Path(os.path.realpath(folder)).parents[:NUM_FOLDERS_ABOVE])
     for depth in range(2, NUM_FOLDERS_ABOVE + 1):
-        around += [path.parent for path in folder.glob("/".join([*("*" * depth), IN_USE]))]
+        around += [path.parent for path in folder.glob("/".join([*("*" * depth), record]))]
     for other in around:
-        _require_unused(other)
+        _require_unused(other, record)
 
 
-def _require_unused(folder: Path) -> None:
+def _require_unused(folder: Path, record: str) -> None:
     """Raise if another process writes into a folder.
 
     Raises:
         ConfigError: If so.
     """
     with suppress(OSError):  # not there, or not for this user to read
-        file = _File(folder / IN_USE, os.O_RDONLY)
+        file = _File(folder / record, os.O_RDONLY)
         try:
             holder = Holder.parse(file.read())
             is_used = holder is not None and not holder.is_gone(file.lock(fcntl.LOCK_SH))
@@ -399,22 +399,6 @@ def _require_unused(folder: Path) -> None:
             file.close()
         if is_used and not (holder is not None and holder.is_this_process):
             raise in_use(str(folder), holder)
-
-
-@contextmanager
-def _made(folder: Path, is_new: bool) -> Iterator[None]:
-    """Make a folder, and remove what is still empty of it at the end."""
-    missing: list[Path] = []
-    if is_new:
-        with suppress(OSError):
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
 
 
 def _is_alive(pid: int) -> bool:

@@ -30,10 +30,11 @@ from urllib.request import url2pathname
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
-from rllib_portfolio.errors import ClaimLostError, ConfigError, MachineError, one_line
+from rllib_portfolio.errors import ClaimLostError, ConfigError, MachineError, file_error, one_line
+from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import CHECKPOINTS, MANIFEST
 from rllib_portfolio.runs.folder import CONFIG, FINISHED, MARKET
-from rllib_portfolio.runs.folder_lock import IN_USE, NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
+from rllib_portfolio.runs.folder_lock import NUM_FOLDERS_ABOVE, Claim, Holder, in_use, only_writer
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ class RunStorage:
 
         Raises:
             ConfigError: If the place cannot be reached.
+            MachineError: If the local disk fails.
         """
         if not self.is_remote:
             return
@@ -269,11 +271,9 @@ class RunStorage:
         except (ArrowInvalid, OSError, ImportError) as error:
             raise self._unusable(error) from None
 
-    def _unusable(self, error: Exception) -> ConfigError:
-        return ConfigError(
-            f"--storage-path must be a shared folder or the URI of an object store, got {self.root} "
-            f"({' '.join(str(error).split())}). Correct it."
-        )
+    def _unusable(self, error: Exception) -> Exception:
+        text = f"--storage-path must be a shared folder or the URI of an object store, got {self.root}"
+        return file_error(error, f"{text} ({' '.join(str(error).split())})", "Correct it.")
 
 
 @lru_cache(maxsize=32)

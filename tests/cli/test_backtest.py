@@ -19,7 +19,7 @@ from rllib_portfolio import cli
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, MachineError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import newest_checkpoint
 from rllib_portfolio.policies.ensemble import Ensemble
@@ -407,12 +407,13 @@ def test_a_full_disk_is_told_by_the_folder_that_was_asked_for(tmp_path: Path) ->
             try:
                 raise OSError(errno.ENOSPC, "No space left on device")
             except OSError as error:  # as `Report.write` tells it
-                raise ConfigError(f"output_path must be writable, got {unfinished}.") from error
+                raise MachineError(f"output_path must be writable, got {unfinished}.") from error
 
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(MachineError) as raised:
         fill_up()
     assert str(raised.value) == (
-        f"--output-dir must be writable, got {tmp_path}/report (No space left on device). Choose another."
+        f"--output-dir must be writable, got {tmp_path}/report (No space left on device). Make room on that disk, or "
+        "mend it, then try again."
     )
 
 

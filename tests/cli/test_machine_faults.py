@@ -24,9 +24,9 @@ from rllib_portfolio.experiments.search.optuna_search import StudySearch
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.study import STEPS
 from rllib_portfolio.experiments.walk_forward import record
+from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import checkpoints
 from rllib_portfolio.runs import loop
-from rllib_portfolio.runs.folder_lock import IN_USE
 from tests.cli.test_train import write_config
 from tests.cli.test_tune import trials_in, write_search
 from tests.full_disk import full_disk, read_only
@@ -131,8 +131,8 @@ def test_nothing_is_resumed_in_a_folder_that_cannot_be_written(
     with read_only(open_folder):
         assert command([*words, "--quiet", "--resume", str(open_folder)]) == 2
     assert told(capsys) == (
-        f"error: folder must be writable, got {open_folder / IN_USE} (Permission denied). Correct its permissions, "
-        "make room, or choose another folder."
+        f"error: folder must be writable, got {open_folder / IN_USE} (Permission denied). Correct its permissions, or "
+        "choose another folder."
     )
 
 

@@ -19,9 +19,10 @@ import pytest
 
 from rllib_portfolio import cli
 from rllib_portfolio.errors import ClaimLostError, ConfigError
+from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.runs import folder_lock
 from rllib_portfolio.runs.folder import require_fresh
-from rllib_portfolio.runs.folder_lock import IN_USE, Holder, only_writer, require_claims
+from rllib_portfolio.runs.folder_lock import Holder, only_writer, require_claims
 from tests.cli.test_train import assert_in_use
 
 HOLD = """

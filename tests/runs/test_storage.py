@@ -23,6 +23,7 @@ from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
 from rllib_portfolio.errors import ClaimLostError, ConfigError, MachineError, one_line
 from rllib_portfolio.experiments.search.trial import _Reports
+from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import (
     checkpoints,
     newest_checkpoint,
@@ -32,7 +33,7 @@ from rllib_portfolio.policies.checkpoint import (
 )
 from rllib_portfolio.runs import storage as run_storage
 from rllib_portfolio.runs.folder import MARKET, require_fresh
-from rllib_portfolio.runs.folder_lock import IN_USE, Holder
+from rllib_portfolio.runs.folder_lock import Holder
 from rllib_portfolio.runs.loop import Status
 from rllib_portfolio.runs.storage import RunStorage
 

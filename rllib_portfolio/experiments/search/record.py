@@ -23,8 +23,8 @@ from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.experiments.search.study import study_url, without_password
 from rllib_portfolio.experiments.search.trial import TrialTask
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.new_folder import begun, is_unused
 from rllib_portfolio.runs.folder import MARKET, origin, provenance
-from rllib_portfolio.runs.folder_lock import is_unused
 from rllib_portfolio.runs.storage import RunStorage, join_place
 
 TRIALS = "trials"
@@ -95,16 +95,12 @@ class SearchRecord:
 
         Raises:
             ConfigError: If the folder cannot be written, or already holds something.
+            MachineError: If the disk is full or fails. What was written is removed.
         """
         require_new_folder(output)
-        try:
-            output.mkdir(parents=True, exist_ok=True)
+        with begun(output):
             market.save(output / MARKET)
             self.write(output)
-        except OSError as error:
-            raise ConfigError(
-                f"output directory must be writable, got {output} ({error.strerror}). Choose another --output-dir."
-            ) from None
 
     def write(self, output: Path) -> None:
         """Write the record over an earlier one."""

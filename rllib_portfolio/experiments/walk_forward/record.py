@@ -19,8 +19,8 @@ from rllib_portfolio.atomic import read_json, sealed, write_json
 from rllib_portfolio.config.consent import note_file
 from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan
+from rllib_portfolio.new_folder import begun, is_unused
 from rllib_portfolio.runs.folder import first_difference, origin, provenance
-from rllib_portfolio.runs.folder_lock import is_unused
 
 if TYPE_CHECKING:
     from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
@@ -45,6 +45,7 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
 
     Raises:
         ConfigError: If the folder cannot be written, holds something else, or an analysis with other settings.
+        MachineError: If the disk is full or fails. What was written of a new analysis is removed.
     """
     path = output / RECORD
     if path.is_file():
@@ -58,13 +59,8 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
             f"output directory must be new, empty or that of a walk-forward analysis, got {output}. Choose another "
             "--output-dir."
         )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
+    with begun(output):
         write_json(path, sealed({"command": command, "plan": plan.to_json(), "origin": origin(), **provenance()}))
-    except OSError as error:
-        raise ConfigError(
-            f"output directory must be writable, got {output} ({error.strerror}). Choose another --output-dir."
-        ) from None
     return plan
 
 

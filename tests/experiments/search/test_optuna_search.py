@@ -47,8 +47,9 @@ from rllib_portfolio.experiments.search.study import (
     study_path,
     trial_name,
 )
+from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.runs import folder_lock
-from rllib_portfolio.runs.folder_lock import IN_USE, Holder
+from rllib_portfolio.runs.folder_lock import Holder
 from tests.market.tables import NONE, days
 
 SPACE = SearchSpace.parse(
