@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.machine import description
-from benchmarks.real_data.design import CONFIGS, ROOT
+from benchmarks.machine import ROOT, description
+from benchmarks.real_data.design import CONFIGS
 
 WALK, FACTORS = "walk", "factors"
 UNIVERSES = {WALK: "the bundled universe", FACTORS: "five factor funds"}
