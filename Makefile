@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 ALGO := ppo
 ARGS :=
+# Takes the pictures of `make results`; they stay as they are where it is not installed.
+BROWSER := chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=15000
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -13,7 +15,7 @@ STAMP := $(VENV)/.installed
 help: ## list the targets (the default)
 	@echo "make TARGET, where TARGET is one of"
 	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{printf "%-12s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=python3.12 (for setup), ALGO=dqn (for train), ARGS='...' (added to train, test, learn, bench, results)"
+	@echo "Variables: PYTHON=python3.12 (for setup), ALGO=dqn (for train), ARGS='...' (added to train, test, learn, bench)"
 
 setup: $(STAMP) ## make .venv with the pinned packages (minutes, once; the other targets do it by themselves)
 
@@ -35,11 +37,27 @@ check: $(STAMP) ## lint, format, types and the rule that imports point down
 learn: $(STAMP) ## run the learning tests (long): does each algorithm find a known optimum?
 	$(BIN)/python -m pytest -m learning $(ARGS)
 
-bench: $(STAMP) ## run a benchmark: throughput, or ARGS=dqn, tuning, scaling, evaluation, size-and-power, tear-sheet
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(STAMP) ## measure the throughput of PPO beside its peers; ARGS=dqn, gpu: that of DQN, of PPO on a GPU
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
 
-results: $(STAMP) ## regenerate every figure and table of the documents (hours, resumable; ARGS=--quick: minutes)
-	$(BIN)/python -m benchmarks.reproduce $(ARGS)
+results: $(STAMP) ## regenerate every figure and table of the documents (hours; the runs of most commands are made once)
+	rm -rf runs/reproduce/train runs/reproduce/train_per_asset
+	$(BIN)/python train.py --algo ppo --output-dir runs/reproduce/train
+	$(BIN)/python train.py --config tune_configs/ppo_per_asset.yaml --output-dir runs/reproduce/train_per_asset
+	cp runs/reproduce/train/results.json benchmarks/results/train.json
+	cp runs/reproduce/train_per_asset/results.json benchmarks/results/train_per_asset.json
+	cp runs/reproduce/train/equity_curve.png docs/equity_curve.png
+	$(BIN)/python -m benchmarks.learning.certification
+	$(BIN)/python -m benchmarks.learning.ablation
+	$(BIN)/python -m benchmarks.learning.tuning_gain
+	$(BIN)/python -m benchmarks.real_data
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.throughput dqn
+	$(BIN)/python -m benchmarks.evaluation.speed
+	$(BIN)/python -m benchmarks.evaluation.size_and_power
+	$(BIN)/python -m benchmarks.documents
+	-$(BROWSER) --window-size=1120,830 --screenshot=docs/search.png file://$(CURDIR)/runs/reproduce/search/ppo_optimization_history.html
+	-$(BROWSER) --window-size=1265,830 --screenshot=docs/report.png file://$(CURDIR)/runs/real-data/walk/report/report.html
 
 clean: ## remove caches and build artefacts; keeps .venv, runs/ and data/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

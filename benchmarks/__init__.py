@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks`, or `make bench`. Never run as tests."""
+"""Benchmarks beside peers: see benchmarks/README.md. They are never run as tests."""

@@ -1,19 +1,30 @@
-"""What a measurement was made on."""
+"""Where results are kept, what a measurement was made on, and processes of their own for what is measured."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from rllib_portfolio.atomic import whole_file
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+"""Of complete runs, which are committed."""
+SCRATCH = ROOT / "runs" / "benchmarks"
+"""Of quick and partial runs."""
 _PACKAGES = ("ray", "torch", "stable-baselines3", "gymnasium", "numpy", "scipy")
 _CODE = (".", ":!*.md", ":!benchmarks/results", ":!docs")
-"""What was measured, for git: `make results` writes the rest as it goes."""
-_ROOT = Path(__file__).resolve().parent.parent
+"""What was measured, for git: documents and results are written after a measurement."""
+Job = TypeVar("Job")
 
 
 def description() -> dict[str, Any]:
@@ -31,50 +42,74 @@ def description() -> dict[str, Any]:
     }
 
 
+def destination(module: str, text: str | None) -> tuple[Path, bool]:
+    """Read the command line of a benchmark without parts; return the folder of its JSON, and whether it is quick."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
+    parser.add_argument("--quick", action="store_true", help="smaller: shows that all of it works, and says nothing")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: benchmarks/results, or runs/benchmarks")
+    arguments = parser.parse_args()
+    return arguments.output or (SCRATCH if arguments.quick else RESULTS), arguments.quick
+
+
 def load_average() -> float:
     """Processes that wanted a core over the last minute, mean."""
     return round(os.getloadavg()[0], 2)
 
 
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process and all processes below it, summed; pages that they share count in each.
+def output_of(module: str, *arguments: str, num_threads: int = 1, timeout_s: float | None = None) -> str:
+    """Return what `python -m module arguments...` prints, in a process with its own Ray.
 
-    Of processes that still run: ask before they are stopped.
+    Raises:
+        RuntimeError: If it fails or takes too long; the text ends with what it wrote last.
     """
-    return round(sum(map(_peak_mb, [os.getpid(), *_descendants(os.getpid())])), 1)
-
-
-def resident_memory_mb() -> float:
-    """Resident memory of this process now."""
-    return _status_mb("self", "VmRSS:")
-
-
-def _peak_mb(pid: int) -> float:
-    return _status_mb(str(pid), "VmHWM:")
-
-
-def _status_mb(pid: str, field: str) -> float:
-    """A field of /proc/<pid>/status, MiB; 0 if the process is gone. The resource module knows no other's peak."""
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads)),
+        "PYTHONWARNINGS": "ignore",
+        "RAY_ADDRESS": "local",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    command = [sys.executable, "-m", module, *arguments]
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0.0)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{module} {' '.join(arguments)} must end within {timeout_s} s.") from None
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"{module} {' '.join(arguments)} must succeed, got exit code {done.returncode}: {done.stderr[-2000:]}"
+        )
+    return done.stdout
 
 
-def _descendants(root: int) -> Iterable[int]:
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, after_name = int(stat.parent.name), stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(after_name[1]), []).append(pid)
-    waiting = list(children.get(root, ()))
-    while waiting:
-        pid = waiting.pop()
-        waiting += children.get(pid, ())
-        yield pid
+@contextmanager
+def one_process() -> Iterator[None]:
+    """One torch thread, and a Ray of its own on this machine, for runs that go one after the other."""
+    import ray
+    import torch
+
+    torch.set_num_threads(1)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def in_parallel(work: Callable[[Job], str], jobs: Sequence[Job], num_processes: int) -> None:
+    """Do all jobs, `num_processes` at a time, and print a line for each as it ends, in order."""
+    with ThreadPoolExecutor(num_processes) as pool:
+        for count, line in enumerate(pool.map(work, jobs), start=1):
+            print(f"{count:>3}/{len(jobs)}  {line}", flush=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write_text(text)
 
 
 def _processor() -> str:
@@ -86,5 +121,5 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None

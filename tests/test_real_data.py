@@ -131,7 +131,7 @@ def test_a_variant_that_was_judged_is_not_judged_again_and_all_count_as_trials(f
 
 
 def test_tables_say_what_was_tried_and_what_came_out(folder: Path) -> None:
-    text = tables.content(folder)
+    text = tables.variants(folder) + tables.walk(folder, walks.WALK) + tables.verdicts(folder, walks.WALK)
     assert "| ppo | as in the file | +0.50 | +0.50 | -0.50 | +1.00 | 2.0% | 1.50 | 1.00 | 1.50x |" in text
     assert "| ppo kappa 30 | risk_aversion 30.0 | +0.10 |" in text
     assert "| PPO ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | +0.50 | 0.015 | +0.03 | 0.400 | 1 |" in text

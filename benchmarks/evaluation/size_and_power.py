@@ -1,8 +1,8 @@
 """How often the tests behind a verdict reject what is true and what is false, and PBO on noise and on skill.
 
-`make bench ARGS=size-and-power` takes about eleven minutes on one core. It writes `results/size_and_power.json`, which
-is committed, and its tables into `benchmarks/README.md`; with `--quick` it takes half a minute, writes to
-`runs/benchmarks/` and judges nothing.
+`python -m benchmarks.evaluation.size_and_power` takes about eleven minutes on one core and writes
+`results/size_and_power.json`, which is committed; with `--quick` it takes half a minute, writes to `runs/benchmarks/`
+and judges nothing.
 
 The tests that decide a verdict run on the same samples: the studentised bootstrap of the Sharpe difference, the
 bootstrap of the mean active return, and the claim ("beats" or "loses") that Holm's step-down makes of both. Where both
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from benchmarks.evaluation.markets import PERIODS_PER_YEAR, PROCESSES, FloatArray
-from benchmarks.machine import description
+from benchmarks.machine import description, destination
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.overfitting import backtest_overfitting
 from rllib_portfolio.statistics.sharpe_tests import bootstrap_sharpe_test, hac_sharpe_test
@@ -31,7 +32,7 @@ from rllib_portfolio.statistics.verdicts import outcome_of
 
 LEVEL = 0.05
 TOLERANCE = 0.015
-"""Of the issue: a true hypothesis is rejected 5 % +- 1.5 % of the time. A false claim may be rarer."""
+"""A true hypothesis is rejected 5 % +- 1.5 % of the time. A false claim may be rarer."""
 
 BASE_SHARPE, DIFFERENCE = 0.5, 0.5
 EQUAL, UNEQUAL = (BASE_SHARPE, BASE_SHARPE), (BASE_SHARPE + DIFFERENCE, BASE_SHARPE)
@@ -184,3 +185,8 @@ def _printed(what: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         print(f"{what:<6}{where}{row['rejected']:>8.2%} +- {row['error']:.2%}{theory}", flush=True)
         kept.append(row)
     return kept
+
+
+if __name__ == "__main__":
+    folder, is_quick = destination("benchmarks.evaluation.size_and_power", __doc__)
+    sys.exit(run(folder, quick=is_quick))

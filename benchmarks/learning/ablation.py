@@ -12,21 +12,16 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.learning.processes import ROOT, in_parallel, output_of, write_whole
-from benchmarks.machine import description
-from benchmarks.throughput.report import marks
+from benchmarks.machine import RESULTS, SCRATCH, description, in_parallel, one_process, output_of, write_whole
 
-RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
-SHORT_RESULTS = ROOT / "runs" / "benchmarks" / "ablation.json"
 SEEDS, STEPS = 5, 200_000
-README = ROOT / "benchmarks" / "README.md"
 INTERVAL = 10_000
 HIDDEN_SIZES = (128, 64)
 TRAINING = {
@@ -52,7 +47,6 @@ VARIANTS: dict[str, dict[str, dict[str, bool]]] = {
 
 def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
     """One run: its learning curve."""
-    import ray
     import torch
 
     from benchmarks.learning.certificates import FREE_TRADING, train
@@ -61,7 +55,6 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
     from rllib_portfolio.config import DQNRunConfig
     from rllib_portfolio.env import PortfolioVectorEnv
 
-    torch.set_num_threads(1)
     certificate = kelly(0.2, 0.58)
     switches = VARIANTS[variant]
     config = DQNRunConfig(
@@ -85,12 +78,8 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
         predicted = float(values.max(-1).values.mean()) * algorithm.reward_scale.std
         curve.append({"steps": step, "growth": growth, "gap": gap, "predicted": predicted, "realised": float(realised)})
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            train(config, certificate.market(seed), Path(folder), watch, INTERVAL)
-    finally:
-        ray.shutdown()
+    with one_process(), tempfile.TemporaryDirectory() as folder:
+        train(config, certificate.market(seed), Path(folder), watch, INTERVAL)
     return curve
 
 
@@ -141,8 +130,8 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
+def content(values: Mapping[str, Any]) -> str:
+    """Return the table of a run's results as markdown."""
 
     def steps(value: float | None) -> str:
         return "never" if value is None else f"{value / 1000:.0f} k"
@@ -152,7 +141,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "| growth at the end | range |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in rows:
+    for row in values["summary"]:
         low, high = row["steps_to_90_range"]
         bias_low, bias_high = row["overestimation_range"]
         end_low, end_high = row["final_growth_range"]
@@ -165,54 +154,22 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def draw(runs: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
-    """Mean learning curves, and overestimation."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
-    growth_axes, bias_axes = figure.subplots(1, 2)
-    for variant, seeds in runs.items():
-        curves = list(seeds.values())
-        length = min(map(len, curves))
-        steps = [point["steps"] / 1000 for point in curves[0][:length]]
-        growth = np.array([[point["growth"] for point in curve[:length]] for curve in curves])
-        bias = np.array([[point["predicted"] - point["realised"] for point in curve[:length]] for curve in curves])
-        growth_axes.plot(steps, growth.mean(axis=0), label=variant)  # single seeds jump between rungs of the ladder
-        (line,) = bias_axes.plot(steps, np.median(bias, axis=0), label=variant)
-        bias_axes.fill_between(steps, bias.min(axis=0), bias.max(axis=0), color=line.get_color(), alpha=0.12)
-    growth_axes.axhline(REACHED, color="#888888", linewidth=0.8, linestyle="--")
-    growth_axes.set_ylim(0.0, 1.02)
-    growth_axes.set_ylabel("share of the optimal growth, mean of seeds")
-    bias_axes.axhline(0.0, color="#888888", linewidth=0.8)
-    bias_axes.set_ylabel("predicted less realised value, log wealth, median and range")
-    for axes in (growth_axes, bias_axes):
-        axes.set_xlabel("thousand environment steps")
-        axes.spines[["top", "right"]].set_visible(False)
-    growth_axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
-
-
 def main() -> int:
-    """Make the runs that are missing, then write table, JSON and picture."""
+    """Make the runs that are missing, then write the JSON."""
     arguments = _parser().parse_args()
     is_whole = (arguments.seeds, arguments.steps) == (SEEDS, STEPS)
-    arguments.output = arguments.output or (RESULTS if is_whole else SHORT_RESULTS)
-    arguments.runs = arguments.runs or arguments.output.with_suffix("")
+    arguments.output = arguments.output or (RESULTS if is_whole else SCRATCH) / "ablation.json"
+    arguments.runs = arguments.runs or SCRATCH / "ablation"
     if arguments.variant is not None:
         print(json.dumps(learn(arguments.variant, arguments.seed, arguments.steps)))
         return 0
-    arguments.runs.mkdir(parents=True, exist_ok=True)
     jobs = [(variant, seed) for seed in range(arguments.seeds) for variant in VARIANTS]
     in_parallel(lambda job: _make(*job, arguments), jobs, arguments.jobs)
     runs = dict(_collected(arguments))
-    rows = summary(runs)
-    print(table(rows))
-    values = {"machine": description(), "steps": arguments.steps, "summary": rows, "runs": runs}
+    values = {"machine": description(), "steps": arguments.steps, "summary": summary(runs), "runs": runs}
     write_whole(arguments.output, json.dumps(values) + "\n")
-    draw(runs, arguments.output.with_suffix(".png"))
-    if arguments.output == RESULTS:
-        README.write_text(_filled(README.read_text(), rows))
-    print(f"Wrote {arguments.output} and {arguments.output.with_suffix('.png').name}.")
+    print(content(values))
+    print(f"Wrote {arguments.output}.")
     return 0
 
 
@@ -221,24 +178,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS, help="environment steps of each run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--runs", type=Path, help="where finished runs are kept (default: beside the JSON)")
+    parser.add_argument("--runs", type=Path, help="where finished runs are kept (default: runs/benchmarks/ablation)")
     parser.add_argument(
         "--output",
         type=Path,
-        help="JSON; the picture goes beside it (default: that of benchmarks/results; for less: of runs/benchmarks)",
+        help="JSON (default: that of benchmarks/results; for less: of runs/benchmarks)",
     )
     parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)  # one run, in its own process
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser
-
-
-def _filled(text: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The README with table and picture between their two marks."""
-    first, last = marks("ablation")
-    before, _, rest = text.partition(first)
-    _, _, after = rest.partition(last)
-    picture = f"![Ablation]({RESULTS.with_suffix('.png').relative_to(README.parent)})"
-    return f"{before}{first}\n{table(rows)}\n\n{picture}\n{last}{after}"
 
 
 def _file(variant: str, seed: int, arguments: argparse.Namespace) -> Path:

@@ -2,7 +2,7 @@
 
 Each candidate learns each market of `known_optima` with each seed. A file holds what one candidate did on one market,
 seed by seed; what is in it is not made again, so that an interrupted suite goes on where it stopped. `python -m
-benchmarks.reproduce --tables` makes tables of them.
+benchmarks.documents` makes tables of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.known_optima import EXAMS
-from benchmarks.learning.processes import ROOT, in_parallel, output_of, write_whole
+from benchmarks.machine import RESULTS, SCRATCH, description, in_parallel, one_process, output_of, write_whole
 
-RUNS = ROOT / "benchmarks" / "results" / "certification"
-SHORT_RUNS = ROOT / "runs" / "benchmarks" / "certification"
+RUNS = RESULTS / "certification"
+SHORT_RUNS = SCRATCH / "certification"
 MODULE = "benchmarks.learning.certification"
 STEPS = {"ppo": 300_000, "dqn": 60_000}
 """Environment steps of each run."""
@@ -167,16 +167,9 @@ def made(path: Path, steps: int) -> dict[str, Any]:
 
 def make(name: str, exam: str, seeds: Sequence[int], steps: int, folder: Path) -> None:
     """Make the runs of a candidate on a market that are not there, in this process."""
-    import ray
-    import torch
-
-    from benchmarks.machine import description
-
-    torch.set_num_threads(1)
     path = run_file(name, exam, folder)
     runs = made(path, steps)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
+    with one_process():
         for seed in seeds:
             if str(seed) not in runs:
                 machine = description()
@@ -184,8 +177,6 @@ def make(name: str, exam: str, seeds: Sequence[int], steps: int, folder: Path) -
                 runs[str(seed)] = {"processor": machine["processor"], **run}
                 values = {"candidate": name, "exam": exam, "steps": steps, "machine": machine, "seeds": runs}
                 write_whole(path, json.dumps(values, indent=1) + "\n")
-    finally:
-        ray.shutdown()
 
 
 def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, range, int]]:

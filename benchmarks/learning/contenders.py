@@ -8,7 +8,6 @@ replay.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.learning.certificates import Certificate, Decision, run_config
+from benchmarks.peers import env_arguments, sb3_dqn, sb3_ppo, stock_dqn_config, stock_ppo_config
 from rllib_portfolio.algorithms.policy_export import current_policy
-from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig
+from rllib_portfolio.config import PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
@@ -30,12 +30,6 @@ FloatArray = NDArray[np.floating[Any]]
 Progress = Iterator[tuple[int, Decision]]
 """Environment steps so far, and the greedy policy that they have led to."""
 
-PEERS_BATCH_SIZE = 64
-"""Transitions in a batch of DQN's peers. Ours has fewer, and learns from all actions of each."""
-PEERS_BETA = 0.4
-"""Exponent of the importance weights of RLlib's replay buffer, which is RLlib's default."""
-PEERS_GRADIENT_NORM = 10.0
-"""Norm at which the gradients of DQN's peers are clipped, which is Stable-Baselines3's default."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
     "dqn": {
@@ -75,9 +69,9 @@ def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int
 def stock(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
     """RLlib's own algorithm, env runner, learner and replay."""
     if isinstance(config, PPORunConfig):
-        algorithm = _stock_ppo(config, market_path)
+        algorithm = stock_ppo_config(config, market_path).build_algo()
         return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
-    algorithm = _stock_dqn(config, market_path)
+    algorithm = stock_dqn_config(config, market_path).build_algo()
     return _rllib(algorithm, config, interval, lambda: _greedy_rllib(algorithm, config, market))
 
 
@@ -107,63 +101,6 @@ def _rllib(algorithm: Any, config: RunConfig, interval: int, policy: Callable[[]
         algorithm.stop()
 
 
-def _stock_ppo(config: PPORunConfig, market_path: Path) -> Any:
-    from benchmarks.throughput.rllib import as_it_comes
-    from rllib_portfolio.algorithms.ppo import algorithm as ppo
-
-    resources = config.resources.model_copy(update={"env_runner": "stock", "learner": "stock"})
-    return as_it_comes(
-        ppo.algorithm_config(config.model_copy(update={"resources": resources}), market_path)
-    ).build_algo()
-
-
-def _stock_dqn(config: DQNRunConfig, market_path: Path) -> Any:
-    from ray.rllib.algorithms.dqn import DQN
-    from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
-    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-
-    from rllib_portfolio import ENV_ID
-    from rllib_portfolio.algorithms.run_settings import learning_rate
-
-    dqn, hidden_sizes = config.training, config.network.hidden_sizes
-    model = DefaultModelConfig(
-        fcnet_hiddens=[hidden_sizes[0]],
-        fcnet_activation="relu",
-        head_fcnet_hiddens=[hidden_sizes[1]],
-        head_fcnet_activation="relu",
-    )
-    return (
-        RLlibDQNConfig(algo_class=DQN)
-        .environment(f"rllib_portfolio:{ENV_ID}", env_config=_env_arguments(config, market_path))
-        .env_runners(
-            num_env_runners=0,
-            num_envs_per_env_runner=config.resources.num_envs,
-            gym_env_vectorize_mode="vector_entry_point",
-            rollout_fragment_length=dqn.rollout_steps,
-        )
-        .rl_module(model_config=model)
-        .training(
-            lr=learning_rate(config),
-            gamma=config.discount,
-            train_batch_size_per_learner=PEERS_BATCH_SIZE,
-            training_intensity=PEERS_BATCH_SIZE / dqn.steps_per_update,
-            num_steps_sampled_before_learning_starts=dqn.learning_starts,
-            target_network_update_freq=dqn.target_update_interval,
-            replay_buffer_config={
-                "type": "PrioritizedEpisodeReplayBuffer",
-                "capacity": dqn.buffer_capacity,
-                "alpha": dqn.per_alpha,
-                "beta": PEERS_BETA,
-            },
-            double_q=dqn.double_q,
-            dueling=config.network.dueling,
-            grad_clip=PEERS_GRADIENT_NORM,
-        )
-        .debugging(seed=config.seed, log_level="ERROR")
-        .build_algo()
-    )
-
-
 def _greedy_rllib(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
     from ray.rllib.core.columns import Columns
 
@@ -182,10 +119,10 @@ def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int)
     """Stable-Baselines3, its own policies, all environments in this process."""
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-    make = partial(PortfolioEnv, **_env_arguments(config, market_path))
+    make = partial(PortfolioEnv, **env_arguments(config, market_path))
     envs = DummyVecEnv([make] * config.resources.num_envs)
     rewards = VecNormalize(envs, norm_obs=False, norm_reward=True, gamma=config.discount)
-    model = (_sb3_ppo if isinstance(config, PPORunConfig) else _sb3_dqn)(config, rewards)
+    model = (sb3_ppo if isinstance(config, PPORunConfig) else sb3_dqn)(config, rewards)
     table = action_table(config, market)
 
     def decide(observations: FloatArray) -> FloatArray:
@@ -230,70 +167,10 @@ def _interrupted(model: Any, total: int, interval: int, decide: Decision) -> Pro
             yield int(model.num_timesteps), decide
 
 
-def _sb3_ppo(config: PPORunConfig, envs: Any) -> Any:
-    from stable_baselines3 import PPO
-
-    ppo = config.training
-    sizes = list(config.network.hidden_sizes)
-    return PPO(
-        "MlpPolicy",
-        envs,
-        learning_rate=_sb3_learning_rate(config),
-        n_steps=ppo.rollout_steps,
-        batch_size=ppo.minibatch_size,
-        n_epochs=ppo.num_epochs,
-        gamma=ppo.gamma,
-        gae_lambda=ppo.gae_lambda,
-        clip_range=ppo.clip,
-        ent_coef=ppo.entropy_coefficient,
-        vf_coef=ppo.value_coefficient,
-        max_grad_norm=ppo.max_gradient_norm,
-        policy_kwargs={
-            "net_arch": {"pi": sizes, "vf": sizes},
-            "log_std_init": config.network.initial_log_std - math.log(config.environment.logit_scale),
-        },
-        seed=config.seed,
-        device="cpu",
-    )
-
-
-def _sb3_dqn(config: DQNRunConfig, envs: Any) -> Any:
-    from stable_baselines3 import DQN
-
-    dqn = config.training
-    return DQN(
-        "MlpPolicy",
-        envs,
-        learning_rate=_sb3_learning_rate(config),
-        buffer_size=dqn.buffer_capacity,
-        learning_starts=dqn.learning_starts,
-        batch_size=PEERS_BATCH_SIZE,
-        gamma=config.discount,
-        train_freq=dqn.rollout_steps,
-        gradient_steps=dqn.rollout_steps * config.resources.num_envs // dqn.steps_per_update,
-        target_update_interval=dqn.target_update_interval,
-        max_grad_norm=PEERS_GRADIENT_NORM,
-        policy_kwargs={"net_arch": list(config.network.hidden_sizes)},
-        seed=config.seed,
-        device="cpu",
-    )
-
-
-def _sb3_learning_rate(config: RunConfig) -> Callable[[float], float]:
-    """Of the share of the run that remains."""
-    start, end = config.training.learning_rate, config.training.learning_rate_end
-    last = start if end is None else end
-    return lambda remaining: last + (start - last) * remaining
-
-
 def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations: FloatArray) -> FloatArray:
     num_weights = table.weights.shape[1]
     held = observations[:, -num_weights:].astype(np.float64)
     return table.target(actions, held, _volatility(num_weights - 1))
-
-
-def _env_arguments(config: RunConfig, market_path: Path) -> dict[str, Any]:
-    return {"data": str(market_path), **config.environment.model_dump()}
 
 
 CONTENDERS: dict[str, Callable[[RunConfig, MarketData, Path, int], Progress]] = {

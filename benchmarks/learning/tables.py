@@ -17,7 +17,7 @@ from scipy.stats import ttest_ind
 
 from benchmarks.learning.certification import CANDIDATES, STEPS, run_file
 from benchmarks.learning.known_optima import EXAMS, Exam
-from benchmarks.throughput.tables import Table
+from benchmarks.tables import Table
 
 REACHED = 0.9
 """Share of the gap between uniform and optimum."""

@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning.processes import ROOT, write_whole
-from benchmarks.machine import description
+from benchmarks.machine import RESULTS, ROOT, SCRATCH, description, one_process, write_whole
 
 NAME = "tuning_gain.json"
 FIRST_SEED = 100
@@ -31,16 +30,17 @@ def main() -> int:
     """Search, train, walk, write."""
     arguments = _parser().parse_args()
     steps, samples, seeds = (4096, 2, 2) if arguments.quick else (MAX_STEPS, NUM_SAMPLES, arguments.seeds)
-    arguments.runs = arguments.runs or ROOT / "runs" / ("benchmarks" if arguments.quick else "reproduce")
+    arguments.runs = arguments.runs or (SCRATCH if arguments.quick else ROOT / "runs" / "reproduce")
     is_whole = not arguments.quick and arguments.seeds == SEEDS
-    arguments.output = arguments.output or (ROOT / "benchmarks" / "results" if is_whole else arguments.runs)
+    arguments.output = arguments.output or (RESULTS if is_whole else arguments.runs)
     search = arguments.runs / "search"
     if not (search / "best_config.yaml").is_file():
         code = _search(search, steps, samples)
         if code:
             return code
     machine = description()
-    rows = [_row(side, seed, search, arguments.runs, steps) for side in SIDES for seed in range(seeds)]
+    with one_process():
+        rows = [_row(side, seed, search, arguments.runs, steps) for side in SIDES for seed in range(seeds)]
     record = json.loads((search / "summary.json").read_text())
     values = {"suite": "tuning_gain", "machine": machine, "steps": steps, "search": record, "rows": rows}
     write_whole(arguments.output / NAME, json.dumps(values, indent=1) + "\n")
@@ -59,9 +59,6 @@ def _search(folder: Path, steps: int, samples: int) -> int:
 
 def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str, Any]:
     """One run, and its Sharpe ratios."""
-    import ray
-    import torch
-
     from rllib_portfolio.backtest.baselines import EqualWeight
     from rllib_portfolio.backtest.engine import backtest
     from rllib_portfolio.config.files import load_run_config
@@ -70,7 +67,6 @@ def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str
     from rllib_portfolio.runs.validation import best_policy
     from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 
-    torch.set_num_threads(1)
     file = search / "best_config.yaml" if side == "tuned" else ROOT / "tune_configs" / "ppo.yaml"
     settings = {
         "seed": FIRST_SEED + seed,
@@ -79,8 +75,6 @@ def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str
     }
     config = load_run_config(file, {**settings, "schedule.checkpoint_interval": steps, "resources.device": "cpu"})
     market = load_market(config.market)
-    if not ray.is_initialized():
-        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     folder = runs / "tuning-gain" / f"{side}_{seed}"
     train_in_folder(folder, config, market)
     policy = best_policy(folder, market)

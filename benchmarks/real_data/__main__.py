@@ -1,11 +1,10 @@
-"""`python -m benchmarks.real_data [variants] [walk] [factors] [tables] [--quick]`: each part, or all of them in order.
+"""`python -m benchmarks.real_data [PART ...] [--quick]`: each part, or all of them in order.
 
 defaults: how the settings of tune_configs/ppo.yaml were chosen, on days before 2000; what is there is not made again
 variants: every variant on days before 2000, one JSON each; what is there is not made again
 walk:     the chosen configurations on the bundled universe, out of sample 2000-2022: `backtest.py walk-forward`
 offsets:  the same policies, begun on each day of a month: the luck of the day that a monthly walk starts on
 factors:  the same, unchanged, on skfolio's five factor funds, 2014-2022
-tables:   what came out, as markdown
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.real_data import defaults, offsets, study, tables, walks
+from benchmarks.machine import RESULTS, ROOT
+from benchmarks.real_data import defaults, offsets, study, walks
 
-PARTS = ("defaults", "variants", "walk", "offsets", "factors", "tables")
-QUICK = study.ROOT / "runs" / "real-data-quick"
+PARTS = ("defaults", "variants", "walk", "offsets", "factors")
+QUICK = ROOT / "runs" / "real-data-quick"
 
 
 def main() -> int:
@@ -26,15 +26,13 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"PART must be one of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    folder = arguments.output or (QUICK / "results" if arguments.quick else study.RESULTS)
-    runs = arguments.runs or (QUICK if arguments.quick else study.ROOT / "runs" / "real-data")
+    folder = arguments.output or (QUICK / "results" if arguments.quick else RESULTS / "real_data")
+    runs = arguments.runs or (QUICK if arguments.quick else ROOT / "runs" / "real-data")
     for part in arguments.parts or PARTS:
         if part == "variants":
             study.run(folder, quick=arguments.quick, only=arguments.only)
         elif part == "defaults":
             defaults.run(folder, quick=arguments.quick, only=arguments.only)
-        elif part == "tables":
-            print(tables.content(folder))
         else:
             is_walk = part != "offsets"
             code = walks.run(part, folder, runs, quick=arguments.quick) if is_walk else offsets.run(folder, runs)

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import description
-from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, ROOT, market_rows
-from benchmarks.throughput.tables import Table, markdown
+from benchmarks.machine import ROOT, description, one_process
+from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, market_rows
+from benchmarks.tables import Table, markdown
 from rllib_portfolio.atomic import write_json
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config.files import load_run_config
@@ -87,9 +87,6 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
         quick: One seed and few steps: the figures mean nothing.
         only: Names of variants; empty runs all of them.
     """
-    import ray
-    import torch
-
     from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
 
     names = [name for name in VARIANTS if (not only or name in only) and not _file(folder, name).is_file()]
@@ -97,9 +94,7 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
         return
     stay_on_loopback(None)
     quieten_libraries()
-    torch.set_num_threads(1)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
+    with one_process():
         for count, name in enumerate(names[:1] if quick else names, start=1):
             seeds = range(NUM_SEEDS, 2 * NUM_SEEDS) if name == FRESH else range(1 if quick else NUM_SEEDS)
             record = curves(VARIANTS[name], seeds, INTERVAL if quick else STEPS)
@@ -107,8 +102,6 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
             write_json(_file(folder, name), {"machine": description(), **record})
             found = ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight"))
             print(f"{count:>3}/{len(names)}  {name:<40} Sharpe over 1/N {found}  {record['seconds']:.0f} s", flush=True)
-    finally:
-        ray.shutdown()
 
 
 def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import ROOT
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import RunConfig
@@ -30,7 +31,6 @@ from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 
 FloatArray = NDArray[np.floating[Any]]
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
     "ppo": ROOT / "tune_configs" / "ppo_per_asset.yaml",
     "dqn": ROOT / "tune_configs" / "dqn_monthly.yaml",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.real_data.walks import looks, over_looks
-from benchmarks.throughput.tables import Table, markdown
+from benchmarks.tables import Table, markdown
 from rllib_portfolio.statistics.verdicts import outcome_of
 
 BENCHMARK = "1/N"

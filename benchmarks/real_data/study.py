@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import description
+from benchmarks.machine import description, one_process, write_whole
 from benchmarks.real_data import design
 from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE, VARIANTS
-from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.reporting.search_trials import SUMMARY, TRIAL_RETURNS
 
-ROOT = design.ROOT
-RESULTS = ROOT / "benchmarks" / "results" / "real_data"
 FOLDER = "variants"
 
 
@@ -47,8 +44,7 @@ def keep(folder: Path, name: str, record: Mapping[str, Any]) -> None:
         returns = {**pd.read_parquet(folder / TRIAL_RETURNS), **returns}
     pd.DataFrame(returns).to_parquet(folder / TRIAL_RETURNS)
     figures = {key: value for key, value in record.items() if key not in ("dates", "returns")}
-    with whole_file(_file(folder, name)) as file:
-        file.write_text(json.dumps(figures) + "\n")
+    write_whole(_file(folder, name), json.dumps(figures) + "\n")
     _summarise(folder)
 
 
@@ -59,16 +55,11 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
-    import ray
-    import torch
-
     from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
 
     stay_on_loopback(None)
     quieten_libraries()
-    torch.set_num_threads(1)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
+    with one_process():
         for count, name in enumerate(names, start=1):
             variant = VARIANTS[name]
             record = {"machine": description(), **design.judge(variant.algo, variant.settings, quick=quick)}
@@ -80,8 +71,6 @@ def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
                 f"{found['equal_weight_sharpe']:.2f}  {record['seconds']:.0f} s",
                 flush=True,
             )
-    finally:
-        ray.shutdown()
 
 
 def _summarise(folder: Path) -> None:

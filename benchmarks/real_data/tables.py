@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.real_data import offsets, study
+from benchmarks.real_data import study
 from benchmarks.real_data.variants import NUM_SKETCHES, PROTOTYPE
 from benchmarks.real_data.walks import UNIVERSES, looks, over_looks
-from benchmarks.throughput.tables import Table, markdown
+from benchmarks.tables import Table, markdown
 from rllib_portfolio.reporting.search_trials import SUMMARY, TRIAL_RETURNS
 from rllib_portfolio.statistics.metrics import information_ratio
 from rllib_portfolio.statistics.overfitting import (
@@ -31,16 +31,6 @@ LOOKS_NOTE = (
     "Looks: with how many of an algorithm's policies these days were looked at. p is times the looks, at most 1 "
     "(Bonferroni)."
 )
-
-
-def content(folder: Path) -> str:
-    """All tables, one after the other."""
-    blocks = [variants(folder), deflated(folder)]
-    for part in UNIVERSES:
-        if (folder / part / "results.json").is_file():
-            blocks += [walk(folder, part), verdicts(folder, part), by_years(folder, part)]
-    blocks.append(offsets.summary(folder))
-    return "\n\n".join(filter(None, blocks))
 
 
 def variants(folder: Path) -> str:

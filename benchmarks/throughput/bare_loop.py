@@ -9,7 +9,7 @@ Gaussian, parameters and gradients in one flat buffer, fused Adam.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from benchmarks.throughput.network import ActorCritic
 from benchmarks.throughput.setting import Setting
-from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
 from rllib_portfolio.env import PortfolioVectorEnv
 
@@ -70,21 +69,6 @@ class BareLoop:
         num_steps = self.sample()
         self._update(self._batch())
         return num_steps
-
-    def watched(self) -> Sequence[Watched]:
-        return [
-            Watched("environment", PortfolioVectorEnv, "step"),
-            Watched("policy", BareLoop, "_act"),
-            Watched("other sampling", BareLoop, "sample"),
-            Watched("batch", BareLoop, "_batch"),
-            Watched("advantages", BareLoop, "_advantages"),
-            Watched("batch", BareLoop, "_shuffled"),
-            Watched("forward", BareLoop, "_evaluate"),
-            Watched("backward", torch.autograd, "backward"),
-            Watched("optimiser", FlatParameters, "clip_gradient"),
-            Watched("optimiser", torch.optim.Adam, "step"),
-            Watched("other update", BareLoop, "_update"),
-        ]
 
     def close(self) -> None:
         self.env.close()

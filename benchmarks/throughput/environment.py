@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.throughput.setting import Setting
-from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio.env import PortfolioVectorEnv, kernel
 from rllib_portfolio.market import MarketData
 
@@ -37,9 +35,6 @@ class Kernel:
 
     def train(self) -> int:
         raise NotImplementedError
-
-    def watched(self) -> Sequence[Watched]:
-        return []
 
     def close(self) -> None:
         pass

@@ -6,7 +6,7 @@ A "step" here is one batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.replay_buffers import PrioritizedEpisodeReplayBuffer
 
-from benchmarks.machine import resident_memory_mb
 from benchmarks.throughput.setting import Setting
-from benchmarks.throughput.stopwatch import Watched
 from rllib_portfolio.algorithms.replay.replay_buffer import ArrayEpisodeReplayBuffer
 
 CAPACITY = 100_000
@@ -30,12 +28,12 @@ class Ours:
     def __init__(self, setting: Setting, market_path: Path) -> None:
         self._setting = setting
         self._random = np.random.default_rng(0)
-        before = resident_memory_mb()
+        before = _resident_memory_mb()
         self._buffer = self._make()
         for episode in self._episodes():
             self._buffer.add([episode])
         self.facts = {
-            "buffer_mb": round(resident_memory_mb() - before, 1),
+            "buffer_mb": round(_resident_memory_mb() - before, 1),
             "observations_mb": round(CAPACITY * setting.observation_size * 4 / 2**20, 1),
         }
 
@@ -48,9 +46,6 @@ class Ours:
             self._buffer.sample(num_items=size, n_step=1, gamma=0.99, beta=0.4)
             self._buffer.update_priorities(self._random.random(size))
         return BATCHES_PER_CALL
-
-    def watched(self) -> Sequence[Watched]:
-        return []
 
     def close(self) -> None:
         pass
@@ -77,3 +72,9 @@ class Stock(Ours):
 
     def _make(self) -> Any:
         return PrioritizedEpisodeReplayBuffer(CAPACITY, alpha=0.6)
+
+
+def _resident_memory_mb() -> float:
+    """Return the resident memory of this process now, MiB; it needs Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))

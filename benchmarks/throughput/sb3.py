@@ -8,21 +8,17 @@ normalises advantages within each minibatch and bootstraps at truncations, all b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from torch import Tensor, nn
 
+from benchmarks.peers import sb3_ppo
 from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting
-from benchmarks.throughput.stopwatch import Watched
+from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, run_config
 from rllib_portfolio.env import PortfolioEnv
 
 
@@ -34,23 +30,8 @@ class Dummy:
     def __init__(self, setting: Setting, market_path: Path) -> None:
         self._batch_size = setting.batch_size
         make_env = partial(PortfolioEnv, data=str(market_path))
-        self._model = PPO(
-            SharedTrunkPolicy,
-            self.vec_env([make_env] * setting.num_envs),
-            learning_rate=setting.learning_rate,
-            n_steps=setting.rollout_steps,
-            batch_size=setting.minibatch_size,
-            n_epochs=setting.num_epochs,
-            gamma=setting.gamma,
-            gae_lambda=setting.gae_lambda,
-            clip_range=setting.clip,
-            ent_coef=setting.entropy_coefficient,
-            vf_coef=setting.value_coefficient,
-            max_grad_norm=setting.max_gradient_norm,
-            policy_kwargs={"setting": setting},
-            seed=setting.seed,
-            device="cpu",
-        )
+        envs = self.vec_env([make_env] * setting.num_envs)
+        self._model = sb3_ppo(run_config(setting), envs, SharedTrunkPolicy, setting=setting)
 
     def sample(self) -> int:
         raise NotImplementedError
@@ -58,21 +39,6 @@ class Dummy:
     def train(self) -> int:
         self._model.learn(self._batch_size, log_interval=None, reset_num_timesteps=False)
         return self._batch_size
-
-    def watched(self) -> Sequence[Watched]:
-        return [
-            Watched("environment", self.vec_env, "step"),
-            Watched("policy", SharedTrunkPolicy, "forward"),
-            Watched("episodes", RolloutBuffer, "add"),
-            Watched("other sampling", PPO, "collect_rollouts"),
-            Watched("batch", RolloutBuffer, "_get_samples"),
-            Watched("advantages", RolloutBuffer, "compute_returns_and_advantage"),
-            Watched("forward", SharedTrunkPolicy, "evaluate_actions"),
-            Watched("backward", torch.autograd, "backward"),
-            Watched("optimiser", nn.utils, "clip_grad_norm_"),
-            Watched("optimiser", torch.optim.Adam, "step"),
-            Watched("other update", PPO, "train"),
-        ]
 
     def close(self) -> None:
         self._model.env.close()

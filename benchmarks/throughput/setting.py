@@ -7,6 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from rllib_portfolio.config import (
+    ContinuousEnvironmentConfig,
+    MarketConfig,
+    NetworkConfig,
+    PPOConfig,
+    PPORunConfig,
+    ResourceConfig,
+)
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.simulators.synthetic import gbm_market
 
@@ -44,6 +52,9 @@ class Setting:
     num_threads: int = 1
     """Of torch, in the process that learns."""
     seed: int = 0
+    device: str = "cpu"
+    """Where PPO of this package learns; sampling stays on the CPU."""
+    mixed_precision: str | None = None
 
     @property
     def batch_size(self) -> int:
@@ -59,6 +70,40 @@ class Setting:
     def action_size(self) -> int:
         """N + 1."""
         return self.num_assets + 1
+
+
+def run_config(setting: Setting) -> PPORunConfig:
+    """Return PPO's run configuration of a setting."""
+    return PPORunConfig(
+        seed=setting.seed,
+        market=MarketConfig(observation_filter="none"),
+        environment=ContinuousEnvironmentConfig(logit_scale=LOGIT_SCALE),
+        network=NetworkConfig(hidden_sizes=setting.hidden_sizes, initial_log_std=INITIAL_LOG_STD),
+        training=PPOConfig(
+            learning_rate=setting.learning_rate,
+            learning_rate_end=None,
+            gamma=setting.gamma,
+            gae_lambda=setting.gae_lambda,
+            clip=setting.clip,
+            value_coefficient=setting.value_coefficient,
+            entropy_coefficient=setting.entropy_coefficient,
+            num_epochs=setting.num_epochs,
+            minibatch_size=setting.minibatch_size,
+            rollout_steps=setting.rollout_steps,
+            max_gradient_norm=setting.max_gradient_norm,
+            normalize_rewards=False,
+            market_baseline=False,
+        ),
+        resources=ResourceConfig(
+            num_env_runners=setting.num_env_runners,
+            num_envs_per_env_runner=setting.num_envs,
+            device=setting.device,
+            mixed_precision=setting.mixed_precision,
+            torch_threads=setting.num_threads,
+            env_runner="vectorised",
+            learner="fused",
+        ),
+    )
 
 
 def market(num_assets: int) -> MarketData:

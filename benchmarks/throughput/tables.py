@@ -1,238 +1,180 @@
-"""The tables of a run, from its JSON: for the terminal and for the README."""
+"""The tables of a run from its JSON. Speeds are compared within a repetition: a slow hour slows both sides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table as RichTable
+import pandas as pd
 
-from benchmarks.throughput.contenders import CONTENDERS, STOCK
-from benchmarks.throughput.setting import STEPS_PER_UPDATE
-from benchmarks.throughput.summary import Side, Spread, fastest, ratio, sides
+from benchmarks.tables import Table, markdown
+from benchmarks.throughput.contenders import CONTENDERS
 
-COMPONENTS = (
-    "environment", "policy", "connectors", "episodes", "other sampling", "advantages", "batch", "forward", "backward",
-    "optimiser", "other update", "rest",
-)  # fmt: skip
-
-
-class Table(NamedTuple):
-    """Title, header, and rows as text, and what a reader has to know of them."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    note: str = ""
-
-
-def tables(results: Mapping[str, Any]) -> list[Table]:
-    """All tables that the run has something for."""
-    all_sides = sides(results["measurements"])
-    found = [_targets(results["targets"])]
-    builders: dict[str, Callable[[str, list[Side]], Table]] = {
-        "training": _end_to_end,
-        "large": _end_to_end,
-        "products": _products,
-        "sampling": _sampling,
-        "environment": _alone,
-        "runners": _runners,
-        "assets": _assets,
-        "components": _components,
-        "dqn": _dqn,
-        "replay": _replay,
-    }
-    for part, builder in builders.items():
-        if here := [side for side in all_sides if side.part == part]:
-            found.append(builder(results["parts"][part], here))
-    return found
+TITLES = {
+    "training": "PPO end to end, 8 environments, minibatch 64",
+    "large": "PPO end to end, 64 environments, minibatch 512",
+    "sampling": "Sampling",
+    "environment": "The environment alone, 256 environments",
+    "runners": "Env runners in processes of their own, 64 environments each",
+    "assets": "More assets, 64 environments, minibatch 512",
+    "dqn": "DQN end to end, 8 environments, batch 64",
+    "replay": "A batch of 64 from a full buffer of 100000, and new priorities for it",
+    "gpu": "PPO on a GPU, 256 environments",
+}
+OURS = ("ours", "dqn_ours", "replay_ours")
+STOCK, SB3 = ("stock", "stock_sync"), ("sb3_dummy", "sb3_subproc")
+SETTINGS = {
+    "task": "",
+    "num_envs": "environments",
+    "num_env_runners": "env runners",
+    "num_assets": "assets",
+    "hidden_sizes": "network",
+    "minibatch_size": "minibatch",
+    "device": "device",
+    "mixed_precision": "precision",
+    "num_threads": "torch threads",
+}
+"""What may differ between the rows of a part, and its name in tables."""
+CELL = ["part", "contender", *SETTINGS]
 
 
-def print_tables(found: Iterable[Table]) -> None:
-    """On the terminal."""
-    console = Console()
-    for title, header, rows, note in found:
-        table = RichTable(title=title, title_justify="left", caption=note or None, caption_justify="left")
-        for i, name in enumerate(header):
-            table.add_column(name, justify="left" if i == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+class Target(NamedTuple):
+    """A least ratio of our speed to that of the fastest of some peers, each in its best thread setting."""
+
+    name: str
+    part: str
+    num_envs: int
+    peers: tuple[str, ...]
+    at_least: float
+    ours: str = "ours"
 
 
-def markdown(found: Iterable[Table]) -> str:
-    """For the README."""
-    blocks = []
-    for title, header, rows, note in found:
-        lines = [f"**{title}**", "", *map(_markdown_row, [header, ["---", *["---:"] * (len(header) - 1)], *rows])]
-        blocks.append("\n".join([*lines, "", note] if note else lines))
-    return "\n\n".join(blocks)
+TARGETS = (
+    Target("sampling, 8 environments / stock runner", "sampling", 8, STOCK, 4.0),
+    Target("sampling, 64 environments / stock runner", "sampling", 64, STOCK, 6.5),
+    Target("sampling, 64 environments / bare loop", "sampling", 64, ("bare",), 0.75),
+    Target("PPO / stock RLlib PPO", "training", 8, STOCK, 2.5),
+    Target("PPO / best Stable-Baselines3", "training", 8, SB3, 1.3),
+    Target("PPO / bare loop", "training", 8, ("bare",), 0.85),
+    Target("PPO, 64 environments, minibatch 512 / bare loop", "large", 64, ("bare",), 0.85),
+    Target("DQN updates / stock RLlib DQN", "dqn", 8, ("dqn_stock",), 4.0, "dqn_ours"),
+    Target("DQN updates / Stable-Baselines3 DQN", "dqn", 8, ("dqn_sb3",), 0.65, "dqn_ours"),
+)
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _targets(targets: Sequence[Mapping[str, Any]]) -> Table:
-    verdict = {True: "met", False: "NOT MET", None: "not measured"}
+def speeds(measurements: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return steps a second: a row for each cell, a column for each repetition; failed measurements are left out."""
     rows = []
-    for row in targets:
-        bound = f"at least {row['at_least']:,g}" if "at_least" in row else f"at most {row['at_most']:,g}"
-        between = "" if row["range"] is None else " to ".join(map(_number, row["range"]))
-        median = "" if row["median"] is None else _number(row["median"])
-        rows.append([row["name"], bound, median, between, verdict[row["met"]]])
-    return Table("Targets", ["ours / another, each in its best thread setting", "target", "median", "range", ""], rows)
+    for each in measurements:
+        if "error" not in each:
+            setting = {"device": "cpu", **each["setting"], "task": each["task"]}
+            precision = setting.get("mixed_precision") or "none"
+            text = {"hidden_sizes": str(list(setting["hidden_sizes"])), "mixed_precision": precision}
+            rows.append({**each, **setting, **text})
+    found = pd.DataFrame(rows, columns=[*CELL, "repetition", "steps_per_second"])
+    return found.pivot_table(index=CELL, columns="repetition", values="steps_per_second")
 
 
-def _end_to_end(title: str, here: list[Side]) -> Table:
-    stock = fastest(side for side in here if side.contender in STOCK)
-    rows = [
-        [
-            CONTENDERS[side.contender].label,
-            str(side.setting["num_threads"]),
-            _number(side.steps_per_second.median),
-            _range(side.steps_per_second),
-            _times(ratio(side, stock) if stock else None),
-            _number(side.peak_memory_mb),
-        ]
-        for side in _by_contender(here)
+def fastest(found: pd.DataFrame, contenders: Iterable[str], **setting: Any) -> pd.Series | None:
+    """Return the speeds of the cell with the highest median among those of `contenders` with this part and setting."""
+    index = found.index
+    here = index.get_level_values("contender").isin(list(contenders))
+    for name, value in setting.items():
+        here &= index.get_level_values(name) == value
+    return found[here].loc[found[here].median(axis=1).idxmax()] if here.any() else None
+
+
+def core_share(measurements: Iterable[Mapping[str, Any]]) -> float | None:
+    """Processor time over wall time of measurements with one thread and one process, median: 1 on a free machine."""
+    shares = [
+        each["cpu_seconds"] / each["seconds"]
+        for each in measurements
+        if "cpu_seconds" in each
+        and each["setting"]["num_threads"] == 1
+        and each["setting"]["num_env_runners"] == 0
+        and each["contender"] != "sb3_subproc"
     ]
-    return Table(title, ["", "torch threads", "steps/s", "range", "/ best stock", "peak memory, MiB"], rows)
+    return round(statistics.median(shares), 3) if shares else None
 
 
-def _products(title: str, here: list[Side]) -> Table:
-    rows = [
-        [
-            f"{CONTENDERS[side.contender].label}, minibatch {side.setting['minibatch_size']}",
-            str(side.setting["num_threads"]),
-            _microseconds(side),
-        ]
-        for side in _by_contender(here)
-    ]
-    return Table(title, ["", "torch threads", "microseconds per step"], rows)
+def content(results: Mapping[str, Any]) -> str:
+    """Return where and when a run was measured, and its tables."""
+    found = speeds(results["measurements"])
+    replay = [each for each in results["measurements"] if each["part"] == "replay" and "error" not in each]
+    parts = [part for part in TITLES if part in found.index.get_level_values("part") and part != "replay"]
+    tables = [_targets(found), *(_part(part, found.xs(part, level="part")) for part in parts)]
+    tables += [_replay(replay)] if replay else []
+    return f"{_provenance(results)}\n\n{markdown(table for table in tables if table.rows)}"
 
 
-def _sampling(title: str, here: list[Side]) -> Table:
-    sizes = sorted({side.setting["num_envs"] for side in here})
-    rows = [
-        [CONTENDERS[name].label, *(_speed(_best(here, name, num_envs=size)) for size in sizes)] for name in _names(here)
-    ]
-    for what, names in (("best stock runner", STOCK), ("bare torch loop", ("bare",))):
-        ratios = [_paired(here, names, num_envs=size) for size in sizes]
-        rows.append([f"{CONTENDERS['ours'].label} / {what}", *map(_times, ratios)])
-    header = ["steps/s, best thread setting", *(f"{size} environment{'s' * (size > 1)}" for size in sizes)]
-    return Table(title, header, rows)
-
-
-def _alone(title: str, here: list[Side]) -> Table:
-    rows = [
-        [CONTENDERS[s.contender].label, _number(s.steps_per_second.median), _range(s.steps_per_second)]
-        for s in _by_contender(here)
-    ]
-    return Table(title, ["one core", "steps/s", "range"], rows)
-
-
-def _runners(title: str, here: list[Side]) -> Table:
-    counts = sorted({side.setting["num_env_runners"] for side in here})
-    what = {"sample": "sampling", "train": "PPO end to end"}
-    rows = [
-        [
-            f"{CONTENDERS[name].label}, {what[task]}",
-            *(_speed(_best(here, name, task=task, num_env_runners=count)) for count in counts),
-        ]
-        for task in what
-        for name in _names(here)
-    ]
-    return Table(title, ["steps/s", *(f"{count} env runner{'s' * (count > 1)}" for count in counts)], rows)
-
-
-def _assets(title: str, here: list[Side]) -> Table:
-    counts = sorted({side.setting["num_assets"] for side in here})
-    rows = [
-        [CONTENDERS[name].label, *(_microseconds(_best(here, name, num_assets=count)) for count in counts)]
-        for name in _names(here)
-    ]
-    return Table(title, ["microseconds per step", *(f"{count} assets" for count in counts)], rows)
-
-
-def _components(title: str, here: list[Side]) -> Table:
-    shown = _by_contender(here)
-    header = [
-        f"{CONTENDERS[s.contender].short}, {s.setting['num_envs']} envs, {s.setting['minibatch_size']}" for s in shown
-    ]
-    columns = [side.components_us for side in shown]
-    rows = [[name, *(f"{c[name]:.1f}" if name in c else "" for c in columns)] for name in COMPONENTS]
-    rows.append(["all", *(f"{sum(column.values()):.1f}" for column in columns)])
-    return Table(title, ["microseconds per step, one thread; environments, minibatch", *header], rows)
-
-
-def _dqn(title: str, here: list[Side]) -> Table:
-    rows = [
-        [
-            CONTENDERS[side.contender].label,
-            _number(side.steps_per_second.median),
-            _number(side.steps_per_second.median / STEPS_PER_UPDATE),
-            _range(side.steps_per_second),
-            _number(side.peak_memory_mb),
-        ]
-        for side in _by_contender(here)
-    ]
-    return Table(title, ["one thread", "steps/s", "updates/s", "range of steps/s", "peak memory, MiB"], rows)
-
-
-def _replay(title: str, here: list[Side]) -> Table:
+def _targets(found: pd.DataFrame) -> Table:
     rows = []
-    for side in _by_contender(here):
-        answers = list(side.by_repetition.values())
-        milliseconds = Spread.of([1e3 / float(answer["steps_per_second"]) for answer in answers])
-        memory = Spread.of([answer["buffer_mb"] for answer in answers])
-        share = Spread.of([answer["buffer_mb"] / answer["observations_mb"] for answer in answers])
-        rows.append([CONTENDERS[side.contender].label, *(f"{s.median:.3g}" for s in (milliseconds, memory, share))])
-    return Table(title, ["", "milliseconds", "memory, MiB", "/ its observations"], rows)
+    for target in TARGETS:
+        setting = {"part": target.part, "num_envs": target.num_envs}
+        ours, theirs = (fastest(found, names, **setting) for names in ([target.ours], target.peers))
+        if ours is not None and theirs is not None:
+            ratio = ours / theirs
+            met = "met" if ratio.median() >= target.at_least else "NOT MET"
+            rows.append([target.name, f"at least {target.at_least:g}", _number(ratio.median()), _range(ratio), met])
+    head = ["ours / another, each in its best thread setting", "target", "median", "range", ""]
+    return Table("Targets", head, rows)
 
 
-def _names(here: Iterable[Side]) -> list[str]:
-    present = {side.contender for side in here}
-    return [name for name in CONTENDERS if name in present]
+def _part(part: str, here: pd.DataFrame) -> Table:
+    """Return one row for each cell, with what differs between them and how much faster ours is in its best setting."""
+    shown = [name for name in SETTINGS if here.index.get_level_values(name).nunique() > 1]
+    compared = [name for name in shown if name not in ("num_threads", "device", "mixed_precision")]
+    has_ours = part != "gpu" and here.index.get_level_values("contender").isin(OURS).any()
+    rows = []
+    for cell, row in sorted(here.iterrows(), key=lambda each: _order(here, each[0], shown)):
+        names = dict(zip(here.index.names, cell, strict=True))
+        cells = [CONTENDERS[names["contender"]].label, *(_setting(names[name]) for name in shown)]
+        cells += [_number(row.median()), _range(row)]
+        if has_ours:
+            ours = fastest(here, OURS, **{name: names[name] for name in compared})
+            is_peer = ours is not None and names["contender"] not in OURS
+            cells += [f"{(ours / row).median():.2f}", _range(ours / row)] if is_peer else ["", ""]
+        rows.append(cells)
+    head = ["", *(SETTINGS[name] for name in shown), "steps/s", "range"]
+    return Table(TITLES[part], [*head, *(["ours / it", "range"] if has_ours else [])], rows)
 
 
-def _by_contender(here: Iterable[Side]) -> list[Side]:
-    order = list(CONTENDERS)
-    return sorted(here, key=lambda s: (s.setting["num_envs"], order.index(s.contender), s.setting["num_threads"]))
+def _order(here: pd.DataFrame, cell: tuple[Any, ...], shown: list[str]) -> tuple[Any, ...]:
+    names = dict(zip(here.index.names, cell, strict=True))
+    settings = [names[name] for name in shown if name != "num_threads"]
+    return (*settings, list(CONTENDERS).index(names["contender"]), names["num_threads"])
 
 
-def _best(here: Iterable[Side], contender: str, task: str | None = None, **setting: int) -> Side | None:
-    return fastest(
-        side
-        for side in here
-        if side.contender == contender
-        and task in (None, side.task)
-        and all(side.setting[name] == value for name, value in setting.items())
+def _replay(measurements: list[Mapping[str, Any]]) -> Table:
+    rows = []
+    for contender in ("replay_ours", "replay_stock"):
+        here = pd.DataFrame([each for each in measurements if each["contender"] == contender])
+        figures = (1e3 / here["steps_per_second"], here["buffer_mb"], here["buffer_mb"] / here["observations_mb"])
+        rows.append([CONTENDERS[contender].label, *(f"{figure.median():.3g}" for figure in figures)])
+    return Table(TITLES["replay"], ["", "milliseconds", "memory, MiB", "/ its observations"], rows)
+
+
+def _provenance(results: Mapping[str, Any]) -> str:
+    machine, effort = results["machine"], results["effort"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    clean = "" if machine["git_is_clean"] else " with changes that were not committed"
+    share = "an unknown share" if results["core_share"] is None else f"{results['core_share']:.0%}"
+    revision = (machine["git_revision"] or "unknown")[:12]
+    return (
+        f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
+        f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
+        f"start {machine['load_average']}, {share} of a core for each measured thread. "
+        f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
     )
 
 
-def _paired(here: list[Side], others: Sequence[str], **setting: int) -> Spread | None:
-    """Ours over the fastest of the others."""
-    ours = _best(here, "ours", **setting)
-    other = fastest(side for name in others if (side := _best(here, name, **setting)) is not None)
-    return ratio(ours, other) if ours and other else None
+def _setting(value: Any) -> str:
+    return {"sample": "sampling", "train": "training"}.get(value, str(value))
 
 
-def _speed(side: Side | None) -> str:
-    return "" if side is None else _number(side.steps_per_second.median)
-
-
-def _microseconds(side: Side | None) -> str:
-    return "" if side is None else f"{1e6 / side.steps_per_second.median:.1f}"
-
-
-def _range(spread: Spread) -> str:
-    return f"{_number(spread.low)} to {_number(spread.high)}"
-
-
-def _times(spread: Spread | None) -> str:
-    return "" if spread is None else f"{spread.median:.2f}"
+def _range(values: pd.Series) -> str:
+    return f"{_number(values.min())} to {_number(values.max())}"
 
 
 def _number(value: float) -> str:

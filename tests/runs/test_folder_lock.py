@@ -221,7 +221,7 @@ def test_a_number_that_another_process_has_now_holds_until_the_claim_is_old(tmp_
     take(tmp_path)
 
 
-@pytest.mark.parametrize("pid", [DEAD, os.getpid()])
+@pytest.mark.parametrize("pid", [DEAD, os.getpid()], ids=["dead", "own"])
 @pytest.mark.parametrize("part", ["boot", "namespace", "all"])
 def test_a_claim_from_a_container_or_a_boot_with_other_process_numbers_holds_until_it_is_old(
     tmp_path: Path, has_no_lock: bool, part: str, pid: int

@@ -1,140 +1,24 @@
-"""`make results`: parts are run once, what was interrupted goes on, documents hold what the results say."""
+"""What the certification's runs are held to: targets, seeds, comparisons with peers, and the documents' tables."""
 
 from __future__ import annotations
 
 import json
 import math
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import claims, documents
 from benchmarks.learning import certification
 from benchmarks.learning.known_optima import EXAMS
-from benchmarks.learning.tables import (
-    Runs,
-    certificates,
-    collected,
-    comparisons,
-    is_met,
-    peers,
-    processor_time,
-    short,
-    to_ninety,
-)
-from benchmarks.reproduce import claims, documents
-from benchmarks.reproduce.parts import PARTS, RESULTS, ROOT, Part, Places
-from benchmarks.reproduce.runner import record, run
-from benchmarks.throughput.report import marks
-
-SUCCEED = ("-c", "print('half way'); print('there')")
-
-
-def places(folder: Path) -> Places:
-    return Places(folder / "results", folder / "runs", folder / "documents")
-
-
-def test_a_part_that_has_ended_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where, kept = places(tmp_path), []
-    parts = {"one": Part("", lambda _: [SUCCEED], lambda _: kept.append("one"))}
-    assert run(parts, where, again=False) == 0
-    assert run(parts, where, again=False) == 0
-    assert kept == ["one"]
-    assert "[1/1] one: made before" in capsys.readouterr().out
-    assert run(parts, where, again=True) == 0
-    assert kept == ["one", "one"]
-    assert record(where)["one"]["commands"] == ["python -c print('half way'); print('there')"]
-    assert (where.runs / "one.log").read_text().splitlines()[:2] == ["half way", "there"]
-
-
-def test_again_makes_a_part_without_what_was_there_of_it(tmp_path: Path) -> None:
-    where = places(tmp_path)
-    file, folder = where.results / "made.json", where.runs / "made"
-    command = ("-c", f"import pathlib, sys; sys.exit(pathlib.Path({str(file)!r}).exists())")
-    parts = {"one": Part("", lambda _: [command], made=lambda _: [file, folder, tmp_path / "not there"])}
-    folder.mkdir(parents=True)
-    file.parent.mkdir()
-    file.touch()
-    assert run(parts, where, again=False) == 1
-    assert run(parts, where, again=True) == 0
-    assert not folder.exists()
-
-
-def test_parts_that_go_on_from_what_is_there_know_where_it_is(tmp_path: Path) -> None:
-    where = places(tmp_path)
-    for name in ("certification", "ablation", "tuning-gain", "real-data"):
-        made, commands = PARTS[name].made(where), PARTS[name].commands(where)
-        assert made
-        assert all(path.is_relative_to(tmp_path) for path in made)
-        told = [Path(word) for command in commands for word in command if word.startswith(str(tmp_path))]
-        assert all(any(path.is_relative_to(place) for place in told) for path in made)
-
-
-def test_a_part_that_failed_is_told_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where, marker = places(tmp_path), tmp_path / "mended"
-    command = (
-        "-c",
-        f"import pathlib, sys; print('as far as this'); sys.exit(0 if pathlib.Path({str(marker)!r}).exists() else 3)",
-    )
-    parts = {"one": Part("", lambda _: [command]), "two": Part("", lambda _: [SUCCEED])}
-    assert run(parts, where, again=False) == 3
-    told = capsys.readouterr().err
-    assert "[1/2] one must end well, got exit code 3." in told
-    assert "as far as this" in told
-    assert "finished" not in record(where)["one"]
-    assert "two" not in record(where)
-    marker.touch()
-    assert run(parts, where, again=False) == 0
-    assert {name: "finished" in entry for name, entry in record(where).items()} == {"one": True, "two": True}
-
-
-LONG_PART = """
-import subprocess, sys
-from pathlib import Path
-from benchmarks.reproduce import __main__ as command
-from benchmarks.reproduce.parts import Part, Places
-
-folder = Path(sys.argv[1])
-command.Places = lambda: Places(folder / "results", folder / "runs", folder / "documents")
-below = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-work = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {below!r}])"
-command.PARTS["long"] = Part("", lambda _: [("-c", work)])
-sys.argv[1:] = ["long"]
-sys.exit(command.main())
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_all_that_runs_below(tmp_path: Path, number: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", LONG_PART, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as process:
-        log = tmp_path / "runs" / "long.log"
-        wait_until(lambda: log.is_file() and log.read_text().endswith("\n"))
-        process.send_signal(number)
-        told = process.communicate(timeout=30)[1]
-    assert process.returncode == 130
-    assert told == "Interrupted. The same command goes on from here.\n"
-    wait_until(lambda: not Path(f"/proc/{log.read_text().split()[0]}").exists())
-    assert "finished" not in record(places(tmp_path))["long"]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+from benchmarks.learning.tables import Runs, certificates, collected, comparisons, is_met, peers, short, to_ninety
+from benchmarks.machine import RESULTS, ROOT
+from benchmarks.tables import marks, replaced
 
 
 def test_every_block_of_the_documents_has_a_builder_and_every_builder_a_place() -> None:
     texts = [(ROOT / name).read_text() for name in documents.DOCUMENTS]
-    for mark in documents.BLOCKS:
-        assert any(all(side in text for side in marks(mark)) for text in texts), mark
     begun = {
         line.removeprefix("<!-- ").removesuffix(": begin -->")
         for text in texts
@@ -144,21 +28,17 @@ def test_every_block_of_the_documents_has_a_builder_and_every_builder_a_place() 
     assert begun == set(documents.BLOCKS)
 
 
-def test_the_documents_hold_what_the_committed_results_say(tmp_path: Path) -> None:
-    where = Places(RESULTS, tmp_path, tmp_path)
-    documents.fill(where)
-    for name in documents.DOCUMENTS:
-        assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_the_documents_hold_what_the_committed_results_say(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert documents.filled(text, RESULTS) == text
 
 
-def test_the_parts_are_told_by_the_help() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "benchmarks.reproduce", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert all(f"  {name} " in shown for name in PARTS)
-
-
-# ---------------------------------------------------------------- tables of runs
+def test_a_table_takes_the_place_of_what_stood_between_its_marks() -> None:
+    begin, end = marks("times")
+    assert replaced(f"a {begin}old{end} z", "times", "new") == f"a {begin}\nnew\n{end} z"
+    with pytest.raises(ValueError, match="README must hold <!-- nothing: begin -->"):
+        replaced("a text", "nothing", "")
 
 
 def run_of(growth: float, gaps: list[float], processor: str = "P") -> dict[str, Any]:
@@ -216,19 +96,6 @@ def test_runs_made_for_a_market_speak_for_an_algorithm_where_there_are_enough() 
     assert certified(dqn=three(0.9), dqn_long=runs_of(run_of(0.93, [0.9]))).startswith("90.0%")
 
 
-def test_every_agent_that_learned_a_market_has_a_row() -> None:
-    failing, passing = (
-        runs_of(run_of(-3.0, [0.0])),
-        runs_of(run_of(0.9, [0.9]), run_of(0.7, [0.8]), run_of(0.95, [0.9])),
-    )
-    table = certificates({("ppo", "crash"): failing, ("ppo-rare", "crash"): passing})
-    assert [(line[1], line[-1]) for line in table.rows] == [
-        ("PPO", "NOT MET"),
-        ("PPO, batches of 8,192, a million steps", "met"),
-    ]
-    assert table.rows[1][2:4] == ["growth 80%, no loss", "90.0% (70.0% to 95.0%)"]
-
-
 def test_one_seed_with_a_loss_fails_where_losses_are_rare() -> None:
     runs = runs_of(run_of(0.9, [0.9]), run_of(-0.01, [0.8]), run_of(0.95, [0.9]))
     assert not is_met("crash", EXAMS["crash"], runs)
@@ -253,24 +120,6 @@ def test_our_runs_have_seeds_that_nothing_was_chosen_on() -> None:
     assert seeds()["dqn"] == list(range(20, 30))
     assert seeds()["dqn-rllib"] == [0, 1, 2]
     assert seeds("--seeds", "2")["dqn"] == [20, 21]
-
-
-def test_processor_time_is_added_up_over_markets_and_seeds() -> None:
-    runs = {
-        ("ppo", "merton"): runs_of(run_of(0.9, [0.1] * 60), run_of(0.9, [0.1] * 180)),
-        ("ppo", "noise"): runs_of(run_of(0.9, [0.1] * 120, "Q")),
-    }
-    assert row(processor_time(runs), "PPO") == ["PPO", "P and Q", "3", "300", "120 s", "6 min"]
-
-
-def test_a_part_that_was_not_made_in_one_go_has_no_wall_time(tmp_path: Path) -> None:
-    where = places(tmp_path)
-    assert run({"scaling": Part("", lambda _: [SUCCEED])}, where, again=False) == 0
-    times = documents.BLOCKS["times"](where.results)
-    assert times is not None
-    assert "| scaling | `python -c print('half way'); print('there')` |" in times
-    assert "| 0 min |" in times
-    assert "| train | `make results ARGS=train` |  | in several goes |" in times
 
 
 def test_the_interval_of_a_difference_is_welchs() -> None:
@@ -327,13 +176,6 @@ def test_seconds_are_compared_on_one_processor_alone() -> None:
     assert cells[1:] == ["0 k", "2.0", "2 of 2", "0 k", "3.0", "1 of 1"]
 
 
-def test_steps_are_counted_on_every_processor() -> None:
-    ours = runs_of(run_of(0.99, [0.95]))
-    theirs = runs_of(run_of(0.99, [0.5, 0.5]), run_of(0.99, [0.5, 0.95], "Q"), run_of(0.99, [0.5, 0.95], "Q"))
-    cells = row(to_ninety({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
-    assert cells[4:] == ["0 k", "never", "2 of 3"]
-
-
 def variant(name: str, **figures: Any) -> dict[str, Any]:
     """A row of the ablation's summary."""
     return {
@@ -346,35 +188,21 @@ def variant(name: str, **figures: Any) -> dict[str, Any]:
     }
 
 
-def test_a_claim_is_held_refuted_or_cannot_be_told(tmp_path: Path) -> None:
-    summary = [
-        variant("vanilla"),
-        variant("+ double", overestimation=0.5),  # a quarter less would be 0.6
-        variant("+ prioritized", steps_to_90=30_000),  # 30 % fewer would be 28,000
-        variant("+ dueling", final_growth=0.95, final_growth_range=[0.85, 1.0]),
-    ]
-    (tmp_path / "ablation.json").write_text(json.dumps({"summary": summary}))
-    found = {cells[0]: cells[3] for cells in claims.table(tmp_path).rows}
-    assert found == {
-        "prioritized replay needs 30 % fewer samples": "refuted",
-        "double Q lowers overestimation by a quarter": "held",
-        "dueling helps by 15 %": "cannot be told",
-    }
-
-
 @pytest.mark.parametrize(
     ("plain", "prioritized", "verdict"),
-    [(None, None, "cannot be told"), (40_000, None, "refuted"), (None, 40_000, "held")],
+    [(None, None, None), (40_000, None, False), (None, 40_000, True), (40_000, 28_000, True), (40_000, 30_000, False)],
 )
 def test_a_variant_that_never_got_there_has_infinitely_many_steps(
-    plain: int | None, prioritized: int | None, verdict: str, tmp_path: Path
+    plain: int | None, prioritized: int | None, verdict: bool | None, tmp_path: Path
 ) -> None:
     summary = [
         variant("vanilla", steps_to_90=plain),
-        variant("+ double"),
+        variant("+ double", overestimation=0.5),
         variant("+ prioritized", steps_to_90=prioritized),
-        variant("+ dueling"),
+        variant("+ dueling", final_growth=0.95, final_growth_range=[0.85, 1.0]),
     ]
     (tmp_path / "ablation.json").write_text(json.dumps({"summary": summary}))
-    found = {cells[0]: cells[3] for cells in claims.table(tmp_path).rows}
-    assert found["prioritized replay needs 30 % fewer samples"] == verdict
+    found = claims.of_ablation(tmp_path)
+    assert found["prioritized replay needs 30 % fewer samples"][2] is verdict
+    assert found["double Q lowers overestimation by a quarter"][2] is True  # 0.5, and a quarter less would be 0.6
+    assert found["dueling helps by 15 %"][2] is None  # the ranges overlap

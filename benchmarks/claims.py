@@ -1,0 +1,125 @@
+"""What is often said of such systems, beside what was measured here; verdicts follow from the figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.learning.tables import collected
+from benchmarks.tables import Table
+from benchmarks.throughput.tables import fastest, speeds
+
+Row = tuple[str, str, bool | None]
+"""What was measured, by which command, and whether the claim holds; None where it cannot be told."""
+_VERDICT = {True: "held", False: "refuted", None: "cannot be told"}
+_ABLATION = "`python -m benchmarks.learning.ablation`"
+_WALK = "`python -m benchmarks.real_data walk`"
+
+
+def table(results: Path) -> Table:
+    """Return every claim with its verdict, from the folder of all results."""
+    found = {**_of_speed(results), **of_ablation(results), **_of_learning(results)}
+    rows = [[claim, measured, command, _VERDICT[holds]] for claim, (measured, command, holds) in found.items()]
+    return Table("Commonly quoted, and measured", ["claim", "measured here", "by", ""], rows)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
+
+
+def _of_speed(results: Path) -> dict[str, Row]:
+    cells = speeds(_json(results / "throughput.json")["measurements"])
+
+    def speed(part: str, num_envs: int) -> float:
+        row = fastest(cells, ["ours"], part=part, num_envs=num_envs)
+        assert row is not None
+        return float(row.median())
+
+    trained, sampled = speed("training", 8), speed("sampling", 8)
+    times = sampled / speed("sampling", 1)
+    replay = [each for each in _json(results / "dqn.json")["measurements"] if each["part"] == "replay"]
+    ours, theirs = (
+        median(each["buffer_mb"] / each["observations_mb"] for each in replay if each["contender"] == f"replay_{side}")
+        for side in ("ours", "stock")
+    )
+    saved = 1.0 - ours / theirs
+    return {
+        "850 steps a second with 8 environments": (
+            f"training {trained:,.0f} (10 epochs of minibatches of 64), sampling alone {sampled:,.0f}",
+            "`make bench`",
+            trained >= 850.0,
+        ),
+        "8 environments are 7 times as fast as one": (
+            f"{times:.1f} times the sampling of one environment, in one process",
+            "`make bench`",
+            times >= 7.0,
+        ),
+        "the replay buffer takes 40 % less memory": (
+            f"{saved:.0%} less than RLlib's prioritized episode buffer ({ours:.2f} against {theirs:.2f} of its "
+            "observations; what it holds to learn from all actions comes on top)",
+            "`make bench ARGS=dqn`",
+            saved >= 0.395,
+        ),
+    }
+
+
+def of_ablation(results: Path) -> dict[str, Row]:
+    """Return the claims about the parts of DQN; a variant that never got there has infinitely many steps."""
+    rows = {row["variant"]: row for row in _json(results / "ablation.json")["summary"]}
+    plain, double, dueling = rows["vanilla"], rows["+ double"], rows["+ dueling"]
+    steps, fewer = (rows[name]["steps_to_90"] or math.inf for name in ("vanilla", "+ prioritized"))
+    low, high = plain["final_growth_range"]
+    overlaps = low <= dueling["final_growth_range"][1] and dueling["final_growth_range"][0] <= high
+    growth = f"{dueling['final_growth']:.0%} of the optimal growth against {plain['final_growth']:.0%}"
+    return {
+        "prioritized replay needs 30 % fewer samples": (
+            f"steps to 90 % of the optimum: {_thousands(fewer)}, without {_thousands(steps)}",
+            _ABLATION,
+            None if math.isinf(steps) and math.isinf(fewer) else fewer <= 0.7 * steps,
+        ),
+        "double Q lowers overestimation by a quarter": (
+            f"from {plain['overestimation']:+.2f} to {double['overestimation']:+.2f} log wealth, medians of five seeds",
+            _ABLATION,
+            double["overestimation"] <= 0.75 * plain["overestimation"],
+        ),
+        "dueling helps by 15 %": (
+            growth + ("; ranges overlap" if overlaps else ""),
+            _ABLATION,
+            None if overlaps else dueling["final_growth"] >= 1.15 * plain["final_growth"],
+        ),
+    }
+
+
+def _thousands(steps: float) -> str:
+    return f"{steps / 1000:.0f} k" if math.isfinite(steps) else "never"
+
+
+def _of_learning(results: Path) -> dict[str, Row]:
+    steps = {key: median(runs.steps_to()) for key, runs in collected(results / "certification").items()}
+    pairs = [(mine, steps.get(("ppo-rllib", exam), math.inf)) for (name, exam), mine in steps.items() if name == "ppo"]
+    ratios = [mine / peer for mine, peer in pairs if math.isfinite(mine) and math.isfinite(peer)]
+    walk = _json(results / "real_data" / "walk" / "results.json")
+    sharpes = {name: walk["strategies"][name]["sharpe_ratio"] for name in [*walk["subjects"], "1/N"]}
+    gain = sharpes["PPO ensemble"] / sharpes["DQN ensemble"] - 1.0
+    found = ", ".join(f"{name} {sharpe:.2f}" for name, sharpe in sharpes.items())
+    return {
+        "converges in half the steps": (
+            f"{median(ratios):.2f} of stock RLlib PPO's steps to 90 % of the gap, median of {len(ratios)} markets that "
+            "both reach",
+            "`python -m benchmarks.learning.certification`",
+            median(ratios) <= 0.5,
+        ),
+        "PPO is 20 to 30 % better than DQN, adjusted for risk": (
+            f"Sharpe ratio {gain:+.0%} of DQN's (ensembles of five seeds)",
+            _WALK,
+            gain >= 0.2,
+        ),
+        "Sharpe ratios of 1.8 to 2.2": (
+            f"{found}; 2000 to 2022, out of sample",
+            _WALK,
+            max(sharpes.values()) >= 1.8,
+        ),
+    }

@@ -1,1 +1,0 @@
-"""How training scales over env runners and nodes."""

@@ -1,0 +1,161 @@
+"""Write the tables of all documents from the results that are there: `python -m benchmarks.documents`.
+
+A table stands between two marks of a document. Its results are JSON files in benchmarks/results; where they are not
+there, the table is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import claims
+from benchmarks.evaluation import tables as evaluation
+from benchmarks.learning import ablation
+from benchmarks.learning import tables as learning
+from benchmarks.machine import RESULTS, ROOT
+from benchmarks.real_data import defaults, evidence, offsets
+from benchmarks.real_data import tables as real_data
+from benchmarks.real_data.walks import over_looks
+from benchmarks.tables import Table, markdown, marks, replaced
+from benchmarks.throughput import tables as throughput
+
+DOCUMENTS = ("README.md", "docs/RESULTS.md", "benchmarks/README.md")
+SHOWN_BASELINES = (
+    "1/N",
+    "buy-and-hold",
+    "risk parity",
+    "minimum variance",
+    "maximum Sharpe",
+    "momentum top-5",
+    "index",
+)
+_WALK_FIGURES = {
+    "sharpe_ratio": "{:.2f}",
+    "annual_return": "{:.1%}",
+    "annual_volatility": "{:.1%}",
+    "max_drawdown": "{:.1%}",
+    "turnover_per_year": "{:.2f}x",
+    "information_ratio": "{:+.2f}",
+    "mean_p_value": "{:.3f}",
+}
+TRAINED = {"`ppo.yaml`": "train.json", "`ppo_per_asset.yaml`": "train_per_asset.json"}
+"""Configuration to the results of its run."""
+Builder = Callable[[Path], str]
+
+
+def main() -> None:
+    """Write every document anew."""
+    for name in DOCUMENTS:
+        path = ROOT / name
+        path.write_text(filled(path.read_text(), RESULTS))
+        print(f"Wrote {path}.")
+
+
+def filled(text: str, results: Path) -> str:
+    """Return a document with all of its tables, from the folder of all results."""
+    for mark, build in BLOCKS.items():
+        if marks(mark)[0] in text:
+            text = replaced(text, mark, build(results))
+    return text
+
+
+def _train(results: Path) -> str:
+    """Return the runs of the quick start on their test window, with the baselines that they share."""
+    runs = {label: json.loads((results / name).read_text()) for label, name in TRAINED.items()}
+    window = next(iter(runs.values()))["windows"]["test"]
+    rows = {label: values["windows"]["test"]["strategies"]["PPO policy"] for label, values in runs.items()}
+    rows |= {name: row for name, row in window["strategies"].items() if name != "PPO policy"}
+    lines = [
+        f"| test window, {window['first']} to {window['last']}, after 10 bp costs "
+        "| Sharpe | return a year | volatility | max drawdown | turnover a year | cost a year |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        sharpe = "-" if row["sharpe_ratio"] is None else f"{row['sharpe_ratio']:.2f}"
+        name = f"PPO ({name})" if name in runs else name
+        lines.append(
+            f"| {name} | {sharpe} | {row['annual_return']:.1%} "
+            f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.2f}x "
+            f"| {row['cost_per_year']:.1%} |"
+        )
+    picture = "![Equity curves of the test window](docs/equity_curve.png)"
+    sentences = [
+        f"> {values['verdict']['sentence'].replace('PPO policy', f'PPO ({label})')}" for label, values in runs.items()
+    ]
+    return "\n".join([*lines, "", "\n\n".join(sentences), "", picture])
+
+
+def _walk_short(results: Path) -> str:
+    """Return the ensembles and a few of the baselines."""
+    values = json.loads((results / "real_data" / "walk" / "results.json").read_text())
+    rows = []
+    for name in [*values["subjects"], *SHOWN_BASELINES]:
+        row = values["strategies"][name]
+        row = {**row, "mean_p_value": None if (p := row["mean_p_value"]) is None else over_looks(p, name)}
+        rows.append([name, *(_cell(row, figure, form) for figure, form in _WALK_FIGURES.items())])
+    title = f"Out of sample, {values['first_day']} to {values['last_day']}, after 10 bp costs"
+    table = Table(
+        title,
+        ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover a year", "IR over 1/N", "p"],
+        rows,
+        "DQN's p is times its three looks at these years, at most 1 (Bonferroni).",
+    )
+    sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
+    return "\n\n".join([markdown([table]), *sentences])
+
+
+def _cell(row: Mapping[str, Any], figure: str, form: str) -> str:
+    return "" if row.get(figure) is None else form.format(row[figure])
+
+
+def _learning(*builders: Callable[[Mapping[tuple[str, str], learning.Runs]], Table]) -> Builder:
+    def build(results: Path) -> str:
+        runs = learning.collected(results / "certification")
+        return markdown(builder(runs) for builder in builders)
+
+    return build
+
+
+def _of(file: str, build_text: Callable[[dict[str, Any]], str]) -> Builder:
+    return lambda results: build_text(json.loads((results / file).read_text()))
+
+
+def _real_data(build_text: Callable[..., str], *part: str) -> Builder:
+    return lambda results: build_text(results / "real_data", *part)
+
+
+BLOCKS: dict[str, Builder] = {
+    "results": _train,
+    "certificates": _learning(learning.certificates),
+    "certificates-short": _learning(learning.short),
+    "peers-ppo": _learning(lambda runs: learning.peers(runs, "ppo"), lambda runs: learning.to_ninety(runs, "ppo")),
+    "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
+    "tuning-gain": _of("tuning_gain.json", lambda values: markdown([learning.tuning_gain(values)])),
+    "walk-short": _walk_short,
+    "defaults": _real_data(defaults.table),
+    "variants": _real_data(real_data.variants),
+    "deflated": _real_data(real_data.deflated),
+    "walk": _real_data(real_data.walk, "walk"),
+    "walk-verdicts": _real_data(real_data.verdicts, "walk"),
+    "walk-offsets": _real_data(offsets.summary),
+    "walk-significance": _real_data(evidence.significance, "walk"),
+    "walk-crises": _real_data(evidence.crises, "walk"),
+    "walk-years": _real_data(real_data.by_years, "walk"),
+    "factors": _real_data(real_data.walk, "factors"),
+    "factors-verdicts": _real_data(real_data.verdicts, "factors"),
+    "claims": lambda results: markdown([claims.table(results)]),
+    "times": _learning(learning.processor_time),
+    "throughput": _of("throughput.json", throughput.content),
+    "dqn": _of("dqn.json", throughput.content),
+    "ablation": _of("ablation.json", ablation.content),
+    "size_and_power": _of("size_and_power.json", evaluation.size_and_power),
+    "evaluation_speed": _of("evaluation_speed.json", evaluation.speed),
+}
+"""By the mark that they stand between."""
+
+
+if __name__ == "__main__":
+    main()

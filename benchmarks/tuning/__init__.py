@@ -1,1 +1,0 @@
-"""What a search costs, and what early stopping saves: see benchmarks/README.md."""
