@@ -21,9 +21,11 @@ from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError, MachineError
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import newest_checkpoint
 from rllib_portfolio.policies.ensemble import Ensemble
 from rllib_portfolio.statistics.overfitting import SharpeSample, deflated_sharpe_ratio
+from tests.runs.test_folder_lock import held_by_another
 from tests.tiny_runs import TinyRun, edit_settings
 
 
@@ -88,6 +90,16 @@ def test_a_run_is_judged_printed_and_written(
     assert set(curve["cost_bps"]) == {0.0, 5.0, 10.0, 25.0, 50.0}
     assert set(curve["impact"]) == {0.0, 0.1}
     assert set(curve["strategy"]) == {"PPO policy", "1/N", "buy-and-hold"}
+
+
+@pytest.mark.ray
+def test_a_run_that_is_training_is_judged_and_its_report_holds_no_claim(run_dir: Path) -> None:
+    with held_by_another(run_dir):
+        assert cli.backtest([str(run_dir), "--quiet", "--no-costs-table"]) == 0
+        record = json.loads((run_dir / "report" / "backtest.json").read_text())
+        written = {str(path.relative_to(run_dir / "report")) for path in (run_dir / "report").rglob("*.*")}
+        assert written == {*record["files"], "backtest.json"}
+        assert (run_dir / IN_USE).is_file()
 
 
 @pytest.mark.ray

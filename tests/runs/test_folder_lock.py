@@ -19,9 +19,9 @@ import pytest
 
 from rllib_portfolio import cli
 from rllib_portfolio.errors import ClaimLostError, ConfigError
-from rllib_portfolio.new_folder import IN_USE
+from rllib_portfolio.new_folder import IN_USE, REPORT_IN_USE
 from rllib_portfolio.runs import folder_lock
-from rllib_portfolio.runs.folder import require_fresh
+from rllib_portfolio.runs.folder import CONFIG, require_fresh
 from rllib_portfolio.runs.folder_lock import Holder, only_writer, require_claims
 from tests.cli.test_train import assert_in_use
 
@@ -29,7 +29,7 @@ HOLD = """
 import subprocess, sys, os, time
 from pathlib import Path
 from rllib_portfolio.runs.folder_lock import only_writer
-with only_writer(Path(sys.argv[1]), is_new=True):
+with only_writer(Path(sys.argv[1]), is_new=True, record=sys.argv[2]):
     started = [subprocess.Popen(["sleep", "60"]).pid, os.fork() or (time.sleep(60), os._exit(0))]
     print(*started, flush=True)
     sys.stdin.read()
@@ -39,10 +39,10 @@ DEAD = 2**22 + 1
 
 
 @contextmanager
-def held_by_another(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+def held_by_another(folder: Path, record: str = IN_USE) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A process that writes into a folder, and two that it started: one that is forked, one with another program."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(folder), record], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -114,6 +114,26 @@ def test_every_command_that_writes_into_a_folder_refuses_one_that_is_in_use(
         for flag in ("--resume", "--output-dir"):
             assert_in_use(command, [*words, flag, tmp_path / "out"], tmp_path / "out", process.pid)
         assert [path.name for path in (tmp_path / "out").iterdir()] == [IN_USE]
+
+
+def test_a_second_back_test_into_one_folder_is_refused(tmp_path: Path) -> None:
+    run, report = tmp_path / "run", tmp_path / "run" / "report"
+    run.mkdir()
+    (run / CONFIG).touch()
+    for words in ([run], [run, "--output-dir", report]):
+        with held_by_another(report, REPORT_IN_USE) as (process, _):
+            assert_in_use(cli.backtest, words, report, process.pid)
+            assert [path.name for path in report.iterdir()] == [REPORT_IN_USE]
+        assert [path.name for path in run.iterdir()] == [CONFIG]
+
+
+@pytest.mark.parametrize("inside", ["report", "trials/trial_0003/report", "ppo/fold-0/report"])
+def test_training_and_a_back_test_in_its_folder_do_not_wait_for_each_other(tmp_path: Path, inside: str) -> None:
+    report = tmp_path / inside
+    with held_by_another(tmp_path), only_writer(report, is_new=True, record=REPORT_IN_USE):
+        assert [path.name for path in report.iterdir()] == [REPORT_IN_USE]
+    with held_by_another(report, REPORT_IN_USE):
+        take(tmp_path)
 
 
 def test_a_folder_is_free_when_its_process_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
