@@ -13,6 +13,7 @@ import pytest
 from rllib_portfolio.audit.certificate import Certificate
 from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.console import guarded
+from rllib_portfolio.cli.market import main
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.experiments.search.record import SearchRecord
 from rllib_portfolio.experiments.search.settings import SearchSettings
@@ -21,7 +22,6 @@ from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
 from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.market import load_market
-from rllib_portfolio.market.__main__ import main
 from rllib_portfolio.new_folder import REPORT_IN_USE
 from rllib_portfolio.reporting.report import generate_performance_report
 from rllib_portfolio.runs.folder import create_run_folder, record_settings

@@ -45,7 +45,7 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     return chosen
 
 
-def own_config(path: Path, overrides: Mapping[str, Any]) -> RunConfig:
+def own_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
     """Return the configuration that the user names for this command, and trust the functions that it names."""
     config = load_run_config(path, overrides)
     trust(named_functions(config.model_dump()))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
@@ -34,6 +44,38 @@ DateWindow = tuple[IsoDay, IsoDay]
 
 
 class StrictModel(BaseModel):
-    """A frozen model that refuses unknown keys."""
+    """A frozen model that refuses unknown keys, and true and false as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would take for 1 and 0, also in lists."""
+        kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
+        if kinds & {int, float} and not kinds & {bool, Any} and _holds_bool(value):
+            raise PydanticCustomError("bool_as_number", "a number must not be true or false")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types that an annotation is made of."""
+    if get_origin(annotation) is Literal:
+        yield from map(type, get_args(annotation))
+    elif get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif parts := get_args(annotation):
+        for part in parts:
+            yield from _kinds(part)
+    else:
+        yield annotation
+
+
+def _holds_bool(value: Any) -> bool:
+    values = [value]
+    for each in values:  # what is in a list is appended and looked at in its turn, however deep
+        if isinstance(each, bool):
+            return True
+        if isinstance(each, list | tuple):
+            values.extend(each)
+    return False

@@ -34,7 +34,10 @@ from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.loading import SIMULATORS
 from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TINY, TINY_DQN
 
-BAD = ("text", "", math.nan, math.inf, -math.inf, -1, 0, 1e308, 10**30, None, [], [1e308], ["text", ""], {"a": 1})
+BAD = (
+    "text", "", math.nan, math.inf, -math.inf, -1, 0, 1e308, 10**30, None, [], [1e308], ["text", ""], {"a": 1}, True,
+    [True],
+)  # fmt: skip
 SECTIONS = ("environment", "network", "training", "schedule", "resources")
 SMALL = {"ppo": TINY, "dqn": TINY_DQN}
 MOST_BYTES = 2e9
@@ -82,7 +85,7 @@ def one_iteration(monkeypatch: pytest.MonkeyPatch, ray_session: None) -> None:
 def test_no_parameter_of_a_synthetic_market_ends_in_a_traceback(price_settings: dict[str, Any]) -> None:
     few = {"num_gmm_regimes": 0, "num_hmm_regimes": 0, "momentum_days": (), "moving_average_days": ()}
     few |= {"drawdown_days": None}
-    bad = (*BAD, "sp500", True, [[0.5]], [[]], [0.5, 0.5], {}, 2.5)
+    bad = (*BAD, "sp500", [[0.5]], [[]], [0.5, 0.5], {}, 2.5)
     refused = 0
     for source, simulator in SIMULATORS.items():
         table = {"table": price_settings["market.data"]} if source == "bootstrap" else {}
@@ -95,7 +98,43 @@ def test_no_parameter_of_a_synthetic_market_ends_in_a_traceback(price_settings: 
     assert refused > 500
 
 
-@pytest.mark.parametrize("value", [*BAD, True, [1, 2]])
+@pytest.mark.parametrize("value", [True, [True], [True, True, True]])
+def test_true_is_taken_by_settings_that_are_true_or_false_alone(value: Any) -> None:
+    for algo, model in RUN_CONFIGS.items():
+        taken = set()
+        for name, _ in fields_of(model):
+            with suppress(ConfigError):
+                load_run_config(None, {"algo": algo, name: value})
+                taken.add(name)
+        assert taken == (truths_of(model) if value is True else set())
+    for name in SearchSettings.model_fields:
+        with pytest.raises(ConfigError, match=rf"^{name}: "):
+            validated(SearchSettings, {name: value}, "command line")
+
+
+def truths_of(model: type[BaseModel], section: str = "") -> set[str]:
+    """Dotted names of the settings that are true or false."""
+    fields = {f"{section}{name}": field.annotation for name, field in model.model_fields.items()}
+    inner = [truths_of(kind, f"{name}.") for name, kind in fields.items() if isinstance(kind, type(BaseModel))]
+    return {name for name, kind in fields.items() if kind is bool or bool in get_args(kind)}.union(*inner)
+
+
+@pytest.mark.parametrize("value", [True, [True], [[0.5, True], [True, 0.5]]])
+def test_true_is_no_parameter_of_a_synthetic_market(price_settings: dict[str, Any], value: Any) -> None:
+    for source, simulator in SIMULATORS.items():
+        table = {"table": price_settings["market.data"]} if source == "bootstrap" else {}
+        for name in inspect.signature(simulator).parameters:
+            with pytest.raises(ConfigError):
+                load_market({"data": {"source": source, "num_days": 300, **table, name: value}})
+
+
+def test_true_is_no_end_and_no_choice_of_a_search() -> None:
+    for dimension in ({"low": 0.1, "high": True}, {"low": False, "high": 0.5}, {"choices": [True, 0.1]}):
+        with pytest.raises(ConfigError, match="a number must not be true or false"):
+            SearchSpace.parse({"training.clip": dimension}, load_run_config(None, {}), "run.yaml")
+
+
+@pytest.mark.parametrize("value", [*BAD, [1, 2]])
 def test_no_setting_of_a_search_ends_in_a_traceback(value: Any) -> None:
     for name in SearchSettings.model_fields:
         with suppress(ConfigError):

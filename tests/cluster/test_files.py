@@ -220,9 +220,24 @@ def test_every_package_of_the_image_is_pinned() -> None:
     runs = [rest for word, rest in instructions(DOCKERFILE) if word == "RUN" and "pip install" in rest]
     installs = [part for rest in runs for part in re.split(r"&&", rest)]
     installs = [part for part in installs if "pip install" in part]
-    assert len(installs) == 2
-    for install in installs:
-        assert "--constraints requirements.lock" in install or "--require-hashes --requirement uv.txt" in install
+    assert len(installs) == 3
+    for install, name in zip(installs, ("pip", "uv", None), strict=True):
+        is_locked = "--constraints requirements.lock" in install and "--verify-hashes" in install
+        assert is_locked if name is None else f"--require-hashes --requirement {name}.txt" in install
+
+
+def test_the_image_takes_pip_and_uv_with_their_hashes_from_the_lock(tmp_path: Path) -> None:
+    (line,) = (rest for word, rest in instructions(DOCKERFILE) if word == "RUN" and "awk" in rest)
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    for part in line.split("&&"):
+        if "awk" in part:
+            subprocess.run(["bash", "-c", part], cwd=tmp_path, check=True)
+    for name in ("pip", "uv"):
+        first, *hashes = (tmp_path / f"{name}.txt").read_text().splitlines()
+        assert first == f"{name}=={pinned(name)} \\"
+        assert hashes
+        assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?", each) for each in hashes)
+        assert not hashes[-1].endswith("\\")
 
 
 # ---------------------------------------------------------------- shell

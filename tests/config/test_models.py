@@ -91,6 +91,41 @@ def test_a_number_must_be_a_finite_number(value: str) -> None:
     assert refusal(f"training.gamma={value}").startswith("training.gamma: input should be ")
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "seed",
+        "training.clip",
+        "training.value_clip",
+        "training.num_epochs",
+        "schedule.total_timesteps",
+        "environment.cost_bps",
+        "environment.execution_lag",
+        "market.cash_rate",
+        "market.fill_days",
+        "resources.num_env_runners",
+    ],
+)
+def test_true_and_false_are_no_numbers(setting: str, value: str) -> None:
+    got = f"got {value.capitalize()} (command line)"
+    assert refusal(f"{setting}={value}") == f"{setting}: a number must not be true or false, {got}"
+
+
+@pytest.mark.parametrize(
+    "setting", ["environment.cost_bps", "network.hidden_sizes", "market.features.macd_days", "market.features.rsi_days"]
+)
+def test_true_is_no_number_in_a_list_either(setting: str) -> None:
+    text = refusal(f"{setting}=[10, true, 20]")
+    assert text == f"{setting}: a number must not be true or false, got [10, True, 20] (command line)"
+
+
+def test_true_stays_true_where_it_belongs() -> None:
+    assert with_set("training.normalize_rewards=false").training.normalize_rewards is False
+    assert with_set("environment.random_start=true").environment.random_start is True
+    assert with_set("market.data={source: kelly, x: [true]}").market.data == {"source": "kelly", "x": [True]}
+
+
 def test_all_violations_are_told_at_once() -> None:
     text = refusal("training.gamma=2", "environment.min_cash=-1")
     assert "training.gamma: " in text

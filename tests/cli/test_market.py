@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rllib_portfolio.cli.market import main
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, load_market
-from rllib_portfolio.market.__main__ import main
-from tests.full_disk import full_disk
+from tests.full_disk import full_disk, read_only
 from tests.market.tables import random_prices
 
 ROOT = Path(__file__).parents[2]
@@ -193,9 +195,61 @@ def test_a_table_that_could_not_be_written_leaves_the_old_one(prices, capsys, tm
     output = tmp_path / "out.parquet"
     output.write_text("whole")
     with full_disk():
-        assert main(["process", str(prices), "--output", str(output)]) == 2
-    assert "File too large" in capsys.readouterr().err
+        assert main(["process", str(prices), "--output", str(output)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "error: files must be readable and writable, got File too large. Mend that.\n"
     assert output.read_text() == "whole"
+
+
+def test_a_file_or_folder_that_cannot_be_used_is_one_line_and_exit_code_two(
+    prices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:  # a folder that every user may enter, unlike tmp_path
+        folder = Path(name)
+        folder.chmod(0o755)
+        table = Path(shutil.copy(prices, folder))
+        table.chmod(0)
+        under_file = table / "out.parquet"
+        with read_only(folder):
+            assert main(["validate", str(table)]) == 2
+            told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err == (
+            f"error: the price file must be readable, got {table} (Permission denied). "
+            "Check its path and permissions.\n"
+        )
+        assert main(["process", str(prices), "--output", str(under_file)]) == 2
+        told = capsys.readouterr()
+        assert told.err == f"error: --output must be writable, got {under_file} (File exists). Choose another.\n"
+
+
+def test_ctrl_c_is_one_line_and_its_exit_code(
+    prices: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rllib_portfolio.cli.market.prepare_market", interrupted)
+    assert main(["validate", str(prices)]) == 130
+    assert capsys.readouterr() == ("", "\nStopped.\n")
+
+
+def test_output_that_cannot_be_printed_is_one_line_too(prices: Path, tmp_path: Path) -> None:
+    # as in `python -m rllib_portfolio.market validate FILE >/dev/full`
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "rllib_portfolio.market", "validate", str(prices)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: output must be writable, got ")
 
 
 def test_a_table_of_20_000_columns_is_checked_in_ten_seconds_of_computing(

@@ -1,0 +1,147 @@
+"""`python -m rllib_portfolio.market validate|process FILE`: check a price file, or write it with its market regimes.
+
+Both read the file with the market settings of a training run. Prices that training would refuse are an error of
+`validate`, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rllib_portfolio.atomic import whole_file
+from rllib_portfolio.cli.console import guarded
+from rllib_portfolio.cli.settings import own_config
+from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config.files import parse_assignment
+from rllib_portfolio.config.user_values import user_path
+from rllib_portfolio.errors import ConfigError, file_error, reason
+from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
+from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.loading import load_table
+from rllib_portfolio.market.plausibility import NUM_LISTED, require_accepted_moves, unaccepted_moves
+from rllib_portfolio.market.prepare import market_log_returns, prepare_market
+from rllib_portfolio.market.regimes import RegimeModels
+from rllib_portfolio.market.sources import FITTED_UNTIL
+from rllib_portfolio.market.table import PriceTable
+from rllib_portfolio.market.validation import validate_table
+from rllib_portfolio.new_folder import made
+from rllib_portfolio.shown_text import displayable
+
+DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the two commands; returns the exit code."""
+    return guarded(lambda: _execute(_parser().parse_args(arguments)))
+
+
+def _execute(options: argparse.Namespace) -> int:
+    config = _config(options)
+    if options.command == "process":
+        _require_output(options)
+    table = load_table(config)
+    market = prepare_market(table, config, is_for_training=False)
+    if options.command == "process":
+        _write(processed_table(validate_table(table, config), market), options.output)
+    for line in _summary(market):
+        print(displayable(line))
+    if options.command == "process":
+        print(displayable(f"written     {options.output}"))
+    else:
+        for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists the first ones
+            print(displayable(f"note        {move}"))
+        require_accepted_moves(market, config)
+    return 0
+
+
+def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
+    """Prices as `price_*`, the index, the user's columns and regime probabilities; `load_market` reads it back.
+
+    Regime probabilities are missing in their warm-up, and replace columns of the same name.
+    """
+    columns = {f"{PRICE_PREFIX}{name}": table.prices[name] for name in table.prices.columns}
+    if table.index is not None:
+        columns[INDEX_COLUMN] = table.index
+    columns |= {name: table.extra[name] for name in table.extra.columns}
+    regimes = RegimeModels.from_json(market.fitted).probabilities(market_log_returns(table))
+    columns |= {name: pd.Series(values, index=table.prices.index) for name, values in regimes.items()}
+    processed = pd.DataFrame(columns).rename_axis("date")
+    processed.attrs[FITTED_UNTIL] = str(market.dates[market.windows["train"][1] - 1])  # lasts in Parquet
+    return processed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rllib_portfolio.market", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("validate", "check a price file"), ("process", "write it as Parquet, with its regimes")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
+        command.add_argument("--index-path", metavar="FILE", help="table with the level of the index")
+        command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
+        command.add_argument("--cash-rate", metavar="RATE", help="annual rate as a fraction, or the name of a column")
+        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose market section is read")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="market.A=V",
+            help="one setting as in training, such as market.assets=[AAPL,MSFT]; may be repeated",
+        )  # fmt: skip
+        if name == "process":
+            command.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
+    return parser
+
+
+def _config(options: argparse.Namespace) -> MarketConfig:
+    """Return the market settings: flags override `--set`, which overrides the file of a run."""
+    settings = dict(parse_assignment(text) for text in options.set)
+    for name in settings:
+        if not name.startswith("market."):
+            raise ConfigError(f"--set must name a setting of the market, got {name}. Write --set market.fill_days=3.")
+    settings["market.data"] = options.file
+    if options.index_path is not None:
+        settings["market.index_path"] = options.index_path
+    for name in ("fill_days", "cash_rate"):
+        if (text := getattr(options, name)) is not None:
+            settings |= dict([parse_assignment(f"market.{name}={text}")])
+    return own_config(options.config, settings).market
+
+
+def _require_output(options: argparse.Namespace) -> None:
+    """Raise if the table cannot be written where it is to go, or would take the place of what it is made of."""
+    output: Path = options.output
+    if output.suffix.lower() != ".parquet":
+        raise ConfigError(f"output must end in .parquet, got {output}. Correct its name.")
+    if output.resolve() in [
+        user_path(path).resolve() for path in (options.file, options.index_path) if path is not None
+    ]:
+        raise ConfigError(f"output must be another file than those it is made of, got {output}. Choose another.")
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    try:
+        with made(path.parent), whole_file(path) as file:
+            frame.to_parquet(file)
+    except OSError as error:
+        text = f"--output must be writable, got {path} ({reason(error)})"
+        raise file_error(error, text, "Choose another.") from None
+
+
+def _summary(market: MarketData) -> list[str]:
+    days = market.dates
+    windows = [
+        f"{name:12}{days[start]} to {days[stop - 1]}, {stop - start} days"
+        for name, (start, stop) in market.windows.items()
+    ]
+    return [
+        f"source      {market.source}",
+        f"days        {market.num_days}, {days[0]} to {days[-1]}",
+        f"assets      {', '.join(market.assets)}",
+        f"rows a year {market.periods_per_year}; features look back {market.first_row} rows, "
+        f"{market.first_row / market.periods_per_year:.1f} years",
+        *windows,
+        f"features    {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
+        f"sha256      {market.data_hash}",
+        *(f"note        {note}" for note in market.notes),
+    ]
