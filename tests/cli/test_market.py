@@ -198,7 +198,9 @@ def test_a_table_that_could_not_be_written_leaves_the_old_one(prices, capsys, tm
         assert main(["process", str(prices), "--output", str(output)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "error: files must be readable and writable, got File too large. Mend that.\n"
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"error: --output must be writable, got {output} (")
+    assert line.endswith("File too large). Make room on that disk, or mend it, then try again.")
     assert output.read_text() == "whole"
 
 
