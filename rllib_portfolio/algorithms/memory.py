@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
-import ray
+import ray  # noqa: F401 - for its psutil
 
 from rllib_portfolio.config import DQNConfig, NetworkConfig, RunConfig
 from rllib_portfolio.env.actions import build_action_table
@@ -16,6 +19,11 @@ FLOAT = 4
 """Bytes of a number in single precision."""
 BYTES_PER_ENV = 4096
 """Objects of one environment and its episode: generator, identifiers, buffers."""
+CONTROL_GROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", ""),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
+"""Linux's control groups, both versions: folder, file of the limit, file of what is used, prefix of the statistics."""
 
 
 def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
@@ -58,7 +66,7 @@ def require_memory(config: RunConfig, market: MarketData, have: float | None = N
     Args:
         config: The run's configuration.
         market: Its market.
-        have: Bytes that are free; None asks Ray, which knows the limits of containers.
+        have: Bytes that are free; None asks this machine.
 
     Raises:
         ConfigError: Says how much is needed and had, and which setting to lower.
@@ -70,15 +78,25 @@ def require_memory(config: RunConfig, market: MarketData, have: float | None = N
         largest = max(parts, key=lambda name: parts[name])
         raise ConfigError(
             f"the run must fit into memory, got settings that need about {_readable(total)}, while this machine has "
-            f"{_readable(have)} free. Lower {largest}, which asks for {_readable(parts[largest])}."
+            f"{_readable(have)} free now. Lower {largest}, which asks for {_readable(parts[largest])}."
         )
 
 
 def free_bytes() -> float:
-    """Return what was free on this machine when its Ray started, within the limits of its container."""
-    here = ray.get_runtime_context().get_node_id()
-    resources = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
-    return float(resources.get("memory", 0.0) + resources.get("object_store_memory", 0.0))
+    """Return what is free on this machine now, or in its container if that has less."""
+    import psutil  # Ray brings its own along, which is found once Ray is imported
+
+    return float(min(psutil.virtual_memory().available, _free_in_container()))
+
+
+def _free_in_container() -> float:
+    """Return what the limit of this container leaves, files that the kernel caches not counted; inf without a limit."""
+    for folder, limit, used, prefix in CONTROL_GROUPS:
+        with suppress(OSError, ValueError, KeyError):  # another version of them, or a limit of `max`
+            sizes = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            cached = sum(int(sizes[f"{prefix}{kind}_file"]) for kind in ("active", "inactive"))
+            return float(int((folder / limit).read_text()) - int((folder / used).read_text()) + cached)
+    return math.inf
 
 
 def _readable(num_bytes: float) -> str:

@@ -23,6 +23,7 @@ from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel
 
 from rllib_portfolio import cli
+from rllib_portfolio.algorithms import memory
 from rllib_portfolio.algorithms.memory import estimated_bytes, require_memory
 from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config.files import load_run_config
@@ -153,10 +154,42 @@ def test_a_run_that_does_not_fit_into_memory_is_refused_with_the_figure(tiny_mar
     num_observed = 3 * 2 + 1 + 4
     assert need == 1e9 * (4 * (num_observed + 6 * 4) + 32)
     with pytest.raises(
-        ConfigError, match=r"need about 172 GB, while this machine has 23 GB free\. Lower training\.buf"
+        ConfigError, match=r"need about 172 GB, while this machine has 23 GB free now\. Lower training\.buf"
     ):
         require_memory(config, tiny_market, have=23e9)
     require_memory(config, tiny_market, have=200e9)
+
+
+def test_the_memory_that_is_free_when_a_run_begins_is_what_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_market: MarketData
+) -> None:
+    # in two minutes other processes took all but 20 of 200 GB; Ray would tell what was free when it started
+    free = iter([200e9, 20e9])
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=next(free)))
+    monkeypatch.setattr(memory, "CONTROL_GROUPS", [(tmp_path, *group[1:]) for group in memory.CONTROL_GROUPS])
+    config = load_run_config(None, {"algo": "dqn", "training.buffer_capacity": 10**9})
+    require_memory(config, tiny_market)
+    with pytest.raises(ConfigError, match=r"need about 172 GB, while this machine has 20 GB free now\."):
+        require_memory(config, tiny_market)
+
+
+@pytest.mark.parametrize(
+    ("version", "limit", "free"),
+    [(2, "8000000000", 6e9), (2, "max", 90e9), (1, "8000000000", 6e9), (1, "9" * 18, 90e9)],
+)
+def test_the_limit_of_a_container_counts_and_what_it_uses_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, limit: str, free: float
+) -> None:
+    # 5 GB are used, 3 of them by files that the kernel caches: of a limit of 8 GB, 8 - (5 - 3) = 6 are free
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    prefix = "" if version == 2 else "total_"
+    for name, text in zip(names, (limit, "5000000000"), strict=True):
+        (tmp_path / name).write_text(f"{text}\n")
+    cached = f"{prefix}inactive_file 2000000000\n{prefix}active_file 1000000000\n"
+    (tmp_path / "memory.stat").write_text(f"anon 7\n{cached}")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=90e9))
+    monkeypatch.setattr(memory, "CONTROL_GROUPS", [(tmp_path, *group[1:]) for group in memory.CONTROL_GROUPS])
+    assert memory.free_bytes() == free
 
 
 @pytest.mark.parametrize(
