@@ -30,8 +30,14 @@ import subprocess, sys, os, time
 from pathlib import Path
 from rllib_portfolio.runs.folder_lock import only_writer
 with only_writer(Path(sys.argv[1]), is_new=True, record=sys.argv[2]):
-    started = [subprocess.Popen(["sleep", "60"]).pid, os.fork() or (time.sleep(60), os._exit(0))]
-    print(*started, flush=True)
+    ready, told = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(told, b"1")  # it has closed what it inherited
+        time.sleep(60)
+        os._exit(0)
+    os.read(ready, 1)
+    print(subprocess.Popen(["sleep", "60"]).pid, child, flush=True)
     sys.stdin.read()
 """
 DEAD = 2**22 + 1
@@ -305,7 +311,8 @@ def test_a_claim_is_renewed_and_one_that_was_replaced_ends_the_work_and_is_left_
             monkeypatch.setattr(folder_lock, "_now", lambda: now)
             while f'"{now:%Y-%m-%dT%H:%M}' not in (tmp_path / IN_USE).read_text():
                 require_claims()
-            others.append(leave(tmp_path, claim(host="another")))
+            with folder_lock._one_at_a_time:  # not while the thread that renews is about to write
+                others.append(leave(tmp_path, claim(host="another")))
             while True:  # the thread that renews tells the one that works
                 require_claims()
 
