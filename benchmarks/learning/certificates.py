@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.algorithms.policy import PortfolioPolicy, current_policy
+from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.runs.loop import ALGORITHMS
 
 FloatArray = NDArray[np.floating[Any]]
 Decision = Callable[[FloatArray], FloatArray]

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from benchmarks.learning.certificates import Certificate, Decision, run_config
 from rllib_portfolio.algorithms.policy import current_policy
+from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.runs.loop import ALGORITHMS
 
 FloatArray = NDArray[np.floating[Any]]
 Progress = Iterator[tuple[int, Decision]]

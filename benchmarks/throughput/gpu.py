@@ -34,8 +34,8 @@ PLACES: dict[str, dict[str, Any]] = {
 
 def steps_per_second(algo: str, market: Path, sections: Mapping[str, Mapping[str, Any]]) -> float:
     """Environment steps a second, sampling and learning, after the warm-up."""
+    from rllib_portfolio.algorithms.registry import ALGORITHMS
     from rllib_portfolio.config import RUN_CONFIGS
-    from rllib_portfolio.runs.loop import ALGORITHMS
 
     config = RUN_CONFIGS[algo](**{name: dict(values) for name, values in sections.items()})
     algorithm = ALGORITHMS[algo].build(config, market)

@@ -18,6 +18,7 @@ import pytest
 
 from rllib_portfolio import cli, load_policy
 from rllib_portfolio.algorithms.policy import PortfolioPolicy
+from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.atomic import SEAL, sealed, write_json
 from rllib_portfolio.cli import trial
 from rllib_portfolio.errors import ConfigError, DataError
@@ -73,7 +74,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
     train = importlib.import_module("rllib_portfolio.cli.train")
     monkeypatch.setattr(train, "ray_session", lambda *given: nullcontext())
     monkeypatch.setattr(train, "require_room", lambda *given: None)
-    monkeypatch.setattr(loop.ALGORITHMS["ppo"], "build", lambda *given: Algorithm())
+    monkeypatch.setattr(ALGORITHMS["ppo"], "build", lambda *given: Algorithm())
     monkeypatch.setattr(loop, "Gauges", lambda *given: None)
     monkeypatch.setattr(loop._Run, "loop", opened)
     monkeypatch.setattr(trial, "Trial", on_trial)

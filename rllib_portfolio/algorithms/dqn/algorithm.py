@@ -280,6 +280,19 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def learning_numbers(
+    config: DQNRunConfig, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
+) -> dict[str, float]:
+    """Return the numbers that the replay buffer and the activations of a batch hold."""
+    dqn = config.training
+    num_actions = build_action_table(config.environment, market.assets).num_actions
+    num_rows = dqn.batch_size * max(1, min(num_actions, dqn.counterfactual_actions))
+    return {
+        "training.buffer_capacity": float(dqn.buffer_capacity) * (step_numbers + 8),
+        "training.batch_size": float(num_rows) * (2 * num_observed + 4 * num_hidden),
+    }
+
+
 def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNConfig:
     """RLlib's configuration of a run."""
     result = with_run_settings(PortfolioDQNConfig(), config, market_path, _LEARNERS)
