@@ -1,6 +1,6 @@
 """The algorithms as their run configurations: what a command knows of them before it loads Ray.
 
-Nothing else below `algorithms/` names an algorithm. `algorithms/registry.py` has the code that trains under the same names.
+Nothing else below `algorithms/` names one. `algorithms/registry.py` has the code that trains under the same names.
 """
 
 from __future__ import annotations

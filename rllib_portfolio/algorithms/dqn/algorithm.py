@@ -32,9 +32,10 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
+from rllib_portfolio.algorithms.dqn.refused_settings import DQN_RULES
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
-from rllib_portfolio.algorithms.refused_settings import DQN_RULES, refuse_env_runners, refuse_settings
+from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.replay.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals

@@ -25,7 +25,8 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
-from rllib_portfolio.algorithms.refused_settings import PPO_RULES, refuse_env_runners, refuse_settings
+from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
+from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.run_settings import ROLLOUTS, learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.algorithms.sampling.rounds import sample_batch
