@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.audit.certificate import Counterexample
 from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.backtest.baselines import EqualWeight
@@ -15,8 +13,6 @@ from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
 from rllib_portfolio.env.actions import constrained_weights
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.market import CASH, MarketData, Window
-
-FloatArray = NDArray[np.floating[Any]]
 
 CORNER_TOLERANCE = 1e-3
 WEALTH_TOLERANCE = 1e-9

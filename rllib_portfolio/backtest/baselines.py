@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView
-
-FloatArray = NDArray[np.floating[Any]]
 
 logger = logging.getLogger(__name__)
 

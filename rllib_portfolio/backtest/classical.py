@@ -18,15 +18,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import merton_weights
 from rllib_portfolio.backtest.refitting import MONTH_DAYS, YEAR_DAYS, History
 from rllib_portfolio.env.actions import inverse_volatility_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics.metrics import SMALLEST_DENOMINATOR
-
-FloatArray = NDArray[np.floating[Any]]
 
 PER_CENT = 100.0
 CVAR_CONFIDENCE = 0.95

@@ -7,17 +7,14 @@ give NaN.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
-
-FloatArray = NDArray[np.floating[Any]]
 
 BPS = 1e-4
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 
-FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 MAX_LATTICE_ACTIONS = 10_000

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import kernel
 from rllib_portfolio.env.actions import (
@@ -28,8 +29,6 @@ from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.rewards import StepOutcome, build_reward
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 class _LastStep(NamedTuple):

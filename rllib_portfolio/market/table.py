@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceTable:
@@ -39,12 +41,12 @@ class PriceTable:
         return self.prices.index.to_numpy().astype("datetime64[D]")
 
     @property
-    def price_values(self) -> NDArray[np.float64]:
+    def price_values(self) -> FloatArray:
         """Prices, [T, N]."""
         return np.asarray(self.prices, dtype=np.float64)
 
     @property
-    def index_values(self) -> NDArray[np.float64] | None:
+    def index_values(self) -> FloatArray | None:
         """Level of the index, [T], or None."""
         return None if self.index is None else np.asarray(self.index, dtype=np.float64)
 

@@ -25,10 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
 from rllib_portfolio.env.simulation import Simulation
-
-FloatArray = NDArray[np.floating[Any]]
 
 PREFIX = "simulation/"
 COLUMNS = tuple(PREFIX + name for name in Simulation.STATE)
