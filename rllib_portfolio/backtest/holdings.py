@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.env.actions import equal_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 
@@ -80,9 +81,7 @@ def active_share(weights: FloatArray) -> FloatArray:
         Review of Financial Studies 22(9), equation (1), with 1/N for the benchmark index.
     """
     weights = np.asarray(weights, dtype=np.float64)
-    num_assets = weights.shape[-1] - 1
-    equal = np.append(np.full(num_assets, 1.0 / num_assets), 0.0)
-    return np.asarray(0.5 * np.abs(weights - equal).sum(axis=-1))
+    return np.asarray(0.5 * np.abs(weights - equal_weights(weights.shape[-1] - 1)).sum(axis=-1))
 
 
 def gross_returns(result: BacktestResult) -> FloatArray:

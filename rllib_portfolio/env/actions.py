@@ -109,6 +109,11 @@ class ActionTable:
         return np.where((actions == self.hold)[:, None], held, weights)
 
 
+def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
+    """Return 1/N: `share` of the wealth in equal parts over the risky assets, the rest in cash, [N+1]."""
+    return np.append(np.full(num_assets, share / num_assets), 1.0 - share)
+
+
 def inverse_volatility_weights(volatility: FloatArray) -> FloatArray:
     """Weights proportional to 1 / sigma over the risky assets, no cash: [..., N+1] from [..., N].
 
@@ -161,10 +166,10 @@ def ladder_table(assets: tuple[str, ...], levels: int) -> ActionTable:
     A tilt is half equal weight and half the asset. For one asset the ladder alone is left: the rest would repeat it.
     """
     num_assets = len(assets)
-    equal = np.append(np.full(num_assets, 1.0 / num_assets), 0.0)
+    equal = equal_weights(num_assets)
     cash = np.append(np.zeros(num_assets), 1.0)
     names = [f"{step / levels:.0%} equal weight" if step else "cash" for step in range(levels + 1)]
-    rows = [equal * (step / levels) + cash * (1.0 - step / levels) for step in range(levels + 1)]
+    rows: list[FloatArray] = [equal * (step / levels) + cash * (1.0 - step / levels) for step in range(levels + 1)]
     inverse_volatility = None
     if num_assets > 1:
         inverse_volatility = len(names)
