@@ -23,7 +23,7 @@ from rllib_portfolio.algorithms.policy import current_policy
 from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.config import DQNRunConfig, PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.action_map import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
 
 FloatArray = NDArray[np.floating[Any]]

@@ -30,7 +30,7 @@ from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig, RunConfig
 from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.action_map import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData

@@ -10,7 +10,7 @@ from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
-from rllib_portfolio.env.actions import constrained_weights
+from rllib_portfolio.env.action_map import constrained_weights
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.market import CASH, MarketData, Window
 

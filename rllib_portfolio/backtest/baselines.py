@@ -15,7 +15,7 @@ import numpy as np
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.env.actions import equal_weights
+from rllib_portfolio.env.action_map import equal_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView

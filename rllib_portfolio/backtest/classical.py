@@ -22,7 +22,7 @@ import numpy as np
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import merton_weights
 from rllib_portfolio.backtest.refitting import MONTH_DAYS, YEAR_DAYS, History
-from rllib_portfolio.env.actions import equal_weights, inverse_volatility_weights
+from rllib_portfolio.env.action_map import equal_weights, inverse_volatility_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics.metrics import SMALLEST_DENOMINATOR
 

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
-from rllib_portfolio.env.actions import equal_weights
+from rllib_portfolio.env.action_map import equal_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 

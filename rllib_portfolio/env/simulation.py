@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import kernel
-from rllib_portfolio.env.actions import (
+from rllib_portfolio.env.action_map import (
     ActionTable,
     bound_violation,
     build_action_table,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.env.rewards import StepOutcome
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.policies.strategy import MarketView

@@ -44,7 +44,7 @@ from rllib_portfolio.algorithms.sampling.rounds import Round, sample_round
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
 from rllib_portfolio.algorithms.sampling.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
-from rllib_portfolio.env.actions import build_action_table
+from rllib_portfolio.env.action_map import build_action_table
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 

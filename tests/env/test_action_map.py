@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.actions import (
+from rllib_portfolio.env.action_map import (
     ActionTable,
     bound_violation,
     build_action_table,
