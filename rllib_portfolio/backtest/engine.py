@@ -18,7 +18,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.env import kernel
-from rllib_portfolio.env.action_map import constrained_weights
+from rllib_portfolio.env.limits import constrained_weights
 from rllib_portfolio.env.simulation import decision_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window

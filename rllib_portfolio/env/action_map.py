@@ -1,23 +1,24 @@
-"""Action maps: from what a policy says to target weights on the simplex, and the bounds that every policy obeys.
+"""Action maps: from what a policy says to target weights on the simplex.
 
 An action is mapped once, here, by the environment. No policy applies a softmax of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import comb
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
+from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.errors import ConfigError
-
-IntArray = NDArray[np.integer[Any]]
+from rllib_portfolio.market import CASH
 
 MAX_LATTICE_ACTIONS = 10_000
 AUTO_LATTICE_ASSETS = 3
@@ -33,39 +34,78 @@ def softmax_weights(actions: FloatArray, logit_scale: float) -> FloatArray:
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
 
-def constrained_weights(target: FloatArray, drifted: FloatArray, limits: ExecutionConfig) -> FloatArray:
-    """The target weights that the limits allow, [..., N+1], cash last.
+class ActionMap(Protocol):
+    """What actions are, and the target weights that each of them asks for."""
 
-    First the minimum cash (risky weights shrink together) and the maximum weight (what is above goes to cash); then the
-    move from the drifted weights is scaled to the maximum turnover. A move cut short may leave a bound violated that
-    the drift had violated before: `bound_violation` measures it.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names for reports: of the actions, or of the columns of one."""
+        ...
+
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """The actions of one portfolio."""
+        ...
+
+    def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return whether each number of a batch of actions may stand there; the shape is that of the batch."""
+        ...
+
+    def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Return target weights [B, N+1] of B actions.
+
+        Args:
+            actions: In the space, with a leading axis B.
+            held: Weights to hold, [B, N+1]: an environment holds the drifted weights w'_t, whatever the lag.
+            volatility: Trailing daily volatility, [B, N]; a map that does not read it takes None.
+        """
+        ...
+
+    def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return whether each of B actions trades nothing whatever is held, [B]."""
+        ...
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Return what `action_map_of` needs beside the environment's settings; None if it needs nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxMap:
+    """Continuous actions: weights = softmax(logit_scale * action), of assets and cash.
+
+    Attributes:
+        assets: Names of the N risky assets.
+        logit_scale: Factor of the actions.
     """
-    weights = target
-    if limits.min_cash > 0.0:
-        risky = weights[..., :-1]
-        shrink = np.minimum(1.0, (1.0 - limits.min_cash) / np.maximum(risky.sum(-1, keepdims=True), 1e-300))
-        weights = _with_cash(risky * shrink)
-    if limits.max_weight < 1.0:
-        weights = _with_cash(np.minimum(weights[..., :-1], limits.max_weight))
-    if limits.max_turnover < 1.0:
-        move = weights - drifted
-        turnover = 0.5 * np.abs(move).sum(-1, keepdims=True)
-        weights = drifted + move * np.minimum(1.0, limits.max_turnover / np.maximum(turnover, 1e-300))
-    return weights
 
+    assets: tuple[str, ...]
+    logit_scale: float
 
-def bound_violation(weights: FloatArray, limits: ExecutionConfig) -> FloatArray:
-    """How far weights [..., N+1] lie outside the maximum weight and the minimum cash: the worst excess, [...]."""
-    if limits.max_weight == 1.0 and limits.min_cash == 0.0:
-        return np.zeros(weights.shape[:-1])
-    above = weights[..., :-1].max(-1) - limits.max_weight
-    short = limits.min_cash - weights[..., -1]
-    return np.asarray(np.maximum(np.maximum(above, short), 0.0))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of an action."""
+        return (*self.assets, CASH)
 
+    @property
+    def space(self) -> spaces.Box:
+        """Numbers in [-1, 1], [N+1]."""
+        return spaces.Box(-1.0, 1.0, (len(self.assets) + 1,), np.float32)
 
-def _with_cash(risky: FloatArray) -> FloatArray:
-    cash = np.maximum(0.0, 1.0 - risky.sum(-1, keepdims=True))
-    return np.concatenate([risky, cash], axis=-1)
+    def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return whether each number lies in [-1, 1]."""
+        return np.asarray(np.abs(actions) <= 1.0)
+
+    def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Return the softmax of the scaled actions; neither what is held nor the volatility is read."""
+        return softmax_weights(actions, self.logit_scale)
+
+    def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return False for each action: to hold is to ask for the weights that are held."""
+        return np.zeros(len(actions), dtype=np.bool_)
+
+    def to_json(self) -> None:
+        """Return None: the settings of the environment say all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,21 +132,36 @@ class ActionTable:
         """Index of the action that trades nothing."""
         return len(self.names) - 1
 
-    def target(self, actions: IntArray, held: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Target weights [B, N+1] of actions [B], given weights to hold [B, N+1] and daily volatility [B, N].
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """The indices of the actions."""
+        return spaces.Discrete(self.num_actions)
 
-        An environment holds the drifted weights w'_t, whatever the lag.
+    def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return whether each number is the index of an action."""
+        return np.asarray((actions >= 0) & (actions < self.num_actions) & (actions % 1 == 0))
+
+    def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return whether each is the action that trades nothing."""
+        return np.asarray(actions == self.hold)
+
+    def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
+        """Return target weights [B, N+1] of actions [B]: see `ActionMap`.
 
         Raises:
             ValueError: If the inverse-volatility action is chosen without a volatility.
         """
-        weights = self.weights[actions]
+        weights = self.weights[actions.astype(np.int64)]
         chosen = actions == self.inverse_volatility
         if chosen.any():
             if volatility is None:
                 raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
             weights = np.where(chosen[:, None], inverse_volatility_weights(volatility), weights)
         return np.where((actions == self.hold)[:, None], held, weights)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names, the weights and the index of the inverse-volatility action."""
+        return {"names": self.names, "weights": self.weights.tolist(), "inverse_volatility": self.inverse_volatility}
 
 
 def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
@@ -124,6 +179,20 @@ def inverse_volatility_weights(volatility: FloatArray) -> FloatArray:
     inverse = 1.0 / np.maximum(volatility, floor)
     weights = inverse / inverse.sum(-1, keepdims=True)
     return np.concatenate([weights, np.zeros_like(weights[..., :1])], axis=-1)
+
+
+def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
+    """Return the action map that the configuration names, for a universe of N assets."""
+    if config.action_mode == "discrete":
+        return build_action_table(config, assets)
+    return SoftmaxMap(assets, config.logit_scale)
+
+
+def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
+    """Return the action map that `to_json` wrote, for an environment of this configuration."""
+    if values is None:
+        return SoftmaxMap(assets, config.logit_scale)
+    return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"])
 
 
 def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionTable:
