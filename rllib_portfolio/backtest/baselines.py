@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
@@ -38,6 +38,7 @@ class EqualWeight:
     """
 
     name: str = "1/N"
+    role: Role = Role.BENCHMARK
 
     def decide(self, view: MarketView) -> FloatArray:
         """Equal weights, no cash."""
@@ -52,6 +53,7 @@ class BuyAndHold:
     """
 
     name: str = "buy-and-hold"
+    role: Role = Role.REFERENCE
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Equal weights at first, then hold."""
@@ -78,10 +80,12 @@ class ConstantMix:
     Attributes:
         weights: [N+1] on the simplex, cash last.
         name: Row label.
+        role: What it is in a line-up.
     """
 
     weights: FloatArray
     name: str = "constant mix"
+    role: Role = Role.BASELINE
 
     def decide(self, view: MarketView) -> FloatArray:
         """The fixed weights."""
@@ -143,7 +147,7 @@ def index_result(market: MarketData, window: Window, execution: ExecutionConfig)
         execution_lag=execution.execution_lag,
         rebalance_days=execution.rebalance_days,
     )
-    return backtest(fund, window, [BuyAndHold(INDEX_NAME)], terms)[0]
+    return backtest(fund, window, [BuyAndHold(INDEX_NAME, Role.INDEX)], terms)[0]
 
 
 def _equal_weights(num_assets: int) -> FloatArray:

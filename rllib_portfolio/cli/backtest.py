@@ -139,7 +139,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if trial.is_in_sample:
         warn(trial.in_sample_sentence)
     report.print()
-    warn_of_implausible(report.table, market, report.evidence.num_days)
+    warn_of_implausible(report.table, market, report.inputs.num_days)
     with report_folder.renewed(folder, trial.record()) as unfinished:
         report.write(unfinished)
     tell(f"Written: {folder}/report.html, and its numbers beside it")

@@ -347,7 +347,7 @@ def _report(
     update_record(output, plan, pooled=pooled.write(output))
     report = pooled.report(pooled.context(plan, read_record(output)["command"], tuning))
     report.print()
-    warn_of_implausible(report.table, pooled.market, report.evidence.num_days)
+    warn_of_implausible(report.table, pooled.market, report.inputs.num_days)
     for name, summary in pooled.seed_summaries.items():
         print(
             f"{name}: interquartile mean of the Sharpe ratio over seeds and folds {summary.interquartile_mean:.2f}, "

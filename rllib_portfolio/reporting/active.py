@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.market import CASH
-from rllib_portfolio.reporting.evidence import Evidence
-from rllib_portfolio.reporting.figures import LEGEND_BELOW, WEIGHT_POINTS, band, bands_of, share_text
-from rllib_portfolio.reporting.lines import (
+from rllib_portfolio.reporting.inputs import ReportInputs
+from rllib_portfolio.reporting.plot_style import (
     BENCHMARK_COLOUR,
     Figure,
     axis,
@@ -22,6 +21,7 @@ from rllib_portfolio.reporting.lines import (
     layout,
     strategy_line,
 )
+from rllib_portfolio.reporting.plots import LEGEND_BELOW, WEIGHT_POINTS, band, bands_of, share_text
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -36,42 +36,42 @@ SMALLEST_TILT = 0.0005
 """Smallest tilt that is named, as a fraction of the portfolio."""
 
 
-def relative_figure(evidence: Evidence) -> Figure | None:
+def relative_figure(inputs: ReportInputs) -> Figure | None:
     """Plot the wealth of the judged strategies relative to the benchmark; return None without a benchmark."""
-    benchmark = evidence.benchmark_returns
+    benchmark = inputs.benchmark_returns
     if benchmark is None:
         return None
     data = []
-    for name in reversed(evidence.subjects):
-        ratio = np.asarray(np.cumprod((1.0 + evidence.of(name)) / (1.0 + benchmark)), dtype=np.float64)
-        rows = drawn_rows(evidence.num_days, [int(ratio.argmax()), int(ratio.argmin())])
-        text = f"{name}: %{{y:.3f}} of {evidence.benchmark}<extra></extra>"
-        data.append(strategy_line(evidence, name, rows, ratio[rows], hovertemplate=text))
-    title = axis(f"Wealth relative to {evidence.benchmark}")
+    for name in reversed(inputs.subjects):
+        ratio = np.asarray(np.cumprod((1.0 + inputs.of(name)) / (1.0 + benchmark)), dtype=np.float64)
+        rows = drawn_rows(inputs.num_days, [int(ratio.argmax()), int(ratio.argmin())])
+        text = f"{name}: %{{y:.3f}} of {inputs.benchmark}<extra></extra>"
+        data.append(strategy_line(inputs, name, rows, ratio[rows], hovertemplate=text))
+    title = axis(f"Wealth relative to {inputs.benchmark}")
     return {"data": data, "layout": layout(280, yaxis=title, shapes=[horizontal(1.0, BENCHMARK_COLOUR, "dot")])}
 
 
-def active_weights(evidence: Evidence, name: str) -> FloatArray | None:
+def active_weights(inputs: ReportInputs, name: str) -> FloatArray | None:
     """Return the weights of a strategy minus those of the benchmark, cash last, [T, N+1]; None for value series."""
-    walk, benchmark = evidence.walk_of(name), evidence.walk_of(str(evidence.benchmark))
+    walk, benchmark = inputs.walk_of(name), inputs.walk_of(str(inputs.benchmark))
     return None if walk is None or benchmark is None else walk.weights - benchmark.weights
 
 
-def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
+def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     """Plot the weights above and below the benchmark, stacked to either side; return None for value series.
 
     The bands above zero and those below have the same total height, which is the active share of the day.
     """
-    active, walk = active_weights(evidence, name), evidence.walk_of(name)
+    active, walk = active_weights(inputs, name), inputs.walk_of(name)
     if active is None or walk is None:
         return None
-    rows = drawn_rows(evidence.num_days, limit=WEIGHT_POINTS)
+    rows = drawn_rows(inputs.num_days, limit=WEIGHT_POINTS)
     data = []
     for label, held, colour in bands_of(active, (*walk.assets, CASH.lower()), SIGNED):
         above, below = np.maximum(held, 0.0).sum(axis=1), np.minimum(held, 0.0).sum(axis=1)
-        data.append(band(evidence, rows, label, above, colour, stackgroup="above", legendgroup=label))
-        data.append(band(evidence, rows, label, below, colour, stackgroup="below", legendgroup=label, showlegend=False))
-    yaxis = axis(f"Weight minus that of {evidence.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
+        data.append(band(inputs, rows, label, above, colour, stackgroup="above", legendgroup=label))
+        data.append(band(inputs, rows, label, below, colour, stackgroup="below", legendgroup=label, showlegend=False))
+    yaxis = axis(f"Weight minus that of {inputs.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
     height = 0.5 * np.abs(active).sum(axis=1)
     usual = 1.25 * float(np.quantile(height, SHOWN_DAYS))
     if 0.0 < usual < 0.5 * height.max():  # a day in cash would flatten all others
@@ -80,9 +80,9 @@ def active_weights_figure(evidence: Evidence, name: str) -> Figure | None:
     return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)}
 
 
-def tilts(evidence: Evidence, name: str) -> str:
+def tilts(inputs: ReportInputs, name: str) -> str:
     """Return sentences on the active share and the largest mean tilts of a strategy; empty for value series."""
-    active, walk = active_weights(evidence, name), evidence.walk_of(name)
+    active, walk = active_weights(inputs, name), inputs.walk_of(name)
     if active is None or walk is None:
         return ""
     mean, names = active.mean(axis=0), (*walk.assets, CASH.lower())
@@ -94,6 +94,6 @@ def tilts(evidence: Evidence, name: str) -> str:
     elsewhere = share_text(0.5 * np.abs(active).sum(axis=1).mean(), "{:.1%}")
     sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
     return (
-        f"The active share of {name} against {evidence.benchmark} is {elsewhere} on average over these days. "
+        f"The active share of {name} against {inputs.benchmark} is {elsewhere} on average over these days. "
         f"Largest mean tilts, as shares of the portfolio: {'; '.join(sides) or 'none'}."
     )

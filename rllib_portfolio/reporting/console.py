@@ -41,12 +41,12 @@ _DIFFERENCE = {
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print tables, verdicts and statements."""
     console = console or wide_console()
-    evidence = report.evidence
-    console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE), markup=False)
-    if evidence.benchmark is not None:
-        console.print(_table(report, f"Against {evidence.benchmark}", _DIFFERENCE), markup=False)
-    if evidence.context is not None and evidence.context.cost_curve is not None:
-        console.print(_cost_table(evidence.context.cost_curve, evidence.subjects), markup=False)
+    inputs = report.inputs
+    console.print(_table(report, f"{inputs.title}: {inputs.days}", _PERFORMANCE), markup=False)
+    if inputs.benchmark is not None:
+        console.print(_table(report, f"Against {inputs.benchmark}", _DIFFERENCE), markup=False)
+    if inputs.context is not None and inputs.context.cost_curve is not None:
+        console.print(_cost_table(inputs.context.cost_curve, inputs.subjects), markup=False)
     for judged in report.verdicts.values():
         console.print(judged.sentence, style="bold", soft_wrap=True, highlight=False, markup=False)
     for sentence in report.statements:
@@ -62,7 +62,7 @@ def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
         if intervals:
             lower, upper = (text_of(each, row[each]) for each in ("sharpe_lower", "sharpe_upper"))
             cells.append(DASH if DASH in (lower, upper) else f"{lower} to {upper}")
-        style = "bold" if name in report.evidence.subjects else None
+        style = "bold" if name in report.inputs.subjects else None
         table.add_row(str(name), *cells, style=style)
     return table
 

@@ -40,14 +40,14 @@ _OF_VALUES = (
 
 def falsification(report: Report, panels: Panels) -> str:
     """What would show that the claims above are wrong."""
-    evidence = report.evidence
-    years, last_day = evidence.num_days / evidence.periods_per_year, evidence.day(evidence.dates[-1])
+    inputs = report.inputs
+    years, last_day = inputs.num_days / inputs.periods_per_year, inputs.day(inputs.dates[-1])
     judged = list(report.verdicts.items())[:SHOWN_VERDICTS]
     sentences = [
-        *(f"{name} {what_would_undo(each, str(evidence.benchmark), years, last_day)}" for name, each in judged),
+        *(f"{name} {what_would_undo(each, str(inputs.benchmark), years, last_day)}" for name, each in judged),
         *_of_costs(report),
         *_of_seeds(report),
-        *(_OF_WALKS if evidence.walks else _OF_VALUES),
+        *(_OF_WALKS if inputs.walks else _OF_VALUES),
     ]
     return section("falsify", "What would falsify this", notes(sentences))
 
@@ -111,18 +111,16 @@ def _of_costs(report: Report) -> list[str]:
     if "break_even_cost_bps" not in report.table:
         return []
     sentences = []
-    for name in report.evidence.subjects:
+    for name in report.inputs.subjects:
         cost = report.statistics.number(name, "break_even_cost_bps")
         if not math.isnan(cost):
-            sentences.append(
-                f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.evidence.benchmark}."
-            )
+            sentences.append(f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.inputs.benchmark}.")
     return sentences
 
 
 def _of_seeds(report: Report) -> list[str]:
     """What other seeds gave; the benchmark's figure stands beside it where it is of the same days."""
-    benchmark = report.evidence.benchmark
+    benchmark = report.inputs.benchmark
     if benchmark is None:
         return []
     bar = report.statistics.number(benchmark, "sharpe_ratio")

@@ -101,15 +101,15 @@ def _crises(report: Report, folder: Path, prefix: str) -> Iterable[Path]:
 
 def _daily(report: Report, folder: Path) -> Iterable[Path]:
     """Returns and, of walks, weights of each strategy by day."""
-    evidence = report.evidence
+    inputs = report.inputs
     index: Any = (
-        pd.DatetimeIndex(evidence.dates, name="date")
-        if evidence.has_dates
-        else pd.RangeIndex(1, evidence.num_days + 1, name="day")
+        pd.DatetimeIndex(inputs.dates, name="date")
+        if inputs.has_dates
+        else pd.RangeIndex(1, inputs.num_days + 1, name="day")
     )
-    for name, slug in zip(evidence.names, _slugs(evidence.names), strict=True):
-        walk = evidence.walk_of(name)
-        whole = pd.DataFrame({"return": evidence.of(name)}, index=index) if walk is None else walk.to_frame()
+    for name, slug in zip(inputs.names, _slugs(inputs.names), strict=True):
+        walk = inputs.walk_of(name)
+        whole = pd.DataFrame({"return": inputs.of(name)}, index=index) if walk is None else walk.to_frame()
         is_weight = whole.columns.str.startswith("weight.")
         for kind, frame in (("returns", whole.loc[:, ~is_weight]), ("weights", whole.loc[:, is_weight])):
             if len(frame.columns):
@@ -121,7 +121,7 @@ def _daily(report: Report, folder: Path) -> Iterable[Path]:
 
 def _extras(report: Report, folder: Path) -> Iterable[Path]:
     """Tables that only some reports have."""
-    context, failures = report.evidence.context, report.evidence.failures
+    context, failures = report.inputs.context, report.inputs.failures
     tables: dict[str, pd.DataFrame | None] = {"failed_fits": failures, "seeds": report.findings.seed_scores}
     if context is not None:
         tables["cost_curve"] = context.cost_curve
@@ -134,16 +134,16 @@ def _extras(report: Report, folder: Path) -> Iterable[Path]:
 
 
 def _results(report: Report, path: Path) -> Path:
-    evidence, findings = report.evidence, report.findings
+    inputs, findings = report.inputs, report.findings
     selection = findings.selection
     record = {
-        "title": evidence.title,
-        "first_day": evidence.day(evidence.dates[0]),
-        "last_day": evidence.day(evidence.dates[-1]),
-        "num_days": evidence.num_days,
-        "periods_per_year": evidence.periods_per_year,
-        "benchmark": evidence.benchmark,
-        "subjects": evidence.subjects,
+        "title": inputs.title,
+        "first_day": inputs.day(inputs.dates[0]),
+        "last_day": inputs.day(inputs.dates[-1]),
+        "num_days": inputs.num_days,
+        "periods_per_year": inputs.periods_per_year,
+        "benchmark": inputs.benchmark,
+        "subjects": inputs.subjects,
         "verdicts": {name: asdict(judged) for name, judged in report.verdicts.items()},
         "strategies": report.table.to_dict(orient="index"),
         "bootstrap": {"num_draws": report.statistics.num_draws, "block_days": report.statistics.block_days},
@@ -162,7 +162,7 @@ def _results(report: Report, path: Path) -> Path:
         "seeds": findings.seeds.to_dict(orient="index"),
         "crises": [] if report.crises is None else report.crises.reset_index().to_dict(orient="records"),
         "statements": report.statements,
-        "command": "" if evidence.context is None else evidence.context.command,
+        "command": "" if inputs.context is None else inputs.context.command,
     }
     path.write_text(json.dumps(json_value(record), indent=1, allow_nan=False), encoding="utf-8")
     return path

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.inputs import ReportInputs
 from rllib_portfolio.reporting.seed_spread import COLUMNS, SeedSpread, find_seed_spread
-from rllib_portfolio.reporting.trials import Selection, find_selection
+from rllib_portfolio.reporting.selection import Selection, find_selection
 from rllib_portfolio.statistics.crises import crisis_table
 from rllib_portfolio.statistics.multiple_comparison import (
     ConfidenceSet,
@@ -35,9 +35,9 @@ class Findings:
     """Everything beyond the table.
 
     Attributes:
-        superior: Hansen's test over the evidence's contenders against the benchmark; None without one, and
+        superior: Hansen's test over the contenders against the benchmark; None without one, and
             for fewer than three rows.
-        confidence_set: Over the evidence's contenders; None for fewer than three.
+        confidence_set: Over the contenders; None for fewer than three.
         selection: None without a tuning record.
         seed_scores: One row per subject and seed: its figures; empty without walks of seeds.
         seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval, and the basis.
@@ -54,17 +54,17 @@ class Findings:
     statements: tuple[str, ...]
 
 
-def find(evidence: Evidence, seed: int = 0) -> Findings:
+def find(inputs: ReportInputs, seed: int = 0) -> Findings:
     """Work out the findings; `seed` is that of the bootstraps."""
     statements = []
     superior = confidence_set = None
-    if len(evidence.contenders) >= FEWEST_ROWS:
-        superior = _superior(evidence, seed)
-        rows = [evidence.names.index(name) for name in evidence.contenders]
-        confidence_set = model_confidence_set(_excess(evidence)[:, rows], seed=seed)
+    if len(inputs.contenders) >= FEWEST_ROWS:
+        superior = _superior(inputs, seed)
+        rows = [inputs.names.index(name) for name in inputs.contenders]
+        confidence_set = model_confidence_set(_excess(inputs)[:, rows], seed=seed)
     else:
         statements.append(TOO_FEW)
-    selection = None if evidence.context is None else find_selection(evidence.context)
+    selection = None if inputs.context is None else find_selection(inputs.context)
     if selection is None:
         statements.append(
             "No tuning record was given: how many trials were run before is not known, so the deflated Sharpe ratio "
@@ -72,45 +72,45 @@ def find(evidence: Evidence, seed: int = 0) -> Findings:
         )
     elif math.isnan(selection.deflated):
         statements.append(selection.series)
-    seeds = _seeds(evidence)
+    seeds = _seeds(inputs)
     return Findings(
         superior,
         confidence_set,
         selection,
         seeds.scores,
         seeds.summaries,
-        _crises(evidence),
+        _crises(inputs),
         (*statements, *seeds.statements),
     )
 
 
-def _excess(evidence: Evidence) -> FloatArray:
-    return np.asarray(evidence.returns - evidence.cash_returns[:, None])
+def _excess(inputs: ReportInputs) -> FloatArray:
+    return np.asarray(inputs.returns - inputs.cash_returns[:, None])
 
 
-def _superior(evidence: Evidence, seed: int) -> SuperiorAbilityTest | None:
+def _superior(inputs: ReportInputs, seed: int) -> SuperiorAbilityTest | None:
     """All rows that could have been held against the benchmark."""
-    if evidence.benchmark is None:
+    if inputs.benchmark is None:
         return None
-    others = [evidence.names.index(name) for name in evidence.contenders if name != evidence.benchmark]
-    return superior_ability_test(evidence.returns[:, others], evidence.of(evidence.benchmark), seed=seed)
+    others = [inputs.names.index(name) for name in inputs.contenders if name != inputs.benchmark]
+    return superior_ability_test(inputs.returns[:, others], inputs.of(inputs.benchmark), seed=seed)
 
 
-def _seeds(evidence: Evidence) -> SeedSpread:
-    if evidence.context is None:
+def _seeds(inputs: ReportInputs) -> SeedSpread:
+    if inputs.context is None:
         return SeedSpread(pd.DataFrame(columns=COLUMNS), pd.DataFrame(), ())
-    return find_seed_spread(evidence.context, evidence.periods_per_year)
+    return find_seed_spread(inputs.context, inputs.periods_per_year)
 
 
-def _crises(evidence: Evidence) -> pd.DataFrame | None:
-    if not evidence.has_dates:
+def _crises(inputs: ReportInputs) -> pd.DataFrame | None:
+    if not inputs.has_dates:
         return None
-    trained_until = None if evidence.context is None else evidence.context.trained_until
+    trained_until = None if inputs.context is None else inputs.context.trained_until
     return crisis_table(
-        evidence.returns,
-        evidence.dates,
-        evidence.names,
-        evidence.cash_returns,
+        inputs.returns,
+        inputs.dates,
+        inputs.names,
+        inputs.cash_returns,
         trained_until,
-        evidence.periods_per_year,
+        inputs.periods_per_year,
     )

@@ -49,7 +49,7 @@ def figures(report: Report, panels: Panels) -> str:
             f"{report.statistics.block_days} days on average, and a crash that lasted longer is broken up.",
             "soft",
         ),
-        panels.plot("sharpe", sharpe_figure(report.evidence, report.table)),
+        panels.plot("sharpe", sharpe_figure(report.inputs, report.table)),
         block("Return and risk", strategy_table(report, GROUPS["Return and risk"])),
         block("Losses and tails", strategy_table(report, GROUPS["Losses and tails"])),
         definitions(columns),
@@ -58,8 +58,8 @@ def figures(report: Report, panels: Panels) -> str:
 
 def difference(report: Report, panels: Panels) -> str:
     """Each row against the benchmark."""
-    evidence = report.evidence
-    benchmark, name = evidence.benchmark_returns, evidence.benchmark
+    inputs = report.inputs
+    benchmark, name = inputs.benchmark_returns, inputs.benchmark
     if benchmark is None or name is None:
         return ""
     text = (
@@ -68,8 +68,8 @@ def difference(report: Report, panels: Panels) -> str:
         "chance of a false claim at 5 % over both. A strategy beats or loses where one of the differences is "
         "significant and the other does not point the other way."
     )
-    tests = textbook_tests(evidence.of(evidence.headline), benchmark)
-    ignored = [f"{test.name} ({p_text(test.p_value)} for {evidence.headline}): {test.ignores}" for test in tests]
+    tests = textbook_tests(inputs.of(inputs.headline), benchmark)
+    ignored = [f"{test.name} ({p_text(test.p_value)} for {inputs.headline}): {test.ignores}" for test in tests]
     return section(
         "difference",
         f"The difference to {name}",
@@ -96,23 +96,23 @@ def _over_rows(report: Report) -> list[str]:
 
 def all_at_once(report: Report, panels: Panels) -> str:
     """The superior ability test and the model confidence set."""
-    findings, evidence, parts = report.findings, report.evidence, []
+    findings, inputs, parts = report.findings, report.inputs, []
     superior, confidence_set = findings.superior, findings.confidence_set
     if superior is not None:
         parts.append(
             paragraph(
-                f"Does any of the {superior.num_compared} rows that differ from {evidence.benchmark} have a higher "
+                f"Does any of the {superior.num_compared} rows that differ from {inputs.benchmark} have a higher "
                 f"mean return? Hansen's test of superior predictive ability: {p_text(superior.p_value)} (bounds "
                 f"{superior.p_value_lower:.2f} to {superior.p_value_upper:.2f}). The best of many looks good by "
                 "chance; this p-value knows how many there are on the table, but not what was tried before."
             )
         )
     if confidence_set is not None:
-        included = [name for name, is_in in zip(evidence.contenders, confidence_set.included, strict=True) if is_in]
+        included = [name for name, is_in in zip(inputs.contenders, confidence_set.included, strict=True) if is_in]
         parts.append(
             paragraph(
                 f"Which may be the best by mean return? The model confidence set holds the best one with "
-                f"{confidence_set.level:.0%} probability: {len(included)} of {len(evidence.contenders)} rows "
+                f"{confidence_set.level:.0%} probability: {len(included)} of {len(inputs.contenders)} rows "
                 f"({', '.join(included)}). A large set means that the data say little.".replace("%", " %")
             )
         )
@@ -121,7 +121,7 @@ def all_at_once(report: Report, panels: Panels) -> str:
 
 def trials(report: Report, panels: Panels) -> str:
     """Probabilistic and deflated Sharpe ratio, and the probability of overfitting."""
-    selection, headline = report.findings.selection, report.evidence.headline
+    selection, headline = report.findings.selection, report.inputs.headline
     psr = report.statistics.number(headline, "probabilistic_sharpe_ratio")
     parts = []
     if not math.isnan(psr):
@@ -170,8 +170,8 @@ def trials(report: Report, panels: Panels) -> str:
 
 def costs(report: Report, panels: Panels) -> str:
     """The cost curve, the other lag, other universes and first days."""
-    context = report.evidence.context
-    figure = cost_figure(report.evidence)
+    context = report.inputs.context
+    figure = cost_figure(report.inputs)
     parts = []
     if figure is not None:
         parts.append(
@@ -192,13 +192,13 @@ def costs(report: Report, panels: Panels) -> str:
 
 def seeds(report: Report, panels: Panels) -> str:
     """How much is the luck of the seed."""
-    figure = seeds_figure(report.evidence, report.findings, report.table)
+    figure = seeds_figure(report.inputs, report.findings, report.table)
     means = _of_seeds(report)
     if figure is None:
         return section("seeds", "The luck of the seed", notes(means) if means else "")
     text = (
         "One dot per training seed, over all days; below the dots the interquartile mean and its 95 % interval over "
-        f"seeds. The dotted line is {report.evidence.benchmark}. The interval is of the luck of training, not of the "
+        f"seeds. The dotted line is {report.inputs.benchmark}. The interval is of the luck of training, not of the "
         "market."
     )
     return section(
@@ -238,7 +238,7 @@ def exposure(report: Report, panels: Panels) -> str:
 
 def _near_equal_weight(report: Report) -> list[str]:
     """A policy that holds 1/N and calls it learning is the commonest failure of all."""
-    close = [name for name in report.evidence.subjects if report.statistics.number(name, "active_share") < 0.1]
+    close = [name for name in report.inputs.subjects if report.statistics.number(name, "active_share") < 0.1]
     return [
         paragraph(f"{name} holds nearly 1/N: on average less than a tenth of it is placed differently.")
         for name in close
@@ -247,7 +247,7 @@ def _near_equal_weight(report: Report) -> list[str]:
 
 def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
     """The judged rows and the benchmark of a sensitivity table."""
-    wanted = [*report.evidence.subjects, report.evidence.benchmark]
+    wanted = [*report.inputs.subjects, report.inputs.benchmark]
     return table[table.index.get_level_values("strategy").isin(wanted)]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rllib_portfolio.reporting.columns import COLUMNS, DASH, Column, text_of
-from rllib_portfolio.reporting.lines import Figure, colour_of, is_shown
+from rllib_portfolio.reporting.plot_style import Figure, colour_of, is_shown
 
 if TYPE_CHECKING:
     from rllib_portfolio.reporting.report import Report
@@ -73,11 +73,11 @@ def notes(sentences: Iterable[str]) -> str:
 
 def chips(report: Report) -> str:
     """Buttons that show and hide a strategy in all plots at once; they are the legend, too."""
-    evidence = report.evidence
+    inputs = report.inputs
     buttons = [
-        f'<button type="button" aria-pressed="{str(is_shown(evidence, name)).lower()}" '
-        f'style="--chip:{colour_of(evidence, name)}">{escape(name)}</button>'
-        for name in (*evidence.subjects, *(each for each in evidence.names if each not in evidence.subjects))
+        f'<button type="button" aria-pressed="{str(is_shown(inputs, name)).lower()}" '
+        f'style="--chip:{colour_of(inputs, name)}">{escape(name)}</button>'
+        for name in (*inputs.subjects, *(each for each in inputs.names if each not in inputs.subjects))
     ]
     return f'<div class="chips" aria-label="strategies shown">{"".join(buttons)}</div>'
 
@@ -124,9 +124,9 @@ def _scrolling(head: str, body: Sequence[str]) -> str:
 
 
 def _row_class(report: Report, name: str) -> str:
-    if name in report.evidence.subjects:
+    if name in report.inputs.subjects:
         return ' class="subject"'
-    return ' class="benchmark"' if name == report.evidence.benchmark else ""
+    return ' class="benchmark"' if name == report.inputs.benchmark else ""
 
 
 def _empty_cells(reasons: dict[tuple[str, str], str], names: Sequence[str], columns: Sequence[Column]) -> str:

@@ -53,11 +53,11 @@ content."""
 
 def page(report: Report) -> str:
     """The whole page as HTML."""
-    context = report.evidence.context
-    panels = Panels((*report.evidence.names, *(context.market.assets if context else ())))
+    context = report.inputs.context
+    panels = Panels((*report.inputs.names, *(context.market.assets if context else ())))
     made = {anchor: make(report, panels) for anchor, (_, make) in ORDER.items()}
     links = "".join(f'<a href="#{anchor}">{escape(ORDER[anchor][0])}</a>' for anchor, text in made.items() if text)
-    title = report.evidence.title
+    title = report.inputs.title
     header = f"<h1>{escape(title)}</h1>{_facts(report)}{_badges(report)}<nav>{links}</nav>"
     return document(title, header, "".join(made.values()), _footer(report), panels)
 
@@ -91,13 +91,13 @@ def _plotly() -> str:
 
 def _facts(report: Report) -> str:
     """Return the line of facts: date, revision, data, days and universe."""
-    evidence = report.evidence
+    inputs = report.inputs
     facts = {
         "Made": f"{datetime.now().astimezone():%Y-%m-%d}",
         "Revision": _revision(),
-        "Data": ", ".join([*([evidence.context.market.source] if evidence.context else []), evidence.data_hash[:12]]),
-        "Days": f"{evidence.days} ({evidence.num_days / evidence.periods_per_year:.1f} years)",
-        "Universe": evidence.universe,
+        "Data": ", ".join([*([inputs.context.market.source] if inputs.context else []), inputs.data_hash[:12]]),
+        "Days": f"{inputs.days} ({inputs.num_days / inputs.periods_per_year:.1f} years)",
+        "Universe": inputs.universe,
     }
     spans = "".join(f"<span><b>{name}</b> {escape(fact)}</span> " for name, fact in facts.items())
     return f'<p class="facts">{spans}</p>'
@@ -113,12 +113,12 @@ def _revision() -> str:
 
 def _badges(report: Report) -> str:
     """Return a badge with the verdict for each of the first judged strategies."""
-    evidence = report.evidence
+    inputs = report.inputs
     if not report.verdicts:
         return '<p><span class="badge">no verdict: no benchmark was given</span></p>'
     badges = []
     for name, judged in list(report.verdicts.items())[: SHOWN_VERDICTS + 1]:
-        words = escape(f"{name}: {_CLAIMS[judged.outcome]} {evidence.benchmark}")
+        words = escape(f"{name}: {_CLAIMS[judged.outcome]} {inputs.benchmark}")
         badges.append(f'<span class="badge {_kind(judged)}">{words}</span>')
     return f"<p>{' '.join(badges)}</p>"
 
@@ -141,7 +141,7 @@ def _verdicts(report: Report) -> str:
     )
     shown, folded = others[:SHOWN_VERDICTS], others[SHOWN_VERDICTS:]
     more = f"<details><summary>{len(folded)} more verdicts</summary>{''.join(folded)}</details>" if folded else ""
-    against = f"The verdict against {report.evidence.benchmark}"
+    against = f"The verdict against {report.inputs.benchmark}"
     return section("verdict", against, _tiles(report), first, *shown, more)
 
 
@@ -154,9 +154,9 @@ def _unbroken(text: str) -> str:
 
 def _tiles(report: Report) -> str:
     """The headline's main figures, with the benchmark's beside them."""
-    evidence, table = report.evidence, report.table
-    row = table.loc[evidence.headline]
-    beside = None if evidence.benchmark is None else table.loc[evidence.benchmark]
+    inputs, table = report.inputs, report.table
+    row = table.loc[inputs.headline]
+    beside = None if inputs.benchmark is None else table.loc[inputs.benchmark]
     tiles = []
     for column, label in (
         ("annual_return", "return a year"),
@@ -167,19 +167,19 @@ def _tiles(report: Report) -> str:
     ):
         if column not in table:
             continue
-        lines = [f"{label}, {evidence.headline}"]
+        lines = [f"{label}, {inputs.headline}"]
         if column == "sharpe_ratio":
             bounds = [text_of("sharpe_ratio", row[each]) for each in ("sharpe_lower", "sharpe_upper")]
             lines.append(f"95 %: {bounds[0]} to {bounds[1]}")
         if beside is not None:
-            lines.append(f"{evidence.benchmark}: {text_of(column, beside[column])}")
+            lines.append(f"{inputs.benchmark}: {text_of(column, beside[column])}")
         spans = "".join(f"<span>{escape(line)}</span>" for line in lines)
         tiles.append(f'<div class="tile"><b>{text_of(column, row[column])}</b>{spans}</div>')
-    return f'<div class="tiles" aria-label="{escape(evidence.headline)}">{"".join(tiles)}</div>'
+    return f'<div class="tiles" aria-label="{escape(inputs.headline)}">{"".join(tiles)}</div>'
 
 
 def _footer(report: Report) -> str:
-    context, statistics = report.evidence.context, report.statistics
+    context, statistics = report.inputs.context, report.statistics
     command = "" if context is None or not context.command else f"<p>Made by <code>{escape(context.command)}</code></p>"
     return (
         f"{command}<p>Every figure is after costs where the costs are known. Intervals: {statistics.num_draws} "

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.reporting.evidence import Evidence
 from rllib_portfolio.reporting.findings import Findings
-from rllib_portfolio.reporting.lines import SOFT_INK, Figure, axis, colour_of, layout, rounded, vertical
+from rllib_portfolio.reporting.inputs import ReportInputs
+from rllib_portfolio.reporting.plot_style import SOFT_INK, Figure, axis, colour_of, layout, rounded, vertical
 
 SEED_JITTER = 0.16
 
 
-def sharpe_figure(evidence: Evidence, table: pd.DataFrame) -> Figure:
+def sharpe_figure(inputs: ReportInputs, table: pd.DataFrame) -> Figure:
     """Sharpe ratio of every strategy with its interval, the highest on top."""
     defined = table[table["sharpe_ratio"].notna() & table["sharpe_lower"].notna()].sort_values("sharpe_ratio")
     data: list[Figure] = [
@@ -25,17 +25,17 @@ def sharpe_figure(evidence: Evidence, table: pd.DataFrame) -> Figure:
             "x": rounded(row[["sharpe_ratio"]].to_numpy(float), 4),
             "y": [name],
             "marker": {
-                "color": colour_of(evidence, str(name)),
-                "size": 10 if name in evidence.subjects else 7,
-                "symbol": "circle" if name in evidence.contenders else "circle-open",
+                "color": colour_of(inputs, str(name)),
+                "size": 10 if name in inputs.subjects else 7,
+                "symbol": "circle" if name in inputs.contenders else "circle-open",
             },
             "error_x": {
                 "type": "data",
                 "symmetric": False,
                 "array": [float(row["sharpe_upper"] - row["sharpe_ratio"])],
                 "arrayminus": [float(row["sharpe_ratio"] - row["sharpe_lower"])],
-                "color": colour_of(evidence, str(name)),
-                "thickness": 2.4 if name in evidence.subjects else 1.2,
+                "color": colour_of(inputs, str(name)),
+                "thickness": 2.4 if name in inputs.subjects else 1.2,
                 "width": 0,
             },
             "hovertemplate": f"{name}: %{{x:.2f}} ({row.sharpe_lower:.2f} to {row.sharpe_upper:.2f})<extra></extra>",
@@ -43,8 +43,8 @@ def sharpe_figure(evidence: Evidence, table: pd.DataFrame) -> Figure:
         for name, row in defined.iterrows()
     ]
     shapes = [vertical(0.0, SOFT_INK)]
-    if evidence.benchmark in defined.index:
-        shapes.append(vertical(_number(defined, str(evidence.benchmark)), "#222222", "dot"))
+    if inputs.benchmark in defined.index:
+        shapes.append(vertical(_number(defined, str(inputs.benchmark)), "#222222", "dot"))
     figure = layout(
         70 + 26 * len(defined),
         xaxis=axis("Sharpe ratio, 95 % interval"),
@@ -57,22 +57,22 @@ def sharpe_figure(evidence: Evidence, table: pd.DataFrame) -> Figure:
     return {"data": data, "layout": figure}
 
 
-def cost_figure(evidence: Evidence) -> Figure | None:
+def cost_figure(inputs: ReportInputs) -> Figure | None:
     """Sharpe ratio by proportional cost, solid at the lag that was walked; None without a curve."""
-    curve = None if evidence.context is None else evidence.context.cost_curve
+    curve = None if inputs.context is None else inputs.context.cost_curve
     if curve is None or not len(curve):
         return None
     rows = curve.reset_index()
-    own_lag = evidence.context.execution.execution_lag if evidence.context is not None else 1
+    own_lag = inputs.context.execution.execution_lag if inputs.context is not None else 1
     if "execution_lag" not in rows:
         rows["execution_lag"] = own_lag
     if "impact" not in rows:
         rows["impact"] = 0.0
-    wanted = [*evidence.subjects, evidence.benchmark]
+    wanted = [*inputs.subjects, inputs.benchmark]
     data: list[Figure] = []
     for (name, lag), part in rows[rows["strategy"].isin(wanted)].groupby(["strategy", "execution_lag"], sort=False):
         plain, impact = part[part["impact"] == 0.0].sort_values("cost_bps"), part[part["impact"] > 0.0]
-        colour, dash = colour_of(evidence, str(name)), "solid" if lag == own_lag else "dot"
+        colour, dash = colour_of(inputs, str(name)), "solid" if lag == own_lag else "dot"
         shared = {"type": "scatter", "name": f"{name}, lag {lag}", "marker": {"color": colour, "size": 7}}
         data.append(
             shared
@@ -103,7 +103,7 @@ def cost_figure(evidence: Evidence) -> Figure | None:
     return {"data": data, "layout": figure} if data else None
 
 
-def seeds_figure(evidence: Evidence, findings: Findings, table: pd.DataFrame) -> Figure | None:
+def seeds_figure(inputs: ReportInputs, findings: Findings, table: pd.DataFrame) -> Figure | None:
     """Each seed's Sharpe ratio, the interquartile mean with its interval, and 1/N; None without seeds."""
     scores = findings.seed_scores
     if not len(scores):
@@ -112,7 +112,7 @@ def seeds_figure(evidence: Evidence, findings: Findings, table: pd.DataFrame) ->
     subjects = list(dict.fromkeys(scores["subject"]))
     for place, subject in enumerate(subjects):
         values = scores.loc[scores["subject"] == subject, "sharpe_ratio"].to_numpy(float)
-        colour = colour_of(evidence, subject) if subject in evidence.names else SOFT_INK
+        colour = colour_of(inputs, subject) if subject in inputs.names else SOFT_INK
         spread = place + SEED_JITTER * np.linspace(-1.0, 1.0, len(values)) if len(values) > 1 else np.array([place])
         data.append(
             {
@@ -127,7 +127,7 @@ def seeds_figure(evidence: Evidence, findings: Findings, table: pd.DataFrame) ->
         if subject in findings.seeds.index:
             data.append(_summary(findings.seeds.loc[subject], place - 0.33, subject, colour))
     shapes = []
-    if evidence.benchmark is not None and not math.isnan(bar := _number(table, evidence.benchmark)):
+    if inputs.benchmark is not None and not math.isnan(bar := _number(table, inputs.benchmark)):
         shapes.append(vertical(bar, "#222222", "dot"))
     ticks = axis(
         showgrid=False, tickvals=list(range(len(subjects))), ticktext=subjects, range=[-0.6, len(subjects) - 0.4]

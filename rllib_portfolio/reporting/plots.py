@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.market import CASH
-from rllib_portfolio.reporting.evidence import Evidence
-from rllib_portfolio.reporting.lines import (
+from rllib_portfolio.reporting.inputs import ReportInputs
+from rllib_portfolio.reporting.plot_style import (
     SOFT_INK,
     Figure,
     axis,
@@ -59,19 +59,19 @@ OTHERS_COLOUR, CASH_COLOUR = "#c3c9d1", "#e9ecef"
 LOSS_TO_GAIN = [[0.0, "#b5542b"], [0.5, "#fbfbfa"], [1.0, "#1756a9"]]
 
 
-def wealth_figure(evidence: Evidence) -> Figure:
+def wealth_figure(inputs: ReportInputs) -> Figure:
     """Wealth on a log scale, drawdown below, on one time axis."""
-    wealth = np.cumprod(1.0 + evidence.returns, axis=0)
-    under_water = -metrics.drawdown(evidence.returns)[1:]
+    wealth = np.cumprod(1.0 + inputs.returns, axis=0)
+    under_water = -metrics.drawdown(inputs.returns)[1:]
     turns = [*under_water.argmin(axis=0), *wealth.argmax(axis=0), *wealth.argmin(axis=0)]
-    rows = drawn_rows(evidence.num_days, [int(row) for row in turns])
+    rows = drawn_rows(inputs.num_days, [int(row) for row in turns])
     data = []
-    for name in drawing_order(evidence):
-        k = evidence.names.index(name)
-        data.append(strategy_line(evidence, name, rows, wealth[rows, k]))
+    for name in drawing_order(inputs):
+        k = inputs.names.index(name)
+        data.append(strategy_line(inputs, name, rows, wealth[rows, k]))
         data.append(
             strategy_line(
-                evidence,
+                inputs,
                 name,
                 rows,
                 under_water[rows, k],
@@ -79,7 +79,7 @@ def wealth_figure(evidence: Evidence) -> Figure:
                 hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
             )
         )
-    shown = [k for k, name in enumerate(evidence.names) if is_shown(evidence, name)]
+    shown = [k for k, name in enumerate(inputs.names) if is_shown(inputs, name)]
     ticks = log_ticks(float(wealth[:, shown].min()), float(wealth[:, shown].max()))
     figure = layout(
         440,
@@ -97,27 +97,27 @@ def wealth_figure(evidence: Evidence) -> Figure:
     return {"data": data, "layout": figure}
 
 
-def rolling_days(evidence: Evidence) -> int:
+def rolling_days(inputs: ReportInputs) -> int:
     """A year: 252 days, or as many values as the series have in one."""
-    return max(2, round(evidence.periods_per_year))
+    return max(2, round(inputs.periods_per_year))
 
 
-def rolling_figure(evidence: Evidence) -> Figure | None:
+def rolling_figure(inputs: ReportInputs) -> Figure | None:
     """Sharpe ratio of the last `rolling_days`; None where there are fewer."""
-    window = rolling_days(evidence)
-    if evidence.num_days < window:
+    window = rolling_days(inputs)
+    if inputs.num_days < window:
         return None
-    rolled = rolling_sharpe_ratio(evidence.returns, evidence.cash_returns, window, evidence.periods_per_year)
-    rows = window - 1 + drawn_rows(evidence.num_days - window + 1)
+    rolled = rolling_sharpe_ratio(inputs.returns, inputs.cash_returns, window, inputs.periods_per_year)
+    rows = window - 1 + drawn_rows(inputs.num_days - window + 1)
     data = [
         strategy_line(
-            evidence,
+            inputs,
             name,
             rows,
-            rolled[rows, evidence.names.index(name)],
+            rolled[rows, inputs.names.index(name)],
             hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
         )
-        for name in drawing_order(evidence)
+        for name in drawing_order(inputs)
     ]
     return {
         "data": data,
@@ -125,18 +125,16 @@ def rolling_figure(evidence: Evidence) -> Figure | None:
     }
 
 
-def weights_figure(evidence: Evidence, name: str) -> Figure | None:
+def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     """Plot the weights of a strategy, stacked to 100 %; return None for value series. Labels hold the means."""
-    walk = evidence.walk_of(name)
+    walk = inputs.walk_of(name)
     if walk is None:
         return None
-    rows = drawn_rows(evidence.num_days, limit=WEIGHT_POINTS)
+    rows = drawn_rows(inputs.num_days, limit=WEIGHT_POINTS)
     bands = bands_of(walk.weights[:, :-1], walk.assets, "{:.1%}")
     cash = f"{CASH.lower()} {share_text(walk.weights[:, -1].mean(), '{:.1%}')}"
     bands.append((cash, walk.weights[:, -1:], CASH_COLOUR))
-    data = [
-        band(evidence, rows, label, held.sum(axis=1), colour, stackgroup="weights") for label, held, colour in bands
-    ]
+    data = [band(inputs, rows, label, held.sum(axis=1), colour, stackgroup="weights") for label, held, colour in bands]
     figure = layout(
         360, showlegend=True, legend=LEGEND_BELOW, yaxis=axis("Weight", tickformat=".0%", range=[0, 1], nticks=6)
     )
@@ -168,13 +166,15 @@ def share_text(share: float, pattern: str) -> str:
     return (text.lstrip("+-") if not text.strip("+-0.%") else text).replace("%", " %").replace("-", "−")
 
 
-def band(evidence: Evidence, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any) -> Figure:
+def band(
+    inputs: ReportInputs, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any
+) -> Figure:
     """Return one band of a stacked plot over the days of `rows`."""
     return {
         "type": "scatter",
         "mode": "lines",
         "name": label,
-        "x": days_of(evidence, rows),
+        "x": days_of(inputs, rows),
         "y": rounded(held[rows], 4),
         "line": {"width": 0, "color": colour},
         "fillcolor": colour,
@@ -183,13 +183,13 @@ def band(evidence: Evidence, rows: NDArray[np.intp], label: str, held: FloatArra
     }
 
 
-def months_figure(evidence: Evidence, name: str) -> Figure | None:
+def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
     """Return of every month, years from the newest down; None for series without dates."""
-    if not evidence.has_dates:
+    if not inputs.has_dates:
         return None
-    months = evidence.dates.astype("datetime64[M]").astype(int)
+    months = inputs.dates.astype("datetime64[M]").astype(int)
     firsts = np.flatnonzero(np.diff(months, prepend=months[0] - 1))
-    growth = np.multiply.reduceat(1.0 + evidence.of(name), firsts) - 1.0
+    growth = np.multiply.reduceat(1.0 + inputs.of(name), firsts) - 1.0
     years, numbers = 1970 + months[firsts] // 12, months[firsts] % 12
     table = pd.DataFrame({"year": years, "month": numbers, "return": growth}).pivot(
         index="year", columns="month", values="return"
@@ -223,23 +223,23 @@ def months_figure(evidence: Evidence, name: str) -> Figure | None:
     return {"data": [heat], "layout": figure}
 
 
-def crisis_figure(evidence: Evidence, crisis: Crisis) -> Figure | None:
+def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
     """Wealth from the close before the window; None where there is no day in it."""
-    start = int(np.searchsorted(evidence.dates, crisis.first_day))
-    stop = int(np.searchsorted(evidence.dates, crisis.last_day, side="right"))
+    start = int(np.searchsorted(inputs.dates, crisis.first_day))
+    stop = int(np.searchsorted(inputs.dates, crisis.last_day, side="right"))
     if stop <= start:
         return None
-    wealth = np.cumprod(1.0 + evidence.returns[start:stop], axis=0) - 1.0
+    wealth = np.cumprod(1.0 + inputs.returns[start:stop], axis=0) - 1.0
     rows = drawn_rows(stop - start, limit=200)
     data = [
         strategy_line(
-            evidence,
+            inputs,
             name,
             start + rows,
-            wealth[rows, evidence.names.index(name)],
+            wealth[rows, inputs.names.index(name)],
             hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
         )
-        for name in drawing_order(evidence)
+        for name in drawing_order(inputs)
     ]
     figure = layout(
         210,
@@ -251,9 +251,9 @@ def crisis_figure(evidence: Evidence, crisis: Crisis) -> Figure | None:
     return {"data": data, "layout": figure}
 
 
-def crisis_figures(evidence: Evidence) -> dict[str, Figure | None]:
+def crisis_figures(inputs: ReportInputs) -> dict[str, Figure | None]:
     """One for each crisis."""
-    return {crisis.name: crisis_figure(evidence, crisis) for crisis in CRISES}
+    return {crisis.name: crisis_figure(inputs, crisis) for crisis in CRISES}
 
 
 def _per_cent(value: float | None) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rllib_portfolio.backtest.baselines import INDEX_NAME
-from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.engine import BacktestResult, Role
 from rllib_portfolio.backtest.holdings import break_even_cost_bps, log_lead
-from rllib_portfolio.reporting.evidence import Evidence
+from rllib_portfolio.reporting.inputs import ReportInputs
 from rllib_portfolio.statistics import metrics
 
 TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
@@ -38,21 +37,21 @@ _AGAINST = frozenset(
 )
 
 
-def reason_of(evidence: Evidence, name: str, column: str) -> str:
+def reason_of(inputs: ReportInputs, name: str, column: str) -> str:
     """Why `column` of the strategy `name` is empty."""
-    if name == evidence.benchmark and column in _AGAINST:
+    if name == inputs.benchmark and column in _AGAINST:
         return "it is the benchmark itself"
-    if name == INDEX_NAME and column in ("effective_assets", "herfindahl", "active_share"):
+    if inputs.role_of(name) is Role.INDEX and column in ("effective_assets", "herfindahl", "active_share"):
         return "the index is one fund: what it holds is not known"
     if column == "confidence_set_p_value":
         return "nobody could have held it: it knows the end of the walk"
     if column == "break_even_cost_bps":
-        walk, benchmark = evidence.walk_of(name), evidence.walk_of(str(evidence.benchmark))
+        walk, benchmark = inputs.walk_of(name), inputs.walk_of(str(inputs.benchmark))
         assert walk is not None
         assert benchmark is not None
         return no_break_even(walk, benchmark)
-    returns = evidence.of(name)
-    excess = returns - evidence.cash_returns
+    returns = inputs.of(name)
+    excess = returns - inputs.cash_returns
     if column == "drawdown_recovery" and float(metrics.max_drawdown(returns)) > 0.0:
         return "not back at the peak by the last day"
     if column in ("calmar_ratio", *_DRAWDOWN_DATES):
@@ -64,7 +63,7 @@ def reason_of(evidence: Evidence, name: str, column: str) -> str:
     if column == "information_ratio":
         return "it never differs from the benchmark, or always by the same"
     if column.startswith(("sharpe", "difference")):
-        return _no_sharpe_ratio(evidence, (name,) if column in _OWN_SHARPE else (name, evidence.benchmark))
+        return _no_sharpe_ratio(inputs, (name,) if column in _OWN_SHARPE else (name, inputs.benchmark))
     if returns.std() < metrics.SMALLEST_DENOMINATOR:
         return "its return never changes"
     return "nothing to divide by"
@@ -88,15 +87,15 @@ def no_break_even(walk: BacktestResult, benchmark: BacktestResult) -> str:
     )
 
 
-def _no_sharpe_ratio(evidence: Evidence, names: Sequence[str | None]) -> str:
+def _no_sharpe_ratio(inputs: ReportInputs, names: Sequence[str | None]) -> str:
     """Nothing to divide by: in the days themselves, or in some that the bootstrap draws.
 
     Args:
-        evidence: The days.
+        inputs: The days.
         names: The strategy, and the benchmark where the figure takes its Sharpe ratio too.
     """
     for each in names:
-        if each is not None and math.isnan(metrics.sharpe_ratio(evidence.of(each), evidence.cash_returns)):
+        if each is not None and math.isnan(metrics.sharpe_ratio(inputs.of(each), inputs.cash_returns)):
             whose = "its" if each == names[0] else "the benchmark's"
             return f"{whose} excess return never changes, so that there is no risk to divide by"
     return "excess returns change on so few days that some resampled histories hold no risk to divide by"

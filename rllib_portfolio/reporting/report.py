@@ -1,4 +1,4 @@
-"""The report as a value: made once from the evidence, then printed and written."""
+"""The report as a value: made once from the inputs, then printed and written."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.console import Console
 
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.reporting.console import print_report
-from rllib_portfolio.reporting.evidence import Evidence, ReportContext, evidence_of_walks
 from rllib_portfolio.reporting.files import write_report
 from rllib_portfolio.reporting.findings import Findings, find
+from rllib_portfolio.reporting.inputs import ReportContext, ReportInputs, inputs_of_walks
 from rllib_portfolio.reporting.table import StatisticsTable, statistics_table
-from rllib_portfolio.reporting.value_series import Series, evidence_of_values
+from rllib_portfolio.reporting.value_series import Series, inputs_of_values
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.verdicts import Verdict
 
@@ -33,12 +33,12 @@ class Report:
     """Strategies side by side, with the tests.
 
     Attributes:
-        evidence: What it is about.
+        inputs: What it is about.
         statistics: Every figure.
         findings: What is found over all rows, trials and seeds.
     """
 
-    evidence: Evidence
+    inputs: ReportInputs
     statistics: StatisticsTable
     findings: Findings
 
@@ -56,12 +56,12 @@ class Report:
     def verdicts(self) -> dict[str, Verdict]:
         """Of the judged strategies, the headline first; empty without a benchmark."""
         found = self.statistics.verdicts
-        return {name: found[name] for name in self.evidence.subjects if name in found}
+        return {name: found[name] for name in self.inputs.subjects if name in found}
 
     @property
     def statements(self) -> tuple[str, ...]:
         """What the reader must know, omissions among it."""
-        return (*self.evidence.statements, *self.findings.statements)
+        return (*self.inputs.statements, *self.findings.statements)
 
     def write(self, output_path: Path | str) -> tuple[Path, ...]:
         """Write the report; the files that were written.
@@ -91,7 +91,7 @@ def report_of_walks(lineup: Lineup, *, context: ReportContext, plan: BootstrapPl
     Raises:
         ConfigError: If the line-up and the context do not belong together.
     """
-    return report_of(evidence_of_walks(lineup, context), plan)
+    return report_of(inputs_of_walks(lineup, context), plan)
 
 
 def generate_performance_report(
@@ -124,13 +124,13 @@ def generate_performance_report(
         out altogether is in `attrs["statements"]`, and in every file.
 
     Raises:
-        DataError: If the series cannot be compared: see `values.evidence_of_values`.
+        DataError: If the series cannot be compared: see `values.inputs_of_values`.
         ConfigError: If `output_path` cannot be written, or a setting is out of range.
     """
-    evidence = evidence_of_values(
+    inputs = inputs_of_values(
         strategies, benchmark, cash_rate=cash_rate, periods_per_year=periods_per_year, title=title
     )
-    report = report_of(evidence, BootstrapPlan(num_draws=VALUE_DRAWS))
+    report = report_of(inputs, BootstrapPlan(num_draws=VALUE_DRAWS))
     if output_path is not None:
         report.write(output_path)
     table = report.table.copy()
@@ -138,10 +138,10 @@ def generate_performance_report(
     return table
 
 
-def report_of(evidence: Evidence, plan: BootstrapPlan | None = None) -> Report:
-    """The report on any evidence."""
+def report_of(inputs: ReportInputs, plan: BootstrapPlan | None = None) -> Report:
+    """The report on any inputs."""
     plan = plan or BootstrapPlan()
-    findings = find(evidence, plan.seed)
+    findings = find(inputs, plan.seed)
     confidence_set = findings.confidence_set
     p_values = None if confidence_set is None else confidence_set.p_values
-    return Report(evidence, statistics_table(evidence, plan, p_values), findings)
+    return Report(inputs, statistics_table(inputs, plan, p_values), findings)

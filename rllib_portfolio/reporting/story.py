@@ -10,7 +10,8 @@ import pandas as pd
 
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.reporting.active import active_weights_figure, relative_figure, tilts
-from rllib_portfolio.reporting.figures import (
+from rllib_portfolio.reporting.markup import Panels, block, chips, notes, paragraph, plain_table, section
+from rllib_portfolio.reporting.plots import (
     crisis_figures,
     months_figure,
     rolling_days,
@@ -18,7 +19,6 @@ from rllib_portfolio.reporting.figures import (
     wealth_figure,
     weights_figure,
 )
-from rllib_portfolio.reporting.markup import Panels, block, chips, notes, paragraph, plain_table, section
 
 if TYPE_CHECKING:
     from rllib_portfolio.reporting.report import Report
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def clock(report: Report, panels: Panels) -> str:
     """When what is seen is traded, and what it pays."""
-    context = report.evidence.context
+    context = report.inputs.context
     if context is None:
         return ""
     steps = "".join(f"<li><b>{escape(head)}</b>{escape(text)}</li>" for head, text in _steps(context.execution))
@@ -64,53 +64,53 @@ def _steps(execution: ExecutionConfig) -> tuple[tuple[str, str], ...]:
 
 def data(report: Report, panels: Panels) -> str:
     """What the data are and are not, and all that the reader must know."""
-    evidence, sentences = report.evidence, list(report.statements)
-    if evidence.num_days < rolling_days(evidence):
+    inputs, sentences = report.inputs, list(report.statements)
+    if inputs.num_days < rolling_days(inputs):
         sentences.append(
-            f"The rolling Sharpe ratio is left out: it needs {rolling_days(evidence)} days, and there are "
-            f"{evidence.num_days}."
+            f"The rolling Sharpe ratio is left out: it needs {rolling_days(inputs)} days, and there are "
+            f"{inputs.num_days}."
         )
     return section("data", "What to know before believing it", notes(sentences))
 
 
 def wealth(report: Report, panels: Panels) -> str:
     """Plot wealth and drawdown; this is the first section of the page."""
-    evidence = report.evidence
-    earned = "Daily returns after costs" if evidence.walks else "Returns from each value to the next, as they came,"
+    inputs = report.inputs
+    earned = "Daily returns after costs" if inputs.walks else "Returns from each value to the next, as they came,"
     return section(
         "wealth",
         "Wealth and drawdown",
         chips(report),
-        panels.plot("wealth", wealth_figure(evidence)),
-        paragraph(f"{earned} on {evidence.days}. Buttons show and hide a strategy in every plot.", "soft small"),
+        panels.plot("wealth", wealth_figure(inputs)),
+        paragraph(f"{earned} on {inputs.days}. Buttons show and hide a strategy in every plot.", "soft small"),
     )
 
 
 def active(report: Report, panels: Panels) -> str:
     """Plot relative wealth and active weights of the judged strategies."""
-    evidence = report.evidence
-    relative = relative_figure(evidence)
+    inputs = report.inputs
+    relative = relative_figure(inputs)
     if relative is None:
         return ""
-    parts = [block(f"Wealth relative to {evidence.benchmark}", panels.plot("relative", relative))]
-    for place, name in enumerate(evidence.subjects):
-        figure = active_weights_figure(evidence, name)
+    parts = [block(f"Wealth relative to {inputs.benchmark}", panels.plot("relative", relative))]
+    for place, name in enumerate(inputs.subjects):
+        figure = active_weights_figure(inputs, name)
         if figure is not None:
-            heading = f"Weights of {name} minus those of {evidence.benchmark}"
-            parts.append(block(heading, paragraph(tilts(evidence, name)), panels.plot(f"active-{place}", figure)))
-    return section("active", f"How it differs from {evidence.benchmark}", *parts)
+            heading = f"Weights of {name} minus those of {inputs.benchmark}"
+            parts.append(block(heading, paragraph(tilts(inputs, name)), panels.plot(f"active-{place}", figure)))
+    return section("active", f"How it differs from {inputs.benchmark}", *parts)
 
 
 def returns(report: Report, panels: Panels) -> str:
     """Plot the rolling Sharpe ratio, the monthly returns and the weights."""
-    evidence, parts = report.evidence, []
-    rolling, months = rolling_figure(evidence), months_figure(evidence, evidence.headline)
+    inputs, parts = report.inputs, []
+    rolling, months = rolling_figure(inputs), months_figure(inputs, inputs.headline)
     if rolling is not None:
-        parts.append(block(f"Sharpe ratio of the last {rolling_days(evidence)} days", panels.plot("rolling", rolling)))
+        parts.append(block(f"Sharpe ratio of the last {rolling_days(inputs)} days", panels.plot("rolling", rolling)))
     if months is not None:
-        parts.append(block(f"Months of {evidence.headline}, per cent", panels.plot("months", months)))
-    for place, name in enumerate(evidence.subjects):
-        weights = weights_figure(evidence, name)
+        parts.append(block(f"Months of {inputs.headline}, per cent", panels.plot("months", months)))
+    for place, name in enumerate(inputs.subjects):
+        weights = weights_figure(inputs, name)
         if weights is not None:
             parts.append(block(f"Weights of {name}", panels.plot(f"weights-{place}", weights)))
     return section("returns", "Through time", *parts)
@@ -122,7 +122,7 @@ def crises(report: Report, panels: Panels) -> str:
     if table is None or not table["num_days"].any():
         return ""
     cards, unseen = [], []
-    for place, (name, figure) in enumerate(crisis_figures(report.evidence).items()):
+    for place, (name, figure) in enumerate(crisis_figures(report.inputs).items()):
         first = table.loc[name].iloc[0]
         if figure is None:
             unseen.append(name)
@@ -147,7 +147,7 @@ def crises(report: Report, panels: Panels) -> str:
 
 def _crisis_table(report: Report, table: pd.DataFrame) -> str:
     """Subjects, benchmark and index of each crisis; all rows are in the files."""
-    evidence = report.evidence
+    inputs = report.inputs
     parts = []
     for name in dict.fromkeys(table.index.get_level_values("crisis")):
         rows = table.loc[name]
@@ -158,7 +158,7 @@ def _crisis_table(report: Report, table: pd.DataFrame) -> str:
             f"{days:.0f} d" if days == days else "not back" if fall > 0.0 else "never fell"
             for days, fall in zip(rows["recovery_days"], rows["max_drawdown"], strict=True)
         ]
-        kept = [each for each in (*evidence.subjects, evidence.benchmark) if each in rows.index]
+        kept = [each for each in (*inputs.subjects, inputs.benchmark) if each in rows.index]
         others = [each for each in rows.index if each not in kept]
         ordered = shown.loc[[*kept, *others]]
         parts.append(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rllib_portfolio.reporting.lines import FONT, GRID, SOFT_INK
-from rllib_portfolio.reporting.static_plots import INK, POLICY_COLOUR
+from rllib_portfolio.reporting.equity_curve import INK, POLICY_COLOUR
+from rllib_portfolio.reporting.plot_style import FONT, GRID, SOFT_INK
 
 PRINT_WIDTH = 950
 """Pixels between the margins of a landscape page, A4 or Letter."""

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.reporting.lines import MAX_POINTS, drawn_rows, log_ticks
+from rllib_portfolio.reporting.plot_style import MAX_POINTS, drawn_rows, log_ticks
 from rllib_portfolio.reporting.report import Report, generate_performance_report
-from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.reporting.value_series import inputs_of_values
 from tests.reporting.browser import SKIP_MESSAGE, figures_of, find_browser, measured, print_to_pdf, screenshot, visit
 
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "report"
@@ -192,7 +192,7 @@ def test_the_header_says_when_and_with_what_it_was_made(page: Path, whole_report
     assert re.search(r"Made 20\d\d-\d\d-\d\d", facts)
     assert re.search(r"Revision rllib_portfolio \d+\.\d+\.\d+", facts)
     assert f"Data random walks, {'0' * 12}" in facts
-    assert f"Days {whole_report.evidence.days}" in facts
+    assert f"Days {whole_report.inputs.days}" in facts
     assert "Universe 4 assets and cash: A, B, C, D" in facts
 
 
@@ -202,9 +202,9 @@ def test_the_data_hash_of_value_series_is_of_names_days_and_returns() -> None:
     changed = values.copy()
     changed.iloc[-1] *= 1.001
     cases = ({"a": values}, {"b": values}, {"a": changed}, {"a": values.shift(1, freq="D")})
-    hashes = [evidence_of_values(case).data_hash for case in cases]
+    hashes = [inputs_of_values(case).data_hash for case in cases]
     assert len(set(hashes)) == len(cases)
-    assert hashes[0] == evidence_of_values({"a": values.copy()}).data_hash
+    assert hashes[0] == inputs_of_values({"a": values.copy()}).data_hash
 
 
 def test_the_page_of_value_series_draws_all_that_it_has(browser: str, tmp_path: Path) -> None:
@@ -266,14 +266,14 @@ def test_the_caveats_are_on_the_page(page: Path, whole_report: Report) -> None:
         f"histories are drawn in blocks of {blocks} days on average, and a crash that lasted longer is broken" in text
     )
     # PPO, DQN, buy-and-hold, cash, two mixes, and an index where there is one: 5 % of each
-    num_rows = len(whole_report.evidence.names) - 1
+    num_rows = len(whole_report.inputs.names) - 1
     assert f"where nothing differs, {0.05 * num_rows:.1f} of {num_rows} rows are claimed to differ by chance" in text
     assert "Not counted: the checkpoints of one run that were compared on its validation window." in text
     assert "one less the one-sided p-value of a true Sharpe ratio of at most 0" in text
     assert "one less the one-sided p-value of a true one of at most that bar" in text
     assert not re.search(r"would be above|true Sharpe &gt; 0|probability that its true", text)
     assert "until wealth is back at its peak since that first close; an older, higher peak does not count." in text
-    assert f"Daily returns after costs on {whole_report.evidence.days}." in text
+    assert f"Daily returns after costs on {whole_report.inputs.days}." in text
     assert "pooled" not in text[: text.index('<section id="figures">')]
 
 

@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from rllib_portfolio.backtest.comparison import verdict
+from rllib_portfolio.backtest.engine import Role
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
 from rllib_portfolio.backtest.refitting import RefitSchedule
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.reporting.evidence import ReportContext, evidence_of_walks
+from rllib_portfolio.reporting.inputs import ReportContext, inputs_of_walks
 from rllib_portfolio.reporting.report import Report, generate_performance_report, report_of_walks
 from rllib_portfolio.reporting.seed_spread import OVER_DAYS, OVER_FOLDS, find_seed_spread
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
@@ -41,16 +42,16 @@ def printed(report: Report, width: int = 100) -> str:
 
 def test_verdicts_are_those_of_the_comparison(whole_report: Report, lineup: Lineup) -> None:
     assert list(whole_report.verdicts) == ["PPO policy", "DQN policy"]
-    evidence = whole_report.evidence
+    inputs = whole_report.inputs
     bar = next(walk for walk in lineup.results if walk.name == "1/N")
-    expected = verdict(lineup.results[0], bar, evidence.cash_returns)
+    expected = verdict(lineup.results[0], bar, inputs.cash_returns)
     judged = whole_report.verdicts["PPO policy"]
     assert (judged.outcome, judged.mean_p_value, judged.sharpe_p_value) == (
         expected.outcome,
         expected.mean_p_value,
         expected.sharpe_p_value,
     )
-    assert judged.sentence.startswith(f"On {evidence.days} PPO policy ")
+    assert judged.sentence.startswith(f"On {inputs.days} PPO policy ")
 
 
 def test_the_statements_tell_of_market_costs_hindsight_and_the_caller(whole_report: Report) -> None:
@@ -78,7 +79,7 @@ def test_the_search_is_counted(whole_report: Report, context: ReportContext) -> 
     assert selection is not None
     assert context.tuning is not None
     assert context.validation is not None
-    cash = whole_report.evidence.cash_returns
+    cash = whole_report.inputs.cash_returns
     assert selection.num_trials == 12
     assert selection.deflated == context.tuning.deflated_sharpe_ratio(context.validation.returns, cash)
     assert selection.overfitting is not None
@@ -134,7 +135,7 @@ def test_baselines_are_told_by_the_schedule_that_they_walked_with(market: Market
     window = (600, 640)
     lineup = walk_lineup(market, window, EXECUTION, [], all_strategies(market, own))
     bare = ReportContext("baselines", market, window, EXECUTION, ("risk parity",))
-    told = "\n".join(evidence_of_walks(lineup, bare).statements)
+    told = "\n".join(inputs_of_walks(lineup, bare).statements)
     assert (
         "risk parity, hierarchical risk parity, Merton (risk aversion 1): every 63 days, on the last 500 days" in told
     )
@@ -199,7 +200,7 @@ def test_the_screen_shows_table_verdicts_and_statements_uncut(whole_report: Repo
     text = printed(whole_report)
     assert "…" not in text
     assert "PPO & DQN <walk-forward>" in text
-    for name in whole_report.evidence.names:
+    for name in whole_report.inputs.names:
         assert f" {name} " in text
     for judged in whole_report.verdicts.values():
         assert judged.sentence in text
@@ -215,7 +216,7 @@ def test_no_figure_is_cut_beside_the_longest_names(short_lineup: Lineup, context
         replace(walk, name=name, turnover=123.0 * walk.turnover)  # hundreds a year
         for walk, name in zip(short_lineup.results, names, strict=False)
     )
-    mixes = tuple(replace(walk, name=f"constant mix of {walk.name}") for walk in longest[:2])
+    mixes = tuple(replace(walk, name=f"constant mix of {walk.name}", role=Role.CONSTANT_MIX) for walk in longest[:2])
     judged = replace(context, subjects=names[:2])
     report = report_of_walks(Lineup((*longest, *mixes), short_lineup.failures), context=judged, plan=FEW)
     for width in (80, 100):
@@ -254,7 +255,7 @@ def test_a_folder_holds_everything_and_reads_back_exactly(whole_report: Report, 
     table = pd.read_csv(tmp_path / "out" / "report.csv", index_col="strategy")
     for column in ("annual_return", "sharpe_ratio", "sharpe_lower", "mean_p_value", "active_share"):
         assert table[column].equals(whole_report.table[column].astype(float)), column
-    walk = whole_report.evidence.walks[0]
+    walk = whole_report.inputs.walks[0]
     returns = pd.read_parquet(tmp_path / "out" / "returns" / "ppo-policy.parquet")
     assert np.array_equal(returns["return"].to_numpy(), walk.returns)
     assert np.array_equal(returns.index.to_numpy().astype("datetime64[D]"), walk.dates)
@@ -276,7 +277,7 @@ def test_the_results_are_json_without_nan(whole_report: Report, tmp_path: Path) 
     assert record["verdicts"]["PPO policy"]["sentence"] == whole_report.verdicts["PPO policy"].sentence
     assert record["selection"]["num_trials"] == 12
     assert record["statements"] == list(whole_report.statements)
-    assert len(record["crises"]) == 5 * len(whole_report.evidence.names)
+    assert len(record["crises"]) == 5 * len(whole_report.inputs.names)
 
 
 def test_a_csv_path_writes_table_crises_and_notes(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
-from rllib_portfolio.reporting.trials import find_selection
+from rllib_portfolio.reporting.selection import find_selection
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.overfitting import backtest_overfitting
 from tests.backtest.hand_made import market_of

@@ -14,7 +14,7 @@ from rllib_portfolio.backtest.holdings import break_even_cost_bps, holdings
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.reporting.columns import COLUMNS, text_of
-from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.reasons import no_break_even
 from rllib_portfolio.reporting.report import Report, generate_performance_report, report_of_walks
 from rllib_portfolio.statistics import metrics
@@ -100,20 +100,20 @@ def test_a_report_of_walks_has_every_column(whole_report: Report) -> None:
 
 
 def test_the_columns_are_those_of_the_functions_that_they_come_from(whole_report: Report) -> None:
-    evidence, row = whole_report.evidence, whole_report.table.loc["PPO policy"]
-    ours, bar, cash = evidence.of("PPO policy"), evidence.of("1/N"), evidence.cash_returns
+    inputs, row = whole_report.inputs, whole_report.table.loc["PPO policy"]
+    ours, bar, cash = inputs.of("PPO policy"), inputs.of("1/N"), inputs.cash_returns
     judged = judge(Pair("PPO policy", "1/N", "", ours, bar, cash))
     assert (row.mean_p_value, row.sharpe_p_value) == (judged.mean_p_value, judged.sharpe_p_value)
     assert row.verdict == judged.outcome == whole_report.verdicts["PPO policy"].outcome
     textbook = [test.p_value for test in textbook_tests(ours, bar)]
     assert [row.paired_t_p_value, row.wilcoxon_p_value, row.kolmogorov_smirnov_p_value] == textbook
-    intervals = bootstrap_intervals(evidence.returns, bar, cash, plan=BootstrapPlan(num_draws=100))
+    intervals = bootstrap_intervals(inputs.returns, bar, cash, plan=BootstrapPlan(num_draws=100))
     assert (row.sharpe_lower, row.sharpe_upper) == (intervals.sharpe_ratio.lower[0], intervals.sharpe_ratio.upper[0])
     assert intervals.sharpe_difference is not None
     assert row.difference_lower == intervals.sharpe_difference.lower[0]
     assert row.drawdown_upper == intervals.max_drawdown.upper[0]
     assert row.cvar_lower == intervals.conditional_value_at_risk.lower[0]
-    policy, benchmark = evidence.walk_of("PPO policy"), evidence.walk_of("1/N")
+    policy, benchmark = inputs.walk_of("PPO policy"), inputs.walk_of("1/N")
     assert policy is not None
     assert benchmark is not None
     held = holdings(policy, benchmark)
@@ -214,22 +214,22 @@ def test_a_strategy_that_hardly_trades_has_a_sharpe_ratio_and_no_interval() -> N
 
 
 def test_mixes_that_know_the_end_are_no_contenders(whole_report: Report) -> None:
-    evidence, findings = whole_report.evidence, whole_report.findings
+    inputs, findings = whole_report.inputs, whole_report.findings
     mixes = ["constant mix of PPO policy", "constant mix of DQN policy"]
-    assert [name for name in evidence.names if name not in evidence.contenders] == mixes
-    held = [name for name in evidence.contenders if name != "1/N"]
-    returns = np.stack([evidence.of(name) for name in held], axis=1)
-    assert findings.superior == superior_ability_test(returns, evidence.of("1/N"))
-    excess = np.stack([evidence.of(name) for name in evidence.contenders], axis=1) - evidence.cash_returns[:, None]
+    assert [name for name in inputs.names if name not in inputs.contenders] == mixes
+    held = [name for name in inputs.contenders if name != "1/N"]
+    returns = np.stack([inputs.of(name) for name in held], axis=1)
+    assert findings.superior == superior_ability_test(returns, inputs.of("1/N"))
+    excess = np.stack([inputs.of(name) for name in inputs.contenders], axis=1) - inputs.cash_returns[:, None]
     p_values = model_confidence_set(excess).p_values
-    assert whole_report.table.loc[list(evidence.contenders), "confidence_set_p_value"].tolist() == p_values.tolist()
+    assert whole_report.table.loc[list(inputs.contenders), "confidence_set_p_value"].tolist() == p_values.tolist()
     for name in mixes:
         assert "confidence_set_p_value: nobody could have held it" in whole_report.table.at[name, "undefined"]
     assert any("nobody could have held it" in sentence for sentence in whole_report.statements)
 
 
 def test_the_index_is_one_fund_of_unknown_holdings(whole_report: Report) -> None:
-    market, execution = whole_report.evidence.context, whole_report.evidence.walk_of("index")
+    market, execution = whole_report.inputs.context, whole_report.inputs.walk_of("index")
     assert market is not None
     assert execution is not None
     assert index_result(market.market, market.window, market.execution) is not None
