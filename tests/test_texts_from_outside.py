@@ -27,7 +27,7 @@ from rllib_portfolio.experiments.search.session import SearchOutcome
 from rllib_portfolio.experiments.search.study import open_storage, open_study, study_path, study_url
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.reporting.console import empty_table, wide_console
-from rllib_portfolio.reporting.report import generate_performance_report
+from rllib_portfolio.reporting.performance_report import generate_performance_report
 from rllib_portfolio.reporting.value_series import inputs_of_values
 from rllib_portfolio.runs.folder import require_fresh
 from tests.backtest.hand_made import Scripted, random_market

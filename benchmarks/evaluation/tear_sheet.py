@@ -83,7 +83,7 @@ def worker(side: str, days: int) -> float:
 
 
 def _ours(returns: pd.Series, benchmark: pd.Series, path: Path) -> Callable[[], Any]:
-    from rllib_portfolio.reporting.report import generate_performance_report
+    from rllib_portfolio.reporting.performance_report import generate_performance_report
 
     values, bar = ((1.0 + each).cumprod() for each in (returns, benchmark))
     return lambda: generate_performance_report({"strategy": values}, bar, path)

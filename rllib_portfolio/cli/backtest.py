@@ -129,6 +129,7 @@ def execute(arguments: argparse.Namespace) -> int:
     quieten_libraries()
     from rllib_portfolio.cli.subjects import open_runs, require_comparable, subjects_of
     from rllib_portfolio.cli.trial import Trial
+    from rllib_portfolio.reporting import print_report, write_report
 
     runs = open_runs(arguments.run_dirs)
     execution = require_comparable(runs, overrides)
@@ -138,10 +139,10 @@ def execute(arguments: argparse.Namespace) -> int:
     report = trial.report()
     if trial.is_in_sample:
         warn(trial.in_sample_sentence)
-    report.print()
+    print_report(report)
     warn_of_implausible(report.table, market, report.inputs.num_days)
     with report_folder.renewed(folder, trial.record()) as unfinished:
-        report.write(unfinished)
+        write_report(report, unfinished)
     tell(f"Written: {folder}/report.html, and its numbers beside it")
     return 0
 

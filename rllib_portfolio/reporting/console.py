@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -12,10 +12,8 @@ from rich.text import Text
 
 from rllib_portfolio.reporting.columns import COLUMNS, DASH, text_of
 from rllib_portfolio.reporting.plain_console import PlainConsole
+from rllib_portfolio.reporting.report import Report
 from rllib_portfolio.shown_text import displayable_lines
-
-if TYPE_CHECKING:
-    from rllib_portfolio.reporting.report import Report
 
 TABLE_WIDTH = 100
 """Off a terminal."""

@@ -17,10 +17,13 @@ FloatArray = NDArray[np.floating[Any]]
 Figure = dict[str, Any]
 """A figure as plotly.js takes it: `data` and `layout`."""
 
-SUBJECT_COLOURS = (POLICY_COLOUR, "#b5542b", "#2b7a5b", "#7a4a9e", "#a3872c")
+GAIN_COLOUR, LOSS_COLOUR = POLICY_COLOUR, "#b5542b"
+SUBJECT_COLOURS = (POLICY_COLOUR, LOSS_COLOUR, "#2b7a5b", "#7a4a9e", "#a3872c")
 BENCHMARK_COLOUR = "#222222"
 GRID, SOFT_INK = "#e7e9ec", "#5c6570"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+
+LEGEND_BELOW = {"orientation": "h", "x": 0, "y": -0.18, "yanchor": "top", "font": {"size": 11}, "traceorder": "normal"}
 
 SHOWN_SUBJECTS = 3
 SHOWN_FIRST = (Role.BENCHMARK, Role.REFERENCE, Role.INDEX)

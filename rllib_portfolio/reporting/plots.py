@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from rllib_portfolio.market import CASH
 from rllib_portfolio.reporting.inputs import ReportInputs
 from rllib_portfolio.reporting.plot_style import (
+    BENCHMARK_COLOUR,
+    GAIN_COLOUR,
+    LEGEND_BELOW,
+    LOSS_COLOUR,
     SOFT_INK,
     Figure,
     axis,
@@ -26,7 +30,7 @@ from rllib_portfolio.reporting.plot_style import (
     strategy_line,
 )
 from rllib_portfolio.statistics import metrics
-from rllib_portfolio.statistics.crises import CRISES, Crisis
+from rllib_portfolio.statistics.crises import Crisis
 from rllib_portfolio.statistics.rolling import rolling_sharpe_ratio
 
 FloatArray = NDArray[np.floating[Any]]
@@ -47,16 +51,18 @@ ASSET_COLOURS = (
     "#a3872c",
     "#d8c078",
 )
-LEGEND_BELOW = {
-    "orientation": "h",
-    "x": 0,
-    "y": -0.18,
-    "yanchor": "top",
-    "font": {"size": 11},
-    "traceorder": "normal",
-}
 OTHERS_COLOUR, CASH_COLOUR = "#c3c9d1", "#e9ecef"
-LOSS_TO_GAIN = [[0.0, "#b5542b"], [0.5, "#fbfbfa"], [1.0, "#1756a9"]]
+LOSS_TO_GAIN = [[0.0, LOSS_COLOUR], [0.5, "#fbfbfa"], [1.0, GAIN_COLOUR]]
+
+SIGNED = "{:+.1%}"
+NAMED_TILTS = 3
+"""Number of overweight and of underweight assets that the text names."""
+
+SHOWN_DAYS = 0.99
+"""Fraction of the days that the axis covers if a few extreme days would flatten the others."""
+
+SMALLEST_TILT = 0.0005
+"""Smallest tilt that is named, as a fraction of the portfolio."""
 
 
 def wealth_figure(inputs: ReportInputs) -> Figure:
@@ -109,20 +115,8 @@ def rolling_figure(inputs: ReportInputs) -> Figure | None:
         return None
     rolled = rolling_sharpe_ratio(inputs.returns, inputs.cash_returns, window, inputs.periods_per_year)
     rows = window - 1 + drawn_rows(inputs.num_days - window + 1)
-    data = [
-        strategy_line(
-            inputs,
-            name,
-            rows,
-            rolled[rows, inputs.names.index(name)],
-            hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
-        )
-        for name in drawing_order(inputs)
-    ]
-    return {
-        "data": data,
-        "layout": layout(300, yaxis=axis(f"Sharpe, {window} days"), shapes=[horizontal(0.0, SOFT_INK)]),
-    }
+    figure = layout(300, yaxis=axis(f"Sharpe, {window} days"), shapes=[horizontal(0.0, SOFT_INK)])
+    return {"data": _strategy_lines(inputs, rows, rolled[rows], ".2f"), "layout": figure}
 
 
 def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
@@ -183,6 +177,69 @@ def band(
     }
 
 
+def relative_figure(inputs: ReportInputs) -> Figure | None:
+    """Plot the wealth of the judged strategies relative to the benchmark; return None without a benchmark."""
+    benchmark = inputs.benchmark_returns
+    if benchmark is None:
+        return None
+    data = []
+    for name in reversed(inputs.subjects):
+        ratio = np.asarray(np.cumprod((1.0 + inputs.of(name)) / (1.0 + benchmark)), dtype=np.float64)
+        rows = drawn_rows(inputs.num_days, [int(ratio.argmax()), int(ratio.argmin())])
+        text = f"{name}: %{{y:.3f}} of {inputs.benchmark}<extra></extra>"
+        data.append(strategy_line(inputs, name, rows, ratio[rows], hovertemplate=text))
+    title = axis(f"Wealth relative to {inputs.benchmark}")
+    return {"data": data, "layout": layout(280, yaxis=title, shapes=[horizontal(1.0, BENCHMARK_COLOUR, "dot")])}
+
+
+def active_weights(inputs: ReportInputs, name: str) -> FloatArray | None:
+    """Return the weights of a strategy minus those of the benchmark, cash last, [T, N+1]; None for value series."""
+    walk, benchmark = inputs.walk_of(name), inputs.walk_of(str(inputs.benchmark))
+    return None if walk is None or benchmark is None else walk.weights - benchmark.weights
+
+
+def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
+    """Plot the weights above and below the benchmark, stacked to either side; return None for value series.
+
+    The bands above zero and those below have the same total height, which is the active share of the day.
+    """
+    active, walk = active_weights(inputs, name), inputs.walk_of(name)
+    if active is None or walk is None:
+        return None
+    rows = drawn_rows(inputs.num_days, limit=WEIGHT_POINTS)
+    data = []
+    for label, held, colour in bands_of(active, (*walk.assets, CASH.lower()), SIGNED):
+        above, below = np.maximum(held, 0.0).sum(axis=1), np.minimum(held, 0.0).sum(axis=1)
+        data.append(band(inputs, rows, label, above, colour, stackgroup="above", legendgroup=label))
+        data.append(band(inputs, rows, label, below, colour, stackgroup="below", legendgroup=label, showlegend=False))
+    yaxis = axis(f"Weight minus that of {inputs.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
+    height = 0.5 * np.abs(active).sum(axis=1)
+    usual = 1.25 * float(np.quantile(height, SHOWN_DAYS))
+    if 0.0 < usual < 0.5 * height.max():  # a day in cash would flatten all others
+        yaxis["range"] = [-usual, usual]
+        yaxis["title"]["text"] += " (some days lie outside)"
+    return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)}
+
+
+def tilts(inputs: ReportInputs, name: str) -> str:
+    """Return sentences on the active share and the largest mean tilts of a strategy; empty for value series."""
+    active, walk = active_weights(inputs, name), inputs.walk_of(name)
+    if active is None or walk is None:
+        return ""
+    mean, names = active.mean(axis=0), (*walk.assets, CASH.lower())
+    order = np.argsort(-mean, kind="stable")
+    above = [f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in order[:NAMED_TILTS] if mean[i] > SMALLEST_TILT]
+    below = [
+        f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in order[::-1][:NAMED_TILTS] if mean[i] < -SMALLEST_TILT
+    ]
+    elsewhere = share_text(0.5 * np.abs(active).sum(axis=1).mean(), "{:.1%}")
+    sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
+    return (
+        f"The active share of {name} against {inputs.benchmark} is {elsewhere} on average over these days. "
+        f"Largest mean tilts, as shares of the portfolio: {'; '.join(sides) or 'none'}."
+    )
+
+
 def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
     """Return of every month, years from the newest down; None for series without dates."""
     if not inputs.has_dates:
@@ -231,16 +288,6 @@ def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
         return None
     wealth = np.cumprod(1.0 + inputs.returns[start:stop], axis=0) - 1.0
     rows = drawn_rows(stop - start, limit=200)
-    data = [
-        strategy_line(
-            inputs,
-            name,
-            start + rows,
-            wealth[rows, inputs.names.index(name)],
-            hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
-        )
-        for name in drawing_order(inputs)
-    ]
     figure = layout(
         210,
         margin={"l": 44, "r": 8, "t": 6, "b": 28},
@@ -248,12 +295,16 @@ def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
         yaxis=axis(tickformat=".0%", nticks=5),
         shapes=[horizontal(0.0, SOFT_INK)],
     )
-    return {"data": data, "layout": figure}
+    return {"data": _strategy_lines(inputs, start + rows, wealth[rows], ".1%"), "layout": figure}
 
 
-def crisis_figures(inputs: ReportInputs) -> dict[str, Figure | None]:
-    """One for each crisis."""
-    return {crisis.name: crisis_figure(inputs, crisis) for crisis in CRISES}
+def _strategy_lines(inputs: ReportInputs, rows: NDArray[np.intp], values: FloatArray, pattern: str) -> list[Figure]:
+    """Return one line per strategy over the days of `rows`; `values` is [rows, K]."""
+    columns = dict(zip(inputs.names, values.T, strict=True))
+    return [
+        strategy_line(inputs, name, rows, columns[name], hovertemplate=f"{name}: %{{y:{pattern}}}<extra></extra>")
+        for name in drawing_order(inputs)
+    ]
 
 
 def _per_cent(value: float | None) -> str:

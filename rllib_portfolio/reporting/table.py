@@ -1,4 +1,4 @@
-"""The table: every figure of every strategy, and for each that is undefined the reason."""
+"""The table: every figure of every strategy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.backtest.engine import Role
 from rllib_portfolio.backtest.holdings import holdings
-from rllib_portfolio.reporting.columns import COLUMNS, UNDEFINED
+from rllib_portfolio.reporting.columns import COLUMNS, UNDEFINED, WHY_EMPTY
 from rllib_portfolio.reporting.inputs import ReportInputs
-from rllib_portfolio.reporting.reasons import TEXTBOOK, reason_of
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan, Interval, bootstrap_intervals
 from rllib_portfolio.statistics.drawdowns import worst_drawdown
@@ -24,6 +23,7 @@ from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 
 FloatArray = NDArray[np.floating[Any]]
 
+TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
 HOLDINGS = (
     "turnover_per_year",
     "cost_per_year",
@@ -42,14 +42,12 @@ class StatisticsTable:
     Attributes:
         frame: One row per strategy, columns as in `columns`, and `undefined`: why a cell is empty. Columns that nothing
             is known of are not there: the inputs state which and why.
-        reasons: The same reasons by strategy and column.
         verdicts: Of every strategy but the benchmark; empty without one.
         block_days: Mean length of a block of the intervals' bootstrap.
         num_draws: Its resampled histories.
     """
 
     frame: pd.DataFrame
-    reasons: dict[tuple[str, str], str]
     verdicts: dict[str, Verdict]
     block_days: int
     num_draws: int
@@ -81,14 +79,8 @@ def statistics_table(
     if inputs.walks:
         frame = frame.join(_holdings(inputs))
     frame = frame[[name for name in COLUMNS if name in frame]]
-    reasons = {
-        (name, column): reason_of(inputs, name, column)
-        for name in inputs.names
-        for column in frame.columns
-        if _is_missing(frame.at[name, column])
-    }
-    frame[UNDEFINED] = [_all_reasons(reasons, name) for name in inputs.names]
-    return StatisticsTable(frame, reasons, verdicts, block_days, plan.num_draws)
+    frame[UNDEFINED] = [_why_empty(row) for _, row in frame.iterrows()]
+    return StatisticsTable(frame, verdicts, block_days, plan.num_draws)
 
 
 def _measures(inputs: ReportInputs, plan: BootstrapPlan) -> tuple[pd.DataFrame, int]:
@@ -197,14 +189,9 @@ def _holdings(inputs: ReportInputs) -> pd.DataFrame:
     return frame
 
 
-def _all_reasons(reasons: dict[tuple[str, str], str], name: str) -> str:
-    """One strategy's reasons in one cell: "beta, alpha: it is the benchmark itself; ..."."""
+def _why_empty(row: pd.Series[Any]) -> str:
+    """Return the reasons for the empty cells of a row: "alpha, beta: it is the benchmark itself; ..."."""
     columns: dict[str, list[str]] = {}
-    for (row, column), reason in reasons.items():
-        if row == name:
-            columns.setdefault(reason, []).append(column)
-    return "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in columns.items())
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    for column in row.index[row.isna()]:
+        columns.setdefault(WHY_EMPTY[column], []).append(str(column))
+    return "; ".join(f"{', '.join(alike)}: {reason}" for reason, alike in columns.items())

@@ -10,9 +10,15 @@ from rllib_portfolio.backtest.baselines import ConstantMix, EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.active import active_weights_figure, relative_figure, tilts
 from rllib_portfolio.reporting.inputs import ReportContext, ReportInputs, inputs_of_walks
-from rllib_portfolio.reporting.plots import bands_of, share_text, weights_figure
+from rllib_portfolio.reporting.plots import (
+    active_weights_figure,
+    bands_of,
+    relative_figure,
+    share_text,
+    tilts,
+    weights_figure,
+)
 from rllib_portfolio.reporting.value_series import inputs_of_values
 from tests.backtest.hand_made import by_row, market_of, random_market
 

@@ -161,8 +161,8 @@ def test_the_report_says_what_it_leaves_out_and_what_it_is_of(
     told = "\n".join(report.statements)
     assert "The deflated Sharpe ratio is left out: the market of this report has not all of the days" in told
     assert "The Sharpe ratio of a single seed is undefined" in told
-    assert report.findings.seed_scores["sharpe_ratio"].isna().all()
-    assert not len(report.findings.seeds)
+    assert report.seed_scores["sharpe_ratio"].isna().all()
+    assert not len(report.seeds)
     assert "left out: the market" not in "\n".join(whole_report.statements)
-    assert whole_report.findings.selection is not None
-    assert whole_report.findings.selection.series.startswith("Of PPO seed 0, 1999-12-03 to ")
+    assert whole_report.selection is not None
+    assert whole_report.selection.series.startswith("Of PPO seed 0, 1999-12-03 to ")

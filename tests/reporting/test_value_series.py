@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.reporting.performance_report import generate_performance_report
 from rllib_portfolio.reporting.plots import rolling_figure
-from rllib_portfolio.reporting.report import generate_performance_report
 from rllib_portfolio.reporting.value_series import inputs_of_values
 
 DAYS = pd.bdate_range("2015-01-01", periods=40)
