@@ -1,4 +1,4 @@
-"""Folders that a command begins: made with what they lie in, and gone again where nothing came of them."""
+"""Creation of the folders that commands write into; a folder is removed again if its command fails to begin."""
 
 from __future__ import annotations
 

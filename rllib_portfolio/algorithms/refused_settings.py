@@ -223,7 +223,7 @@ _FUSED: tuple[Rule, ...] = _unless(
             "torch_compile_learner",
             "be False",
             _is_default("torch_compile_learner", False),
-            "Set resources.compile_update, which compiles the fused learner's loss.",
+            "With PPO, set resources.compile_update: it compiles the loss of the fused learner.",
         ),
         Rule("torch_ddp_kwargs", "be empty", _is_default("torch_ddp_kwargs", {}), _RLLIBS_LEARNER),
         Rule(

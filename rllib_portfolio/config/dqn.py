@@ -140,8 +140,8 @@ class DQNRunConfig(RunConfig):
     def _update_is_not_compiled(self) -> Self:
         if self.resources.compile_update:
             raise ValueError(
-                "resources.compile_update must be false with DQN, got true. Its update is written out already, and "
-                "torch.compile cannot follow it."
+                "resources.compile_update must be false with DQN, got true. torch.compile cannot compile the "
+                "loss of its learner."
             )
         return self
 

@@ -70,7 +70,6 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         self.counterfactual_actions = 0
         self.counterfactual_portfolios = False
         self.mixed_precision: str | None = None
-        self.compile_update = False
         self.replay_buffer_config = {"type": BUFFER_TYPE}
 
     def training(
@@ -83,7 +82,6 @@ class PortfolioDQNConfig(RLlibDQNConfig):
         counterfactual_actions: int = NotProvided,
         counterfactual_portfolios: bool = NotProvided,
         mixed_precision: str | None = NotProvided,
-        compile_update: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """RLlib's settings, and ours.
@@ -98,7 +96,6 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             counterfactual_actions: Actions that each day of a batch is learned from, at most; 0: from the one taken.
             counterfactual_portfolios: Half of the days from portfolios that were not held.
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
-            compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
         """
         if learning_starts is NotProvided:
@@ -112,7 +109,6 @@ class PortfolioDQNConfig(RLlibDQNConfig):
             "counterfactual_actions": counterfactual_actions,
             "counterfactual_portfolios": counterfactual_portfolios,
             "mixed_precision": mixed_precision,
-            "compile_update": compile_update,
         }
         for name, value in ours.items():
             if value is not NotProvided:
@@ -355,5 +351,4 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
         "steps_per_update": dqn.steps_per_update,
         "normalize_rewards": dqn.normalize_rewards,
         "mixed_precision": config.resources.mixed_precision,
-        "compile_update": config.resources.compile_update,
     }

@@ -83,7 +83,6 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         module = self._trained_module
         lay_out(module.target_q_net)
         self._online, self._target = FusedQNetwork(module.q_net), FusedQNetwork(module.target_q_net)
-        self._loss = self._compiled(self._td_loss)
         self._untold: list[tuple[StepStats | None, int]] = []
         """Of each gradient step that is not in the metrics yet: its statistics, if it was made, and its batch size."""
 
@@ -187,7 +186,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
                     self._target.draw(self._noise)
                     next_values = self._target.values(batch.next_observations)
                 self._online.draw(self._noise)
-                loss, td_errors, q_values = self._loss(batch, next_values)
+                loss, td_errors, q_values = self._td_loss(batch, next_values)
             self._average_gradient(weight)
             norm = self._apply_finite_gradient()
             absolute = td_errors.abs().mean(-1)

@@ -66,12 +66,6 @@ class FusedLearner(TorchLearner):
         if self.config.num_learners > 1:
             torch.distributed.broadcast(self._flat.parameter.data, src=0)
 
-    def _compiled(self, loss: Callable[..., Any]) -> Callable[..., Any]:
-        """The loss through torch.compile, if the configuration asks for it."""
-        if not self.config.compile_update:
-            return loss
-        return torch.compile(loss, backend=self.config.torch_compile_learner_dynamo_backend)
-
     def _backward(self, loss: Callable[[], tuple[Tensor, Any]], weight: float) -> tuple[Tensor, Any]:
         """The gradient of a minibatch's loss, over all learners, into the flat buffer.
 

@@ -61,7 +61,9 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         self._timesteps: dict[str, Any] = {}
         super().build()
         self._batches = BatchBuilder(self._trained_module, self.config, self._team)
-        self._loss = self._compiled(self._minibatch_loss)
+        self._loss = self._minibatch_loss
+        if self.config.compile_update:
+            self._loss = torch.compile(self._loss, backend=self.config.torch_compile_learner_dynamo_backend)
         module = type(self._trained_module)
         self._has_standard_forward = issubclass(module, PortfolioActorCritic) and all(
             getattr(module, name) is getattr(PortfolioActorCritic, name) for name in _CALLED_BY_RLLIB
