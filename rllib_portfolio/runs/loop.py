@@ -159,6 +159,7 @@ class _Run:
     def __init__(self, config: RunConfig, market: MarketData, run_dir: Path, resume: bool) -> None:
         self.config, self.market, self.run_dir = config, market, run_dir
         self.state = LoopState()
+        self.equal_weight = equal_weight_returns(market, config)  # first: it refuses a market that ruins 1/N
         self.algorithm = ALGORITHMS[config.algo].build(config, (run_dir / MARKET).resolve())
         checkpoint = newest_checkpoint(run_dir) if resume else None
         unusable = checkpoint_folders(run_dir)[-1:] if resume else []
@@ -171,7 +172,6 @@ class _Run:
         self.tracker = Tracker(run_dir, resumed_at=None if checkpoint is None else self.state.steps)
         self.evaluated: tuple[PortfolioPolicy, BacktestResult] | None = None
         """In the last iteration, if it ended with an evaluation."""
-        self.equal_weight = equal_weight_returns(market, config)
         self.gauges = Gauges(config.algo, run_dir.name)
         self.num_healthy = config.resources.num_env_runners
         self.unsampled_s = 0.0

@@ -250,6 +250,16 @@ def test_the_untrained_network_is_selected_where_training_makes_it_worse(finishe
     assert sharpe_ratio(walked.returns, run.market.cash_returns[start:stop]) == pytest.approx(scores[0], rel=1e-9)
 
 
+def test_a_market_that_ruins_equal_weights_is_refused_before_anything_of_the_run_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the writer of an open event file would bring the folder back after its removal
+    monkeypatch.setattr("rllib_portfolio.runs.loop.Tracker", lambda *arguments, **settings: pytest.fail("opened"))
+    ruinous = start_run(tmp_path / "run", tiny_config({**COIN, "environment.impact": 100}))
+    with pytest.raises(ConfigError, match=r"^impact must leave wealth positive"):
+        ruinous.train()
+
+
 def test_a_network_behind_a_filter_that_has_seen_nothing_is_no_candidate(finished_run: TinyRun, tmp_path: Path) -> None:
     run = restart(finished_run, tmp_path / "run").with_settings({"market.observation_filter": "running"})
     assert not run.stop_at(128)
