@@ -94,7 +94,7 @@ def test_both_files_for_the_bundled_universe_month_by_month_go_into_one_table() 
 def test_a_file_builds_an_rllib_configuration_and_is_not_changed_by_it(
     path: Path, tiny_market: MarketData, tmp_path: Path
 ) -> None:
-    from rllib_portfolio.runs.loop import ALGORITHMS
+    from rllib_portfolio.algorithms.registry import ALGORITHMS
 
     config = load_run_config(path, {})
     before = config.model_dump_json()

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rllib_portfolio.algorithms.policy_export import current_policy
+from rllib_portfolio.algorithms.registry import ALGORITHMS
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy
-from rllib_portfolio.runs.loop import ALGORITHMS
 
-FloatArray = NDArray[np.floating[Any]]
 Decision = Callable[[FloatArray], FloatArray]
 """Target weights [B, N+1] of observations [B, D]."""
 Outcomes = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from benchmarks.learning.certificates import Certificate, Decision, run_config
 from benchmarks.peers import env_arguments, sb3_dqn, sb3_ppo, stock_dqn_config, stock_ppo_config
 from rllib_portfolio.algorithms.policy_export import current_policy
+from rllib_portfolio.algorithms.registry import ALGORITHMS
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.actions import ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.action_map import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.runs.loop import ALGORITHMS
 
-FloatArray = NDArray[np.floating[Any]]
 Progress = Iterator[tuple[int, Decision]]
 """Environment steps so far, and the greedy policy that they have led to."""
 

@@ -9,14 +9,12 @@ quadrature over both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import roots_jacobi
 from scipy.stats import chi2, f
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
 
 NEGLIGIBLE = 1e-13
 """Probability of lengths that the quadrature leaves out, at either end."""

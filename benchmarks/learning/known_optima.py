@@ -16,6 +16,7 @@ from benchmarks.learning.certificates import Certificate, Decision
 from benchmarks.learning.elliptical import Elliptical
 from benchmarks.learning.lottery import Lottery, beside, best_of, fastest, log_normal, optimal_weights
 from benchmarks.learning.trading_costs import Chain, CostlyTrading, belief_chain, regime_chain, spread, urn_chain
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.market import (
     crash_market,
     gbm_market,
@@ -28,8 +29,6 @@ from rllib_portfolio.market import (
     student_t_market,
 )
 from rllib_portfolio.market.simulators.simulated import shock_radius
-
-FloatArray = NDArray[np.floating[Any]]
 
 NUM_DAYS = 100_000
 CRASH_DAYS = 1_000_000

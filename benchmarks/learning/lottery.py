@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
 
 
 @dataclass(frozen=True)

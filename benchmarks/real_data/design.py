@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import RunConfig
@@ -28,8 +28,6 @@ from rllib_portfolio.policies.ensemble import Ensemble
 from rllib_portfolio.policies.saved_policy import load_policy
 from rllib_portfolio.runs.resumable import train_in_folder
 from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
-
-FloatArray = NDArray[np.floating[Any]]
 
 CONFIGS = {
     "ppo": ROOT / "tune_configs" / "ppo_per_asset.yaml",

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import ray  # noqa: F401 - for its psutil
 
-from rllib_portfolio.config import DQNConfig, NetworkConfig, RunConfig
-from rllib_portfolio.env.actions import build_action_table
+from rllib_portfolio.algorithms.registry import ALGORITHMS
+from rllib_portfolio.algorithms.run_settings import ROLLOUTS
+from rllib_portfolio.config import NetworkConfig, RunConfig
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
@@ -36,7 +37,7 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
         config: The run's configuration.
         market: Its market.
     """
-    training, resources, network = config.training, config.resources, config.for_assets(market.num_assets).network
+    resources, network = config.resources, config.for_assets(market.num_assets).network
     num_observed, num_weights = len(ObservationLayout(market).names), market.num_assets + 1
     per_asset = isinstance(network, NetworkConfig) and network.architecture == "per_asset"
     hidden = sum(network.hidden_sizes) * (market.num_assets if per_asset else 1)
@@ -45,19 +46,12 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
     # Two heads; of each weight the value, its gradient, two moments of Adam, and a copy that acts.
     parts = {"network.hidden_sizes": 10.0 * FLOAT * sum(before * after for before, after in pairwise(sizes))}
     # A step as it is sampled: observation, action, its distribution, rewards, what assets returned.
-    step = FLOAT * (num_observed + 6 * num_weights)
-    steps = training.rollout_steps * resources.num_envs
+    step = num_observed + 6 * num_weights
+    learning = ALGORITHMS[config.algo].learning_numbers(config, market, step, num_observed, hidden)
     environments = resources.num_envs * (BYTES_PER_ENV + 5 * FLOAT * num_observed)
-    if isinstance(training, DQNConfig):
-        num_actions = build_action_table(config.environment, market.assets).num_actions
-        rows = training.batch_size * max(1, min(num_actions, training.counterfactual_actions))
-        parts["training.buffer_capacity"] = float(training.buffer_capacity) * (step + 32)
-        parts["training.batch_size"] = float(rows) * FLOAT * (2 * num_observed + 4 * hidden)
-    else:
-        step += FLOAT * (3 * num_observed + 6 * num_weights + hidden)  # the batch, its shuffled copy, and its values
-        parts["training.minibatch_size"] = float(training.minibatch_size) * FLOAT * 4 * hidden
-    parts["training.rollout_steps or resources.num_envs_per_env_runner"] = float(steps) * step + environments
-    return parts
+    sampled = float(config.training.rollout_steps * resources.num_envs) * FLOAT * step + environments
+    parts |= {setting: FLOAT * numbers for setting, numbers in learning.items()}
+    return parts | {ROLLOUTS: sampled + parts.get(ROLLOUTS, 0.0)}
 
 
 def require_memory(config: RunConfig, market: MarketData, have: float | None = None) -> None:

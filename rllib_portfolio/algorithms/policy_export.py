@@ -17,7 +17,7 @@ from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.numpy import SMALL_NUMBER
 
 from rllib_portfolio.config import QNetworkConfig, RunConfig
-from rllib_portfolio.env.actions import build_action_table
+from rllib_portfolio.env.action_map import build_action_table
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic

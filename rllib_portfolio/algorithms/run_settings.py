@@ -23,6 +23,8 @@ SAMPLE_TIMEOUT_S = 20.0
 """After which an iteration goes on without the env runners that have not answered."""
 FILTER_TIMEOUT_S = 2.0
 """Likewise when it gathers their observation filters; RLlib asks the silent ones, too."""
+ROLLOUTS = "training.rollout_steps or resources.num_envs_per_env_runner"
+"""Settings that the memory of sampled steps follows from."""
 _FAULT_TOLERANCE = {
     "restart_failed_env_runners": True,
     "env_runner_health_probe_timeout_s": 2.0,  # one iteration, with a lost link, must stay below 30 s in all

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.audit.certificate import Counterexample
 from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
-from rllib_portfolio.env.actions import constrained_weights
+from rllib_portfolio.env.action_map import ActionTable
+from rllib_portfolio.env.limits import constrained_weights
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.market import CASH, MarketData, Window
-
-FloatArray = NDArray[np.floating[Any]]
 
 CORNER_TOLERANCE = 1e-3
 WEALTH_TOLERANCE = 1e-9
@@ -39,8 +36,8 @@ def require_reachable_corners(simulation: Simulation) -> str:
     Raises:
         Counterexample: Names the asset, and the weight that the environment gave it.
     """
-    if simulation.table is not None:
-        return _require_whole_table(simulation)
+    if isinstance(simulation.action_map, ActionTable):
+        return _require_whole_table(simulation, simulation.action_map)
     corners = np.eye(simulation.market.num_assets + 1)
     _reset(simulation)
     wanted = constrained_weights(corners, simulation.info()["drifted_weights"], simulation.config)
@@ -80,10 +77,8 @@ def require_costs(specimen: Specimen) -> str:
     )
 
 
-def _require_whole_table(simulation: Simulation) -> str:
+def _require_whole_table(simulation: Simulation, table: ActionTable) -> str:
     """Every action of a discrete table does what it is called; which corners are among them is told."""
-    table = simulation.table
-    assert table is not None
     slots = simulation.market.num_assets + 1
     largest, is_limited = np.zeros(slots), False
     for first in range(0, table.num_actions, slots):

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.env.action_map import equal_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView
-
-FloatArray = NDArray[np.floating[Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class EqualWeight:
 
     def decide(self, view: MarketView) -> FloatArray:
         """Equal weights, no cash."""
-        return _equal_weights(len(view.weights) - 1)
+        return equal_weights(len(view.weights) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +54,7 @@ class BuyAndHold:
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Equal weights at first, then hold."""
-        return _equal_weights(len(view.weights) - 1) if view.is_first else None
+        return equal_weights(len(view.weights) - 1) if view.is_first else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +143,6 @@ def index_result(market: MarketData, window: Window, execution: ExecutionConfig)
         rebalance_days=execution.rebalance_days,
     )
     return backtest(fund, window, [BuyAndHold(INDEX_NAME)], terms)[0]
-
-
-def _equal_weights(num_assets: int) -> FloatArray:
-    return np.append(np.full(num_assets, 1.0 / num_assets), 0.0)
 
 
 def _solve_long_only(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float) -> FloatArray:

@@ -18,15 +18,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import merton_weights
 from rllib_portfolio.backtest.refitting import MONTH_DAYS, YEAR_DAYS, History
-from rllib_portfolio.env.actions import inverse_volatility_weights
+from rllib_portfolio.env.action_map import equal_weights, inverse_volatility_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics.metrics import SMALLEST_DENOMINATOR
-
-FloatArray = NDArray[np.floating[Any]]
 
 PER_CENT = 100.0
 CVAR_CONFIDENCE = 0.95
@@ -40,7 +38,7 @@ LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
 
 def equal_weight(history: History, share: float = 1.0) -> FloatArray:
     """1/N over the risky assets of `share` of the wealth, the rest in cash."""
-    return np.append(np.full(history.num_assets, share / history.num_assets), 1.0 - share)
+    return equal_weights(history.num_assets, share)
 
 
 def inverse_volatility(history: History) -> FloatArray:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
-
-FloatArray = NDArray[np.floating[Any]]
 
 _PATTERNS = {"sharpe_ratio": "{:.2f}", "turnover_per_year": "{:.2f}x", "cost_per_year": "{:.2%}"}
 

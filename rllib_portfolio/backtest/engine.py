@@ -14,16 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.env import kernel
-from rllib_portfolio.env.actions import constrained_weights
+from rllib_portfolio.env.limits import constrained_weights
 from rllib_portfolio.env.simulation import decision_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
-
-FloatArray = NDArray[np.floating[Any]]
 
 SIMPLEX_TOLERANCE = 1e-6
 ROUNDING = 1e-12

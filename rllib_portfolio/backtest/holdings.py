@@ -7,16 +7,14 @@ give NaN.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.env.action_map import equal_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
-
-FloatArray = NDArray[np.floating[Any]]
 
 BPS = 1e-4
 
@@ -82,9 +80,7 @@ def active_share(weights: FloatArray) -> FloatArray:
         Review of Financial Studies 22(9), equation (1), with 1/N for the benchmark index.
     """
     weights = np.asarray(weights, dtype=np.float64)
-    num_assets = weights.shape[-1] - 1
-    equal = np.append(np.full(num_assets, 1.0 / num_assets), 0.0)
-    return np.asarray(0.5 * np.abs(weights - equal).sum(axis=-1))
+    return np.asarray(0.5 * np.abs(weights - equal_weights(weights.shape[-1] - 1)).sum(axis=-1))
 
 
 def gross_returns(result: BacktestResult) -> FloatArray:

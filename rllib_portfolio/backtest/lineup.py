@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.backtest import classical
 from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight, index_result
@@ -20,8 +17,6 @@ from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import Strategy
-
-FloatArray = NDArray[np.floating[Any]]
 
 EQUITY_SHARE = 0.6
 MIX_OF = "constant mix of"

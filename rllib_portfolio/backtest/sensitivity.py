@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
@@ -22,7 +23,6 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView, Strategy
 
-FloatArray = NDArray[np.floating[Any]]
 Progress = Callable[[int, int], None]
 Condition = TypeVar("Condition")
 

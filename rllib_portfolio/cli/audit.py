@@ -17,7 +17,7 @@ from rllib_portfolio.cli.settings import (
     require_path,
     require_run_folders,
 )
-from rllib_portfolio.config import RUN_CONFIGS
+from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS
 from rllib_portfolio.config.consent import named_functions, trust
 from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.errors import ConfigError
@@ -56,7 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [RUN_DIR | --config FILE | --algo NAME] [options]"
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: tune_configs/<algo>.yaml)")
-    parser.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
+    parser.add_argument(
+        "--algo", choices=list(RUN_CONFIGS), help=f"algorithm (default: that of --config, or {DEFAULT_ALGORITHM})"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
     )

@@ -20,7 +20,7 @@ from rllib_portfolio.new_folder import REPORT_IN_USE
 from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
-    from rllib_portfolio.cli.subjects import Run
+    from rllib_portfolio.cli.subjects import FinishedRun
     from rllib_portfolio.market import MarketData
 
 COMMANDS = {"walk-forward": "walk_forward", "audit": "audit"}
@@ -138,20 +138,20 @@ def _judge(
     # Everything before this is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
     from rllib_portfolio.cli import report_folder
+    from rllib_portfolio.cli.evaluation import Evaluation
     from rllib_portfolio.cli.subjects import open_runs, require_comparable, subjects_of
-    from rllib_portfolio.cli.trial import Trial
 
     runs = open_runs(arguments.run_dirs)
     execution = require_comparable(runs, overrides)
     subjects = subjects_of(runs)
     market = _market(arguments, runs[0])
-    trial = Trial(arguments, market, _window_name(arguments, market), execution, subjects, subsets)
-    report = trial.report()
-    if trial.is_in_sample:
-        warn(trial.in_sample_sentence)
+    evaluation = Evaluation(arguments, market, _window_name(arguments, market), execution, subjects, subsets)
+    report = evaluation.report()
+    if evaluation.is_in_sample:
+        warn(evaluation.in_sample_sentence)
     report.print()
     warn_of_implausible(report.table, market, report.evidence.num_days)
-    with report_folder.renewed(folder, trial.record()) as unfinished:
+    with report_folder.renewed(folder, evaluation.record()) as unfinished:
         report.write(unfinished)
     tell(f"Written: {folder}/report.html, and its numbers beside it")
     return 0
@@ -166,7 +166,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
     return parent / new_name(parent)
 
 
-def _market(arguments: argparse.Namespace, run: Run) -> MarketData:
+def _market(arguments: argparse.Namespace, run: FinishedRun) -> MarketData:
     """The run's own market, or a newer table as the run's policy reads it."""
     from rllib_portfolio.cli.subjects import newer_data
     from rllib_portfolio.market import load_market

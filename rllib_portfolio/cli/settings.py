@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.cli.console import is_on_cluster, say
-from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config import DEFAULT_ALGORITHM, RunConfig
 from rllib_portfolio.config.consent import is_function_name, named_functions, trust
 from rllib_portfolio.config.files import algorithm_in, load_run_config
 from rllib_portfolio.errors import ConfigError
@@ -37,9 +37,9 @@ def default_config(algo: str) -> Path:
 
 
 def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
-    """What --algo says, or the file, or ppo; the two must agree."""
+    """Return what --algo says, or the file, or the default; the first two must agree."""
     in_file = algorithm_in(config_path) if config_path is not None else None
-    chosen = algo or in_file or "ppo"
+    chosen = algo or in_file or DEFAULT_ALGORITHM
     if in_file is not None and in_file != chosen:
         raise ConfigError(f"--algo must be that of {config_path}, {in_file}, got {chosen}. Leave it out.")
     return chosen

@@ -21,7 +21,7 @@ from rllib_portfolio.shown_text import LONGEST_NAME, displayable
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class FinishedRun:
     """A finished run: what it was told, what it saw, and its best policy."""
 
     run_dir: Path
@@ -46,7 +46,7 @@ class Subject:
     """
 
     strategy: Strategy
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
     seeds: tuple[Strategy, ...] = ()
 
     @property
@@ -55,7 +55,7 @@ class Subject:
         return self.strategy.name
 
 
-def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None) -> list[Run]:
+def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None) -> list[FinishedRun]:
     """The runs with their best policies; `overrides` are dotted settings on top of their configurations.
 
     Raises:
@@ -64,11 +64,11 @@ def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None)
     runs = []
     for run_dir in run_dirs:
         config, market = open_run_folder(run_dir, overrides or {})
-        runs.append(Run(run_dir, config, market, best_policy(run_dir, market)))
+        runs.append(FinishedRun(run_dir, config, market, best_policy(run_dir, market)))
     return runs
 
 
-def newer_data(run: Run, data_path: str | None, index_path: str | None) -> MarketConfig | None:
+def newer_data(run: FinishedRun, data_path: str | None, index_path: str | None) -> MarketConfig | None:
     """Another table for the policy of a run, with its assets and settings; None where none is named.
 
     Raises:
@@ -88,7 +88,7 @@ def newer_data(run: Run, data_path: str | None, index_path: str | None) -> Marke
     return spec.market_config.model_copy(update={**newer, "periods_per_year": run.market.periods_per_year})
 
 
-def require_comparable(runs: Sequence[Run], overrides: dict[str, Any]) -> ExecutionConfig:
+def require_comparable(runs: Sequence[FinishedRun], overrides: dict[str, Any]) -> ExecutionConfig:
     """The execution that all runs share, with the command's `overrides` on top.
 
     Raises:
@@ -112,13 +112,13 @@ def require_comparable(runs: Sequence[Run], overrides: dict[str, Any]) -> Execut
     return terms
 
 
-def subjects_of(runs: Sequence[Run]) -> list[Subject]:
+def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
     """The subjects, in the order in which their first runs were named.
 
     Raises:
         ConfigError: If two runs are the same but for their folder.
     """
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         groups.setdefault(_settings(run.config), []).append(run)
     algorithms = [group[0].config.algo for group in groups.values()]
@@ -145,7 +145,7 @@ def _settings(config: RunConfig) -> str:
     return config.model_copy(update={"seed": 0, **elsewhere}).model_dump_json()
 
 
-def _subject(name: str, runs: list[Run]) -> Subject:
+def _subject(name: str, runs: list[FinishedRun]) -> Subject:
     if len(runs) == 1:
         runs[0].policy.name = name
         return Subject(runs[0].policy, (runs[0],))

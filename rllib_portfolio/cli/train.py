@@ -38,9 +38,10 @@ from rllib_portfolio.cli.settings import (
     trust_flags,
     whole_number,
 )
-from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS, RunConfig
 from rllib_portfolio.config.consent import require_consent, trust
 from rllib_portfolio.config.files import parse_assignment
+from rllib_portfolio.config.registry import algorithms_with
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     run = parser.add_argument_group("the run")
-    run.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
+    run.add_argument(
+        "--algo", choices=list(RUN_CONFIGS), help=f"algorithm (default: that of --config, or {DEFAULT_ALGORITHM})"
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: tune_configs/<algo>.yaml)")
     run.add_argument(
         "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
@@ -95,9 +98,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_trust(run)
     run.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
-    dqn = parser.add_argument_group("DQN alone")
-    dqn.add_argument("--buffer-capacity", type=whole_number, metavar="N", help="observations in the replay buffer")
-    dqn.add_argument(
+    own = algorithms_with("training.buffer_capacity", "training.batch_size")
+    replay = parser.add_argument_group(f"{', '.join(own).upper()} alone")
+    replay.add_argument("--buffer-capacity", type=whole_number, metavar="N", help="observations in the replay buffer")
+    replay.add_argument(
         "--batch-size", type=whole_number, metavar="N", help="transitions (days) drawn for a gradient step"
     )
     data = parser.add_argument_group("data")
@@ -141,9 +145,9 @@ _FLAG_SETTINGS = {
     "num_gpus_per_learner": "resources.num_gpus_per_learner",
     "device": "resources.device",
 }
-_DQN_FLAGS = ("buffer_capacity", "batch_size")
 _FIXED_ON_RESUME = (
-    "config", "set", "seed", "learning_rate", *_DQN_FLAGS, "data_path", "index_path", "output_dir", "storage_path",
+    "config", "set", "seed", "learning_rate", "buffer_capacity", "batch_size", "data_path", "index_path",
+    "output_dir", "storage_path",
 )  # fmt: skip
 
 
@@ -335,9 +339,12 @@ def _require_resumable(arguments: argparse.Namespace) -> None:
 
 
 def _algorithm(arguments: argparse.Namespace) -> str:
-    """The algorithm; flags of one algorithm must come with it."""
+    """Return the algorithm; raise if a flag is of a setting that it does not have."""
     algo = chosen_algorithm(arguments.algo, arguments.config)
-    given = [f"--{name.replace('_', '-')}" for name in _DQN_FLAGS if getattr(arguments, name) is not None]
-    if given and algo != "dqn":
-        raise ConfigError(f"{', '.join(given)} must come with --algo dqn, got {algo}. Leave it out.")
+    given = [flag for flag in _FLAG_SETTINGS if getattr(arguments, flag) is not None]
+    foreign = [flag for flag in given if algo not in algorithms_with(_FLAG_SETTINGS[flag])]
+    if foreign:
+        flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in foreign)
+        others = " or ".join(algorithms_with(*(_FLAG_SETTINGS[flag] for flag in foreign)))
+        raise ConfigError(f"{flags} must come with --algo {others}, got {algo}. Leave it out.")
     return algo

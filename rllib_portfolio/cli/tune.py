@@ -39,7 +39,7 @@ from rllib_portfolio.cli.settings import (
     trust_flags,
     whole_number,
 )
-from rllib_portfolio.config import RUN_CONFIGS
+from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS
 from rllib_portfolio.config.consent import named_functions, require_consent, trust
 from rllib_portfolio.config.files import SEARCH, parse_assignment, read_yaml
 from rllib_portfolio.config.user_values import validated
@@ -100,7 +100,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     what = parser.add_argument_group("the search")
-    what.add_argument("--algo", choices=list(RUN_CONFIGS), help="algorithm (default: that of --config, or ppo)")
+    what.add_argument(
+        "--algo", choices=list(RUN_CONFIGS), help=f"algorithm (default: that of --config, or {DEFAULT_ALGORITHM})"
+    )
     what.add_argument(
         "--config", type=Path, metavar="FILE",
         help="YAML file with what trials start from and the search space (default: tune_configs/<algo>.yaml)",

@@ -39,7 +39,7 @@ from rllib_portfolio.cli.settings import (
     trust_flags,
     whole_number,
 )
-from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS, RunConfig
 from rllib_portfolio.config.consent import require_consent
 from rllib_portfolio.config.files import algorithm_in, parse_assignment
 from rllib_portfolio.errors import ConfigError
@@ -89,7 +89,7 @@ def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
         "--algo",
         nargs="+",
         choices=list(RUN_CONFIGS),
-        help="algorithms (default: those of --config, or ppo)",
+        help=f"algorithms (default: those of --config, or {DEFAULT_ALGORITHM})",
     )
     runs.add_argument(
         "--config", nargs="+", type=Path, default=[], metavar="FILE",
@@ -364,11 +364,11 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     """One configuration for each algorithm: its file, then what the flags say of all, then what they say of it."""
     files: dict[str, Path] = {}
     for path in arguments.config:
-        algo = algorithm_in(path) or "ppo"
+        algo = algorithm_in(path) or DEFAULT_ALGORITHM
         if algo in files:
             raise ConfigError(f"--config must name one file for each algorithm, got two for {algo} ({path}).")
         files[algo] = path
-    algos = arguments.algo or list(files) or ["ppo"]
+    algos = arguments.algo or list(files) or [DEFAULT_ALGORITHM]
     unused = [algo for algo in files if algo not in algos]
     if unused:
         raise ConfigError(

@@ -13,10 +13,11 @@ from rllib_portfolio.config.environment import (
 from rllib_portfolio.config.market import FeatureConfig, MarketConfig
 from rllib_portfolio.config.networks import PER_ASSET_FROM, NetworkConfig
 from rllib_portfolio.config.ppo import PPOConfig, PPORunConfig
-from rllib_portfolio.config.registry import RUN_CONFIGS
+from rllib_portfolio.config.registry import DEFAULT_ALGORITHM, RUN_CONFIGS
 from rllib_portfolio.config.run import ResourceConfig, RunConfig, ScheduleConfig
 
 __all__ = [
+    "DEFAULT_ALGORITHM",
     "PER_ASSET_FROM",
     "RUN_CONFIGS",
     "ContinuousEnvironmentConfig",

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from rllib_portfolio.config import RUN_CONFIGS, RunConfig
+from rllib_portfolio.config.registry import DEFAULT_ALGORITHM, RUN_CONFIGS
+from rllib_portfolio.config.run import RunConfig
 from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, file_error, reason
 from rllib_portfolio.shown_text import quoted
@@ -70,7 +71,7 @@ def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfi
     for name, value in overrides.items():
         _set_dotted(values, name, value)
     where = f"{path}" if path is not None else "command line"
-    model = RUN_CONFIGS[_known_algorithm(values.get("algo", "ppo"), where)]
+    model = RUN_CONFIGS[_known_algorithm(values.get("algo", DEFAULT_ALGORITHM), where)]
     return validated(model, values, where if not overrides or path is None else f"{where} and command line")
 
 

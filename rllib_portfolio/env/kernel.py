@@ -30,14 +30,12 @@ volume, k = 1 one as large as it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 class PortfolioState(NamedTuple):

@@ -9,9 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.market import CASH, MarketData
-
-FloatArray = NDArray[np.floating[Any]]
 
 FEATURE_BOUND = float(np.finfo(np.float32).max)
 

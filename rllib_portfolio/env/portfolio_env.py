@@ -19,7 +19,7 @@ from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfi
 from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.market import CASH, MarketData, Window, load_market
+from rllib_portfolio.market import MarketData, Window, load_market
 from rllib_portfolio.market.splits import parse_day
 
 WindowChoice = str | tuple[str, str] | list[str]
@@ -116,7 +116,7 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     @property
     def action_names(self) -> tuple[str, ...]:
         """What each discrete action is, or the columns of a continuous one."""
-        return _action_names(self.simulation)
+        return self.simulation.action_map.names
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -181,7 +181,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     @property
     def action_names(self) -> tuple[str, ...]:
         """What each discrete action is, or the columns of a continuous one."""
-        return _action_names(self.simulation)
+        return self.simulation.action_map.names
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -321,7 +321,3 @@ def _simulation(
     config = validated(EnvironmentConfig, settings, "environment arguments")
     random_start = config.random_start if config.random_start is not None else window == "train"
     return Simulation(market, resolve_window(market, window), config, num_portfolios, random_start)
-
-
-def _action_names(simulation: Simulation) -> tuple[str, ...]:
-    return simulation.table.names if simulation.table is not None else (*simulation.market.assets, CASH)

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.errors import ConfigError
-
-FloatArray = NDArray[np.floating[Any]]
 
 PRIOR_DAILY_VOLATILITY = 0.01
 """Deviation a day that a fresh differential Sharpe ratio assumes (16 % a year), so that its first steps are finite."""

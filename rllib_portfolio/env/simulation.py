@@ -15,21 +15,15 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import kernel
-from rllib_portfolio.env.actions import (
-    ActionTable,
-    bound_violation,
-    build_action_table,
-    constrained_weights,
-    softmax_weights,
-)
+from rllib_portfolio.env.action_map import build_action_map
+from rllib_portfolio.env.limits import bound_violation, constrained_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.rewards import StepOutcome, build_reward
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 class _LastStep(NamedTuple):
@@ -74,9 +68,8 @@ class Simulation:
         self.layout = ObservationLayout(market)
         self.first_decision, self.last_row = decision_rows(market, window, config.execution_lag)
         self.costs = kernel.CostModel.from_bps(config.cost_bps, market.num_assets, config.impact)
-        self.table: ActionTable | None = None
-        if config.action_mode == "discrete":
-            self.table = build_action_table(config, market.assets)
+        self.action_map = build_action_map(config, market.assets)
+        self._action_shape: tuple[int, ...] = self.action_map.space.shape or ()
         self._returns = np.column_stack([market.returns, market.cash_returns])
         self._reward = build_reward(config)
         self._state = kernel.initial_state(num_portfolios, market.num_assets)
@@ -91,9 +84,7 @@ class Simulation:
     @property
     def action_space(self) -> spaces.Space[Any]:
         """Of one portfolio."""
-        if self.table is not None:
-            return spaces.Discrete(self.table.num_actions)
-        return spaces.Box(-1.0, 1.0, (self.market.num_assets + 1,), np.float32)
+        return self.action_map.space
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -182,20 +173,18 @@ class Simulation:
         self._row, self._end, self._steps = (state[name].copy() for name in ("row", "end", "steps"))
 
     def _target(self, actions: NDArray[Any]) -> FloatArray:
-        if self.table is None:
-            self._require_valid(actions, (self.num_portfolios, self.market.num_assets + 1), np.abs(actions) <= 1.0)
-            return softmax_weights(actions, self.config.logit_scale)
-        is_known = (actions >= 0) & (actions < self.table.num_actions) & (actions % 1 == 0)
-        self._require_valid(actions, (self.num_portfolios,), is_known)
+        self._require_valid(actions)
         volatility = self.market.volatility[self._row - self.config.execution_lag]
-        return self.table.target(actions.astype(np.int64), self._state.weights, volatility)
+        return self.action_map.target(actions, self._state.weights, volatility)
 
-    def _require_valid(self, actions: NDArray[Any], shape: tuple[int, ...], valid: NDArray[np.bool_]) -> None:
+    def _require_valid(self, actions: NDArray[Any]) -> None:
+        shape = (self.num_portfolios, *self._action_shape)
         if actions.shape != shape:
             raise InvalidAction(
                 f"actions must have shape {shape}, got {actions.shape} (step {self._steps[0]}). Pass one row for each "
                 "environment."
             )
+        valid = self.action_map.contains(actions)
         if valid.all():
             return
         index = int(np.argmin(valid.reshape(self.num_portfolios, -1).all(-1)))

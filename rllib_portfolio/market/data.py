@@ -18,11 +18,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.errors import DataError, file_error, one_line
 
-FloatArray = NDArray[np.floating[Any]]
 Window = tuple[int, int]
 """Half-open range of rows whose returns are earned: the first decision is at the close of row `start - 1`."""
 

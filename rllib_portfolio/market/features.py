@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 
 Table = TypeVar("Table", pd.DataFrame, "pd.Series[float]")
@@ -102,7 +102,7 @@ def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.
     return features
 
 
-def cross_sectional_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def cross_sectional_ranks(values: FloatArray) -> FloatArray:
     """Ranks among the assets of the same row, from -1 (lowest) to 1 (highest).
 
     Ties share the mean of their ranks; one asset alone ranks 0. What moves all assets alike is gone, and an outlier
@@ -130,7 +130,7 @@ def index_features(index: pd.Series[float]) -> dict[str, pd.Series[float]]:
     }
 
 
-def trailing_volatility(returns: NDArray[np.float64]) -> NDArray[np.float64]:
+def trailing_volatility(returns: FloatArray) -> FloatArray:
     """Sample standard deviation of the last 21 simple daily returns.
 
     Args:

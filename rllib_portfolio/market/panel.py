@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.custom_features import custom_feature
@@ -17,8 +18,6 @@ from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, cro
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
-
-FloatArray = NDArray[np.float64]
 
 LIMIT = 32.0
 """Largest standardised value. A day on which a stock lost half of its price has 30 in the bundled universe."""

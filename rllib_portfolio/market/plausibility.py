@@ -9,19 +9,19 @@ a volatility of 10 % a day has a median move of 7 %.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.frequency import WEEKDAYS
 from rllib_portfolio.market.sources import BUNDLED
 
-FloatArray = NDArray[np.floating[Any]]
 Dates = NDArray[np.datetime64]
 
 MIN_ROWS = 60

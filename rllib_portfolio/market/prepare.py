@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.config.consent import require_trusted
 from rllib_portfolio.config.user_values import validated
@@ -40,8 +40,6 @@ from rllib_portfolio.market.splits import (
 )
 from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
-
-FloatArray = NDArray[np.float64]
 
 LARGEST_USUAL_RATE = 0.1
 """A higher annual rate of cash may be a rate in per cent that was not divided by 100."""

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.features import VOLATILITY_DAYS
@@ -31,8 +31,6 @@ EM_ROUNDS, EM_ITERATIONS, EM_TOLERANCE = 8, 25, 0.05
 
 LARGEST_MOVE = 10.0
 """Daily moves count as at most so many training standard deviations in the Markov model."""
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,7 @@ def _maximise_likelihood(model: Any, moves: FloatArray, num_regimes: int) -> tup
 
 def _moves(returns: FloatArray, scale: float) -> FloatArray:
     # Some 38 deviations out the densities of all states underflow, and NaN would stay for good.
-    return np.clip(returns / scale, -LARGEST_MOVE, LARGEST_MOVE)
+    return np.asarray(np.clip(returns / scale, -LARGEST_MOVE, LARGEST_MOVE))
 
 
 def _markov_start(moves: FloatArray, num_regimes: int) -> FloatArray:

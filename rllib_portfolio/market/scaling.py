@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from rllib_portfolio.arrays import FloatArray
 
 ZERO_SCALE = 1e-12
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from rllib_portfolio.arrays import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,17 +40,17 @@ class PriceTable:
         return self.prices.index.to_numpy().astype("datetime64[D]")
 
     @property
-    def price_values(self) -> NDArray[np.float64]:
+    def price_values(self) -> FloatArray:
         """Prices, [T, N]."""
         return np.asarray(self.prices, dtype=np.float64)
 
     @property
-    def index_values(self) -> NDArray[np.float64] | None:
+    def index_values(self) -> FloatArray | None:
         """Level of the index, [T], or None."""
         return None if self.index is None else np.asarray(self.index, dtype=np.float64)
 
 
-def data_hash(dates: NDArray[np.datetime64], assets: Sequence[str], values: NDArray[np.floating[Any]]) -> str:
+def data_hash(dates: NDArray[np.datetime64], assets: Sequence[str], values: FloatArray) -> str:
     """SHA-256 over days, asset names and values (prices, or the returns of a market that has no prices), in hex."""
     digest = hashlib.sha256()
     digest.update(dates.astype("datetime64[D]").astype("<i8").tobytes())

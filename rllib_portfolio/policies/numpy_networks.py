@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
+
 ArrayFunction = Callable[[NDArray[Any]], NDArray[Any]]
 """Observations float32 [B, D] to decisions: mean actions float32 [B, N+1], or indices of actions [B]."""
 

@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as array_bytes
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig
 from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.env.actions import ActionTable, softmax_weights
+from rllib_portfolio.env.action_map import ActionTable, softmax_weights
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError, file_error
 from rllib_portfolio.market import MarketData
@@ -36,7 +37,6 @@ from rllib_portfolio.policies.numpy_networks import (
 )
 from rllib_portfolio.policies.strategy import MarketView
 
-FloatArray = NDArray[np.floating[Any]]
 FORMAT_VERSION = 1
 FILTER_CLIP = 10.0
 """RLlib's MeanStdFilter clips what it has normalised to +-10."""

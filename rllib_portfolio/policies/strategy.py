@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 class Strategy(Protocol):

@@ -5,11 +5,9 @@ A strategy near the benchmark lies on top of it in all other plots; these two sh
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.market import CASH
 from rllib_portfolio.reporting.evidence import Evidence
 from rllib_portfolio.reporting.figures import LEGEND_BELOW, WEIGHT_POINTS, band, bands_of, share_text
@@ -22,8 +20,6 @@ from rllib_portfolio.reporting.lines import (
     layout,
     strategy_line,
 )
-
-FloatArray = NDArray[np.floating[Any]]
 
 SIGNED = "{:+.1%}"
 NAMED_TILTS = 3

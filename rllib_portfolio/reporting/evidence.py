@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.backtest.lineup import MIX_OF, Lineup
@@ -22,7 +22,6 @@ from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.seeds import SeedSummary
 
-FloatArray = NDArray[np.floating[Any]]
 Dates = NDArray[np.datetime64]
 
 FIRST_DAY = np.datetime64("1970-01-01")

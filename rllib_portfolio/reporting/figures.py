@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.market import CASH
 from rllib_portfolio.reporting.evidence import Evidence
 from rllib_portfolio.reporting.lines import (
@@ -28,8 +29,6 @@ from rllib_portfolio.reporting.lines import (
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.crises import CRISES, Crisis
 from rllib_portfolio.statistics.rolling import rolling_sharpe_ratio
-
-FloatArray = NDArray[np.floating[Any]]
 
 SHOWN_ASSETS = 10
 """Number of assets with a band of their own in the plots of weights; the others share one."""

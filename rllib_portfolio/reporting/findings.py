@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.reporting.evidence import Evidence
 from rllib_portfolio.reporting.seed_spread import COLUMNS, SeedSpread, find_seed_spread
 from rllib_portfolio.reporting.trials import Selection, find_selection
@@ -20,8 +19,6 @@ from rllib_portfolio.statistics.multiple_comparison import (
     model_confidence_set,
     superior_ability_test,
 )
-
-FloatArray = NDArray[np.floating[Any]]
 
 FEWEST_ROWS = 3
 TOO_FEW = (

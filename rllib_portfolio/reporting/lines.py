@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import INDEX_NAME
 from rllib_portfolio.reporting.evidence import Evidence
 from rllib_portfolio.reporting.static_plots import INK, MUTED_COLOURS, POLICY_COLOUR
 
-FloatArray = NDArray[np.floating[Any]]
 Figure = dict[str, Any]
 """A figure as plotly.js takes it: `data` and `layout`."""
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 
 from rllib_portfolio.backtest.lineup import Lineup
@@ -21,8 +18,6 @@ from rllib_portfolio.reporting.table import StatisticsTable, statistics_table
 from rllib_portfolio.reporting.value_series import Series, evidence_of_values
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.verdicts import Verdict
-
-FloatArray = NDArray[np.floating[Any]]
 
 VALUE_DRAWS = 2000
 """Resampled histories of a report on value series: the ends of an interval then hang on 50 of them at either side."""

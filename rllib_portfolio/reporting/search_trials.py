@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.atomic import unsealed
 from rllib_portfolio.errors import ConfigError, DataError, file_error
 from rllib_portfolio.statistics import metrics
@@ -20,8 +20,6 @@ from rllib_portfolio.statistics.overfitting import (
     backtest_overfitting,
     deflated_sharpe_ratio,
 )
-
-FloatArray = NDArray[np.floating[Any]]
 
 SUMMARY = "summary.json"
 TRIAL_RETURNS = "trial_returns.parquet"

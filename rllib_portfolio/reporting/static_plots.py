@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.statistics.metrics import drawdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FloatArray = NDArray[np.floating[Any]]
 
 POLICY_COLOUR = "#1756a9"
 MUTED_COLOURS = ("#4d4d4d", "#c99a5b", "#86a882", "#a58bb5", "#8b98a7", "#c58c85")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import INDEX_NAME
 from rllib_portfolio.backtest.holdings import holdings
 from rllib_portfolio.reporting.columns import COLUMNS, UNDEFINED
@@ -21,8 +21,6 @@ from rllib_portfolio.statistics.drawdowns import worst_drawdown
 from rllib_portfolio.statistics.overfitting import SharpeSample, probabilistic_sharpe_ratio
 from rllib_portfolio.statistics.significance import textbook_tests
 from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
-
-FloatArray = NDArray[np.floating[Any]]
 
 HOLDINGS = (
     "turnover_per_year",

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.reporting.evidence import ReportContext, cash_returns_on
 from rllib_portfolio.reporting.search_trials import TRIAL_RETURNS
 from rllib_portfolio.statistics.metrics import sharpe_ratio
 from rllib_portfolio.statistics.overfitting import BacktestOverfitting, expected_best_sharpe_ratio
-
-FloatArray = NDArray[np.floating[Any]]
 
 LEFT_OUT = "The deflated Sharpe ratio is left out: "
 NO_CASH = (

@@ -16,7 +16,6 @@ from rllib_portfolio.market.frequency import TOLERANCE, frequency_of, require_on
 from rllib_portfolio.reporting.evidence import FIRST_DAY, Evidence
 from rllib_portfolio.statistics import metrics
 
-FloatArray = NDArray[np.floating[Any]]
 Series = pd.Series | ArrayLike
 """Values of one strategy: pandas with dates, or an array; a table or matrix of one column will do."""
 

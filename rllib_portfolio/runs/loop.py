@@ -21,9 +21,8 @@ from ray.rllib.utils.metrics import (
     REPLAY_BUFFER_RESULTS,
 )
 
-from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.policy_export import current_policy
-from rllib_portfolio.algorithms.ppo import algorithm as ppo
+from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.algorithms.sampling.callbacks import FINISHED_RETURNS
 from rllib_portfolio.algorithms.sampling.shared_market import shared_market
 from rllib_portfolio.backtest.engine import BacktestResult
@@ -52,7 +51,6 @@ from rllib_portfolio.runs.validation import equal_weight_returns, validation_sca
 
 logger = logging.getLogger(__name__)
 
-ALGORITHMS = {"ppo": ppo, "dqn": dqn}
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
 WAIT_S = 1.0
 NOBODY_SAMPLES_S = 600.0

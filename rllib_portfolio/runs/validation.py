@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import RunConfig
@@ -22,8 +21,6 @@ from rllib_portfolio.statistics.metrics import (
     max_drawdown,
     sharpe_ratio,
 )
-
-FloatArray = NDArray[np.floating[Any]]
 
 VALIDATION_RETURNS = "validation_returns.parquet"
 """In a checkpoint: the daily net returns of its policy on the validation window."""

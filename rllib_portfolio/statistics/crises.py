@@ -7,17 +7,17 @@ to have none, and is not left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.drawdowns import worst_drawdown
 
-FloatArray = NDArray[np.floating[Any]]
 Dates = NDArray[np.datetime64]
 Sample = Literal["in-sample", "out of sample", "unknown", "no data"]
 

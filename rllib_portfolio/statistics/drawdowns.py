@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.statistics import metrics
-
-FloatArray = NDArray[np.floating[Any]]
 
 SMALLEST_DRAWDOWN = 1e-12
 """What is less is rounding: wealth is back at its peak."""

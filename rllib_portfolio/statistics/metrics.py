@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
+
 Measure = np.float64 | FloatArray
 """A number for returns [T], an array [K] for returns [T, K]."""
 

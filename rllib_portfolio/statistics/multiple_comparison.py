@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, block_length
 
-FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
 

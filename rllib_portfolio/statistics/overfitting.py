@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
-
-FloatArray = NDArray[np.floating[Any]]
 
 SPLITS_AT_ONCE = 2048
 

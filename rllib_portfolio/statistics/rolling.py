@@ -8,16 +8,13 @@ a report leaves such a series out and says so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
-
-FloatArray = NDArray[np.floating[Any]]
 
 WINDOW_DAYS = 252
 

@@ -20,17 +20,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, BootstrapPlan, block_length
-
-FloatArray = NDArray[np.floating[Any]]
 
 MIN_DAYS = 10
 """Fewer do not identify the sixteen coefficients of the prewhitening."""

@@ -11,12 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, block_length
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 class ActiveReturnTest(NamedTuple):

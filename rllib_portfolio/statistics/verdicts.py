@@ -23,17 +23,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.sharpe_tests import MIN_DAYS, bootstrap_sharpe_test
 from rllib_portfolio.statistics.significance import mean_active_return_test
 
-FloatArray = NDArray[np.floating[Any]]
 Outcome = Literal["beats", "no significant difference", "loses"]
 
 SIGNIFICANCE_LEVEL = 0.05

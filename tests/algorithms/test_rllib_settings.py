@@ -34,9 +34,10 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
+from rllib_portfolio.algorithms.dqn.refused_settings import DQN_RULES
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
-from rllib_portfolio.algorithms.refused_settings import DQN_RULES, PPO_RULES
+from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments

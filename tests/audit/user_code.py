@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.env.rewards import StepOutcome
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.policies.strategy import MarketView
-
-FloatArray = NDArray[np.floating[Any]]
 
 _dice = np.random.default_rng(0)
 

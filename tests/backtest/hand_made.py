@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.strategy import MarketView
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 def market_of(

@@ -9,7 +9,7 @@ from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.backtest.hand_made import Scripted, by_row, market_of, random_market

@@ -18,7 +18,7 @@ import pytest
 from rllib_portfolio import cli
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli import report_folder
-from rllib_portfolio.cli.subjects import Run, open_runs, require_comparable, subjects_of
+from rllib_portfolio.cli.subjects import FinishedRun, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError, MachineError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.new_folder import IN_USE
@@ -229,7 +229,7 @@ def test_the_same_seed_twice_is_refused(tmp_path: Path, finished_run: TinyRun, r
         subjects_of(open_runs([run_dir, again]))
 
 
-def changed(run: Run, **fields: Any) -> Run:
+def changed(run: FinishedRun, **fields: Any) -> FinishedRun:
     return replace(run, market=replace(run.market, **fields))
 
 

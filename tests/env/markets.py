@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rllib_portfolio.market import MarketData
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 def market_of(returns: ArrayLike, cash_returns: ArrayLike = 0.0, volatility: ArrayLike = 0.01) -> MarketData:

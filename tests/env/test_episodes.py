@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv, kernel
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.market import MarketData
 from tests import oracles
 from tests.env.rollouts import episode, of_environment, sampled_actions, walk, walk_vector

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.kernel import CostModel, Outcome, PortfolioState, initial_state, step
 from tests import oracles
 
-FloatArray = NDArray[np.floating[Any]]
 UNUSED = np.array([[np.nan]])
 """A volatility that would spoil every number, were it read."""
 

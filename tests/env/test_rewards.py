@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.rewards import (
@@ -21,8 +21,6 @@ from rllib_portfolio.market import MarketData
 from tests import oracles
 from tests.env.markets import market_of
 from tests.env.rollouts import sampled_actions, walk
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 def rewards_of(

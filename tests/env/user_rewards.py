@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.rewards import StepOutcome
 
 NOT_A_FUNCTION = 3
 
 
-def wealth_less_turnover(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def wealth_less_turnover(outcome: StepOutcome) -> FloatArray:
     return outcome.wealth - 0.5 * outcome.turnover
 
 
-def everything(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def everything(outcome: StepOutcome) -> FloatArray:
     """Each part of the outcome in decimal places of its own."""
     return outcome.cost + 10.0 * outcome.turnover + 100.0 * outcome.wealth + 1000.0 * outcome.weights[:, 0]
 
 
-def over_cash(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def over_cash(outcome: StepOutcome) -> FloatArray:
     return outcome.log_return - outcome.cash_log_return

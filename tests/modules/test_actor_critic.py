@@ -12,7 +12,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
 NUM_OBSERVATIONS, NUM_ACTIONS, BATCH = 11, 4, 5

@@ -9,7 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rllib_portfolio.env.actions import softmax_weights
+from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.modules.per_asset_actor_critic import PerAssetActorCritic
 
 NUM_ASSETS, NUM_FEATURES, NUM_MARKET, BATCH = 4, 3, 2, 6

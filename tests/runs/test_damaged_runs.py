@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from rllib_portfolio import cli, load_policy
+from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.atomic import SEAL, sealed, write_json
-from rllib_portfolio.cli import trial
+from rllib_portfolio.cli import evaluation
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.experiments.search.record import SearchRecord
 from rllib_portfolio.experiments.search.settings import SearchSettings
@@ -67,16 +68,16 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
         run.tracker.close()
         raise Opened(run.config, same(run.market), run.state, run.algorithm.path)
 
-    def on_trial(arguments: Any, market: MarketData, window: str, terms: Any, subjects: Any, subsets: Any) -> None:
+    def on_evaluation(arguments: Any, market: MarketData, window: str, terms: Any, subjects: Any, subsets: Any) -> None:
         raise Opened(subjects[0].runs[0].config, same(market), terms, same(subjects[0].runs[0].policy))
 
     train = importlib.import_module("rllib_portfolio.cli.train")
     monkeypatch.setattr(train, "ray_session", lambda *given: nullcontext())
     monkeypatch.setattr(train, "require_room", lambda *given: None)
-    monkeypatch.setattr(loop.ALGORITHMS["ppo"], "build", lambda *given: Algorithm())
+    monkeypatch.setattr(ALGORITHMS["ppo"], "build", lambda *given: Algorithm())
     monkeypatch.setattr(loop, "Gauges", lambda *given: None)
     monkeypatch.setattr(loop._Run, "loop", opened)
-    monkeypatch.setattr(trial, "Trial", on_trial)
+    monkeypatch.setattr(evaluation, "Evaluation", on_evaluation)
 
 
 def command(run: Callable[[list[str]], int], *words: str) -> str | None:

@@ -32,9 +32,10 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
+from rllib_portfolio.algorithms.dqn.refused_settings import DQN_RULES
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
-from rllib_portfolio.algorithms.refused_settings import DQN_RULES, refuse_env_runners, refuse_settings
+from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.replay.replay_buffer import BUFFER_TYPE, ReplayBatch
 from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
@@ -43,7 +44,7 @@ from rllib_portfolio.algorithms.sampling.rounds import Round, sample_round
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
 from rllib_portfolio.algorithms.sampling.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
-from rllib_portfolio.env.actions import build_action_table
+from rllib_portfolio.env.action_map import build_action_table
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
@@ -274,6 +275,19 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
             "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets)."
         )
     return tuple(notes)
+
+
+def learning_numbers(
+    config: DQNRunConfig, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
+) -> dict[str, float]:
+    """Return the numbers that the replay buffer and the activations of a batch hold."""
+    dqn = config.training
+    num_actions = build_action_table(config.environment, market.assets).num_actions
+    num_rows = dqn.batch_size * max(1, min(num_actions, dqn.counterfactual_actions))
+    return {
+        "training.buffer_capacity": float(dqn.buffer_capacity) * (step_numbers + 8),
+        "training.batch_size": float(num_rows) * (2 * num_observed + 4 * num_hidden),
+    }
 
 
 def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNConfig:

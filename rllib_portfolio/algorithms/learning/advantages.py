@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
+
 SMALLEST_ADVANTAGE_STD = 1e-4
 """The smallest deviation that advantages are divided by, as in RLlib's GAE connector."""
 NEWEST_SHARE = 0.02

@@ -10,12 +10,11 @@ where h is the day's leverage, near 1 on rare large days. So the coefficients fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
+
 Total = Callable[[FloatArray], FloatArray]
 """Sums an array over all learners."""
 

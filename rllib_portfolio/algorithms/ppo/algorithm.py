@@ -25,8 +25,9 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
-from rllib_portfolio.algorithms.refused_settings import PPO_RULES, refuse_env_runners, refuse_settings
-from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_settings
+from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
+from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
+from rllib_portfolio.algorithms.run_settings import ROLLOUTS, learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.algorithms.sampling.rounds import sample_batch
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
@@ -204,6 +205,17 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
         rate = f"{config.training.learning_rate * scale:.3g}"
         text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
     return (f"{text}.", *others)
+
+
+def learning_numbers(
+    config: PPORunConfig, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
+) -> dict[str, float]:
+    """Return the numbers that the batch with its shuffled copy and values, and a minibatch's activations hold."""
+    num_steps = config.training.rollout_steps * config.resources.num_envs
+    return {
+        "training.minibatch_size": 4.0 * config.training.minibatch_size * num_hidden,
+        ROLLOUTS: float(num_steps) * (3 * num_observed + 6 * (market.num_assets + 1) + num_hidden),
+    }
 
 
 def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:

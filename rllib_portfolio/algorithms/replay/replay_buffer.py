@@ -22,8 +22,8 @@ from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBu
 
 from rllib_portfolio.algorithms.replay.sum_tree import SumTree
 from rllib_portfolio.algorithms.replay.transition_store import TransitionStore
+from rllib_portfolio.arrays import FloatArray
 
-FloatArray = NDArray[np.floating[Any]]
 ReplayBatch = dict[str, NDArray[Any]]
 """Columns of B transitions under RLlib's names: obs, actions, rewards, new_obs, terminateds, n_step, weights.
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+from rllib_portfolio.arrays import FloatArray
+
 IntArray = NDArray[np.integer[Any]]
 FAN_OUT = 64
 """Children of a node: 100000 leaves take three levels, each of them one pass over [B, 64]."""

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
+from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.env.action_map import ActionTable
 from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
 from rllib_portfolio.env.simulation import Simulation
-
-FloatArray = NDArray[np.floating[Any]]
 
 PREFIX = "simulation/"
 COLUMNS = tuple(PREFIX + name for name in Simulation.STATE)
@@ -38,6 +38,12 @@ COLUMNS = tuple(PREFIX + name for name in Simulation.STATE)
 def state_columns(simulation: Simulation) -> dict[str, NDArray[Any]]:
     """Where the portfolios of a simulation stand now, as `COLUMNS`."""
     return {PREFIX + name: values for name, values in simulation.get_state().items()}
+
+
+def _table(simulation: Simulation) -> ActionTable:
+    table = simulation.action_map
+    assert isinstance(table, ActionTable)
+    return table
 
 
 class Counterfactuals:
@@ -53,8 +59,7 @@ class Counterfactuals:
     def __init__(
         self, here: Simulation, all_actions: Simulation, other_portfolios: bool, looks_ahead: bool = True
     ) -> None:
-        table = here.table
-        assert table is not None
+        table = _table(here)
         self._here, self._all, self._other_portfolios = here, all_actions, other_portfolios
         self._looks_ahead = looks_ahead
         self._num_table, self._hold = table.num_actions, table.hold
@@ -71,8 +76,7 @@ class Counterfactuals:
     ) -> Counterfactuals:
         """For transitions of environments of this configuration; so many actions, or all if there are fewer."""
         here = PortfolioVectorEnv(num_days, **env_config).simulation
-        assert here.table is not None
-        each = min(num_actions, here.table.num_actions)
+        each = min(num_actions, _table(here).num_actions)
         everything = PortfolioVectorEnv(num_days * each, **env_config).simulation
         return cls(here, everything, other_portfolios, looks_ahead)
 

@@ -45,7 +45,7 @@ class SearchDescription:
     """What a search was asked for, as its summary tells it.
 
     Attributes:
-        algo: `ppo` or `dqn`.
+        algo: Name of the algorithm.
         seed: Of the sampler and of every trial.
         max_steps: Environment steps of a trial that is not stopped early.
         search: How settings are proposed.

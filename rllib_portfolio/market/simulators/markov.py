@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config.fields import RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
@@ -18,8 +19,6 @@ from rllib_portfolio.market.simulators.simulated import (
     simulated_market,
     with_market_features,
 )
-
-FloatArray = NDArray[np.float64]
 
 
 def regime_market(

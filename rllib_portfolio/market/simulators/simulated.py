@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.features import trailing_volatility
 from rllib_portfolio.market.splits import split_windows, window_dates
 from rllib_portfolio.market.table import data_hash
-
-FloatArray = NDArray[np.float64]
 
 FIRST_DAY = "2000-01-03"
 MIN_DAYS = 10

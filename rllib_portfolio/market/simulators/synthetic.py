@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.fields import RowsPerYear, Seed
 from rllib_portfolio.errors import ConfigError
@@ -31,8 +32,6 @@ from rllib_portfolio.market.simulators.simulated import (
     with_asset_features,
 )
 from rllib_portfolio.market.table import PriceTable
-
-FloatArray = NDArray[np.float64]
 
 
 def kelly_market(

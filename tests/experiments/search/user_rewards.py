@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.rewards import StepOutcome
 
 LAST_CALL = 40
@@ -19,13 +17,13 @@ KILLED = {"name": "an env runner was killed", "namespace": "tests"}
 _calls = 0
 
 
-def unhurried(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def unhurried(outcome: StepOutcome) -> FloatArray:
     """16 of these are an iteration of a tiny run: a quarter of a second."""
     time.sleep(0.015)
     return outcome.log_return
 
 
-def tired(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def tired(outcome: StepOutcome) -> FloatArray:
     """Fails in the third iteration of a tiny run in a new process, after the first evaluation."""
     global _calls
     _calls += 1
@@ -34,7 +32,7 @@ def tired(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
     return outcome.log_return
 
 
-def killed_once(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def killed_once(outcome: StepOutcome) -> FloatArray:
     """Ends its process as `kill -9` does, in the third iteration of a tiny run; not so while the actor KILLED lives."""
     global _calls
     _calls += 1

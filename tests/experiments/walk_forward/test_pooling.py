@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import kernel
@@ -29,7 +29,6 @@ from rllib_portfolio.policies.strategy import MarketView
 from tests.backtest.hand_made import by_row, market_of, random_market
 from tests.market.tables import config, random_table
 
-FloatArray = NDArray[np.floating[Any]]
 TERMS = ExecutionConfig(cost_bps=10.0)
 
 

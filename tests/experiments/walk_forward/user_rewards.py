@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.rewards import StepOutcome
 
 CRASH = 0.8
 
 
-def no_crash(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def no_crash(outcome: StepOutcome) -> FloatArray:
     if (outcome.benchmark_log_return < math.log(CRASH)).any():
         raise ArithmeticError("the market crashed")
     return outcome.log_return
 
 
-def unhurried(outcome: StepOutcome) -> NDArray[np.floating[Any]]:
+def unhurried(outcome: StepOutcome) -> FloatArray:
     time.sleep(0.04)
     return outcome.log_return

@@ -1,4 +1,4 @@
-"""Subjects on trial: everything that is walked for a report, and what its reader must know."""
+"""Subjects under evaluation: everything that is walked for a report, and what its reader must know."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
 
 
-class Trial:
+class Evaluation:
     """Subjects on a window of a market: what a report is made of."""
 
     def __init__(

@@ -1,30 +1,32 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.actions import (
+from rllib_portfolio.env.action_map import (
     ActionTable,
-    bound_violation,
+    SoftmaxMap,
+    action_map_of,
+    build_action_map,
     build_action_table,
-    constrained_weights,
     inverse_volatility_weights,
     ladder_table,
     lattice_table,
     softmax_weights,
 )
+from rllib_portfolio.env.limits import bound_violation, constrained_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.env.markets import market_of
 
-FloatArray = NDArray[np.floating[Any]]
 ABCD = ("A", "B", "C", "D")
 
 
@@ -61,6 +63,32 @@ def test_the_environment_maps_an_action_once(tiny_market: MarketData) -> None:
     env.reset(seed=0)
     *_, info = env.step(np.array([0.2, 0.0, 0.0, 0.0]))
     assert info["weights"] == pytest.approx([0.711235, 0.096255, 0.096255, 0.096255], abs=1e-6)
+
+
+# ---------------------------------------------------------------- maps
+
+
+@pytest.mark.parametrize("settings", [{}, {"action_mode": "discrete"}, {"action_mode": "discrete", "action_levels": 9}])
+def test_an_action_map_comes_back_from_json(settings: dict[str, Any]) -> None:
+    config = EnvironmentConfig(logit_scale=3.0, **settings)
+    built = build_action_map(config, ABCD)
+    again = action_map_of(json.loads(json.dumps(built.to_json())), config, ABCD)
+    assert type(again) is type(built)
+    assert (again.names, again.space) == (built.names, built.space)
+    built.space.seed(0)
+    actions = np.array([built.space.sample() for _ in range(50)])
+    held, volatility = np.full((50, 5), 0.2), np.full((50, 4), 0.01)
+    assert built.contains(actions).all()
+    np.testing.assert_array_equal(again.target(actions, held, volatility), built.target(actions, held, volatility))
+    np.testing.assert_array_equal(again.is_hold(actions), built.is_hold(actions))
+
+
+def test_what_lies_in_an_action_map() -> None:
+    continuous, table = SoftmaxMap(("A",), 10.0), lattice_table(("A",), levels=1)  # cash, A, hold
+    assert continuous.contains(np.array([[1.0, -1.0], [1.1, np.nan]])).tolist() == [[True, True], [False, False]]
+    assert table.contains(np.array([0, 2, 3, -1, 0.5, np.nan])).tolist() == [True, True, False, False, False, False]
+    assert not continuous.is_hold(np.zeros((3, 2))).any()
+    assert table.is_hold(np.array([0, 1, 2])).tolist() == [False, False, True]
 
 
 # ---------------------------------------------------------------- tables

@@ -1,0 +1,43 @@
+"""The bounds on target weights that every kind of policy obeys, and by how much a portfolio lies outside of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.config import ExecutionConfig
+
+
+def constrained_weights(target: FloatArray, drifted: FloatArray, limits: ExecutionConfig) -> FloatArray:
+    """The target weights that the limits allow, [..., N+1], cash last.
+
+    First the minimum cash (risky weights shrink together) and the maximum weight (what is above goes to cash); then the
+    move from the drifted weights is scaled to the maximum turnover. A move cut short may leave a bound violated that
+    the drift had violated before: `bound_violation` measures it.
+    """
+    weights = target
+    if limits.min_cash > 0.0:
+        risky = weights[..., :-1]
+        shrink = np.minimum(1.0, (1.0 - limits.min_cash) / np.maximum(risky.sum(-1, keepdims=True), 1e-300))
+        weights = _with_cash(risky * shrink)
+    if limits.max_weight < 1.0:
+        weights = _with_cash(np.minimum(weights[..., :-1], limits.max_weight))
+    if limits.max_turnover < 1.0:
+        move = weights - drifted
+        turnover = 0.5 * np.abs(move).sum(-1, keepdims=True)
+        weights = drifted + move * np.minimum(1.0, limits.max_turnover / np.maximum(turnover, 1e-300))
+    return weights
+
+
+def bound_violation(weights: FloatArray, limits: ExecutionConfig) -> FloatArray:
+    """How far weights [..., N+1] lie outside the maximum weight and the minimum cash: the worst excess, [...]."""
+    if limits.max_weight == 1.0 and limits.min_cash == 0.0:
+        return np.zeros(weights.shape[:-1])
+    above = weights[..., :-1].max(-1) - limits.max_weight
+    short = limits.min_cash - weights[..., -1]
+    return np.asarray(np.maximum(np.maximum(above, short), 0.0))
+
+
+def _with_cash(risky: FloatArray) -> FloatArray:
+    cash = np.maximum(0.0, 1.0 - risky.sum(-1, keepdims=True))
+    return np.concatenate([risky, cash], axis=-1)
