@@ -1,4 +1,4 @@
-"""An editable install is imported from anywhere; a wheel has the configurations that the commands start from."""
+"""An editable install is imported from anywhere; a wheel has the configurations and the templates of the report."""
 
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TEMPLATES = "rllib_portfolio/reporting/templates"
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 SCRIPT = "import site, sys; site.addsitedir(sys.argv[1]); import rllib_portfolio; print(rllib_portfolio.__file__)"
 
@@ -19,6 +20,8 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "rllib_portfolio"
     (folder / "rllib_portfolio").mkdir(parents=True)
     (folder / "rllib_portfolio" / "__init__.py").touch()
+    shutil.copytree(ROOT / TEMPLATES, folder / TEMPLATES)
+    (folder / TEMPLATES).with_name("__init__.py").touch()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "tune_configs", folder / "tune_configs")
@@ -43,8 +46,10 @@ def test_a_script_in_the_parent_folder_of_the_clone_imports_the_package(clone: P
     assert Path(done.stdout.strip()) == clone / "rllib_portfolio" / "__init__.py"
 
 
-def test_a_wheel_has_the_configurations(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_has_the_configurations_and_the_templates(clone: Path, tmp_path: Path) -> None:
     with built(clone, "build_wheel", tmp_path / "wheel") as wheel:
-        installed = [name.partition(".data/data/")[2] for name in wheel.namelist() if name.endswith(".yaml")]
+        names = wheel.namelist()
+    installed = [name.partition(".data/data/")[2] for name in names if name.endswith(".yaml")]
+    assert {f"{TEMPLATES}/{path.name}" for path in (ROOT / TEMPLATES).iterdir()} <= set(names)
     expected = [f"share/rllib_portfolio/tune_configs/{path.name}" for path in (ROOT / "tune_configs").glob("*.yaml")]
     assert sorted(installed) == sorted(expected)

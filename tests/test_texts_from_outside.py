@@ -27,8 +27,8 @@ from rllib_portfolio.experiments.search.session import SearchOutcome
 from rllib_portfolio.experiments.search.study import open_storage, open_study, study_path, study_url
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.reporting.console import empty_table, wide_console
-from rllib_portfolio.reporting.report import generate_performance_report
-from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.reporting.performance_report import generate_performance_report
+from rllib_portfolio.reporting.value_series import inputs_of_values
 from rllib_portfolio.runs.folder import require_fresh
 from tests.backtest.hand_made import Scripted, random_market
 
@@ -58,8 +58,8 @@ def test_a_strategy_whose_name_deceives_or_is_no_file_name_is_refused_before_the
 
     refused: list[Callable[[], object]] = [
         lambda: walk_lineup(market, (2, 60), execution, [Scripted(rule, name)]),
-        lambda: evidence_of_values({name: wealth()}),
-        lambda: evidence_of_values({"mine": wealth()}, wealth(1).rename(name)),
+        lambda: inputs_of_values({name: wealth()}),
+        lambda: inputs_of_values({"mine": wealth()}, wealth(1).rename(name)),
         lambda: _subset(f"{name}=A,B"),
     ]
     for walk in refused:

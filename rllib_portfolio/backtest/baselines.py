@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env.action_map import equal_weights
 from rllib_portfolio.errors import ConfigError
@@ -37,6 +37,7 @@ class EqualWeight:
     """
 
     name: str = "1/N"
+    role: Role = Role.BENCHMARK
 
     def decide(self, view: MarketView) -> FloatArray:
         """Equal weights, no cash."""
@@ -51,6 +52,7 @@ class BuyAndHold:
     """
 
     name: str = "buy-and-hold"
+    role: Role = Role.REFERENCE
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Equal weights at first, then hold."""
@@ -77,10 +79,12 @@ class ConstantMix:
     Attributes:
         weights: [N+1] on the simplex, cash last.
         name: Row label.
+        role: What it is in a line-up.
     """
 
     weights: FloatArray
     name: str = "constant mix"
+    role: Role = Role.BASELINE
 
     def decide(self, view: MarketView) -> FloatArray:
         """The fixed weights."""
@@ -142,7 +146,7 @@ def index_result(market: MarketData, window: Window, execution: ExecutionConfig)
         execution_lag=execution.execution_lag,
         rebalance_days=execution.rebalance_days,
     )
-    return backtest(fund, window, [BuyAndHold(INDEX_NAME)], terms)[0]
+    return backtest(fund, window, [BuyAndHold(INDEX_NAME, Role.INDEX)], terms)[0]
 
 
 def _solve_long_only(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float) -> FloatArray:

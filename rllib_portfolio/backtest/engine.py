@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,22 @@ SIMPLEX_TOLERANCE = 1e-6
 ROUNDING = 1e-12
 
 
+class Role(Enum):
+    """What a strategy is in a line-up; nothing hangs on its display name."""
+
+    SUBJECT = "subject"
+    """What is judged: a policy."""
+    BENCHMARK = "benchmark"
+    """What subjects are judged against: 1/N on the same assets."""
+    REFERENCE = "reference"
+    """A baseline that is shown wherever a subject is: buy-and-hold."""
+    BASELINE = "baseline"
+    INDEX = "index"
+    """One fund whose holdings are not known."""
+    CONSTANT_MIX = "constant mix"
+    """The average weights of a subject, known at the end of the walk alone: nobody could have held it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
     """What one strategy did on the T days of a window. Fractions throughout, after costs.
@@ -42,6 +59,7 @@ class BacktestResult:
         turnover: Half the L1 distance that each day's trade moved all N+1 weights, [T].
         traded: Traded notional of the risky assets, [T].
         cost: Fraction of wealth that trading cost, [T].
+        role: The strategy's own `role`; a strategy without one is a baseline.
     """
 
     name: str
@@ -53,6 +71,7 @@ class BacktestResult:
     turnover: FloatArray
     traded: FloatArray
     cost: FloatArray
+    role: Role = Role.BASELINE
 
     def to_frame(self) -> pd.DataFrame:
         """One row per day: return, wealth at its close, turnover, traded, cost, and `weight.<asset>` columns."""
@@ -151,6 +170,7 @@ class _TradeLog:
                 turnover=self.turnover[:, k].copy(),
                 traded=self.traded[:, k].copy(),
                 cost=self.cost[:, k].copy(),
+                role=getattr(strategy, "role", Role.BASELINE),
             )
             for k, strategy in enumerate(strategies)
         )

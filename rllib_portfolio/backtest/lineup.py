@@ -10,7 +10,7 @@ import pandas as pd
 
 from rllib_portfolio.backtest import classical
 from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight, index_result
-from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
 from rllib_portfolio.backtest.refitting import RefitSchedule, Refitted, failed_fits, month_days
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.user_values import require_names
@@ -20,7 +20,7 @@ from rllib_portfolio.policies.strategy import Strategy
 
 EQUITY_SHARE = 0.6
 MIX_OF = "constant mix of"
-"""Begins the names of the rows that know the end of the walk."""
+"""Begins the names of the rows of `Role.CONSTANT_MIX`, for the reader."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +98,7 @@ def average_mix(result: BacktestResult) -> ConstantMix:
     The average is known only at the end of the walk: this row answers whether timing added anything, and cannot be
     held.
     """
-    return ConstantMix(result.weights.mean(0), name=f"{MIX_OF} {result.name}")
+    return ConstantMix(result.weights.mean(0), name=f"{MIX_OF} {result.name}", role=Role.CONSTANT_MIX)
 
 
 def walk_lineup(
@@ -126,7 +126,10 @@ def walk_lineup(
     require_names([f"{MIX_OF} {policy.name}" for policy in policies], "strategies", "back-test")
     strategies = [*policies, *(all_strategies(market) if baselines is None else baselines)]
     walks = backtest(market, window, strategies, execution, progress=progress)
-    results = [replace(walk, name=_row_name(each)) for walk, each in zip(walks, strategies, strict=True)]
+    results = [
+        replace(walk, name=_row_name(each), role=Role.SUBJECT if k < len(policies) else walk.role)
+        for k, (walk, each) in enumerate(zip(walks, strategies, strict=True))
+    ]
     index = index_result(market, window, execution)
     mixes = [average_mix(result) for result in results[: len(policies)]]
     mixed = backtest(market, window, mixes, execution) if mixes else ()

@@ -140,6 +140,7 @@ def _judge(
     from rllib_portfolio.cli import report_folder
     from rllib_portfolio.cli.evaluation import Evaluation
     from rllib_portfolio.cli.subjects import open_runs, require_comparable, subjects_of
+    from rllib_portfolio.reporting import print_report, write_report
 
     runs = open_runs(arguments.run_dirs)
     execution = require_comparable(runs, overrides)
@@ -149,10 +150,10 @@ def _judge(
     report = evaluation.report()
     if evaluation.is_in_sample:
         warn(evaluation.in_sample_sentence)
-    report.print()
-    warn_of_implausible(report.table, market, report.evidence.num_days)
+    print_report(report)
+    warn_of_implausible(report.table, market, report.inputs.num_days)
     with report_folder.renewed(folder, evaluation.record()) as unfinished:
-        report.write(unfinished)
+        write_report(report, unfinished)
     tell(f"Written: {folder}/report.html, and its numbers beside it")
     return 0
 

@@ -18,7 +18,7 @@ from rllib_portfolio.cli.subjects import Subject
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import Strategy
-from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
 

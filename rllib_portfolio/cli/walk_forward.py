@@ -336,6 +336,7 @@ def _report(
     """Pool, write and print; False if there is nothing to pool."""
     from rllib_portfolio.experiments.walk_forward.record import read_record, update_record
     from rllib_portfolio.experiments.walk_forward.results import pool_runs
+    from rllib_portfolio.reporting import print_report, write_report
     from rllib_portfolio.runs.storage import join_place
 
     output = kept.folder
@@ -346,15 +347,15 @@ def _report(
         return False
     update_record(output, plan, pooled=pooled.write(output))
     report = pooled.report(pooled.context(plan, read_record(output)["command"], tuning))
-    report.print()
-    warn_of_implausible(report.table, pooled.market, report.evidence.num_days)
+    print_report(report)
+    warn_of_implausible(report.table, pooled.market, report.inputs.num_days)
     for name, summary in pooled.seed_summaries.items():
         print(
             f"{name}: interquartile mean of the Sharpe ratio over seeds and folds {summary.interquartile_mean:.2f}, "
             f"{summary.level:.0%} interval over seeds {summary.lower:.2f} to {summary.upper:.2f} "
             f"({summary.num_runs} runs)."
         )
-    report.write(output / "report")
+    write_report(report, output / "report")
     kept.keep()
     tell(f"Written: {join_place(kept.place, 'report')}, results.csv, walks, walk_forward.json")
     return True

@@ -94,6 +94,33 @@ COLUMNS: dict[str, Column] = {column.name: column for group in GROUPS.values() f
 UNDEFINED = "undefined"
 """Column of the files that says of each empty cell why it is empty."""
 
+_DRAWDOWN = ("calmar_ratio", "drawdown_peak", "drawdown_trough", "drawdown_days")
+_DIFFERENCE = ("sharpe_difference", "difference_lower", "difference_upper", "sharpe_p_value")
+_TESTS = ("information_ratio", "mean_p_value", "paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
+_NO_RISK = "excess return never changes, or on so few days that some resampled histories hold no risk to divide by"
+_WHY_EMPTY: dict[str, tuple[str, ...]] = {
+    f"its {_NO_RISK}": ("sharpe_ratio", "sharpe_lower", "sharpe_upper"),
+    f"it is the benchmark itself, or its or the benchmark's {_NO_RISK}": _DIFFERENCE,
+    "it is the benchmark itself, or never differs from it, or always by the same": _TESTS,
+    "it is the benchmark itself, or the benchmark's return never changes": ("alpha", "beta"),
+    "it is the benchmark itself": ("verdict",),
+    "it is the benchmark itself, or behind it even free of cost, or ahead of it at any cost, or both are level free of "
+    "cost": ("break_even_cost_bps",),
+    "no day was behind cash": ("sortino_ratio", "omega_ratio"),
+    "it never fell": _DRAWDOWN,
+    "it never fell, or is not back at the peak by the last day": ("drawdown_recovery",),
+    "no day lost": ("profit_factor",),
+    "its return never changes": ("skewness", "kurtosis", "tail_ratio", "probabilistic_sharpe_ratio"),
+    "nobody could have held it: it knows the end of the walk": ("confidence_set_p_value",),
+    "the index is one fund: what it holds is not known": ("effective_assets", "herfindahl", "active_share"),
+}
+"""Maps each reason to the columns that it is of."""
+
+WHY_EMPTY = dict.fromkeys(COLUMNS, "nothing to divide by") | {
+    column: reason for reason, columns in _WHY_EMPTY.items() for column in columns
+}
+"""Maps each column to the reason why a cell of it may be empty."""
+
 
 def text_of(name: str, value: Any) -> str:
     """A value of a column for the reader; a dash where it is undefined."""

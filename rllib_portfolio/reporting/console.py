@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -12,10 +12,8 @@ from rich.text import Text
 
 from rllib_portfolio.reporting.columns import COLUMNS, DASH, text_of
 from rllib_portfolio.reporting.plain_console import PlainConsole
+from rllib_portfolio.reporting.report import Report
 from rllib_portfolio.shown_text import displayable_lines
-
-if TYPE_CHECKING:
-    from rllib_portfolio.reporting.report import Report
 
 TABLE_WIDTH = 100
 """Off a terminal."""
@@ -41,12 +39,12 @@ _DIFFERENCE = {
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print tables, verdicts and statements."""
     console = console or wide_console()
-    evidence = report.evidence
-    console.print(_table(report, f"{evidence.title}: {evidence.days}", _PERFORMANCE), markup=False)
-    if evidence.benchmark is not None:
-        console.print(_table(report, f"Against {evidence.benchmark}", _DIFFERENCE), markup=False)
-    if evidence.context is not None and evidence.context.cost_curve is not None:
-        console.print(_cost_table(evidence.context.cost_curve, evidence.subjects), markup=False)
+    inputs = report.inputs
+    console.print(_table(report, f"{inputs.title}: {inputs.days}", _PERFORMANCE), markup=False)
+    if inputs.benchmark is not None:
+        console.print(_table(report, f"Against {inputs.benchmark}", _DIFFERENCE), markup=False)
+    if inputs.context is not None and inputs.context.cost_curve is not None:
+        console.print(_cost_table(inputs.context.cost_curve, inputs.subjects), markup=False)
     for judged in report.verdicts.values():
         console.print(judged.sentence, style="bold", soft_wrap=True, highlight=False, markup=False)
     for sentence in report.statements:
@@ -62,7 +60,7 @@ def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
         if intervals:
             lower, upper = (text_of(each, row[each]) for each in ("sharpe_lower", "sharpe_upper"))
             cells.append(DASH if DASH in (lower, upper) else f"{lower} to {upper}")
-        style = "bold" if name in report.evidence.subjects else None
+        style = "bold" if name in report.inputs.subjects else None
         table.add_row(str(name), *cells, style=style)
     return table
 

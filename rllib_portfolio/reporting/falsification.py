@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from rllib_portfolio.reporting.markup import Panels, notes, section
+from rllib_portfolio.reporting.report import Report
 from rllib_portfolio.reporting.seed_spread import OVER_FOLDS
 from rllib_portfolio.statistics.verdicts import (
     SIGNIFICANCE_LEVEL,
@@ -14,9 +13,6 @@ from rllib_portfolio.statistics.verdicts import (
     holm_rejections,
     p_text,
 )
-
-if TYPE_CHECKING:
-    from rllib_portfolio.reporting.report import Report
 
 POWER_FACTOR = (1.960 + 0.842) ** 2
 """(z_0.975 + z_0.80)^2: years times the squared information ratio that a two-sided 5 % test of 80 % power asks for."""
@@ -38,18 +34,17 @@ _OF_VALUES = (
 )
 
 
-def falsification(report: Report, panels: Panels) -> str:
-    """What would show that the claims above are wrong."""
-    evidence = report.evidence
-    years, last_day = evidence.num_days / evidence.periods_per_year, evidence.day(evidence.dates[-1])
+def falsification(report: Report) -> list[str]:
+    """Return sentences on what would show that the claims of the report are wrong."""
+    inputs = report.inputs
+    years, last_day = inputs.num_days / inputs.periods_per_year, inputs.day(inputs.dates[-1])
     judged = list(report.verdicts.items())[:SHOWN_VERDICTS]
-    sentences = [
-        *(f"{name} {what_would_undo(each, str(evidence.benchmark), years, last_day)}" for name, each in judged),
+    return [
+        *(f"{name} {what_would_undo(each, str(inputs.benchmark), years, last_day)}" for name, each in judged),
         *_of_costs(report),
         *_of_seeds(report),
-        *(_OF_WALKS if evidence.walks else _OF_VALUES),
+        *(_OF_WALKS if inputs.walks else _OF_VALUES),
     ]
-    return section("falsify", "What would falsify this", notes(sentences))
 
 
 def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str) -> str:
@@ -111,23 +106,21 @@ def _of_costs(report: Report) -> list[str]:
     if "break_even_cost_bps" not in report.table:
         return []
     sentences = []
-    for name in report.evidence.subjects:
+    for name in report.inputs.subjects:
         cost = report.statistics.number(name, "break_even_cost_bps")
         if not math.isnan(cost):
-            sentences.append(
-                f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.evidence.benchmark}."
-            )
+            sentences.append(f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.inputs.benchmark}.")
     return sentences
 
 
 def _of_seeds(report: Report) -> list[str]:
     """What other seeds gave; the benchmark's figure stands beside it where it is of the same days."""
-    benchmark = report.evidence.benchmark
+    benchmark = report.inputs.benchmark
     if benchmark is None:
         return []
     bar = report.statistics.number(benchmark, "sharpe_ratio")
     sentences = []
-    for name, summary in report.findings.seeds.iterrows():
+    for name, summary in report.seeds.iterrows():
         folds = summary["basis"] == OVER_FOLDS
         runs = "runs, one per seed and fold," if folds else "of them"
         beside = "" if folds or math.isnan(bar) else f" against {bar:.2f} of {benchmark}"

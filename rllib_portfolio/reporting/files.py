@@ -8,39 +8,39 @@ cost_curve.csv, seeds.csv, failed_fits.csv and sensitivity_*.csv where there is 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rllib_portfolio.errors import ConfigError, file_error, reason
 from rllib_portfolio.new_folder import begun, made
-from rllib_portfolio.shown_text import displayable
+from rllib_portfolio.reporting.page import page
+from rllib_portfolio.reporting.report import Report
+from rllib_portfolio.reporting.serialisation import json_value, write_csv
 from rllib_portfolio.statistics.crises import CRISES
 
-if TYPE_CHECKING:
-    from rllib_portfolio.reporting.report import Report
-
-_FORMULA = ("=", "+", "-", "@")
 NO_FOLDERS = (".htm", ".json", ".parquet", ".pdf", ".png", ".txt", ".xls", ".xlsx")
 """Suffixes of other formats, which nobody means a folder by."""
 
 
-def write_report(report: Report, path: Path) -> tuple[Path, ...]:
-    """Write a table, a page or a folder, by the suffix of `path`.
+def write_report(report: Report, output_path: Path | str) -> tuple[Path, ...]:
+    """Write a report; return the files that were written.
+
+    Args:
+        report: The report.
+        output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise
+            a folder, for everything.
 
     Raises:
         ConfigError: If it ends in another format's suffix, or cannot be written.
         MachineError: If the disk is full or fails. A folder that was new or empty is then as it was.
     """
+    path = Path(output_path)
     suffix = path.suffix.lower()
     if suffix in NO_FOLDERS:
         raise ConfigError(
@@ -71,8 +71,6 @@ def _everything(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def _page(report: Report, path: Path) -> Path:
-    from rllib_portfolio.reporting.page import page
-
     path.write_text(page(report), encoding="utf-8")
     return path
 
@@ -102,15 +100,15 @@ def _crises(report: Report, folder: Path, prefix: str) -> Iterable[Path]:
 
 def _daily(report: Report, folder: Path) -> Iterable[Path]:
     """Returns and, of walks, weights of each strategy by day."""
-    evidence = report.evidence
+    inputs = report.inputs
     index: Any = (
-        pd.DatetimeIndex(evidence.dates, name="date")
-        if evidence.has_dates
-        else pd.RangeIndex(1, evidence.num_days + 1, name="day")
+        pd.DatetimeIndex(inputs.dates, name="date")
+        if inputs.has_dates
+        else pd.RangeIndex(1, inputs.num_days + 1, name="day")
     )
-    for name, slug in zip(evidence.names, _slugs(evidence.names), strict=True):
-        walk = evidence.walk_of(name)
-        whole = pd.DataFrame({"return": evidence.of(name)}, index=index) if walk is None else walk.to_frame()
+    for name, slug in zip(inputs.names, _slugs(inputs.names), strict=True):
+        walk = inputs.walk_of(name)
+        whole = pd.DataFrame({"return": inputs.of(name)}, index=index) if walk is None else walk.to_frame()
         is_weight = whole.columns.str.startswith("weight.")
         for kind, frame in (("returns", whole.loc[:, ~is_weight]), ("weights", whole.loc[:, is_weight])):
             if len(frame.columns):
@@ -122,8 +120,8 @@ def _daily(report: Report, folder: Path) -> Iterable[Path]:
 
 def _extras(report: Report, folder: Path) -> Iterable[Path]:
     """Tables that only some reports have."""
-    context, failures = report.evidence.context, report.evidence.failures
-    tables: dict[str, pd.DataFrame | None] = {"failed_fits": failures, "seeds": report.findings.seed_scores}
+    context, failures = report.inputs.context, report.inputs.failures
+    tables: dict[str, pd.DataFrame | None] = {"failed_fits": failures, "seeds": report.seed_scores}
     if context is not None:
         tables["cost_curve"] = context.cost_curve
         tables |= {f"sensitivity_{_slug(title)}": table for title, table in context.sensitivities.items()}
@@ -135,20 +133,19 @@ def _extras(report: Report, folder: Path) -> Iterable[Path]:
 
 
 def _results(report: Report, path: Path) -> Path:
-    evidence, findings = report.evidence, report.findings
-    selection = findings.selection
+    inputs, selection = report.inputs, report.selection
     record = {
-        "title": evidence.title,
-        "first_day": evidence.day(evidence.dates[0]),
-        "last_day": evidence.day(evidence.dates[-1]),
-        "num_days": evidence.num_days,
-        "periods_per_year": evidence.periods_per_year,
-        "benchmark": evidence.benchmark,
-        "subjects": evidence.subjects,
+        "title": inputs.title,
+        "first_day": inputs.day(inputs.dates[0]),
+        "last_day": inputs.day(inputs.dates[-1]),
+        "num_days": inputs.num_days,
+        "periods_per_year": inputs.periods_per_year,
+        "benchmark": inputs.benchmark,
+        "subjects": inputs.subjects,
         "verdicts": {name: asdict(judged) for name, judged in report.verdicts.items()},
         "strategies": report.table.to_dict(orient="index"),
         "bootstrap": {"num_draws": report.statistics.num_draws, "block_days": report.statistics.block_days},
-        "superior_ability": None if findings.superior is None else findings.superior._asdict(),
+        "superior_ability": None if report.superior is None else report.superior._asdict(),
         "selection": None
         if selection is None
         else {
@@ -160,43 +157,13 @@ def _results(report: Report, path: Path) -> Path:
             "probability_of_overfitting": None if selection.overfitting is None else selection.overfitting.probability,
             "note": selection.note,
         },
-        "seeds": findings.seeds.to_dict(orient="index"),
+        "seeds": report.seeds.to_dict(orient="index"),
         "crises": [] if report.crises is None else report.crises.reset_index().to_dict(orient="records"),
         "statements": report.statements,
-        "command": "" if evidence.context is None else evidence.context.command,
+        "command": "" if inputs.context is None else inputs.context.command,
     }
     path.write_text(json.dumps(json_value(record), indent=1, allow_nan=False), encoding="utf-8")
     return path
-
-
-def json_value(value: Any) -> Any:
-    """Plain values with displayable texts, and null for what is undefined: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {displayable(str(name)): json_value(each) for name, each in value.items()}
-    if isinstance(value, str):
-        return displayable(value)
-    if isinstance(value, list | tuple):
-        return [json_value(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_csv(table: pd.DataFrame | pd.Series[Any], path: Path, *, index: bool = True) -> None:
-    """Write a table for spreadsheets: a text that they would run as a formula begins with an apostrophe."""
-    rows = csv.reader(io.StringIO(table.to_csv(index=index)))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(map(_without_formula, row) for row in rows)
-
-
-def _without_formula(cell: str) -> str:
-    if not cell.startswith(_FORMULA):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 def _slug(name: str) -> str:

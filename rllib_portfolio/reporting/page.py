@@ -1,65 +1,111 @@
-"""The page: one file with everything inside, for a reader who has never seen the project."""
+"""The page: one file with everything inside, for a reader who has never seen the project.
+
+Its words and their order stand in `templates/report.html.j2`, which escapes every text.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Iterable
 from datetime import datetime
-from html import escape
+from functools import cache
 from importlib.resources import files as resources
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from rllib_portfolio.reporting import falsification, judgement, story
-from rllib_portfolio.reporting.columns import text_of
-from rllib_portfolio.reporting.files import json_value
-from rllib_portfolio.reporting.markup import Panels, paragraph, section
-from rllib_portfolio.reporting.style import SCRIPT, STYLE
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from rllib_portfolio.reporting import plot_style, plots, statistics_plots
+from rllib_portfolio.reporting.columns import COLUMNS, DASH, GROUPS, WHY_EMPTY, Column, text_of
+from rllib_portfolio.reporting.falsification import falsification
+from rllib_portfolio.reporting.plot_style import Figure
+from rllib_portfolio.reporting.report import Report
+from rllib_portfolio.reporting.seed_spread import OVER_FOLDS
+from rllib_portfolio.reporting.serialisation import json_value
 from rllib_portfolio.revision import git_revision, version_of
 from rllib_portfolio.shown_text import displayable_lines
-from rllib_portfolio.statistics.verdicts import Verdict
+from rllib_portfolio.statistics.crises import CRISES
+from rllib_portfolio.statistics.significance import textbook_tests
+from rllib_portfolio.statistics.verdicts import SIGNIFICANCE_LEVEL, p_text
 
-if TYPE_CHECKING:
-    from rllib_portfolio.reporting.report import Report
-
-NO_BREAK = "\u00a0"
 SHOWN_VERDICTS = 3
 """Beside the headline's; further ones are folded."""
 
-ICON = "data:,"
-"""Nothing: else a browser asks the network for one."""
+CLAIMS = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}
+TILES = (
+    ("annual_return", "return a year"),
+    ("sharpe_ratio", "Sharpe ratio"),
+    ("max_drawdown", "maximum drawdown"),
+    ("annual_volatility", "volatility"),
+    ("turnover_per_year", "turnover a year"),
+)
+NO_BREAK = "\u00a0"
 
 
-ORDER: dict[str, tuple[str, Callable[[Any, Panels], str]]] = {
-    "wealth": ("Wealth", story.wealth),
-    "verdict": ("Verdict", lambda report, panels: _verdicts(report)),
-    "data": ("What to know", story.data),
-    "clock": ("Clock", story.clock),
-    "active": ("Active", story.active),
-    "returns": ("Through time", story.returns),
-    "figures": ("Figures", judgement.figures),
-    "difference": ("Difference", judgement.difference),
-    "all": ("All at once", judgement.all_at_once),
-    "trials": ("Trials", judgement.trials),
-    "costs": ("Costs", judgement.costs),
-    "seeds": ("Seeds", judgement.seeds),
-    "crises": ("Crises", story.crises),
-    "exposure": ("Exposure", judgement.exposure),
-    "falsify": ("What would undo it", falsification.falsification),
-}
-"""Maps the anchor of each section to its label and the function that makes it, in the order of the page: the outcome,
-the caveats, the evidence, and what would change the verdict. The function returns an empty string if there is no
-content."""
+class Panels:
+    """The plots of a page, by the id of the element that each of them is drawn into.
+
+    Args:
+        names: Of strategies and assets; plotly.js would read markup in them.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.figures: dict[str, Figure] = {}
+        marked = sorted((name for name in names if _written(name) != name), key=len, reverse=True)
+        self._marked = re.compile("|".join(map(re.escape, marked))) if marked else None
+
+    def plot(self, name: str, figure: Figure) -> Markup:
+        """Return the element of a plot, and keep the plot."""
+        element = f"plot-{name}"  # sections have their own names
+        self.figures[element] = self._unmarked(figure) if self._marked else figure
+        height = figure["layout"]["height"]
+        return Markup('<div class="panel" id="{}" style="min-height:{}px"></div>').format(element, height)
+
+    def as_json(self) -> Markup:
+        """Return the plots as JSON that no parser of HTML reads as an element."""
+        text = json.dumps(json_value(self.figures), separators=(",", ":"), allow_nan=False)
+        return Markup(text.replace("<", "\\u003c"))
+
+    def _unmarked(self, value: Any) -> Any:
+        """Return a value of a figure with the names in its texts written out; `meta` is compared, and never shown."""
+        if isinstance(value, dict):
+            return {name: each if name == "meta" else self._unmarked(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._unmarked(each) for each in value]
+        if isinstance(value, str) and self._marked is not None:
+            return self._marked.sub(lambda match: _written(match[0]), value)
+        return value
+
+
+def _written(name: str) -> str:
+    """Return a name as plotly.js shows it literally: it reads HTML, and `%{x}` as a value."""
+    return str(escape(name)).replace("%{", "%&#123;")
 
 
 def page(report: Report) -> str:
-    """The whole page as HTML."""
-    context = report.evidence.context
-    panels = Panels((*report.evidence.names, *(context.market.assets if context else ())))
-    made = {anchor: make(report, panels) for anchor, (_, make) in ORDER.items()}
-    links = "".join(f'<a href="#{anchor}">{escape(ORDER[anchor][0])}</a>' for anchor, text in made.items() if text)
-    title = report.evidence.title
-    header = f"<h1>{escape(title)}</h1>{_facts(report)}{_badges(report)}<nav>{links}</nav>"
-    return document(title, header, "".join(made.values()), _footer(report), panels)
+    """Return the whole page as HTML."""
+    inputs, table = report.inputs, report.table
+    context, confidence_set = inputs.context, report.confidence_set
+    is_included = () if confidence_set is None else zip(inputs.contenders, confidence_set.included, strict=True)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=inputs.title,
+            panels=Panels((*inputs.names, *(context.market.assets if context else ()))),
+            facts=_facts(report),
+            role=lambda name: _row_class(report, name),
+            why_empty=lambda columns: _why_empty(table, columns),
+            included=[name for name, is_in in is_included if is_in],
+            crises=_crises(report),
+            mean_cost_bps=None if context is None else float(np.mean(context.execution.cost_bps)),
+            of_subjects=lambda frame: _of_subjects(report, frame),
+        )
+    )
 
 
 def document(title: str, header: str, main: str, footer: str, panels: Panels) -> str:
@@ -72,35 +118,67 @@ def document(title: str, header: str, main: str, footer: str, panels: Panels) ->
         footer: Content below the cards.
         panels: The plots on the cards.
     """
-    figures = json.dumps(json_value(panels.figures), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    title, header, main, footer = map(displayable_lines, (title, header, main, footer))
-    scripts = f"<script>{_plotly()}</script><script>{SCRIPT}</script>" if panels.figures else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="{ICON}"><title>{escape(title)}</title><style>{STYLE}</style></head><body>'
-        f"<header>{header}</header><main>{main}</main><footer>{footer}</footer>"
-        f'<script type="application/json" id="plots">{figures}</script>{scripts}</body></html>'
+    header, main, footer = (Markup(displayable_lines(part)) for part in (header, main, footer))
+    template = _environment().get_template("page.html.j2")
+    return template.render(title=title, header=header, main=main, footer=footer, panels=panels)
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates' environment: it escapes every text, and shows control characters as visible escapes."""
+    environment = Environment(
+        loader=PackageLoader("rllib_portfolio.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: displayable_lines(value) if type(value) is str else value,
+        extensions=["jinja2.ext.do"],
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"per_cent": _per_cent, "unbroken": _unbroken, "as_tuple": tuple}
+    environment.globals |= {
+        "plots": plots,
+        "statistics_plots": statistics_plots,
+        "style": plot_style,
+        "groups": GROUPS,
+        "reasons": WHY_EMPTY,
+        "dash": DASH,
+        "tiles": TILES,
+        "claims": CLAIMS,
+        "shown_verdicts": SHOWN_VERDICTS,
+        "significance_level": SIGNIFICANCE_LEVEL,
+        "over_folds": OVER_FOLDS,
+        "text_of": text_of,
+        "p_text": p_text,
+        "cells": _cells,
+        "textbook_tests": textbook_tests,
+        "falsification": falsification,
+        "read": _read,
+        "plotly": _plotly,
+    }
+    return environment
 
 
-def _plotly() -> str:
-    """plotly.js as the wheel carries it; importing plotly itself would cost a second."""
-    return (resources("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+def _read(name: str) -> Markup:
+    """Return a file beside the templates as it is."""
+    return Markup((resources("rllib_portfolio.reporting") / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _facts(report: Report) -> str:
+def _plotly() -> Markup:
+    """Return plotly.js as the wheel carries it; importing plotly itself would cost a second."""
+    return Markup((resources("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"))
+
+
+def _facts(report: Report) -> dict[str, str]:
     """Return the line of facts: date, revision, data, days and universe."""
-    evidence = report.evidence
-    facts = {
+    inputs = report.inputs
+    return {
         "Made": f"{datetime.now().astimezone():%Y-%m-%d}",
         "Revision": _revision(),
-        "Data": ", ".join([*([evidence.context.market.source] if evidence.context else []), evidence.data_hash[:12]]),
-        "Days": f"{evidence.days} ({evidence.num_days / evidence.periods_per_year:.1f} years)",
-        "Universe": evidence.universe,
+        "Data": ", ".join([*([inputs.context.market.source] if inputs.context else []), inputs.data_hash[:12]]),
+        "Days": f"{inputs.days} ({inputs.num_days / inputs.periods_per_year:.1f} years)",
+        "Universe": inputs.universe,
     }
-    spans = "".join(f"<span><b>{name}</b> {escape(fact)}</span> " for name, fact in facts.items())
-    return f'<p class="facts">{spans}</p>'
 
 
 def _revision() -> str:
@@ -111,79 +189,85 @@ def _revision() -> str:
     return release + (f", {revision[:7]}{changes}" if revision else "")
 
 
-def _badges(report: Report) -> str:
-    """Return a badge with the verdict for each of the first judged strategies."""
-    evidence = report.evidence
-    if not report.verdicts:
-        return '<p><span class="badge">no verdict: no benchmark was given</span></p>'
-    badges = []
-    for name, judged in list(report.verdicts.items())[: SHOWN_VERDICTS + 1]:
-        words = escape(f"{name}: {_CLAIMS[judged.outcome]} {evidence.benchmark}")
-        badges.append(f'<span class="badge {_kind(judged)}">{words}</span>')
-    return f"<p>{' '.join(badges)}</p>"
+class _ShownCrisis(NamedTuple):
+    """One crisis; `figure` is None where no day of the report lies in it."""
+
+    place: int
+    name: str
+    note: str
+    figure: Figure | None
+    rows: pd.DataFrame
 
 
-_CLAIMS = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}
+def _crises(report: Report) -> list[_ShownCrisis]:
+    """Return all crises; none of them where no day of the report lies in any."""
+    inputs, table = report.inputs, report.crises
+    if table is None or not table["num_days"].any():
+        return []
+    unknown = {"unknown": "whether anything was trained on these days is not known"}
+    crises = []
+    for place, crisis in enumerate(CRISES):
+        rows: Any = table.loc[crisis.name]
+        first = rows.iloc[0]
+        note = ". ".join(filter(None, (unknown.get(first["sample"], first["sample"]), first["note"])))
+        shown = rows[["total_return", "max_drawdown", "sharpe_ratio", "recovery_days"]].copy()
+        shown["recovery_days"] = [
+            f"{days:.0f} d" if days == days else "not back" if fall > 0.0 else "never fell"
+            for days, fall in zip(rows["recovery_days"], rows["max_drawdown"], strict=True)
+        ]
+        judged = [name for name in (*inputs.subjects, inputs.benchmark) if name in rows.index]
+        order = [*judged, *(name for name in rows.index if name not in judged)]
+        figure = plots.crisis_figure(inputs, crisis)
+        crises.append(_ShownCrisis(place, crisis.name, note, figure, shown.reindex(order)))
+    return crises
 
 
-def _kind(judged: Verdict) -> str:
-    return judged.outcome.replace(" ", "-")
+def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the judged rows and the benchmark of a sensitivity table."""
+    wanted = [*report.inputs.subjects, report.inputs.benchmark]
+    return table[table.index.get_level_values("strategy").isin(wanted)]
 
 
-def _verdicts(report: Report) -> str:
-    """Return the figures and the verdict of the headline strategy, followed by the other verdicts."""
-    if not report.verdicts:
-        none = "There is no verdict: no benchmark was given, so the strategies are compared with nothing."
-        return section("verdict", "The verdict", _tiles(report), paragraph(none))
-    first, *others = (
-        f'<div class="verdict {_kind(judged)}"><p>{_unbroken(escape(judged.sentence))}</p></div>'
-        for judged in report.verdicts.values()
-    )
-    shown, folded = others[:SHOWN_VERDICTS], others[SHOWN_VERDICTS:]
-    more = f"<details><summary>{len(folded)} more verdicts</summary>{''.join(folded)}</details>" if folded else ""
-    against = f"The verdict against {report.evidence.benchmark}"
-    return section("verdict", against, _tiles(report), first, *shown, more)
+def _row_class(report: Report, name: str) -> str:
+    """Return the class of a strategy's row; empty for rows of anything else."""
+    return report.inputs.role_of(name).name.lower() if name in report.inputs.names else ""
+
+
+def _why_empty(table: pd.DataFrame, columns: Iterable[Column]) -> dict[str, list[str]]:
+    """Return each reason for empty cells among some columns, and the labels of the columns that it is of."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        if table[column.name].isna().any() and column.label != "to":
+            found.setdefault(WHY_EMPTY[column.name], []).append(column.label)
+    return found
+
+
+def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return the labels and the texts of a table, its index as the first columns."""
+    flat = frame.reset_index() if frame.index.names != [None] else frame
+    names = [str(name) for name in flat.columns]
+    labels = [COLUMNS[name].label if name in COLUMNS else name.replace("_", " ") for name in names]
+    return labels, [[_cell(name, row[name]) for name in names] for _, row in flat.iterrows()]
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date())
+    if name in COLUMNS:
+        return text_of(name, value)
+    if isinstance(value, float):
+        return DASH if value != value else f"{value:g}"
+    return str(value)
 
 
 def _unbroken(text: str) -> str:
-    """No line ends between a number and its sign."""
-    for sign in (" %", " = ", " &lt; "):
+    """Return a text in which no line ends between a number and its sign."""
+    for sign in (" %", " = ", " < "):
         text = text.replace(sign, sign.replace(" ", NO_BREAK))
     return text
 
 
-def _tiles(report: Report) -> str:
-    """The headline's main figures, with the benchmark's beside them."""
-    evidence, table = report.evidence, report.table
-    row = table.loc[evidence.headline]
-    beside = None if evidence.benchmark is None else table.loc[evidence.benchmark]
-    tiles = []
-    for column, label in (
-        ("annual_return", "return a year"),
-        ("sharpe_ratio", "Sharpe ratio"),
-        ("max_drawdown", "maximum drawdown"),
-        ("annual_volatility", "volatility"),
-        ("turnover_per_year", "turnover a year"),
-    ):
-        if column not in table:
-            continue
-        lines = [f"{label}, {evidence.headline}"]
-        if column == "sharpe_ratio":
-            bounds = [text_of("sharpe_ratio", row[each]) for each in ("sharpe_lower", "sharpe_upper")]
-            lines.append(f"95 %: {bounds[0]} to {bounds[1]}")
-        if beside is not None:
-            lines.append(f"{evidence.benchmark}: {text_of(column, beside[column])}")
-        spans = "".join(f"<span>{escape(line)}</span>" for line in lines)
-        tiles.append(f'<div class="tile"><b>{text_of(column, row[column])}</b>{spans}</div>')
-    return f'<div class="tiles" aria-label="{escape(evidence.headline)}">{"".join(tiles)}</div>'
-
-
-def _footer(report: Report) -> str:
-    context, statistics = report.evidence.context, report.statistics
-    command = "" if context is None or not context.command else f"<p>Made by <code>{escape(context.command)}</code></p>"
-    return (
-        f"{command}<p>Every figure is after costs where the costs are known. Intervals: {statistics.num_draws} "
-        f"histories by the stationary bootstrap, blocks of {statistics.block_days} days on average. Lines of more than "
-        "900 days are drawn at evenly spaced days and at every strategy's highest, lowest and deepest one; all figures "
-        "use all days.</p>"
-    )
+def _per_cent(share: float) -> str:
+    if share > 0.9995:
+        return "more than 99.9 %"
+    return "less than 0.1 %" if share < 0.0005 else f"{100.0 * share:.1f} %"

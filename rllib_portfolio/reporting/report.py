@@ -1,26 +1,37 @@
-"""The report as a value: made once from the evidence, then printed and written."""
+"""The report as a value: every figure, worked out once. What shows it (`console`, `files`, `page`) imports it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from rllib_portfolio.backtest.lineup import Lineup
-from rllib_portfolio.reporting.console import print_report
-from rllib_portfolio.reporting.evidence import Evidence, ReportContext, evidence_of_walks
-from rllib_portfolio.reporting.files import write_report
-from rllib_portfolio.reporting.findings import Findings, find
+from rllib_portfolio.reporting.inputs import ReportContext, ReportInputs, inputs_of_walks
+from rllib_portfolio.reporting.seed_spread import COLUMNS, SeedSpread, find_seed_spread
+from rllib_portfolio.reporting.selection import Selection, find_selection
 from rllib_portfolio.reporting.table import StatisticsTable, statistics_table
-from rllib_portfolio.reporting.value_series import Series, evidence_of_values
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
+from rllib_portfolio.statistics.crises import crisis_table
+from rllib_portfolio.statistics.multiple_comparison import (
+    ConfidenceSet,
+    SuperiorAbilityTest,
+    model_confidence_set,
+    superior_ability_test,
+)
 from rllib_portfolio.statistics.verdicts import Verdict
 
-VALUE_DRAWS = 2000
-"""Resampled histories of a report on value series: the ends of an interval then hang on 50 of them at either side."""
+FEWEST_ROWS = 3
+TOO_FEW = (
+    "With fewer than three rows there is no best of many: the superior ability test and the model confidence set are "
+    "left out."
+)
+NO_TUNING_RECORD = (
+    "No tuning record was given: how many trials were run before is not known, so the deflated Sharpe ratio and the "
+    "probability of backtest overfitting are left out."
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,14 +39,27 @@ class Report:
     """Strategies side by side, with the tests.
 
     Attributes:
-        evidence: What it is about.
-        statistics: Every figure.
-        findings: What is found over all rows, trials and seeds.
+        inputs: The strategies and their days.
+        statistics: Every figure of every strategy.
+        superior: Hansen's test of the contenders against the benchmark; None without one, and for fewer than three
+            rows.
+        confidence_set: Model confidence set over the contenders; None for fewer than three.
+        selection: The trials that the headline was chosen from; None without a tuning record.
+        seed_scores: One row per subject and seed: its figures; empty without walks of seeds.
+        seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval, and the basis.
+        crises: One row per crisis and strategy; None for series without dates.
+        omissions: Sentences on what is left out, and why.
     """
 
-    evidence: Evidence
+    inputs: ReportInputs
     statistics: StatisticsTable
-    findings: Findings
+    superior: SuperiorAbilityTest | None
+    confidence_set: ConfidenceSet | None
+    selection: Selection | None
+    seed_scores: pd.DataFrame
+    seeds: pd.DataFrame
+    crises: pd.DataFrame | None
+    omissions: tuple[str, ...]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -43,40 +67,19 @@ class Report:
         return self.statistics.frame
 
     @property
-    def crises(self) -> pd.DataFrame | None:
-        """One row per crisis and strategy; None for series without dates."""
-        return self.findings.crises
-
-    @property
     def verdicts(self) -> dict[str, Verdict]:
         """Of the judged strategies, the headline first; empty without a benchmark."""
         found = self.statistics.verdicts
-        return {name: found[name] for name in self.evidence.subjects if name in found}
+        return {name: found[name] for name in self.inputs.subjects if name in found}
 
     @property
     def statements(self) -> tuple[str, ...]:
         """What the reader must know, omissions among it."""
-        return (*self.evidence.statements, *self.findings.statements)
-
-    def write(self, output_path: Path | str) -> tuple[Path, ...]:
-        """Write the report; the files that were written.
-
-        Args:
-            output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise
-                a folder, for everything.
-
-        Raises:
-            ConfigError: If it ends in another format's suffix, or cannot be written.
-        """
-        return write_report(self, Path(output_path))
-
-    def print(self, console: Console | None = None) -> None:
-        """The table and the verdicts on the screen."""
-        print_report(self, console)
+        return (*self.inputs.statements, *self.omissions)
 
 
 def report_of_walks(lineup: Lineup, *, context: ReportContext, plan: BootstrapPlan | None = None) -> Report:
-    """The report on a line-up that was walked.
+    """Return the report on a line-up that was walked.
 
     Args:
         lineup: Walks over the same days, 1/N among them.
@@ -86,57 +89,52 @@ def report_of_walks(lineup: Lineup, *, context: ReportContext, plan: BootstrapPl
     Raises:
         ConfigError: If the line-up and the context do not belong together.
     """
-    return report_of(evidence_of_walks(lineup, context), plan)
+    return report_of(inputs_of_walks(lineup, context), plan)
 
 
-def generate_performance_report(
-    strategies: Mapping[str, Series],
-    benchmark: Series | None = None,
-    output_path: Path | str | None = None,
-    *,
-    cash_rate: float = 0.0,
-    periods_per_year: float | None = None,
-    title: str = "Performance report",
-) -> pd.DataFrame:
-    """Compare anyone's strategies, given their value series, and write the report.
-
-    ```
-    generate_performance_report({"mine": wealth}, benchmark=index_level, output_path="report.html")
-    ```
-
-    Args:
-        strategies: Name to values (wealth, prices: above 0): pandas Series with dates (ISO 8601 texts will do), or
-            arrays of one length.
-        benchmark: Values of what they are judged against; without it there are no verdicts.
-        output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise a
-            folder, for everything. None writes nothing.
-        cash_rate: What cash earned, annual, a fraction.
-        periods_per_year: Values per year; by default inferred from the dates, or 252 without dates.
-        title: Heading of the report.
-
-    Returns:
-        One row per strategy, the benchmark last; its last column says of each empty cell why it is empty. What is left
-        out altogether is in `attrs["statements"]`, and in every file.
-
-    Raises:
-        DataError: If the series cannot be compared: see `values.evidence_of_values`.
-        ConfigError: If `output_path` cannot be written, or a setting is out of range.
-    """
-    evidence = evidence_of_values(
-        strategies, benchmark, cash_rate=cash_rate, periods_per_year=periods_per_year, title=title
+def report_of(inputs: ReportInputs, plan: BootstrapPlan | None = None) -> Report:
+    """Return the report on any strategies; `plan.seed` is that of every bootstrap."""
+    plan, context = plan or BootstrapPlan(), inputs.context
+    superior, confidence_set, too_few = _best_of_many(inputs, plan.seed)
+    selection = None if context is None else find_selection(context)
+    if selection is None:
+        untold: tuple[str, ...] = (NO_TUNING_RECORD,)
+    else:
+        untold = (selection.series,) if math.isnan(selection.deflated) else ()
+    seeds = SeedSpread(pd.DataFrame(columns=COLUMNS), pd.DataFrame(), ())
+    if context is not None:
+        seeds = find_seed_spread(context, inputs.periods_per_year)
+    return Report(
+        inputs=inputs,
+        statistics=statistics_table(inputs, plan, None if confidence_set is None else confidence_set.p_values),
+        superior=superior,
+        confidence_set=confidence_set,
+        selection=selection,
+        seed_scores=seeds.scores,
+        seeds=seeds.summaries,
+        crises=_crises(inputs),
+        omissions=(*too_few, *untold, *seeds.statements),
     )
-    report = report_of(evidence, BootstrapPlan(num_draws=VALUE_DRAWS))
-    if output_path is not None:
-        report.write(output_path)
-    table = report.table.copy()
-    table.attrs["statements"] = report.statements
-    return table
 
 
-def report_of(evidence: Evidence, plan: BootstrapPlan | None = None) -> Report:
-    """The report on any evidence."""
-    plan = plan or BootstrapPlan()
-    findings = find(evidence, plan.seed)
-    confidence_set = findings.confidence_set
-    p_values = None if confidence_set is None else confidence_set.p_values
-    return Report(evidence, statistics_table(evidence, plan, p_values), findings)
+def _best_of_many(
+    inputs: ReportInputs, seed: int
+) -> tuple[SuperiorAbilityTest | None, ConfidenceSet | None, tuple[str, ...]]:
+    """Test all rows that could have been held at once; with too few of them, return a sentence instead."""
+    if len(inputs.contenders) < FEWEST_ROWS:
+        return None, None, (TOO_FEW,)
+    superior = None
+    if inputs.benchmark is not None:
+        others = [inputs.names.index(name) for name in inputs.contenders if name != inputs.benchmark]
+        superior = superior_ability_test(inputs.returns[:, others], inputs.of(inputs.benchmark), seed=seed)
+    rows = [inputs.names.index(name) for name in inputs.contenders]
+    excess = np.asarray(inputs.returns - inputs.cash_returns[:, None])
+    return superior, model_confidence_set(excess[:, rows], seed=seed), ()
+
+
+def _crises(inputs: ReportInputs) -> pd.DataFrame | None:
+    if not inputs.has_dates:
+        return None
+    trained_until = None if inputs.context is None else inputs.context.trained_until
+    cash, periods = inputs.cash_returns, inputs.periods_per_year
+    return crisis_table(inputs.returns, inputs.dates, inputs.names, cash, trained_until, periods)

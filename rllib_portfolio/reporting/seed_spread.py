@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.reporting.evidence import ReportContext, cash_returns_on, excess_sharpe
+from rllib_portfolio.reporting.inputs import ReportContext, cash_returns_on, excess_sharpe
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.seeds import seed_summary
 

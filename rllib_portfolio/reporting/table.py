@@ -1,4 +1,4 @@
-"""The table: every figure of every strategy, and for each that is undefined the reason."""
+"""The table: every figure of every strategy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.backtest.baselines import INDEX_NAME
+from rllib_portfolio.backtest.engine import Role
 from rllib_portfolio.backtest.holdings import holdings
-from rllib_portfolio.reporting.columns import COLUMNS, UNDEFINED
-from rllib_portfolio.reporting.evidence import Evidence
-from rllib_portfolio.reporting.reasons import TEXTBOOK, reason_of
+from rllib_portfolio.reporting.columns import COLUMNS, UNDEFINED, WHY_EMPTY
+from rllib_portfolio.reporting.inputs import ReportInputs
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan, Interval, bootstrap_intervals
 from rllib_portfolio.statistics.drawdowns import worst_drawdown
@@ -22,6 +21,7 @@ from rllib_portfolio.statistics.overfitting import SharpeSample, probabilistic_s
 from rllib_portfolio.statistics.significance import textbook_tests
 from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 
+TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
 HOLDINGS = (
     "turnover_per_year",
     "cost_per_year",
@@ -39,15 +39,13 @@ class StatisticsTable:
 
     Attributes:
         frame: One row per strategy, columns as in `columns`, and `undefined`: why a cell is empty. Columns that nothing
-            is known of are not there: the evidence states which and why.
-        reasons: The same reasons by strategy and column.
+            is known of are not there: the inputs state which and why.
         verdicts: Of every strategy but the benchmark; empty without one.
         block_days: Mean length of a block of the intervals' bootstrap.
         num_draws: Its resampled histories.
     """
 
     frame: pd.DataFrame
-    reasons: dict[tuple[str, str], str]
     verdicts: dict[str, Verdict]
     block_days: int
     num_draws: int
@@ -59,40 +57,34 @@ class StatisticsTable:
 
 
 def statistics_table(
-    evidence: Evidence, plan: BootstrapPlan, confidence_p_values: FloatArray | None
+    inputs: ReportInputs, plan: BootstrapPlan, confidence_p_values: FloatArray | None
 ) -> StatisticsTable:
     """Work out every figure.
 
     Args:
-        evidence: The strategies and their days.
+        inputs: The strategies and their days.
         plan: How the intervals are bootstrapped.
         confidence_p_values: Of the model confidence set, one per contender; None where there is none.
     """
-    verdicts = _verdicts(evidence, plan.seed)
-    frame, block_days = _measures(evidence, plan)
-    frame = frame.join(_drawdown_dates(evidence))
+    verdicts = _verdicts(inputs, plan.seed)
+    frame, block_days = _measures(inputs, plan)
+    frame = frame.join(_drawdown_dates(inputs))
     if verdicts:
-        frame = frame.join(_against_benchmark(evidence, verdicts))
+        frame = frame.join(_against_benchmark(inputs, verdicts))
     if confidence_p_values is not None:
-        in_set = pd.Series(confidence_p_values, index=list(evidence.contenders))
-        frame["confidence_set_p_value"] = in_set.reindex(list(evidence.names)).to_numpy()
-    if evidence.walks:
-        frame = frame.join(_holdings(evidence))
+        in_set = pd.Series(confidence_p_values, index=list(inputs.contenders))
+        frame["confidence_set_p_value"] = in_set.reindex(list(inputs.names)).to_numpy()
+    if inputs.walks:
+        frame = frame.join(_holdings(inputs))
     frame = frame[[name for name in COLUMNS if name in frame]]
-    reasons = {
-        (name, column): reason_of(evidence, name, column)
-        for name in evidence.names
-        for column in frame.columns
-        if _is_missing(frame.at[name, column])
-    }
-    frame[UNDEFINED] = [_all_reasons(reasons, name) for name in evidence.names]
-    return StatisticsTable(frame, reasons, verdicts, block_days, plan.num_draws)
+    frame[UNDEFINED] = [_why_empty(row) for _, row in frame.iterrows()]
+    return StatisticsTable(frame, verdicts, block_days, plan.num_draws)
 
 
-def _measures(evidence: Evidence, plan: BootstrapPlan) -> tuple[pd.DataFrame, int]:
+def _measures(inputs: ReportInputs, plan: BootstrapPlan) -> tuple[pd.DataFrame, int]:
     """All that returns alone tell, with intervals."""
-    returns, cash, periods = evidence.returns, evidence.cash_returns, evidence.periods_per_year
-    benchmark = evidence.benchmark_returns
+    returns, cash, periods = inputs.returns, inputs.cash_returns, inputs.periods_per_year
+    benchmark = inputs.benchmark_returns
     intervals = bootstrap_intervals(returns, benchmark, cash, periods, plan)
     values: dict[str, Any] = {
         "total_return": metrics.total_return(returns),
@@ -121,9 +113,9 @@ def _measures(evidence: Evidence, plan: BootstrapPlan) -> tuple[pd.DataFrame, in
     }
     if intervals.sharpe_difference is not None:
         values |= _bounds("difference", intervals.sharpe_difference)
-    frame = pd.DataFrame(values, index=pd.Index(evidence.names, name="strategy"))
-    if evidence.benchmark is not None:
-        frame.loc[evidence.benchmark, ["difference_lower", "difference_upper"]] = np.nan
+    frame = pd.DataFrame(values, index=pd.Index(inputs.names, name="strategy"))
+    if inputs.benchmark is not None:
+        frame.loc[inputs.benchmark, ["difference_lower", "difference_upper"]] = np.nan
     return frame, intervals.block_days
 
 
@@ -131,42 +123,42 @@ def _bounds(name: str, interval: Interval) -> dict[str, FloatArray]:
     return {f"{name}_lower": interval.lower, f"{name}_upper": interval.upper}
 
 
-def _drawdown_dates(evidence: Evidence) -> pd.DataFrame:
+def _drawdown_dates(inputs: ReportInputs) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for column in evidence.returns.T:
-        fall = worst_drawdown(column, evidence.dates)
+    for column in inputs.returns.T:
+        fall = worst_drawdown(column, inputs.dates)
         rows.append(
             {
-                "drawdown_peak": None if fall is None else evidence.day(fall.peak),
-                "drawdown_trough": None if fall is None else evidence.day(fall.trough),
-                "drawdown_recovery": None if fall is None or np.isnat(fall.recovery) else evidence.day(fall.recovery),
+                "drawdown_peak": None if fall is None else inputs.day(fall.peak),
+                "drawdown_trough": None if fall is None else inputs.day(fall.trough),
+                "drawdown_recovery": None if fall is None or np.isnat(fall.recovery) else inputs.day(fall.recovery),
                 "drawdown_days": math.nan if fall is None else float(fall.length_days),
             }
         )
-    return pd.DataFrame(rows, index=pd.Index(evidence.names, name="strategy"), dtype=object).astype(
+    return pd.DataFrame(rows, index=pd.Index(inputs.names, name="strategy"), dtype=object).astype(
         {"drawdown_days": np.float64}
     )
 
 
-def _verdicts(evidence: Evidence, seed: int) -> dict[str, Verdict]:
+def _verdicts(inputs: ReportInputs, seed: int) -> dict[str, Verdict]:
     """Of every strategy but the benchmark."""
-    benchmark, name = evidence.benchmark_returns, evidence.benchmark
+    benchmark, name = inputs.benchmark_returns, inputs.benchmark
     if benchmark is None or name is None:
         return {}
-    cash, periods = evidence.cash_returns, evidence.periods_per_year
+    cash, periods = inputs.cash_returns, inputs.periods_per_year
     return {
-        each: judge(Pair(each, name, evidence.days, evidence.of(each), benchmark, cash, periods), seed)
-        for each in evidence.names
+        each: judge(Pair(each, name, inputs.days, inputs.of(each), benchmark, cash, periods), seed)
+        for each in inputs.names
         if each != name
     }
 
 
-def _against_benchmark(evidence: Evidence, verdicts: dict[str, Verdict]) -> pd.DataFrame:
-    benchmark = evidence.benchmark_returns
+def _against_benchmark(inputs: ReportInputs, verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    benchmark = inputs.benchmark_returns
     assert benchmark is not None
     rows: dict[str, dict[str, Any]] = {}
     for name, judged in verdicts.items():
-        returns, cash = evidence.of(name), evidence.cash_returns
+        returns, cash = inputs.of(name), inputs.cash_returns
         rows[name] = {
             "information_ratio": judged.information_ratio,
             "mean_p_value": judged.mean_p_value,
@@ -174,35 +166,30 @@ def _against_benchmark(evidence: Evidence, verdicts: dict[str, Verdict]) -> pd.D
             "sharpe_p_value": judged.sharpe_p_value,
             "verdict": judged.outcome,
             **dict(zip(TEXTBOOK, [test.p_value for test in textbook_tests(returns, benchmark)], strict=True)),
-            "alpha": float(metrics.alpha(returns, benchmark, cash, evidence.periods_per_year)),
+            "alpha": float(metrics.alpha(returns, benchmark, cash, inputs.periods_per_year)),
             "beta": float(metrics.beta(returns, benchmark, cash)),
         }
-    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(evidence.names).rename_axis("strategy")
+    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(inputs.names).rename_axis("strategy")
     frame["verdict"] = frame["verdict"].astype(object).where(frame["verdict"].notna(), None)
     return frame
 
 
-def _holdings(evidence: Evidence) -> pd.DataFrame:
-    benchmark = evidence.walk_of(str(evidence.benchmark))
+def _holdings(inputs: ReportInputs) -> pd.DataFrame:
+    benchmark = inputs.walk_of(str(inputs.benchmark))
     assert benchmark is not None
     rows = {}
-    for walk in evidence.walks:
-        figures = asdict(holdings(walk, benchmark, evidence.periods_per_year))
+    for walk in inputs.walks:
+        figures = asdict(holdings(walk, benchmark, inputs.periods_per_year))
         rows[walk.name] = {name: figures[name] for name in HOLDINGS}
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
-    if INDEX_NAME in frame.index:
-        frame.loc[INDEX_NAME, ["effective_assets", "herfindahl", "active_share"]] = np.nan
+    funds = [name for name in inputs.names if inputs.role_of(name) is Role.INDEX]
+    frame.loc[funds, ["effective_assets", "herfindahl", "active_share"]] = np.nan
     return frame
 
 
-def _all_reasons(reasons: dict[tuple[str, str], str], name: str) -> str:
-    """One strategy's reasons in one cell: "beta, alpha: it is the benchmark itself; ..."."""
+def _why_empty(row: pd.Series[Any]) -> str:
+    """Return the reasons for the empty cells of a row: "alpha, beta: it is the benchmark itself; ..."."""
     columns: dict[str, list[str]] = {}
-    for (row, column), reason in reasons.items():
-        if row == name:
-            columns.setdefault(reason, []).append(column)
-    return "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in columns.items())
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    for column in row.index[row.isna()]:
+        columns.setdefault(WHY_EMPTY[column], []).append(str(column))
+    return "; ".join(f"{', '.join(alike)}: {reason}" for reason, alike in columns.items())

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from rllib_portfolio.backtest.engine import Role
 from rllib_portfolio.config.user_values import require_annual_rate, require_names
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.frequency import TOLERANCE, frequency_of, require_one_rhythm
-from rllib_portfolio.reporting.evidence import FIRST_DAY, Evidence
+from rllib_portfolio.reporting.inputs import FIRST_DAY, ReportInputs
 from rllib_portfolio.statistics import metrics
 
 Series = pd.Series | ArrayLike
@@ -23,14 +24,14 @@ MIN_VALUES = 12
 """Eleven returns: fewer say nothing about a Sharpe ratio."""
 
 
-def evidence_of_values(
+def inputs_of_values(
     strategies: Mapping[str, Series],
     benchmark: Series | None = None,
     *,
     cash_rate: float = 0.0,
     periods_per_year: float | None = None,
     title: str = "Performance report",
-) -> Evidence:
+) -> ReportInputs:
     """Check and align value series.
 
     Series with dates are cut to the days that all of them have, and the report says so; values missing at either end
@@ -70,9 +71,10 @@ def evidence_of_values(
     dates = table.index.to_numpy().astype("datetime64[D]") if has_dates else FIRST_DAY + np.arange(len(table))
     periods_per_year, frequency = _frequency(dates if has_dates else None, periods_per_year)
     cash = (1.0 + cash_rate) ** (1.0 / periods_per_year) - 1.0
-    return Evidence(
+    return ReportInputs(
         title=title,
         names=tuple(columns),
+        roles=tuple(Role.BENCHMARK if each == name else Role.SUBJECT for each in columns),
         dates=dates[1:],
         returns=returns,
         cash_returns=np.full(len(returns), cash),

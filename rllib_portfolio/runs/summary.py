@@ -19,8 +19,8 @@ from rllib_portfolio.policies.checkpoint import best_checkpoint, newest_checkpoi
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy, read_policy
 from rllib_portfolio.reporting.columns import text_of
 from rllib_portfolio.reporting.console import empty_table, wide_console
-from rllib_portfolio.reporting.files import json_value, write_csv
-from rllib_portfolio.reporting.static_plots import equity_curve
+from rllib_portfolio.reporting.equity_curve import equity_curve
+from rllib_portfolio.reporting.serialisation import json_value, write_csv
 from rllib_portfolio.statistics.verdicts import Verdict
 
 WINDOWS = ("validation", "test")

@@ -8,7 +8,7 @@ def test_importing_the_floor_loads_nothing_heavy() -> None:
     """What takes seconds to import is imported by the functions that need it."""
     program = (
         "import sys, rllib_portfolio.reporting as e, rllib_portfolio.backtest.comparison, "
-        "rllib_portfolio.reporting.static_plots, rllib_portfolio.reporting.notes; "
+        "rllib_portfolio.reporting.equity_curve, rllib_portfolio.reporting.notes; "
         "print(sorted({'ray', 'torch', 'arch', 'cvxpy', 'skfolio', 'matplotlib', 'plotly'} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

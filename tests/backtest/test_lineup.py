@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rllib_portfolio.backtest.baselines import AllCash, merton_weights
-from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
 from rllib_portfolio.backtest.lineup import all_strategies, average_mix, reference_strategies, walk_lineup
 from rllib_portfolio.backtest.refitting import History, RefitSchedule, Refitted
 from rllib_portfolio.config import ExecutionConfig
@@ -93,6 +93,14 @@ def test_a_line_up_has_fifteen_baselines_beside_the_policy(market: MarketData) -
         progress=lambda done, total: told.append((done, total)),
     )
     assert [result.name for result in lineup.results] == ["agent", *NAMES, "index", "constant mix of agent"]
+    roles = {result.name: result.role for result in lineup.results}
+    assert {name: role for name, role in roles.items() if role is not Role.BASELINE} == {
+        "agent": Role.SUBJECT,
+        "1/N": Role.BENCHMARK,
+        "buy-and-hold": Role.REFERENCE,
+        "index": Role.INDEX,
+        "constant mix of agent": Role.CONSTANT_MIX,
+    }
     assert len(lineup.results) - 1 == 15
     assert lineup.failures.empty
     assert told[-1] == (38, 38)

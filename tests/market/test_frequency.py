@@ -16,7 +16,7 @@ from rllib_portfolio.config import ExecutionConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.market.frequency import frequency_of, require_one_rhythm
-from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.reporting.value_series import inputs_of_values
 from tests.market.tables import NONE, SHORT
 
 
@@ -126,7 +126,7 @@ def test_a_market_and_a_report_of_two_rhythms_are_refused(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"dates must have one rhythm, got .*prices\.csv"):
         load(tmp_path / "prices.csv")
     with pytest.raises(DataError, match=r"dates must have one rhythm, got .*\(report\)"):
-        evidence_of_values({"mine": steady})
+        inputs_of_values({"mine": steady})
 
 
 # ---------------------------------------------------------------- markets

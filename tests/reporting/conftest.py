@@ -15,7 +15,7 @@ from rllib_portfolio.backtest.sensitivity import cost_sensitivity, start_sensiti
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.strategy import MarketView
-from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan

@@ -9,17 +9,19 @@ import json
 import re
 import shutil
 import subprocess
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 
-from rllib_portfolio.reporting.lines import MAX_POINTS, drawn_rows, log_ticks
-from rllib_portfolio.reporting.report import Report, generate_performance_report
-from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.reporting.files import write_report
+from rllib_portfolio.reporting.performance_report import generate_performance_report
+from rllib_portfolio.reporting.plot_style import MAX_POINTS, drawn_rows, log_ticks
+from rllib_portfolio.reporting.report import Report
+from rllib_portfolio.reporting.value_series import inputs_of_values
 from tests.reporting.browser import SKIP_MESSAGE, figures_of, find_browser, measured, print_to_pdf, screenshot, visit
 
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "report"
@@ -42,7 +44,7 @@ PANELS = {
 
 @pytest.fixture(scope="module")
 def page(whole_report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (path,) = whole_report.write(tmp_path_factory.mktemp("page") / "report.html")
+    (path,) = write_report(whole_report, tmp_path_factory.mktemp("page") / "report.html")
     return path
 
 
@@ -55,7 +57,8 @@ def browser() -> str:
 
 
 def without_scripts(page: Path) -> str:
-    return re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL).replace("\u00a0", " ")
+    text = re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", text)  # as a browser shows it; a space that breaks no line is one, too
 
 
 def traces_shown(figure: dict[str, Any]) -> list[dict[str, Any]]:
@@ -192,7 +195,7 @@ def test_the_header_says_when_and_with_what_it_was_made(page: Path, whole_report
     assert re.search(r"Made 20\d\d-\d\d-\d\d", facts)
     assert re.search(r"Revision rllib_portfolio \d+\.\d+\.\d+", facts)
     assert f"Data random walks, {'0' * 12}" in facts
-    assert f"Days {whole_report.evidence.days}" in facts
+    assert f"Days {whole_report.inputs.days}" in facts
     assert "Universe 4 assets and cash: A, B, C, D" in facts
 
 
@@ -202,9 +205,9 @@ def test_the_data_hash_of_value_series_is_of_names_days_and_returns() -> None:
     changed = values.copy()
     changed.iloc[-1] *= 1.001
     cases = ({"a": values}, {"b": values}, {"a": changed}, {"a": values.shift(1, freq="D")})
-    hashes = [evidence_of_values(case).data_hash for case in cases]
+    hashes = [inputs_of_values(case).data_hash for case in cases]
     assert len(set(hashes)) == len(cases)
-    assert hashes[0] == evidence_of_values({"a": values.copy()}).data_hash
+    assert hashes[0] == inputs_of_values({"a": values.copy()}).data_hash
 
 
 def test_the_page_of_value_series_draws_all_that_it_has(browser: str, tmp_path: Path) -> None:
@@ -266,14 +269,14 @@ def test_the_caveats_are_on_the_page(page: Path, whole_report: Report) -> None:
         f"histories are drawn in blocks of {blocks} days on average, and a crash that lasted longer is broken" in text
     )
     # PPO, DQN, buy-and-hold, cash, two mixes, and an index where there is one: 5 % of each
-    num_rows = len(whole_report.evidence.names) - 1
+    num_rows = len(whole_report.inputs.names) - 1
     assert f"where nothing differs, {0.05 * num_rows:.1f} of {num_rows} rows are claimed to differ by chance" in text
     assert "Not counted: the checkpoints of one run that were compared on its validation window." in text
     assert "one less the one-sided p-value of a true Sharpe ratio of at most 0" in text
     assert "one less the one-sided p-value of a true one of at most that bar" in text
     assert not re.search(r"would be above|true Sharpe &gt; 0|probability that its true", text)
     assert "until wealth is back at its peak since that first close; an older, higher peak does not count." in text
-    assert f"Daily returns after costs on {whole_report.evidence.days}." in text
+    assert f"Daily returns after costs on {whole_report.inputs.days}." in text
     assert "pooled" not in text[: text.index('<section id="figures">')]
 
 
@@ -306,7 +309,7 @@ def test_what_is_missing_is_said_in_its_place(tmp_path: Path) -> None:
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == ["wealth", "verdict", "data", "figures", "trials", "falsify"]
     assert re.findall(r'<a href="#(\w+)">', text) == sections
-    assert not re.search(r"</h[23]>(</section>|</div>|<h[23]>)", text)
+    assert not re.search(r"</h[23]>\s*(</section>|</div>|<h[23]>)", text)
 
 
 def test_long_lines_are_thinned_but_keep_the_days_that_matter() -> None:

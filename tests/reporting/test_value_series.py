@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError, DataError
-from rllib_portfolio.reporting.figures import rolling_figure
-from rllib_portfolio.reporting.report import generate_performance_report
-from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.reporting.performance_report import generate_performance_report
+from rllib_portfolio.reporting.plots import rolling_figure
+from rllib_portfolio.reporting.value_series import inputs_of_values
 
 DAYS = pd.bdate_range("2015-01-01", periods=40)
 
@@ -29,105 +29,105 @@ def spoiled(position: int, value: float) -> pd.Series:
 
 
 def statements(*arguments: Any, **settings: Any) -> str:
-    return "\n".join(evidence_of_values(*arguments, **settings).statements)
+    return "\n".join(inputs_of_values(*arguments, **settings).statements)
 
 
 def test_returns_are_those_between_the_values() -> None:
     # 100, 110, 99, then flat: + 10 %, - 10 %, 0 %
-    evidence = evidence_of_values({"mine": np.array([100.0, 110.0, 99.0, *[99.0] * 9])})
-    assert evidence.returns[:3, 0] == pytest.approx([0.1, -0.1, 0.0], abs=1e-15)
-    assert evidence.num_days == 11
+    inputs = inputs_of_values({"mine": np.array([100.0, 110.0, 99.0, *[99.0] * 9])})
+    assert inputs.returns[:3, 0] == pytest.approx([0.1, -0.1, 0.0], abs=1e-15)
+    assert inputs.num_days == 11
 
 
 def test_the_benchmark_is_the_last_row_under_its_own_name() -> None:
-    assert evidence_of_values({"mine": series()}, series(1, name="S&P 500")).names == ("mine", "S&P 500")
-    assert evidence_of_values({"mine": series()}, series(1)).names == ("mine", "benchmark")
-    assert evidence_of_values({"mine": series()}, series(1, name="mine")).names == ("mine", "mine (benchmark)")
+    assert inputs_of_values({"mine": series()}, series(1, name="S&P 500")).names == ("mine", "S&P 500")
+    assert inputs_of_values({"mine": series()}, series(1)).names == ("mine", "benchmark")
+    assert inputs_of_values({"mine": series()}, series(1, name="mine")).names == ("mine", "mine (benchmark)")
 
 
 def test_cash_earns_its_rate_each_day() -> None:
     # (1 + r)^252 = 1.05
-    evidence = evidence_of_values({"mine": series()}, cash_rate=0.05)
-    assert (1.0 + evidence.cash_returns[0]) ** 252 == pytest.approx(1.05, rel=1e-12)
+    inputs = inputs_of_values({"mine": series()}, cash_rate=0.05)
+    assert (1.0 + inputs.cash_returns[0]) ** 252 == pytest.approx(1.05, rel=1e-12)
 
 
 def test_series_over_other_days_are_cut_to_those_in_common_and_the_report_says_so() -> None:
     # 40 and 40 days, 10 later: days 10 to 39 are shared, 30 values; each loses 10
-    evidence = evidence_of_values({"early": series(), "late": series(1, pd.bdate_range(DAYS[10], periods=40))})
-    assert (evidence.num_days, evidence.dates[0], evidence.dates[-1]) == (
+    inputs = inputs_of_values({"early": series(), "late": series(1, pd.bdate_range(DAYS[10], periods=40))})
+    assert (inputs.num_days, inputs.dates[0], inputs.dates[-1]) == (
         29,
         np.datetime64(DAYS[11].date()),
         np.datetime64(DAYS[39].date()),
     )
     for name in ("early", "late"):
-        assert f"{name} has 40 values" in "\n".join(evidence.statements)
-    assert "10 of them are left out: only the 30 days from 2015-01-15 to 2015-02-25" in evidence.statements[0]
+        assert f"{name} has 40 values" in "\n".join(inputs.statements)
+    assert "10 of them are left out: only the 30 days from 2015-01-15 to 2015-02-25" in inputs.statements[0]
 
 
 def test_values_missing_at_the_ends_are_cut_and_those_inside_are_refused() -> None:
     values = spoiled(0, np.nan)
     values.iloc[-1] = np.nan
-    evidence = evidence_of_values({"short": values, "long": series(1)})
-    assert evidence.num_days == 37
-    assert not np.isnan(evidence.returns).any()
-    assert "long has 40 values" in "\n".join(evidence.statements)
+    inputs = inputs_of_values({"short": values, "long": series(1)})
+    assert inputs.num_days == 37
+    assert not np.isnan(inputs.returns).any()
+    assert "long has 40 values" in "\n".join(inputs.statements)
     with pytest.raises(DataError, match=r"values must be without gaps, got nan \(strategy mine, 2015-01-08\)"):
-        evidence_of_values({"mine": spoiled(5, np.nan)})
+        inputs_of_values({"mine": spoiled(5, np.nan)})
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_values_at_or_below_zero_are_refused(value: float) -> None:
     with pytest.raises(DataError, match=rf"values must be above 0, got {value} \(strategy mine, 2015-01-08\)"):
-        evidence_of_values({"mine": spoiled(5, value)})
+        inputs_of_values({"mine": spoiled(5, value)})
 
 
 def test_returns_given_for_values_are_recognised() -> None:
     with pytest.raises(DataError, match=r"not returns: \(1 \+ returns\)\.cumprod\(\) makes them"):
-        evidence_of_values({"mine": series().pct_change().dropna()})
+        inputs_of_values({"mine": series().pct_change().dropna()})
 
 
 def test_infinite_values_are_refused() -> None:
     with pytest.raises(DataError, match="values must be finite, got inf"):
-        evidence_of_values({"mine": spoiled(5, np.inf)})
+        inputs_of_values({"mine": spoiled(5, np.inf)})
 
 
 def test_texts_are_refused() -> None:
     with pytest.raises(DataError, match="values must be numbers"):
-        evidence_of_values({"mine": pd.Series(["a"] * 40, index=DAYS)})
+        inputs_of_values({"mine": pd.Series(["a"] * 40, index=DAYS)})
 
 
 def test_days_that_repeat_or_fall_are_refused() -> None:
     repeated = pd.DatetimeIndex([*DAYS[:5], DAYS[4], *DAYS[5:]])
     for index in (repeated, DAYS[::-1]):
         with pytest.raises(DataError, match="dates must increase, one value a day, got 2015-"):
-            evidence_of_values({"mine": series(index=index)})
+            inputs_of_values({"mine": series(index=index)})
 
 
 def test_a_benchmark_over_other_days_is_refused() -> None:
     with pytest.raises(DataError, match="benchmark must share days with the strategies, got 2020-01-01 to 2020-02-25"):
-        evidence_of_values({"mine": series()}, series(1, pd.bdate_range("2020-01-01", periods=40)))
+        inputs_of_values({"mine": series()}, series(1, pd.bdate_range("2020-01-01", periods=40)))
 
 
 def test_strategies_without_a_day_in_common_are_refused() -> None:
     with pytest.raises(DataError, match=r"series must share at least 12 days, got 0 \(a 2015-01-01 to "):
-        evidence_of_values({"a": series(), "b": series(1, pd.bdate_range("2020-01-01", periods=40))})
+        inputs_of_values({"a": series(), "b": series(1, pd.bdate_range("2020-01-01", periods=40))})
 
 
 def test_too_few_values_are_refused() -> None:
     with pytest.raises(DataError, match="series must share at least 12 days, got 11"):
-        evidence_of_values({"mine": series(index=DAYS[:11])})
+        inputs_of_values({"mine": series(index=DAYS[:11])})
 
 
 def test_no_strategy_is_refused() -> None:
     with pytest.raises(DataError, match="strategies must be at least one, got none"):
-        evidence_of_values({})
+        inputs_of_values({})
 
 
 def test_arrays_of_other_lengths_and_arrays_beside_dates_are_refused() -> None:
     with pytest.raises(DataError, match="arrays must be of one length, got a 20, b 21"):
-        evidence_of_values({"a": np.ones(20), "b": np.ones(21)})
+        inputs_of_values({"a": np.ones(20), "b": np.ones(21)})
     with pytest.raises(DataError, match="series must all have dates or none, got dates for b and none for a"):
-        evidence_of_values({"a": np.ones(40), "b": series()})
+        inputs_of_values({"a": np.ones(40), "b": series()})
 
 
 def test_what_arrays_leave_out_is_stated() -> None:
@@ -156,40 +156,40 @@ def test_what_arrays_leave_out_is_stated() -> None:
 def test_values_per_year_are_inferred_and_another_number_is_refused(
     days: pd.DatetimeIndex, stated: float, found: int
 ) -> None:
-    evidence = evidence_of_values({"mine": series(index=days)})
-    assert evidence.periods_per_year == found
-    assert any(f": {found} are taken for a year." in sentence for sentence in evidence.statements)
+    inputs = inputs_of_values({"mine": series(index=days)})
+    assert inputs.periods_per_year == found
+    assert any(f": {found} are taken for a year." in sentence for sentence in inputs.statements)
     with pytest.raises(
         ConfigError, match=rf"periods_per_year must be within 10% .*, got {stated}, .* Give {found}, or"
     ):
-        evidence_of_values({"mine": series(index=days)}, periods_per_year=stated)
-    near = evidence_of_values({"mine": series(index=days)}, periods_per_year=1.08 * found)
+        inputs_of_values({"mine": series(index=days)}, periods_per_year=stated)
+    near = inputs_of_values({"mine": series(index=days)}, periods_per_year=1.08 * found)
     assert near.periods_per_year == 1.08 * found
 
 
 def test_a_hole_does_not_change_the_frequency() -> None:
     days = pd.bdate_range("2010-01-04", periods=1000)
-    assert evidence_of_values({"mine": series(index=days[:100].append(days[400:]))}).periods_per_year == 252
+    assert inputs_of_values({"mine": series(index=days[:100].append(days[400:]))}).periods_per_year == 252
 
 
 def test_arrays_are_taken_for_daily_values_unless_stated() -> None:
-    assert evidence_of_values({"mine": np.linspace(1.0, 2.0, 40)}).periods_per_year == 252
-    assert evidence_of_values({"mine": np.linspace(1.0, 2.0, 40)}, periods_per_year=12).periods_per_year == 12
+    assert inputs_of_values({"mine": np.linspace(1.0, 2.0, 40)}).periods_per_year == 252
+    assert inputs_of_values({"mine": np.linspace(1.0, 2.0, 40)}, periods_per_year=12).periods_per_year == 12
 
 
 def test_the_rolling_window_is_a_year_of_the_series() -> None:
     months = series(index=pd.date_range("2010-01-31", periods=60, freq="ME"))
-    evidence = evidence_of_values({"mine": months}, periods_per_year=12)
-    figure = rolling_figure(evidence)
+    inputs = inputs_of_values({"mine": months}, periods_per_year=12)
+    figure = rolling_figure(inputs)
     assert figure is not None
     assert "Sharpe, 12 days" in json.dumps(figure, default=str)
-    assert rolling_figure(evidence_of_values({"mine": months.to_numpy()})) is None  # 59 of 252 days
+    assert rolling_figure(inputs_of_values({"mine": months.to_numpy()})) is None  # 59 of 252 days
 
 
 def test_daily_values_are_taken_for_daily_ones_however_few() -> None:
     for weekday in range(5):
         days = pd.bdate_range(DAYS[weekday], periods=12)
-        assert evidence_of_values({"mine": series(index=days)}).periods_per_year == 252
+        assert inputs_of_values({"mine": series(index=days)}).periods_per_year == 252
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_daily_values_are_taken_for_daily_ones_however_few() -> None:
 def test_dates_that_are_written_out_or_kept_as_objects_align_like_dates(written: Any) -> None:
     # 40 days each, 10 later: 30 are shared, and none is paired with another day
     late = pd.bdate_range(DAYS[10], periods=40)
-    plain = evidence_of_values({"early": series()}, series(1, late))
-    texts = evidence_of_values({"early": series().set_axis(written(DAYS))}, series(1, late).set_axis(written(late)))
+    plain = inputs_of_values({"early": series()}, series(1, late))
+    texts = inputs_of_values({"early": series().set_axis(written(DAYS))}, series(1, late).set_axis(written(late)))
     assert texts.has_dates
     assert texts.num_days == 29
     assert np.array_equal(texts.dates, plain.dates)
@@ -219,41 +219,41 @@ def test_labels_that_are_no_dates_must_be_the_same_for_all() -> None:
     numbers = pd.RangeIndex(40)
     for first, second in ((texts, texts[::-1]), (texts, numbers), (numbers, numbers + 5)):
         with pytest.raises(DataError, match="series without dates must have the same labels, got"):
-            evidence_of_values({"a": series(index=first), "b": series(1, second)})
+            inputs_of_values({"a": series(index=first), "b": series(1, second)})
     for same in (texts, numbers + 5):
-        evidence = evidence_of_values({"a": series(index=same), "b": series(1, same)})
-        assert (evidence.num_days, evidence.has_dates) == (39, False)
-    assert evidence_of_values({"a": series(index=numbers), "b": np.linspace(1.0, 2.0, 40)}).num_days == 39
+        inputs = inputs_of_values({"a": series(index=same), "b": series(1, same)})
+        assert (inputs.num_days, inputs.has_dates) == (39, False)
+    assert inputs_of_values({"a": series(index=numbers), "b": np.linspace(1.0, 2.0, 40)}).num_days == 39
 
 
 def test_a_missing_date_is_refused() -> None:
     with pytest.raises(DataError, match="dates must increase, one value a day, got NaT"):
-        evidence_of_values({"mine": series(index=pd.DatetimeIndex([*DAYS[:5], pd.NaT, *DAYS[6:]]))})
+        inputs_of_values({"mine": series(index=pd.DatetimeIndex([*DAYS[:5], pd.NaT, *DAYS[6:]]))})
 
 
 def test_a_table_of_one_column_is_a_series_with_its_dates_and_more_columns_are_refused() -> None:
-    evidence = evidence_of_values({"mine": series().to_frame("wealth")}, series(1).to_frame())
-    assert evidence.has_dates
-    assert np.array_equal(evidence.returns, evidence_of_values({"mine": series()}, series(1)).returns)
-    assert evidence_of_values({"mine": series().to_numpy()[:, None]}).num_days == 39
+    inputs = inputs_of_values({"mine": series().to_frame("wealth")}, series(1).to_frame())
+    assert inputs.has_dates
+    assert np.array_equal(inputs.returns, inputs_of_values({"mine": series()}, series(1)).returns)
+    assert inputs_of_values({"mine": series().to_numpy()[:, None]}).num_days == 39
     two = np.ones((40, 2))
     for values in (two, pd.DataFrame(two, index=DAYS), np.ones((1, 40))):
         with pytest.raises(DataError, match=r"values must be one series, got \d+ x \d+ \(strategy mine\)"):
-            evidence_of_values({"mine": values})
+            inputs_of_values({"mine": values})
     with pytest.raises(DataError, match=r"values must be one series, got one number \(strategy mine\)"):
-        evidence_of_values({"mine": 3.0})
+        inputs_of_values({"mine": 3.0})
 
 
 @pytest.mark.parametrize("value", [0, -5, np.inf, np.nan])
 def test_values_per_year_out_of_range_are_refused(value: float) -> None:
     with pytest.raises(ConfigError, match=f"periods_per_year must be above 0, got {value}"):
-        evidence_of_values({"mine": series()}, periods_per_year=value)
+        inputs_of_values({"mine": series()}, periods_per_year=value)
 
 
 @pytest.mark.parametrize("value", [-2.0, -1.0, 1.5, 2.0, np.inf, np.nan])
 def test_a_rate_that_is_no_fraction_is_refused(value: float) -> None:
     with pytest.raises(ConfigError, match=f"cash_rate must be an annual rate as a fraction .*, got {value:g} .report"):
-        evidence_of_values({"mine": series()}, cash_rate=value)
+        inputs_of_values({"mine": series()}, cash_rate=value)
 
 
 def test_what_cash_earned_is_stated() -> None:
@@ -262,9 +262,9 @@ def test_what_cash_earned_is_stated() -> None:
 
 def test_names_that_are_written_alike_and_series_without_names_are_refused() -> None:
     with pytest.raises(ConfigError, match="strategies must have distinct names, got 1, '1'"):
-        evidence_of_values({1: series(), "1": series(1)})  # type: ignore[dict-item]
+        inputs_of_values({1: series(), "1": series(1)})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match="strategies must be a dict of name to values, got list"):
-        evidence_of_values([series()])  # type: ignore[arg-type]
+        inputs_of_values([series()])  # type: ignore[arg-type]
 
 
 def test_plain_days_beside_a_time_zone_are_refused_with_both_named() -> None:
@@ -273,13 +273,13 @@ def test_plain_days_beside_a_time_zone_are_refused_with_both_named() -> None:
     for zone, stamped in (("UTC", tokyo.tz_convert("UTC")), ("Asia/Tokyo", tokyo)):
         told = rf"one time zone, got no time zone and {zone} \(strategies plain and stamped\)"
         with pytest.raises(DataError, match=told):
-            evidence_of_values({"plain": series(), "stamped": stamped})
+            inputs_of_values({"plain": series(), "stamped": stamped})
         with pytest.raises(DataError, match=told):
-            evidence_of_values({"stamped": stamped}, series(name="plain"))
+            inputs_of_values({"stamped": stamped}, series(name="plain"))
     texts = series().set_axis(DAYS.strftime("%Y-%m-%d"))
     with pytest.raises(DataError, match=r"got no time zone and UTC\+9 h \(strategies plain and stamped\)"):
-        evidence_of_values({"plain": texts, "stamped": tokyo.set_axis(tokyo.index.map(str))})
-    plain = evidence_of_values({"plain": series(), "stamped": tokyo.tz_localize(None)})
+        inputs_of_values({"plain": texts, "stamped": tokyo.set_axis(tokyo.index.map(str))})
+    plain = inputs_of_values({"plain": series(), "stamped": tokyo.tz_localize(None)})
     assert np.array_equal(plain.returns[:, 0], plain.returns[:, 1])
 
 
@@ -287,19 +287,17 @@ def test_one_series_in_two_zones_is_refused_with_both_named() -> None:
     tokyo = series(index=DAYS.tz_localize("Asia/Tokyo"))
     told = r"series must be in one time zone, got Asia/Tokyo and UTC \(strategies mine and same\)"
     with pytest.raises(DataError, match=told):
-        evidence_of_values({"mine": tokyo}, tokyo.tz_convert("UTC").rename("same"))
+        inputs_of_values({"mine": tokyo}, tokyo.tz_convert("UTC").rename("same"))
     texts = tokyo.set_axis(tokyo.index.map(str))
     with pytest.raises(DataError, match=r"got UTC\+9 h and UTC \("):
-        evidence_of_values({"mine": texts}, tokyo.tz_convert("UTC").rename("same"))
-    assert evidence_of_values({"mine": texts}, tokyo).num_days == 39
+        inputs_of_values({"mine": texts}, tokyo.tz_convert("UTC").rename("same"))
+    assert inputs_of_values({"mine": texts}, tokyo).num_days == 39
 
 
 def test_summer_time_is_one_zone() -> None:
     days = pd.bdate_range("2018-01-02", periods=200, tz="America/New_York") + pd.Timedelta(hours=16)
     stamped = series(index=days)
-    told = evidence_of_values(
-        {"mine": stamped.set_axis(days.map(str))}, stamped.tz_convert("US/Eastern").rename("same")
-    )
+    told = inputs_of_values({"mine": stamped.set_axis(days.map(str))}, stamped.tz_convert("US/Eastern").rename("same"))
     assert told.has_dates
     assert np.array_equal(told.dates, days[1:].tz_localize(None).to_numpy().astype("datetime64[D]"))
     assert np.array_equal(told.returns[:, 0], told.returns[:, 1])
@@ -310,7 +308,7 @@ def test_a_strategy_that_lost_everything_is_told_from_returns() -> None:
     ruined.iloc[30:] = 0.0
     told = r"got 0 from 2015-02-12 to the end \(strategy ruined\)\. It lost everything: .* -100 %, .* 100 %"
     with pytest.raises(DataError, match=told):
-        evidence_of_values({"ruined": ruined})
+        inputs_of_values({"ruined": ruined})
 
 
 def test_no_column_of_the_table_is_silently_empty() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.reporting.report import generate_performance_report
+from rllib_portfolio.reporting.performance_report import generate_performance_report
 from rllib_portfolio.statistics import metrics, rolling
 
 RNG = np.random.default_rng(0)

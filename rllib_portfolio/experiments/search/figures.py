@@ -24,7 +24,8 @@ from optuna.visualization import (
 from plotly.colors import sample_colorscale
 
 from rllib_portfolio.experiments.search.outputs import STATES
-from rllib_portfolio.reporting.lines import (
+from rllib_portfolio.reporting.equity_curve import POLICY_COLOUR
+from rllib_portfolio.reporting.plot_style import (
     BENCHMARK_COLOUR,
     SOFT_INK,
     SUBJECT_COLOURS,
@@ -34,7 +35,6 @@ from rllib_portfolio.reporting.lines import (
     layout,
     log_ticks,
 )
-from rllib_portfolio.reporting.static_plots import POLICY_COLOUR
 
 SHARPE = "validation Sharpe ratio"
 BEST_COLOUR, PRUNED_COLOUR = SUBJECT_COLOURS[1], "#a9b1bb"

@@ -26,8 +26,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rllib_portfolio.atomic import sealed, whole_file, write_json
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.experiments.search.study import ENDED, ERROR, STEPS, TRAINING_S, trial_name
-from rllib_portfolio.reporting.files import write_csv
 from rllib_portfolio.reporting.search_trials import SUMMARY, TRIAL_RETURNS
+from rllib_portfolio.reporting.serialisation import write_csv
 
 BEST_CONFIG = "best_config.yaml"
 STATES = {

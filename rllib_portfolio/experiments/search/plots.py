@@ -28,8 +28,7 @@ from rllib_portfolio.experiments.search.figures import (
 )
 from rllib_portfolio.experiments.search.outputs import STATES, searched_settings
 from rllib_portfolio.experiments.search.study import ENDED
-from rllib_portfolio.reporting.markup import Panels, paragraph
-from rllib_portfolio.reporting.page import document
+from rllib_portfolio.reporting.page import Panels, document
 
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (
@@ -143,8 +142,12 @@ def _page(
     body = _body(plot, study, trials, panels, equal_weight_sharpe)
     title = f"{algo.upper()} search: {plot.title[0].lower()}{plot.title[1:]}"
     tiles = _tiles(trials, equal_weight_sharpe)
-    header = f"<h1>{escape(title)}</h1>{paragraph(OBJECTIVE, 'soft')}{tiles}{_links(plot, algo)}"
-    return document(title, header, f"<section>{body}</section>", paragraph(BIAS), panels)
+    header = f"<h1>{escape(title)}</h1>{_paragraph(OBJECTIVE, 'soft')}{tiles}{_links(plot, algo)}"
+    return document(title, header, f"<section>{body}</section>", _paragraph(BIAS), panels)
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>'
 
 
 def _body(
@@ -159,8 +162,8 @@ def _body(
             raise NothingToDrawError("No setting was searched, so that there is nothing to compare.")
         drawn = plot.draw(Study(study, trials, settings, study.best_trial, equal_weight_sharpe), panels)
     except NothingToDrawError as reason:
-        return paragraph(str(reason))
-    return paragraph(plot.reading, "soft small") + drawn
+        return _paragraph(str(reason))
+    return f"{_paragraph(plot.reading, 'soft small')}{drawn}"
 
 
 def _tiles(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> str:

@@ -29,10 +29,10 @@ from rllib_portfolio.experiments.walk_forward.pooling import (
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.ensemble import Ensemble
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy
-from rllib_portfolio.reporting.evidence import ReportContext
-from rllib_portfolio.reporting.files import write_csv
+from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.reporting.serialisation import write_csv
 from rllib_portfolio.runs.validation import best_policy
 from rllib_portfolio.statistics.metrics import sharpe_ratio
 from rllib_portfolio.statistics.seeds import SeedSummary, seed_summary

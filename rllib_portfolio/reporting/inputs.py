@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import EqualWeight
-from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.engine import BacktestResult, Role
 from rllib_portfolio.backtest.lineup import MIX_OF, Lineup
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
@@ -78,12 +78,13 @@ class ReportContext:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class ReportInputs:
     """Returns of K strategies on the same T days, and what is known of them.
 
     Attributes:
         title: Heading of the report.
         names: K distinct names.
+        roles: What each of them is, in the order of the names.
         dates: Days whose returns were earned, datetime64[D] [T]; counted from `FIRST_DAY` where series had none.
         returns: Daily simple returns, [T, K].
         cash_returns: What cash earned, [T].
@@ -99,6 +100,7 @@ class Evidence:
 
     title: str
     names: tuple[str, ...]
+    roles: tuple[Role, ...]
     dates: Dates
     returns: FloatArray
     cash_returns: FloatArray
@@ -136,7 +138,7 @@ class Evidence:
     @property
     def contenders(self) -> tuple[str, ...]:
         """Rows that somebody could have held: all but the mixes of average weights."""
-        return tuple(name for name in self.names if not (self.walks and name.startswith(MIX_OF)))
+        return tuple(name for name in self.names if self.role_of(name) is not Role.CONSTANT_MIX)
 
     @property
     def data_hash(self) -> str:
@@ -159,6 +161,10 @@ class Evidence:
         """Returns of one strategy, [T]."""
         return self.returns[:, self.names.index(name)]
 
+    def role_of(self, name: str) -> Role:
+        """What a strategy is in the line-up."""
+        return self.roles[self.names.index(name)]
+
     def walk_of(self, name: str) -> BacktestResult | None:
         """The walk of one strategy; None for value series."""
         return self.walks[self.names.index(name)] if self.walks else None
@@ -168,28 +174,29 @@ class Evidence:
         return str(date) if self.has_dates else f"day {int((date - FIRST_DAY).astype(int))}"
 
 
-def evidence_of_walks(lineup: Lineup, context: ReportContext) -> Evidence:
-    """The walks of a line-up as evidence, judged against its 1/N.
+def inputs_of_walks(lineup: Lineup, context: ReportContext) -> ReportInputs:
+    """The walks of a line-up as inputs, judged against its 1/N.
 
     Raises:
         ConfigError: If the line-up has no 1/N or lacks a subject, a name repeats, or walks are over other days than the
             market's.
     """
-    names = tuple(walk.name for walk in lineup.results)
-    _require_names(names, context.subjects)
+    names, roles = tuple(walk.name for walk in lineup.results), tuple(walk.role for walk in lineup.results)
+    benchmark = _require_names(names, roles, context.subjects)
     dates = lineup.results[0].dates
     rows = _rows(lineup, context.market, dates)
     failures = _failure_statements(lineup.failures)
-    mixes = (HINDSIGHT,) if any(name.startswith(MIX_OF) for name in names) else ()
-    return Evidence(
+    mixes = (HINDSIGHT,) if Role.CONSTANT_MIX in roles else ()
+    return ReportInputs(
         title=context.title,
         names=names,
+        roles=tuple(Role.SUBJECT if n in context.subjects else role for n, role in zip(names, roles, strict=True)),
         dates=dates,
         returns=np.stack([walk.returns for walk in lineup.results], axis=1),
         cash_returns=context.market.cash_returns[rows],
         periods_per_year=context.market.periods_per_year,
         subjects=context.subjects,
-        benchmark=EqualWeight().name,
+        benchmark=benchmark,
         walks=lineup.results,
         statements=(
             *report_notes(context.market, context.execution),
@@ -237,10 +244,12 @@ def _rows(lineup: Lineup, market: MarketData, dates: Dates) -> NDArray[np.intp]:
     return np.searchsorted(market.dates, dates)
 
 
-def _require_names(names: tuple[str, ...], subjects: tuple[str, ...]) -> None:
-    benchmark = EqualWeight().name
-    if benchmark not in names:
-        raise ConfigError(f"lineup must hold {benchmark}, got {', '.join(names) or 'none'} (report). Walk it, too.")
+def _require_names(names: tuple[str, ...], roles: tuple[Role, ...], subjects: tuple[str, ...]) -> str:
+    """Check the names of a line-up; return that of its benchmark."""
+    if Role.BENCHMARK not in roles:
+        one_nth = EqualWeight().name
+        raise ConfigError(f"lineup must hold {one_nth}, got {', '.join(names) or 'none'} (report). Walk it, too.")
+    benchmark = names[roles.index(Role.BENCHMARK)]
     if len(set(names)) < len(names):
         raise ConfigError(f"lineup must have distinct names, got {', '.join(names)} (report). Rename one of them.")
     unknown = [name for name in subjects if name not in names or name == benchmark]
@@ -249,6 +258,7 @@ def _require_names(names: tuple[str, ...], subjects: tuple[str, ...]) -> None:
             f"subjects must be rows of the line-up other than {benchmark}, got {', '.join(unknown) or 'none'} "
             f"(report). Choose from {', '.join(names)}."
         )
+    return benchmark
 
 
 def _missing_days(context: ReportContext, dates: Dates) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ import pytest
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.reporting.evidence import ReportContext
+from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
-from rllib_portfolio.reporting.trials import find_selection
+from rllib_portfolio.reporting.selection import find_selection
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.overfitting import backtest_overfitting
 from tests.backtest.hand_made import market_of
@@ -161,8 +161,8 @@ def test_the_report_says_what_it_leaves_out_and_what_it_is_of(
     told = "\n".join(report.statements)
     assert "The deflated Sharpe ratio is left out: the market of this report has not all of the days" in told
     assert "The Sharpe ratio of a single seed is undefined" in told
-    assert report.findings.seed_scores["sharpe_ratio"].isna().all()
-    assert not len(report.findings.seeds)
+    assert report.seed_scores["sharpe_ratio"].isna().all()
+    assert not len(report.seeds)
     assert "left out: the market" not in "\n".join(whole_report.statements)
-    assert whole_report.findings.selection is not None
-    assert whole_report.findings.selection.series.startswith("Of PPO seed 0, 1999-12-03 to ")
+    assert whole_report.selection is not None
+    assert whole_report.selection.series.startswith("Of PPO seed 0, 1999-12-03 to ")

@@ -10,10 +10,16 @@ from rllib_portfolio.backtest.baselines import ConstantMix, EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.active import active_weights_figure, relative_figure, tilts
-from rllib_portfolio.reporting.evidence import Evidence, ReportContext, evidence_of_walks
-from rllib_portfolio.reporting.figures import bands_of, share_text, weights_figure
-from rllib_portfolio.reporting.value_series import evidence_of_values
+from rllib_portfolio.reporting.inputs import ReportContext, ReportInputs, inputs_of_walks
+from rllib_portfolio.reporting.plots import (
+    active_weights_figure,
+    bands_of,
+    relative_figure,
+    share_text,
+    tilts,
+    weights_figure,
+)
+from rllib_portfolio.reporting.value_series import inputs_of_values
 from tests.backtest.hand_made import by_row, market_of, random_market
 
 FREE = ExecutionConfig(cost_bps=0.0, execution_lag=0)
@@ -21,15 +27,15 @@ TWO_ASSETS = market_of([[0.0, 0.0], [0.0, 0.0], [0.10, 0.0], [0.0, 0.2]])
 NO_FAILURES = pd.DataFrame(columns=["strategy", "date", "reason"])
 
 
-def evidence_of(weights: list[float]) -> Evidence:
+def inputs_of(weights: list[float]) -> ReportInputs:
     """A constant mix beside 1/N, free of cost, over the two days of `TWO_ASSETS`."""
     walks = backtest(TWO_ASSETS, (2, 4), [ConstantMix(np.array(weights), "mine"), EqualWeight()], FREE)
-    return evidence_of_walks(Lineup(walks, NO_FAILURES), ReportContext("two", TWO_ASSETS, (2, 4), FREE, ("mine",)))
+    return inputs_of_walks(Lineup(walks, NO_FAILURES), ReportContext("two", TWO_ASSETS, (2, 4), FREE, ("mine",)))
 
 
 def test_relative_wealth_is_the_ratio_of_the_two() -> None:
     # mine: 1.06, then 1.06 * 1.06; 1/N: 1.05, then 1.05 * 1.1
-    figure = relative_figure(evidence_of([0.6, 0.3, 0.1]))
+    figure = relative_figure(inputs_of([0.6, 0.3, 0.1]))
     assert figure is not None
     (line,) = figure["data"]
     assert line["name"] == "mine"
@@ -40,7 +46,7 @@ def test_relative_wealth_is_the_ratio_of_the_two() -> None:
 
 def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     # 0.6 - 0.5, 0.3 - 0.5, 0.1 - 0: the sides are 0.2 high and deep
-    figure = active_weights_figure(evidence_of([0.6, 0.3, 0.1]), "mine")
+    figure = active_weights_figure(inputs_of([0.6, 0.3, 0.1]), "mine")
     assert figure is not None
     named = [trace["name"] for trace in figure["data"] if trace.get("showlegend", True)]
     assert named[0] == "B −20.0 %"  # the largest first
@@ -51,7 +57,7 @@ def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     }
     np.testing.assert_allclose(sides["above"], [0.2, 0.2])
     np.testing.assert_allclose(sides["below"], [-0.2, -0.2])
-    assert tilts(evidence_of([0.65, 0.3, 0.05]), "mine") == (
+    assert tilts(inputs_of([0.65, 0.3, 0.05]), "mine") == (
         "The active share of mine against 1/N is 20.0 % on average over these days. Largest mean tilts, as shares of "
         "the portfolio: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
     )
@@ -63,36 +69,36 @@ def test_a_day_in_cash_does_not_flatten_the_other_days() -> None:
     late = by_row(dict.fromkeys(range(2, 402), small), "mine")  # row 1 decides the first day: it stays in cash
     walks = backtest(market, (2, 402), [late, EqualWeight()], FREE)
     context = ReportContext("late", market, (2, 402), FREE, ("mine",))
-    figure = active_weights_figure(evidence_of_walks(Lineup(walks, NO_FAILURES), context), "mine")
+    figure = active_weights_figure(inputs_of_walks(Lineup(walks, NO_FAILURES), context), "mine")
     assert figure is not None
     assert np.max([trace["y"] for trace in figure["data"]]) == pytest.approx(1.0)
     assert figure["layout"]["yaxis"]["range"] == pytest.approx([-0.0125, 0.0125], rel=1e-6)
     assert "some days lie outside" in figure["layout"]["yaxis"]["title"]["text"]
-    usual = active_weights_figure(evidence_of([0.6, 0.3, 0.1]), "mine")
+    usual = active_weights_figure(inputs_of([0.6, 0.3, 0.1]), "mine")
     assert usual is not None
     assert "range" not in usual["layout"]["yaxis"]
 
 
 def test_one_nth_itself_has_no_tilts() -> None:
-    evidence = evidence_of([0.5, 0.5, 0.0])
-    assert tilts(evidence, "mine") == (
+    inputs = inputs_of([0.5, 0.5, 0.0])
+    assert tilts(inputs, "mine") == (
         "The active share of mine against 1/N is 0.0 % on average over these days. Largest mean tilts, as shares of "
         "the portfolio: none."
     )
-    figure = active_weights_figure(evidence, "mine")
+    figure = active_weights_figure(inputs, "mine")
     assert figure is not None
     assert not np.any([trace["y"] for trace in figure["data"]])
 
 
 def test_value_series_have_relative_wealth_and_no_weights() -> None:
     mine, bar = np.linspace(1.0, 2.0, 20), np.linspace(1.0, 1.5, 20)
-    evidence = evidence_of_values({"mine": mine}, pd.Series(bar, name="bar"))
-    figure = relative_figure(evidence)
+    inputs = inputs_of_values({"mine": mine}, pd.Series(bar, name="bar"))
+    figure = relative_figure(inputs)
     assert figure is not None
     assert figure["data"][0]["y"][-1] == pytest.approx(2.0 / 1.5, rel=1e-4)
-    assert active_weights_figure(evidence, "mine") is None
-    assert tilts(evidence, "mine") == ""
-    assert relative_figure(evidence_of_values({"mine": mine})) is None
+    assert active_weights_figure(inputs, "mine") is None
+    assert tilts(inputs, "mine") == ""
+    assert relative_figure(inputs_of_values({"mine": mine})) is None
 
 
 def test_beyond_the_ten_largest_assets_share_one_band_with_a_stated_share() -> None:
@@ -114,7 +120,7 @@ def test_ten_assets_leave_no_others() -> None:
 
 
 def test_the_held_weights_add_up_to_all_with_cash_named() -> None:
-    figure = weights_figure(evidence_of([0.6, 0.3, 0.1]), "mine")
+    figure = weights_figure(inputs_of([0.6, 0.3, 0.1]), "mine")
     assert figure is not None
     assert [trace["name"] for trace in figure["data"]] == ["A 60.0 %", "B 30.0 %", "cash 10.0 %"]
     np.testing.assert_allclose(np.sum([trace["y"] for trace in figure["data"]], axis=0), 1.0)

@@ -10,21 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.backtest.baselines import INDEX_NAME
-from rllib_portfolio.reporting.evidence import Evidence
-from rllib_portfolio.reporting.static_plots import INK, MUTED_COLOURS, POLICY_COLOUR
+from rllib_portfolio.backtest.engine import Role
+from rllib_portfolio.reporting.equity_curve import INK, MUTED_COLOURS, POLICY_COLOUR
+from rllib_portfolio.reporting.inputs import ReportInputs
 
 Figure = dict[str, Any]
 """A figure as plotly.js takes it: `data` and `layout`."""
 
-SUBJECT_COLOURS = (POLICY_COLOUR, "#b5542b", "#2b7a5b", "#7a4a9e", "#a3872c")
+GAIN_COLOUR, LOSS_COLOUR = POLICY_COLOUR, "#b5542b"
+SUBJECT_COLOURS = (POLICY_COLOUR, LOSS_COLOUR, "#2b7a5b", "#7a4a9e", "#a3872c")
 BENCHMARK_COLOUR = "#222222"
 GRID, SOFT_INK = "#e7e9ec", "#5c6570"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
+LEGEND_BELOW = {"orientation": "h", "x": 0, "y": -0.18, "yanchor": "top", "font": {"size": 11}, "traceorder": "normal"}
+
 SHOWN_SUBJECTS = 3
-SHOWN_FIRST = ("buy-and-hold", INDEX_NAME)
-"""Drawn from the start, beside subjects and benchmark; the others wait for a click."""
+SHOWN_FIRST = (Role.BENCHMARK, Role.REFERENCE, Role.INDEX)
+"""Drawn from the start, beside the first subjects; the others wait for a click."""
 
 NARROW, MOST_TICKS = 1.5, 8
 """Ratio of highest to lowest wealth below which ticks are evenly spaced, and the largest number of ticks of an axis."""
@@ -33,62 +36,62 @@ MAX_POINTS = 900
 """Of one line. A phone has 400 pixels across, a desktop 1100."""
 
 
-def colour_of(evidence: Evidence, name: str) -> str:
+def colour_of(inputs: ReportInputs, name: str) -> str:
     """The subjects in strong colours, the benchmark in black, the others muted."""
-    if name in evidence.subjects and len(evidence.subjects) <= len(SUBJECT_COLOURS):
-        return SUBJECT_COLOURS[evidence.subjects.index(name)]
-    if name == evidence.headline:
+    if name in inputs.subjects and len(inputs.subjects) <= len(SUBJECT_COLOURS):
+        return SUBJECT_COLOURS[inputs.subjects.index(name)]
+    if name == inputs.headline:
         return POLICY_COLOUR
-    if name == evidence.benchmark:
+    if name == inputs.benchmark:
         return BENCHMARK_COLOUR
-    others = [each for each in evidence.names if each not in (evidence.headline, evidence.benchmark)]
+    others = [each for each in inputs.names if each not in (inputs.headline, inputs.benchmark)]
     return MUTED_COLOURS[1:][others.index(name) % len(MUTED_COLOURS[1:])]
 
 
-def line_of(evidence: Evidence, name: str) -> dict[str, Any]:
+def line_of(inputs: ReportInputs, name: str) -> dict[str, Any]:
     """Colour, width and dash of a strategy's line."""
-    colour = colour_of(evidence, name)
-    if name == evidence.headline:
+    colour = colour_of(inputs, name)
+    if name == inputs.headline:
         return {"color": colour, "width": 2.4}
-    if name in evidence.subjects or name == evidence.benchmark:
+    if name in inputs.subjects or name == inputs.benchmark:
         return {"color": colour, "width": 1.7}
-    place = evidence.names.index(name)
+    place = inputs.names.index(name)
     return {"color": colour, "width": 1.2, "dash": ("solid", "dash", "dot")[place // len(MUTED_COLOURS) % 3]}
 
 
-def is_shown(evidence: Evidence, name: str) -> bool:
+def is_shown(inputs: ReportInputs, name: str) -> bool:
     """Whether the line is drawn before anyone clicks."""
-    if name in evidence.subjects:
-        return evidence.subjects.index(name) < SHOWN_SUBJECTS
-    return name == evidence.benchmark or name in SHOWN_FIRST
+    if name in inputs.subjects:
+        return inputs.subjects.index(name) < SHOWN_SUBJECTS
+    return inputs.role_of(name) in SHOWN_FIRST
 
 
-def drawing_order(evidence: Evidence) -> list[str]:
+def drawing_order(inputs: ReportInputs) -> list[str]:
     """The headline last, so that it lies on top."""
-    first = [name for name in evidence.names if name not in evidence.subjects and name != evidence.benchmark]
-    benchmark = [] if evidence.benchmark is None else [evidence.benchmark]
-    return [*first, *benchmark, *(name for name in reversed(evidence.subjects))]
+    first = [name for name in inputs.names if name not in inputs.subjects and name != inputs.benchmark]
+    benchmark = [] if inputs.benchmark is None else [inputs.benchmark]
+    return [*first, *benchmark, *(name for name in reversed(inputs.subjects))]
 
 
-def strategy_line(evidence: Evidence, name: str, rows: NDArray[np.intp], values: FloatArray, **more: Any) -> Figure:
+def strategy_line(inputs: ReportInputs, name: str, rows: NDArray[np.intp], values: FloatArray, **more: Any) -> Figure:
     """A line over the days of `rows`, which the page's buttons show and hide."""
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
         "meta": name,
-        "x": days_of(evidence, rows),
+        "x": days_of(inputs, rows),
         "y": rounded(values),
-        "line": line_of(evidence, name),
-        "visible": is_shown(evidence, name),
+        "line": line_of(inputs, name),
+        "visible": is_shown(inputs, name),
         "hovertemplate": f"{name}: %{{y}}<extra></extra>",
         **more,
     }
 
 
-def days_of(evidence: Evidence, rows: NDArray[np.intp]) -> list[Any]:
+def days_of(inputs: ReportInputs, rows: NDArray[np.intp]) -> list[Any]:
     """Days of a plot's axis."""
-    return [str(day) for day in evidence.dates[rows]] if evidence.has_dates else [int(row) + 1 for row in rows]
+    return [str(day) for day in inputs.dates[rows]] if inputs.has_dates else [int(row) + 1 for row in rows]
 
 
 def drawn_rows(num_days: int, kept: Iterable[int] = (), limit: int = MAX_POINTS) -> NDArray[np.intp]:

@@ -8,7 +8,7 @@ import pytest
 from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.static_plots import _spread, equity_curve
+from rllib_portfolio.reporting.equity_curve import _spread, equity_curve
 from tests.backtest.hand_made import market_of, random_market
 
 

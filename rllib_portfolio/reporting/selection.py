@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.reporting.evidence import ReportContext, cash_returns_on
+from rllib_portfolio.reporting.inputs import ReportContext, cash_returns_on
 from rllib_portfolio.reporting.search_trials import TRIAL_RETURNS
 from rllib_portfolio.statistics.metrics import sharpe_ratio
 from rllib_portfolio.statistics.overfitting import BacktestOverfitting, expected_best_sharpe_ratio
