@@ -1,6 +1,6 @@
 """RLlib's own PPO, configured by you, in the portfolio environment.
 
-    python examples/own_rllib_config.py
+python examples/own_rllib_config.py
 """
 
 import ray
