@@ -23,7 +23,7 @@ from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.market import load_market
 from rllib_portfolio.new_folder import REPORT_IN_USE
-from rllib_portfolio.reporting.report import generate_performance_report
+from rllib_portfolio.reporting import generate_performance_report
 from rllib_portfolio.runs.folder import create_run_folder, record_settings
 from rllib_portfolio.runs.folder_lock import only_writer
 from tests.market.tables import random_prices
