@@ -14,6 +14,7 @@ import pandas as pd
 
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.days import DATE_COLUMN, repeats_calendar
+from rllib_portfolio.market.files import LEVELS
 from rllib_portfolio.market.labels import (
     ALSO_TICKERS,
     CALENDAR_NAMES,
@@ -28,7 +29,6 @@ from rllib_portfolio.market.labels import (
     joined_cells,
     key,
     level_cells,
-    plain,
     price_among,
     role_of,
 )
@@ -69,7 +69,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     """Give each column of a dated frame its role.
 
     Args:
-        frame: Columns by label (see `labels.py`), with unique plain names.
+        frame: A table as `files.read_frame` reads it.
         rate: The column of the cash rate, or None.
         stock: Name of the asset where the table holds the bars of one stock and does not name it.
         source: For messages.
@@ -77,9 +77,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     Raises:
         DataError: If it is a long table, or a column cannot be told from an asset.
     """
-    pairs = {plain(pair): (str(pair[0]), str(pair[1])) for pair in frame.columns if _has_two_levels(pair)}
-    level_names = frame.columns.names
-    frame = frame.set_axis([plain(label) for label in frame.columns], axis=1)
+    pairs, level_names = frame.attrs.get(LEVELS, ({}, ()))
     _require_wide(frame, source)
     counted = [name for name in frame.columns if name.startswith(UNNAMED) or key(name) in ("index", "level0")]
     calendar = [name for name in frame.columns if name != rate and key(name) in CALENDAR_NAMES]
@@ -112,10 +110,6 @@ def require_assets(columns: Columns, source: str) -> None:
             f"the table must hold at least one asset, got none: {told} ({source}). Add a column of prices, or name it "
             f"{PRICE_PREFIX}<asset>."
         )
-
-
-def _has_two_levels(label: object) -> bool:
-    return isinstance(label, tuple) and all(label)
 
 
 def _require_wide(frame: pd.DataFrame, source: str) -> None:

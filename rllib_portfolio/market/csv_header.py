@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.days import names_days
-from rllib_portfolio.market.labels import TICKER_NAMES, key, level_cells, split_labels
+from rllib_portfolio.market.labels import TICKER_NAMES, Label, key, level_cells, split_labels
 
 NUM_LINES = 8
 """Lines that are looked at to find the header."""
@@ -33,7 +33,7 @@ class CsvHeader:
         level_names: What the first cells of a header of two rows call its rows, as pandas writes it.
     """
 
-    labels: list[str] | list[tuple[str, str]]
+    labels: Sequence[Label]
     skipped_lines: list[int]
     level_names: tuple[str, str] = ("", "")
 

@@ -23,7 +23,7 @@ LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/C
 
 
 def names_days(label: object) -> bool:
-    """Return whether a column with this label holds the days."""
+    """Return whether a column or index with this label holds the days."""
     return key(plain(label)) in DATE_NAMES
 
 
@@ -43,13 +43,13 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """
     named = [position for position, label in enumerate(frame.columns) if names_days(label)]
     if len(named) > 1:
-        found = ", ".join(plain(frame.columns[position]) for position in named)
+        found = ", ".join(frame.columns[named])
         raise DataError(
             f"the price file must have one column of days, got {found} ({source}). Remove the others, or rename what "
             "is an asset."
         )
     position = named[0] if named else 0
-    name = plain(frame.columns[position])
+    name = str(frame.columns[position])
     days, zone = _days(frame.iloc[:, position].rename(name), source)
     rest = frame.iloc[:, [other for other in range(frame.shape[1]) if other != position]].set_axis(days, axis=0)
     rest.attrs = {**frame.attrs, DATE_COLUMN: name, TIME_ZONE: zone}

@@ -73,6 +73,9 @@ _TICKER_FIRST = re.compile(rf"(?P<ticker>.+?){_MARKS}(?P<field>{_FIELD})\)?", re
 _FIELD_FIRST = re.compile(rf"(?P<field>{_FIELD}){_MARKS}(?P<ticker>.+?)\)?", re.IGNORECASE)
 
 
+Label = str | tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A column that is one field of one stock.
@@ -162,7 +165,7 @@ def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]
     ]
 
 
-def split_labels(names: Sequence[str]) -> list[str] | list[tuple[str, str]]:
+def split_labels(names: Sequence[str]) -> Sequence[Label]:
     """Return the labels of two levels that were written as text, such as `('Volume', 'XOM')`; keep other names."""
     names = [name.strip() for name in names]
     pairs = []

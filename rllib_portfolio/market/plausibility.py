@@ -70,17 +70,7 @@ class Move(NamedTuple):
 
 
 def require_prices(name: str, values: FloatArray, periods_per_year: int, source: str) -> None:
-    """Raise an error unless the values can be the prices of an asset.
-
-    Args:
-        name: Name of the column.
-        values: Positive numbers, [T].
-        periods_per_year: Rows per year; moves over longer periods are larger.
-        source: For the message.
-
-    Raises:
-        DataError: If they cannot; the message holds the measurement and a guess of its kind.
-    """
+    """Raise a DataError, with the measurement and a guess of its kind, if `doubt` objects to a column."""
     found = doubt(values, periods_per_year)
     if found is not None:
         measured, kind = found
@@ -90,34 +80,12 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
         )
 
 
-def doubtful_columns(levels: pd.DataFrame, periods_per_year: int) -> list[int]:
-    """Return the positions of the columns that `doubt` may object to; tables with many columns have few of them.
-
-    Necessary conditions of each objection, with a margin for rounding, that need no median and no sorting.
-
-    Args:
-        levels: Positive numbers, [T, N].
-        periods_per_year: Rows of a year.
-    """
-    if len(levels) < MIN_ROWS:
-        return []
-    values = levels.to_numpy(dtype=float)
-    is_whole = (values == np.round(values)).all(axis=0)
-    moves = np.abs(values[1:] / values[:-1] - 1.0)
-    large = MAX_MEDIAN_MOVE_OF_COUNTS * max(1.0, WEEKDAYS / periods_per_year) ** 0.5
-    moves_much = (moves > 0.99 * large).mean(axis=0) > 0.49
-    jumps = (moves > 0.99 * JUMP).mean(axis=0) > 0.99 * MAX_SHARE_OF_JUMPS
-    logs = np.log(values)
-    reverts = np.ptp(logs, axis=0) < 1.01 * MIN_WANDERING * np.sqrt((np.diff(logs, axis=0) ** 2).sum(axis=0))
-    return np.flatnonzero(is_whole | moves_much | jumps | reverts).tolist()
-
-
 def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
     """Return the measurement and a guess of its kind if the values cannot be prices, else None.
 
     Args:
         values: Positive numbers, [T].
-        periods_per_year: Rows of a year.
+        periods_per_year: Rows per year; moves over longer periods are larger.
     """
     steps = np.diff(values)
     if len(values) < MIN_ROWS or not steps.any():
@@ -169,13 +137,7 @@ def _wandering(values: FloatArray) -> float:
 
 
 def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) -> tuple[Move, ...]:
-    """Return the moves from one row to the next beyond -60 % or +150 %, ordered by day.
-
-    Args:
-        dates: Days, [T].
-        assets: Names of the N assets.
-        returns: Simple returns, [T, N].
-    """
+    """Return the moves beyond -60 % or +150 %, ordered by day, in simple returns [T, N]."""
     rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
     return tuple(
         Move(assets[column], dates[row], float(returns[row, column]), _hint(returns[:, column], row))
@@ -221,11 +183,7 @@ def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ..
 
 
 def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
-    """Raise an error if a table has extreme moves that the user has not accepted.
-
-    Raises:
-        DataError: If there are any; the message lists the first ones and their number.
-    """
+    """Raise a DataError that lists the first extreme moves which the user has not accepted, if there are any."""
     moves = unaccepted_moves(market, config)
     if moves:
         raise DataError(

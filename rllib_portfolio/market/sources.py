@@ -18,7 +18,6 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets, sort_columns
 from rllib_portfolio.market.days import require_one_zone
 from rllib_portfolio.market.files import read_frame, tabulated
-from rllib_portfolio.market.labels import plain
 from rllib_portfolio.market.table import PriceTable
 
 BUNDLED = "sp500"
@@ -72,19 +71,17 @@ def table_from_frame(
     """Sort the columns of a dated frame into prices, index and extra columns.
 
     Args:
-        frame: Columns by label, days as index.
+        frame: A table as `files.read_frame` reads it.
         config: Names the assets and the rate column.
         source: For messages.
         index: Level of the index from elsewhere, on its own days; its name says from where.
         kind: What the source is called in the first note; without it there is none.
     """
     rate = config.cash_rate if isinstance(config.cash_rate, str) else None
-    names = [plain(label) for label in frame.columns]
-    if rate is not None and rate not in names:
+    if rate is not None and rate not in frame.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
     columns = sort_columns(frame, rate, _stock(config, source), source)
     require_assets(columns, source)
-    frame = frame.set_axis(names, axis=1)
     if columns.index is not None and index is not None:
         raise ConfigError(
             f"the index must come from one place, got index_path and a column `{columns.index}` ({source})."
@@ -161,7 +158,7 @@ def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Seri
     frame = read_frame(path)
     require_one_zone(prices, prices_source, frame, str(path))
     column = _index_column(frame, path)
-    level = _number(frame.set_axis([plain(label) for label in frame.columns], axis=1)[column], str(path))
+    level = _number(frame[column], str(path))
     if not level.index.is_unique:
         day = level.index[level.index.duplicated()][0]
         raise DataError(f"index must have one level per day, got two ({path}, {day:%Y-%m-%d}). Keep one of them.")
@@ -171,12 +168,12 @@ def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Seri
 
 def _index_column(frame: pd.DataFrame, path: Path) -> str:
     if frame.shape[1] == 1:
-        return plain(frame.columns[0])
+        return str(frame.columns[0])
     columns = sort_columns(frame, None, INDEX_COLUMN, str(path))
     levels = list(columns.assets.values()) if columns.index is None else [columns.index]
     if len(levels) != 1:
         raise DataError(
-            f"the index file must hold a date and one column, got {', '.join(map(plain, frame.columns))} ({path}). "
+            f"the index file must hold a date and one column, got {', '.join(frame.columns)} ({path}). "
             "Keep the level of one index."
         )
     return levels[0]

@@ -14,7 +14,7 @@ from rllib_portfolio.config.user_values import require_annual_rate, require_name
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
-from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, doubtful_columns, require_prices
+from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
 MAX_CLOSURE_DAYS = 183
@@ -58,9 +58,8 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
-    doubtful = ((levels, position) for levels in _levels(table) for position in doubtful_columns(levels, periods))
-    for levels, position in doubtful:
-        name, values = levels.columns[position], levels.iloc[:, position].to_numpy(dtype=float)
+    for name, column in (item for levels in _levels(table) for item in levels.items()):
+        values = column.to_numpy(dtype=float)
         if not config.accept_moves:
             require_prices(str(name), values, periods, table.source)
         elif (found := doubt(values, periods)) is not None:
