@@ -24,26 +24,18 @@ Row = tuple[int, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class CsvHeader:
-    """Names of the columns of a CSV file.
-
-    Attributes:
-        labels: A name for each column, or a pair of names where the header has two rows.
-        skipped_lines: Physical lines, from 0, that pandas must not read: blank ones, and all rows of the header but the
-            first.
-        level_names: What the first cells of a header of two rows call its rows, as pandas writes it.
-    """
+    """Names of the columns of a CSV file."""
 
     labels: Sequence[Label]
+    """A name for each column, or a pair of names where the header has two rows."""
     skipped_lines: list[int]
+    """Physical lines, from 0, that pandas must not read: blank ones, and rows of the header but the first."""
     level_names: tuple[str, str] = ("", "")
+    """What the first cells of a header of two rows call its rows, as pandas writes it."""
 
 
 def read_header(path: Path) -> CsvHeader:
-    """Read the header of a CSV file.
-
-    Raises:
-        DataError: If the file is empty, or its first row is no header.
-    """
+    """Read the header of a CSV file; raise a DataError if the file is empty, or its first row is no header."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         rows = [(reader.line_num, cells) for cells in islice(reader, NUM_LINES)]

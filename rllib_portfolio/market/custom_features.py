@@ -15,14 +15,9 @@ CustomFeature = Callable[[pd.DataFrame], Feature]
 
 
 def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
-    """Compute the feature `name` and check it.
+    """Compute the feature that a function, `module:function`, makes of prices [T, N]: a DataFrame [T, N] or a Series.
 
-    Args:
-        name: `module:function`, the function maps prices [T, N] to a DataFrame [T, N] or to a Series [T].
-        prices: Prices with days as index and assets as columns.
-
-    Returns:
-        What the function returned, float64; NaN in the leading rows is its warm-up.
+    NaN in the leading rows is its warm-up.
 
     Raises:
         ConfigError: If there is no such function.

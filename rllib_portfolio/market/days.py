@@ -82,12 +82,9 @@ def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
 
 
 def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFrame, index_source: str) -> None:
-    """Raise if the days of two tables are not those of one clock: what is one moment could then lie on two days.
+    """Raise a DataError if the days of two tables are not those of one clock: one moment could then lie on two days.
 
     A table of plain days and one with a time zone are refused, too, as pandas refuses to join them.
-
-    Raises:
-        DataError: If they differ; names both zones.
     """
     zones, sources = [frame.attrs[TIME_ZONE] for frame in (prices, index)], (prices_source, index_source)
     if zones[0] == zones[1]:

@@ -33,16 +33,12 @@ MIN_HOLE_DAYS = 14
 
 
 class Frequency(NamedTuple):
-    """The frequency of the rows of a table.
-
-    Attributes:
-        periods: Rows per year, by which annual figures are scaled.
-        rows_a_year: Rows of a calendar year as counted, without holes.
-        rhythm: The frequency in words.
-    """
+    """The frequency of the rows of a table, as a number and in words."""
 
     periods: int
+    """Rows per year, by which annual figures are scaled."""
     rows_a_year: float
+    """Rows of a calendar year as counted, without holes."""
     rhythm: str
 
 
@@ -83,14 +79,9 @@ _NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "
 
 
 def require_one_rhythm(dates: Dates, source: str) -> None:
-    """Raise if parts of a table have clearly different rhythms, as weeks before days: no number of rows is a year then.
+    """Raise a DataError if parts of a table have clearly different rhythms, as weeks before days.
 
-    Args:
-        dates: Days of the table, datetime64[D] [T], increasing. Fewer than two parts are not looked at.
-        source: For messages.
-
-    Raises:
-        DataError: With the slowest and the fastest rhythm, and where they are.
+    No number of rows is a year then. The message has the slowest and the fastest rhythm, and where they are.
     """
     parts = np.array_split(dates, max(1, len(dates) // PART_ROWS))
     rhythms = [(found, part) for part in parts if (found := frequency_of(part)) is not None]
@@ -117,10 +108,7 @@ def largest_step(periods: int) -> int:
 def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
     """Return the rows per year: the stated number, else the one inferred from the dates, else 252.
 
-    Args:
-        dates: Days of the table, datetime64[D] [T], increasing.
-        config: States the number or leaves it null. The dates of simulated markets are artificial and are not used.
-        source: For messages.
+    The dates of simulated markets are artificial and are not used.
 
     Raises:
         ConfigError: If a stated number differs from the inferred one by more than 10 %.
@@ -140,11 +128,7 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: tuple[str, int]) -> tuple[str, ...]:
     """Return notes on the inferred frequency, and on the longest window if a year has not about 252 rows.
 
-    Args:
-        dates: Days of the table.
-        periods: The result of `periods_per_year`.
-        config: States the number or leaves it null.
-        slowest: Name of the feature with the longest window, and its rows.
+    `slowest` is the name of the feature with the longest window, and the rows of that.
     """
     notes = []
     if config.periods_per_year is None and not isinstance(config.data, dict):

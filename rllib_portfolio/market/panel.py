@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,6 @@ class FeaturePanel:
         """Rows between two windows such that no observation of the later one looks back into the earlier one."""
         return self.longest_window + LARGEST_LAG
 
-    def with_market(self, columns: Mapping[str, FloatArray]) -> FeaturePanel:
-        """The panel with more market features, whose warm-up must not be longer than the panel's."""
-        return replace(self, market={**self.market, **columns})
-
     def arrays(self, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
         """Asset features [T, N, F] and market features [T, M], NaN in the warm-up; `shape` is (T, N)."""
         asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*shape, 0))
@@ -93,12 +89,7 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
 
 
 def nominal_window(config: FeatureConfig, has_index: bool) -> int:
-    """Return the longest feature window in rows, without user features, even if a table is too short for it.
-
-    Args:
-        config: The features.
-        has_index: Whether the table has an index.
-    """
+    """Return the longest feature window in rows, without user features, even if a table is too short for it."""
     windows = [VOLATILITY_DAYS, *config.log_return_days, *config.momentum_days, *config.volatility_days]
     windows += [days - 1 for days in (*config.moving_average_days, config.drawdown_days or 1)]
     windows += [config.rsi_days or 0, INDEX_WINDOW if config.index and has_index else 0]

@@ -51,7 +51,7 @@ def prepare_market(
     """Compute everything that a policy may observe of a table.
 
     Args:
-        table: Prices with their index and extra columns.
+        table: Prices with their index and extra columns; they are validated first.
         config: Features, windows, cash and filter.
         fitted: `MarketData.fitted` of another run; its features, filter, scaler and regime models are applied as they
             are. `config.features` must then be the default or the same.
@@ -84,12 +84,12 @@ def prepare_market(
         windows = _with_new_rows(windows, table, by_date)
         record = dict(fitted)
     regimes = RegimeModels.from_json(record)
-    panel = panel.with_market(regimes.probabilities(moves))
-    returns = _simple_returns(table.price_values)
+    panel = replace(panel, market=panel.market | regimes.probabilities(moves))
+    assets, returns = tuple(map(str, table.prices.columns)), _simple_returns(table.price_values)
     cash_returns = _cash_returns(table, config, periods)
     return MarketData(
         dates=table.dates,
-        assets=tuple(map(str, table.prices.columns)),
+        assets=assets,
         returns=returns,
         cash_returns=cash_returns,
         volatility=trailing_volatility(returns[:, : observed.prices.shape[1]]),
@@ -102,13 +102,13 @@ def prepare_market(
         periods_per_year=periods,
         fitted=record,
         source=table.source,
-        data_hash=data_hash(table.dates, list(table.prices.columns), table.price_values),
+        data_hash=data_hash(table.dates, assets, table.price_values),
         notes=(
             *table.notes,
             *_notes(table, config),
             *frequency_notes(table.dates, periods, config, (panel.slowest, panel.longest_window)),
             cash_note(cash_returns, periods, config.cash_rate),
-            *move_notes(table.dates, tuple(map(str, table.prices.columns)), returns, config),
+            *move_notes(table.dates, assets, returns, config),
             *regimes.notes,
         ),
     )
@@ -149,19 +149,13 @@ def _fit(
     by_date: DateWindows,
     train: Window,
 ) -> dict[str, Any]:
-    """Everything that is fitted, and how, as JSON values: on the training days and those observed before the first.
+    """Fit on the training days and those observed before the first; return all of it, and how, as JSON values.
 
-    Args:
-        table: Prices of the assets whose features are scaled.
-        returns: Log returns of the market, [T].
-        panel: Features of these assets, and of the market.
-        config: Features and filter.
-        by_date: First and last day of each window.
-        train: Rows of the training window.
+    `table` and `panel` are of the assets whose features are scaled; `returns` are log returns of the market, [T].
     """
     rows = slice(train[0] - 1 - LARGEST_LAG, train[1])
     regimes = RegimeModels.fit(returns, config.features, rows)
-    panel = panel.with_market(regimes.probabilities(returns))
+    panel = replace(panel, market=panel.market | regimes.probabilities(returns))
     is_scaled = config.observation_filter == "train_window"
     return {
         "features": config.features.model_dump(mode="json"),

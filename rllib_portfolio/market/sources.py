@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,7 @@ MOST_NAMES = 8
 
 
 def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """Read the prices that `config` names: `sp500`, or a CSV or Parquet file.
-
-    Args:
-        config: Names the prices, the index, the assets and the rate column.
-        frame: Prices that are in no file, with their days as index or in a column; `config.data` is then not read.
+    """Read the prices that `config` names (`sp500`, or a CSV or Parquet file), or those of a DataFrame.
 
     Returns:
         The table. Unless it is the bundled one, its first note says what was read and what was left out.
@@ -73,7 +70,7 @@ def table_from_frame(
     Args:
         frame: A table as `files.read_frame` reads it.
         config: Names the assets and the rate column.
-        source: For messages.
+        source: Name of the table, for messages.
         index: Level of the index from elsewhere, on its own days; its name says from where.
         kind: What the source is called in the first note; without it there is none.
     """
@@ -150,7 +147,7 @@ def _bundled(config: MarketConfig) -> PriceTable:
         raise ConfigError(f"index_path must be null for {BUNDLED}, got {config.index_path!r}. It has its own index.")
     index = load_sp500_index().iloc[:, 0].rename(INDEX_COLUMN)
     table = table_from_frame(load_sp500_dataset(), config, BUNDLED, index)
-    return PriceTable(table.prices, table.index, table.extra, table.source, (*table.notes, BUNDLED_NOTE))
+    return replace(table, notes=(*table.notes, BUNDLED_NOTE))
 
 
 def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Series:

@@ -48,17 +48,14 @@ class Fold(NamedTuple):
 
 
 class RowsNeeded(NamedTuple):
-    """Rows that the features need in a table that is split by fractions.
-
-    Attributes:
-        first_row: First row at which every feature is defined.
-        purge_days: Rows between training and validation.
-        num_fitted: Fewest rows that regimes are fitted on; they begin at `first_row`.
-    """
+    """Rows that the features need in a table that is split by fractions."""
 
     first_row: int
+    """First row at which every feature is defined."""
     purge_days: int
+    """Rows between training and validation."""
     num_fitted: int
+    """Fewest rows that regimes are fitted on; they begin at `first_row`."""
 
     @property
     def before_validation(self) -> int:
@@ -72,12 +69,9 @@ class RowsNeeded(NamedTuple):
 
 
 def parse_day(text: str) -> date:
-    """A day that is written as YYYY-MM-DD.
+    """Return a day that is written as YYYY-MM-DD, or raise a ValueError.
 
     Python also reads 20151231 and 2015-W53-4, and numpy takes the former for a year: one rule for every window.
-
-    Raises:
-        ValueError: If it is written otherwise, or is no day of the calendar.
     """
     day = date.fromisoformat(text)
     if day.isoformat() != text:
@@ -125,17 +119,10 @@ def window_dates(
 
 
 def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days: int) -> dict[str, Window]:
-    """Row windows of the days, purged; windows without a row are left out.
+    """Return the rows of `train` (purged), `validation`, `test` and `all`; windows without a row are left out.
 
-    Args:
-        dates: Days of the table, [T].
-        by_date: First and last day of each window.
-        first_row: First row at which every feature is defined. Earning starts two rows later: the decision is at the
-            close before, and may have to be based on features of one more day before (execution lag 1).
-        purge_days: Rows between the end of training and the start of validation, at least.
-
-    Returns:
-        `train`, `validation`, `test`, and `all`, which spans from the first row that can be earned to the last.
+    Earning starts two rows after `first_row`, at which every feature is defined: the decision is at the close before,
+    and may have to be based on features of one more day before (execution lag 1).
     """
     start = first_row + 1 + LARGEST_LAG
     windows = {name: (max(start, first), stop) for name, (first, stop) in _rows(dates, by_date).items()}
@@ -148,11 +135,7 @@ def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days
 def check_windows(
     windows: Mapping[str, Window], by_date: DateWindows, first_row: int, purge_days: int, num_days: int
 ) -> None:
-    """Refuse a table that is too short for its windows.
-
-    Raises:
-        DataError: Naming the window and the rows it lacks.
-    """
+    """Raise a DataError, which names the window, if a table is too short for one of its windows."""
     for name in NAMES:
         if name not in windows:
             first, last = by_date[name]
