@@ -29,11 +29,7 @@ LAYER_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layers:
-    """Layers one after the other.
-
-    Attributes:
-        layers: Functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n].
-    """
+    """Layers one after the other: functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n]."""
 
     layers: tuple[ArrayFunction, ...]
 
@@ -105,12 +101,7 @@ class NamedWeights:
     taken: dict[str, FloatArray] = field(default_factory=dict)
 
     def take(self, name: str, *shape: int) -> FloatArray:
-        """A copy of one array.
-
-        Raises:
-            KeyError: If there is none of that name.
-            ValueError: If it has another shape.
-        """
+        """Return a copy of one array; raise a KeyError or a ValueError if there is none of that name and shape."""
         values = np.asarray(self.source[name]).astype(np.float32, order="C")
         if values.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")
@@ -138,7 +129,7 @@ class NamedWeights:
 def flat_actor(
     weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], logit_scale: float
 ) -> Layers:
-    """The mean actions of a `LayerNormActorCritic`.
+    """Return the mean actions of a `LayerNormActorCritic`.
 
     Args:
         weights: Those of its torch module.

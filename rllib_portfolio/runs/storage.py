@@ -88,17 +88,10 @@ class RunStorage:
 
     @contextmanager
     def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
-        """Keep other processes from writing into a run while this context is open.
+        """Keep other processes from writing into a run while this context is open, as `folder_lock.only_writer` does.
 
-        If the store refuses the claim, a warning is printed and the command goes on without a lock.
-
-        Args:
-            name: Of the run; empty for the place where all of them are.
-            is_new: Whether it is to be made.
-
-        Raises:
-            ConfigError: If another process writes into it or into what it is a part of, or if its folder cannot be
-                written.
+        An empty name stands for the place where all runs are. If an object store refuses the claim, a warning is
+        printed and the command goes on without a lock.
         """
         if not self.is_remote:
             with only_writer(self.local(name), is_new=is_new):
@@ -147,12 +140,7 @@ class RunStorage:
             shutil.rmtree(folder, ignore_errors=True)
 
     def bring(self, name: str, folder: Path) -> None:
-        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself.
-
-        Raises:
-            ConfigError: If the place cannot be reached.
-            MachineError: If the local disk fails.
-        """
+        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself."""
         if not self.is_remote:
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -167,9 +155,7 @@ class RunStorage:
     def keep(self, name: str, *, without: Collection[str] = ()) -> None:
         """Bring what changed in a local copy to the object store, when nothing more will be written.
 
-        Args:
-            name: Of the run.
-            without: Folders in it that others keep.
+        Folders in it that others keep are left out (`without`).
 
         Raises:
             ClaimLostError: If another process has taken over the run or what it is a part of.
@@ -184,23 +170,17 @@ class RunStorage:
                 self._upload(name, without)
                 return
             except OSError as error:
-                reason = f"got {one_line(error)} ({self.place(name)})"
-                if time.monotonic() >= until:
-                    raise MachineError(
-                        f"object store must take what a run wrote, {reason}. {self._set_aside(name)}"
-                    ) from None
+                got = f"got {one_line(error)} ({self.place(name)})"
+            if time.monotonic() >= until:
+                raise MachineError(f"object store must take what a run wrote, {got}. {self._set_aside(name)}")
             if not is_told:
                 seconds = f"{self.KEPT_WITHIN_S:g} s"
-                logger.warning("Warning: the end of a run is not kept yet, %s. Trying again for %s.", reason, seconds)
+                logger.warning("Warning: the end of a run is not kept yet, %s. Trying again for %s.", got, seconds)
                 is_told = True
             time.sleep(RETRY_EVERY_S)
 
     def keep_so_far(self, name: str) -> None:
-        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so.
-
-        Raises:
-            ClaimLostError: If another process has taken over the run or what it is a part of.
-        """
+        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so."""
         if not self.is_remote:
             return
         try:
@@ -249,11 +229,7 @@ class RunStorage:
         return place
 
     def require_new(self) -> None:
-        """Raise if there are runs already: a new search would take them for its own.
-
-        Raises:
-            ConfigError: If so, or if the place cannot be reached.
-        """
+        """Raise a `ConfigError` if there are runs already: a new search would take them for its own."""
         file_system, place = self._remote()
         try:
             found = file_system.get_file_info(FileSelector(place, allow_not_found=True))
@@ -358,11 +334,9 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    left_out = {*without, IN_USE}
-    there, here = (
-        {name: file for name, file in files.items() if name.partition("/")[0] not in left_out}
-        for files in (there, here)
-    )
+    for files in (there, here):
+        for name in [name for name in files if name.partition("/")[0] in {*without, IN_USE}]:
+            del files[name]
     if lost := [name for name in (CONFIG, MARKET) if name in there and name not in here]:
         raise MachineError(
             f"the local copy of a run must stay whole, got no {' and no '.join(lost)} ({folder}). What is kept in "

@@ -20,11 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sparing:
-    """A context for what only shows how a run goes: a failure in it is told once, and does not end the run.
-
-    Args:
-        what: Name of what may fail, for the warning.
-    """
+    """A context for what only shows how a run goes: a failure of `what` is told once, and does not end the run."""
 
     def __init__(self, what: str) -> None:
         self._what, self._is_told = what, False
@@ -44,13 +40,8 @@ class Sparing:
 class Tracker:
     """Writes scalars, by environment step, to TensorBoard and to `progress.csv`.
 
-    The table is part of the run; a failure of TensorBoard's is a warning.
-
-    A resumed run continues both: rows and events after `resumed_at` steps are dropped, since they will come again.
-
-    Args:
-        run_dir: The run's folder.
-        resumed_at: Environment steps of the checkpoint that the run continues from; None for a fresh run.
+    The table is part of the run; a failure of TensorBoard's is a warning. A resumed run continues both: rows and events
+    after `resumed_at` steps are dropped, since they will come again. It is None for a fresh run.
     """
 
     def __init__(self, run_dir: Path, resumed_at: int | None = None) -> None:
@@ -109,7 +100,7 @@ def log_hyperparameters(
     Args:
         run_dir: The run's folder.
         hyperparameters: Name to value.
-        metrics: Name to value. A name of a curve of the run would add a point to it: take one of its own.
+        metrics: Name to value. A name of a curve of the run would add a point to it.
         steps: Environment steps that the metrics are of.
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyperparameters.items()}
