@@ -133,6 +133,12 @@ def trailing_volatility(returns: FloatArray) -> FloatArray:
     return values.reindex(range(len(returns))).fillna(0.0).to_numpy()
 
 
+def warm_up(values: FloatArray) -> int:
+    """First row without NaN, T if there is none; values are [T, ...]."""
+    missing = np.isnan(values.reshape(len(values), -1)).any(axis=1)
+    return len(values) if missing.all() else int(np.argmin(missing))
+
+
 def _log(values: Table) -> Table:
     return values.transform(np.log)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,13 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.custom_features import custom_feature
-from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, cross_sectional_ranks, index_features
+from rllib_portfolio.market.features import (
+    VOLATILITY_DAYS,
+    asset_features,
+    cross_sectional_ranks,
+    index_features,
+    warm_up,
+)
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
@@ -33,24 +39,21 @@ INDEX_WINDOW = 252
 
 @dataclass(frozen=True, slots=True)
 class FeaturePanel:
-    """Features of N assets and of the market over T days.
-
-    Attributes:
-        asset: Name to values [T, N], NaN in the warm-up.
-        market: Name to values [T], NaN in the warm-up.
-        slowest: Name of the feature with the longest window.
-        longest_window: Length of this window in rows.
-        first_row: First row at which every feature is defined; later if a user column starts late.
-        outliers: Maps names to the threshold that `Scaler.fit` applies. Ranks have no outliers, and rare values of a
-            probability or of a user's column may carry its information.
-    """
+    """Features of N assets and of the market over T days."""
 
     asset: dict[str, FloatArray]
+    """Name to values [T, N], NaN in the warm-up."""
     market: dict[str, FloatArray]
+    """Name to values [T], NaN in the warm-up."""
     slowest: str
+    """Name of the feature with the longest window."""
     longest_window: int
+    """Length of this window in rows."""
     first_row: int
+    """First row at which every feature is defined; later if a user column starts late."""
     outliers: Mapping[str, float] = field(default_factory=dict)
+    """Maps names to the threshold that `Scaler.fit` applies. Ranks have no outliers, and rare values of a probability
+    or of a user's column may carry its information."""
 
     @property
     def purge_days(self) -> int:
@@ -66,25 +69,23 @@ class FeaturePanel:
 
 def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     """Every configured feature of a table except its regimes, which need a training window."""
-    asset: dict[str, FloatArray] = {
-        name: np.asarray(values, dtype=np.float64) for name, values in asset_features(table.prices, config).items()
-    }
+    asset = {name: np.asarray(values, dtype=float) for name, values in asset_features(table.prices, config).items()}
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
-        market |= {name: np.asarray(values, dtype=np.float64) for name, values in index_features(table.index).items()}
+        market = {name: np.asarray(values, dtype=float) for name, values in index_features(table.index).items()}
     outliers = dict.fromkeys(asset, ASSET_OUTLIER) | dict.fromkeys(market, LONE_OUTLIER)
     for name in config.custom:
         values = custom_feature(name, table.prices)
-        (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=np.float64)
+        (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=float)
     outliers |= {name: LONE_OUTLIER for name in config.custom if name in asset}
     if config.cross_section == "ranks":
         asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
-    windows = {"volatility": VOLATILITY_DAYS, **{name: _warm_up(values) for name, values in (asset | market).items()}}
+    windows = {"volatility": VOLATILITY_DAYS, **{name: warm_up(values) for name, values in (asset | market).items()}}
     slowest = max(windows, key=lambda name: windows[name])
     user: dict[str, FloatArray] = {}
     if config.user_columns:
         user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
-    first_row = max([windows[slowest], *map(_warm_up, user.values())])
+    first_row = max([windows[slowest], *map(warm_up, user.values())])
     return FeaturePanel(asset, {**market, **user}, slowest, windows[slowest], first_row, outliers)
 
 
@@ -104,8 +105,8 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
     usual_moves = np.median(np.abs(np.diff(np.log(prices[rows]), axis=0)), axis=0)
     outliers = [[panel.outliers.get(name) for name in names] for names in (panel.asset, panel.market)]
     return {
-        "asset": Scaler.fit(asset[rows], outliers[0], usual_moves).to_json(),
-        "market": Scaler.fit(market[rows], outliers[1]).to_json(),
+        "asset": asdict(Scaler.fit(asset[rows], outliers[0], usual_moves)),
+        "market": asdict(Scaler.fit(market[rows], outliers[1])),
     }
 
 
@@ -127,13 +128,7 @@ def observed_arrays(
                 "Give the table the same index and user columns."
             )
         if fitted["scaler"] is not None:
-            values = np.clip(Scaler.from_json(fitted["scaler"][kind]).apply(values), -limit, limit)
+            values = np.clip(Scaler(**fitted["scaler"][kind]).apply(values), -limit, limit)
         observed[f"{kind}_features"] = single = values.astype(np.float32)
         single[: panel.first_row] = 0.0
     return observed
-
-
-def _warm_up(values: FloatArray) -> int:
-    """First row without NaN; T if there is none."""
-    missing = np.isnan(values.reshape(len(values), -1)).sum(axis=1) > 0
-    return len(missing) if missing.all() else int(np.argmin(missing))

@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.frequency import WEEKDAYS
+from rllib_portfolio.market.frequency import WEEKDAYS, Dates
 from rllib_portfolio.market.sources import BUNDLED
-
-Dates = NDArray[np.datetime64]
 
 MIN_ROWS = 60
 """Fewest rows that are judged; in fewer rows a few extreme days would decide."""

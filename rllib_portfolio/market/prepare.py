@@ -81,7 +81,7 @@ def prepare_market(
         check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
         record = _fit(observed, moves, panel, config, by_date, windows["train"])
     else:
-        windows = _with_new_rows(windows, table, by_date)
+        windows |= _new_rows(windows, table, by_date)
         record = dict(fitted)
     regimes = RegimeModels.from_json(record)
     panel = replace(panel, market=panel.market | regimes.probabilities(moves))
@@ -107,7 +107,7 @@ def prepare_market(
             *table.notes,
             *_notes(table, config),
             *frequency_notes(table.dates, periods, config, (panel.slowest, panel.longest_window)),
-            cash_note(cash_returns, periods, config.cash_rate),
+            _cash_note(cash_returns, periods, config.cash_rate),
             *move_notes(table.dates, assets, returns, config),
             *regimes.notes,
         ),
@@ -181,7 +181,8 @@ def _as_fitted(config: MarketConfig, fitted: Mapping[str, Any]) -> MarketConfig:
     return config.model_copy(update={"features": features, "observation_filter": fitted["observation_filter"]})
 
 
-def _with_new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:
+def _new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:
+    """Return the window `new`, of the rows after the test window, if there are any."""
     if "all" not in windows:
         raise DataError(
             f"the table must be longer than the longest feature window, got {len(table.dates)} days ({table.source}). "
@@ -190,7 +191,7 @@ def _with_new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateW
     start, stop = windows["all"]
     after_test = int(np.searchsorted(table.dates, np.datetime64(by_date["test"][1], "D"), side="right"))
     first = max(start, after_test)
-    return {**windows, "new": (first, stop)} if first < stop else windows
+    return {"new": (first, stop)} if first < stop else {}
 
 
 def _simple_returns(prices: FloatArray) -> FloatArray:
@@ -210,7 +211,7 @@ def _cash_returns(table: PriceTable, config: MarketConfig, periods: int) -> Floa
     return per_day
 
 
-def cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
+def _cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
     """Return a note with the annual return of cash, which reveals a rate given in per cent."""
     a_year = float(np.prod(1.0 + cash_returns) ** (periods / len(cash_returns)) - 1.0)
     column = f" on average (column {rate})" if isinstance(rate, str) else ""

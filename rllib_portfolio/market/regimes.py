@@ -218,7 +218,7 @@ class RegimeModels:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The models in `MarketData.fitted`."""
+        """Return the models in `MarketData.fitted`."""
         gmm, hmm = values["gmm"], values["hmm"]
         return cls(gmm and GaussianMixtureModel(**gmm), hmm and MarkovModel(**hmm))
 
@@ -228,24 +228,17 @@ class RegimeModels:
 
     def probabilities(self, returns: FloatArray) -> dict[str, FloatArray]:
         """Name to probability, [T] each and NaN in the warm-up, of log returns of the market, [T], row 0 NaN."""
-        columns: dict[str, FloatArray] = {}
+        found = {}
         if self.mixture is not None:
-            columns |= _columns("regime_gmm", self.mixture.probabilities(mixture_observations(returns)))
+            found["gmm"] = self.mixture.probabilities(mixture_observations(returns))
         if self.markov is not None:
             after_first = self.markov.probabilities(returns[1:])
-            columns |= _columns("regime_hmm", np.vstack([np.full((1, after_first.shape[1]), np.nan), after_first]))
-        return columns
+            found["hmm"] = np.vstack([np.full((1, after_first.shape[1]), np.nan), after_first])
+        return {f"regime_{kind}_{state}": column for kind, all_ in found.items() for state, column in enumerate(all_.T)}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence for each model whose fit stopped early."""
         models = {"Gaussian mixture": self.mixture, "hidden Markov model": self.markov}
-        return tuple(
-            f"The {name} did not converge; its regimes are those of the last iteration."
-            for name, model in models.items()
-            if model is not None and not model.has_converged
-        )
-
-
-def _columns(prefix: str, values: FloatArray) -> dict[str, FloatArray]:
-    return {f"{prefix}_{state}": values[:, state] for state in range(values.shape[1])}
+        stopped = [name for name, model in models.items() if model is not None and not model.has_converged]
+        return tuple(f"The {name} did not converge; its regimes are those of the last iteration." for name in stopped)

@@ -89,9 +89,7 @@ def table_from_frame(
         _refuse_returns(index.to_frame(), source)
     prices = _subset(_numbers(frame, columns.assets, source), config.assets, source)
     _refuse_returns(prices, source)
-    notes: tuple[str, ...] = ()
-    if kind is not None:
-        notes = (_read_as(columns, kind, prices, index_told),)
+    notes: tuple[str, ...] = () if kind is None else (_read_as(columns, kind, prices, index_told),)
     if index is not None:
         notes += _unused_index_days(index, prices)
         index = (index.reindex(prices.index) if index.index.is_unique else index).rename(INDEX_COLUMN)
@@ -105,11 +103,11 @@ def _stock(config: MarketConfig, source: str) -> str:
 
     So a policy that was trained on AAPL.csv reads AAPL_2024.csv.
     """
+    if source == FRAME:
+        return config.assets[0] if config.assets else "stock"
     stem = Path(source).stem
-    for name in config.assets or ():
-        if source == FRAME or re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", stem, re.IGNORECASE):
-            return name
-    return "stock" if source == FRAME else stem
+    found = (name for name in config.assets or () if re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", stem, re.I))
+    return next(found, stem)
 
 
 def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:
@@ -117,19 +115,21 @@ def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | Non
     days = prices.index
     count, known = prices.shape[1], len(columns.assets)
     counted = f"{count} of {known}" if count < known else f"{count}"
-    reasons: dict[str, list[str]] = {}
-    for name, reason in columns.left_out.items():
-        reasons.setdefault(reason, []).append(name)
-    extra = [name if name == column else f"{name} ({column})" for name, column in columns.extra.items()]
     parts = [
         f"{columns.shape}, in {kind}",
         f"{len(days):,} days from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
         f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
         *columns.remarks,
         f"the index is {index}" if index else "no index",
-        *([f"extra columns {_listed(extra)}"] if extra else []),
-        *(["left out: " + ", ".join(f"{_listed(names)} ({why})" for why, names in reasons.items())] if reasons else []),
     ]
+    if columns.extra:
+        extra = [name if name == column else f"{name} ({column})" for name, column in columns.extra.items()]
+        parts.append(f"extra columns {_listed(extra)}")
+    if columns.left_out:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in columns.left_out.items():
+            reasons.setdefault(reason, []).append(name)
+        parts.append("left out: " + ", ".join(f"{_listed(names)} ({why})" for why, names in reasons.items()))
     return f"Read as {'; '.join(parts)}."
 
 

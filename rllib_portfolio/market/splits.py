@@ -8,16 +8,16 @@ window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
+from rllib_portfolio.market.frequency import Dates
 from rllib_portfolio.market.sources import BUNDLED
 
 NAMES = ("train", "validation", "test")
@@ -35,7 +35,6 @@ LATEST_TENTHS = 7
 LARGEST_LAG = 1
 """Largest execution lag: an observation is at most so many days older than the decision."""
 
-Dates = NDArray[np.datetime64]
 DateWindows = dict[str, tuple[str, str]]
 
 
@@ -125,7 +124,10 @@ def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days
     and may have to be based on features of one more day before (execution lag 1).
     """
     start = first_row + 1 + LARGEST_LAG
-    windows = {name: (max(start, first), stop) for name, (first, stop) in _rows(dates, by_date).items()}
+    windows = {}
+    for name, (first_day, last_day) in by_date.items():
+        first = int(np.searchsorted(dates, np.datetime64(parse_day(first_day))))
+        windows[name] = max(start, first), int(np.searchsorted(dates, np.datetime64(parse_day(last_day)), side="right"))
     validation_start = windows["validation"][0]
     windows["train"] = (windows["train"][0], min(windows["train"][1], validation_start - purge_days))
     windows["all"] = (start, len(dates))
@@ -202,11 +204,7 @@ def walk_forward(
 
 def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketConfig:
     """`config` with the dates of `fold`: preparing it again fits scaler and regimes on the fold's training window."""
-    days = {
-        name: (str(market.dates[start]), str(market.dates[stop - 1]))
-        for name, (start, stop) in zip(NAMES, fold, strict=True)
-    }
-    return config.model_copy(update=days)
+    return config.model_copy(update=_days(market.dates, fold))
 
 
 def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
@@ -224,11 +222,12 @@ def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
     validation, test = (int(fraction * num_days) for fraction in FRACTIONS)
     if needs.before_validation > validation:
         validation, test = needs.before_validation, (needs.before_validation + num_days) // 2
-    edges = (0, validation, test, num_days)
-    return {
-        name: (str(dates[first]), str(dates[stop - 1]))
-        for name, first, stop in zip(NAMES, edges[:-1], edges[1:], strict=True)
-    }
+    return _days(dates, ((0, validation), (validation, test), (test, num_days)))
+
+
+def _days(dates: Dates, windows: Iterable[Window]) -> DateWindows:
+    """Return the first and the last day of train, validation and test, of which the rows are given."""
+    return {name: (str(dates[start]), str(dates[stop - 1])) for name, (start, stop) in zip(NAMES, windows, strict=True)}
 
 
 def _check_order(windows: DateWindows) -> None:
@@ -244,13 +243,3 @@ def _check_order(windows: DateWindows) -> None:
                 f"{f' after {end}' if end else ''}. Order train, validation, test by date."
             )
         end = last
-
-
-def _rows(dates: Dates, by_date: DateWindows) -> dict[str, Window]:
-    return {
-        name: (
-            int(np.searchsorted(dates, np.datetime64(parse_day(first)))),
-            int(np.searchsorted(dates, np.datetime64(parse_day(last)), side="right")),
-        )
-        for name, (first, last) in by_date.items()
-    }
