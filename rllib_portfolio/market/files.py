@@ -43,19 +43,19 @@ def read_frame(path: Path) -> pd.DataFrame:
             header or dates or with two columns of them, or has missing or duplicate column names.
     """
     try:
-        frame = dated(_read(path), str(path))
+        return _dated(_read(path), str(path))
     except OSError as error:
         text = f"the price file must be readable, got {path} ({reason(error)})"
         raise file_error(error, text, "Check its path and permissions.", DataError) from None
-    return _not_empty(frame, str(path))
 
 
 def tabulated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """Return the table in a DataFrame, as `read_frame` does for a file."""
-    return _not_empty(dated(_with_days_in_a_column(frame, source), source), source)
+    return _dated(_with_days_in_a_column(frame, source), source)
 
 
-def _not_empty(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+def _dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    frame = dated(frame, source)
     if frame.empty:
         raise DataError(
             f"the price file must hold dated prices, got {frame.shape[0]} rows of {frame.shape[1]} columns ({source}). "
@@ -80,10 +80,14 @@ def _read(path: Path) -> pd.DataFrame:
     )
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _is_parquet(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.read(4) == PARQUET_MAGIC:
-            raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
+        return file.read(4) == PARQUET_MAGIC
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if _is_parquet(path):
+        raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
     try:
         header = read_header(path)
         _check_header(header.labels, str(path))
@@ -95,15 +99,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except UnicodeDecodeError:
         raise DataError(f"a .csv file must be UTF-8 text, got other bytes ({path}). Save it as UTF-8 CSV.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"each row must have one cell per column, got another table ({path}: {reason}).") from None
+        why = " ".join(str(error).split())
+        raise DataError(f"each row must have one cell per column, got another table ({path}: {why}).") from None
     return _named(frame, header.labels, header.level_names)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    with path.open("rb") as file:
-        if file.read(4) != PARQUET_MAGIC:
-            raise DataError(f"a .parquet file must be Parquet, got other content ({path}). Rename it by its content.")
+    if not _is_parquet(path):
+        raise DataError(f"a .parquet file must be Parquet, got other content ({path}). Rename it by its content.")
     try:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:

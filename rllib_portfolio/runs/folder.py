@@ -121,9 +121,8 @@ def _require_recorded_settings(run_dir: Path) -> None:
         raise _other_settings(run_dir, f"the run's {RECORD}", record.get("config"), settings)
     if (checkpoint := newest_checkpoint(run_dir)) is not None:
         trained = read_progress(checkpoint).get("config", {})
-        if not isinstance(trained, dict):
-            raise _other_settings(run_dir, checkpoint.name, trained, settings)
-        trained = {section: values for section, values in trained.items() if section not in _CHANGEABLE}
+        if isinstance(trained, dict):
+            trained = {section: values for section, values in trained.items() if section not in _CHANGEABLE}
         ours, theirs = _common(settings, trained), _common(trained, settings)
         if ours != theirs:
             raise _other_settings(run_dir, checkpoint.name, theirs, ours)
@@ -146,22 +145,19 @@ def _common(one: Any, other: Any) -> Any:
 
 
 def first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, Any]:
-    """Name and both values of the first leaf that differs."""
+    """Return the name and both values of the first leaf of two nested JSON values that differs."""
+    inner: list[tuple[str, Any, Any]] = []
     if isinstance(recorded, dict) and isinstance(wanted, dict):
-        for key in [*recorded, *(key for key in wanted if key not in recorded)]:
-            ours, theirs = recorded.get(key), wanted.get(key)
-            if ours != theirs:
-                joined = f"{name} {key}" if name.endswith("settings") else f"{name}.{key}"
-                return first_difference(joined, ours, theirs)
-    if isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
-        for index, (ours, theirs) in enumerate(zip(recorded, wanted, strict=True)):
-            if ours != theirs:
-                return first_difference(f"{name}[{index}]", ours, theirs)
-    return name, recorded, wanted
+        start = f"{name} " if name.endswith("settings") else f"{name}."
+        inner = [(f"{start}{key}", recorded.get(key), wanted.get(key)) for key in {**recorded, **wanted}]
+    elif isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
+        inner = [(f"{name}[{i}]", *values) for i, values in enumerate(zip(recorded, wanted, strict=True))]
+    differing = next((leaf for leaf in inner if leaf[1] != leaf[2]), None)
+    return (name, recorded, wanted) if differing is None else first_difference(*differing)
 
 
 def has_begun(run_dir: Path) -> bool:
-    """Whether a folder holds what a run is opened with."""
+    """Return whether a folder holds what a run is opened with."""
     return not _missing(run_dir)
 
 
