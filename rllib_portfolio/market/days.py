@@ -28,11 +28,7 @@ def names_days(label: object) -> bool:
 
 
 def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Take the days out of their column.
-
-    Args:
-        frame: A table whose days are in the column that is named so, or else in the first column.
-        source: For messages.
+    """Take the days out of the column that is named so, or else out of the first column.
 
     Returns:
         The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are

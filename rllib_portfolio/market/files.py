@@ -27,11 +27,10 @@ LEVELS = "levels"
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a table whose rows are days.
+    """Read a .csv or .parquet file whose rows are days.
 
-    Args:
-        path: A .csv or .parquet file. Its days are in the column named date (datetime, timestamp, time), in the index
-            of a Parquet table, or else in the first column, as ISO 8601.
+    The days are in the column named date (datetime, timestamp, time), in the index of a Parquet table, or else in the
+    first column, as ISO 8601.
 
     Returns:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
@@ -39,8 +38,7 @@ def read_frame(path: Path) -> pd.DataFrame:
         time zone and the name of the column of days (see `days.dated`).
 
     Raises:
-        DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
-            header or dates or with two columns of them, or has missing or duplicate column names.
+        DataError: If the file cannot be read, or holds something else than a table with dates and distinct names.
     """
     try:
         return _dated(_read(path), str(path))

@@ -166,10 +166,8 @@ def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, confi
     moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
     if not moves:
         return ()
-    what = "Moves beyond -60 % or +150 % from one row to the next"
-    if config.accept_moves:
-        return (f"{what} were accepted (market.accept_moves): {len(moves)}.",)
-    return (f"{what}: {_listed(moves)}.",)
+    told = f" were accepted (market.accept_moves): {len(moves)}" if config.accept_moves else f": {_listed(moves)}"
+    return (f"Moves beyond -60 % or +150 % from one row to the next{told}.",)
 
 
 def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ...]:

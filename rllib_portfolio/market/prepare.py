@@ -104,7 +104,6 @@ def prepare_market(
         source=table.source,
         data_hash=data_hash(table.dates, assets, table.price_values),
         notes=(
-            *table.notes,
             *_notes(table, config),
             *frequency_notes(table.dates, periods, config, (panel.slowest, panel.longest_window)),
             _cash_note(cash_returns, periods, config.cash_rate),
@@ -220,7 +219,7 @@ def _cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str
 
 
 def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
-    notes = []
+    notes = [*table.notes]
     if table.index is None:
         notes.append(
             "There is no index: index features and the index row are left out; regimes use the equal-weight universe."

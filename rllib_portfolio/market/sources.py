@@ -91,7 +91,9 @@ def table_from_frame(
     _refuse_returns(prices, source)
     notes: tuple[str, ...] = () if kind is None else (_read_as(columns, kind, prices, index_told),)
     if index is not None:
-        notes += _unused_index_days(index, prices)
+        inside = index.index[(index.index >= prices.index.min()) & (index.index <= prices.index.max())]
+        if count := len(inside.difference(prices.index)):
+            notes += (f"The index has {count} days on which there are no prices; they were not used.",)
         index = (index.reindex(prices.index) if index.index.is_unique else index).rename(INDEX_COLUMN)
     has_regimes = any(name.lower().startswith("regime") for name in columns.extra)
     fitted_until = frame.attrs.get(FITTED_UNTIL) if has_regimes else None
@@ -174,12 +176,6 @@ def _index_column(frame: pd.DataFrame, path: Path) -> str:
             "Keep the level of one index."
         )
     return levels[0]
-
-
-def _unused_index_days(index: pd.Series, prices: pd.DataFrame) -> tuple[str, ...]:
-    inside = index.index[(index.index >= prices.index.min()) & (index.index <= prices.index.max())]
-    count = len(inside.difference(prices.index))
-    return (f"The index has {count} days on which there are no prices; they were not used.",) if count else ()
 
 
 def _subset(prices: pd.DataFrame, assets: Sequence[str] | None, source: str) -> pd.DataFrame:

@@ -84,17 +84,11 @@ def window_dates(
     known: Mapping[str, tuple[str, str]] | None = None,
     needs: RowsNeeded | None = None,
 ) -> DateWindows:
-    """First and last day of train, validation and test, both inclusive.
+    """Return first and last day of train, validation and test, both inclusive, for the days of a table.
 
-    A table without dates of its own is cut at 60 and 80 % of its rows. If that leaves too few days for training,
-    validation starts later, at 70 % of the rows at most, and validation and test share what is left.
-
-    Args:
-        dates: Days of the table, datetime64[D] [T].
-        config: Its explicit windows come first.
-        known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
-            60 / 20 / 20 % of the rows for any other table.
-        needs: Rows that the features need; None needs one day of training.
+    The explicit windows of `config` come first, then those `known` of the run whose fitted objects are used, then the
+    bundled universe's own. Any other table is cut at 60 and 80 % of its rows. If that leaves fewer days for training
+    than the features need, validation starts later, at 70 % of the rows at most; it shares the rest with the test.
 
     Raises:
         ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
@@ -157,17 +151,10 @@ def walk_forward(
     is_expanding: bool = True,
     purge_days: int | None = None,
 ) -> Iterator[Fold]:
-    """Folds whose test windows are contiguous and cover everything after the first training window.
+    """Yield folds whose test windows are contiguous and cover everything after the first training window.
 
-    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter.
-
-    Args:
-        market: Gives the rows.
-        train_days: Rows of the (first) training window.
-        validation_days: Rows of each validation window.
-        test_days: Rows of each test window, and the step between folds.
-        is_expanding: Training windows all start at the first row; else they keep their length and roll.
-        purge_days: Rows between train and validation; null takes the purge of the market itself.
+    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter. Training windows all start at
+    the first row, or keep their length and roll (`is_expanding` false). The purge is the market's own by default.
 
     Raises:
         ConfigError: If a length is below 1, or the market is too short for one fold.

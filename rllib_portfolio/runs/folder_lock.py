@@ -5,12 +5,10 @@ of the operating system on that file. The lock ends with its process, however th
 
 An object store has no such lock, nor have some network file systems, and others do not share theirs between hosts.
 There the claim itself decides. It is renewed every minute; it may be taken over when it is five minutes old, or at once
-if its process was on this host and is not alive. A host is known by its name, its boot and its space of process
-numbers, which tells containers apart; the clocks of hosts must agree to a minute or two. Nothing there writes on a
-condition, so a process writes its claim, waits a second and reads it back. Two processes can both go on if one needs
-more than a second between seeing the place free and writing its claim, or if one was suspended for more than five
-minutes. The one whose claim was replaced ends when it next renews the claim, and before it brings anything to an object
-store.
+if its process was on this host and is not alive; the clocks of hosts must agree to a minute or two. Nothing there
+writes on a condition, so a process writes its claim, waits a second and reads it back. Two processes can both go on if
+one needs more than a second between seeing the place free and writing its claim, or if one was suspended for more than
+five minutes. The one whose claim was replaced ends when it next renews it, and before it brings anything to a store.
 """
 
 from __future__ import annotations
@@ -107,13 +105,7 @@ class Record(Protocol):
 
 
 class Claim:
-    """The claim of this process on a place.
-
-    Args:
-        place: What the process writes into, as people name it.
-        record: The file or object that the claim stands in.
-        record_place: The record, as people name it.
-    """
+    """The claim of this process on a place, which stands in a record; people know both by the names given."""
 
     def __init__(self, place: str, record: Record, record_place: str) -> None:
         self._place, self._record, self._record_place = place, record, record_place
@@ -230,10 +222,8 @@ def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
 def only_writer(folder: Path, *, is_new: bool, record: str = IN_USE) -> Iterator[None]:
     """Keep other processes from writing into a folder while this context is open.
 
-    Args:
-        folder: The folder. Where there is none, the caller's own checks are to say what is wrong.
-        is_new: Whether to make the folder if it is not there. It is removed again if nothing is written into it.
-        record: Name of the file that the claim stands in; claims of other names are not looked at.
+    A folder that `is_new` is made, and removed again if nothing is written into it. Where there is none otherwise, the
+    caller's own checks are to say what is wrong. Claims in files of another name than `record` are not looked at.
 
     Raises:
         ConfigError: If another process writes into the folder, into one that it is in (a search, a walk-forward

@@ -102,15 +102,10 @@ def run(
     on_progress: Callable[[Status], None] = lambda status: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train until the steps are done, validation no longer improves, or `should_stop`; leaves a checkpoint in any case.
+    """Train until the steps are done, validation no longer improves, or `should_stop`; leave a checkpoint in any case.
 
-    Args:
-        config: The run's configuration.
-        market: Its market, also at `run_dir / "market.npz"`.
-        run_dir: A folder that `create_run_folder` made.
-        resume: Continue from the newest checkpoint, if there is one.
-        on_progress: Called after each iteration.
-        should_stop: Asked after each iteration.
+    The folder is one that `create_run_folder` made. To `resume` is to continue from its newest checkpoint, if there is
+    one.
 
     Returns:
         Whether the run came to its end, rather than being stopped.

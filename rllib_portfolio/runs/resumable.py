@@ -41,13 +41,8 @@ def train_in_folder(
 ) -> tuple[TrainingOutcome, bool]:
     """Train what is not trained yet of a run: all of it, the rest from its newest checkpoint, or nothing.
 
-    Args:
-        run_dir: The run's folder; made if it is not there. Otherwise its own configuration and market hold.
-        config: Configuration of a new run.
-        market: Market of a new run.
-        on_progress: Called after each iteration.
-        should_stop: Asked after each iteration.
-        market_file: The same market as a file, which a new run's folder may share.
+    The folder is made if it is not there; otherwise its own configuration and market hold. `market_file` holds the same
+    market, and a new run's folder may share it.
 
     Returns:
         What was reached, and whether the run came to its end.

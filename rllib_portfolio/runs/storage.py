@@ -84,7 +84,8 @@ class RunStorage:
         if self.is_remote:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
-        return _local_path(self.root) / name
+        root = url2pathname(urlsplit(self.root).path) if self.root.startswith("file://") else self.root
+        return Path(root) / name
 
     @contextmanager
     def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
@@ -218,7 +219,7 @@ class RunStorage:
         return self._unkept(name).is_file() and self.local(name).is_dir()
 
     def _set_aside(self, name: str) -> str:
-        """Move a local copy aside; says where and what for."""
+        """Move a local copy aside; return where, and what for."""
         return f"All of it stays in {self._moved(name)} on {platform.node()}: copy that to the store, then continue."
 
     def _moved(self, name: str) -> Path:
@@ -300,10 +301,6 @@ def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> N
             holder = Holder.parse(_ClaimObject(file_system, path).read())
         if holder is not None and not holder.is_gone(has_lock=False):
             raise in_use(place, holder)
-
-
-def _local_path(root: str) -> Path:
-    return Path(url2pathname(urlsplit(root).path) if root.startswith("file://") else root)
 
 
 def join_place(root: str, name: str) -> str:

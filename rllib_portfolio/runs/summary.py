@@ -16,7 +16,6 @@ from rllib_portfolio.backtest.lineup import reference_strategies, walk_lineup
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import best_checkpoint, newest_checkpoint, read_progress
-from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.reporting.columns import text_of
 from rllib_portfolio.reporting.console import empty_table, wide_console
 from rllib_portfolio.reporting.equity_curve import equity_curve
@@ -75,11 +74,14 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
     """
     policy = best_policy(run_dir, market)
     policy.name = f"{config.algo.upper()} policy"
-    walks = {window: _walk(policy, config, market, window) for window in WINDOWS}
-    tables = {window: _table(market, window, results) for window, results in walks.items()}
+    walks, tables, periods = {}, {}, market.periods_per_year
+    for window in WINDOWS:
+        rows, lineup = market.windows[window], [policy, *reference_strategies(market)]  # no row at its average weights
+        walks[window] = list(walk_lineup(market, rows, config.environment, baselines=lineup).results)
+        tables[window] = compare(walks[window], market.cash_returns[slice(*rows)], periods)
     dates = {window: (str(results[0].dates[0]), str(results[0].dates[-1])) for window, results in walks.items()}
     policy_walk, equal_weight = walks["test"][:2]
-    judged = verdict(policy_walk, equal_weight, _cash_returns(market, "test"), market.periods_per_year)
+    judged = verdict(policy_walk, equal_weight, market.cash_returns[slice(*market.windows["test"])], periods)
     best, newest = best_checkpoint(run_dir), newest_checkpoint(run_dir)
     assert best is not None  # its policy was loaded
     assert newest is not None
@@ -87,20 +89,6 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
     results = Results(run_dir, tables, dates, judged, *steps)
     _write(results, walks)
     return results
-
-
-def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
-    strategies = [policy, *reference_strategies(market)]  # no row at the policy's average weights
-    return list(walk_lineup(market, market.windows[window], config.environment, baselines=strategies).results)
-
-
-def _cash_returns(market: MarketData, window: str) -> Any:
-    start, stop = market.windows[window]
-    return market.cash_returns[start:stop]
-
-
-def _table(market: MarketData, window: str, results: list[BacktestResult]) -> pd.DataFrame:
-    return compare(results, _cash_returns(market, window), market.periods_per_year)
 
 
 def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:

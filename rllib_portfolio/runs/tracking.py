@@ -95,13 +95,8 @@ def log_hyperparameters(
     The records go into the run's own folder, beside its curves, so that TensorBoard shows it as one run. All runs under
     one log directory should have the same names: TensorBoard takes its columns from one of them. Call it when the run's
     `Tracker` is closed, as TensorBoard reads a folder's event files one after the other. A run that is resumed may be
-    recorded again: the newest metrics hold, and the first hyperparameters.
-
-    Args:
-        run_dir: The run's folder.
-        hyperparameters: Name to value.
-        metrics: Name to value. A name of a curve of the run would add a point to it.
-        steps: Environment steps that the metrics are of.
+    recorded again: the newest metrics hold, and the first hyperparameters. A metric with the name of one of the run's
+    curves would add a point to it.
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyperparameters.items()}
     with TemporaryDirectory() as folder:
