@@ -45,6 +45,8 @@ class FeaturePanel:
     """Name to values [T, N], NaN in the warm-up."""
     market: dict[str, FloatArray]
     """Name to values [T], NaN in the warm-up."""
+    shape: tuple[int, int]
+    """(T, N)."""
     slowest: str
     """Name of the feature with the longest window."""
     longest_window: int
@@ -60,10 +62,10 @@ class FeaturePanel:
         """Rows between two windows such that no observation of the later one looks back into the earlier one."""
         return self.longest_window + LARGEST_LAG
 
-    def arrays(self, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        """Asset features [T, N, F] and market features [T, M], NaN in the warm-up; `shape` is (T, N)."""
-        asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*shape, 0))
-        market = np.stack([*self.market.values()], axis=-1) if self.market else np.empty((shape[0], 0))
+    def arrays(self) -> tuple[FloatArray, FloatArray]:
+        """Asset features [T, N, F] and market features [T, M], NaN in the warm-up."""
+        asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*self.shape, 0))
+        market = np.stack([*self.market.values()], axis=-1) if self.market else np.empty((self.shape[0], 0))
         return asset, market
 
 
@@ -86,7 +88,8 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     if config.user_columns:
         user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
     first_row = max([windows[slowest], *map(warm_up, user.values())])
-    return FeaturePanel(asset, {**market, **user}, slowest, windows[slowest], first_row, outliers)
+    shape = (len(table.prices), table.prices.shape[1])
+    return FeaturePanel(asset, {**market, **user}, shape, slowest, windows[slowest], first_row, outliers)
 
 
 def nominal_window(config: FeatureConfig, has_index: bool) -> int:
@@ -101,7 +104,7 @@ def nominal_window(config: FeatureConfig, has_index: bool) -> int:
 
 def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[str, Any]:
     """Return the moments of asset and market features on the training rows, as JSON values; `prices` are [T, N]."""
-    asset, market = panel.arrays((len(prices), prices.shape[1]))
+    asset, market = panel.arrays()
     usual_moves = np.median(np.abs(np.diff(np.log(prices[rows]), axis=0)), axis=0)
     outliers = [[panel.outliers.get(name) for name in names] for names in (panel.asset, panel.market)]
     return {
@@ -110,9 +113,7 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
     }
 
 
-def observed_arrays(
-    panel: FeaturePanel, fitted: Mapping[str, Any], shape: tuple[int, int]
-) -> dict[str, NDArray[np.float32]]:
+def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
     """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 to `first_row`.
 
     Raises:
@@ -120,7 +121,7 @@ def observed_arrays(
     """
     observed = {}
     limit = fitted.get("feature_limit", np.inf)  # earlier fits had none
-    for kind, values, names in zip(("asset", "market"), panel.arrays(shape), (panel.asset, panel.market), strict=True):
+    for kind, values, names in zip(("asset", "market"), panel.arrays(), (panel.asset, panel.market), strict=True):
         if list(names) != fitted[f"{kind}_feature_names"]:
             differing = sorted(set(names) ^ set(fitted[f"{kind}_feature_names"]))
             raise DataError(

@@ -91,7 +91,7 @@ def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
     if is_whole and steps.min() >= 0.0 and (steps > 0.0).mean() >= 0.5:
         return f"whole numbers that never fall, from {values[0]:.0f} to {values[-1]:.0f}", "row numbers or dates"
     moves = values[1:] / values[:-1] - 1.0
-    median, jumps = _median_move(moves), _share_of_jumps(moves)
+    median, jumps = float(np.median(np.abs(moves))), float((np.abs(moves) > JUMP).mean())
     is_count = is_whole and float(np.median(values)) >= MIN_COUNT
     kind = "a volume" if is_count else "a volume, a score or a return"
     largest = MAX_MEDIAN_MOVE_OF_COUNTS if is_count else MAX_MEDIAN_MOVE
@@ -109,14 +109,6 @@ def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
             "a score" if is_score else kind,
         )
     return None
-
-
-def _median_move(moves: FloatArray) -> float:
-    return float(np.median(np.abs(moves)))
-
-
-def _share_of_jumps(moves: FloatArray) -> float:
-    return float((np.abs(moves) > JUMP).mean())
 
 
 def _wandering(values: FloatArray) -> float:
@@ -210,39 +202,26 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     if found.empty or is_simulated or num_days < MIN_YEARS * market.periods_per_year:
         return None
     worst = found.sort_values("annual_return", na_position="first").iloc[-1]
-    moves, periods = market.returns[1:], market.periods_per_year
-    column = int(np.argmax([_strangeness(moves[:, asset], periods) for asset in range(market.num_assets)]))
-    row = int(np.argmax(_sizes(moves[:, column])))
-    growth = float(np.expm1(_growth(moves[:, column], periods)))
+    moves = market.returns[1:]
+    logs = np.log1p(np.maximum(moves, -1.0 + 1e-12))  # a total loss counts as a large one
+    growth = logs.mean(axis=0) * market.periods_per_year
+    median = np.median(np.abs(moves), axis=0)
+    measures = [
+        growth / math.log1p(MAX_ANNUAL_RETURN),
+        median / MAX_MEDIAN_MOVE,
+        (np.abs(moves) > JUMP).mean(axis=0) / MAX_SHARE_OF_JUMPS,
+        np.abs(logs).max(axis=0) / math.log1p(MAX_MOVE),
+    ]
+    column = int(np.max(measures, axis=0).argmax())
+    row, annual = int(np.abs(logs[:, column]).argmax()), float(np.expm1(growth[column]))
     return (
         f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
         f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Check "
-        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(growth)} a year, "
-        f"moves by {_percent(_median_move(moves[:, column]))} on the median row, and by "
+        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(annual)} a year, "
+        f"moves by {_percent(float(median[column]))} on the median row, and by "
         f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, a strategy "
         "may use information from the future."
     )
-
-
-def _strangeness(moves: FloatArray, periods_per_year: int) -> float:
-    """Return the largest measure of a column, each divided by its limit."""
-    largest = float(_sizes(moves).max())
-    return max(
-        _growth(moves, periods_per_year) / math.log1p(MAX_ANNUAL_RETURN),
-        _median_move(moves) / MAX_MEDIAN_MOVE,
-        _share_of_jumps(moves) / MAX_SHARE_OF_JUMPS,
-        largest / math.log1p(MAX_MOVE),
-    )
-
-
-def _growth(moves: FloatArray, periods_per_year: int) -> float:
-    """Return the logarithmic growth of a year."""
-    return float(np.log1p(np.maximum(moves, -1.0 + 1e-12)).mean()) * periods_per_year
-
-
-def _sizes(moves: FloatArray) -> FloatArray:
-    """Return the absolute logarithmic moves; a total loss counts as a large one."""
-    return np.abs(np.log1p(np.maximum(moves, -1.0 + 1e-12)))
 
 
 def _percent(share: float, sign: str = "") -> str:

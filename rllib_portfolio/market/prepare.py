@@ -73,16 +73,8 @@ def prepare_market(
     observed = table if is_whole else replace(table, prices=table.prices.iloc[:, :1])
     panel = compute_panel(observed, config.features)
     moves = market_log_returns(table)
-    known = None if fitted is None else fitted["windows"]
-    by_date = window_dates(table.dates, config, known, _rows_needed(table, panel, config))
-    windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
-    _require_unseen(table, config, by_date)
-    if fitted is None:
-        check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
-        record = _fit(observed, moves, panel, config, by_date, windows["train"])
-    else:
-        windows |= _new_rows(windows, table, by_date)
-        record = dict(fitted)
+    by_date, windows = _split(table, config, panel, None if fitted is None else fitted["windows"])
+    record = dict(fitted or _fit(observed, moves, panel, config, by_date, windows["train"]))
     regimes = RegimeModels.from_json(record)
     panel = replace(panel, market=panel.market | regimes.probabilities(moves))
     assets, returns = tuple(map(str, table.prices.columns)), _simple_returns(table.price_values)
@@ -93,7 +85,7 @@ def prepare_market(
         returns=returns,
         cash_returns=cash_returns,
         volatility=trailing_volatility(returns[:, : observed.prices.shape[1]]),
-        **observed_arrays(panel, record, observed.prices.shape),
+        **observed_arrays(panel, record),
         asset_feature_names=tuple(panel.asset),
         market_feature_names=tuple(panel.market),
         first_row=panel.first_row,
@@ -113,10 +105,21 @@ def prepare_market(
     )
 
 
-def _rows_needed(table: PriceTable, panel: FeaturePanel, config: MarketConfig) -> RowsNeeded:
-    window = nominal_window(config.features, table.index is not None)
-    first_row, purge_days = max(panel.first_row, window), max(panel.purge_days, window + LARGEST_LAG)
-    return RowsNeeded(first_row, purge_days, fewest_rows(config.features))
+def _split(
+    table: PriceTable, config: MarketConfig, panel: FeaturePanel, known: DateWindows | None
+) -> tuple[DateWindows, dict[str, Window]]:
+    """Return days and rows of each window; `known` are the days of windows that were fitted on before."""
+    longest = nominal_window(config.features, table.index is not None)
+    first_row, purge_days = max(panel.first_row, longest), max(panel.purge_days, longest + LARGEST_LAG)
+    needs = RowsNeeded(first_row, purge_days, fewest_rows(config.features))
+    by_date = window_dates(table.dates, config, known, needs)
+    windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
+    _require_unseen(table, config, by_date)
+    if known is None:
+        check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
+    else:
+        windows |= _new_rows(windows, table, by_date)
+    return by_date, windows
 
 
 def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:

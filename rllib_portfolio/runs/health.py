@@ -9,7 +9,7 @@ from ray.exceptions import RayActorError, RayError
 
 from rllib_portfolio.config import ResourceConfig
 from rllib_portfolio.errors import MachineError
-from rllib_portfolio.runs.tensorboard import LEFT_OUT
+from rllib_portfolio.runs.tracking import LEFT_OUT
 
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
 NOBODY_SAMPLES_S = 600.0

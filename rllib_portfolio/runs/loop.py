@@ -44,8 +44,7 @@ from rllib_portfolio.runs.folder_lock import require_claims
 from rllib_portfolio.runs.health import RESTARTS, Health
 from rllib_portfolio.runs.loop_state import LoopState, restored_state
 from rllib_portfolio.runs.prometheus import Gauges
-from rllib_portfolio.runs.tensorboard import buffer_scalars, learner_scalars
-from rllib_portfolio.runs.tracking import Tracker
+from rllib_portfolio.runs.tracking import Tracker, buffer_scalars, learner_scalars
 from rllib_portfolio.runs.validation import equal_weight_returns, validation_scalars, walk, write_validation_returns
 
 logger = logging.getLogger(__name__)

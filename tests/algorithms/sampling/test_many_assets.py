@@ -25,7 +25,7 @@ from rllib_portfolio.modules.architectures import ACTOR_CRITICS
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 from rllib_portfolio.runs.folder import create_run_folder, open_run_folder
 from rllib_portfolio.runs.health import Health
-from rllib_portfolio.runs.tensorboard import learner_scalars
+from rllib_portfolio.runs.tracking import learner_scalars
 from tests.algorithms.sampling.samples import build_learner, build_runner, flat, weights
 
 LARGEST_STEP = 1.0
