@@ -97,7 +97,7 @@ def _refuse_data(names: Sequence[str], path: Path) -> None:
         )
 
 
-def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None:
+def _two_levels(rows: Sequence[Row]) -> tuple[Sequence[Label], int] | None:
     """Return the labels of a header of two rows and its number of rows, or None if it has one row.
 
     pandas writes the names of the levels into the first cells, and the name of the days into a third row.
@@ -116,7 +116,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None
     days = next((cell for cell in (first[0], second[0], third[0] if has_third else "") if names_days(cell)), "")
     days = days or (third[0] if has_third else "")
     named = _named([days, *(" ".join(filter(None, pair)) for pair in pairs)], any(names_days(pair) for pair in pairs))
-    return [(named[0].strip(), ""), *pairs], 3 if has_third else 2
+    return [named[0].strip(), *pairs], 3 if has_third else 2
 
 
 def _named(names: Sequence[str], has_days: bool) -> list[str]:

@@ -143,8 +143,7 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         frame, labels, is_needed = frame.iloc[:, kept], [labels[position] for position in kept], True
     if is_needed or is_other:
         frame = frame.set_axis(range(frame.shape[1]), axis=1).rename_axis(index="days").reset_index()
-        label = str(days.name).strip() if names_days(days.name) else "date"
-        labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
+        labels = [str(days.name).strip() if names_days(days.name) else "date", *labels]
     _check_header(labels, source)
     return _named(frame, labels, level_names)
 

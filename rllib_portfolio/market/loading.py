@@ -28,7 +28,7 @@ from rllib_portfolio.market.simulators.synthetic import (
     student_t_market,
 )
 from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
-from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
+from rllib_portfolio.market.splits import split
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import plausibility_notes, validate_table
 
@@ -158,9 +158,6 @@ def _arguments(source: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_windows(market: MarketData, config: MarketConfig) -> MarketData:
-    by_date = window_dates(market.dates, config)
-    windows = split_windows(market.dates, by_date, market.first_row, purge_days=0)
-    check_windows(windows, by_date, market.first_row, 0, market.num_days)
-    return replace(
-        market, windows=windows, fitted={**market.fitted, "windows": {k: list(v) for k, v in by_date.items()}}
-    )
+    by_date, windows = split(market.dates, config, market.first_row)
+    days = {name: list(window) for name, window in by_date.items()}
+    return replace(market, windows=windows, fitted={**market.fitted, "windows": days})

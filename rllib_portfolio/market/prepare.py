@@ -30,14 +30,7 @@ from rllib_portfolio.market.panel import (
 )
 from rllib_portfolio.market.plausibility import move_notes
 from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
-from rllib_portfolio.market.splits import (
-    LARGEST_LAG,
-    DateWindows,
-    RowsNeeded,
-    check_windows,
-    split_windows,
-    window_dates,
-)
+from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, RowsNeeded, split
 from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
 
@@ -112,14 +105,9 @@ def _split(
     longest = nominal_window(config.features, table.index is not None)
     first_row, purge_days = max(panel.first_row, longest), max(panel.purge_days, longest + LARGEST_LAG)
     needs = RowsNeeded(first_row, purge_days, fewest_rows(config.features))
-    by_date = window_dates(table.dates, config, known, needs)
-    windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
+    by_date, windows = split(table.dates, config, panel.first_row, panel.purge_days, known, needs)
     _require_unseen(table, config, by_date)
-    if known is None:
-        check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
-    else:
-        windows |= _new_rows(windows, table, by_date)
-    return by_date, windows
+    return by_date, windows if known is None else windows | _new_rows(windows, table, by_date)
 
 
 def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:

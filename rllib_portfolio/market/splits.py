@@ -8,7 +8,7 @@ window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import NamedTuple
 
@@ -78,10 +78,37 @@ def parse_day(text: str) -> date:
     return day
 
 
+def split(
+    dates: Dates,
+    config: MarketConfig,
+    first_row: int = 0,
+    purge_days: int = 0,
+    known: DateWindows | None = None,
+    needs: RowsNeeded | None = None,
+) -> tuple[DateWindows, dict[str, Window]]:
+    """Return the days (`window_dates`) and the rows (`split_windows`) of each window of a table.
+
+    Raises:
+        ConfigError: As `window_dates` does.
+        DataError: If the table is too short for one of its windows, unless they are `known` from another run.
+    """
+    by_date = window_dates(dates, config, known, needs)
+    windows = split_windows(dates, by_date, first_row, purge_days)
+    empty = next((name for name in NAMES if name not in windows), None)
+    if empty is not None and known is None:
+        first, last = by_date[empty]
+        raise DataError(
+            f"the {empty} window must hold at least one day, got none ({first} to {last} of {len(dates)} rows; "
+            f"features warm up for {first_row} rows, and {purge_days} are purged from the end of training). "
+            "Use more days, other windows, or shorter features."
+        )
+    return by_date, windows
+
+
 def window_dates(
     dates: Dates,
     config: MarketConfig,
-    known: Mapping[str, tuple[str, str]] | None = None,
+    known: DateWindows | None = None,
     needs: RowsNeeded | None = None,
 ) -> DateWindows:
     """Return first and last day of train, validation and test, both inclusive, for the days of a table.
@@ -126,20 +153,6 @@ def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days
     windows["train"] = (windows["train"][0], min(windows["train"][1], validation_start - purge_days))
     windows["all"] = (start, len(dates))
     return {name: (first, stop) for name, (first, stop) in windows.items() if first < stop}
-
-
-def check_windows(
-    windows: Mapping[str, Window], by_date: DateWindows, first_row: int, purge_days: int, num_days: int
-) -> None:
-    """Raise a DataError, which names the window, if a table is too short for one of its windows."""
-    for name in NAMES:
-        if name not in windows:
-            first, last = by_date[name]
-            raise DataError(
-                f"the {name} window must hold at least one day, got none ({first} to {last} of {num_days} rows; "
-                f"features warm up for {first_row} rows, and {purge_days} are purged from the end of training). "
-                "Use more days, other windows, or shorter features."
-            )
 
 
 def walk_forward(

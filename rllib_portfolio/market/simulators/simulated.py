@@ -17,7 +17,7 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.features import trailing_volatility
-from rllib_portfolio.market.splits import split_windows, window_dates
+from rllib_portfolio.market.splits import split
 from rllib_portfolio.market.table import data_hash
 
 FIRST_DAY = "2000-01-03"
@@ -34,7 +34,7 @@ def simulated_market(
     returns[0] = 0.0
     num_days, num_assets = returns.shape
     dates = weekdays(num_days)
-    by_date = window_dates(dates, MarketConfig(data={}))
+    by_date, windows = split(dates, MarketConfig(data={}))
     return MarketData(
         dates=dates,
         assets=assets,
@@ -46,7 +46,7 @@ def simulated_market(
         asset_feature_names=(),
         market_feature_names=(),
         first_row=0,
-        windows=split_windows(dates, by_date, first_row=0, purge_days=0),
+        windows=windows,
         periods_per_year=periods_per_year,
         fitted={
             "features": None,
