@@ -16,6 +16,7 @@ DAYS_A_YEAR = 365.25
 WEEKDAYS = 252
 """Rows per year of weekdays and of simulated markets, by convention: exchanges close on about nine weekdays a year."""
 ALL_DAYS = 365
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
 RHYTHMS = {52: "one a week", 12: "one a month", 4: "one a quarter", 1: "one a year"}
 
 TOLERANCE = 0.1
@@ -64,7 +65,7 @@ def frequency_of(dates: Dates) -> Frequency | None:
     count = DAYS_A_YEAR / (usual if is_short and not is_daily else steps.mean())
     num_weekdays = _num_weekdays(dates)
     if is_daily:
-        periods, rhythm = (WEEKDAYS if num_weekdays < 7 else ALL_DAYS), f"{_NUMBERS[num_weekdays]} days a week"
+        periods, rhythm = (WEEKDAYS if num_weekdays < 7 else ALL_DAYS), f"{NUMBERS[num_weekdays - 1]} days a week"
     else:
         periods = min(RHYTHMS, key=lambda rows: abs(np.log(count / rows)))
         rhythm = RHYTHMS[periods]
@@ -73,9 +74,6 @@ def frequency_of(dates: Dates) -> Frequency | None:
     if (is_daily and is_short and is_usual_week) or abs(count - periods) <= tolerance * periods:
         return Frequency(periods, count, rhythm)
     return Frequency(max(1, round(count)), count, rhythm if is_daily else f"usually one every {usual:g} days")
-
-
-_NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
 
 
 def require_one_rhythm(dates: Dates, source: str) -> None:

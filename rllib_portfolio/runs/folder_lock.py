@@ -112,17 +112,18 @@ class Claim:
         self._own = Holder.this_process()
         self._lost: str | None = None
 
+    def _found(self) -> Holder | None:
+        return Holder.parse(self._record.read())
+
     def _take(self, has_lock: bool) -> None:
-        found = Holder.parse(self._record.read())
-        if found is not None:
+        if (found := self._found()) is not None:
             if not found.is_gone(has_lock):
                 raise self._in_use(found)
             logger.warning("Note: %s was left in use by %s, which is gone. Taking it over.", self._place, found)
         self._write()
         if not has_lock:
             time.sleep(SETTLES_AFTER_S)
-            found = Holder.parse(self._record.read())
-            if found is not None and found.key != self._own.key:
+            if (found := self._found()) is not None and found.key != self._own.key:
                 raise self._in_use(found)
             self._write()
 
@@ -142,10 +143,10 @@ class Claim:
         """
         with _one_at_a_time:
             self.require_not_lost()
-            found = Holder.parse(self._record.read())
+            found = self._found()
             if found is None:  # some file systems show half of a record while it is written
                 time.sleep(SETTLES_AFTER_S)
-                found = Holder.parse(self._record.read())
+                found = self._found()
             if found is None or found.key != self._own.key:
                 writer = found or f"another process, or its claim in {self._record_place} was removed"
                 self._lost = f"{self._place} is now written by {writer}. This process stops so as not to write over it."
@@ -180,8 +181,7 @@ class Claim:
             if thread.is_alive():
                 thread.join()
             with suppress(OSError):
-                found = Holder.parse(self._record.read())
-                if found is None or found.key == self._own.key:
+                if (found := self._found()) is None or found.key == self._own.key:
                     self._record.remove()
 
     def _renew_until(self, ended: threading.Event) -> None:

@@ -68,8 +68,8 @@ class RunStorage:
         return cls(root), name
 
     def place(self, name: str) -> str:
-        """Path or URI of a run."""
-        return join_place(self.root, name)
+        """Path or URI of a run; without a name, of the place where all of them are."""
+        return join_place(self.root, name) if name else self.root
 
     def beside(self, name: str) -> Self:
         """The folders of other runs, at the same place."""
@@ -98,7 +98,7 @@ class RunStorage:
             with only_writer(self.local(name), is_new=is_new):
                 yield
             return
-        place, (file_system, path) = self.place(name) if name else self.root, self._remote(name)
+        place, (file_system, path) = self.place(name), self._remote(name)
         with ExitStack() as stack:
             try:
                 _require_no_other_above(place, file_system, path)
@@ -244,7 +244,7 @@ class RunStorage:
 
     def _remote(self, name: str = "") -> tuple[FileSystem, str]:
         try:
-            return _file_system(self.place(name) if name else self.root)
+            return _file_system(self.place(name))
         except (ArrowInvalid, OSError, ImportError) as error:
             raise self._unusable(error) from None
 
