@@ -77,10 +77,7 @@ def frequency_of(dates: Dates) -> Frequency | None:
 
 
 def require_one_rhythm(dates: Dates, source: str) -> None:
-    """Raise a DataError if parts of a table have clearly different rhythms, as weeks before days.
-
-    No number of rows is a year then. The message has the slowest and the fastest rhythm, and where they are.
-    """
+    """Raise a DataError if parts of a table have clearly different rhythms: no number of rows is a year then."""
     parts = np.array_split(dates, max(1, len(dates) // PART_ROWS))
     rhythms = [(found, part) for part in parts if (found := frequency_of(part)) is not None]
     if len(rhythms) < 2:

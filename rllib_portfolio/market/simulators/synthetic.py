@@ -118,15 +118,8 @@ def crash_market(
     """The assets of `gbm_market` and before them one, CRASH, whose steady gains end in rare, large losses.
 
     CRASH is the asset of `kelly_market`, independent of the others: by default it gains 0.23 % a day and halves once in
-    250 days, so that alone it deserves a quarter of the wealth. No features.
-
-    Args:
-        up: Gain of CRASH, a fraction above 0.
-        down: Loss of CRASH, a fraction in (0, 1).
-        probability: Of a gain, in [0, 1].
-        mean: Annual drift of each other asset, [N]; see `gbm_market`.
-        volatility: Annual standard deviation of log returns of each other asset, [N].
-        correlation: Of the other assets: one number for all pairs, or a matrix [N, N].
+    250 days, so that alone it deserves a quarter of the wealth. No features. Parameters are those of `kelly_market` for
+    CRASH, and those of `gbm_market` for the others.
     """
     check_outcomes(up, down)
     check_number("probability", probability, 0.0, 1.0)
