@@ -26,7 +26,7 @@ from rllib_portfolio.experiments.search.study import STEPS
 from rllib_portfolio.experiments.walk_forward import record
 from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import checkpoints
-from rllib_portfolio.runs import loop
+from rllib_portfolio.runs import health, loop
 from tests.cli.test_train import write_config
 from tests.cli.test_tune import trials_in, write_search
 from tests.full_disk import full_disk, read_only
@@ -272,7 +272,7 @@ def test_a_run_whose_env_runners_do_not_come_back_ends_with_the_way_to_continue_
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "NOBODY_SAMPLES_S", 3.0)
+        patch.setattr(health, "NOBODY_SAMPLES_S", 3.0)
         fail_within(patch, "_iterate", lambda run: setattr(run.algorithm, "training_step", lambda: None))
         assert train(run_dir) == 1
     assert told(capsys) == (

@@ -110,7 +110,7 @@ def test_features_are_standardised_by_the_training_window_alone(market):
 def test_other_filters_leave_features_raw(table, market, observation_filter):
     raw = prepare_market(table, config(observation_filter=observation_filter))
     assert raw.fitted["scaler"] is None
-    scaler = Scaler.from_json(market.fitted["scaler"]["asset"])
+    scaler = Scaler(**market.fitted["scaler"]["asset"])
     np.testing.assert_allclose(
         scaler.apply(raw.asset_features[30:].astype(float)), market.asset_features[30:], rtol=1e-3, atol=1e-5
     )

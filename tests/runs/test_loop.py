@@ -20,7 +20,7 @@ import pytest
 
 from rllib_portfolio import load_policy
 from rllib_portfolio.backtest.engine import backtest
-from rllib_portfolio.config import PPORunConfig
+from rllib_portfolio.config import PPORunConfig, ResourceConfig
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import MarketData
@@ -32,7 +32,9 @@ from rllib_portfolio.policies.checkpoint import (
     write_checkpoint,
 )
 from rllib_portfolio.runs.folder import create_run_folder, open_run_folder, require_fresh
-from rllib_portfolio.runs.loop import LoopState, _Run
+from rllib_portfolio.runs.health import Health
+from rllib_portfolio.runs.loop import _Run
+from rllib_portfolio.runs.loop_state import LoopState
 from rllib_portfolio.runs.summary import compare_best_policy
 from rllib_portfolio.runs.validation import equal_weight_returns, walk
 from rllib_portfolio.statistics.metrics import sharpe_ratio
@@ -339,16 +341,12 @@ def test_a_run_whose_env_runners_all_fail_goes_on_when_they_are_back(ray_session
 
 
 def test_env_runners_that_are_lost_or_say_nothing_are_told_once_and_so_is_their_return() -> None:
-    run = _Run.__new__(_Run)
-    run.config, run.state = tiny_config(COIN, {"resources.num_env_runners": 3}), LoopState(steps=2048)
-    run.num_healthy, run.num_left_out, run.silent = 3, 0, ()
-    run.algorithm = SimpleNamespace(silent_env_runners=())  # type: ignore[assignment]
+    health = Health(SimpleNamespace(silent_env_runners=()), ResourceConfig(num_env_runners=3))
     told = []
-    assert run._notice({"validation/sharpe_ratio": 1.0}) is None  # the untrained network, before anything samples
+    assert health.notice(2048, {"validation/sharpe_ratio": 1.0}) is None  # the untrained network: nothing samples yet
     for healthy, silent in [(3, ()), (3, (2,)), (3, (2,)), (3, (1, 2)), (2, ()), (3, ()), (3, (3,)), (3, ())]:
-        algorithm = SimpleNamespace(silent_env_runners=silent, config=SimpleNamespace(sample_timeout_s=20.0))
-        run.algorithm = algorithm  # type: ignore[assignment]
-        told.append((run._notice({"env_runners/healthy": healthy}) or "").removeprefix("    2,048 steps: "))
+        health.algorithm = SimpleNamespace(silent_env_runners=silent, config=SimpleNamespace(sample_timeout_s=20.0))
+        told.append((health.notice(2048, {"env_runners/healthy": healthy}) or "").removeprefix("    2,048 steps: "))
     assert told == [
         "",
         "no answer from env runner 2 for 20 s; what was sampled there is not counted; 2 of 3 sample",

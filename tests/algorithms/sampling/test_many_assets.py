@@ -19,13 +19,13 @@ from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import SeededEnvRunner
-from rllib_portfolio.config import DQNRunConfig, NetworkConfig, PPORunConfig
+from rllib_portfolio.config import DQNRunConfig, NetworkConfig, PPORunConfig, ResourceConfig
 from rllib_portfolio.market import MarketData, kelly_market
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 from rllib_portfolio.runs.folder import create_run_folder, open_run_folder
-from rllib_portfolio.runs.loop import LoopState, _Run
-from rllib_portfolio.runs.tensorboard import learner_scalars
+from rllib_portfolio.runs.health import Health
+from rllib_portfolio.runs.tracking import learner_scalars
 from tests.algorithms.sampling.samples import build_learner, build_runner, flat, weights
 
 LARGEST_STEP = 1.0
@@ -311,11 +311,8 @@ def test_the_folder_of_a_run_holds_what_was_chosen(tiny_market: MarketData, tmp_
 
 
 def test_updates_that_are_left_out_are_told_at_the_first_and_at_each_doubling() -> None:
-    run = _Run.__new__(_Run)
-    run.config, run.state = PPORunConfig(), LoopState(steps=2048)
-    run.num_healthy = run.num_left_out = 0
-    run.silent, run.algorithm = (), SimpleNamespace(silent_env_runners=())
+    health = Health(SimpleNamespace(silent_env_runners=()), ResourceConfig())
     counts = [0, 1, 1, 2, 3, 4, 7, 9]
-    told = [run._notice(learner_scalars({"num_updates_left_out": count})) for count in counts]
+    told = [health.notice(2048, learner_scalars({"num_updates_left_out": count})) for count in counts]
     assert [count for count, line in zip(counts, told, strict=True) if line] == [1, 2, 4, 9]
     assert "2,048 steps: so far 1 update was left out, because a gradient was not finite" in str(told[1])
