@@ -18,7 +18,6 @@ from benchmarks.evaluation import size_and_power
 from benchmarks.throughput import __main__ as throughput
 from benchmarks.throughput import tables
 from benchmarks.throughput.contenders import CONTENDERS
-from benchmarks.throughput.measure import Job
 from benchmarks.throughput.network import ActorCritic
 from benchmarks.throughput.setting import Setting, market_file
 
@@ -140,8 +139,6 @@ def test_a_measurement_is_a_process_of_its_own_and_the_run_becomes_json_and_tabl
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = Setting(num_assets=2, num_envs=2, rollout_steps=32, hidden_sizes=(8, 8))
-    job = Job("bare", "train", setting, 0.1, 1, market_folder=str(tmp_path))
-    assert Job.from_json(json.dumps(dataclasses.asdict(job))) == job
     monkeypatch.setattr(throughput, "SCRATCH", tmp_path / "unfinished")
     effort = {"repetitions": 1, "measure_s": 0.1, "warmup_iterations": 1}
     cells = [throughput.Cell("training", "bare", "train", setting)]

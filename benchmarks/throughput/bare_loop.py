@@ -4,7 +4,6 @@ Nothing is logged and everything known to be fast is used: preallocated arrays, 
 log-probabilities and values in one pass over the rollout, one gather of the batch per epoch, closed forms of the
 Gaussian, parameters and gradients in one flat buffer, fused Adam.
 """
-# ruff: noqa: D102 - the methods are documented by `contenders.Contender`
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.throughput.contenders import Contender
 from benchmarks.throughput.network import ActorCritic
 from benchmarks.throughput.setting import Setting
 from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     value_targets: Tensor
 
 
-class BareLoop:
+class BareLoop(Contender):
     """Sample T x B steps, then K epochs of minibatches."""
 
     def __init__(self, setting: Setting, market_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Stable-Baselines3's PPO over our scalar environment, with the same network and hyperparameters.
+"""Stable-Baselines3 over our scalar environment: PPO with the same network and hyperparameters, and DQN.
 
 SB3 clips actions to [-1, 1] before they reach the environment, keeps the log-probability of the unclipped ones,
 normalises advantages within each minibatch and bootstraps at truncations, all by itself.
 """
-# ruff: noqa: D102 - the methods are documented by `contenders.Contender`
 
 from __future__ import annotations
 
@@ -16,38 +15,48 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from torch import Tensor, nn
 
-from benchmarks.peers import sb3_ppo
+from benchmarks.peers import env_arguments, sb3_dqn, sb3_ppo
+from benchmarks.throughput.contenders import Contender
 from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, run_config
+from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, dqn_config, ppo_config
 from rllib_portfolio.env import PortfolioEnv
 
+DQN_STEPS_PER_CALL = 1024
 
-class Dummy:
-    """All environments in this process, one after the other."""
+
+class Dummy(Contender):
+    """PPO, all environments in this process, one after the other."""
 
     vec_env: type[VecEnv] = DummyVecEnv
 
     def __init__(self, setting: Setting, market_path: Path) -> None:
         self._batch_size = setting.batch_size
-        make_env = partial(PortfolioEnv, data=str(market_path))
-        envs = self.vec_env([make_env] * setting.num_envs)
-        self._model = sb3_ppo(run_config(setting), envs, SharedTrunkPolicy, setting=setting)
-
-    def sample(self) -> int:
-        raise NotImplementedError
+        envs = self.vec_env([partial(PortfolioEnv, data=str(market_path))] * setting.num_envs)
+        self._model: Any = sb3_ppo(ppo_config(setting), envs, SharedTrunkPolicy, setting=setting)
 
     def train(self) -> int:
+        before = self._model.num_timesteps
         self._model.learn(self._batch_size, log_interval=None, reset_num_timesteps=False)
-        return self._batch_size
+        return int(self._model.num_timesteps - before)
 
     def close(self) -> None:
         self._model.env.close()
 
 
 class Subproc(Dummy):
-    """Each environment in a process of its own."""
+    """PPO, each environment in a process of its own."""
 
     vec_env = SubprocVecEnv
+
+
+class DQN(Dummy):
+    """DQN with all environments in this process; its replay is uniform."""
+
+    def __init__(self, setting: Setting, market_path: Path) -> None:
+        self._batch_size = DQN_STEPS_PER_CALL
+        config = dqn_config(setting)
+        envs = DummyVecEnv([partial(PortfolioEnv, **env_arguments(config, market_path))] * setting.num_envs)
+        self._model = sb3_dqn(config, envs)
 
 
 class SharedTrunkPolicy(ActorCriticPolicy):
