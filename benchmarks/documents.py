@@ -16,7 +16,7 @@ from benchmarks.evaluation import tables as evaluation
 from benchmarks.learning import ablation
 from benchmarks.learning import tables as learning
 from benchmarks.machine import RESULTS, ROOT
-from benchmarks.real_data import defaults, evidence, offsets
+from benchmarks.real_data import defaults, offsets
 from benchmarks.real_data import tables as real_data
 from benchmarks.real_data.walks import over_looks
 from benchmarks.tables import Table, markdown, marks, replaced
@@ -141,8 +141,8 @@ BLOCKS: dict[str, Builder] = {
     "walk": _real_data(real_data.walk, "walk"),
     "walk-verdicts": _real_data(real_data.verdicts, "walk"),
     "walk-offsets": _real_data(offsets.summary),
-    "walk-significance": _real_data(evidence.significance, "walk"),
-    "walk-crises": _real_data(evidence.crises, "walk"),
+    "walk-significance": _real_data(real_data.significance, "walk"),
+    "walk-crises": _real_data(real_data.crises, "walk"),
     "walk-years": _real_data(real_data.by_years, "walk"),
     "factors": _real_data(real_data.walk, "factors"),
     "factors-verdicts": _real_data(real_data.verdicts, "factors"),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.real_data import defaults, design, evidence, study, tables, variants, walks
+from benchmarks.real_data import defaults, design, study, tables, variants, walks
 from rllib_portfolio.config.files import load_run_config
 
 FIRST_TEST_DAY = "2000-01-01"
@@ -146,7 +146,7 @@ def test_p_values_of_days_that_were_looked_at_three_times_are_three_times_as_lar
     assert "| DQN ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | +0.50 | 0.045 | +0.03 | 1.000 | 3 |" in told
     assert "| +0.50 to +0.50 | 0.045 to 0.045 | +0.03 to +0.03 | 1.000 to 1.000 | 3 |" in told
     assert "p is times the looks, at most 1 (Bonferroni)." in told
-    told = evidence.significance(folder, walks.WALK)
+    told = tables.significance(folder, walks.WALK)
     assert "| PPO ensemble | 0.60 | 0.10 to 1.10 | 1 | 0.015 | 0.400 |  |  |  | 0.300 | 0.990 | beats |" in told
     for name in ("DQN ensemble", "DQN seed 0", "constant mix of DQN ensemble"):
         row = (

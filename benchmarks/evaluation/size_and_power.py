@@ -112,12 +112,7 @@ def _power(scale: float) -> Iterator[dict[str, Any]]:
 
 
 def _cell(
-    tests: tuple[str, ...],
-    process: str,
-    years: int,
-    sharpe: tuple[float, float],
-    correlation: float,
-    num_samples: int,
+    tests: tuple[str, ...], process: str, years: int, sharpe: tuple[float, float], correlation: float, num_samples: int
 ) -> Iterator[dict[str, Any]]:
     """For each of the tests the share of samples in which it rejects, and the deviation of that share."""
     rng = np.random.default_rng([years, round(100 * correlation), len(process), len(tests), round(100 * sharpe[0])])

@@ -29,10 +29,7 @@ from rllib_portfolio.policies.saved_policy import load_policy
 from rllib_portfolio.runs.resumable import train_in_folder
 from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 
-CONFIGS = {
-    "ppo": ROOT / "tune_configs" / "ppo_per_asset.yaml",
-    "dqn": ROOT / "tune_configs" / "dqn_monthly.yaml",
-}
+CONFIGS = {"ppo": ROOT / "tune_configs" / "ppo_per_asset.yaml", "dqn": ROOT / "tune_configs" / "dqn_monthly.yaml"}
 EARLY, BETWEEN, LATE = ("1991-01-01", "1994-12-31"), ("1995-01-01", "1995-12-31"), ("1996-01-01", "1999-12-31")
 FOLDS = {"late half": (EARLY, LATE), "early half": (LATE, EARLY)}
 """Judged window to training window and itself."""
