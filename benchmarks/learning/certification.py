@@ -140,18 +140,24 @@ def learn(candidate: Candidate, exam: str, seed: int, steps: int) -> dict[str, A
     market = certificate.market(seed)
     actions = action_table(config, market)
     table = None if actions is None else actions.weights[: actions.hold]
-    curve, busy_s = [], 0.0
+    run: dict[str, Any] = {"curve": []}
+    busy_s = 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "market.npz"
         market.save(path)
-        progress = CONTENDERS[candidate.contender](config, market, path, max(1, steps // POINTS))
         started = time.process_time()
-        for done, decide in progress:
+
+        def watch(done: int, decide: Any) -> None:
+            nonlocal busy_s, started
             busy_s += time.process_time() - started
             growth, gap = certificate.shares(decide, seed, num_envs=16, days=126, table=table)
-            curve.append({"steps": done, "cpu_s": round(busy_s, 2), "growth": growth, "gap": gap})
+            run["curve"].append({"steps": done, "cpu_s": round(busy_s, 2), "growth": growth, "gap": gap})
+            if done >= steps:
+                run["final"] = certificate.report(decide, seed, table)
             started = time.process_time()
-    return {"curve": curve, "final": certificate.report(decide, seed, table)}
+
+        CONTENDERS[candidate.contender](config, market, path, max(1, steps // POINTS), watch)
+    return run
 
 
 def run_file(name: str, exam: str, folder: Path) -> Path:

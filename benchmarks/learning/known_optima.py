@@ -319,10 +319,7 @@ def _elliptical(day: Elliptical, means: Decision, best: Decision, market: Callab
     return Certificate(
         market=market,
         num_assets=len(day.scale),
-        outcomes=lambda weights, observations: (
-            day.returns(weights, means(observations)),
-            day.probabilities[None],
-        ),
+        outcomes=lambda weights, observations: (day.returns(weights, means(observations)), day.probabilities[None]),
         optimum=optimum,
     )
 
