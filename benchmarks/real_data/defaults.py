@@ -9,7 +9,6 @@ an evaluation makes the policy better or worse on days that it has not seen.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import ROOT, description, one_process
+from benchmarks.machine import ROOT
+from benchmarks.real_data import study
 from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, market_rows
 from benchmarks.tables import Table, markdown
 from rllib_portfolio.atomic import write_json
@@ -87,21 +87,16 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
         quick: One seed and few steps: the figures mean nothing.
         only: Names of variants; empty runs all of them.
     """
-    from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
-
     names = [name for name in VARIANTS if (not only or name in only) and not _file(folder, name).is_file()]
-    if not names:
-        return
-    stay_on_loopback(None)
-    quieten_libraries()
-    with one_process():
-        for count, name in enumerate(names[:1] if quick else names, start=1):
-            seeds = range(NUM_SEEDS, 2 * NUM_SEEDS) if name == FRESH else range(1 if quick else NUM_SEEDS)
-            record = curves(VARIANTS[name], seeds, INTERVAL if quick else STEPS)
-            _file(folder, name).parent.mkdir(parents=True, exist_ok=True)
-            write_json(_file(folder, name), {"machine": description(), **record})
-            found = ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight"))
-            print(f"{count:>3}/{len(names)}  {name:<40} Sharpe over 1/N {found}  {record['seconds']:.0f} s", flush=True)
+
+    def make(name: str) -> dict[str, Any]:
+        seeds = range(NUM_SEEDS, 2 * NUM_SEEDS) if name == FRESH else range(1 if quick else NUM_SEEDS)
+        return curves(VARIANTS[name], seeds, INTERVAL if quick else STEPS)
+
+    for name, record in study.made(names[:1] if quick else names, make):
+        _file(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        write_json(_file(folder, name), record)
+        print("Sharpe over 1/N", ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight")))
 
 
 def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[str, Any]:
@@ -192,4 +187,4 @@ def _mean(record: Mapping[str, Any], figure: str) -> list[float]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    return folder / FOLDER / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"
+    return study.file_of(folder / FOLDER, name)
