@@ -130,16 +130,6 @@ def test_a_variant_that_was_judged_is_not_judged_again_and_all_count_as_trials(f
     assert returns.index.max() < pd.Timestamp(FIRST_TEST_DAY)
 
 
-def test_tables_say_what_was_tried_and_what_came_out(folder: Path) -> None:
-    text = tables.variants(folder) + tables.walk(folder, walks.WALK) + tables.verdicts(folder, walks.WALK)
-    assert "| ppo | as in the file | +0.50 | +0.50 | -0.50 | +1.00 | 2.0% | 1.50 | 1.00 | 1.50x |" in text
-    assert "| ppo kappa 30 | risk_aversion 30.0 | +0.10 |" in text
-    assert "| PPO ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | +0.50 | 0.015 | +0.03 | 0.400 | 1 |" in text
-    assert "| PPO, 2 single seeds | 12.0% to 12.0% | 20.0% to 20.0% | 0.50 to 0.60 |" in text
-    assert "| 1/N | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | – | – |" in text
-    assert "- PPO beat 1/N." in text
-
-
 def test_p_values_of_days_that_were_looked_at_three_times_are_three_times_as_large(folder: Path) -> None:
     # 3 * 0.0149 = 0.0447, which is above half of 5 %, so that Holm's first step rejects nothing; 3 * 0.4 is cut to 1.
     told = tables.walk(folder, walks.WALK)
@@ -179,10 +169,3 @@ def test_a_chosen_variant_is_held_against_the_trials_of_its_algorithm(folder: Pa
         "trials (2 variants of ppo, 57 trials without a record) is expected to show 0.66; deflated ratio 0.493. Were "
         "all 60 trials of both algorithms of one kind, it would be 0.481 (against 0.94)."
     ) in text
-
-
-def test_ratios_by_years_are_those_of_the_days_of_these_years(folder: Path) -> None:
-    returns = pd.read_parquet(folder / walks.WALK / "daily_returns.parquet")
-    active = returns["PPO ensemble"] - returns["1/N"]
-    expected = np.sqrt(252.0) * active[:"2000"].mean() / active[:"2000"].std()
-    assert f"| 2000 to 2000 | {expected:+.2f} |" in tables.by_years(folder, walks.WALK, years=1)
