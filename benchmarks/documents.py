@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import claims
 from benchmarks.evaluation import tables as evaluation
-from benchmarks.learning import ablation
+from benchmarks.learning import ablation, tuning_gain
 from benchmarks.learning import tables as learning
 from benchmarks.machine import RESULTS, ROOT
 from benchmarks.real_data import defaults, offsets
@@ -133,7 +133,7 @@ BLOCKS: dict[str, Builder] = {
     "certificates-short": _learning(learning.short),
     "peers-ppo": _learning(lambda runs: learning.peers(runs, "ppo"), lambda runs: learning.to_ninety(runs, "ppo")),
     "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
-    "tuning-gain": _of("tuning_gain.json", lambda values: markdown([learning.tuning_gain(values)])),
+    "tuning-gain": _of("tuning_gain.json", lambda values: markdown([tuning_gain.table(values)])),
     "walk-short": _walk_short,
     "defaults": _real_data(defaults.table),
     "variants": _real_data(real_data.variants),

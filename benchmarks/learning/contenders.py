@@ -62,21 +62,21 @@ def action_table(config: RunConfig, market: MarketData) -> ActionTable | None:
 
 def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
     """This package."""
-    algorithm = ALGORITHMS[config.algo].build(config, market_path)
-    _train(algorithm, config, interval, lambda steps: watch(steps, _ours_now(algorithm, config, market)))
+    _rllib(ALGORITHMS[config.algo].build(config, market_path), _ours_now, config, market, interval, watch)
 
 
 def stock(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
     """RLlib's own algorithm, env runner, learner and replay."""
     is_ppo = isinstance(config, PPORunConfig)
     algorithm = (stock_ppo_config if is_ppo else stock_dqn_config)(config, market_path).build_algo()
-    policy = _ours_now if is_ppo else _greedy_rllib
-    _train(algorithm, config, interval, lambda steps: watch(steps, policy(algorithm, config, market)))
+    _rllib(algorithm, _ours_now if is_ppo else _greedy_rllib, config, market, interval, watch)
 
 
-def _train(algorithm: Any, config: RunConfig, interval: int, look: Callable[[int], None]) -> None:
+def _rllib(
+    algorithm: Any, policy: Callable[..., Decision], config: RunConfig, market: MarketData, interval: int, watch: Watch
+) -> None:
     for steps in progress(algorithm, config.schedule.total_timesteps, interval):
-        look(steps)
+        watch(steps, policy(algorithm, config, market))
 
 
 def _ours_now(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
