@@ -85,7 +85,7 @@ def walk(folder: Path, part: str) -> str:
     for label in (subject.removesuffix(" ensemble") for subject in results["subjects"]):
         seeds = [row for name, row in strategies.items() if name.startswith(f"{label} seed ")]
         if seeds:
-            rows.append([f"{label}, {len(seeds)} single seeds", *_figures(label, seeds)])
+            rows.append([f"{label}, {len(seeds)} single seeds", *_figures(label, seeds, as_range=True)])
     title = f"{UNIVERSES[part]}, {results['first_day']} to {results['last_day']}, out of sample, after costs"
     head = ["", "return a year", "volatility", "Sharpe", "max drawdown", "turnover a year", "cost a year"]
     tests = ["IR over 1/N", "p", "Sharpe difference", "p", "looks"]
@@ -242,12 +242,12 @@ _FIGURES = {
 }
 
 
-def _figures(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _figures(name: str, rows: Sequence[Mapping[str, Any]], *, as_range: bool = False) -> list[str]:
     """The cells of a strategy, or the range of several of one algorithm; p-values are over all looks."""
     cells = []
     for key, pattern in _FIGURES.items():
         values = [_over(row[key], key, name) for row in rows if row.get(key) is not None]
-        ends = values if len(rows) == 1 or not values else (min(values), max(values))
+        ends = (min(values), max(values)) if values and as_range else values
         cells.append(" to ".join(pattern.format(value) for value in ends) or DASH)
     return [*cells, str(looks(name))]
 
