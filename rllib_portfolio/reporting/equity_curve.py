@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ MUTED_COLOURS = ("#4d4d4d", "#c99a5b", "#86a882", "#a58bb5", "#8b98a7", "#c58c85
 """Of the baselines, in their order; they repeat after the last."""
 
 INK, FAINT = "#333333", "#e4e4e4"
+LEGEND_WIDTH = 30
+"""Characters of a line of the legend; longer names take several lines, and leave room for the curves."""
 
 
 def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "") -> None:
@@ -34,7 +37,7 @@ def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 5.6), dpi=200, facecolor="white")
+    figure = Figure(figsize=(9.0, 5.6), dpi=200, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     wealth_axes, drawdown_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _draw_wealth(wealth_axes, results)
@@ -42,7 +45,6 @@ def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "")
     for axes in (wealth_axes, drawdown_axes):
         _plain(axes)
     wealth_axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
-    figure.subplots_adjust(left=0.085, right=0.755, top=0.92, bottom=0.065, hspace=0.09)
     figure.align_ylabels()
     figure.savefig(path, format="png")
 
@@ -89,7 +91,7 @@ def _legend(axes: Axes, results: Sequence[BacktestResult]) -> None:
     order = sorted(results, key=lambda result: -result.wealth[-1])
     legend = axes.legend(
         [lines[result] for result in order],
-        [f"{result.name}  {result.wealth[-1]:.2f}" for result in order],
+        [textwrap.fill(f"{result.name}  {result.wealth[-1]:.2f}", LEGEND_WIDTH) for result in order],
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.0,

@@ -31,3 +31,16 @@ def test_flat_and_steep_wealth_can_be_drawn(tmp_path: Path, daily: float) -> Non
     strategies = [ConstantMix(np.array([1.0, 0.0]), f"mix {k}") for k in range(9)]
     equity_curve(backtest(market, (3, 40), strategies, ExecutionConfig()), tmp_path / "equity.png")
     assert (tmp_path / "equity.png").is_file()
+
+
+def test_long_names_are_not_cut_off_at_the_edge(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    names = ["a policy", "constant mix of another policy", "a name that takes several lines of the legend by itself"]
+    strategies = [ConstantMix(np.array([0.5, 0.5]), name) for name in names]
+    market = market_of(np.full((40, 1), 0.01))
+    equity_curve(backtest(market, (3, 40), strategies, ExecutionConfig()), tmp_path / "equity.png")
+    picture = imread(tmp_path / "equity.png")[..., :3]
+    edges = (picture[:, :3], picture[:, -3:], picture[:3], picture[-3:])
+    assert all((edge == 1.0).all() for edge in edges)
+    assert not (picture == 1.0).all()
