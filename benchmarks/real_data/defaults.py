@@ -12,7 +12,6 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ import pandas as pd
 
 from benchmarks.machine import ROOT
 from benchmarks.real_data import study
-from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, market_rows
+from benchmarks.real_data.design import BETWEEN, EARLY, LATE, of_windows, run_config
 from benchmarks.tables import Table, markdown
 from rllib_portfolio.atomic import write_json
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.runs.resumable import train_in_folder
 from rllib_portfolio.runs.validation import equal_weight_returns
@@ -116,15 +114,13 @@ def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dic
         "schedule.total_timesteps": steps,
         "schedule.evaluation_interval": steps // (STEPS // INTERVAL),
         "schedule.early_stopping_evaluations": None,
-        "resources.device": "cpu",
-        "market.train": EARLY,
-        "market.validation": LATE,
-        "market.test": NOT_READ,
     }
-    config = load_run_config(FILE, {**settings, **schedule})
+    config = run_config(FILE, {**settings, **schedule})
     market = load_market(config.market)
     runs = [
-        _evaluations(config.model_copy(update={"seed": seed}), _fold(market, train, judged))
+        _evaluations(
+            config.model_copy(update={"seed": seed}), of_windows(market, train=train, validation=judged, test=BETWEEN)
+        )
         for train, judged in FOLDS
         for seed in seeds
     ]
@@ -157,12 +153,6 @@ def table(folder: Path) -> str:
     days = "days before 2000 that were not trained on"
     title = f"Sharpe ratio over that of 1/N on {days}, mean of {len(FOLDS)} folds and {NUM_SEEDS} seeds"
     return markdown([Table(title, head, rows)])
-
-
-def _fold(market: MarketData, train: tuple[str, str], judged: tuple[str, str]) -> MarketData:
-    windows = {"train": train, "validation": judged, "test": BETWEEN}
-    rows = {name: market_rows(market, dates) for name, dates in windows.items()}
-    return replace(market, windows={**rows, "all": market.windows["all"]})
 
 
 def _evaluations(config: RunConfig, market: MarketData) -> pd.DataFrame:
