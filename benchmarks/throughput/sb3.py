@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers import env_arguments, sb3_dqn, sb3_ppo
 from benchmarks.throughput.contenders import Contender
-from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, dqn_config, ppo_config
+from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, actor_critic, dqn_config, ppo_config
 from rllib_portfolio.env import PortfolioEnv
 
 DQN_STEPS_PER_CALL = 1024
@@ -60,7 +59,7 @@ class DQN(Dummy):
 
 
 class SharedTrunkPolicy(ActorCriticPolicy):
-    """SB3's actor-critic policy with the layers of `ActorCritic` in the places that SB3 has for them."""
+    """SB3's actor-critic policy with the layers of the package's network in the places that SB3 has for them."""
 
     def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
         self._setting = setting
@@ -68,7 +67,7 @@ class SharedTrunkPolicy(ActorCriticPolicy):
         super().__init__(*args, log_std_init=log_std, ortho_init=False, **kwargs)
 
     def _build(self, lr_schedule: Any) -> None:
-        network = ActorCritic(self._setting)
+        network = actor_critic(self._setting)
         self._layers = [network]  # in a list, so that its parameters count once
         super()._build(lr_schedule)
         self.action_net = nn.Sequential(network.actor[-1], _Scale(1.0 / LOGIT_SCALE))
@@ -83,7 +82,7 @@ class SharedTrunkPolicy(ActorCriticPolicy):
 class _Branches(nn.Module):
     """Everything below the two output layers: features -> (actor's, critic's)."""
 
-    def __init__(self, network: ActorCritic, latent_size: int) -> None:
+    def __init__(self, network: nn.Module, latent_size: int) -> None:
         super().__init__()
         self.latent_dim_pi = self.latent_dim_vf = latent_size
         self._trunk, self._actor, self._critic = network.trunk, network.actor[:-1], network.critic[:-1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import gymnasium as gym
 import numpy as np
 
 from rllib_portfolio.config import (
@@ -21,6 +23,9 @@ from rllib_portfolio.config import (
 )
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.simulators.synthetic import gbm_market
+
+if TYPE_CHECKING:
+    from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
 NUM_FEATURES = 7
 NUM_DAYS = 8_000
@@ -120,6 +125,21 @@ def dqn_config(setting: Setting) -> DQNRunConfig:
             counterfactual_actions=0,
         ),
         resources=DQNResourceConfig(num_envs_per_env_runner=setting.num_envs, device="cpu"),
+    )
+
+
+def actor_critic(setting: Setting) -> LayerNormActorCritic:
+    """Return the package's network, for the sides that do without RLlib's algorithms."""
+    from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+
+    return LayerNormActorCritic(
+        observation_space=gym.spaces.Box(-1.0, 1.0, (setting.observation_size,)),
+        action_space=gym.spaces.Box(-1.0, 1.0, (setting.action_size,)),
+        model_config={
+            "hidden_sizes": setting.hidden_sizes,
+            "initial_log_std": INITIAL_LOG_STD,
+            "logit_scale": LOGIT_SCALE,
+        },
     )
 
 
