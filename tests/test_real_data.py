@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.real_data import defaults, design, evidence, study, tables, variants, walks
+from benchmarks.real_data import defaults, design, study, tables, variants, walks
 from rllib_portfolio.config.files import load_run_config
 
 FIRST_TEST_DAY = "2000-01-01"
@@ -130,23 +130,13 @@ def test_a_variant_that_was_judged_is_not_judged_again_and_all_count_as_trials(f
     assert returns.index.max() < pd.Timestamp(FIRST_TEST_DAY)
 
 
-def test_tables_say_what_was_tried_and_what_came_out(folder: Path) -> None:
-    text = tables.variants(folder) + tables.walk(folder, walks.WALK) + tables.verdicts(folder, walks.WALK)
-    assert "| ppo | as in the file | +0.50 | +0.50 | -0.50 | +1.00 | 2.0% | 1.50 | 1.00 | 1.50x |" in text
-    assert "| ppo kappa 30 | risk_aversion 30.0 | +0.10 |" in text
-    assert "| PPO ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | +0.50 | 0.015 | +0.03 | 0.400 | 1 |" in text
-    assert "| PPO, 2 single seeds | 12.0% to 12.0% | 20.0% to 20.0% | 0.50 to 0.60 |" in text
-    assert "| 1/N | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | – | – |" in text
-    assert "- PPO beat 1/N." in text
-
-
 def test_p_values_of_days_that_were_looked_at_three_times_are_three_times_as_large(folder: Path) -> None:
     # 3 * 0.0149 = 0.0447, which is above half of 5 %, so that Holm's first step rejects nothing; 3 * 0.4 is cut to 1.
     told = tables.walk(folder, walks.WALK)
     assert "| DQN ensemble | 12.0% | 20.0% | 0.60 | 50.0% | 1.00x | 0.20% | +0.50 | 0.045 | +0.03 | 1.000 | 3 |" in told
     assert "| +0.50 to +0.50 | 0.045 to 0.045 | +0.03 to +0.03 | 1.000 to 1.000 | 3 |" in told
     assert "p is times the looks, at most 1 (Bonferroni)." in told
-    told = evidence.significance(folder, walks.WALK)
+    told = tables.significance(folder, walks.WALK)
     assert "| PPO ensemble | 0.60 | 0.10 to 1.10 | 1 | 0.015 | 0.400 |  |  |  | 0.300 | 0.990 | beats |" in told
     for name in ("DQN ensemble", "DQN seed 0", "constant mix of DQN ensemble"):
         row = (
@@ -179,10 +169,3 @@ def test_a_chosen_variant_is_held_against_the_trials_of_its_algorithm(folder: Pa
         "trials (2 variants of ppo, 57 trials without a record) is expected to show 0.66; deflated ratio 0.493. Were "
         "all 60 trials of both algorithms of one kind, it would be 0.481 (against 0.94)."
     ) in text
-
-
-def test_ratios_by_years_are_those_of_the_days_of_these_years(folder: Path) -> None:
-    returns = pd.read_parquet(folder / walks.WALK / "daily_returns.parquet")
-    active = returns["PPO ensemble"] - returns["1/N"]
-    expected = np.sqrt(252.0) * active[:"2000"].mean() / active[:"2000"].std()
-    assert f"| 2000 to 2000 | {expected:+.2f} |" in tables.by_years(folder, walks.WALK, years=1)

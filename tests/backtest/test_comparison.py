@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
-from rllib_portfolio.backtest.comparison import compare, format_comparison, verdict
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold
+from rllib_portfolio.backtest.comparison import compare, verdict
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
@@ -50,17 +50,6 @@ def test_the_table_has_one_row_per_strategy_with_costs_and_turnover() -> None:
     assert row.turnover_per_year == pytest.approx(2.0, rel=1e-12)
     assert row.cost_per_year == pytest.approx(0.002, rel=1e-12)
     assert np.isnan(table.loc["all cash"].sharpe_ratio)
-
-
-def test_the_printed_table_shows_per_cents_and_a_dash_for_undefined() -> None:
-    market = random_market()
-    results = backtest(market, (3, 60), [EqualWeight(), AllCash()], ExecutionConfig())
-    text = format_comparison(compare(results, market.cash_returns[3:60]))
-    header, equal, cash = text.splitlines()
-    assert "sharpe ratio" in header
-    assert equal.startswith("1/N")
-    assert "%" in equal
-    assert "-" in cash.removeprefix("all cash").split()
 
 
 def test_results_over_other_days_are_not_compared() -> None:

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import claims, documents
+from benchmarks import documents
 from benchmarks.learning import certification
 from benchmarks.learning.known_optima import EXAMS
 from benchmarks.learning.tables import Runs, certificates, collected, comparisons, is_met, peers, short, to_ninety
 from benchmarks.machine import RESULTS, ROOT
-from benchmarks.tables import marks, replaced
 
 
 def test_every_block_of_the_documents_has_a_builder_and_every_builder_a_place() -> None:
@@ -32,13 +31,6 @@ def test_every_block_of_the_documents_has_a_builder_and_every_builder_a_place() 
 def test_the_documents_hold_what_the_committed_results_say(name: str) -> None:
     text = (ROOT / name).read_text()
     assert documents.filled(text, RESULTS) == text
-
-
-def test_a_table_takes_the_place_of_what_stood_between_its_marks() -> None:
-    begin, end = marks("times")
-    assert replaced(f"a {begin}old{end} z", "times", "new") == f"a {begin}\nnew\n{end} z"
-    with pytest.raises(ValueError, match="README must hold <!-- nothing: begin -->"):
-        replaced("a text", "nothing", "")
 
 
 def run_of(growth: float, gaps: list[float], processor: str = "P") -> dict[str, Any]:
@@ -174,35 +166,3 @@ def test_seconds_are_compared_on_one_processor_alone() -> None:
     theirs = runs_of(run_of(0.99, [0.5, 0.5, 0.95]))
     cells = row(to_ninety({("ppo", "merton"): ours, ("ppo-sb3", "merton"): theirs}, "ppo"), "Merton")
     assert cells[1:] == ["0 k", "2.0", "2 of 2", "0 k", "3.0", "1 of 1"]
-
-
-def variant(name: str, **figures: Any) -> dict[str, Any]:
-    """A row of the ablation's summary."""
-    return {
-        "variant": name,
-        "steps_to_90": 40_000,
-        "overestimation": 0.8,
-        "final_growth": 0.8,
-        "final_growth_range": [0.7, 0.9],
-        **figures,
-    }
-
-
-@pytest.mark.parametrize(
-    ("plain", "prioritized", "verdict"),
-    [(None, None, None), (40_000, None, False), (None, 40_000, True), (40_000, 28_000, True), (40_000, 30_000, False)],
-)
-def test_a_variant_that_never_got_there_has_infinitely_many_steps(
-    plain: int | None, prioritized: int | None, verdict: bool | None, tmp_path: Path
-) -> None:
-    summary = [
-        variant("vanilla", steps_to_90=plain),
-        variant("+ double", overestimation=0.5),
-        variant("+ prioritized", steps_to_90=prioritized),
-        variant("+ dueling", final_growth=0.95, final_growth_range=[0.85, 1.0]),
-    ]
-    (tmp_path / "ablation.json").write_text(json.dumps({"summary": summary}))
-    found = claims.of_ablation(tmp_path)
-    assert found["prioritized replay needs 30 % fewer samples"][2] is verdict
-    assert found["double Q lowers overestimation by a quarter"][2] is True  # 0.5, and a quarter less would be 0.6
-    assert found["dueling helps by 15 %"][2] is None  # the ranges overlap
