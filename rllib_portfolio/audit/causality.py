@@ -7,14 +7,13 @@ prices after t may change what a portfolio has drifted to by then, but neither w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.audit.certificate import Counterexample
 from rllib_portfolio.audit.differences import (
     changed_entry,
     differences,
@@ -28,6 +27,8 @@ from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.lineup import all_strategies
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.config.user_values import import_function
+from rllib_portfolio.env.checker import Counterexample
+from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.market import CASH, MarketData, PriceTable, Window, prepare_market
 from rllib_portfolio.policies.strategy import MarketView, Strategy
@@ -120,7 +121,7 @@ def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specim
     observations = [
         _observations(market, (start, stop), specimen.environment, specimen.seed) for market in (one, other)
     ]
-    names = [f"observation {name}" for name in _observation_names(one, specimen.environment)]
+    names = [f"observation {name}" for name in ObservationLayout(one).names]
     difference = first_difference("observation", names, dates, *observations)
     if difference is not None:
         raise Counterexample(f"{difference} {where}.")
@@ -183,19 +184,15 @@ def _walks(market: MarketData, window: Window, specimen: Specimen) -> list[_Walk
 def _observations(market: MarketData, window: Window, config: EnvironmentConfig, seed: int) -> NDArray[Any]:
     """What the environment shows at each decision of the window, under fixed random actions, [D, O]."""
     whole = config.model_copy(update={"episode_days": None, "rebalance_days": 1})
-    simulation = Simulation(market, window, whole, num_portfolios=1, random_start=False)
+    simulation = Simulation.of(market, window, whole, random_start=False)
     space = simulation.action_space
     space.seed(seed)
-    simulation.reset(np.array([0]), [np.random.default_rng(seed)])
-    rows = [simulation.observe()[0]]
+    state = simulation.fresh([np.random.default_rng(seed)])
+    rows = [simulation.observe(state)[0]]
     for _ in range(window[1] - window[0] - 1):
-        simulation.step(np.asarray(space.sample())[None])
-        rows.append(simulation.observe()[0])
+        state, *_ = simulation.step(state, np.asarray(space.sample())[None])
+        rows.append(simulation.observe(state)[0])
     return np.stack(rows)
-
-
-def _observation_names(market: MarketData, config: EnvironmentConfig) -> Sequence[str]:
-    return Simulation(market, market.windows["all"], config, 1, random_start=False).layout.names
 
 
 def _walk_window(market: MarketData, last: int, rebalance_days: int) -> Window:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.env.checker import value_text
 from rllib_portfolio.market import MarketData, PriceTable
 
 Array = NDArray[Any]
@@ -106,13 +107,6 @@ def first_difference(
     if len(one) != len(other):
         return Difference(array, f"the number of rows of {array}", length, "-", str(len(one)), str(len(other)))
     return None
-
-
-def value_text(value: Any) -> str:
-    """A number with as many digits as tell it from its neighbours."""
-    if isinstance(value, np.float32):
-        return f"{value:.9g}"
-    return f"{value:.17g}" if isinstance(value, float) else str(value)
 
 
 def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:

@@ -142,7 +142,6 @@ class PortfolioDQN(ScalesRewards, DQN):
             take_market(config.env_config.get("data"))
             self._counterfactuals = Counterfactuals.of(
                 config.env_config,
-                config.total_train_batch_size,
                 config.counterfactual_actions,
                 config.counterfactual_portfolios,
                 looks_ahead=config.gamma > 0.0,
