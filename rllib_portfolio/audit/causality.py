@@ -7,7 +7,6 @@ prices after t may change what a portfolio has drifted to by then, but neither w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from rllib_portfolio.audit.differences import (
     changed_entry,
     differences,
-    feature_cells,
     first_difference,
+    require_same_features,
     scrambled,
     with_another_future,
 )
@@ -26,11 +25,10 @@ from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.lineup import all_strategies
 from rllib_portfolio.config import EnvironmentConfig
-from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.env.checker import Counterexample
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.simulation import Simulation
-from rllib_portfolio.market import CASH, MarketData, PriceTable, Window, prepare_market
+from rllib_portfolio.market import CASH, MarketData, Window, prepare_market
 from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 WALK_DAYS = 45
@@ -49,11 +47,9 @@ def require_causal_custom_features(specimen: Specimen) -> None:
     table = specimen.table
     if table is None:
         return
-    for name in specimen.custom_features:
-        function = import_function(name, "features.custom")
-        for row in (int(share * len(table.prices)) for share in SHARES):
-            others = scrambled(table, row)
-            _require_same_feature(name, function, table, others, row)
+    for row in (int(share * len(table.prices)) for share in SHARES):
+        after = _AFTER.format(date=table.dates[row])
+        require_same_features(specimen.custom_features, table, scrambled(table, row), row, after)
 
 
 def require_causal(specimen: Specimen) -> str:
@@ -93,17 +89,6 @@ def require_causal(specimen: Specimen) -> str:
         f"{_covered(market, specimen, inside)} with the fit frozen, and {_days(market, later)} with everything fitted "
         "anew"
     )
-
-
-def _require_same_feature(
-    name: str, function: Callable[..., Any], table: PriceTable, others: PriceTable, row: int
-) -> None:
-    values = function(table.prices.copy())
-    cells, changed = (feature_cells(result)[: row + 1] for result in (values, function(others.prices.copy())))
-    columns = [f"feature {name} of {asset}" for asset in getattr(values, "columns", [])] or [f"feature {name}"]
-    difference = first_difference(name, columns, table.dates, cells, changed)
-    if difference is not None:
-        raise Counterexample(f"{difference} {_AFTER.format(date=table.dates[row])}.")
 
 
 def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specimen, where: str) -> None:
@@ -184,7 +169,7 @@ def _walks(market: MarketData, window: Window, specimen: Specimen) -> list[_Walk
 def _observations(market: MarketData, window: Window, config: EnvironmentConfig, seed: int) -> NDArray[Any]:
     """What the environment shows at each decision of the window, under fixed random actions, [D, O]."""
     whole = config.model_copy(update={"episode_days": None, "rebalance_days": 1})
-    simulation = Simulation.of(market, window, whole, random_start=False)
+    simulation = Simulation(market, window, whole, random_start=False)
     space = simulation.action_space
     space.seed(seed)
     state = simulation.fresh([np.random.default_rng(seed)])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rllib_portfolio.audit.differences import changed_entry, differences, feature_cells, first_difference
+from rllib_portfolio.audit.differences import changed_entry, differences, first_difference, require_same_features
 from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import backtest
-from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.env.checker import Counterexample, require_repeatable
 from rllib_portfolio.market import CASH, prepare_market
 
@@ -19,17 +18,10 @@ def require_deterministic_custom_features(specimen: Specimen) -> None:
     Raises:
         Counterexample: Names the feature, the day and both values.
     """
-    table = specimen.table
-    if table is None:
-        return
-    for name in specimen.custom_features:
-        function = import_function(name, "features.custom")
-        values = function(table.prices.copy())
-        columns = [f"feature {name} of {asset}" for asset in getattr(values, "columns", [])] or [f"feature {name}"]
-        again = feature_cells(function(table.prices.copy()))
-        difference = first_difference(name, columns, table.dates, feature_cells(values), again)
-        if difference is not None:
-            raise Counterexample(f"{difference} when it is computed again from the same prices.")
+    if specimen.table is not None:
+        same, last = specimen.table, len(specimen.table.prices) - 1
+        where = "when it is computed again from the same prices"
+        require_same_features(specimen.custom_features, same, same, last, where)
 
 
 def require_deterministic(specimen: Specimen) -> str:

@@ -20,7 +20,7 @@ from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.env import kernel, transition
 from rllib_portfolio.env.limits import constrained_weights
-from rllib_portfolio.env.transition import HoldingPeriod
+from rllib_portfolio.env.transition import StepOutcome
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
@@ -125,9 +125,9 @@ def backtest(
             views = viewer.views(row, day == 0, known)
             target = _targets(strategies, views, state.weights, market)
             weights = constrained_weights(target, state.weights, execution)
-        state, held = transition.one_day(state, weights, terms)
-        _require_wealth(held, strategies, market.dates[row])
-        log.record(day, held, state.wealth)
+        state, outcome = transition.one_day(state, weights, terms)
+        _require_wealth(outcome, strategies, market.dates[row])
+        log.record(day, outcome)
         if progress is not None:
             progress(day + 1, last_row - first_row)
     return log.results(strategies, market, slice(first_row + 1, last_row + 1))
@@ -150,9 +150,9 @@ class _TradeLog:
         weights, wealth = np.empty((num_days, num_strategies, num_assets + 1)), np.ones((num_days + 1, num_strategies))
         return cls(weights, growth, turnover, traded, cost, wealth)
 
-    def record(self, day: int, held: HoldingPeriod, wealth: FloatArray) -> None:
-        self.weights[day], self.growth[day], self.turnover[day] = held.weights, held.growth, held.turnover
-        self.traded[day], self.cost[day], self.wealth[day + 1] = held.traded, held.cost, wealth
+    def record(self, day: int, outcome: StepOutcome) -> None:
+        self.weights[day], self.growth[day], self.turnover[day] = outcome.weights, outcome.growth, outcome.turnover
+        self.traded[day], self.cost[day], self.wealth[day + 1] = outcome.traded, outcome.cost, outcome.wealth
 
     def results(self, strategies: Sequence[Strategy], market: MarketData, rows: slice) -> tuple[BacktestResult, ...]:
         return tuple(
@@ -231,11 +231,11 @@ def _no_portfolio(weights: FloatArray, market: MarketData, where: str) -> Config
     )
 
 
-def _require_wealth(held: HoldingPeriod, strategies: Sequence[Strategy], date: np.datetime64) -> None:
-    if not (held.growth > 0.0).all():
-        k = int(np.argmin(held.growth > 0.0))
+def _require_wealth(outcome: StepOutcome, strategies: Sequence[Strategy], date: np.datetime64) -> None:
+    if not (outcome.growth > 0.0).all():
+        k = int(np.argmin(outcome.growth > 0.0))
         raise ConfigError(
-            f"impact must leave wealth positive, got a trading cost of {held.cost[k]:.3g} "
+            f"impact must leave wealth positive, got a trading cost of {outcome.cost[k]:.3g} "
             f"(strategy {strategies[k].name}, {date}). Lower impact or max_turnover."
         )
 

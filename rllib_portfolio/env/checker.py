@@ -6,11 +6,12 @@ What they know of prices and weights comes from the environment; the arithmetic 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from copy import copy
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
@@ -30,8 +31,8 @@ FALLBACK_COST_BPS = 10.0
 ROUNDING = 1e-9
 """As a share of the reward and of the cost: what differs by less is the same."""
 
-Answer = dict[str, Any]
-"""Observation, reward, truncation and infos of one step, by name."""
+Answers = dict[str, NDArray[Any]]
+"""Observations, rewards, truncations and infos of one step, by name, each with leading axis B."""
 
 
 class Counterexample(Exception):  # noqa: N818
@@ -55,7 +56,7 @@ def check_env(env: PortfolioEnv, seed: int = 0) -> tuple[str, ...]:
 
 
 def require_repeatable(env: PortfolioEnv, seed: int = 0) -> str:
-    """Check that a seed gives the same bits twice, and that the vector environment gives those of the scalar one.
+    """Check that a seed gives the same bits twice, and that the vector environment gives those of scalar ones.
 
     Returns:
         What was covered.
@@ -63,23 +64,16 @@ def require_repeatable(env: PortfolioEnv, seed: int = 0) -> str:
     Raises:
         Counterexample: The first answer that was another one, with both values.
     """
-    simulation = env.simulation
-    dates = simulation.market.dates
-    window = (str(dates[simulation.first_decision + 1]), str(dates[simulation.last_row]))
+    simulation, dates = env.simulation, env.simulation.market.dates
+    window = (str(dates[simulation.window[0]]), str(dates[simulation.window[1] - 1]))
     settings = simulation.config.model_dump() | {"random_start": simulation.random_start}
-    space = PortfolioVectorEnv(NUM_ENVS, simulation.market, window, **settings).action_space
-    space.seed(seed)
-    actions = [space.sample() for _ in range(NUM_STEPS)]
-    first, second = (
-        _vector_answers(PortfolioVectorEnv(NUM_ENVS, simulation.market, window, **settings), actions, seed)
-        for _ in range(2)
-    )
-    for index in range(NUM_ENVS):
-        scalar = _scalar_answers(env, [action[index] for action in actions], seed + index)
-        ours, again = ([{name: v[index] for name, v in answer.items()} for answer in walk] for walk in (first, second))
-        names, of_seed = simulation.layout.names, f"with seed {seed + index}"
-        _require_same(ours, again, f"by the same environment {of_seed} twice", names)
-        _require_same(ours, scalar, f"by vector and scalar environment {of_seed}", names)
+    vector, again = (PortfolioVectorEnv(NUM_ENVS, simulation.market, window, **settings) for _ in range(2))
+    scalar = SyncVectorEnv([lambda: type(env)(simulation.market, window, **settings)] * NUM_ENVS)
+    vector.action_space.seed(seed)
+    actions = [vector.action_space.sample() for _ in range(NUM_STEPS)]
+    answers, names = _answers(vector, actions, seed), vector.observation_names
+    _require_same(answers, _answers(again, actions, seed), "the same environment with seed {} twice", seed, names)
+    _require_same(answers, _answers(scalar, actions, seed), "vector and scalar environment with seed {}", seed, names)
     return (
         f"{NUM_STEPS} steps of {NUM_ENVS} seeds twice, the scalar environment against the vector one: "
         "observations, rewards, ends and infos"
@@ -97,30 +91,33 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
     Raises:
         Counterexample: Names the asset or the action, and the weight that the environment gave it.
     """
-    simulation = replace(env.simulation, random_start=False)
-    market, is_table = simulation.market, isinstance(simulation.action_space, spaces.Discrete)
-    corners: FloatArray = np.eye(market.num_assets + 1)
-    actions = np.arange(len(simulation.action_map.names)) if is_table else (2.0 * corners - 1.0).astype(np.float32)
+    simulation = copy(env.simulation)
+    simulation.random_start = False
+    market, action_map = simulation.market, simulation.action_map
+    is_table = isinstance(simulation.action_space, spaces.Discrete)
+    target: FloatArray = np.eye(market.num_assets + 1)
+    actions = np.arange(len(action_map.names)) if is_table else (2.0 * target - 1.0).astype(np.float32)
     state = simulation.fresh([np.random.default_rng(0)] * len(actions))
-    target = corners
     if is_table:
         volatility = market.volatility[state.row - simulation.config.execution_lag]
-        target = simulation.action_map.target(actions, state.weights, volatility)
+        target = action_map.target(actions, state.weights, volatility)
     wanted = constrained_weights(target, state.weights, simulation.config)
-    _, _, period = simulation.step(state, actions)
-    missed = np.abs(period.weights - wanted).max(-1)
-    if not is_table:
-        _require_corners(period.weights, wanted, missed, (*market.assets, CASH))
-        return f"{len(corners)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted)}"
-    worst = int(missed.argmax())
-    if missed[worst] > CORNER_TOLERANCE:
+    _, _, outcome = simulation.step(state, actions)
+    held, missed = outcome.weights, np.abs(outcome.weights - wanted).max(-1)
+    for i in np.flatnonzero(missed > CORNER_TOLERANCE):
+        name = action_map.names[i]
+        if is_table:
+            pair = f"{held[i].round(4).tolist()} instead of {wanted[i].round(4).tolist()}"
+            raise Counterexample(f"action {name!r} holds {pair}.")
         raise Counterexample(
-            f"action {simulation.action_map.names[worst]!r} holds {period.weights[worst].round(4).tolist()} instead of "
-            f"{wanted[worst].round(4).tolist()}."
+            f"the action that asks for {name} alone holds {held[i, i]:.6g} of it instead of {wanted[i, i]:.6g}: that "
+            "corner cannot be reached."
         )
+    if not is_table:
+        return f"{len(actions)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted)}"
     is_limited = not np.array_equal(target, wanted)
     limited = "; the constraint (max_weight, max_turnover or min_cash) limits some of them" if is_limited else ""
-    reached = _reached(period.weights.max(0), np.array((*market.assets, CASH)))
+    reached = _reached(held.max(0), np.array((*market.assets, CASH)))
     return f"{len(actions)} actions hold what they say{limited}; corners in the table: {reached}"
 
 
@@ -134,12 +131,12 @@ def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
         Counterexample: Names the day, with what was to be paid and what was.
     """
     market, config = env.simulation.market, env.simulation.config
-    start, stop = env.simulation.first_decision + 1, env.simulation.last_row + 1
+    start, stop = env.simulation.window
     window = start, min(stop, start + COST_DAYS)
     cost = config.cost_bps if np.max(config.cost_bps) > 0.0 else FALLBACK_COST_BPS
     doubled = tuple(2.0 * one for one in cost) if isinstance(cost, tuple) else 2.0 * cost
     cheap, dear = (
-        Simulation.of(market, window, config.model_copy(update={"cost_bps": bps, "episode_days": None}), False)
+        Simulation(market, window, config.model_copy(update={"cost_bps": bps, "episode_days": None}), False)
         for bps in (cost, doubled)
     )
     num_steps = _require_paid(cheap, dear, seed)
@@ -158,55 +155,35 @@ def value_text(value: Any) -> str:
     return f"{value:.17g}" if isinstance(value, float) else str(value)
 
 
-def _scalar_answers(env: PortfolioEnv, actions: Sequence[Any], seed: int) -> list[Answer]:
-    """What a scalar environment says; the step after an end resets, ignores its action and pays 0."""
+def _answers(env: VectorEnv[Any, Any, Any], actions: Sequence[NDArray[Any]], seed: int) -> list[Answers]:
+    """What a vector environment says at a reset, which pays 0 and ends nothing, and at each step."""
     observation, info = env.reset(seed=seed)
-    answers = [_answer(observation, 0.0, False, info)]
-    for action in actions:
-        if answers[-1]["truncated"]:
-            observation, info = env.reset()
-            answers.append(_answer(observation, 0.0, False, info))
-        else:
-            observation, reward, _, truncated, info = env.step(action)
-            answers.append(_answer(observation, reward, truncated, info))
-    return answers
+    steps = [(observation, np.zeros(NUM_ENVS), None, np.zeros(NUM_ENVS, dtype=np.bool_), info)]
+    steps += [env.step(action) for action in actions]
+    return [
+        {
+            "observation": observation,
+            "reward": reward,
+            "truncated": truncated,
+            **{f"info {name}": values for name, values in info.items() if not name.startswith("_")},
+        }
+        for observation, reward, _, truncated, info in steps
+    ]
 
 
-def _vector_answers(env: PortfolioVectorEnv, actions: Sequence[NDArray[Any]], seed: int) -> list[Answer]:
-    """What a vector environment says, arrays with leading axis B."""
-    observation, info = env.reset(seed=seed)
-    answers = [_answer(observation, np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=np.bool_), info)]
-    for action in actions:
-        observation, reward, _, truncated, info = env.step(action)
-        answers.append(_answer(observation, reward, truncated, info))
-    return answers
-
-
-def _answer(observation: Any, reward: Any, truncated: Any, info: dict[str, Any]) -> Answer:
-    infos = {f"info {name}": value for name, value in info.items() if not name.startswith("_")}
-    return {"observation": observation, "reward": reward, "truncated": truncated, **infos}
-
-
-def _require_same(ours: Sequence[Answer], others: Sequence[Answer], how: str, names: Sequence[str]) -> None:
+def _require_same(
+    ours: Sequence[Answers], others: Sequence[Answers], whose: str, seed: int, names: Sequence[str]
+) -> None:
     for step, (one, other) in enumerate(zip(ours, others, strict=True)):
         for name in one:
-            what, value, another = name, one[name], other[name]
-            if np.array_equal(value, another):
+            mine, theirs = (answers[name].reshape(NUM_ENVS, -1) for answers in (one, other))
+            if np.array_equal(mine, theirs):
                 continue
-            if name == "observation":
-                index = int(np.argmax(value != another))
-                what, value, another = f"observation {names[index]}", value[index], another[index]
+            index, column = (int(where[0]) for where in np.nonzero(mine != theirs))
+            what = f"observation {names[column]}" if name == "observation" else name
             raise Counterexample(
-                f"{what} is {value_text(value)}, and {value_text(another)} at step {step} ({one['info date']}), {how}."
-            )
-
-
-def _require_corners(held: FloatArray, wanted: FloatArray, missed: FloatArray, names: Sequence[str]) -> None:
-    for i, name in enumerate(names):
-        if missed[i] > CORNER_TOLERANCE:
-            raise Counterexample(
-                f"the action that asks for {name} alone holds {held[i, i]:.6g} of it instead of {wanted[i, i]:.6g}: "
-                "that corner cannot be reached."
+                f"{what} is {value_text(mine[index, column])}, and {value_text(theirs[index, column])} at step {step} "
+                f"({one['info date'][index]}), by {whose.format(seed + index)}."
             )
 
 
@@ -240,9 +217,9 @@ def _require_paid(cheap: Simulation, dear: Simulation, seed: int) -> int:
     while not one.is_over[0]:
         action = np.asarray(space.sample())[None]
         before = one
-        one, (reward,), period = cheap.step(one, action)
+        one, (reward,), outcome = cheap.step(one, action)
         other, (dearer_reward,), _ = dear.step(other, action)
-        move, volatility = np.abs(period.weights - before.weights)[0, :-1], market.volatility[before.row[0]]
+        move, volatility = np.abs(outcome.weights - before.weights)[0, :-1], market.volatility[before.row[0]]
         paid, dearer = (_cost(move, simulation.config, volatility) for simulation in (cheap, dear))
         factor *= (1.0 - dearer) / (1.0 - paid)
         ratio = float(other.wealth[0] / one.wealth[0])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfig
 from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.env.simulation import Simulation
-from rllib_portfolio.env.transition import HoldingPeriod, State, no_holding, with_rows
+from rllib_portfolio.env.transition import State, StepOutcome, nothing_done, with_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window, load_market
 from rllib_portfolio.market.splits import parse_day
@@ -126,16 +126,16 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
         """Start an episode; a seed starts the random stream of its days anew."""
         super().reset(seed=seed)
         self.state = self.simulation.fresh([self.np_random])
-        return self._answer(no_holding(1, self.simulation.market.num_assets))
+        return self._answer(nothing_done(1, self.simulation.market.num_assets))
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Trade, and earn the returns of the days up to the next decision."""
-        self.state, reward, period = self.simulation.step(self.state, np.asarray(action)[None])
-        observation, info = self._answer(period)
+        self.state, reward, outcome = self.simulation.step(self.state, np.asarray(action)[None])
+        observation, info = self._answer(outcome)
         return observation, float(reward[0]), False, bool(self.state.is_over[0]), info
 
-    def _answer(self, period: HoldingPeriod) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        info = self.simulation.info(self.state, period)
+    def _answer(self, outcome: StepOutcome) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        info = self.simulation.info(self.state, outcome)
         return self.simulation.observe(self.state)[0], {name: value[0] for name, value in info.items()}
 
 
@@ -195,7 +195,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
             self._generators = [seeding.np_random(s)[0] for s in self._seeds(seed)]
         self.state = self.simulation.fresh(self._generators)
         self._finished = np.zeros(self.num_envs, dtype=np.bool_)
-        return self._answer(no_holding(self.num_envs, self.simulation.market.num_assets))
+        return self._answer(nothing_done(self.num_envs, self.simulation.market.num_assets))
 
     def step(
         self, actions: Any
@@ -206,15 +206,15 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         actions = np.array(actions)
         if self._finished.any() and len(actions) == self.num_envs:
             actions[self._finished] = 0  # ignored, so it need not be an action at all
-        self.state, reward, period = self.simulation.step(self.state, actions)
+        self.state, reward, outcome = self.simulation.step(self.state, actions)
         if self._finished.any():
             which = np.flatnonzero(self._finished)
             started = self.simulation.fresh([self._generators[index] for index in which])
             self.state = with_rows(self.state, started, which)
-            period = with_rows(period, no_holding(len(which), self.simulation.market.num_assets), which)
+            outcome = with_rows(outcome, nothing_done(len(which), self.simulation.market.num_assets), which)
             reward[which] = 0.0
         self._finished = self.state.is_over
-        observations, info = self._answer(period)
+        observations, info = self._answer(outcome)
         return observations, reward, self._never.copy(), self._finished.copy(), info
 
     def get_state(self) -> dict[str, Any]:
@@ -242,8 +242,8 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
             raise ConfigError(f"seed must be one number or {self.num_envs} of them, got {len(seed)}. Give one each.")
         return seed
 
-    def _answer(self, period: HoldingPeriod) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        info: dict[str, Any] = self.simulation.info(self.state, period)
+    def _answer(self, outcome: StepOutcome) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        info: dict[str, Any] = self.simulation.info(self.state, outcome)
         if not self._masks:
             self._masks = {f"_{name}": self._mask for name in info}
         return self.simulation.observe(self.state), info | self._masks
@@ -325,4 +325,4 @@ def resolve_window(market: MarketData, window: WindowChoice) -> Window:
 def _simulation(market: MarketData, window: WindowChoice, settings: Mapping[str, Any]) -> Simulation:
     config = validated(EnvironmentConfig, settings, "environment arguments")
     random_start = config.random_start if config.random_start is not None else window == "train"
-    return Simulation.of(market, resolve_window(market, window), config, random_start)
+    return Simulation(market, resolve_window(market, window), config, random_start)

@@ -22,7 +22,7 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 
 NO_MEMORY = np.zeros(0)
-Values = TypeVar("Values", "State", "HoldingPeriod")
+Values = TypeVar("Values", "State", "StepOutcome")
 
 
 class State(NamedTuple):
@@ -49,23 +49,45 @@ class State(NamedTuple):
         return np.asarray(self.row >= self.end)
 
 
-class HoldingPeriod(NamedTuple):
-    """What was held from one decision to the next, or for one day, and what it earned."""
+class StepOutcome(NamedTuple):
+    """What B portfolios held from one decision to the next (one or more days), and what they earned."""
 
     weights: FloatArray
-    """w_t after the trade, [B, N+1]."""
+    """w_t after the trade, [B, N+1], cash last."""
     traded: FloatArray
     """Traded notional of the risky assets, [B]."""
     turnover: FloatArray
     """Half the L1 distance over all N+1 weights, [B]."""
     cost: FloatArray
     """c_t, fraction of wealth paid, [B]."""
+    wealth: FloatArray
+    """V_end, [B]; an episode starts at 1."""
     growth: FloatArray
-    """V_end / V_start after costs, [B]."""
+    """V_end / V_start, after costs, [B]."""
     benchmark_growth: FloatArray
     """Growth of the uniform portfolio over all N+1 assets, rebalanced daily, free of cost, [B]."""
     asset_growth: FloatArray
     """Growth of each asset, cash last, [B, N+1]."""
+
+    @property
+    def log_return(self) -> FloatArray:
+        """log(V_end / V_start), after costs, [B]."""
+        return np.asarray(np.log(self.growth))
+
+    @property
+    def benchmark_log_return(self) -> FloatArray:
+        """Log growth of the uniform portfolio over all N+1 assets, rebalanced daily, free of cost, [B]."""
+        return np.asarray(np.log(self.benchmark_growth))
+
+    @property
+    def equal_weight_log_return(self) -> FloatArray:
+        """Log growth of 1/N: equal weights of the N risky assets at the start, held, free of cost, [B]."""
+        return np.asarray(np.log(self.asset_growth[:, :-1].mean(-1)))
+
+    @property
+    def cash_log_return(self) -> FloatArray:
+        """Log growth of cash, [B]."""
+        return np.asarray(np.log(self.asset_growth[:, -1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +131,11 @@ def initial_state(row: NDArray[np.int64], end: ArrayLike, num_assets: int, memor
     return State(wealth, cash, cash, np.tile(memory, (len(row), 1)), row, np.broadcast_to(end, row.shape), steps)
 
 
-def no_holding(num_portfolios: int, num_assets: int) -> HoldingPeriod:
-    """Return the holding period of portfolios that have neither traded nor earned: all cash."""
-    cash = kernel.initial_state(num_portfolios, num_assets).weights
+def nothing_done(num_portfolios: int, num_assets: int) -> StepOutcome:
+    """Return the outcome of portfolios that have neither traded nor earned: wealth 1, all in cash."""
+    wealth, cash = kernel.initial_state(num_portfolios, num_assets)
     zeros, ones = np.zeros((3, num_portfolios)), np.ones((2, num_portfolios))
-    return HoldingPeriod._make((cash, *zeros, *ones, np.ones_like(cash)))
+    return StepOutcome(cash, zeros[0], zeros[1], zeros[2], wealth, ones[0], ones[1], np.ones_like(cash))
 
 
 def with_rows(values: Values, others: Values, which: NDArray[Any]) -> Values:
@@ -124,7 +146,7 @@ def with_rows(values: Values, others: Values, which: NDArray[Any]) -> Values:
     return type(values)._make(copies)
 
 
-def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, HoldingPeriod]:
+def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, StepOutcome]:
     """Trade once to the target weights, as far as the limits allow, and hold until the next decision.
 
     Args:
@@ -133,40 +155,41 @@ def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, Holding
         terms: Of the walk.
 
     Returns:
-        The state at the close of the next decision, or of the end, and the period in between. Growth is not positive
-        where trading cost all wealth.
+        The state at the close of the next decision, or of the end, and what was held and earned on the way.
+        Growth is not positive where trading cost all wealth.
     """
-    state, period = one_day(state, constrained_weights(target, state.weights, terms.execution), terms)
+    state, outcome = one_day(state, constrained_weights(target, state.weights, terms.execution), terms)
     for _ in range(terms.execution.rebalance_days - 1):
         if state.is_over.all():
             break
         state, day = one_day(state, state.weights, terms)
-        period = period._replace(
-            growth=period.growth * day.growth,
-            benchmark_growth=period.benchmark_growth * day.benchmark_growth,
-            asset_growth=period.asset_growth * day.asset_growth,
+        outcome = outcome._replace(
+            wealth=day.wealth,
+            growth=outcome.growth * day.growth,
+            benchmark_growth=outcome.benchmark_growth * day.benchmark_growth,
+            asset_growth=outcome.asset_growth * day.asset_growth,
         )
-    return state._replace(steps=state.steps + 1), period
+    return state._replace(steps=state.steps + 1), outcome
 
 
-def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, HoldingPeriod]:
+def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, StepOutcome]:
     """Trade to `weights`, [B, N+1], at the close of row t, and earn the returns of row t + 1."""
     is_walking = state.row < state.end
     row = state.row + is_walking
     returns_t1 = terms.returns[row] * is_walking[:, None]
     before = kernel.PortfolioState(state.wealth, state.weights)
     volatility_t = terms.market.volatility[state.row]
-    (wealth, drifted), outcome = kernel.step(before, weights, returns_t1, volatility_t, terms.costs)
-    held, growth = weights, outcome.growth
+    (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, terms.costs)
+    held, growth = weights, day.growth
     if not is_walking.all():  # a portfolio past its end stands still, to the bit
         wealth, growth = np.where(is_walking, wealth, state.wealth), np.where(is_walking, growth, 1.0)
         drifted = np.where(is_walking[:, None], drifted, state.weights)
         held = np.where(is_walking[:, None], weights, state.held)
     asset_growth = 1.0 + returns_t1
-    day = HoldingPeriod(
-        weights, outcome.traded, outcome.turnover, outcome.cost, growth, asset_growth.mean(-1), asset_growth
+    outcome = StepOutcome(
+        weights, day.traded, day.turnover, day.cost, wealth, growth, asset_growth.mean(-1), asset_growth
     )
-    return State(wealth, drifted, held, state.reward_state, row, state.end, state.steps), day
+    return State(wealth, drifted, held, state.reward_state, row, state.end, state.steps), outcome
 
 
 def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tuple[int, int]:

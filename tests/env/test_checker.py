@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ def test_an_environment_that_is_not_the_vector_one_is_found(tiny_market: MarketD
 
 def test_softmax_taken_twice_reaches_no_corner(tiny_market: MarketData) -> None:
     env = PortfolioEnv(tiny_market)
-    env.simulation = replace(env.simulation, action_map=SoftmaxTwice(tiny_market.assets, 10.0))
+    env.simulation.action_map = SoftmaxTwice(tiny_market.assets, 10.0)
     # e / (e + 3) = 0.475367 for four slots
     assert broken(require_reachable_corners, env) == (
         "the action that asks for A alone holds 0.475367 of it instead of 1: that corner cannot be reached."
