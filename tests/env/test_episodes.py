@@ -70,7 +70,7 @@ def test_past_the_end_of_its_episode_a_portfolio_stands_still_to_the_bit(tiny_ma
     for action in sampled_actions(env.action_space, 20):
         _, last = episode(env, [action])
         state = kernel.initial_state(1, 3)
-        state, _ = kernel.step(state, last.info["weights"][None], returns, np.zeros(3), env.simulation.costs)
+        state, _ = kernel.step(state, last.info["weights"][None], returns, np.zeros(3), env.simulation.terms.costs)
         assert last.info["date"] == tiny_market.dates[50]
         assert last.info["wealth"] == state.wealth[0]
         np.testing.assert_array_equal(last.info["drifted_weights"], state.weights[0])

@@ -20,7 +20,7 @@ from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.env.rewards import BUILT_IN
-from rllib_portfolio.env.simulation import decision_rows
+from rllib_portfolio.env.transition import decision_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from tests.env.rollouts import Step, assert_same_walk, sampled_actions, walk, walk_on, walk_vector

@@ -37,8 +37,8 @@ def rewards_of(
     for step, step_return in enumerate(returns):
         wealth = wealth * (1.0 + step_return)
         weights = np.zeros((num_portfolios, 2))
-        bar, idle = (zeros if one is None else zeros + np.log1p(one[step]) for one in (equal_weight, cash))
-        outcome = StepOutcome(np.log1p(step_return), zeros, zeros, zeros, wealth, weights, bar, idle)
+        assets = np.stack([zeros + (0.0 if one is None else one[step]) for one in (equal_weight, cash)], axis=-1)
+        outcome = StepOutcome(weights, zeros, zeros, zeros, wealth, 1.0 + step_return, zeros + 1.0, 1.0 + assets)
         state, value = reward(state, outcome)
         rewards.append(value)
     return np.array(rewards)

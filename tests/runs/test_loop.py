@@ -529,8 +529,7 @@ def test_a_dqn_run_ends_with_checkpoints_a_policy_and_its_tables(dqn_run: TinyRu
     assert dqn_run.statuses[-1].steps == TOTAL_STEPS
     assert len(names(dqn_run.run_dir)) >= 3
     policy = load_policy(dqn_run.run_dir)
-    assert policy.table is not None
-    assert policy.table.names[-1] == "hold"
+    assert policy.action_map.names[-1] == "hold"
     results = compare_best_policy(dqn_run.run_dir, dqn_run.config, dqn_run.market)
     assert "DQN policy" in results.tables["test"].index
     assert results.tables["test"].loc["DQN policy"].notna().all()

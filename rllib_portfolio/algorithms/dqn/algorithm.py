@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -46,7 +47,7 @@ from rllib_portfolio.algorithms.sampling.weight_sync import sync_weights
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
 from rllib_portfolio.env.action_map import build_action_table
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
+from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,6 @@ class PortfolioDQN(ScalesRewards, DQN):
             take_market(config.env_config.get("data"))
             self._counterfactuals = Counterfactuals.of(
                 config.env_config,
-                config.total_train_batch_size,
                 config.counterfactual_actions,
                 config.counterfactual_portfolios,
                 looks_ahead=config.gamma > 0.0,
@@ -258,6 +258,11 @@ def _multi_agent(batch: ReplayBatch) -> MultiAgentBatch:
 def build(config: DQNRunConfig, market_path: Path) -> PortfolioDQN:
     """The algorithm of a run over the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
+
+
+def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights of a module whose policy decides with their running average."""
+    return averaged_weights(weights)
 
 
 def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -188,6 +189,11 @@ def step_scale(network: NetworkConfig, num_assets: int) -> float:
         num_assets: N.
     """
     return 1.0 if network.architecture == PER_ASSET else min(1.0, STEP_ASSETS / num_assets)
+
+
+def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights as they are: the policy decides with what is learned."""
+    return weights
 
 
 def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, Arr
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
+from rllib_portfolio.env.action_map import ActionTable
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
@@ -205,9 +206,7 @@ def test_a_batch_is_what_the_buffer_draws_with_its_rewards_scaled(
             expected = twin.sample(8, n_step=3, gamma=0.5, beta=0.7)
             assert expected[N_STEP].max() == 3
         else:
-            expected = Counterfactuals.of(built.config.env_config, 8, 64, True).batch(
-                twin.sample(8, beta=0.7), twin.rng
-            )
+            expected = Counterfactuals.of(built.config.env_config, 64, True).batch(twin.sample(8, beta=0.7), twin.rng)
         batch = built._draw(0.7)
     assert len(set(batch[WEIGHTS])) > 1
     assert batch.keys() == expected.keys()
@@ -323,10 +322,9 @@ def test_the_exported_policy_decides_as_the_environment_maps_actions(
         module = built.env_runner.module
         current_policy(built, config, tiny_market).save(tmp_path / "policy")
         policy = load_policy(tmp_path / "policy")
-        assert policy.table is not None
         whole_window = config.environment.model_dump() | {"episode_days": None}
         env = PortfolioVectorEnv(1, tiny_market, "test", **whole_window)
-        assert policy.table.names == env.action_names
+        assert policy.action_map.names == env.action_names
         (walk,) = backtest(tiny_market, tiny_market.windows["test"], [policy], config.environment)
         observation, _ = env.reset(seed=0)
         returns = []
@@ -341,8 +339,8 @@ def test_the_inverse_volatility_action_needs_a_volatility(market_path: Path, tin
     ladder = {"environment.action_table": "ladder"}
     with algorithm(market_path, ladder) as built:
         policy = current_policy(built, run_config(ladder), tiny_market)
-    table = policy.table
-    assert table is not None
+    table = policy.action_map
+    assert isinstance(table, ActionTable)
     drifted = np.array([[0.25, 0.25, 0.25, 0.25]])
     with pytest.raises(ValueError, match="volatility must be given for the inverse-volatility action"):
         table.target(np.array([table.inverse_volatility]), drifted, None)

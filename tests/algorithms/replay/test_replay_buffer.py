@@ -178,7 +178,7 @@ def test_a_full_buffer_takes_little_more_than_its_observations() -> None:
 def test_where_environments_stood_takes_more_than_half_of_the_observations_again() -> None:
     # twice 21 weights 336, wealth 8, three counters 24: 368 of 644 bytes beside the 3 % of above
     market = market_of(np.zeros((10, 20)))
-    state = state_columns(PortfolioVectorEnv(1, market, "all", action_mode="discrete", execution_lag=0).simulation)
+    state = state_columns(PortfolioVectorEnv(1, market, "all", action_mode="discrete", execution_lag=0).state)
     assert set(state) == set(COLUMNS)
     extra = {name: values[0] for name, values in state.items()}
     assert 1.55 <= relative_size(ArrayEpisodeReplayBuffer(capacity=FULL, extra_columns=COLUMNS), extra) <= 1.61
