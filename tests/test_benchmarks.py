@@ -102,7 +102,7 @@ def test_the_plain_network_is_the_package_s_network() -> None:
     embeddings = plain.embed(observations)
     torch.testing.assert_close(plain.mean(embeddings), mean)
     torch.testing.assert_close(plain.action_log_std().expand_as(mean), log_std)
-    torch.testing.assert_close(plain.value(embeddings), module.compute_values({Columns.OBS: observations}))
+    torch.testing.assert_close(plain.values(embeddings), module.compute_values({Columns.OBS: observations}))
 
 
 def test_stable_baselines_trains_the_same_network() -> None:
@@ -119,7 +119,7 @@ def test_stable_baselines_trains_the_same_network() -> None:
     distribution, embeddings = policy.get_distribution(observations).distribution, plain.embed(observations)
     torch.testing.assert_close(distribution.mean, plain.mean(embeddings))
     torch.testing.assert_close(distribution.stddev, plain.action_log_std().exp().expand_as(distribution.mean))
-    torch.testing.assert_close(policy.predict_values(observations).squeeze(-1), plain.value(embeddings))
+    torch.testing.assert_close(policy.predict_values(observations).squeeze(-1), plain.values(embeddings))
 
 
 def test_the_bare_loop_bootstraps_at_truncation_and_starts_anew_after_the_step_that_only_resets(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class BareLoop:
     def _batch(self) -> Batch:
         observations, actions = torch.from_numpy(self._observations), torch.from_numpy(self._actions)
         embeddings = self.network.embed(observations)
-        values = self.network.value(embeddings)
+        values = self.network.values(embeddings)
         mean, log_std = self.network.mean(embeddings[:-1]), self.network.action_log_std()
         advantages = torch.from_numpy(self._advantages(values.numpy()))
         rows = torch.from_numpy(np.flatnonzero(~self._finished[:-1]))
@@ -117,7 +117,7 @@ class BareLoop:
 
     def _evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         embeddings = self.network.embed(observations)
-        return self.network.mean(embeddings), self.network.action_log_std(), self.network.value(embeddings)
+        return self.network.mean(embeddings), self.network.action_log_std(), self.network.values(embeddings)
 
     def _loss(self, batch: Batch) -> Tensor:
         mean, log_std, values = self._evaluate(batch.observations)
