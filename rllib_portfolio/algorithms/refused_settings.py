@@ -222,7 +222,7 @@ FUSED_RULES: tuple[Rule, ...] = unless(
             "torch_compile_learner",
             "be False",
             is_default("torch_compile_learner", False),
-            "With PPO, set resources.compile_update: it compiles the loss of the fused learner.",
+            RLLIBS_LEARNER,
         ),
         Rule("torch_ddp_kwargs", "be empty", is_default("torch_ddp_kwargs", {}), RLLIBS_LEARNER),
         Rule(

@@ -4,7 +4,7 @@ A back-test takes its decisions day by day, each from what the one before came t
 calling its kernels, not in them; numpy's calls are cheaper by far. A batch is worked off row by row, each row with
 products of a matrix and a vector of its own: a decision is the same to the bit, whatever it is taken together with.
 
-The layers of each network and their names are those of the torch module that was trained, in `modules/`.
+The layers of each network and their names are those of the torch module that was trained, in `networks/`.
 """
 
 from __future__ import annotations

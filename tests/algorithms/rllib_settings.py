@@ -288,7 +288,6 @@ OURS = {
     "weight_decay",
     "max_kl",
     "mixed_precision",
-    "compile_update",
     "learning_starts",
     "steps_per_update",
     "steps_per_iteration",

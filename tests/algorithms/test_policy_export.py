@@ -15,7 +15,7 @@ from rllib_portfolio.config import EnvironmentConfig, QNetworkConfig
 from rllib_portfolio.env.action_map import build_action_table
 from rllib_portfolio.market import MarketData, prepare_market
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
-from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
+from rllib_portfolio.networks.dueling_q import DuelingQNetwork
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from tests.market.tables import random_table
 from tests.policies.tiny_policies import CONFIG, observations_of, policy_for

@@ -102,13 +102,12 @@ def test_no_parameter_of_a_synthetic_market_ends_in_a_traceback(price_settings: 
 @pytest.mark.parametrize("value", [True, [True], [True, True, True]])
 def test_true_is_taken_by_settings_that_are_true_or_false_alone(value: Any) -> None:
     for algo, model in RUN_CONFIGS.items():
-        of_ppo_alone = {"resources.compile_update"} if algo == "dqn" else set()
         taken = set()
         for name, _ in fields_of(model):
             with suppress(ConfigError):
                 load_run_config(None, {"algo": algo, name: value})
                 taken.add(name)
-        assert taken == (truths_of(model) - of_ppo_alone if value is True else set())
+        assert taken == (truths_of(model) if value is True else set())
     for name in SearchSettings.model_fields:
         with pytest.raises(ConfigError, match=rf"^{name}: "):
             validated(SearchSettings, {name: value}, "command line")

@@ -350,6 +350,14 @@ def test_a_cpu_has_no_gpus() -> None:
     assert with_set("resources.device=cpu", "resources.num_gpus_per_learner=0").resources.gpus_per_learner == 0.0
 
 
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_a_removed_setting_is_dropped_where_it_had_no_effect_and_refused_where_it_had(algo: str) -> None:
+    assert with_set(f"algo={algo}", "resources.compile_update=false") == with_set(f"algo={algo}")
+    message = refusal(f"algo={algo}", "resources.compile_update=true")
+    assert "compile_update was removed, got True: torch.compile made PPO's update no faster." in message
+    assert "nothing need replace it" in message
+
+
 def test_learners_take_equal_parts_of_a_batch() -> None:
     message = refusal("algo=dqn", "training.batch_size=16", "resources.num_learners=3")
     assert message.startswith("training.batch_size must be a multiple of resources.num_learners, 3, got 16.")

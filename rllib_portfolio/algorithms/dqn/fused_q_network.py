@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
+from rllib_portfolio.networks.dueling_q import DuelingQNetwork
 
 _ROLES = ("0.weight", "0.bias", "1.weight", "1.bias")
 """Of a stream's parameters: the same one of both streams lies side by side, hidden layer (0) before output (1)."""

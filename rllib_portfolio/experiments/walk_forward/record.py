@@ -50,7 +50,7 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
     path = output / RECORD
     if path.is_file():
         recorded = read_plan(output)
-        _require_same(read_record(output)["plan"], plan.to_json(), output)
+        _require_same(recorded.to_json(), plan.to_json(), output)
         plan = recorded.merged_with(plan)
         update_record(output, plan, command=command)
         return plan
