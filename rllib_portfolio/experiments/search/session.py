@@ -195,7 +195,7 @@ class SearchSession:
             write_results(study, algo, self.output),
             write_trial_returns(study, partial(_validation_returns, folders), self.output),
             write_summary(study, self._description(), self.output, record.wall_s, self._winner()),
-            *write_plots(study, algo, self.output, self.equal_weight_sharpe),
+            write_plots(study, algo, self.output, self.equal_weight_sharpe),
         ]
         if best is not None:
             written.append(self._write_best(study, best, winner))
