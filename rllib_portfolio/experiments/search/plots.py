@@ -273,7 +273,7 @@ def _facts(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> 
 
 def _with_literal_texts(study: optuna.Study) -> optuna.Study:
     """Return a copy in memory whose names, choices and errors plotly.js shows as they are: it reads markup in texts."""
-    copy = optuna.create_study(direction="maximize")
+    copy = optuna.create_study(study_name=literal_text(study.study_name), direction="maximize")
     for trial in sorted(study.get_trials(), key=lambda trial: trial.number):
         trial.distributions = {literal_text(name): _literal(kind) for name, kind in trial.distributions.items()}
         trial.params = {literal_text(name): _literal(value) for name, value in trial.params.items()}
