@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ class Plot(NamedTuple):
         title: Its heading.
         reading: How to read it.
         draw: Returns Optuna's figure of a study, or raises `NothingToDrawError`.
+        num_settings: Searched settings of finished trials that it needs; None where it needs no finished trial.
         height: Its height in pixels.
         most_columns: Most settings that it shows side by side; 0 where its width does not grow with their number.
     """
@@ -55,6 +57,7 @@ class Plot(NamedTuple):
     title: str
     reading: str
     draw: Callable[[optuna.Study], Any]
+    num_settings: int | None = 0
     height: int = 420
     most_columns: int = 0
 
@@ -93,7 +96,6 @@ def write_plots(study: optuna.Study, algo: str, output: Path, equal_weight_sharp
 
 
 def _history(study: optuna.Study) -> Any:
-    _require(study)
     figure = visualization.plot_optimization_history(study, target_name=SHARPE)
     return figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
 
@@ -105,18 +107,7 @@ def _importances(study: optuna.Study) -> Any:
     return figure.update_layout(height=140 + 34 * len(importances)).update_yaxes(title=None)
 
 
-def _parallel_coordinate(study: optuna.Study) -> Any:
-    _require(study, num_settings=1)
-    return visualization.plot_parallel_coordinate(study, target_name=SHARPE)
-
-
-def _slice(study: optuna.Study) -> Any:
-    _require(study, num_settings=1)
-    return visualization.plot_slice(study, target_name=SHARPE)
-
-
 def _contour(study: optuna.Study) -> Any:
-    _require(study, num_settings=2)
     finished = _finished(study)
     several = [
         name
@@ -140,11 +131,6 @@ def _intermediate_values(study: optuna.Study) -> Any:
     return figure.update_layout(xaxis_title="environment steps", yaxis_title=SHARPE)
 
 
-def _edf(study: optuna.Study) -> Any:
-    _require(study)
-    return visualization.plot_edf(study, target_name=SHARPE).update_layout(showlegend=False)
-
-
 def _timeline(study: optuna.Study) -> Any:
     if not any(trial.datetime_start for trial in study.trials):
         raise NothingToDrawError("No trial has begun, so that there is nothing to draw.")
@@ -164,17 +150,20 @@ PLOTS = (
         "forest). With few trials it is a hint; and what was pruned is not in it, so that a setting whose bad values "
         "were all stopped early seems less important than it is.",
         _importances,
+        num_settings=1,
     ),
     Plot(
         "Parallel coordinates",
         "A line is a finished trial, the darker the better, through the value of each of its settings.",
-        _parallel_coordinate,
+        partial(visualization.plot_parallel_coordinate, target_name=SHARPE),
+        num_settings=1,
         most_columns=sys.maxsize,
     ),
     Plot(
         "Slices",
         "Each setting against the Sharpe ratio; the later a finished trial, the darker.",
-        _slice,
+        partial(visualization.plot_slice, target_name=SHARPE),
+        num_settings=1,
         most_columns=sys.maxsize,
     ),
     Plot(
@@ -182,6 +171,7 @@ PLOTS = (
         f"The Sharpe ratio over pairs of settings, of the {NUM_CONTOUR_SETTINGS} most important ones at most; the "
         "points are the finished trials.",
         _contour,
+        num_settings=2,
         height=760,
         most_columns=NUM_CONTOUR_SETTINGS,
     ),
@@ -189,13 +179,14 @@ PLOTS = (
         "Intermediate values",
         "A line is a trial, pruned ones included: the Sharpe ratio at each of its evaluations.",
         _intermediate_values,
+        num_settings=None,
     ),
     Plot(
         "Empirical distribution",
         "The share of finished trials whose Sharpe ratio is at most the value on the horizontal axis.",
-        _edf,
+        partial(visualization.plot_edf, target_name=SHARPE),
     ),
-    Plot("Timeline", "When each trial ran, and what became of it.", _timeline),
+    Plot("Timeline", "When each trial ran, and what became of it.", _timeline, num_settings=None),
 )
 
 
@@ -203,7 +194,7 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def _require(study: optuna.Study, *, num_settings: int = 0) -> None:
+def _require(study: optuna.Study, num_settings: int) -> None:
     """Raise `NothingToDrawError` unless a trial has finished and so many settings were searched."""
     finished = _finished(study)
     if not finished:
@@ -217,7 +208,6 @@ def _require(study: optuna.Study, *, num_settings: int = 0) -> None:
 
 def _importance_of_settings(study: optuna.Study) -> dict[str, float]:
     """Return the share of each setting in the differences between finished trials, the largest first."""
-    _require(study, num_settings=1)
     if len({trial.value for trial in _finished(study)}) < 2:
         raise NothingToDrawError("Importances need at least two finished trials with different Sharpe ratios.")
     try:
@@ -232,6 +222,8 @@ def _importance_of_settings(study: optuna.Study) -> dict[str, float]:
 def _section(plot: Plot, study: optuna.Study, panels: Panels, equal_weight_sharpe: float | None) -> str:
     head = f'<section id="{_anchor(plot)}"><h2>{plot.title}</h2>'
     try:
+        if plot.num_settings is not None:
+            _require(study, plot.num_settings)
         figure = plot.draw(study)
     except NothingToDrawError as reason:
         return f"{head}<p>{reason}</p></section>"  # names in it are literal texts already
