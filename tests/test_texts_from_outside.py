@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from rllib_portfolio.backtest.lineup import walk_lineup
 from rllib_portfolio.cli.backtest import _subset
 from rllib_portfolio.cli.console import guarded, say, warn
-from rllib_portfolio.cli.search_display import print_outcome
+from rllib_portfolio.cli.progress import print_outcome
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
 from rllib_portfolio.config.files import load_run_config, parse_assignment
 from rllib_portfolio.config.user_values import validated

@@ -25,7 +25,7 @@ from rllib_portfolio.cli.console import (
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.machine_faults import way_back
-from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
+from rllib_portfolio.cli.progress import RunsDisplay, SearchDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import (
     add_trust,
@@ -47,8 +47,8 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
+    from rllib_portfolio.experiments.runner import Place
     from rllib_portfolio.experiments.search.record import SearchRecord
-    from rllib_portfolio.experiments.search.runner import Place
     from rllib_portfolio.experiments.search.session import SearchSession
 
 _DESCRIPTION = """\
@@ -245,7 +245,7 @@ def _search(
     arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
 ) -> int:
     """Train what is left of a search, write its results, and return the exit code."""
-    from rllib_portfolio.experiments.search.runner import Place, Watch
+    from rllib_portfolio.experiments.runner import Place
 
     record, output = session.record, session.output
     place = Place(
@@ -254,7 +254,7 @@ def _search(
     if arguments.resume is not None and not session.num_left and not session.retraining.num_left:
         trials = f"{record.settings.num_samples} trials have ended"
         say(arguments, f"{output} is complete: its {trials}. To continue, pass a larger --num-samples.")
-        session.retrain(place, Watch())  # reads the scores of earlier sessions
+        session.retrain(place)  # reads the scores of earlier sessions
         received = []
     else:
         require_consent(_rewards(session))
@@ -288,7 +288,7 @@ def _train(
     deadline = None if budget_s is None else time.monotonic() + budget_s
     notice = "Stopping the trials; each keeps its last checkpoint ..."
     with ray_session(record.config, arguments.address), stop_signals(notice) as received:
-        require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
+        require_room(arguments, place.bundles(record.config.resources), "a trial")
         if arguments.resume is None:
             session.start()
         for note in (*session.market.notes, *start_notes(record.config, session.market)):
@@ -298,7 +298,7 @@ def _train(
         say(arguments, f"{begun} {output}{curves}")
         note_lost_folder(output)
         if session.num_left:
-            with SearchDisplay(arguments.quiet, "search") as display:
+            with SearchDisplay(arguments.quiet) as display:
                 session.search(place, Watch(display.show, _stopper(received, deadline), callbacks))
         else:
             say(arguments, f"The {record.settings.num_samples} trials of the search have already ended.")
@@ -309,15 +309,13 @@ def _train(
 
 def _train_again(arguments: argparse.Namespace, session: SearchSession, place: Place, received: list[int]) -> None:
     """Train the best trials again on fresh seeds, unless this is done."""
-    from rllib_portfolio.experiments.search.runner import Watch
-
     seeds = f"on {session.record.settings.num_retrain_seeds} fresh seeds"
     if session.retraining.num_left:
         say(arguments, f"Training the best trials again, {seeds}:")
-    elif session.retraining.num_before:
+    elif session.retraining.known:
         say(arguments, f"The best trials have already been trained again, {seeds}.")
-    with SearchDisplay(arguments.quiet, "fresh seeds") as display:
-        session.retrain(place, Watch(display.show, lambda: bool(received)))
+    with RunsDisplay(arguments.quiet, session.retraining.known) as display:
+        session.retrain(place, display.show, lambda: bool(received))
 
 
 def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:

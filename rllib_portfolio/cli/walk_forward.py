@@ -24,10 +24,9 @@ from rllib_portfolio.cli.console import (
     warn_of_pickles,
 )
 from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
-from rllib_portfolio.cli.fold_progress import FoldDisplay
 from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.machine_faults import way_back
-from rllib_portfolio.cli.progress import progress_bar
+from rllib_portfolio.cli.progress import RunsDisplay, progress_bar
 from rllib_portfolio.cli.settings import (
     add_trust,
     add_wait_for_resources,
@@ -45,8 +44,8 @@ from rllib_portfolio.config.files import algorithm_in, parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rllib_portfolio.experiments.runner import RunOutcome
     from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
-    from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
     from rllib_portfolio.reporting.search_trials import TuningRecord
     from rllib_portfolio.runs.storage import RunStorage
 
@@ -269,7 +268,8 @@ def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
-    from rllib_portfolio.experiments.walk_forward.runs import failures, finished_outcome
+    from rllib_portfolio.experiments.runner import failures
+    from rllib_portfolio.experiments.walk_forward.runs import finished_outcome
     from rllib_portfolio.policies.checkpoint import newest_checkpoint
 
     output = kept.folder
@@ -310,7 +310,7 @@ def _train(
     require_consent(plan.to_json())
     warn_of_pickles(kept.place, kept.folder, RECORD)
     largest = max(plan.configs.values(), key=_num_processes)
-    display, started, began = FoldDisplay(arguments.quiet, known), datetime.now(), time.monotonic()
+    display, started, began = RunsDisplay(arguments.quiet, known), datetime.now(), time.monotonic()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
         for algo, config in plan.configs.items():
             require_room(arguments, process_bundles(config.resources), f"a run of {algo}")

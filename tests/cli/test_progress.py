@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from rllib_portfolio.cli import progress as module
-from rllib_portfolio.cli.fold_progress import FoldDisplay
-from rllib_portfolio.cli.progress import ProgressMeter, TrainingDisplay, progress_bar
+from rllib_portfolio.cli.progress import ProgressMeter, RunsDisplay, TrainingDisplay, progress_bar
+from rllib_portfolio.experiments.runner import Progress, RunOutcome
 from rllib_portfolio.experiments.walk_forward.plan import Run
-from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome
 from rllib_portfolio.runs.loop import Status
 
 
@@ -126,7 +125,7 @@ def test_the_runs_of_an_analysis_are_as_fast_as_this_session_makes_them(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     earlier, run = RunOutcome(Run("ppo", 0, 0), "finished", 1_000), Run("ppo", 0, 1)
-    with FoldDisplay(quiet=False, known=[earlier]) as display:
+    with RunsDisplay(quiet=False, known=[earlier]) as display:
         display.show(Progress({}, (earlier,), 3, steps=1_000, total_steps=3_000, steps_made=0))
         clock.now += 10.0
         # it goes on from 400 steps, and has made 100 of its own

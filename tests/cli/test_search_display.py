@@ -10,8 +10,8 @@ import time
 import pytest
 from rich.console import Console
 
-from rllib_portfolio.cli import search_display
-from rllib_portfolio.cli.search_display import SearchDisplay, table
+from rllib_portfolio.cli import progress as module
+from rllib_portfolio.cli.progress import SearchDisplay, table
 from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
 from tests.cli.test_progress import Clock
 
@@ -35,7 +35,7 @@ def test_the_table_counts_trials_and_shows_the_best_that_came_to_its_end_and_the
     progress = progress_of(*RUNNING, *ENDED)
     progress.started = time.monotonic() - 30.0  # 3 of 20 trials in 30 s: the other 17 take 170 s
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(table(progress, "search"))
+    console.print(table(progress))
     lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
     assert "trial_0005 running 5,000 of 50,000 0.500" in lines
     assert "and 2 more running" in lines
@@ -53,7 +53,7 @@ def test_before_the_first_end_no_time_is_guessed_and_the_best_so_far_is_among_al
 
 def test_elsewhere_each_end_and_each_retry_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress = progress_of(RUNNING[0])
-    with SearchDisplay(quiet=False, title="search") as display:
+    with SearchDisplay(quiet=False) as display:
         display.show(progress)
         for trial in ENDED:
             progress.note(trial)
@@ -73,8 +73,8 @@ def test_elsewhere_a_line_every_ten_seconds_tells_where_the_search_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(search_display, "time", clock)
-    with SearchDisplay(quiet=False, title="search") as display:
+    monkeypatch.setattr(module, "time", clock)
+    with SearchDisplay(quiet=False) as display:
         for _ in range(25):
             display.show(progress_of(RUNNING[1], RUNNING[2]))
             clock.now += 1.0
@@ -85,7 +85,7 @@ def test_elsewhere_a_line_every_ten_seconds_tells_where_the_search_is(
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    with SearchDisplay(quiet=True, title="search") as display:
+    with SearchDisplay(quiet=True) as display:
         display.show(progress_of(*ENDED))
     assert re.fullmatch(r"\s*", "".join(capsys.readouterr()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -79,11 +79,6 @@ class SearchProgress:
             for trial in trials
             if trial.state in _STATUS
         ]
-        return cls.continued(ended, num_trials, max_steps)
-
-    @classmethod
-    def continued(cls, ended: Sequence[TrialProgress], num_trials: int, max_steps: int) -> Self:
-        """Return the progress of an earlier session, from the trials that ended in it."""
         return cls(num_trials, max_steps, {trial.name: trial for trial in ended}, _num_before=len(ended))
 
     def note(self, trial: TrialProgress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig
 from ray.tune.experiment import Trial
 
-from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
+from rllib_portfolio.algorithms.run_settings import require_room
 from rllib_portfolio.errors import ClaimLostError, one_line
+from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.optuna_search import NAME, OBJECTIVE, SPEC, StudySearch
 from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -30,30 +31,6 @@ from rllib_portfolio.runs.storage import split_place
 
 TUNE_FOLDER = "ray_tune"
 """Beside the trials: what Ray Tune keeps for itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where trials run.
-
-    Attributes:
-        num_cpus: Of a trial's own process; fractions let trials share a core.
-        num_gpus: Likewise.
-        max_concurrent: Trials at a time; None leaves it to the cluster's resources.
-        may_wait: Machines will come that Ray does not know of: a trial that none of those here holds is waited for.
-    """
-
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    max_concurrent: int | None = None
-    may_wait: bool = False
-
-    def bundles(self, task: TrialTask) -> PlacementGroupFactory:
-        """What a trial asks of the cluster."""
-        own, *others = process_bundles(task.base.resources, self.num_cpus)
-        if self.num_gpus:
-            own = {**own, "GPU": self.num_gpus}
-        return PlacementGroupFactory([own, *others])
 
 
 @dataclass(slots=True)
@@ -95,63 +72,25 @@ def search(
         search_alg=searcher,
         scheduler=scheduler(task.settings, history),
         num_samples=missing,
+        max_concurrent_trials=place.max_concurrent,
+        trial_name_creator=_name,
+        trial_dirname_creator=_name,
+        reuse_actors=True,  # a process that has imported torch and ray once is worth keeping
     )
-    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, _Writer(searcher), reporter), place)
-
-
-def run_specs(
-    task: TrialTask,
-    specs: Sequence[Mapping[str, Any]],
-    market: MarketData,
-    place: Place,
-    watch: Watch,
-    before: Sequence[TrialProgress] = (),
-) -> SearchProgress:
-    """Run given trials to their end, without a sampler or a pruner.
-
-    Args:
-        task: What they have in common.
-        specs: What each of them is given; see `trial.run_trial`.
-        market: Their market.
-        place: Where they run.
-        watch: What the caller sees.
-        before: Trials that an earlier session finished; they are shown with these.
-
-    Returns:
-        The progress of all of them.
-    """
-    progress = SearchProgress.continued(before, len(before) + len(specs), task.settings.max_steps)
-    reporter = _Reporter(progress, watch, lambda trial, reason: None)
-    how = TuneConfig(metric=OBJECTIVE, mode="max")
-    param_space = {SPEC: tune.grid_search(list(specs))}
-    _fit(_trainable(task, market, place), how, param_space, _run_config(task, watch, reporter), place)
-    return progress
-
-
-def _fit(trainable: Any, how: TuneConfig, param_space: dict[str, Any], run: RunConfig, place: Place) -> None:
-    how.reuse_actors = True  # a process that has imported torch and ray once is worth keeping
-    how.max_concurrent_trials = place.max_concurrent
-    how.trial_name_creator = how.trial_dirname_creator = _name
-    os.environ |= _QUIET
-    tune.Tuner(trainable, param_space=param_space, tune_config=how, run_config=run).fit()
-
-
-def _trainable(task: TrialTask, market: MarketData, place: Place) -> Any:
-    """What Tune runs: the market goes to the object store, once for all trials."""
-    bundles = place.bundles(task)
-    require_room(bundles.bundles, "a trial", may_wait=place.may_wait)
-    return tune.with_resources(tune.with_parameters(run_trial, task=task, market=market), bundles)
-
-
-def _run_config(task: TrialTask, watch: Watch, *callbacks: Callback) -> RunConfig:
-    return RunConfig(
+    run_config = RunConfig(
         name=TUNE_FOLDER,
         storage_path=split_place(task.folders.root)[0],
         stop=_StopOnRequest(watch.should_stop),
         failure_config=FailureConfig(max_failures=task.settings.max_failures),
-        callbacks=[*callbacks, *watch.callbacks],
+        callbacks=[_Writer(searcher), reporter, *watch.callbacks],
         verbose=0,
     )
+    bundles = place.bundles(task.base.resources)
+    require_room(bundles, "a trial", may_wait=place.may_wait)
+    with_market = tune.with_parameters(run_trial, task=task, market=market)  # in the object store, once for all trials
+    os.environ |= _QUIET
+    trainable = tune.with_resources(with_market, PlacementGroupFactory(bundles))
+    tune.Tuner(trainable, tune_config=how, run_config=run_config).fit()
 
 
 _QUIET = {

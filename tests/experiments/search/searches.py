@@ -9,9 +9,10 @@ from typing import Any
 
 import optuna
 
+from rllib_portfolio.experiments.runner import Place, Progress
 from rllib_portfolio.experiments.search.progress import SearchProgress
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Place, Watch
+from rllib_portfolio.experiments.search.runner import Watch
 from rllib_portfolio.experiments.search.session import SearchOutcome, SearchSession
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -29,7 +30,7 @@ class TinySearch:
 
     session: SearchSession
     progress: SearchProgress | None = None
-    retrained: SearchProgress | None = None
+    retrained: Progress | None = None
     outcome: SearchOutcome | None = None
     shown: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -50,10 +51,10 @@ class TinySearch:
         self.session.search(place, Watch(note))
 
     def retrain(self, place: Place = ONE_AT_A_TIME) -> None:
-        def note(progress: SearchProgress) -> None:
+        def note(progress: Progress) -> None:
             self.retrained = progress
 
-        self.session.retrain(place, Watch(note))
+        self.session.retrain(place, note)
 
 
 def start_search(

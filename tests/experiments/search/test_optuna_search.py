@@ -312,7 +312,7 @@ def test_a_search_whose_place_was_taken_over_ends_and_files_no_trial_as_failed(t
     failed.pickled_error_file = tmp_path / "error.pkl"
     failed.pickled_error_file.write_bytes(pickle.dumps(RayTaskError("run_trial", "Traceback", lost)))
     filed: list[Any] = []
-    reporter = _Reporter(SearchProgress.continued([], 1, 1), Watch(), lambda *trial: filed.append(trial))
+    reporter = _Reporter(SearchProgress(1, 1), Watch(), lambda *trial: filed.append(trial))
     for told in (reporter.on_trial_recover, reporter.on_trial_error):
         with pytest.raises(ClaimLostError, match="process 7"):
             told(1, [], failed)

@@ -16,7 +16,6 @@ from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.experiments.search.outputs import (
-    SearchDescription,
     results_table,
     summarise,
     write_best_config,
@@ -27,7 +26,15 @@ from rllib_portfolio.experiments.search.outputs import (
 from rllib_portfolio.reporting.search_trials import TuningRecord
 from tests.experiments.search.studies import study_of, trial_of
 
-DESCRIPTION = SearchDescription("ppo", 3, 50_000, "optuna", "median", 252.0, 0.625)
+DESCRIPTION = {
+    "algo": "ppo",
+    "seed": 3,
+    "max_steps": 50_000,
+    "search": "optuna",
+    "scheduler": "median",
+    "periods_per_year": 252.0,
+    "equal_weight_sharpe": 0.625,
+}
 PARAMS = {"training.learning_rate": 3e-4, "network.hidden_sizes": "[256, 256]"}
 TRIALS = (
     trial_of(PARAMS, 0.5, steps=50_000, training_s=20.0),

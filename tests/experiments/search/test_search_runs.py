@@ -18,11 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import backtest
-from rllib_portfolio.cli.search_display import print_outcome
+from rllib_portfolio.cli.progress import print_outcome
 from rllib_portfolio.config.files import load_run_config, with_overrides
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Place, Watch
+from rllib_portfolio.experiments.search.runner import Watch
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.stopping import MIN_OTHERS
 from rllib_portfolio.experiments.search.study import BEST, ERROR, STEPS, trial_name
@@ -218,12 +219,13 @@ def test_what_is_missing_of_the_best_is_trained_and_shown_beside_what_is_there(
     missing = f"{searched.outcome.candidates[0].name}_seed_2"
     shutil.rmtree(output / "retrained" / missing)
     again = TinySearch(SearchSession(SearchRecord.read(output), output))
-    assert (again.session.num_left, again.session.retraining.num_left, again.session.retraining.num_before) == (0, 1, 3)
+    assert (again.session.num_left, again.session.retraining.num_left) == (0, 1)
+    assert len(again.session.retraining.known) == 3
     again.retrain()
     assert again.retrained is not None
-    assert again.retrained.is_continued
-    assert len(again.retrained.ended) == again.retrained.num_trials == 4
-    assert list(again.retrained.trials)[-1] == missing
+    assert len(again.retrained.outcomes) == again.retrained.num_runs == 4
+    assert again.retrained.outcomes[-1].run.name == missing
+    assert again.session.retraining.num_left == 0
     assert again.session.retraining.candidates == searched.outcome.candidates
 
 
@@ -274,7 +276,7 @@ def test_one_nth_on_the_validation_window_stands_beside_the_best(
     assert summary["equal_weight_sharpe"] == pytest.approx(expected, rel=1e-12)
     assert f"# 1/N on the same days: {expected:.3f}." in (searched.output / "best_config.yaml").read_text()
     assert (
-        f"{expected:.2f}</b><span>validation Sharpe ratio of 1/N"
+        f"1/N, which needs no training: <b>{expected:.2f}</b>"
         in (searched.output / "ppo_optimization_history.html").read_text()
     )
     print_outcome(outcome, searched.output)

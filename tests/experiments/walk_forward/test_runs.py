@@ -17,11 +17,12 @@ import pytest
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ClaimLostError
+from rllib_portfolio.experiments.runner import Progress, RunOutcome
 from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan, plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.experiments.walk_forward.results import PooledResult, pool_runs
-from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome, train_runs
+from rllib_portfolio.experiments.walk_forward.runs import train_runs
 from rllib_portfolio.policies.checkpoint import checkpoints, newest_checkpoint, read_progress
 from rllib_portfolio.policies.saved_policy import load_policy
 from rllib_portfolio.reporting.search_trials import TuningRecord
