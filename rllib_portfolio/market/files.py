@@ -69,23 +69,21 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"the price file must be a file, got a folder ({path}). Name {named}.")
     if not path.is_file():
         raise DataError(f"the price file must exist, got {path}. Check the path.")
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
-    if path.suffix.lower() == ".parquet":
-        return _read_parquet(path)
-    raise DataError(
-        f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
-    )
-
-
-def _is_parquet(path: Path) -> bool:
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
+        )
+    is_named_csv = path.suffix.lower() == ".csv"
     with path.open("rb") as file:
-        return file.read(4) == PARQUET_MAGIC
+        is_parquet = file.read(4) == PARQUET_MAGIC
+    if is_named_csv and is_parquet:
+        raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
+    if not (is_named_csv or is_parquet):
+        raise DataError(f"a .parquet file must be Parquet, got other content ({path}). Rename it by its content.")
+    return _read_parquet(path) if is_parquet else _read_csv(path)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    if _is_parquet(path):
-        raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
     try:
         header = read_header(path)
         _check_header(header.labels, str(path))
@@ -103,8 +101,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    if not _is_parquet(path):
-        raise DataError(f"a .parquet file must be Parquet, got other content ({path}). Rename it by its content.")
     try:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:

@@ -32,7 +32,7 @@ BUNDLED_NOTE = (
     "The bundled 20 S&P 500 stocks are survivors of 1990-2022, so every return on them is biased upward; their index "
     "is a price index without dividends. Compare with 1/N on the same stocks."
 )
-KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file", "": FRAME}
+KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file"}
 """Name of each file type in the first note."""
 
 MOST_NAMES = 8
@@ -49,30 +49,26 @@ def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         DataError: If it cannot be read as a table of prices.
         ConfigError: If `assets`, `cash_rate` or `index_path` does not fit the table.
     """
-    if frame is None and not isinstance(config.data, str):
+    if frame is not None:
+        source, kind, frame = FRAME, FRAME, tabulated(frame, FRAME)
+    elif not isinstance(config.data, str):
         raise ConfigError(f"market.data must be {BUNDLED} or a path, got {config.data!r}. Load it with load_market.")
-    if frame is None and config.data == BUNDLED:
+    elif config.data == BUNDLED:
         return _bundled(config)
-    if frame is None:
-        path = user_path(str(config.data))
-        source, kind, frame = str(path), path.suffix.lower(), read_frame(path)
     else:
-        source, kind, frame = FRAME, "", tabulated(frame, FRAME)
+        path = user_path(config.data)
+        source, frame, kind = str(path), read_frame(path), KINDS[path.suffix.lower()]
     index = None if config.index_path is None else _index_from(user_path(config.index_path), frame, source)
-    return table_from_frame(frame, config, source, index, KINDS[kind])
+    return _as_table(frame, config, source, index, kind)
 
 
-def table_from_frame(
+def _as_table(
     frame: pd.DataFrame, config: MarketConfig, source: str, index: pd.Series | None = None, kind: str | None = None
 ) -> PriceTable:
-    """Sort the columns of a dated frame into prices, index and extra columns.
+    """Sort the columns of a frame into prices, index and extra columns.
 
-    Args:
-        frame: A table as `files.read_frame` reads it.
-        config: Names the assets and the rate column.
-        source: Name of the table, for messages.
-        index: Level of the index from elsewhere, on its own days; its name says from where.
-        kind: What the source is called in the first note; without it there is none.
+    The index may come from elsewhere, on its own days; its name then says from where. `kind` is what the first note
+    calls the source; without it there is no such note.
     """
     rate = config.cash_rate if isinstance(config.cash_rate, str) else None
     if rate is not None and rate not in frame.columns:
@@ -148,7 +144,7 @@ def _bundled(config: MarketConfig) -> PriceTable:
     if config.index_path is not None:
         raise ConfigError(f"index_path must be null for {BUNDLED}, got {config.index_path!r}. It has its own index.")
     index = load_sp500_index().iloc[:, 0].rename(INDEX_COLUMN)
-    table = table_from_frame(load_sp500_dataset(), config, BUNDLED, index)
+    table = _as_table(load_sp500_dataset(), config, BUNDLED, index)
     return replace(table, notes=(*table.notes, BUNDLED_NOTE))
 
 

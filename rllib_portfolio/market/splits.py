@@ -172,8 +172,6 @@ def walk_forward(
     Raises:
         ConfigError: If a length is below 1, or the market is too short for one fold.
     """
-    from skfolio.model_selection import WalkForward
-
     purge = market.fitted.get("purge_days", market.first_row) if purge_days is None else purge_days
     for name, days in (("train", train_days), ("validation", validation_days), ("test", test_days)):
         if days < 1:
@@ -185,20 +183,13 @@ def walk_forward(
             f"train_days + purge_days + validation_days must be below the {stop - first} rows that can be earned, got "
             f"{train_days} + {purge} + {validation_days} (walk-forward). Shorten the windows."
         )
-    # The validation window lies inside what skfolio leaves out between training and test.
-    splitter = WalkForward(
-        test_size=test_days,
-        train_size=train_days,
-        purged_size=purge + validation_days,
-        expand_train=is_expanding,
-        reduce_test=True,
-    )
-    for train, test in splitter.split(np.empty((stop - first, 1))):
-        test_start = first + int(test[0])
+    for test_start in range(first + needed, stop, test_days):
+        validation_start = test_start - validation_days
+        train_stop = validation_start - purge
         yield Fold(
-            train=(first + int(train[0]), first + int(train[-1]) + 1),
-            validation=(test_start - validation_days, test_start),
-            test=(test_start, first + int(test[-1]) + 1),
+            train=(first if is_expanding else train_stop - train_days, train_stop),
+            validation=(validation_start, test_start),
+            test=(test_start, min(test_start + test_days, stop)),
         )
 
 

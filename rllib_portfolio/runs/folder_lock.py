@@ -91,23 +91,18 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
         return f"process {self.pid} on {self.host} since {self.started.astimezone():%Y-%m-%d %H:%M}"
 
 
-class Record(Protocol):
-    """The file or object that a claim stands in."""
+class _Record(Protocol):
+    """The file or object that a claim stands in; one that is not there holds nothing."""
 
-    def read(self) -> bytes:
-        """Return what it holds; nothing if it is not there."""
-
-    def write(self, text: bytes) -> None:
-        """Put a text in place of what it holds."""
-
-    def remove(self) -> None:
-        """Remove it."""
+    def read(self) -> bytes: ...
+    def write(self, text: bytes) -> None: ...
+    def remove(self) -> None: ...
 
 
 class Claim:
     """The claim of this process on a place, which stands in a record; people know both by the names given."""
 
-    def __init__(self, place: str, record: Record, record_place: str) -> None:
+    def __init__(self, place: str, record: _Record, record_place: str) -> None:
         self._place, self._record, self._record_place = place, record, record_place
         self._own = Holder.this_process()
         self._lost: str | None = None

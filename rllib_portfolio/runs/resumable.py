@@ -56,10 +56,7 @@ def train_in_folder(
         shutil.rmtree(run_dir, ignore_errors=True)  # the configuration is written last: nothing was trained in it
         create_run_folder(run_dir, config, market, market_file)
     is_finished = run(config, market, run_dir, resume=True, on_progress=on_progress, should_stop=should_stop)
-    newest = newest_checkpoint(run_dir)
-    assert newest is not None  # `run` leaves one in any case
-    progress = read_progress(newest)
-    outcome = TrainingOutcome(progress["steps"], round(progress["elapsed_s"], 3), progress["best_sharpe"])
+    outcome = _reached(run_dir)
     if is_finished:
         write_json(run_dir / FINISHED, sealed(asdict(outcome)))
     return outcome, is_finished
@@ -82,3 +79,10 @@ def finished_training(run_dir: Path) -> TrainingOutcome | None:
         raise ConfigError(
             f"finished run must have steps and seconds in {FINISHED}, got others ({path}). {remedy}"
         ) from None
+
+
+def _reached(run_dir: Path) -> TrainingOutcome:
+    newest = newest_checkpoint(run_dir)
+    assert newest is not None  # `run` leaves one in any case
+    progress = read_progress(newest)
+    return TrainingOutcome(progress["steps"], round(progress["elapsed_s"], 3), progress["best_sharpe"])

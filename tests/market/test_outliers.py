@@ -142,7 +142,7 @@ def test_the_moments_of_the_bundled_universe_are_those_of_all_its_values():
     config = MarketConfig()
     market, panel = prepare_market(read_table(config), config), compute_panel(read_table(config), config.features)
     start, stop = market.windows["train"]
-    values = panel.arrays((market.num_days, market.num_assets))[0][start - 2 : stop]
+    values = panel.arrays()[0][start - 2 : stop]
     assert market.fitted["scaler"]["asset"]["mean"] == values.mean(axis=(0, 1)).tolist()
     assert market.fitted["scaler"]["asset"]["scale"] == values.std(axis=(0, 1)).tolist()
     assert np.abs(market.asset_features).max() < LIMIT
