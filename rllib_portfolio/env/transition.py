@@ -98,12 +98,14 @@ class Terms:
         market: The market that is walked.
         execution: Limits, execution lag, and days between decisions.
         returns: Simple returns of the assets, cash last, [T, N+1].
+        benchmark_growth: Growth of the uniform portfolio over all N+1 assets on each day, [T].
         costs: What trading costs.
     """
 
     market: MarketData
     execution: ExecutionConfig
     returns: FloatArray
+    benchmark_growth: FloatArray
     costs: kernel.CostModel
 
     @classmethod
@@ -114,7 +116,8 @@ class Terms:
             ConfigError: If the costs do not match the assets.
         """
         costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
-        return cls(market, execution, np.column_stack([market.returns, market.cash_returns]), costs)
+        returns = np.ascontiguousarray(np.column_stack([market.returns, market.cash_returns]))
+        return cls(market, execution, returns, (1.0 + returns).mean(-1), costs)
 
 
 def initial_state(row: NDArray[np.int64], end: ArrayLike, num_assets: int, memory: FloatArray = NO_MEMORY) -> State:
@@ -175,21 +178,24 @@ def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, StepOut
 def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, StepOutcome]:
     """Trade to `weights`, [B, N+1], at the close of row t, and earn the returns of row t + 1."""
     is_walking = state.row < state.end
+    are_all_walking = is_walking.all()
     row = state.row + is_walking
-    returns_t1 = terms.returns[row] * is_walking[:, None]
+    returns_t1, benchmark_growth = terms.returns[row], terms.benchmark_growth[row]
+    if not are_all_walking:
+        returns_t1 = returns_t1 * is_walking[:, None]
     before = kernel.PortfolioState(state.wealth, state.weights)
     volatility_t = terms.market.volatility[state.row]
     (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, terms.costs)
     held, growth = weights, day.growth
-    if not is_walking.all():  # a portfolio past its end stands still, to the bit
+    if not are_all_walking:  # a portfolio past its end stands still, to the bit
         wealth, growth = np.where(is_walking, wealth, state.wealth), np.where(is_walking, growth, 1.0)
+        benchmark_growth = np.where(is_walking, benchmark_growth, 1.0)
         drifted = np.where(is_walking[:, None], drifted, state.weights)
         held = np.where(is_walking[:, None], weights, state.held)
-    asset_growth = 1.0 + returns_t1
-    outcome = StepOutcome(
-        weights, day.traded, day.turnover, day.cost, wealth, growth, asset_growth.mean(-1), asset_growth
+    following = State(wealth, drifted, held, state.reward_state, row, state.end, state.steps)
+    return following, StepOutcome(
+        weights, day.traded, day.turnover, day.cost, wealth, growth, benchmark_growth, 1.0 + returns_t1
     )
-    return State(wealth, drifted, held, state.reward_state, row, state.end, state.steps), outcome
 
 
 def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tuple[int, int]:

@@ -318,12 +318,6 @@ def test_a_reward_that_gives_the_cost_back_is_found(tiny_path: Path) -> None:
     )
 
 
-def test_an_environment_that_charges_half_is_found(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = kernel.trading_cost
-    monkeypatch.setattr(kernel, "trading_cost", lambda *arguments: 0.5 * whole(*arguments))
-    assert counterexample(on_tiny(tiny_path), NAMES[3]).startswith("wealth at twice the cost is 0.99")
-
-
 def test_a_scale_that_is_too_small_for_the_corners_is_found(tiny_path: Path) -> None:
     text = counterexample(on_tiny(tiny_path, environment={"logit_scale": 1.0}), NAMES[2])
     assert text.startswith("the action that asks for A alone holds 0.711235 of it instead of 1:")

@@ -136,4 +136,4 @@ def _is_marked(cls: Any) -> bool:
 
 
 def _is_rllibs(cls: Any) -> bool:
-    return cls is None or isinstance(cls, str) or cls.__module__.startswith("ray.rllib.")
+    return cls is None or isinstance(cls, str) or cls.__module__.startswith("ray.rllib.algorithms.")
