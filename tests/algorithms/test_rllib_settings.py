@@ -35,6 +35,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
 from rllib_portfolio.algorithms.dqn.refused_settings import DQN_RULES
+from rllib_portfolio.algorithms.off_policy import REPLAY_BUFFER
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
@@ -589,6 +590,6 @@ def test_a_buffer_is_in_checkpoints_if_asked_for(build: Any, market_path: Path) 
     config = config_of("dqn", market_path).training(replay_buffer_config={"beta": 0.5, "capacity": 99})
     for asked in (True, False):
         algorithm = build(config.copy(copy_frozen=False).training(store_buffer_in_checkpoints=asked))
-        assert (dqn.REPLAY_BUFFER in algorithm.get_state()) == asked
+        assert (REPLAY_BUFFER in algorithm.get_state()) == asked
     buffer = algorithm.local_replay_buffer
     assert (buffer.capacity, buffer.beta(0), buffer.beta(10**9)) == (99, 0.5, 0.5)

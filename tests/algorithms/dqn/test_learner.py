@@ -84,7 +84,7 @@ def test_without_a_discount_no_next_state_is_read() -> None:
     with torch.no_grad():
         values = learner._online.values(torch.from_numpy(columns[Columns.OBS])).numpy()
     expected = np.abs(values[np.arange(8), columns[Columns.ACTIONS]] - columns[Columns.REWARDS])
-    td_errors, step = learner._gradient_step(columns, weight=1.0)
+    td_errors, step = learner.gradient_step(columns, weight=1.0)
     np.testing.assert_allclose(td_errors, expected, rtol=1e-5)
     assert step is not None
 
@@ -126,7 +126,7 @@ def test_targets_by_hand(double_q: bool) -> None:
         N_STEP: np.array([2, 2]),
         WEIGHTS: np.ones(2, np.float32),
     }
-    td_errors, _ = learner._gradient_step(columns, weight=1.0)
+    td_errors, _ = learner.gradient_step(columns, weight=1.0)
     # In the next state the online network prefers action 1, which the target values at 4; the target prefers 0, at 9.
     bootstrap = 4.0 if double_q else 9.0
     # |Q(0, 1) - (1 + 0.5^2 bootstrap)|, and |Q(0, 0) - 1| where the episode terminated
