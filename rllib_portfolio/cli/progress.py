@@ -6,7 +6,8 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,13 @@ from rllib_portfolio.shown_text import displayable_lines
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rllib_portfolio.experiments.runner import Progress, RunOutcome
-    from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
+    from rllib_portfolio.experiments.progress import Progress, RunOutcome
     from rllib_portfolio.experiments.search.session import SearchOutcome
     from rllib_portfolio.runs.loop import Status
 
 LINE_INTERVAL_S = 10.0
 """Time between two progress lines where the output is not a terminal."""
-SHOWN_TRIALS = 6
+SHOWN_RUNS = 6
 TABLE_WIDTH = 100
 _BAR_FORMAT = "{{desc}}{{percentage:3.0f}}% |{{bar:20}}| {{n_fmt}}/{{total_fmt}} {unit}s{{postfix}}"
 
@@ -64,16 +64,21 @@ class ProgressMeter:
         """
         if self._quiet:
             return
-        if self._first is None:
-            self._first = done, time.monotonic()
-        first, started = self._first
-        speed = self._speed(done - first if made is None else made, time.monotonic() - started, total - done)
         if sys.stderr.isatty():
-            self._move_bar(done, total, [*speed, *filter(None, [note])])
-        elif time.monotonic() - self._last_line >= LINE_INTERVAL_S:
+            self._move_bar(done, total, [*self._speed(done, total, made), *filter(None, [note])])
+        else:
+            self.tell_at_intervals(self.line(done, total, note, made=made))
+
+    def line(self, done: int, total: int, note: str = "", *, made: int | None = None) -> str:
+        """Return how much is done as one line; the arguments are those of `show`."""
+        parts = [f"{done:,} of {total:,} {self._unit}s", *self._speed(done, total, made), *filter(None, [note])]
+        return f"{self._label}{', '.join(parts)}"
+
+    def tell_at_intervals(self, line: str) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        if time.monotonic() - self._last_line >= LINE_INTERVAL_S:
             self._last_line = time.monotonic()
-            what = ", ".join([f"{done:,} of {total:,} {self._unit}s", *speed, *filter(None, [note])])
-            self.tell(f"{self._label}{what}")
+            self.tell(line)
 
     def tell(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -83,13 +88,17 @@ class ProgressMeter:
 
         tqdm.write(displayable_lines(line), file=sys.stderr)
 
-    def _speed(self, made: int, seconds: float, left: int) -> list[str]:
+    def _speed(self, done: int, total: int, made: int | None) -> list[str]:
         """Return the rate and the time left; empty before they are known."""
+        if self._first is None:
+            self._first = done, time.monotonic()
+        first, started = self._first
+        made, seconds = done - first if made is None else made, time.monotonic() - started
         if made <= 0 or seconds <= 0.0:
             return []
         rate = made / seconds
         shown = f"{rate:,.0f}" if rate >= 10.0 else f"{rate:.2g}"
-        return [f"{shown} {self._unit}s/s", f"{timedelta(seconds=round(left / rate))} left"]
+        return [f"{shown} {self._unit}s/s", f"{timedelta(seconds=round((total - done) / rate))} left"]
 
     def _move_bar(self, done: int, total: int, notes: list[str]) -> None:
         from tqdm import tqdm
@@ -146,116 +155,73 @@ def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterat
 # ---------------------------------------------------------------- many runs
 
 
-class _News:
-    """What has happened since it was last asked for: a line for each failure that a run goes on after and each end.
-
-    Args:
-        known: Runs that ended in an earlier session.
-    """
-
-    def __init__(self, known: Iterable[object]) -> None:
-        self._told = set(known)
-        self._num_retries = 0
-
-    def lines(self, ends: Iterable[tuple[object, str]], num_runs: int, retries: Sequence[str]) -> Iterator[str]:
-        """Yield the lines that are new.
-
-        Args:
-            ends: The runs that have ended, with what became of each.
-            num_runs: Runs in all.
-            retries: Failures that a run went on after.
-        """
-        yield from retries[self._num_retries :]
-        self._num_retries = len(retries)
-        for run, sentence in ends:
-            if run not in self._told:
-                self._told.add(run)
-                yield f"[{len(self._told)}/{num_runs}] {sentence}"
-
-
 class RunsDisplay:
-    """The meter of many runs, with a line for each run that ends.
+    """How far many runs are: a live table on a terminal, lines elsewhere, and a line for each run that ends.
 
     Args:
         quiet: Show nothing.
-        known: Runs that an earlier session finished.
+        noun: What a run is called, in the singular.
+        is_contest: Whether the best run is of interest, as in a search.
     """
 
-    def __init__(self, quiet: bool, known: Sequence[RunOutcome]) -> None:
+    def __init__(self, quiet: bool, noun: str = "run", *, is_contest: bool = False) -> None:
+        self._quiet, self._noun, self._is_contest = quiet, noun, is_contest
         self._meter = ProgressMeter(quiet, "step")
-        self._news = _News(outcome.run for outcome in known)
+        self._told: set[Any] | None = None
+        self._num_retries = 0
+        self._live: Any = None
 
     def __enter__(self) -> RunsDisplay:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._meter.__exit__(*exception)
-
-    def show(self, progress: Progress) -> None:
-        """Print a line for what has happened since the last call, and move the meter."""
-        ends = ((outcome.run, _end_of_run(outcome)) for outcome in progress.outcomes)
-        for line in self._news.lines(ends, progress.num_runs, progress.retries):
-            self._meter.tell(line)
-        under_way = ", ".join(f"{run} at {steps:,}" for run, steps in progress.running.items())
-        note = f"{len(progress.outcomes)} of {progress.num_runs} runs; {under_way or 'waiting for room'}"
-        self._meter.show(progress.steps, progress.total_steps, note, made=progress.steps_made)
-
-
-def _end_of_run(outcome: RunOutcome) -> str:
-    """Return what became of a run as one line."""
-    if outcome.status == "failed":
-        return f"{outcome.run}: failed ({outcome.error})"
-    score = "undefined" if outcome.validation_sharpe is None else f"{outcome.validation_sharpe:.3f}"
-    return (
-        f"{outcome.run}: {outcome.status} after {outcome.steps:,} steps, {outcome.training_s:.0f} s, best validation "
-        f"Sharpe {score}"
-    )
-
-
-class SearchDisplay:
-    """A live table on a terminal; elsewhere a line at intervals and for each trial that ends; nothing with --quiet."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._news: _News | None = None
-        self._live: Any = None
-        self._last_line = time.monotonic()
-
-    def __enter__(self) -> SearchDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, progress: SearchProgress) -> None:
-        """Show where the search is."""
+    def show(self, progress: Progress) -> None:
+        """Print a line for what has happened since the last call, and show where the runs are."""
         if self._quiet:
             return
+        for line in self._news(progress):
+            if self._live is None:
+                self._meter.tell(line)
+            else:
+                self._live.console.print(line, highlight=False, soft_wrap=True)
+        under_way = [f"{run} at {steps:,}" for run, steps in progress.running.items()]
+        more = [f"and {len(under_way) - SHOWN_RUNS} more"] if len(under_way) > SHOWN_RUNS else []
+        where = self._counts(progress)
+        if not sys.stderr.isatty():
+            where = f"{where}; {', '.join([*under_way[:SHOWN_RUNS], *more]) or 'waiting for room'}"
+        shown = self._meter.line(progress.steps, progress.total_steps, where, made=progress.steps_made)
         if sys.stderr.isatty():
-            self._show_table(progress)
+            self._show_table(progress, shown)
         else:
-            self._tell(progress)
+            self._meter.tell_at_intervals(shown)
 
-    def _tell(self, progress: SearchProgress) -> None:
-        ended = progress.ended
-        if self._news is None:  # what ended in an earlier session is no news
-            before = [trial.name for trial in ended] if progress.is_continued else []
-            self._news = _News(before)
-            if before:
-                tell(f"{len(before)} of {progress.num_trials} trials ended before.", sys.stderr)
-        best = progress.best
-        best_so_far = "" if best is None else f" (best: {best.name}, {_number(best.best)})"
-        ends = ((trial.name, f"{_end_of_trial(trial)}{best_so_far}") for trial in ended)
-        for line in self._news.lines(ends, progress.num_trials, progress.retries):
-            tell(line, sys.stderr)
-        if time.monotonic() - self._last_line >= LINE_INTERVAL_S:
-            self._last_line = time.monotonic()
-            under_way = [trial for trial in progress.trials.values() if trial.status == "running"]
-            steps = ", ".join(f"{trial.name} at {trial.steps:,} steps" for trial in under_way[:SHOWN_TRIALS])
-            tell(f"{_summary(progress)}{f'; {steps}' if steps else ''}", sys.stderr)
+    def _news(self, progress: Progress) -> Iterator[str]:
+        """Yield a line for each failure that a run went on after, and for each end, that has not been told."""
+        num_runs, outcomes = progress.num_runs, progress.outcomes
+        if self._told is None:  # what ended in an earlier session is no news
+            self._told = {outcome.run for outcome in outcomes[: progress.num_before]}
+            if self._told:
+                yield f"{len(self._told)} of {num_runs} {self._noun}s ended before."
+        yield from progress.retries[self._num_retries :]
+        self._num_retries = len(progress.retries)
+        best = progress.best if self._is_contest else None
+        so_far = "" if best is None else f" (best: {best.run}, {_number(best.validation_sharpe)})"
+        for outcome in outcomes:
+            if outcome.run not in self._told:
+                self._told.add(outcome.run)
+                yield f"[{len(self._told)}/{num_runs}] {_sentence(outcome, self._is_contest)}{so_far}"
 
-    def _show_table(self, progress: SearchProgress) -> None:
+    def _counts(self, progress: Progress) -> str:
+        """Return how many runs have ended, and how if that differs."""
+        counts = Counter(outcome.status for outcome in progress.outcomes)
+        how = ", ".join(f"{count} {status}" for status, count in counts.items())
+        kinds = f" ({how})" if len(counts) > 1 else ""
+        return f"{len(progress.outcomes)} of {progress.num_runs} {self._noun}s{kinds}"
+
+    def _show_table(self, progress: Progress, caption: str) -> None:
         from rich.live import Live
 
         from rllib_portfolio.reporting.plain_console import PlainConsole
@@ -263,42 +229,35 @@ class SearchDisplay:
         if self._live is None:
             self._live = Live(console=PlainConsole(stderr=True), refresh_per_second=4, transient=False)
             self._live.start()
-        self._live.update(table(progress))
+        self._live.update(table_of_runs(progress, self._noun, caption, is_contest=self._is_contest))
 
 
-def table(progress: SearchProgress) -> Any:
-    """Return a table of the trials that run and the best so far, with the counts below it."""
+def table_of_runs(progress: Progress, noun: str, caption: str, *, is_contest: bool) -> Any:
+    """Return a table of the runs that train and, in a contest, the best so far, with a line below it."""
     from rich import box
     from rich.table import Table
 
-    found = Table(box=box.SIMPLE, title="search", title_justify="left", pad_edge=False)
-    for heading in ("trial", "state", "steps", "validation Sharpe, best"):
-        found.add_column(heading, justify="left" if heading in ("trial", "state") else "right")
-    running = [trial for trial in progress.trials.values() if trial.status == "running"]
-    for trial in running[:SHOWN_TRIALS]:
-        found.add_row(trial.name, "running", f"{trial.steps:,} of {progress.max_steps:,}", _number(trial.best))
-    if len(running) > SHOWN_TRIALS:
-        found.add_row(f"and {len(running) - SHOWN_TRIALS} more", "running", "", "")
-    if (best := progress.best) is not None:
-        found.add_row(best.name, "best so far", f"{best.steps:,}", _number(best.best), style="bold")
-    found.caption = _summary(progress)
-    found.caption_justify = "left"
+    found = Table(box=box.SIMPLE, pad_edge=False, caption=displayable_lines(caption), caption_justify="left")
+    for heading in (noun, "state", "steps", "validation Sharpe, best"):
+        found.add_column(heading, justify="left" if heading in (noun, "state") else "right")
+    running = list(progress.running.items())
+    for run, steps in running[:SHOWN_RUNS]:
+        found.add_row(str(run), "running", f"{steps:,}", _number(progress.sharpes.get(run)))
+    if len(running) > SHOWN_RUNS:
+        found.add_row(f"and {len(running) - SHOWN_RUNS} more", "running", "", "")
+    if is_contest and (best := progress.best) is not None:
+        sharpe = _number(best.validation_sharpe)
+        found.add_row(str(best.run), "best so far", f"{best.steps:,}", sharpe, style="bold")
     return found
 
 
-def _summary(progress: SearchProgress) -> str:
-    """Return the numbers of trials and, once it is known, the time left as one line."""
-    left = progress.seconds_left
-    counts = ", ".join(f"{progress.count(status)} {status}" for status in ("running", "finished", "pruned", "failed"))
-    time_left = "" if math.isnan(left) else f"; about {timedelta(seconds=round(left))} left"
-    return f"{len(progress.ended)} of {progress.num_trials} trials ended: {counts}{time_left}"
-
-
-def _end_of_trial(trial: TrialProgress) -> str:
-    """Return what became of a trial as one line."""
-    if trial.status == "failed":
-        return f"{trial.name}: failed ({trial.error})"
-    return f"{trial.name}: {trial.status} after {trial.steps:,} steps, validation Sharpe {_number(trial.best)}"
+def _sentence(outcome: RunOutcome, is_contest: bool) -> str:
+    """Return what became of a run as one line."""
+    if outcome.status == "failed":
+        return f"{outcome.run}: failed ({outcome.error})"
+    score = "undefined" if outcome.validation_sharpe is None else _number(outcome.validation_sharpe)
+    took = "" if is_contest else f"{outcome.training_s:.0f} s, best "
+    return f"{outcome.run}: {outcome.status} after {outcome.steps:,} steps, {took}validation Sharpe {score}"
 
 
 def print_outcome(outcome: SearchOutcome, output: Path) -> None:
@@ -313,7 +272,7 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     console = PlainConsole()
     if not console.is_terminal:
         console.width = TABLE_WIDTH
-    bar = _number(math.nan if outcome.equal_weight_sharpe is None else outcome.equal_weight_sharpe)
+    bar = _number(outcome.equal_weight_sharpe)
     if outcome.candidates:
         seeds = len(outcome.candidates[0].retrained)
         shown = Table(box=box.SIMPLE_HEAD, title="Validation Sharpe ratio after costs", title_justify="left")
@@ -335,5 +294,5 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     tell(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

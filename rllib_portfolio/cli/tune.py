@@ -25,7 +25,7 @@ from rllib_portfolio.cli.console import (
 from rllib_portfolio.cli.data_paths import with_lasting_paths
 from rllib_portfolio.cli.interruption import stop_signals
 from rllib_portfolio.cli.machine_faults import way_back
-from rllib_portfolio.cli.progress import RunsDisplay, SearchDisplay, print_outcome
+from rllib_portfolio.cli.progress import RunsDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
 from rllib_portfolio.cli.settings import (
     add_trust,
@@ -245,6 +245,7 @@ def _search(
     arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
 ) -> int:
     """Train what is left of a search, write its results, and return the exit code."""
+    from rllib_portfolio.experiments.progress import Watch
     from rllib_portfolio.experiments.runner import Place
 
     record, output = session.record, session.output
@@ -254,7 +255,7 @@ def _search(
     if arguments.resume is not None and not session.num_left and not session.retraining.num_left:
         trials = f"{record.settings.num_samples} trials have ended"
         say(arguments, f"{output} is complete: its {trials}. To continue, pass a larger --num-samples.")
-        session.retrain(place)  # reads the scores of earlier sessions
+        session.retrain(place, Watch())  # reads the scores of earlier sessions
         received = []
     else:
         require_consent(_rewards(session))
@@ -281,7 +282,7 @@ def _train(
     callbacks: Sequence[Any],
 ) -> list[int]:
     """Run the missing trials, then the best ones again; return the signals that were received."""
-    from rllib_portfolio.experiments.search.runner import Watch
+    from rllib_portfolio.experiments.progress import Watch
     from rllib_portfolio.runs.loop import start_notes
 
     record, output = session.record, session.output
@@ -298,7 +299,7 @@ def _train(
         say(arguments, f"{begun} {output}{curves}")
         note_lost_folder(output)
         if session.num_left:
-            with SearchDisplay(arguments.quiet) as display:
+            with RunsDisplay(arguments.quiet, "trial", is_contest=True) as display:
                 session.search(place, Watch(display.show, _stopper(received, deadline), callbacks))
         else:
             say(arguments, f"The {record.settings.num_samples} trials of the search have already ended.")
@@ -309,13 +310,15 @@ def _train(
 
 def _train_again(arguments: argparse.Namespace, session: SearchSession, place: Place, received: list[int]) -> None:
     """Train the best trials again on fresh seeds, unless this is done."""
+    from rllib_portfolio.experiments.progress import Watch
+
     seeds = f"on {session.record.settings.num_retrain_seeds} fresh seeds"
     if session.retraining.num_left:
         say(arguments, f"Training the best trials again, {seeds}:")
     elif session.retraining.known:
         say(arguments, f"The best trials have already been trained again, {seeds}.")
-    with RunsDisplay(arguments.quiet, session.retraining.known) as display:
-        session.retrain(place, display.show, lambda: bool(received))
+    with RunsDisplay(arguments.quiet) as display:
+        session.retrain(place, Watch(display.show, lambda: bool(received)))
 
 
 def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:

@@ -44,7 +44,7 @@ from rllib_portfolio.config.files import algorithm_in, parse_assignment
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rllib_portfolio.experiments.runner import RunOutcome
+    from rllib_portfolio.experiments.progress import RunOutcome
     from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
     from rllib_portfolio.reporting.search_trials import TuningRecord
     from rllib_portfolio.runs.storage import RunStorage
@@ -268,7 +268,6 @@ def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
-    from rllib_portfolio.experiments.runner import failures
     from rllib_portfolio.experiments.walk_forward.runs import finished_outcome
     from rllib_portfolio.policies.checkpoint import newest_checkpoint
 
@@ -285,7 +284,7 @@ def _analyse(
     if received:
         tell(f"Stopped; what was done is kept. Continue with: {again}")
         return 128 + received[0]
-    failed = failures(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         tell(f"failed: {outcome.run}: {outcome.error}", sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
@@ -310,7 +309,7 @@ def _train(
     require_consent(plan.to_json())
     warn_of_pickles(kept.place, kept.folder, RECORD)
     largest = max(plan.configs.values(), key=_num_processes)
-    display, started, began = RunsDisplay(arguments.quiet, known), datetime.now(), time.monotonic()
+    display, started, began = RunsDisplay(arguments.quiet), datetime.now(), time.monotonic()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
         for algo, config in plan.configs.items():
             require_room(arguments, process_bundles(config.resources), f"a run of {algo}")

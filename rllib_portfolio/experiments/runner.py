@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
@@ -24,6 +23,7 @@ from rllib_portfolio.algorithms.run_settings import process_bundles
 from rllib_portfolio.config import ResourceConfig, RunConfig
 from rllib_portfolio.config.consent import consented, restricted_to
 from rllib_portfolio.errors import ClaimLostError, ConfigError, one_line
+from rllib_portfolio.experiments.progress import GOES_ON, Board, Progress, Run, RunOutcome, Watch
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.runs.folder_lock import require_claims
@@ -36,65 +36,6 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.25
 NUM_RETRIES = 3
 """Times that a run whose process or machine was lost is begun again; it continues from its newest checkpoint."""
-
-
-class Run(Protocol):
-    """One of many training runs: a hashable value, whose text names it to people."""
-
-    @property
-    def name(self) -> str:
-        """Name of its folder where the runs are kept."""
-        ...
-
-    def _asdict(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutcome:
-    """How a training run ended.
-
-    Attributes:
-        run: The run.
-        status: `stopped` runs continue when the analysis is resumed; `failed` ones do, too, once the cause is mended.
-        steps: Environment steps done; 0 if unknown.
-        training_s: Seconds of sampling and learning, interruptions left out.
-        validation_sharpe: Of the policy that was best on validation; None before the first evaluation.
-        error: Of a failed run, one line.
-    """
-
-    run: Run
-    status: Literal["finished", "stopped", "failed"]
-    steps: int = 0
-    training_s: float = 0.0
-    validation_sharpe: float | None = None
-    error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**self.run._asdict(), **{name: value for name, value in asdict(self).items() if name != "run"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where the runs are.
-
-    Attributes:
-        running: Runs that train at the moment, with their steps so far.
-        outcomes: Runs that have ended, in that order.
-        num_runs: Runs in all.
-        steps: Environment steps done over all runs; a run that ended early counts as if it had made all of its steps.
-        total_steps: Environment steps of all runs.
-        steps_made: Environment steps that this session made.
-        retries: Failures that a run went on after, each as one line.
-    """
-
-    running: dict[Run, int]
-    outcomes: tuple[RunOutcome, ...]
-    num_runs: int
-    steps: int
-    total_steps: int
-    steps_made: int
-    retries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +89,8 @@ class RunTask:
     finish: Callable[[Run, Path, TrainingOutcome], None] = lambda run, folder, outcome: None
 
 
-def train_batches(
-    batches: Sequence[Batch],
-    task: RunTask,
-    known: Sequence[RunOutcome],
-    *,
-    place: Place = Place(),
-    max_failures: int = 0,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[RunOutcome, ...]:
-    """Train everything that is not finished, as many runs at a time as the Ray cluster has room for.
+class Runner:
+    """Trains everything that is not finished, as many runs at a time as the Ray cluster has room for.
 
     Args:
         batches: The runs.
@@ -166,183 +98,118 @@ def train_batches(
         known: Runs that an earlier session finished.
         place: Where they run.
         max_failures: Failures of a run that it goes on after, from its newest checkpoint.
-        on_progress: Called a few times a second.
-        should_stop: Asked as often. Runs that train then stop after their iteration, each with a checkpoint.
-
-    Returns:
-        One outcome per run, in their order; runs that never started are `stopped`.
-
-    Raises:
-        ClaimLostError: If another process has taken over where the runs are kept.
     """
-    return _Driver(batches, task, known, place, max_failures).loop(on_progress, should_stop)
-
-
-@contextmanager
-def run_folder(folders: RunStorage, name: str, config: RunConfig, trusted: frozenset[str] | None) -> Iterator[Path]:
-    """Give the folder of a run that this process trains, with the run's threads and the functions that it may import.
-
-    Args:
-        folders: Where runs are kept.
-        name: Name of the run's folder there.
-        config: The run's configuration.
-        trusted: Functions that it may import; None: all of them.
-    """
-    import torch
-
-    torch.set_num_threads(config.resources.torch_threads)
-    with restricted_to(trusted), folders.fetched(name) as folder:
-        yield folder
-
-
-class _Waiting(NamedTuple):
-    """A run that waits for its turn, with a reference to its market."""
-
-    run: Run
-    config: RunConfig
-    market: Any
-
-
-class _Driver:
-    """The driver's side: which tasks are under way, and what became of them."""
 
     def __init__(
         self,
         batches: Sequence[Batch],
         task: RunTask,
         known: Sequence[RunOutcome],
-        place: Place,
-        max_failures: int,
+        place: Place = Place(),
+        max_failures: int = 0,
     ) -> None:
-        self.batches, self.task, self.place, self.max_failures = batches, task, place, max_failures
-        self.totals = {
+        self._batches, self._task, self._place, self._max_failures = batches, task, place, max_failures
+        self._totals = {
             run: config.schedule.total_timesteps for batch in batches for run, config in batch.configs.items()
         }
-        self.outcomes = {outcome.run: outcome for outcome in known}
+        self._outcomes, self._num_before = {outcome.run: outcome for outcome in known}, len(known)
+        self._waiting: deque[tuple[Run, RunConfig, Any]] = deque()
+        """Runs that wait for their turn, each with its configuration and a reference to its market."""
+        self._pending: dict[Any, tuple[Run, RunConfig, Any]] = {}
+        self._groups: dict[Run, PlacementGroup] = {}
+        self._failures: Counter[Run] = Counter()
+        self._retries: list[str] = []
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Not on a node that may be lost while this process lives.
-        self.board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        self.waiting: deque[_Waiting] = deque()
-        self.pending: dict[Any, _Waiting] = {}
-        self.groups: dict[Run, PlacementGroup] = {}
-        self.failures: Counter = Counter()
-        self.retries: list[str] = []
+        self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
-    def loop(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> tuple[RunOutcome, ...]:
+    def train(self, watch: Watch) -> tuple[RunOutcome, ...]:
+        """Train the runs. Those that are under way when `watch` stops them finish their iteration.
+
+        Returns:
+            One outcome per run, in their order; runs that never started are `stopped`.
+
+        Raises:
+            ClaimLostError: If another process has taken over where the runs are kept.
+        """
         try:
-            for batch in self.batches:
-                if not should_stop():
+            for batch in self._batches:
+                if not watch.should_stop():
                     self._prepare(batch)
                     self._submit()
             is_stopping = False
-            while self.pending:
+            while self._pending:
                 require_claims()
-                ready, _ = ray.wait(list(self.pending), timeout=POLL_S)
+                ready, _ = ray.wait(list(self._pending), timeout=POLL_S)
                 for task in ready:
                     self._collect(task)
-                if should_stop() and not is_stopping:
-                    ray.get(self.board.stop.remote())
+                if watch.should_stop() and not is_stopping:
+                    ray.get(self._board.stop.remote())
                     is_stopping = True
                 if not is_stopping:
                     self._submit()
-                running, steps_made = ray.get(self.board.read.remote())
-                on_progress(self._progress(running, steps_made))
-                if is_stopping and not running:
+                told, ended = ray.get(self._board.read.remote()), tuple(self._outcomes.values())
+                progress = Progress(*told, self._totals, ended, self._num_before, tuple(self._retries))
+                watch.on_progress(progress)
+                if is_stopping and not progress.running:
                     break  # what waits for a place has nothing to save
         finally:
-            for group in self.groups.values():
+            for group in self._groups.values():
                 remove_placement_group(group)
-            ray.kill(self.board)
-        return tuple(self.outcomes.get(run) or RunOutcome(run, "stopped") for run in self.totals)
+            ray.kill(self._board)
+        return tuple(self._outcomes.get(run) or RunOutcome(run, "stopped") for run in self._totals)
 
     def _prepare(self, batch: Batch) -> None:
         """Queue what is not finished of a batch; its market goes to the object store, once for all of its runs."""
-        left = [run for run in batch.configs if run not in self.outcomes]
+        left = [run for run in batch.configs if run not in self._outcomes]
         if not left:
             return
         try:
             market = ray.put(batch.load_market())
         except Exception as error:  # the user's own feature may raise anything
             reason = f"preparing its market: {one_line(error)}"
-            self.outcomes |= {run: RunOutcome(run, "failed", error=reason) for run in left}
+            self._outcomes |= {run: RunOutcome(run, "failed", error=reason) for run in left}
             return
-        self.waiting.extend(_Waiting(run, batch.configs[run], market) for run in left)
+        self._waiting.extend((run, batch.configs[run], market) for run in left)
 
     def _submit(self) -> None:
         """Start the runs that wait, as many as may be under way."""
-        while self.waiting and len(self.pending) < (self.place.max_concurrent or math.inf):
-            waiting = self.waiting.popleft()
-            train = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._options(waiting))
-            self.pending[train.remote(*waiting, self.task, self.board, consented())] = waiting
+        while self._waiting and len(self._pending) < (self._place.max_concurrent or math.inf):
+            run, config, market = self._waiting.popleft()
+            train = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._options(run, config.resources))
+            task = train.remote(run, config, market, self._task, self._board, consented())
+            self._pending[task] = run, config, market
 
-    def _options(self, waiting: _Waiting) -> dict[str, Any]:
+    def _options(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
         """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
-        bundles = self.place.bundles(waiting.config.resources)
+        bundles = self._place.bundles(resources)
         options = {"num_cpus": bundles[0]["CPU"], "num_gpus": bundles[0].get("GPU", 0)}
         if len(bundles) == 1:
             return options
-        self.groups[waiting.run] = placement_group(bundles)
+        self._groups[run] = placement_group(bundles)
         strategy = PlacementGroupSchedulingStrategy(
-            self.groups[waiting.run], placement_group_bundle_index=0, placement_group_capture_child_tasks=True
+            self._groups[run], placement_group_bundle_index=0, placement_group_capture_child_tasks=True
         )
         return {**options, "scheduling_strategy": strategy}
 
     def _collect(self, task: Any) -> None:
-        waiting = self.pending.pop(task)
-        run = waiting.run
+        waited = self._pending.pop(task)
+        run = waited[0]
         try:
             outcome = ray.get(task)
         except RayError as error:  # its process died, more than once
             if isinstance(error, ClaimLostError):
                 raise error.cause from None
             outcome = RunOutcome(run, "failed", error=one_line(error))
-        ray.get(self.board.end.remote(run))
-        if run in self.groups:
-            remove_placement_group(self.groups.pop(run))
-        if outcome.status == "failed" and self.failures[run] < self.max_failures:
-            self.failures[run] += 1
-            self.retries.append(f"{run}: goes on from its last checkpoint after {outcome.error}")
-            self.waiting.appendleft(waiting)
+        ray.get(self._board.end.remote(run))
+        if run in self._groups:
+            remove_placement_group(self._groups.pop(run))
+        if outcome.status == "failed" and self._failures[run] < self._max_failures:
+            self._failures[run] += 1
+            self._retries.append(f"{run}: {GOES_ON} {outcome.error}")
+            self._waiting.appendleft(waited)
         else:
-            self.outcomes[run] = outcome
-
-    def _progress(self, running: dict[Run, int], steps_made: int) -> Progress:
-        totals, outcomes = self.totals, tuple(self.outcomes.values())
-        # What ended needs no more steps, however many it made.
-        steps = sum(min(running[run], totals[run]) for run in running) + sum(totals[run] for run in self.outcomes)
-        return Progress(running, outcomes, len(totals), steps, sum(totals.values()), steps_made, tuple(self.retries))
-
-
-class _Board:
-    """An actor that the tasks tell their steps, and that tells them to stop."""
-
-    def __init__(self) -> None:
-        self._steps: dict[Any, int] = {}
-        self._steps_made = 0
-        self._is_stopping = False
-
-    def report(self, run: Any, steps: int) -> bool:
-        """Note a run's steps; returns whether it is to stop."""
-        if not self._is_stopping or run in self._steps:
-            self._steps_made += max(0, steps - self._steps.get(run, steps))
-            self._steps[run] = steps
-        return self._is_stopping
-
-    def resume(self, run: Any, steps: int) -> None:
-        """Record that a run continues from `steps`, which an earlier session or process has made."""
-        self._steps[run] = steps
-
-    def end(self, run: Any) -> None:
-        """Forget a run that is over."""
-        self._steps.pop(run, None)
-
-    def stop(self) -> None:
-        """Tell every run to stop after its iteration, and those that start from now on not to begin."""
-        self._is_stopping = True
-
-    def read(self) -> tuple[dict[Any, int], int]:
-        """Return the steps of each run under way, and the steps that all runs have made since this board began."""
-        return dict(self._steps), self._steps_made
+            self._outcomes[run] = outcome
 
 
 def _train(
@@ -352,9 +219,8 @@ def _train(
     if ray.get(board.report.remote(run, 0)):
         return RunOutcome(run, "stopped")
     try:
-        _require_shared(task)
-        with run_folder(task.folders, run.name, config, trusted) as folder:
-            return _train_in_folder(run, folder, config, market, task, board)
+        with restricted_to(trusted):
+            return _train_in_folder(run, config, market, task, board)
     except ClaimLostError:  # all runs have lost their place
         raise
     except Exception as error:
@@ -362,43 +228,30 @@ def _train(
         return RunOutcome(run, "failed", error=one_line(error))
 
 
-def _require_shared(task: RunTask[Any]) -> None:
-    """Raise unless this machine sees what the driver wrote."""
+def _train_in_folder(run: Run, config: RunConfig, market: MarketData, task: RunTask, board: Any) -> RunOutcome:
+    import torch
+
     folders = task.folders
     if task.record is not None and not folders.is_remote and not folders.local(task.record).is_file():
         raise ConfigError(
             f"output directory must be on a file system that all machines share, got {folders.root}, which is not on "
             f"{ray.util.get_node_ip_address()}. Choose another --output-dir."
         )
-
-
-def _train_in_folder(
-    run: Run, folder: Path, config: RunConfig, market: MarketData, task: RunTask, board: Any
-) -> RunOutcome:
+    torch.set_num_threads(config.resources.torch_threads)
     is_stopping = False
 
     def report(status: Status) -> None:
         nonlocal is_stopping
-        is_stopping = ray.get(board.report.remote(run, status.steps))
+        is_stopping = ray.get(board.report.remote(run, status.steps, status.best_validation_sharpe))
         if status.is_saved:
-            task.folders.keep_so_far(run.name)
+            folders.keep_so_far(run.name)
 
-    if (checkpoint := newest_checkpoint(folder)) is not None:
-        ray.get(board.resume.remote(run, read_progress(checkpoint)["steps"]))
-    outcome, is_finished = train_in_folder(
-        folder,
-        config,
-        market,
-        on_progress=report,
-        should_stop=lambda: is_stopping,
-        market_file=task.market_file,
-    )
-    if is_finished:
-        task.finish(run, folder, outcome)
-    task.folders.keep(run.name)
+    with folders.fetched(run.name) as folder:
+        if (checkpoint := newest_checkpoint(folder)) is not None:
+            ray.get(board.resume.remote(run, read_progress(checkpoint)["steps"]))
+        options = {"on_progress": report, "should_stop": lambda: is_stopping, "market_file": task.market_file}
+        outcome, is_finished = train_in_folder(folder, config, market, **options)
+        if is_finished:
+            task.finish(run, folder, outcome)
+        folders.keep(run.name)
     return RunOutcome(run, "finished" if is_finished else "stopped", **asdict(outcome))
-
-
-def failures(outcomes: Sequence[RunOutcome]) -> tuple[RunOutcome, ...]:
-    """Return those that failed."""
-    return tuple(outcome for outcome in outcomes if outcome.status == "failed")

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from rllib_portfolio.experiments.runner import Batch, Place, Progress, RunTask, train_batches
+from rllib_portfolio.experiments.progress import Progress, Watch
+from rllib_portfolio.experiments.runner import Batch, Place, Runner, RunTask
 from rllib_portfolio.market import load_market
 from rllib_portfolio.runs.storage import RunStorage
 from tests.runs.test_tracking import rows_of
@@ -32,14 +33,9 @@ def test_a_run_that_fails_goes_on_from_its_checkpoint_and_never_are_there_more_r
     reward = {"environment.reward": "tests.experiments.search.user_rewards:tired"}
     configs = {tired: tiny_config(COIN, OFTEN, reward), sound: tiny_config(COIN, OFTEN)}
     reported: list[Progress] = []
-    outcomes = train_batches(
-        [Batch(configs, lambda: load_market(configs[sound].market))],
-        RunTask(RunStorage(str(tmp_path))),
-        [],
-        place=Place(max_concurrent=1),
-        max_failures=1,
-        on_progress=reported.append,
-    )
+    batch = Batch(configs, lambda: load_market(configs[sound].market))
+    runner = Runner([batch], RunTask(RunStorage(str(tmp_path))), [], Place(max_concurrent=1), max_failures=1)
+    outcomes = runner.train(Watch(reported.append))
     assert [outcome.run for outcome in outcomes] == [tired, sound]
     assert (outcomes[1].status, outcomes[1].steps) == ("finished", STEPS)
     assert max(len(progress.running) for progress in reported) == 1

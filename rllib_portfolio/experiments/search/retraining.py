@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import optuna
 
-from rllib_portfolio.experiments.runner import Batch, Place, Progress, RunOutcome, RunTask, train_batches
+from rllib_portfolio.experiments.progress import RunOutcome, Watch
+from rllib_portfolio.experiments.runner import Batch, Place, Runner, RunTask
 from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.experiments.search.study import best_trials, trial_name
 from rllib_portfolio.experiments.search.trial import TrialTask, finite, note_hyperparameters
@@ -105,28 +106,15 @@ class Retraining:
         """Training runs that are not finished."""
         return len(self._overrides) - len(self._sharpes())
 
-    def train(
-        self,
-        market: MarketData,
-        place: Place,
-        on_progress: Callable[[Progress], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
+    def train(self, market: MarketData, place: Place, watch: Watch) -> None:
         """Train the runs that are left."""
         base, settings = self._task.base, self._task.settings
         configs = {run: settings.trial_config(base, overrides, run.name) for run, overrides in self._overrides.items()}
         task = RunTask(
             self._folders, market_file=self._task.market_file, finish=partial(_finish, overrides=self._overrides)
         )
-        self._outcomes = train_batches(
-            [Batch(configs, lambda: market)],
-            task,
-            self.known,
-            place=place,
-            max_failures=settings.max_failures,
-            on_progress=on_progress,
-            should_stop=should_stop,
-        )
+        runner = Runner([Batch(configs, lambda: market)], task, self.known, place, settings.max_failures)
+        self._outcomes = runner.train(watch)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -139,8 +127,9 @@ class Retraining:
                 tuple(sharpes[run] for run in self._overrides if run.trial == trial.number and run in sharpes),
             )
             for trial in self._chosen
+            if any(run.trial == trial.number for run in sharpes)
         )
-        return _ranked(candidate for candidate in found if candidate.retrained)
+        return tuple(sorted(found, key=lambda candidate: (-candidate.median, candidate.number)))
 
     def _sharpes(self) -> dict[FreshRun, float]:
         """Return the validation Sharpe ratio of each run that is finished."""
@@ -153,10 +142,6 @@ class Retraining:
         with self._folders.fetched(run.name) as folder:
             outcome = finished_training(folder)
         return None if outcome is None else RunOutcome(run, "finished", **asdict(outcome))
-
-
-def _ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    return tuple(sorted(candidates, key=lambda candidate: (-candidate.median, candidate.number)))
 
 
 def _finish(

@@ -18,7 +18,8 @@ from optuna.storages import BaseStorage
 
 from rllib_portfolio.config.files import with_overrides
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.experiments.runner import Place, Progress
+from rllib_portfolio.experiments.progress import Watch
+from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.outputs import (
     STATES,
     write_best_config,
@@ -29,7 +30,7 @@ from rllib_portfolio.experiments.search.outputs import (
 from rllib_portfolio.experiments.search.plots import write_plots
 from rllib_portfolio.experiments.search.record import SearchRecord
 from rllib_portfolio.experiments.search.retraining import FOLDER, Candidate, Retraining
-from rllib_portfolio.experiments.search.runner import Watch, search
+from rllib_portfolio.experiments.search.runner import search
 from rllib_portfolio.experiments.search.study import (
     best_trials,
     num_ended,
@@ -178,16 +179,11 @@ class SearchSession:
         record = self.record
         self._timed(lambda: search(record.task(self.output), record.space, self.market, self._storage, place, watch))
 
-    def retrain(
-        self,
-        place: Place,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Train the best trials again on fresh seeds; the arguments are those of `runner.train_batches`."""
+    def retrain(self, place: Place, watch: Watch) -> None:
+        """Train the best trials again on fresh seeds."""
         retraining = self.retraining
         if retraining.num_left:
-            self._timed(lambda: retraining.train(self.market, place, on_progress, should_stop))
+            self._timed(lambda: retraining.train(self.market, place, watch))
         self._candidates = retraining.candidates
 
     def finish(self) -> SearchOutcome:

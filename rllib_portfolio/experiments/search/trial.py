@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.experiments.runner import run_folder
+from rllib_portfolio.config.consent import restricted_to
 from rllib_portfolio.experiments.search.optuna_search import IS_FINISHED, NAME, OBJECTIVE, OVERRIDES, SPEC
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.study import BEST, STEPS, TRAINING_S
@@ -55,7 +56,8 @@ def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> No
     """
     name, overrides = config[SPEC][NAME], config[SPEC][OVERRIDES]
     run_config = task.settings.trial_config(task.base, overrides, name)
-    with run_folder(task.folders, name, run_config, task.trusted) as run_dir:
+    torch.set_num_threads(run_config.resources.torch_threads)
+    with restricted_to(task.trusted), task.folders.fetched(name) as run_dir:
         reports = _Reports(task.folders, name)
         try:
             reports.repeat(run_dir, run_config.schedule.total_timesteps)

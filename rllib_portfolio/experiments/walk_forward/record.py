@@ -17,8 +17,8 @@ from typing import Any
 
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.experiments import record
+from rllib_portfolio.experiments.progress import RunOutcome
 from rllib_portfolio.experiments.record import is_new_folder, parsed_record, write_record
-from rllib_portfolio.experiments.runner import RunOutcome
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan
 from rllib_portfolio.new_folder import begun
 from rllib_portfolio.runs.folder import first_difference, origin

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from rllib_portfolio.experiments.runner import Batch, Progress, RunOutcome, RunTask, train_batches
+from rllib_portfolio.experiments.progress import Progress, RunOutcome, Watch
+from rllib_portfolio.experiments.runner import Batch, Runner, RunTask
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
 from rllib_portfolio.experiments.walk_forward.record import RECORD
 from rllib_portfolio.runs.resumable import finished_training
@@ -45,7 +46,7 @@ def train_runs(
     ]
     known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
     task = RunTask(folders.under_claims(), record=RECORD)
-    outcomes = train_batches(batches, task, known, on_progress=on_progress, should_stop=should_stop)
+    outcomes = Runner(batches, task, known).train(Watch(on_progress, should_stop))
     for outcome in outcomes:
         if outcome.status == "finished" and finished_outcome(outcome.run, output) is None:
             folders.bring(outcome.run.name, outcome.run.folder(output))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ from ray.tune.search import Searcher
 
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import ClaimLostError, ConfigError
+from rllib_portfolio.experiments.progress import Watch
 from rllib_portfolio.experiments.search.optuna_search import (
     IS_FINISHED,
     NAME,
@@ -29,9 +29,8 @@ from rllib_portfolio.experiments.search.optuna_search import (
     SPEC,
     StudySearch,
 )
-from rllib_portfolio.experiments.search.progress import SearchProgress
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Watch, _Reporter, _StopOnRequest
+from rllib_portfolio.experiments.search.runner import _Reporter, _StopOnRequest
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -130,16 +129,17 @@ def test_finished_pruned_failed_and_running_trials_are_told_apart(storage: BaseS
     assert num_ended(study) == 3
     assert [trial.number for trial in best_trials(study, 3)] == [0]
 
-    progress = SearchProgress.of_study(study.get_trials(), 4, 320)
-    assert [(trial.name, trial.status, trial.steps, trial.error) for trial in progress.ended] == [
+    reporter = _Reporter(study.get_trials(), SearchSettings(num_samples=4, max_steps=320), Watch(), search)
+    progress = reporter.progress
+    assert [(trial.run, trial.status, trial.steps, trial.error) for trial in progress.outcomes] == [
         ("trial_0000", "finished", 320, None),
         ("trial_0001", "pruned", 256, None),
         ("trial_0002", "failed", 128, "RuntimeError: lost"),
     ]
-    assert progress.is_continued
+    assert progress.num_before == 3
     assert progress.best is not None
-    assert (progress.best.name, progress.best.best) == ("trial_0000", 0.9)
-    assert math.isnan(progress.seconds_left)  # nothing has ended in this session
+    assert (progress.best.run, progress.best.validation_sharpe) == ("trial_0000", 0.9)
+    assert (progress.steps, progress.total_steps, progress.steps_made) == (3 * 320, 4 * 320, 0)
 
 
 def test_an_end_is_filed_once(storage: BaseStorage) -> None:
@@ -312,7 +312,7 @@ def test_a_search_whose_place_was_taken_over_ends_and_files_no_trial_as_failed(t
     failed.pickled_error_file = tmp_path / "error.pkl"
     failed.pickled_error_file.write_bytes(pickle.dumps(RayTaskError("run_trial", "Traceback", lost)))
     filed: list[Any] = []
-    reporter = _Reporter(SearchProgress(1, 1), Watch(), lambda *trial: filed.append(trial))
+    reporter = _Reporter([], SearchSettings(num_samples=1), Watch(), SimpleNamespace(fail=filed.append))
     for told in (reporter.on_trial_recover, reporter.on_trial_error):
         with pytest.raises(ClaimLostError, match="process 7"):
             told(1, [], failed)

@@ -21,9 +21,9 @@ from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli.progress import print_outcome
 from rllib_portfolio.config.files import load_run_config, with_overrides
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.progress import Watch
 from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Watch
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.stopping import MIN_OTHERS
 from rllib_portfolio.experiments.search.study import BEST, ERROR, STEPS, trial_name
@@ -111,11 +111,11 @@ def test_the_trials_that_were_stopped_are_those_that_the_median_rule_names(searc
 def test_progress_tells_the_same_as_the_study(searched: TinySearch) -> None:
     words = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
     assert searched.progress is not None
-    assert [(trial.name, trial.status, trial.steps, trial.best) for trial in searched.progress.ended] == [
+    assert [(one.run, one.status, one.steps, one.validation_sharpe) for one in searched.progress.outcomes] == [
         (trial_name(trial.number), words[trial.state], trial.user_attrs[STEPS], trial.value)
         for trial in searched.study.get_trials()
     ]
-    assert searched.progress.retries == []
+    assert searched.progress.retries == ()
 
 
 # ---------------------------------------------------------------- the trials
@@ -344,7 +344,7 @@ def test_a_trial_that_fails_goes_on_from_its_checkpoint_and_fails_in_the_end_wit
     (retry,) = failed.progress.retries
     assert retry.startswith("trial_0000: goes on from its last checkpoint after ")
     assert "this reward is tired" in retry
-    assert [(one.name, one.status) for one in failed.progress.ended] == [
+    assert [(one.run, one.status) for one in failed.progress.outcomes] == [
         ("trial_0000", "failed"),
         ("trial_0001", "finished"),
     ]
@@ -388,7 +388,7 @@ def test_a_trial_whose_env_runner_is_killed_goes_on_with_another_one(ray_session
     trials = search.study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
     assert search.progress is not None
-    assert search.progress.retries == []
+    assert search.progress.retries == ()
     restarts = []
     for trial in trials:
         assert list(trial.intermediate_values) == REPORTED_AT[trial.params["training.rollout_steps"]]

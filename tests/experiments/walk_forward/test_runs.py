@@ -17,7 +17,7 @@ import pytest
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ClaimLostError
-from rllib_portfolio.experiments.runner import Progress, RunOutcome
+from rllib_portfolio.experiments.progress import Progress, RunOutcome
 from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan, plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import start_analysis
