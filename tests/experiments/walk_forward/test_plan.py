@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,6 @@ def test_each_fold_fits_its_scaler_on_its_own_training_window(plan: WalkForwardP
     assert first.fitted["scaler"] != second.fitted["scaler"]
 
 
-def test_a_plan_survives_its_record(plan: WalkForwardPlan) -> None:
-    assert WalkForwardPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -71,17 +66,6 @@ def test_a_prepared_market_and_no_seed_are_refused(price_settings: dict[str, Any
 
 
 # ---------------------------------------------------------------- the folder
-
-
-def test_an_analysis_records_its_plan_and_the_software(plan: WalkForwardPlan, tmp_path: Path) -> None:
-    assert start_analysis(plan, tmp_path / "out", "the command") == plan
-    record = read_record(tmp_path / "out")
-    assert WalkForwardPlan.from_json(record["plan"]) == plan
-    assert record["command"] == "the command"
-    assert record["versions"]["ray"]
-    assert [fold["dates"]["test"] for fold in record["plan"]["folds"]] == [
-        list(dates["test"]) for dates in plan.fold_dates
-    ]
 
 
 def test_seeds_and_algorithms_may_be_added(price_settings: dict[str, Any], tmp_path: Path) -> None:
@@ -130,15 +114,6 @@ def test_tables_that_moved_hold_the_same_index(plan: WalkForwardPlan, moved: dic
         start_analysis(other, tmp_path / "out")
     with pytest.raises(ConfigError, match="planned on, got index_and_cash_hash "):
         plan.with_tables(moved["market.data"], None).load_fold(0)
-
-
-def test_a_record_that_is_older_than_the_hash_of_the_index_goes_on(plan: WalkForwardPlan, tmp_path: Path) -> None:
-    start_analysis(plan, tmp_path / "out")
-    record = read_record(tmp_path / "out")
-    del record["plan"]["index_and_cash_hash"]
-    (tmp_path / "out" / RECORD).write_text(json.dumps(record))
-    merged = start_analysis(plan, tmp_path / "out")
-    assert merged.load_fold(0).data_hash == plan.data_hash
 
 
 def test_a_simulated_market_is_the_same_in_all_its_settings(tmp_path: Path) -> None:
