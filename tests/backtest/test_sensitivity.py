@@ -109,7 +109,11 @@ def test_the_universe_is_restricted_for_all() -> None:
 
 
 def test_later_starts_are_walks_of_their_own() -> None:
-    table = start_sensitivity(MARKET, WINDOW, strategies(), ExecutionConfig(), (0, 7))
+    told: list[tuple[int, int]] = []
+    table = start_sensitivity(
+        MARKET, WINDOW, strategies(), ExecutionConfig(), (0, 7), progress=lambda *of: told.append(of)
+    )
+    assert told == [(1, 2), (2, 2)]
     assert list(table.loc[["busy"]].index) == [("busy", pd.Timestamp(MARKET.dates[row])) for row in (4, 11)]
     later = compare(backtest(MARKET, (11, 60), strategies(), ExecutionConfig()), MARKET.cash_returns[11:60])
     row = table.loc[("busy", pd.Timestamp(MARKET.dates[11]))]

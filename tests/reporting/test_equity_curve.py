@@ -8,7 +8,7 @@ import pytest
 from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.equity_curve import _spread, equity_curve
+from rllib_portfolio.reporting.equity_curve import equity_curve
 from tests.backtest.hand_made import market_of, random_market
 
 
@@ -31,11 +31,3 @@ def test_flat_and_steep_wealth_can_be_drawn(tmp_path: Path, daily: float) -> Non
     strategies = [ConstantMix(np.array([1.0, 0.0]), f"mix {k}") for k in range(9)]
     equity_curve(backtest(market, (3, 40), strategies, ExecutionConfig()), tmp_path / "equity.png")
     assert (tmp_path / "equity.png").is_file()
-
-
-def test_labels_keep_their_order_and_their_distance() -> None:
-    heights = np.array([0.9, 0.50, 0.51, 0.1, 0.52])
-    spread = _spread(heights, 0.05)
-    # the crowd at 0.50, 0.51, 0.52 is spread about its middle; the others stay
-    assert spread == pytest.approx([0.9, 0.46, 0.51, 0.1, 0.56])
-    np.testing.assert_array_equal(np.argsort(spread), np.argsort(heights))
