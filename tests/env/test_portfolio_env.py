@@ -247,6 +247,17 @@ def test_a_window_that_cannot_be_walked_is_refused(tiny_market: MarketData, wind
         PortfolioEnv(tiny_market, window)
 
 
+def test_the_earliest_window_starts_where_the_observation_of_its_first_decision_exists(tiny_market: MarketData) -> None:
+    for lag, first_row in ((1, 5), (0, 4)):
+        first, last = str(tiny_market.dates[first_row]), "2001-02-01"
+        env = PortfolioEnv(tiny_market, (first, last), execution_lag=lag)
+        observation, _ = env.reset()
+        assert observation[0] == tiny_market.first_row
+        too_early = (str(tiny_market.dates[first_row - 1]), last)
+        with pytest.raises(ConfigError, match=f"window must lie between {first} and"):
+            PortfolioEnv(tiny_market, too_early, execution_lag=lag)
+
+
 @pytest.mark.parametrize("window", [(4, 20), (10, 65), (10, 10), (20, 10)])
 def test_rows_that_hold_no_day_or_lie_outside_the_market_are_refused(tiny_market: MarketData, window: Window) -> None:
     start, stop = window  # as walk-forward folds give them: half-open, of 64 rows

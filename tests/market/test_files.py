@@ -349,6 +349,13 @@ def test_bars_are_named_after_the_file_or_the_chosen_part_of_its_name(tmp_path):
 # ---------------------------------------------------------------- where it is
 
 
+def test_parts_of_names_that_are_words_of_bars_do_not_make_a_field(tmp_path):
+    names = ["Small", "Small High", "Small Low", "High Yield", "Low Vol", "Open Text", "Close Brothers", "Oil Price"]
+    path = tmp_path / "p.parquet"
+    pd.DataFrame(10.5, pd.bdate_range("2020-01-02", periods=3), names).to_parquet(path)
+    assert list(checked(path).prices.columns) == names
+
+
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     prices = random_prices(1200)

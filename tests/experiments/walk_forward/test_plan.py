@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_a_prepared_market_and_no_seed_are_refused(price_settings: dict[str, Any
 # ---------------------------------------------------------------- the folder
 
 
+def test_an_analysis_records_its_plan_and_the_software(plan: WalkForwardPlan, tmp_path: Path) -> None:
+    assert start_analysis(plan, tmp_path / "out", "the command") == plan
+    record = read_record(tmp_path / "out")
+    assert WalkForwardPlan.from_json(record["plan"]) == plan
+    assert record["command"] == "the command"
+    assert record["versions"]["ray"]
+    assert [fold["dates"]["test"] for fold in record["plan"]["folds"]] == [
+        list(dates["test"]) for dates in plan.fold_dates
+    ]
+
+
 def test_seeds_and_algorithms_may_be_added(price_settings: dict[str, Any], tmp_path: Path) -> None:
     ppo, dqn = tiny_config(price_settings), tiny_dqn_config(price_settings)
     start_analysis(plan_walk_forward([ppo], 2, TWO), tmp_path)
@@ -93,27 +105,24 @@ def test_tables_may_move(plan: WalkForwardPlan, moved: dict[str, Any], tmp_path:
     assert merged == WalkForwardPlan.from_json(read_record(tmp_path / "out")["plan"])
 
 
-def test_tables_that_moved_hold_the_same_prices(plan: WalkForwardPlan, moved: dict[str, Any], tmp_path: Path) -> None:
-    (2.0 * pd.read_csv(moved["market.data"], index_col=0)).to_csv(moved["market.data"])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda table: 2.0 * table, "data_hash"),
+        (lambda table: table.assign(index=table["index"] ** 2), "index_and_cash_hash"),
+    ],
+)
+def test_tables_that_moved_hold_the_same_prices_and_index(
+    plan: WalkForwardPlan, moved: dict[str, Any], tmp_path: Path, change: Callable[..., pd.DataFrame], name: str
+) -> None:
+    change(pd.read_csv(moved["market.data"], index_col=0)).to_csv(moved["market.data"])
     start_analysis(plan, tmp_path / "out")
-    with pytest.raises(ConfigError, match="data_hash must be that of the analysis in"):
+    with pytest.raises(ConfigError, match=f"{name} must be that of the analysis in"):
         start_analysis(plan_walk_forward([tiny_config(moved, {"seed": 5})], 3, TWO), tmp_path / "out")
-    with pytest.raises(ConfigError, match="tables must be those that the folds were planned on, got data_hash "):
+    with pytest.raises(ConfigError, match=f"planned on, got {name} "):
         plan.with_tables(moved["market.data"], None).load_fold(0)
     with pytest.raises(ConfigError, match=r"index_path must be null, as when the folds were planned, got index\.csv"):
         plan.with_tables(None, "index.csv")
-
-
-def test_tables_that_moved_hold_the_same_index(plan: WalkForwardPlan, moved: dict[str, Any], tmp_path: Path) -> None:
-    table = pd.read_csv(moved["market.data"], index_col=0)
-    table.assign(index=table["index"] ** 2).to_csv(moved["market.data"])
-    start_analysis(plan, tmp_path / "out")
-    other = plan_walk_forward([tiny_config(moved, {"seed": 5})], 3, TWO)
-    assert other.data_hash == plan.data_hash
-    with pytest.raises(ConfigError, match="index_and_cash_hash must be that of the analysis in"):
-        start_analysis(other, tmp_path / "out")
-    with pytest.raises(ConfigError, match="planned on, got index_and_cash_hash "):
-        plan.with_tables(moved["market.data"], None).load_fold(0)
 
 
 def test_a_simulated_market_is_the_same_in_all_its_settings(tmp_path: Path) -> None:
