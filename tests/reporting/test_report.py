@@ -53,14 +53,6 @@ def test_verdicts_are_those_of_the_comparison(whole_report: Report, lineup: Line
     assert judged.sentence.startswith(f"On {inputs.days} PPO policy ")
 
 
-def test_the_statements_tell_of_market_costs_hindsight_and_the_caller(whole_report: Report) -> None:
-    told = "\n".join(whole_report.statements)
-    assert "Four random walks: nothing can be learned here." in told
-    assert "pays 10 bp of what it trades" in told
-    assert "nobody could have held it" in told
-    assert "A sentence of the caller's own." in told
-
-
 def test_crises_that_began_before_the_training_ended_are_in_sample(whole_report: Report) -> None:
     sample = whole_report.crises.xs("PPO policy", level="strategy")["sample"]
     assert sample.to_dict() == {
