@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,12 @@ def test_a_win_rests_on_what_holm_rejects_and_falls_when_nothing_is_rejected(
     assert text.startswith(f"beats 1/N on {which}. That falls once days after 2022-12-28 are added that lift both ")
     assert "both p-values above 2.5 % (Holm's first step; now p" in text
     assert text.endswith("or turn the sign of either difference.")
+
+
+def test_a_loss_and_a_win_without_sharpe_ratio_are_worded_by_what_they_are() -> None:
+    assert undone(verdict("loses", (0.001, 0.001), -0.8, -0.2)).startswith("loses to 1/N on both differences.")
+    text = undone(verdict("beats", (0.001, math.nan), math.nan, math.nan))
+    assert "lift its p-value above 2.5 % (Holm's first step; now p = 0.001), or turn the sign of this" in text
 
 
 def test_a_win_at_an_information_ratio_near_zero_is_not_called_a_tie() -> None:
@@ -67,3 +75,10 @@ def test_the_years_that_a_difference_takes_are_more_than_there_are() -> None:
     assert "independent days would tell a difference after about 2.0 years" in text
     assert "These are 10.0 years of days that hang together, and tell less (p = 0.060)" in text
     assert "it takes" not in text
+
+
+def test_no_difference_at_all_is_told_as_such() -> None:
+    same = undone(verdict("no significant difference", (1.0, 1.0), math.nan, 0.0))
+    assert same == "and 1/N earned the same on average: no number of days like these would tell their means apart."
+    calmer = undone(verdict("no significant difference", (0.99, 0.2), 0.001, 0.2))
+    assert calmer.endswith("The Sharpe difference (p = 0.20) could become significant.")

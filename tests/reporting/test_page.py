@@ -158,6 +158,19 @@ def test_verdicts_statements_and_names_are_on_the_page_as_text(page: Path, whole
     assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
 
 
+def test_the_page_of_value_series_has_what_they_give_and_says_what_is_missing(tmp_path: Path) -> None:
+    paths = np.cumprod(1.0 + np.random.default_rng(0).normal(0.0005, 0.01, (100, 7)), axis=0)
+    generate_performance_report({"alone": paths[:, 0]}, output_path=tmp_path / "alone.html")
+    text = without_scripts(tmp_path / "alone.html")
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == ["wealth", "verdict", "data", "figures", "trials", "falsify"]
+    assert re.findall(r'<a href="#(\w+)">', text) == sections
+    assert "There is no verdict: no benchmark was given" in text
+    assert "The series have no dates: crises, monthly returns and dates of drawdowns are left out." in text
+    generate_performance_report({f"number {k}": paths[:, k] for k in range(6)}, paths[:, 6], tmp_path / "many.html")
+    assert without_scripts(tmp_path / "many.html").count('class="verdict') == 6
+
+
 def test_long_lines_are_thinned_but_keep_the_days_that_matter() -> None:
     rows = drawn_rows(8313, [4001, 8000])
     assert len(rows) <= MAX_POINTS + 2

@@ -135,11 +135,12 @@ def test_a_line_up_without_equal_weight_or_over_other_days_is_refused(lineup: Li
         report_of_walks(Lineup(mixed, lineup.failures), context=context)
 
 
-def test_failed_fits_and_days_that_nobody_walked_are_counted(
+def test_failed_fits_days_that_nobody_walked_and_seeds_over_folds_are_told(
     short_lineup: Lineup, context: ReportContext, tmp_path: Path
 ) -> None:
     failures = pd.DataFrame({"strategy": ["minimum variance"] * 2, "date": ["2001-01-02", "2001-02-01"], "reason": "x"})
-    report = report_of_walks(Lineup(short_lineup.results, failures), context=context, plan=FEW)
+    given = replace(context, seed_summaries={"PPO policy": seed_summary(np.array([[0.0, 1.0], [0.2, 1.4]]))})
+    report = report_of_walks(Lineup(short_lineup.results, failures), context=given, plan=FEW)
     told = (
         "Some fits failed, and the holdings before them (1/N after a failed first fit) were kept: "
         "minimum variance 2 times."
@@ -149,6 +150,9 @@ def test_failed_fits_and_days_that_nobody_walked_are_counted(
     assert "5798 of the 6098 days of the window were not walked, and are in no figure." in report.statements
     write_report(report, tmp_path)
     assert len(pd.read_csv(tmp_path / "failed_fits.csv")) == 2
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert "interquartile mean 0.60 (" in page
+    assert "of 4 runs, one Sharpe ratio per seed and fold, seeds drawn within each fold. The mean" in page
 
 
 def test_the_screen_shows_table_verdicts_and_statements_uncut(whole_report: Report) -> None:

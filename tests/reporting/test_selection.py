@@ -128,3 +128,9 @@ def test_trials_that_tell_too_little_are_left_out(searched: ReportContext, what:
         "all in cash": pd.DataFrame({"A": CASH}, index=trials.index),
     }[what]
     assert left_out(replace(searched, tuning=replace(searched.tuning, trial_returns=changed))).startswith(reason)
+
+
+def test_a_walk_without_a_sharpe_ratio_is_left_out(searched: ReportContext, context: ReportContext) -> None:
+    assert context.validation is not None
+    walk = replace(context.validation, name="PPO", dates=searched.market.dates[4:8], returns=np.full(4, CASH))
+    assert left_out(replace(searched, validation=walk)).startswith("it is undefined. Of PPO, ")
