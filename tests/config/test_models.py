@@ -277,6 +277,7 @@ def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, text: 
     message = refusal(path=yaml_file(tmp_path, text))
     assert message.startswith(complaint)
     assert "run.yaml" in message
+    assert refusal(path=tmp_path / "missing.yaml").startswith("config must be a readable file, got ")
 
 
 def test_the_algorithm_decides_what_network_and_training_hold() -> None:
@@ -337,6 +338,9 @@ FREE = {"cost_bps": 0.0}
         ({"rebalance_days": 21}, 0.99**21),
     ],
 )
-def test_the_discount_of_dqn_follows_from_what_trading_costs(environment: dict[str, Any], expected: float) -> None:
+def test_the_discount_of_dqn_follows_from_what_trading_costs_and_that_of_ppo_is_set(
+    environment: dict[str, Any], expected: float
+) -> None:
     assert DQNRunConfig(environment=environment).discount == pytest.approx(expected)
     assert DQNRunConfig(environment=environment, training={"gamma": 0.8}).discount == 0.8
+    assert PPORunConfig(environment=environment, training={"gamma": 0.95}).discount == 0.95

@@ -143,6 +143,7 @@ def test_the_ladder_by_hand() -> None:
     expected += [[0.25] * 4 + [0.0]]  # inverse volatility of four equally volatile assets
     expected += [[0.625 if i == asset else 0.125 for i in range(4)] + [0.0] for asset in range(4)]
     np.testing.assert_array_equal(targets, expected)
+    assert ladder_table(("A",), levels=2).names == ("cash", "50% equal weight", "100% equal weight", "hold")
 
 
 def test_an_asset_whose_price_stands_still_does_not_take_all() -> None:
