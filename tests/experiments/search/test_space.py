@@ -183,3 +183,8 @@ def test_a_whole_section_is_refused_since_it_would_bring_costs_along(section: st
 )
 def test_a_dimension_that_the_model_does_not_agree_with(name: str, dimension: Any, message: str) -> None:
     assert message in refusal({name: dimension})
+
+
+@pytest.mark.parametrize("values", [None, {}, ["training.gamma"]])
+def test_a_file_without_a_search_section(values: object) -> None:
+    assert refusal(values).startswith("search must map settings to {low, high} or {choices}, got ")
