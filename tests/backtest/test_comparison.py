@@ -142,22 +142,6 @@ def test_the_test_rejects_a_true_null_about_as_often_as_it_says() -> None:
     assert 3 <= rejected <= 19
 
 
-def test_dependent_days_are_drawn_in_blocks() -> None:
-    shocks = _noise(0.01, seed=5, days=1000)
-    persistent = np.convolve(shocks, np.ones(20), "valid")
-    assert mean_active_return_test(persistent).block_days > 10
-    assert mean_active_return_test(shocks).block_days < 10
-    assert mean_active_return_test(shocks[:5]).block_days == 1
-
-
-def test_the_sentence_names_the_strategy_that_is_judged() -> None:
-    assert ") PPO policy did not beat 1/N" in verdict(_result(MARKET, "PPO policy"), BENCHMARK, CASH).sentence
-    assert (
-        ") PPO seed ensemble lost to 1/N"
-        in verdict(_result(MARKET - 1e-5, "PPO seed ensemble"), BENCHMARK, CASH).sentence
-    )
-
-
 def test_holm_takes_the_smallest_p_value_first_and_stops_at_the_first_that_is_too_large() -> None:
     # two at 5 %: 2.5 % for the smaller, then 5 % for the larger
     assert holm_rejections([0.04, 0.024]) == (True, True)

@@ -130,12 +130,6 @@ def test_a_window_is_walked_from_its_first_day_to_its_last(tiny_market: MarketDa
     assert earned == pytest.approx(expected, abs=1e-15)
 
 
-def test_a_window_between_two_dates_holds_both_of_them(tiny_market: MarketData) -> None:
-    env = PortfolioEnv(tiny_market, (str(tiny_market.dates[10]), str(tiny_market.dates[20])), episode_days=None)
-    dates = [step.info["date"] for step in episode(env, ALWAYS)]
-    assert dates == list(tiny_market.dates[9:21])
-
-
 def test_dates_that_are_no_trading_days_stand_for_the_days_within(tiny_market: MarketData) -> None:
     # 2001-01-13 is a Saturday, 2001-01-21 a Sunday: Monday 15 to Friday 19, five days.
     env = PortfolioEnv(tiny_market, ["2001-01-13", "2001-01-21"])
@@ -239,14 +233,6 @@ def test_an_episode_equals_exact_arithmetic(tiny_market: MarketData, rebalance_d
         assert answer.info["portfolio_return"] == pytest.approx(growth - 1.0, abs=1e-13)
         assert answer.info["drifted_weights"] == pytest.approx([float(w) for w in exact[last].drifted], rel=1e-11)
         assert answer.reward == pytest.approx(np.log(growth), abs=1e-13)
-
-
-def test_wealth_is_the_product_of_the_returns_and_the_rewards_add_up_to_it(tiny_market: MarketData) -> None:
-    env = PortfolioEnv(tiny_market, "all", episode_days=None, reward="log_return", rebalance_days=4, cost_bps=30.0)
-    answers = episode(env, sampled_actions(env.action_space, 60))
-    growth = np.prod([1.0 + step.info["portfolio_return"] for step in answers])
-    assert answers[-1].info["wealth"] == pytest.approx(growth, rel=1e-13)
-    assert sum(step.reward for step in answers) == pytest.approx(np.log(growth), abs=1e-13)
 
 
 def test_the_bundled_sample_is_walked_from_end_to_end() -> None:

@@ -117,10 +117,6 @@ def test_differential_sharpe_by_hand() -> None:
     assert first_reward(reward="differential_sharpe") == pytest.approx(3.47, rel=1e-12)
 
 
-def test_a_first_step_that_only_gains_has_no_drawdown_to_pay_for() -> None:
-    assert first_reward(reward="drawdown_penalised", drawdown_penalty=7.0) == pytest.approx(log(1.0547), rel=1e-12)
-
-
 @pytest.mark.parametrize("reward", BUILT_IN)
 def test_costs_are_inside_every_reward(reward: str) -> None:
     # At 1500 bp and more the day ends below its start (1.06 * 0.925 < 1), where the drawdown is felt too.
@@ -296,11 +292,6 @@ def test_a_fresh_ratio_expects_the_variance_of_all_days_of_a_step(
 
 
 # ---------------------------------------------------------------- the user's own
-
-
-def test_a_users_own_function_is_the_reward() -> None:
-    # Wealth 1.0547 less half of the turnover 0.5.
-    assert first_reward(reward="tests.env.user_rewards:wealth_less_turnover") == pytest.approx(0.8047, rel=1e-13)
 
 
 def test_a_users_own_function_is_given_the_whole_outcome() -> None:

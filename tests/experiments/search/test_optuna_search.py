@@ -44,7 +44,6 @@ from rllib_portfolio.experiments.search.study import (
     open_storage,
     open_study,
     study_path,
-    trial_name,
 )
 from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.runs import folder_lock
@@ -142,24 +141,6 @@ def test_finished_pruned_failed_and_running_trials_are_told_apart(storage: BaseS
     assert (progress.steps, progress.total_steps, progress.steps_made) == (3 * 320, 4 * 320, 0)
 
 
-def test_an_end_is_filed_once(storage: BaseStorage) -> None:
-    search = searcher(storage)
-    spec(search, "a")
-    search.on_trial_complete("a", result(128, 0.5, is_finished=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        search.on_trial_complete("a", result(256, 0.9, is_finished=True))
-    assert trials(storage)[0].value == 0.5
-
-
-def test_a_trial_that_is_told_off_before_its_first_report_stays_to_be_done(storage: BaseStorage) -> None:
-    search = searcher(storage)
-    spec(search, "a")
-    search.on_trial_complete("a")
-    search.on_trial_complete("a", {})
-    assert trials(storage)[0].state == TrialState.RUNNING
-
-
 def test_an_evaluation_that_comes_again_after_a_retry_is_ignored_without_a_warning(storage: BaseStorage) -> None:
     search = searcher(storage)
     spec(search, "a")
@@ -172,34 +153,6 @@ def test_an_evaluation_that_comes_again_after_a_retry_is_ignored_without_a_warni
         search.write()
     assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.25, 384: 0.125}
     assert trials(storage)[0].user_attrs[BEST] == 0.5
-
-
-def test_an_evaluation_is_filed_when_its_trial_has_gone_on_or_before_anything_else_is_asked_or_told(
-    storage: BaseStorage,
-) -> None:
-    search = searcher(storage, num_samples=3)
-    spec(search, "a")
-    search.on_trial_result("a", result(128, 0.5))
-    assert trials(storage)[0].intermediate_values == {}  # the trial waits
-    search.write()
-    assert trials(storage)[0].intermediate_values == {128: 0.5}
-    search.on_trial_result("a", result(256, 0.6))
-    spec(search, "b")
-    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6}
-    search.on_trial_result("a", result(384, 0.7))
-    search.on_trial_complete("b", result(128, 0.1, is_finished=True))
-    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6, 384: 0.7}
-    search.on_trial_result("a", result(512, 0.8))
-    search.fail("a", "RuntimeError: lost")
-    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6, 384: 0.7, 512: 0.8}
-
-
-def test_a_full_study_asks_for_no_more(storage: BaseStorage) -> None:
-    search = searcher(storage, num_samples=2)
-    spec(search, "a")
-    spec(search, "b")
-    assert search.suggest("c") == Searcher.FINISHED
-    assert [trial.number for trial in trials(storage)] == [0, 1]
 
 
 def test_a_trial_that_a_person_put_into_the_study_is_tried_first(storage: BaseStorage) -> None:
@@ -283,10 +236,6 @@ def test_a_driver_that_was_killed_while_it_drew_leaves_a_trial_that_gets_the_res
     assert overrides["training.clip"] == clip
     (trial,) = trials(storage)
     assert SPACE.overrides(trial.params) == overrides
-
-
-def test_trials_are_named_by_their_numbers() -> None:
-    assert [trial_name(number) for number in (0, 7, 12345)] == ["trial_0000", "trial_0007", "trial_12345"]
 
 
 def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) -> None:
