@@ -129,12 +129,12 @@ def add_wait_for_resources(parser: Any) -> None:
     parser.add_argument(
         "--wait-for-resources",
         action="store_true",
-        help="wait for machines that join by hand (an autoscaler is waited for without it)",
+        help="wait for the machines that a cluster lacks: an autoscaler brings them, or they join by hand",
     )
 
 
 def require_room(arguments: argparse.Namespace, bundles: Sequence[Mapping[str, float]], what: str) -> None:
-    """Raise if the Ray cluster will never hold the bundles; say what is waited for if they need more machines.
+    """Raise if the Ray cluster is too small for the bundles; with --wait-for-resources, say what is waited for.
 
     Args:
         arguments: Of a parser with `add_wait_for_resources`.
