@@ -24,7 +24,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from rllib_portfolio import cli
 from rllib_portfolio.cli.console import _keep_token_private, _quiet_processes, is_on_cluster
-from rllib_portfolio.cli.settings import default_config, whole_number
+from rllib_portfolio.cli.flags import whole_number
+from rllib_portfolio.cli.settings import default_config
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.runs import loop

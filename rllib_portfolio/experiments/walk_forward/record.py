@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.atomic import read_json, sealed, write_json
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.config.consent import note_file
 from rllib_portfolio.errors import ConfigError, one_line
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
 
 RECORD = "walk_forward.json"
-_REMEDY = "Name a folder that `backtest.py walk-forward` wrote, or restore it."
+_REMEDY = as_invoked("Name a folder that `backtest.py walk-forward` wrote, or restore it.")
 
 
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
