@@ -8,24 +8,16 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from rllib_portfolio.cli.console import guarded
 from rllib_portfolio.command_names import PROGRAM, as_invoked
 from rllib_portfolio.config.consent import trust
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command of the command line.
-
-    Attributes:
-        module: Module in this package with `configure(parser)`, which adds a description and flags, and
-            `execute(arguments)`, which returns the exit code.
-        script: How the command is called in a checkout.
-        summary: What it does, for a list of commands.
-    """
+class Command(NamedTuple):
+    """A command: its module here, with `configure(parser)` and `execute(arguments)`, its script, and what it does."""
 
     module: str
     script: str
@@ -37,18 +29,23 @@ COMMANDS = {
     "tune": Command("tune", "python tune.py", "search for settings"),
     "backtest": Command("backtest", "python backtest.py", "judge trained policies beside every baseline"),
     "walk-forward": Command(
-        "walk_forward",
-        "python backtest.py walk-forward",
-        "train again on each of several windows, judge on later days",
+        "walk_forward", "python backtest.py walk-forward", "train again on each of several windows, judge on later days"
     ),
     "audit": Command("audit", "python backtest.py audit", "prove that nothing leaks, or show the first counterexample"),
     "data": Command("market", "python -m rllib_portfolio.market", "check a price file, or write it with its regimes"),
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help names commands as they can be called here."""
+
+    def format_help(self) -> str:
+        return as_invoked(super().format_help())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rllib-portfolio`: a command by its name."""
-    words = _words(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in COMMANDS:
         return _run(words[0], words[1:])
     parser = argparse.ArgumentParser(
@@ -68,42 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(end)
 
 
-def train(arguments: Sequence[str] | None = None) -> int:
-    """Run `train.py`."""
-    return _run("train", _words(arguments))
-
-
-def tune(arguments: Sequence[str] | None = None) -> int:
-    """Run `tune.py`."""
-    return _run("tune", _words(arguments))
-
-
 def backtest(arguments: Sequence[str] | None = None) -> int:
     """Run `backtest.py`, which has two commands with names of their own: what begins otherwise is a run folder."""
-    words = _words(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in ("walk-forward", "audit"):
         return _run(words[0], words[1:])
     return _run("backtest", words)
 
 
-def data(arguments: Sequence[str] | None = None) -> int:
-    """Run `python -m rllib_portfolio.market`."""
-    return _run("data", _words(arguments))
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose help names commands as they can be called here."""
-
-    def format_help(self) -> str:
-        return as_invoked(super().format_help())
-
-
-def _words(arguments: Sequence[str] | None) -> list[str]:
-    return list(sys.argv[1:] if arguments is None else arguments)
-
-
-def _run(name: str, words: list[str]) -> int:
-    """Parse the words that follow a command's name, execute it, and return its exit code."""
+def _run(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Parse the words that follow a command's name, those of this process by default, and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     script = COMMANDS[name].script
     module: Any = importlib.import_module(f"rllib_portfolio.cli.{COMMANDS[name].module}")
     parser = _Parser(
@@ -119,3 +91,7 @@ def _run(name: str, words: list[str]) -> int:
         return exit_code
 
     return guarded(execute)
+
+
+train, tune, data = (partial(_run, name) for name in ("train", "tune", "data"))
+"""Run `train.py`, `tune.py` and `python -m rllib_portfolio.market`."""

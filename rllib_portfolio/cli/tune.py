@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ _FIXED = (
 def execute(arguments: argparse.Namespace) -> int:
     """Search, train the best again, write; the exit code."""
     stay_on_loopback(arguments.address)
-    budget_s = _seconds(arguments.time_budget)
+    arguments.time_budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
     for name in ("output_dir", "resume"):
         require_path(arguments, name, "Trials alone may be kept at a URI: give it as --storage-path.")
@@ -148,12 +149,10 @@ def execute(arguments: argparse.Namespace) -> int:
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
     place = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
     with opened(arguments, str(place), "python tune.py") as output:
-        return _execute(arguments, record, output, budget_s)
+        return _execute(arguments, record, output)
 
 
-def _execute(
-    arguments: argparse.Namespace, record: SearchRecord | None, output: OutputFolder, budget_s: float | None
-) -> int:
+def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: OutputFolder) -> int:
     """Search in an open folder, from the record of a new search or from the folder's."""
     quieten_libraries()
     from rllib_portfolio.experiments.search.record import require_new_folder
@@ -172,7 +171,7 @@ def _execute(
             say(arguments, "Preparing the market ...")
             session.prepare()
         with output.way_back([record.file_name], _rewards(record)):
-            return _search(arguments, session, output, budget_s, callbacks)
+            return _search(arguments, session, output, callbacks)
 
 
 def _rewards(record: SearchRecord) -> list[Any]:
@@ -181,11 +180,7 @@ def _rewards(record: SearchRecord) -> list[Any]:
 
 
 def _search(
-    arguments: argparse.Namespace,
-    session: SearchSession,
-    output: OutputFolder,
-    budget_s: float | None,
-    callbacks: Sequence[Any],
+    arguments: argparse.Namespace, session: SearchSession, output: OutputFolder, callbacks: Sequence[Any]
 ) -> int:
     """Train what is left of a search, write its results, and return the exit code."""
     from rllib_portfolio.experiments.search.runner import Place, Watch
@@ -202,7 +197,7 @@ def _search(
         require_consent(_rewards(record))
         if arguments.resume is not None:
             output.warn_if_foreign(record.file_name)
-        received = _train(arguments, session, output, place, budget_s, callbacks)
+        received = _train(arguments, session, output, place, callbacks)
     if received:
         return output.stop("what was done is kept", _rewards(record), received)
     say(arguments, "Writing tables and plots ...")
@@ -219,7 +214,6 @@ def _train(
     session: SearchSession,
     output: OutputFolder,
     place: Place,
-    budget_s: float | None,
     callbacks: Sequence[Any],
 ) -> list[int]:
     """Run the missing trials, then the best ones again; return the signals that were received."""
@@ -227,7 +221,7 @@ def _train(
     from rllib_portfolio.runs.loop import start_notes
 
     record, is_new = session.record, arguments.resume is None
-    deadline = None if budget_s is None else time.monotonic() + budget_s
+    deadline = time.monotonic() + arguments.time_budget_s
     notice = "Stopping the trials; each keeps its last checkpoint ..."
     with ray_session(record.config, arguments.address), stop_signals(notice) as received:
         require_room(arguments, place.bundles(record.task(output.path)).bundles, "a trial")
@@ -239,7 +233,8 @@ def _train(
         output.begin(arguments, begun, curves=session.trials_root)
         if session.num_left:
             with SearchDisplay(arguments.quiet, "search") as display:
-                session.search(place, Watch(display.show, _stopper(received, deadline), callbacks))
+                watch = Watch(display.show, lambda: bool(received) or time.monotonic() > deadline, callbacks)
+                session.search(place, watch)
         else:
             say(arguments, f"The {record.settings.num_samples} trials of the search have already ended.")
         if not received and record.settings.num_retrained:
@@ -258,10 +253,6 @@ def _train_again(arguments: argparse.Namespace, session: SearchSession, place: P
         say(arguments, f"The best trials have already been trained again, {seeds}.")
     with SearchDisplay(arguments.quiet, "fresh seeds") as display:
         session.retrain(place, Watch(display.show, lambda: bool(received)))
-
-
-def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:
-    return lambda: bool(received) or (deadline is not None and time.monotonic() > deadline)
 
 
 def _new(arguments: argparse.Namespace) -> SearchRecord:
@@ -314,10 +305,10 @@ def _require_positive(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"{flag(name)} must be at least {least}, got {value}. Raise it.")
 
 
-def _seconds(text: str | None) -> float | None:
-    """`90`, `30m` or `2h` in seconds."""
+def _seconds(text: str | None) -> float:
+    """Return `90`, `30m` or `2h` in seconds; infinite for None."""
     if text is None:
-        return None
+        return math.inf
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if found is None or float(found[1]) == 0.0:
         raise ConfigError(f"--time-budget must be a time such as 90, 30m or 2h, got {text!r}. Correct it.")
