@@ -109,7 +109,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:
     require_run_folders([arguments.run_dir])
     quieten_libraries()
     from rllib_portfolio.audit import Specimen
-    from rllib_portfolio.cli.subjects import newer_data, open_runs
+    from rllib_portfolio.runs.subjects import newer_data, open_runs
 
     (run,) = open_runs([arguments.run_dir], overrides)
     run.policy.name = f"{run.config.algo.upper()} policy"

@@ -17,8 +17,8 @@ from rllib_portfolio.new_folder import REPORT_IN_USE
 from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
-    from rllib_portfolio.cli.subjects import FinishedRun
     from rllib_portfolio.market import MarketData
+    from rllib_portfolio.runs.subjects import FinishedRun
 
 WINDOWS = ("test", "validation", "all", "new")
 
@@ -107,8 +107,8 @@ def _judge(
     quieten_libraries()
     from rllib_portfolio.cli import report_folder
     from rllib_portfolio.cli.evaluation import Evaluation
-    from rllib_portfolio.cli.subjects import open_runs, require_comparable, subjects_of
     from rllib_portfolio.reporting import print_report, write_report
+    from rllib_portfolio.runs.subjects import open_runs, require_comparable, subjects_of
 
     runs = open_runs(arguments.run_dirs)
     execution = require_comparable(runs, overrides)
@@ -137,8 +137,8 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _market(arguments: argparse.Namespace, run: FinishedRun) -> MarketData:
     """The run's own market, or a newer table as the run's policy reads it."""
-    from rllib_portfolio.cli.subjects import newer_data
     from rllib_portfolio.market import load_market
+    from rllib_portfolio.runs.subjects import newer_data
 
     config = newer_data(run, arguments.data_path, arguments.index_path)
     if config is None:
