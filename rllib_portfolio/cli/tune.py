@@ -210,11 +210,7 @@ def _search(
 
 
 def _train(
-    arguments: argparse.Namespace,
-    session: SearchSession,
-    output: OutputFolder,
-    place: Place,
-    callbacks: Sequence[Any],
+    arguments: argparse.Namespace, session: SearchSession, output: OutputFolder, place: Place, callbacks: Sequence[Any]
 ) -> list[int]:
     """Run the missing trials, then the best ones again; return the signals that were received."""
     from rllib_portfolio.experiments.search.runner import Watch

@@ -155,24 +155,22 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     from rllib_portfolio.runs.loop import start_notes
 
     if arguments.resume is not None:
-        plan = _moved(arguments, read_plan(output), output)
-    else:
-        lengths = FoldLengths(
-            num_folds=arguments.folds,
-            test_years=arguments.test_years,
-            validation_years=arguments.validation_years,
-            train_years=arguments.train_years,
-            first_test_day=arguments.test_start,
-            is_expanding=not arguments.rolling,
-        )
-        say(arguments, "Preparing the market ...")
-        market = load_market(configs[0].market)
-        plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths, market)
-        notes = [note for config in plan.configs.values() for note in start_notes(config, market)]
-        for note in (*market.notes, *dict.fromkeys(notes)):
-            say(arguments, f"Note: {note}")
-        plan = start_analysis(plan, output, arguments.command_line)
-    return plan
+        return _moved(arguments, read_plan(output), output)
+    lengths = FoldLengths(
+        num_folds=arguments.folds,
+        test_years=arguments.test_years,
+        validation_years=arguments.validation_years,
+        train_years=arguments.train_years,
+        first_test_day=arguments.test_start,
+        is_expanding=not arguments.rolling,
+    )
+    say(arguments, "Preparing the market ...")
+    market = load_market(configs[0].market)
+    plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths, market)
+    notes = [note for config in plan.configs.values() for note in start_notes(config, market)]
+    for note in (*market.notes, *dict.fromkeys(notes)):
+        say(arguments, f"Note: {note}")
+    return start_analysis(plan, output, arguments.command_line)
 
 
 def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> WalkForwardPlan:
@@ -235,17 +233,15 @@ def _train(
 
     require_consent(plan.to_json())
     output.warn_if_foreign(RECORD)
-    largest = max(plan.configs.values(), key=_num_processes)
+    of_runs = {algo: process_bundles(config.resources) for algo, config in plan.configs.items()}
+    largest = plan.configs[max(of_runs, key=lambda algo: len(of_runs[algo]))]
     display, started, began = FoldDisplay(arguments.quiet, known), datetime.now(), time.monotonic()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
-        for algo, config in plan.configs.items():
-            require_room(arguments, process_bundles(config.resources), f"a run of {algo}")
+        for algo, bundles in of_runs.items():
+            require_room(arguments, bundles, f"a run of {algo}")
+        folders = RunStorage(output.place)  # each run is kept by itself
         outcomes = train_runs(
-            plan,
-            output.path,
-            on_progress=display.show,
-            should_stop=lambda: bool(received),
-            folders=RunStorage(output.place),  # each run is kept by itself
+            plan, output.path, on_progress=display.show, should_stop=lambda: bool(received), folders=folders
         )
     note_training(output.path, plan, outcomes, started, time.monotonic() - began)
     _keep(output)
@@ -302,11 +298,12 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
             f"({files[unused[0]]}). Add it, or leave the file out."
         )
     overrides = given_settings(arguments)
-    configs = [
-        own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+    return [
+        with_lasting_paths(
+            own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+        )
         for algo in dict.fromkeys(algos)
     ]
-    return [with_lasting_paths(config) for config in configs]
 
 
 def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +312,3 @@ def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
     general = {setting: value for setting, value in overrides.items() if first[setting][0] not in RUN_CONFIGS}
     own = {first[setting][1]: value for setting, value in overrides.items() if first[setting][0] == algo}
     return general | own
-
-
-def _num_processes(config: RunConfig) -> int:
-    return config.resources.num_env_runners + config.resources.num_learners
