@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rllib_portfolio.audit.certificate import Certificate
+from rllib_portfolio.cli import data as main
 from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.console import guarded
-from rllib_portfolio.cli.market import main
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.experiments.search.record import SearchRecord
 from rllib_portfolio.experiments.search.settings import SearchSettings

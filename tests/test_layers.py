@@ -92,7 +92,7 @@ def test_saved_policies_decide_in_a_back_test_without_ray_and_torch(
 
 def test_the_command_that_back_tests_runs_loads_neither_ray_nor_torch(pytestconfig: pytest.Config) -> None:
     program = (
-        "import sys, rllib_portfolio.cli.backtest, rllib_portfolio.cli.subjects, rllib_portfolio.cli.evaluation; "
+        "import sys, rllib_portfolio.cli.backtest, rllib_portfolio.runs.subjects, rllib_portfolio.cli.evaluation; "
         "print(*sorted({'ray', 'torch'} & set(sys.modules)))"
     )
     assert printed(pytestconfig, program) == []

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import tell
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.shown_text import displayable_lines
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
         name, sharpe = outcome.best
         best_config = next(path for path in outcome.files if path.suffix == ".yaml")
         tell(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}; 1/N has {bar} on the same days.")
-        tell(f"Train it: python train.py --config {best_config}")
+        tell(f"Train it: {as_invoked('python train.py')} --config {best_config}")
     tell(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
 
 

@@ -25,6 +25,7 @@ from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.algorithms.sampling.callbacks import FINISHED_RETURNS
 from rllib_portfolio.algorithms.sampling.shared_market import shared_market
 from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
@@ -268,7 +269,8 @@ class _Run:
             newest = newest_checkpoint(self.run_dir)
             saved = "Nothing was saved before"
             if newest is not None:
-                saved = f"The last checkpoint, {newest.name}, is from before, and backtest.py reads the best one"
+                reader = as_invoked("backtest.py")
+                saved = f"The last checkpoint, {newest.name}, is from before, and {reader} reads the best one"
             raise ConfigError(
                 f"{error} ({self.run_dir}, {self.state.steps:,} steps). {saved}. Start a new run with a lower "
                 "training.learning_rate."

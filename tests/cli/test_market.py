@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.cli.market import main
+from rllib_portfolio.cli import data as main
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, load_market

@@ -24,7 +24,8 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from rllib_portfolio import cli
 from rllib_portfolio.cli.console import _keep_token_private, _quiet_processes, is_on_cluster
-from rllib_portfolio.cli.settings import default_config, whole_number
+from rllib_portfolio.cli.flags import whole_number
+from rllib_portfolio.cli.settings import default_config
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.policies.checkpoint import newest_checkpoint, read_progress
 from rllib_portfolio.runs import loop
@@ -241,7 +242,7 @@ def test_a_run_whose_store_is_lost_is_trained_to_its_end_and_stays_on_this_machi
     assert cli.train(["--quiet", "--config", str(path), "--storage-path", "store://bucket"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: object store must take what a run wrote, got OSError: the connection was lost (")
-    (copy,) = tmp_path.glob("rllib_portfolio-*/ppo/*-unkept-*")
+    (copy,) = tmp_path.glob("rllib_portfolio-*/*-unkept-*")
     assert f" All of it stays in {copy} on " in line
     newest = newest_checkpoint(copy)
     assert newest is not None
@@ -272,7 +273,7 @@ def test_a_run_whose_place_in_a_store_is_taken_over_ends_with_one_line(
         r"error: store://bucket/ppo/\S+ is now written by process 7 on another since .*stops so as not", line
     )
     assert "--resume" not in line
-    assert len(list(bucket.glob("checkpoints/*"))) < len(list(tmp_path.glob("*/ppo/*-unkept-*/checkpoints/*")))
+    assert len(list(bucket.glob("checkpoints/*"))) < len(list(tmp_path.glob("*/*-unkept-*/checkpoints/*")))
 
 
 def test_help_lists_every_flag_and_an_example(shell: dict[str, Any]) -> None:

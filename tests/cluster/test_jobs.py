@@ -62,7 +62,7 @@ def test_a_job_that_asks_for_too_much_ends_with_what_the_cluster_has(cluster: Lo
     said = [line for line in done.stdout.splitlines() if line.strip()]
     assert said[-1] == (
         "error: the run's processes must fit the Ray cluster, got 8 CPUs where it has 3. Ask for fewer processes or "
-        "devices, or add machines."
+        "devices, or add machines. Where an autoscaler brings them, --wait-for-resources waits for it."
     )
     assert not any("Traceback" in line for line in said)
 

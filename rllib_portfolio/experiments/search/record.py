@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
 from rllib_portfolio.config.consent import consented
 from rllib_portfolio.config.user_values import validated
@@ -67,7 +68,7 @@ class SearchRecord:
         if path is None:
             raise ConfigError(
                 f"--resume must name the folder of a search, got {output}, which holds no *{_SUFFIX}. Name a folder "
-                "that tune.py wrote."
+                f"that {as_invoked('tune.py')} wrote."
             )
         with parsed_record(path, "search", _REMEDY) as values:
             config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))

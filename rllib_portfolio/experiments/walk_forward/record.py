@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.experiments import record
 from rllib_portfolio.experiments.progress import RunOutcome
@@ -25,7 +26,7 @@ from rllib_portfolio.runs.folder import first_difference, origin
 
 RECORD = "walk_forward.json"
 _OWNER = "walk-forward folder"
-_REMEDY = "Name a folder that `backtest.py walk-forward` wrote, or restore it."
+_REMEDY = as_invoked("Name a folder that `backtest.py walk-forward` wrote, or restore it.")
 
 
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
