@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = {"help", "setup", "train", "test", "check", "learn", "bench", "results", "clean", "distclean"}
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,17 +43,6 @@ def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
 def pins() -> list[str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
-
-
-@pytest.mark.parametrize("arguments", [[], ["help"]])
-def test_help_is_the_default_and_lists_every_target(arguments: list[str]) -> None:
-    done = make(*arguments)
-    assert done.returncode == 0, done.stderr
-    listed = {line.split()[0] for line in done.stdout.splitlines() if re.match(r"  [a-z]", line)}
-    assert listed == TARGETS
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert phony
-    assert set(phony[1].split()) == TARGETS
 
 
 def test_every_pin_is_exact_and_free_of_local_builds() -> None:

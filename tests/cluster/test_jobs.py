@@ -29,7 +29,7 @@ from tests.runs.test_tracking import rows_of
 from tests.tiny_runs import COIN, tiny_config
 
 pytestmark = [
-    pytest.mark.cluster,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="local.sh reads /proc"),
     pytest.mark.timeout(400),
 ]
