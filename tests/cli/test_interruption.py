@@ -200,31 +200,25 @@ def pipelines() -> Iterator[list[Pipeline]]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_a_pipeline_leaves_a_checkpoint_that_training_goes_on_from(
-    tmp_path: Path,
-    shell: dict[str, Any],
-    pipelines: list[Pipeline],
-    number: signal.Signals,
+    tmp_path: Path, shell: dict[str, Any], pipelines: list[Pipeline]
 ) -> None:
     config, run_dir = write_config(tmp_path / "endless.yaml", COIN, ENDLESS), tmp_path / "run"
     pipeline = Pipeline(train_command("--config", config, "--output-dir", run_dir), tmp_path / "log", shell)
     pipelines.append(pipeline)
     pipeline.wait_until(lambda: (run_dir / "progress.csv").is_file() and len(rows_of(run_dir)) >= 2)
-    assert pipeline.signal(number) == 128 + number
+    assert pipeline.signal(signal.SIGHUP) == 128 + signal.SIGHUP
     newest = newest_checkpoint(run_dir)
     assert newest is not None
     steps = read_progress(newest)["steps"]
     assert steps == int(rows_of(run_dir)[-1]["steps"])
-    if number == signal.SIGHUP:
-        total = steps + STEPS_PER_ITERATION
-        words = train_command("--resume", run_dir, "--total-timesteps", f"{total}e0")
-        done = subprocess.run(words, capture_output=True, timeout=240, check=False, **shell)
-        assert done.returncode == 0, done.stderr
-        assert f"Resuming {run_dir} at {steps:,} of {total:,} steps" in done.stderr
-        assert [int(row["steps"]) for row in rows_of(run_dir)] == list(
-            range(STEPS_PER_ITERATION, total + 1, STEPS_PER_ITERATION)
-        )
+    total = steps + STEPS_PER_ITERATION
+    words = train_command("--resume", run_dir, "--total-timesteps", f"{total}e0")
+    done = subprocess.run(words, capture_output=True, timeout=240, check=False, **shell)
+    assert done.returncode == 0, done.stderr
+    assert f"Resuming {run_dir} at {steps:,} of {total:,} steps" in done.stderr
+    expected = range(STEPS_PER_ITERATION, total + 1, STEPS_PER_ITERATION)
+    assert [int(row["steps"]) for row in rows_of(run_dir)] == list(expected)
 
 
 @pytest.mark.ray
@@ -243,12 +237,8 @@ def test_a_run_whose_reader_ends_is_trained_to_its_end(
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_pipeline_of_a_search_keeps_its_trials(
-    number: signal.Signals,
-    tmp_path: Path,
-    shell: dict[str, Any],
-    pipelines: list[Pipeline],
+    tmp_path: Path, shell: dict[str, Any], pipelines: list[Pipeline]
 ) -> None:
     config, output = test_tune.write_search(tmp_path / "tiny.yaml", COIN, test_tune.SLOW), tmp_path / "out"
     words = test_tune.command(
@@ -258,20 +248,15 @@ def test_a_signal_to_the_pipeline_of_a_search_keeps_its_trials(
     pipeline = Pipeline(words, tmp_path / "log", shell)
     pipelines.append(pipeline)
     pipeline.wait_until(lambda: test_tune.reached(output)[1] > 0)
-    assert pipeline.signal(number) == 128 + number
+    assert pipeline.signal(signal.SIGHUP) == 128 + signal.SIGHUP
     assert {trial.state for trial in test_tune.trials_in(output)} == {TrialState.RUNNING}
     assert newest_checkpoint(output / "trials" / "trial_0000") is not None
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_pipeline_of_an_analysis_leaves_the_checkpoint_of_each_run(
-    number: signal.Signals,
-    tmp_path: Path,
-    shell: dict[str, Any],
-    pipelines: list[Pipeline],
-    price_settings: dict[str, Any],
+    tmp_path: Path, shell: dict[str, Any], pipelines: list[Pipeline], price_settings: dict[str, Any]
 ) -> None:
     config, output = (
         write_config(tmp_path / "tiny.yaml", price_settings, test_walk_forward.UNHURRIED, ENDLESS),
@@ -282,7 +267,7 @@ def test_a_signal_to_the_pipeline_of_an_analysis_leaves_the_checkpoint_of_each_r
     pipelines.append(pipeline)
     run_dir = output / test_walk_forward.FIRST_RUN
     pipeline.wait_until(lambda: (run_dir / "progress.csv").is_file() and len(rows_of(run_dir)) >= 2)
-    assert pipeline.signal(number) == 128 + number
+    assert pipeline.signal(signal.SIGTERM) == 128 + signal.SIGTERM
     newest = newest_checkpoint(run_dir)
     assert newest is not None
     assert read_progress(newest)["steps"] == int(rows_of(run_dir)[-1]["steps"])

@@ -32,7 +32,7 @@ from rllib_portfolio.runs.folder import record_settings
 from rllib_portfolio.runs.storage import RunStorage
 from tests.runs.test_storage import Disk, claim_of_another
 from tests.runs.test_tracking import rows_of
-from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config, tiny_dqn_config
+from tests.tiny_runs import COIN, STEPS_PER_ITERATION, TOTAL_STEPS, TinyRun, tiny_config
 
 NOISE = ("WARNING", "Warning", "warn(", "Deprecat", "Traceback", "ERROR", "(pid=", "gputil", "new API stack")
 
@@ -107,26 +107,6 @@ def test_a_run_prints_its_progress_its_tables_and_its_verdict(
     written = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert written["resources"]["num_env_runners"] == 2
     assert written["market"]["data"] == prices
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(600)
-def test_a_run_of_dqn_is_told_in_the_same_way(
-    tmp_path: Path, shell: dict[str, Any], price_settings: dict[str, Any]
-) -> None:
-    config_path, run_dir = tmp_path / "dqn.yaml", tmp_path / "run"
-    config_path.write_text(yaml.safe_dump(tiny_dqn_config(price_settings).model_dump(mode="json")))
-    command = train_command(
-        "--config", config_path, "--batch-size", 8, "--buffer-capacity", 300, "--output-dir", run_dir
-    )
-    done = subprocess.run(command, capture_output=True, timeout=240, check=False, **shell)
-    assert done.returncode == 0, done.stderr
-    assert_quiet(done.stderr)
-    assert "640 steps: validation Sharpe " in done.stderr
-    assert "DQN policy" in done.stdout
-    written = yaml.safe_load((run_dir / "config.yaml").read_text())
-    assert written["training"]["batch_size"] == 8
-    assert written["training"]["buffer_capacity"] == 300
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -257,14 +257,16 @@ def test_help_lists_every_flag_and_an_example(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.ray
 def test_a_trial_that_no_machine_can_hold_is_refused_before_anything_is_written(
-    tmp_path: Path, shell: dict[str, Any], config_path: Path
+    ray_session: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    config_path: Path,
 ) -> None:
+    monkeypatch.setattr(sys.modules["rllib_portfolio.cli.tune"], "ray_session", lambda config, address: nullcontext())
     output = tmp_path / "out"
-    words = command("--config", config_path, "--output-dir", output, "--gpus-per-trial", 64, "--quiet")
-    done = subprocess.run(words, capture_output=True, timeout=120, check=False, **shell)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: a trial must fit the Ray cluster, got 64 GPUs where it has ")
+    line = refusal(capsys, "--config", config_path, "--output-dir", output, "--gpus-per-trial", 64)
+    assert line.startswith("a trial must fit the Ray cluster, got 64 GPUs where it has ")
     assert not output.exists()
 
 

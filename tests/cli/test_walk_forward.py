@@ -177,17 +177,6 @@ def test_a_finished_analysis_is_not_trained_again_and_its_table_is_made_anew(
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_ctrl_c_leaves_checkpoints_and_says_how_to_continue(
-    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
-) -> None:
-    config, output = write_config(tmp_path / "tiny.yaml", price_settings, UNHURRIED, OFTEN), tmp_path / "out"
-    done = stopped_by(signal.SIGINT, ["--config", config, "--folds", 1, "--seeds", 1], output, environment)
-    assert done.returncode == 130, done.stderr
-    assert_stopped(done, output, record_of(output))
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
     tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
 ) -> None:

@@ -14,7 +14,7 @@ from benchmarks.learning.known_optima import EXAMS
 
 STEPS = 4096
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session")]
 
 
 @pytest.mark.parametrize("name", ["ppo-sb3", "ppo-rllib", "dqn", "dqn-sb3", "dqn-rllib"])

@@ -138,12 +138,6 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
         assert any(not np.array_equal(value, before[name]) for name, value in weights(built).items())
 
 
-def test_its_default_configuration_is_its_own() -> None:
-    config = dqn.PortfolioDQN.get_default_config()
-    assert isinstance(config, dqn.PortfolioDQNConfig)
-    assert config.algo_class is dqn.PortfolioDQN
-
-
 @pytest.mark.parametrize(
     ("setting", "value", "field", "expected"),
     [
@@ -270,17 +264,11 @@ def test_without_a_stored_buffer_it_says_what_it_refills(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"network.noisy": False},
-        {"network.dueling": False},
-        {"training.double_q": False},
-        {"training.prioritized": False},
-        {"training.n_step": 3},
-        {"training.loss": "mse"},
-        {"training.normalize_rewards": False},
-        {"resources.env_runner": "stock"},
-        {"resources.learner": "stock"},
+        {"network.noisy": False, "training.prioritized": False, "training.loss": "mse"},
+        {"network.dueling": False, "training.double_q": False, "training.normalize_rewards": False},
+        {"training.n_step": 3, "market.observation_filter": "running"},
+        {"resources.env_runner": "stock", "resources.learner": "stock"},
         {"resources.num_env_runners": 2, "resources.num_envs_per_env_runner": 1},
-        {"market.observation_filter": "running"},
         {"environment.action_table": "lattice", "environment.action_levels": 2},
     ],
     ids=lambda settings: " ".join(settings),

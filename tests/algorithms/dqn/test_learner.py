@@ -207,22 +207,6 @@ def test_a_learner_from_another_kind_of_device_begins_its_noise_anew(caplog: pyt
     assert torch.equal(learner._noise.get_state(), before)
 
 
-def test_compiled_updates_are_the_same() -> None:
-    ours, compiled = build_learner(PLAIN), build_learner(PLAIN)
-    compiled._loss = torch.compile(compiled._td_loss, backend="eager")
-    for update in range(2):
-        for each in (ours, compiled):
-            learn(each, random_columns(seed=update))
-    ours_after, compiled_after = weights(ours), weights(compiled)
-    for name, value in ours_after.items():
-        np.testing.assert_allclose(value, compiled_after[name], rtol=1e-5, atol=1e-7)
-
-
-def test_episodes_are_refused() -> None:
-    with pytest.raises(ValueError, match="training data must be a batch, got none"):
-        build_learner().update(training_data=None)
-
-
 @pytest.mark.parametrize("flag", ["truncated", "terminated"])
 def test_constant_rewards_are_worth_their_perpetuity_only_where_truncation_bootstraps(flag: str) -> None:
     gamma, reward = 0.8, 0.1

@@ -112,12 +112,6 @@ def test_a_difference_that_is_seen_on_large_moves_alone_is_not_extrapolated() ->
     assert left.std() < 1.05 * rewards.std()
 
 
-def test_a_single_episode_is_left_as_it_is() -> None:
-    growth, advantages, _ = market()
-    left = without_market_noise(advantages, growth, [len(advantages)])
-    np.testing.assert_array_equal(left, advantages.astype(np.float32))
-
-
 @pytest.mark.parametrize("num_others", [1, 4, 19, 20, 40])
 def test_few_other_steps_do_not_add_noise(num_others: int) -> None:
     rng = np.random.default_rng(0)

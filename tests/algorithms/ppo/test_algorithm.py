@@ -101,16 +101,6 @@ def test_actions_are_clipped_and_never_normalised(market_path: Path) -> None:
     assert config.clip_actions is True
 
 
-def test_the_kl_penalty_is_off_unless_it_is_asked_for(market_path: Path) -> None:
-    assert rllib_config(market_path).use_kl_loss is False
-    assert rllib_config(market_path, {"training.use_kl_loss": True}).use_kl_loss is True
-
-
-def test_an_unknown_training_setting_is_rejected() -> None:
-    with pytest.raises(TypeError, match="gama"):
-        ppo.PortfolioPPOConfig().training(gama=0.9)
-
-
 @pytest.mark.parametrize(
     ("setting", "value", "field", "expected"),
     [

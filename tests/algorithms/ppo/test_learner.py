@@ -25,7 +25,6 @@ from rllib_portfolio.algorithms.learning.train_batch import Batch
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
-from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.algorithms.learning.test_advantages import slow_advantages
 from tests.algorithms.sampling.samples import algorithm_config, build_learner, build_runner, flat, sent, weights
@@ -518,22 +517,6 @@ def test_a_restored_learner_continues_to_the_bit(market_path: Path) -> None:
     for learner in (first, second):
         updated(learner, episodes, **how)
     assert largest_difference(weights(first), weights(second)) == 0.0
-
-
-def test_batches_and_second_modules_are_refused(market_path: Path) -> None:
-    config, runner, episodes = sampled(market_path)
-    learner = build_learner(FusedPPOLearner, config, runner)
-    batch, _ = learner._batches.build(episodes)
-    with pytest.raises(ValueError, match="training data must be episodes, got none"):
-        learner.update(batch=for_stock(batch, 33))
-    with pytest.raises(ValueError, match="learner must have one module, got a second one"):
-        learner.configure_optimizers_for_module("another", config)
-
-
-def test_clipping_by_anything_but_the_norm_is_refused(market_path: Path) -> None:
-    config = algorithm_config(market_path).training(grad_clip_by="value")
-    with pytest.raises(ConfigError, match="grad_clip_by must be 'global_norm', got 'value'"):
-        config.validate()
 
 
 # ---------------------------------------------------------------- several learners

@@ -19,7 +19,6 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, WEIGHTS_SEQ_NO
 
-from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.sampling.env_runner import STREAMS, VectorisedEnvRunner
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.env import PortfolioVectorEnv
@@ -113,16 +112,6 @@ def test_fragments_may_have_any_size(market_path: Path, num_timesteps: int) -> N
     assert_same_fragments(ours, our_fragments, stock, stock_fragments)
 
 
-def test_other_noise_gives_other_actions(market_path: Path) -> None:
-    fragments = []
-    for seed in (1, 2):
-        runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-        torch.manual_seed(seed)
-        fragments.append(runner.sample())
-    actions = [np.concatenate([chunk.get_actions() for chunk in fragment]) for fragment in fragments]
-    assert not np.isclose(actions[0], actions[1]).any()
-
-
 def test_out_of_range_actions_are_kept_and_clipped_for_the_environment_alone(market_path: Path) -> None:
     runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
     (actions,) = (np.concatenate([chunk.get_actions() for chunk in fragment]) for fragment in sampled(runner, 1))
@@ -190,15 +179,6 @@ def test_a_step_callback_is_called_at_each_step(market_path: Path) -> None:
     runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path).callbacks(CountSteps))
     assert sum(map(len, runner.sample())) == 33
     assert CountSteps.steps == 33
-
-
-def test_a_step_function_is_called_at_each_step(market_path: Path) -> None:
-    seen: list[int] = []
-    config = algorithm_config(market_path).callbacks(on_episode_step=lambda env_index, **kwargs: seen.append(env_index))
-    runner = build_runner(VectorisedEnvRunner, config)
-    runner.sample()
-    assert sorted(set(seen)) == [0, 1, 2]
-    assert len(seen) == 33
 
 
 def test_a_running_observation_filter_filters(market_path: Path) -> None:
@@ -308,25 +288,6 @@ def test_a_state_is_not_changed_by_later_steps(market_path: Path) -> None:
     np.testing.assert_equal(streams, kept)
 
 
-def test_weights_alone_are_sent_without_streams(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    runner.sample()
-    state = runner.get_state(components=[COMPONENT_RL_MODULE])
-    assert STREAMS not in state
-    streams = sent(runner.get_state()[STREAMS])
-    runner.set_state({COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE], WEIGHTS_SEQ_NO: 5})
-    np.testing.assert_equal(runner.get_state()[STREAMS], streams)
-    assert {int(n) for episode in runner.sample() for n in episode.get_extra_model_outputs(WEIGHTS_SEQ_NO)} == {5}
-
-
-def test_a_runner_that_never_sampled_has_no_streams_to_restore(market_path: Path) -> None:
-    config = algorithm_config(market_path)
-    state = build_runner(VectorisedEnvRunner, config).get_state()
-    runner = build_runner(VectorisedEnvRunner, config)
-    runner.set_state(state)
-    assert sum(map(len, runner.sample())) == 33
-
-
 def test_remote_and_evaluation_runners_keep_their_streams_to_themselves(market_path: Path) -> None:
     config = algorithm_config(market_path)
     trained = build_runner(VectorisedEnvRunner, config)
@@ -396,13 +357,6 @@ def test_an_environment_that_fails_is_made_anew(
     assert [len(episode) for episode in episodes if episode.is_done] == [7, 7, 7]
     assert reduced_metrics(runner)[NUM_ENV_STEP_FAILURES_LIFETIME] == 1
     assert sum(map(len, runner.sample())) == 33
-
-
-def test_a_failure_is_an_error_by_default(market_path: Path, failing_environment: str) -> None:
-    config = algorithm_config(market_path).environment(failing_environment)
-    runner = build_runner(VectorisedEnvRunner, config)
-    with pytest.raises(RuntimeError, match="the exchange is closed"):
-        runner.sample()
 
 
 # ---------------------------------------------------------------- in an algorithm
@@ -519,9 +473,3 @@ def test_remote_runners_send_their_own_paths_and_get_weights_once_an_update(
     assert len(first) > 33
     assert not np.array_equal(first[:33], second[:33])
     algorithm.stop()
-
-
-def test_the_environment_is_reached_by_its_name(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    assert runner.config.env.endswith(ENV_ID)
-    assert isinstance(runner._vector_env, PortfolioVectorEnv)
