@@ -29,7 +29,7 @@ train: $(STAMP) ## train a policy: train.py --algo ppo
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## run the fast tests, below 5 minutes: without Ray, scripts and training
-	$(PYTEST) -m "not slow and not ray and not learning" --timeout 60 $(ARGS)
+	$(PYTEST) -m "not slow and not ray and not learning" --timeout 120 $(ARGS)
 
 test-all: $(STAMP) ## run all tests but the long learning ones, below 15 minutes
 	$(PYTEST) -m "not learning" $(ARGS)

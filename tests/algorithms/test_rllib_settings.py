@@ -268,7 +268,6 @@ def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
     assert differ(*results)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("setting", DQN_LEARNED)
 def test_dqn_learns_what_rllibs_does(ray_session: None, setting: str) -> None:
     changed, base = DQN_LEARNED[setting]
@@ -329,7 +328,6 @@ def learned_with(build: Any, config: Config) -> dict[str, np.ndarray]:
     return {name: np.array(value) for name, value in weights.items()}
 
 
-@pytest.mark.ray
 def test_a_callback_leaves_the_algorithm_as_it_is(build: Any, market_path: Path) -> None:
     learned = [
         learned_with(build, sampling.algorithm_config(market_path, ONE_STEP | settings).callbacks(callbacks))
@@ -347,7 +345,6 @@ def test_a_callback_leaves_the_algorithm_as_it_is(build: Any, market_path: Path)
     assert differ(learned[0], learned[3])
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("setting", PPO_TRAINED)
 def test_learners_are_called_as_by_rllibs_training_step(
     build: Any, market_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
@@ -371,7 +368,6 @@ def test_learners_are_called_as_by_rllibs_training_step(
     assert values.items() <= ours.items()
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("setting", DQN_DRAWN)
 def test_batches_are_drawn_as_by_rllibs_training_step(
     build: Any, market_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
@@ -397,7 +393,6 @@ def test_batches_are_drawn_as_by_rllibs_training_step(
     algorithm.train()
 
 
-@pytest.mark.ray
 def test_evaluation_may_differ_from_training(build: Any, algorithm: str, market_path: Path) -> None:
     changed = {"gym_env_vectorize_mode": "sync", "explore": False}
     config = config_of(algorithm, market_path).evaluation(evaluation_interval=1, evaluation_duration=2)
@@ -407,7 +402,6 @@ def test_evaluation_may_differ_from_training(build: Any, algorithm: str, market_
         build(config.evaluation(evaluation_config={"output": "episodes"}))
 
 
-@pytest.mark.ray
 def test_a_stateful_network_needs_rllibs_learner(build: Any, market_path: Path) -> None:
     def config(learner: str) -> Config:
         settings = {"training.market_baseline": False, "resources.learner": learner}
@@ -421,13 +415,11 @@ def test_a_stateful_network_needs_rllibs_learner(build: Any, market_path: Path) 
         build(without_counterfactuals(config_of("dqn", market_path)).rl_module(rl_module_spec=recurrent))
 
 
-@pytest.mark.ray
 def test_rllibs_network_learns_without_the_market_baseline(build: Any, market_path: Path) -> None:
     config = sampling.algorithm_config(market_path, {"training.market_baseline": False})
     build(config.rl_module(rl_module_spec=RLLIBS_NETWORK)).train()
 
 
-@pytest.mark.ray
 def test_the_market_baseline_needs_observations_of_the_environments_shape(build: Any, market_path: Path) -> None:
     def config(market_baseline: bool) -> Config:
         settings = {"training.market_baseline": market_baseline}
@@ -446,7 +438,6 @@ class TellsNothing(PortfolioVectorEnv):
         return *step, {name: value for name, value in infos.items() if ASSET_RETURNS not in name}
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("env_runner", ["vectorised", "stock"])
 def test_the_market_baseline_needs_an_environment_that_tells_returns(
     build: Any, market_path: Path, env_runner: str
@@ -466,7 +457,6 @@ def test_learning_starts_under_rllibs_name(market_path: Path) -> None:
     assert config.training(learning_starts=88).learning_starts == 88
 
 
-@pytest.mark.ray
 def test_a_buffer_is_in_checkpoints_if_asked_for(build: Any, market_path: Path) -> None:
     config = config_of("dqn", market_path).training(replay_buffer_config={"beta": 0.5, "capacity": 99})
     for asked in (True, False):

@@ -25,6 +25,7 @@ def audited(*arguments: object) -> int:
     return cli.backtest(["audit", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_sound_configuration_gets_a_certificate(
     capsys: pytest.CaptureFixture[str], config_path: Path, tmp_path: Path
 ) -> None:

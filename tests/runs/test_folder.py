@@ -126,7 +126,6 @@ def test_a_setting_that_was_changed_is_named(run_dir: Path) -> None:
     )
 
 
-@pytest.mark.ray
 def test_a_checkpoint_that_was_trained_with_other_settings_is_noticed(finished_run: TinyRun, tmp_path: Path) -> None:
     shutil.copytree(finished_run.run_dir, tmp_path / "run")
     shutil.move(tmp_path / "run" / "checkpoints", tmp_path / "kept")

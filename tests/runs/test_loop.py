@@ -47,8 +47,6 @@ from tests.tiny_runs import (
     tiny_dqn_config,
 )
 
-pytestmark = pytest.mark.ray
-
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing of the run's own comes after it."""

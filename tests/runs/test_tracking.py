@@ -144,7 +144,6 @@ def test_each_trial_has_its_hyperparameters_beside_its_curves(tmp_path: Path) ->
 # ---------------------------------------------------------------- of a run
 
 
-@pytest.mark.ray
 def test_a_run_shows_losses_policy_returns_validation_and_speed(finished_run: TinyRun) -> None:
     events = events_of(finished_run.run_dir)
     assert set(events) >= {
@@ -172,7 +171,6 @@ def test_a_run_shows_losses_policy_returns_validation_and_speed(finished_run: Ti
     assert_same(events, columns_of(finished_run.run_dir))
 
 
-@pytest.mark.ray
 def test_the_scalars_of_a_run_are_plausible(finished_run: TinyRun) -> None:
     columns = {name: [value for _, value in points] for name, points in columns_of(finished_run.run_dir).items()}
     assert min(columns["speed/steps_per_second"]) > 0

@@ -28,7 +28,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rllib_portfolio.config import DQNConfig
 from tests.algorithms.dqn.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
 from tests.algorithms.replay.transitions import chunk
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 PLAIN = {"network.noisy": False}  # RLlib's learner cannot draw the same noise
 

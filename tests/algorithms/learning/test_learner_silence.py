@@ -14,8 +14,6 @@ from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.market import MarketData
 from tests.tiny_runs import STEPS_PER_ITERATION, tiny_config
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own options
 def test_a_learner_that_says_nothing_is_told_once_and_waited_for(

@@ -21,8 +21,6 @@ from rllib_portfolio.market import MarketData, gbm_market, load_market
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 from tests.tiny_runs import tiny_config
 
-pytestmark = pytest.mark.ray
-
 GAMMA, LAMBDA = 0.9, 0.7
 SETTINGS = {
     "environment.episode_days": 5,

@@ -562,7 +562,6 @@ def held_by(algorithm: Any) -> list[dict[str, np.ndarray]]:
     return [state["rl_module"][DEFAULT_MODULE_ID] for state in states_of(algorithm)]
 
 
-@pytest.mark.ray
 @pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_a_learner_in_a_process_of_its_own_is_no_other(ray_session: None, market_path: Path) -> None:
     config, runner, episodes = sampled(market_path)
@@ -577,7 +576,6 @@ def test_a_learner_in_a_process_of_its_own_is_no_other(ray_session: None, market
     assert largest_difference(there, weights(here)) == 0.0
 
 
-@pytest.mark.ray
 @pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_two_learners_do_what_one_does_with_the_whole_batch(market_path: Path, two_learners: Any) -> None:
     config, runner, episodes = sampled(market_path, FIVE)
@@ -609,7 +607,6 @@ def test_two_learners_do_what_one_does_with_the_whole_batch(market_path: Path, t
         assert largest_difference(held, first) == 0.0
 
 
-@pytest.mark.ray
 @pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_two_learners_train_in_an_algorithm(two_learners: Any) -> None:
     # 55 steps, of which RLlib gives each learner half, cutting an episode if need be; minibatches of 8.

@@ -387,7 +387,6 @@ def everything(algorithm: Any) -> dict[str, Any]:
     return sent({"learner": learner, "runner": runner, "scale": scale})
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("use_kl_loss", [False, True])
 def test_a_resumed_run_is_the_one_that_never_stopped(
     ray_session: None, market_path: Path, tmp_path: Path, use_kl_loss: bool
@@ -419,7 +418,6 @@ def test_a_resumed_run_is_the_one_that_never_stopped(
     assert ended == 3
 
 
-@pytest.mark.ray
 def test_evaluation_walks_whole_episodes_and_leaves_training_alone(ray_session: None, market_path: Path) -> None:
     config = algorithm_config(market_path).evaluation(
         evaluation_interval=3,  # which makes RLlib build a runner for evaluation alone
@@ -445,7 +443,6 @@ def test_evaluation_walks_whole_episodes_and_leaves_training_alone(ray_session: 
     algorithm.stop()
 
 
-@pytest.mark.ray
 def test_remote_runners_send_their_own_paths_and_get_weights_once_an_update(
     ray_session: None, market_path: Path
 ) -> None:
