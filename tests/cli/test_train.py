@@ -419,6 +419,7 @@ def test_a_job_is_told_that_its_folder_will_be_lost_even_if_quiet(
     assert error.startswith("error: --address must lead to a running Ray cluster")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_asks_for_a_token(tmp_path: Path, shell: dict[str, Any], config_path: Path) -> None:
     shell["env"] |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
     shell["env"].pop("RAY_AUTH_TOKEN", None)
@@ -525,6 +526,7 @@ def test_an_unknown_flag_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> 
     assert "unrecognized arguments: --no-such-flag" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_ray_of_this_machine_alone_is_reached_from_nowhere_else() -> None:
     script = """
 from rllib_portfolio.cli.console import quieten_libraries, ray_session, stay_on_loopback

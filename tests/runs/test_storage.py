@@ -266,22 +266,10 @@ def test_an_upload_that_breaks_off_leaves_a_checkpoint_that_does_not_count(store
         assert files_of(store.bucket / NAME) == files_of(run_dir)
 
 
-@pytest.mark.parametrize("num_writes", range(8))
-def test_a_run_whose_first_upload_breaks_off_has_not_begun_or_can_be_opened(store: Store, num_writes: int) -> None:
-    with store.fetched(NAME) as run_dir:
-        train(run_dir, 100)
-        store.disk.writes_left = num_writes  # of 8
-        with pytest.raises(MachineError, match="the connection was lost"):
-            store.keep(NAME)
-    with store.fetched(NAME) as run_dir:
-        assert (run_dir / "config.yaml").is_file() == (num_writes == 7)
-        if num_writes == 7:
-            assert {"market.npz", "run.json"} < {path.name for path in run_dir.iterdir()}
-        assert checkpoints(run_dir) == []
-
-
 @pytest.mark.parametrize("num_writes", range(9))
-def test_a_run_is_not_finished_where_its_last_checkpoint_is_not(store: Store, num_writes: int) -> None:
+def test_a_run_whose_only_upload_breaks_off_has_not_begun_or_can_be_opened_and_is_not_finished(
+    store: Store, num_writes: int
+) -> None:
     with store.fetched(NAME) as run_dir:
         train(run_dir, 100)
         (run_dir / "finished.json").write_text("{}")
@@ -289,6 +277,9 @@ def test_a_run_is_not_finished_where_its_last_checkpoint_is_not(store: Store, nu
         with pytest.raises(MachineError, match="the connection was lost"):
             store.keep(NAME)
     with store.fetched(NAME) as run_dir:
+        if (run_dir / "config.yaml").is_file():
+            assert {"market.npz", "run.json"} < {path.name for path in run_dir.iterdir()}
+        assert (run_dir / "config.yaml").is_file() == (num_writes >= 7)
         assert not (run_dir / "finished.json").exists()
         assert len(checkpoints(run_dir)) == (num_writes == 8)
 

@@ -224,17 +224,6 @@ def test_a_forced_reset_starts_new_episodes(market_path: Path) -> None:
     assert before.isdisjoint(episode.id_ for episode in after)
 
 
-def test_episodes_are_views_of_one_array_until_they_are_sent(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    episodes = runner.sample()
-    for name in COLUMNS:
-        bases = {id(getattr(episode, name).data.base) for episode in episodes}
-        assert len(bases) == 1
-        base = getattr(episodes[0], name).data.base
-        assert all(np.shares_memory(getattr(episode, name).data, base) for episode in episodes)
-        assert all(getattr(episode, name).data.flags.c_contiguous for episode in episodes)
-
-
 def test_what_is_sent_is_the_episode_and_not_the_fragment_that_it_is_a_view_of(market_path: Path) -> None:
     runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
     episode = runner.sample(num_timesteps=12_000)[0]
