@@ -41,7 +41,7 @@ check: $(STAMP) ## lint, format, types and the rule that imports point down
 	$(BIN)/lint-imports --no-logo
 
 learn: $(STAMP) ## run the learning tests (long): does each algorithm find a known optimum?
-	$(BIN)/python -m pytest -m learning $(ARGS)
+	$(BIN)/python -m pytest -m learning --timeout 3600 $(ARGS)
 
 bench: $(STAMP) ## measure the throughput of PPO beside its peers; ARGS=dqn, gpu: that of DQN, of PPO on a GPU
 	$(BIN)/python -m benchmarks.throughput $(ARGS)

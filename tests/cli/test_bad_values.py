@@ -267,7 +267,7 @@ def cases(algo: str, section: str, market: dict[str, Any]) -> list[tuple[str, di
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("algo", "section"),
     [

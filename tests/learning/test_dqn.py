@@ -21,7 +21,7 @@ STEPS = 200_000
 LADDER = {"environment": {"action_table": "ladder", "action_levels": 5}}
 """One asset: 0, 20, 40, 60, 80, 100 % of it, and hold."""
 
-pytestmark = [pytest.mark.timeout(3600), pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def short_run(probability: float, folder: Path) -> np.ndarray:

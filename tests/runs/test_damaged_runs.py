@@ -189,7 +189,7 @@ def copy_of(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "run", copy_function=os.link)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_no_damage_is_a_traceback_or_read_as_something_else(
     whole: Path, tmp_path: Path, commands: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,7 +225,7 @@ def test_no_damage_is_a_traceback_or_read_as_something_else(
     assert num_refused >= num_mutations // 2
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_no_value_that_somebody_wrote_with_a_new_digest_is_a_traceback(
     whole: Path, tmp_path: Path, commands: None
 ) -> None:
