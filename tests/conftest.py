@@ -41,11 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--max-seconds", type=float, metavar="S", help="fail unmarked tests of more processor time")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that use Ray, directly or through a finished run."""
-    if "ray_session" in getattr(item, "fixturenames", ()):
-        item.add_marker("ray")
+    """Mark the tests that use Ray, directly or through a finished run, and those that open a browser."""
+    for fixture, marker in {"ray_session": "ray", "browser": "slow"}.items():
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(marker)
 
 
 @pytest.hookimpl(trylast=True)

@@ -185,6 +185,7 @@ def assert_same_chunk(ours: Any, stock: Any, with_lookback: bool) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6 if name == Columns.ACTION_LOGP else 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "setting"),
     [*(("ppo", setting) for setting in PPO_SAMPLED), *(("dqn", setting) for setting in SAMPLED)],
@@ -205,6 +206,7 @@ def test_env_runners_sample_what_rllibs_does(algorithm: str, setting: str, marke
     assert ("callbacks" in setting) == hasattr(ours, "diary")
 
 
+@pytest.mark.slow
 def test_rllibs_own_runner_samples_the_same(algorithm: str, market_path: Path) -> None:
     """What our algorithms learn from is added to episodes without touching anything else."""
     config = config_of(algorithm, market_path)
@@ -241,6 +243,7 @@ def batch_of(learner: Any, episodes: list[Any]) -> Any:
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", PPO_LEARNED)
 def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
     changed, base = PPO_LEARNED[setting]

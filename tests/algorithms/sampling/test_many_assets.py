@@ -96,6 +96,7 @@ class Updates:
 # ---------------------------------------------------------------- the step of the policy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [{"architecture": "flat"}, {"architecture": "per_asset", "hidden_sizes": (16,)}])
 @pytest.mark.parametrize("num_assets", [3, 20, 100])
 def test_an_update_moves_the_policy_by_no_more_for_many_assets(
@@ -109,6 +110,7 @@ def test_an_update_moves_the_policy_by_no_more_for_many_assets(
         assert reported["num_gradient_steps"] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["flat", "auto"])
 def test_updates_over_500_assets_are_finite_and_bounded(
     tiny_market: MarketData, tmp_path: Path, architecture: str
@@ -128,6 +130,7 @@ def test_updates_over_500_assets_are_finite_and_bounded(
     assert 0.0 < reported["moved"] < LARGEST_STEP
 
 
+@pytest.mark.slow
 def test_without_the_remedies_the_step_does_grow(tiny_market: MarketData, tmp_path: Path) -> None:
     path = saved(walks(tiny_market, 100), tmp_path)
     as_it_was = {"training": {"learning_rate": 1e-3 * 100 / 20, "max_kl": None}}
@@ -135,6 +138,7 @@ def test_without_the_remedies_the_step_does_grow(tiny_market: MarketData, tmp_pa
     assert before.next()["moved"] > 4.0 * now.next()["moved"]
 
 
+@pytest.mark.slow
 def test_an_update_ends_when_the_policy_has_moved_too_far(tiny_market: MarketData, tmp_path: Path) -> None:
     path = saved(walks(tiny_market, 3), tmp_path)
     free, bound = (Updates(path, {"training": {"max_kl": limit, "learning_rate": 5e-3}}) for limit in (None, 0.05))
@@ -146,6 +150,7 @@ def test_an_update_ends_when_the_policy_has_moved_too_far(tiny_market: MarketDat
     assert whole["num_module_steps_trained"] == 4 * 2048
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_assets", [1, 3, 20])
 def test_few_assets_learn_as_if_there_were_no_remedy(tiny_market: MarketData, tmp_path: Path, num_assets: int) -> None:
     path = saved(walks(tiny_market, num_assets), tmp_path)
