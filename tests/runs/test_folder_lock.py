@@ -263,9 +263,3 @@ def test_a_claim_is_renewed_and_one_that_was_replaced_ends_the_work_and_is_left_
         work()
     assert [(tmp_path / IN_USE).read_bytes()] == others
     require_claims()  # it was given up
-
-
-def test_work_whose_claim_was_lost_unnoticed_does_not_end_well(tmp_path: Path, has_no_lock: bool) -> None:
-    with pytest.raises(ClaimLostError), only_writer(tmp_path, is_new=False):
-        other = leave(tmp_path, claim(host="another"))
-    assert (tmp_path / IN_USE).read_bytes() == other

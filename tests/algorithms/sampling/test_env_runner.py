@@ -216,14 +216,6 @@ def test_whole_episodes_are_sampled_whole(market_path: Path) -> None:
     assert [episode.t_started for episode in runner.sample() if len(episode) == 7] == [0] * 3
 
 
-def test_a_forced_reset_starts_new_episodes(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    before = {episode.id_ for episode in runner.sample(num_timesteps=9)}
-    after = runner.sample(num_timesteps=9, force_reset=True)
-    assert [episode.t_started for episode in after] == [0, 0, 0]
-    assert before.isdisjoint(episode.id_ for episode in after)
-
-
 def test_what_is_sent_is_the_episode_and_not_the_fragment_that_it_is_a_view_of(market_path: Path) -> None:
     runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
     episode = runner.sample(num_timesteps=12_000)[0]
@@ -295,18 +287,6 @@ def _in_evaluation(config: Any) -> Any:
     evaluating = config.copy(copy_frozen=False)
     evaluating.in_evaluation = True
     return evaluating
-
-
-def test_no_two_runners_walk_one_path(market_path: Path) -> None:
-    # 35 days and episodes of 7: a start is one of 28 days; 3 environments x 5 episodes agree by chance once in 28^15.
-    config = algorithm_config(market_path)
-    starts = []
-    for runner_config, worker_index in ((config, 0), (config, 1), (config, 2), (_in_evaluation(config), 0)):
-        runner = build_runner(VectorisedEnvRunner, runner_config, worker_index=worker_index)
-        episodes = [episode for fragment in sampled(runner, 4) for episode in fragment if episode.t_started == 0]
-        by_environment = chunks_by_environment(runner, episodes)
-        starts += [tuple(float(e.get_observations(0)[0]) for e in of)[:4] for of in by_environment.values()]
-    assert len(starts) == len(set(starts)) == 12
 
 
 # ---------------------------------------------------------------- failures
