@@ -62,6 +62,7 @@ class Updates:
     """Updates of a run's default settings but for `changes`, in this process."""
 
     def __init__(self, path: Path, changes: dict[str, dict[str, Any]]) -> None:
+        torch.manual_seed(0)  # whatever ran before in this process
         self.config = ppo.algorithm_config(PPORunConfig(**changes), path)
         self.runner = build_runner(VectorisedEnvRunner, self.config)
         self.learner = build_learner(FusedPPOLearner, self.config, self.runner)
