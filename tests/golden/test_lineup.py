@@ -1,6 +1,7 @@
 """All baselines on the bundled data's test window, against committed figures.
 
-A difference is a finding. Where a change is meant, `make test ARGS="tests/golden --update-golden"` rewrites the file.
+A difference is a finding. Where a change is meant, `make test-all ARGS="tests/golden --update-golden"` rewrites the
+file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ GOLDEN = Path(__file__).parent / "lineup.json"
 SOLVER_ROWS = ("minimum variance", "maximum Sharpe", "mean-CVaR", "risk parity", "Merton (risk aversion 1)")
 
 
+@pytest.mark.slow
 def test_the_baselines_on_the_bundled_data_earn_what_they_did(update_golden: bool) -> None:
     market = load_market("sp500")
     window = market.windows["test"]
