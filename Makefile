@@ -26,7 +26,7 @@ train: $(STAMP) ## train a policy: train.py --algo ppo
 	$(BIN)/python train.py --algo $(ALGO) $(ARGS)
 
 # A file's tests stay in one process, which starts Ray at most once; the longest files come first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-seconds 5
 
 test: $(STAMP) ## run the fast tests, below 5 minutes: without Ray, scripts and training
 	$(PYTEST) -m "not slow and not ray and not learning" --timeout 120 $(ARGS)

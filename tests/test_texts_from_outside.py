@@ -169,13 +169,13 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n -
 
 
 def test_the_repr_of_a_value_takes_bounded_time_and_room() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for value in (bomb()["value"], "x" * 60_000_000, {"k" * 1000: "v" * 1000}, [[[[[[1]]]]]], np.ones((500, 500))):
         with pytest.raises(ConfigError) as raised:
             validated(Model, {"value": value}, "here")
         assert len(str(raised.value)) < 3_000
         assert str(raised.value).endswith("(here)")
-    assert time.monotonic() - started < 10.0
+    assert time.process_time() - started < 10.0
 
 
 ENDLESS = {"lists": BOMB, "maps": MERGED, "self": "a: &a [*a]\n", "deep": f"a: {'[' * 1_000}{']' * 1_000}"}
@@ -185,12 +185,12 @@ ENDLESS = {"lists": BOMB, "maps": MERGED, "self": "a: &a [*a]\n", "deep": f"a: {
 def test_yaml_that_unfolds_without_end_is_refused_at_once(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb.yaml"
     path.write_text(text)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError, match=r"config must be a YAML file, got .*\. Correct the file\.$"):
         load_run_config(path, {})
     with pytest.raises(ConfigError, match="--set must give a YAML value"):
         parse_assignment(f"training.gamma={text}")
-    assert time.monotonic() - started < 10.0
+    assert time.process_time() - started < 10.0
 
 
 def test_a_huge_cell_is_not_echoed_and_its_place_is_told(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_a_feature_that_reads_tomorrow_gives_the_counterexample(
     assert last == f"FAIL: {written['counterexample']}"
 
 
+@pytest.mark.slow
 def test_a_reward_without_cost_gives_the_counterexample(capsys: pytest.CaptureFixture[str], config_path: Path) -> None:
     assert audited("--config", config_path, "--set", "environment.reward=tests.audit.user_code:gross", "--quiet") == 1
     last = capsys.readouterr().out.splitlines()[-1]

@@ -75,6 +75,7 @@ def test_accepted_moves_and_those_of_simulated_markets_are_planned_with(tmp_path
     assert len(plan_walk_forward([load_run_config(tmp_path / "tiny.yaml", coin)], 1, lengths).folds) == 2
 
 
+@pytest.mark.slow
 def test_an_audit_warns_of_results_that_are_too_good_and_passes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def gradients(
     return estimates, exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [0.004, 0.001])
 def test_the_gradient_keeps_its_mean_where_losses_are_rare(crash: float) -> None:
     def errors_off(baseline: Baseline) -> float:
