@@ -298,6 +298,7 @@ def test_a_kept_market_that_is_not_what_its_prices_give_is_found(prices_path: Pa
     assert text.endswith(" in the run's own market and when it is prepared again from its prices.")
 
 
+@pytest.mark.slow
 def test_a_kept_market_with_another_feature_is_found(prices_path: Path) -> None:
     honest = on_prices(prices_path)
     specimen = on_prices(prices_path, fitted=honest.market.fitted, trained_on=leaked(honest.market))
