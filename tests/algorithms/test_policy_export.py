@@ -62,7 +62,6 @@ def test_neither_a_policy_nor_its_torch_module_draws_a_random_number(market: Mar
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("num_env_runners", [0, 2])
 def test_the_running_filter_is_part_of_the_policy(
     ray_session: None, tmp_path: Path, price_settings: dict[str, Any], num_env_runners: int

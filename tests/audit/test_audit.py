@@ -81,6 +81,7 @@ def counterexample(specimen: Specimen, name: str) -> str:
 # ---------------------------------------------------------------- what is sound passes
 
 
+@pytest.mark.slow
 def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(prices_path: Path) -> None:
     told: list[str] = []
     certificate = audit(on_prices(prices_path, *CUSTOM, policy=BuyAndHold("held")), told.append)
@@ -104,6 +105,7 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
     assert "It cannot prove" in certificate.notes[-1]
 
 
+@pytest.mark.slow
 def test_on_newer_prices_nothing_is_fitted_and_new_days_are_covered(prices_path: Path) -> None:
     old = on_prices(prices_path)
     table = old.table
@@ -282,6 +284,7 @@ def test_a_policy_that_rolls_dice_is_found_at_its_first_decision(tiny_path: Path
     assert found[1] == str(tiny_market.dates[49])  # the test window earns from row 50 on
 
 
+@pytest.mark.slow
 def test_a_kept_market_that_is_not_what_its_prices_give_is_found(prices_path: Path) -> None:
     honest = on_prices(prices_path)
     features = honest.market.asset_features.copy()
@@ -293,6 +296,7 @@ def test_a_kept_market_that_is_not_what_its_prices_give_is_found(prices_path: Pa
     assert text.endswith(" in the run's own market and when it is prepared again from its prices.")
 
 
+@pytest.mark.slow
 def test_a_kept_market_with_another_feature_is_found(prices_path: Path) -> None:
     honest = on_prices(prices_path)
     specimen = on_prices(prices_path, fitted=honest.market.fitted, trained_on=leaked(honest.market))

@@ -254,6 +254,7 @@ def test_output_that_cannot_be_printed_is_one_line_too(prices: Path, tmp_path: P
     assert line.startswith("error: output must be writable, got ")
 
 
+@pytest.mark.slow
 def test_a_table_of_20_000_columns_is_checked_in_ten_seconds_of_computing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture
@@ -137,12 +137,6 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
         built.train()
         assert len(built.local_replay_buffer) < 20
         assert any(not np.array_equal(value, before[name]) for name, value in weights(built).items())
-
-
-def test_its_default_configuration_is_its_own() -> None:
-    config = dqn.PortfolioDQN.get_default_config()
-    assert isinstance(config, dqn.PortfolioDQNConfig)
-    assert config.algo_class is dqn.PortfolioDQN
 
 
 @pytest.mark.parametrize(
@@ -269,17 +263,11 @@ def test_without_a_stored_buffer_it_says_what_it_refills(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"network.noisy": False},
-        {"network.dueling": False},
-        {"training.double_q": False},
-        {"training.prioritized": False},
-        {"training.n_step": 3},
-        {"training.loss": "mse"},
-        {"training.normalize_rewards": False},
-        {"resources.env_runner": "stock"},
-        {"resources.learner": "stock"},
+        {"network.noisy": False, "training.prioritized": False, "training.loss": "mse"},
+        {"network.dueling": False, "training.double_q": False, "training.normalize_rewards": False},
+        {"training.n_step": 3, "market.observation_filter": "running"},
+        {"resources.env_runner": "stock", "resources.learner": "stock"},
         {"resources.num_env_runners": 2, "resources.num_envs_per_env_runner": 1},
-        {"market.observation_filter": "running"},
         {"environment.action_table": "lattice", "environment.action_levels": 2},
     ],
     ids=lambda settings: " ".join(settings),

@@ -20,7 +20,7 @@ from rllib_portfolio.config import DQNConfig
 from tests.algorithms.dqn.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
 from tests.algorithms.replay.transitions import chunk
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 PLAIN = {"network.noisy": False}  # RLlib's learner cannot draw the same noise
 
@@ -205,11 +205,6 @@ def test_a_learner_from_another_kind_of_device_begins_its_noise_anew(caplog: pyt
         learner.set_state(state)
     assert "another kind of device: the noise on the weights begins anew" in caplog.text
     assert torch.equal(learner._noise.get_state(), before)
-
-
-def test_episodes_are_refused() -> None:
-    with pytest.raises(ValueError, match="training data must be a batch, got none"):
-        build_learner().update(training_data=None)
 
 
 @pytest.mark.parametrize("flag", ["truncated", "terminated"])
