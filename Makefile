@@ -10,12 +10,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check learn bench results clean distclean
+.PHONY: help setup train test test-all check learn bench results clean distclean
 
 help: ## list the targets (the default)
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{printf "%-12s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=python3.12 (for setup), ALGO=dqn (for train), ARGS='...' (added to train, test, learn, bench)"
+	@sed -n -E 's/^([a-z-]+):[^#]*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{printf "%-12s %s\n", $$1, $$2}'
+	@echo "Variables: PYTHON=python3.12 (for setup), ALGO=dqn (for train), ARGS='...' (added to train, test, test-all, learn, bench)"
 
 setup: $(STAMP) ## make .venv with the pinned packages (minutes, once; the other targets do it by themselves)
 
@@ -25,8 +25,14 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock
 train: $(STAMP) ## train a policy: train.py --algo ppo
 	$(BIN)/python train.py --algo $(ALGO) $(ARGS)
 
-test: $(STAMP) ## run the tests, all but the long learning ones
-	$(BIN)/python -m pytest -m "not learning" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+# A file's tests stay in one process, which starts Ray at most once; the longest files come first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-seconds 5
+
+test: $(STAMP) ## run the fast tests, below 5 minutes: without Ray, scripts and training
+	$(PYTEST) -m "not slow and not ray and not learning" --timeout 120 $(ARGS)
+
+test-all: $(STAMP) ## run all tests but the long learning ones, below 15 minutes
+	$(PYTEST) -m "not learning" $(ARGS)
 
 check: $(STAMP) ## lint, format, types and the rule that imports point down
 	$(BIN)/ruff check .
@@ -35,7 +41,7 @@ check: $(STAMP) ## lint, format, types and the rule that imports point down
 	$(BIN)/lint-imports --no-logo
 
 learn: $(STAMP) ## run the learning tests (long): does each algorithm find a known optimum?
-	$(BIN)/python -m pytest -m learning $(ARGS)
+	$(BIN)/python -m pytest -m learning --timeout 3600 $(ARGS)
 
 bench: $(STAMP) ## measure the throughput of PPO beside its peers; ARGS=dqn, gpu: that of DQN, of PPO on a GPU
 	$(BIN)/python -m benchmarks.throughput $(ARGS)

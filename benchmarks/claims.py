@@ -117,9 +117,5 @@ def _of_learning(results: Path) -> dict[str, Row]:
             _WALK,
             gain >= 0.2,
         ),
-        "Sharpe ratios of 1.8 to 2.2": (
-            f"{found}; 2000 to 2022, out of sample",
-            _WALK,
-            max(sharpes.values()) >= 1.8,
-        ),
+        "Sharpe ratios of 1.8 to 2.2": (f"{found}; 2000 to 2022, out of sample", _WALK, max(sharpes.values()) >= 1.8),
     }

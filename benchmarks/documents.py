@@ -13,10 +13,10 @@ from typing import Any
 
 from benchmarks import claims
 from benchmarks.evaluation import tables as evaluation
-from benchmarks.learning import ablation
+from benchmarks.learning import ablation, tuning_gain
 from benchmarks.learning import tables as learning
 from benchmarks.machine import RESULTS, ROOT
-from benchmarks.real_data import defaults, evidence, offsets
+from benchmarks.real_data import defaults, offsets
 from benchmarks.real_data import tables as real_data
 from benchmarks.real_data.walks import over_looks
 from benchmarks.tables import Table, markdown, marks, replaced
@@ -133,7 +133,7 @@ BLOCKS: dict[str, Builder] = {
     "certificates-short": _learning(learning.short),
     "peers-ppo": _learning(lambda runs: learning.peers(runs, "ppo"), lambda runs: learning.to_ninety(runs, "ppo")),
     "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
-    "tuning-gain": _of("tuning_gain.json", lambda values: markdown([learning.tuning_gain(values)])),
+    "tuning-gain": _of("tuning_gain.json", lambda values: markdown([tuning_gain.table(values)])),
     "walk-short": _walk_short,
     "defaults": _real_data(defaults.table),
     "variants": _real_data(real_data.variants),
@@ -141,8 +141,8 @@ BLOCKS: dict[str, Builder] = {
     "walk": _real_data(real_data.walk, "walk"),
     "walk-verdicts": _real_data(real_data.verdicts, "walk"),
     "walk-offsets": _real_data(offsets.summary),
-    "walk-significance": _real_data(evidence.significance, "walk"),
-    "walk-crises": _real_data(evidence.crises, "walk"),
+    "walk-significance": _real_data(real_data.significance, "walk"),
+    "walk-crises": _real_data(real_data.crises, "walk"),
     "walk-years": _real_data(real_data.by_years, "walk"),
     "factors": _real_data(real_data.walk, "factors"),
     "factors-verdicts": _real_data(real_data.verdicts, "factors"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -103,6 +104,12 @@ def in_parallel(work: Callable[[Job], str], jobs: Sequence[Job], num_processes: 
     with ThreadPoolExecutor(num_processes) as pool:
         for count, line in enumerate(pool.map(work, jobs), start=1):
             print(f"{count:>3}/{len(jobs)}  {line}", flush=True)
+
+
+def write_record(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file that is there whole or not at all, and say where it is."""
+    write_whole(path, json.dumps(values, indent=1) + "\n")
+    print(f"Wrote {path}.")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -63,13 +63,9 @@ def unsealed(values: object) -> dict[str, Any]:
 
 
 def read_json(path: Path, owner: str, remedy: str, *, allow_nan: bool = False) -> dict[str, Any]:
-    """The mapping in a JSON file; a sealed one is held to its digest.
+    """Return the mapping in a JSON file; a sealed one is held to its digest.
 
-    Args:
-        path: The file.
-        owner: What has the file, for the error.
-        remedy: What to do where the file cannot be read, a sentence.
-        allow_nan: Whether numbers may be NaN or infinite, as JSON itself does not have them.
+    `owner` is what has the file, and `remedy` a sentence on what to do if it cannot be read, for the error.
 
     Raises:
         ConfigError: If the file is missing, is no JSON, holds something else than a mapping, or was changed.

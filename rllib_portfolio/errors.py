@@ -56,11 +56,8 @@ def file_error(
 ) -> ConfigError | DataError | MachineError:
     """Return what to raise for a file or a folder that cannot be read or written.
 
-    Args:
-        error: What was raised.
-        text: What must be, and what is, without a full stop.
-        remedy: What its user can do, a sentence. It is left out where the machine failed, such as with a full disk.
-        kind: The class of an error of the user.
+    `text` says what must be, and what is, without a full stop; `remedy` is a sentence on what the user can do, which is
+    left out where the machine failed, such as with a full disk.
     """
     if is_of_machine(error):
         return MachineError(f"{text}. Make room on that disk, or mend it, then try again.")

@@ -38,12 +38,7 @@ def begun(
 ) -> Iterator[None]:
     """Make a folder for what is written while this context is open; it goes away again if an error ends that.
 
-    Of a folder that was there and held something, nothing is removed.
-
-    Args:
-        folder: The folder.
-        owner: What names it, for the error.
-        remedy: What to do where it cannot be written, a sentence.
+    Of a folder that was there and held something, nothing is removed. `owner` and `remedy` are for the error.
 
     Raises:
         ConfigError: If the folder cannot be written.

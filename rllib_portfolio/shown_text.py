@@ -43,15 +43,10 @@ def is_name(text: str) -> bool:
 NAME_RULE = f"have at most {LONGEST_NAME} characters, none of them a control character"
 
 
-class _Quotes(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 4
-        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
-        self.maxstring = self.maxlong = self.maxother = 200
-
-
-_QUOTES = _Quotes()
+_QUOTES = reprlib.Repr()
+_QUOTES.maxlevel = 4
+_QUOTES.maxlist = _QUOTES.maxtuple = _QUOTES.maxdict = _QUOTES.maxset = _QUOTES.maxfrozenset = 20
+_QUOTES.maxstring = _QUOTES.maxlong = _QUOTES.maxother = 200
 
 
 def quoted(value: object) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,8 +28,78 @@ settings.register_profile(
 settings.load_profile("house")
 
 
+DURATIONS = Path(__file__).with_name("durations.json")
+"""Seconds that the longer tests took, by node id, in the last run with `--update-durations`."""
+NOT_DEFAULT = {"slow", "ray", "learning"}
+"""Markers of the tests that the default suite leaves out, and that may take as long as they need."""
+_spent_s = pytest.StashKey[float]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the figures of tests/golden, for review")
+    parser.addoption("--update-durations", action="store_true", help="rewrite tests/durations.json after a whole run")
+    parser.addoption("--max-seconds", type=float, metavar="S", help="fail unmarked tests of more processor time")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that use Ray, directly or through a finished run, and those that open a browser."""
+    for fixture, marker in {"ray_session": "ray", "browser": "slow"}.items():
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(marker)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, so that no process of pytest-xdist is left with a long one at the end."""
+    durations, total = json.loads(DURATIONS.read_text()), Counter[Path]()
+    for item in items:
+        total[item.path] += durations.get(item.nodeid, 0.0)
+    items.sort(key=lambda item: -total[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Generator[None]:
+    """Count what a test's own fixtures cost; those of a module or the session are shared."""
+    before = _processor_s()
+    result = yield
+    if fixturedef.scope == "function":
+        request.node.stash[_spent_s] = request.node.stash.get(_spent_s, 0.0) + _processor_s() - before
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test of the default suite that takes too long.
+
+    Processor time is counted, not time on the clock, which is twice as long where other processes share the cores. It
+    includes the processes that the test started and waited for. What only waits is ended by `--timeout`.
+    """
+    before = _processor_s()
+    result = yield
+    spent_s, limit_s = item.stash.get(_spent_s, 0.0) + _processor_s() - before, item.config.getoption("--max-seconds")
+    if limit_s and spent_s > limit_s and not any(item.get_closest_marker(name) for name in NOT_DEFAULT):
+        pytest.fail(
+            f"a test of the default suite must take at most {limit_s:g} s of processor time, got {spent_s:.1f} s. "
+            "Make it faster, share what it prepares in a fixture of the module, or mark it `slow`.",
+            pytrace=False,
+        )
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write what each test took, fixtures included, where that was asked for."""
+    if config.getoption("--update-durations"):
+        spent_s = Counter[str]()
+        for report in (report for reports in terminalreporter.stats.values() for report in reports):
+            if isinstance(report, pytest.TestReport):
+                spent_s[report.nodeid] += report.duration
+        kept = {test: round(seconds, 1) for test, seconds in sorted(spent_s.items()) if seconds >= 0.5}
+        DURATIONS.write_text(json.dumps(kept, indent=0) + "\n")
+
+
+def _processor_s() -> float:
+    """Return the processor time of this process and of those that it has waited for, in seconds."""
+    return sum(os.times()[:4])
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import pytest
 from rllib_portfolio.audit.certificate import Certificate
 from rllib_portfolio.cli import report_folder
 from rllib_portfolio.cli.console import guarded
-from rllib_portfolio.cli.market import main
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.experiments.search.record import SearchRecord
 from rllib_portfolio.experiments.search.settings import SearchSettings
@@ -23,10 +22,8 @@ from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.market import load_market
 from rllib_portfolio.new_folder import REPORT_IN_USE
-from rllib_portfolio.reporting.report import generate_performance_report
 from rllib_portfolio.runs.folder import create_run_folder, record_settings
 from rllib_portfolio.runs.folder_lock import only_writer
-from tests.market.tables import random_prices
 from tests.tiny_runs import COIN, start_run, tiny_config
 
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
@@ -124,21 +121,6 @@ def test_what_was_written_before_the_disk_was_full_goes_away_and_a_folder_that_w
     assert files_in(tmp_path) == before
 
 
-def test_a_run_in_use_by_its_own_command_keeps_the_claim_when_it_cannot_be_begun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def begin() -> None:
-        with only_writer(tmp_path / "run", is_new=True):
-            try:
-                begin_run(tmp_path / "run")
-            finally:
-                assert list(files_in(tmp_path / "run")) == ["in_use.json"]
-
-    fail_at(monkeypatch, errno.ENOSPC, move=1)
-    told(capsys, begin, errno.ENOSPC, tmp_path / "run")
-    assert files_in(tmp_path) == {}
-
-
 @pytest.mark.parametrize("what", ["back-test", "certificate"])
 def test_a_full_disk_leaves_the_earlier_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
@@ -178,34 +160,6 @@ def test_a_folder_that_cannot_be_claimed_tells_whose_fault_it_is(
         patch.setattr(call, fail)
         told(capsys, take, number, tmp_path / "runs" / "new")
     assert files_in(tmp_path) == {}
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_a_report_that_finds_the_disk_full_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
-) -> None:
-    def fail(*arguments: Any) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("rllib_portfolio.reporting.files._results", fail)  # after the page and the table
-    place = tmp_path / "new" / "report"
-    wealth = {"a": [1.0, 1.01] * 20}
-    told(capsys, lambda: generate_performance_report(wealth, output_path=place), number, place)
-    assert files_in(tmp_path) == {}
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_a_processed_table_that_finds_the_disk_full_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
-) -> None:
-    random_prices(1200).to_csv(tmp_path / "prices.csv", index_label="date")
-    fail_at(monkeypatch, number, move=0)
-    output = tmp_path / "new" / "table.parquet"
-    arguments = ["process", str(tmp_path / "prices.csv"), "--output", str(output)]
-    assert main(arguments) == (2 if number in USER else 1)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: --output must be writable, got {output} ({os.strerror(number)}).")
-    assert list(files_in(tmp_path)) == ["prices.csv"]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])

@@ -19,8 +19,8 @@ from tests.policies.tiny_policies import CONFIG, policy_for
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-root = importlib.import_module(sys.argv[1])
-if sys.argv[1] != "rllib_portfolio":
+for name in sys.argv[1:]:
+    root = importlib.import_module(name)
     for module in pkgutil.walk_packages(getattr(root, "__path__", []), root.__name__ + "."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
@@ -37,22 +37,9 @@ def printed(pytestconfig: pytest.Config, program: str, *arguments: str) -> list[
     return done.stdout.split()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "rllib_portfolio",
-        "rllib_portfolio.config",
-        "rllib_portfolio.market",
-        "rllib_portfolio.env",
-        "rllib_portfolio.policies",
-        "rllib_portfolio.statistics",
-        "rllib_portfolio.backtest",
-        "rllib_portfolio.reporting",
-        "rllib_portfolio.audit",
-    ],
-)
-def test_importing_a_lower_floor_loads_neither_ray_nor_torch(module: str, pytestconfig: pytest.Config) -> None:
-    assert printed(pytestconfig, IMPORT_ALL, module) == []
+def test_importing_the_lower_floors_loads_neither_ray_nor_torch(pytestconfig: pytest.Config) -> None:
+    floors = ("config", "market", "env", "policies", "statistics", "backtest", "reporting", "audit")
+    assert printed(pytestconfig, IMPORT_ALL, *(f"rllib_portfolio.{name}" for name in floors)) == []
 
 
 BACKTEST = """
@@ -92,7 +79,7 @@ def test_saved_policies_decide_in_a_back_test_without_ray_and_torch(
 
 def test_the_command_that_back_tests_runs_loads_neither_ray_nor_torch(pytestconfig: pytest.Config) -> None:
     program = (
-        "import sys, rllib_portfolio.cli.backtest, rllib_portfolio.cli.subjects, rllib_portfolio.cli.evaluation; "
+        "import sys, rllib_portfolio.cli.backtest, rllib_portfolio.runs.subjects, rllib_portfolio.cli.evaluation; "
         "print(*sorted({'ray', 'torch'} & set(sys.modules)))"
     )
     assert printed(pytestconfig, program) == []

@@ -1,4 +1,4 @@
-"""An editable install is imported from anywhere; a wheel has the configurations and the templates of the report."""
+"""An editable install is imported from anywhere; a wheel has the command, the configurations and the templates."""
 
 import shutil
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 TEMPLATES = "rllib_portfolio/reporting/templates"
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
@@ -46,9 +47,11 @@ def test_a_script_in_the_parent_folder_of_the_clone_imports_the_package(clone: P
     assert Path(done.stdout.strip()) == clone / "rllib_portfolio" / "__init__.py"
 
 
-def test_a_wheel_has_the_configurations_and_the_templates(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_has_the_command_the_configurations_and_the_templates(clone: Path, tmp_path: Path) -> None:
     with built(clone, "build_wheel", tmp_path / "wheel") as wheel:
         names = wheel.namelist()
+        (scripts,) = [wheel.read(name).decode() for name in names if name.endswith("entry_points.txt")]
+    assert "rllib-portfolio = rllib_portfolio.cli:main" in scripts.splitlines()
     installed = [name.partition(".data/data/")[2] for name in names if name.endswith(".yaml")]
     assert {f"{TEMPLATES}/{path.name}" for path in (ROOT / TEMPLATES).iterdir()} <= set(names)
     expected = [f"share/rllib_portfolio/tune_configs/{path.name}" for path in (ROOT / "tune_configs").glob("*.yaml")]

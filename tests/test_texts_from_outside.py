@@ -18,14 +18,14 @@ from pydantic import BaseModel
 from rllib_portfolio.backtest.lineup import walk_lineup
 from rllib_portfolio.cli.backtest import _subset
 from rllib_portfolio.cli.console import guarded, say, warn
-from rllib_portfolio.cli.search_display import print_outcome
+from rllib_portfolio.cli.progress import print_outcome
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
 from rllib_portfolio.config.files import load_run_config, parse_assignment
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.errors import ConfigError, DataError, one_line
+from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.experiments.search.session import SearchOutcome
 from rllib_portfolio.experiments.search.study import open_storage, open_study, study_path, study_url
-from rllib_portfolio.market import MarketData, load_market
+from rllib_portfolio.market import load_market
 from rllib_portfolio.reporting.console import empty_table, wide_console
 from rllib_portfolio.reporting.performance_report import generate_performance_report
 from rllib_portfolio.reporting.value_series import inputs_of_values
@@ -69,16 +69,6 @@ def test_a_strategy_whose_name_deceives_or_is_no_file_name_is_refused_before_the
     assert not walked
 
 
-def test_the_longest_name_comes_to_its_files(tmp_path: Path) -> None:
-    generate_performance_report({"A" * 200: wealth()}, output_path=tmp_path / "out")
-    assert (tmp_path / "out" / "returns" / f"{'a' * 200}.parquet").is_file()
-
-
-def test_room_is_left_for_the_name_of_the_mix_that_a_policy_gets() -> None:
-    with pytest.raises(ConfigError, match="names of strategies must have at most 200"):
-        walk_lineup(random_market(), (2, 60), ExecutionConfig(), [Scripted(lambda view: None, "A" * 200)])
-
-
 @pytest.mark.parametrize("name", [*(name for name in DECEPTIVE if not {"\r", "\x00"} & set(name)), "A" * 300])
 def test_a_ticker_that_deceives_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
@@ -90,14 +80,6 @@ def test_a_ticker_that_deceives_is_refused_in_one_line(name: str, tmp_path: Path
         load_market(MarketConfig(data=str(path)))
     assert_shown_as_it_is(str(raised.value))
     assert "\n" not in str(raised.value)
-
-
-def test_a_prepared_market_of_a_stranger_is_held_to_the_same_names(tmp_path: Path) -> None:
-    market = random_market()
-    object.__setattr__(market, "assets", (f"A{ESCAPE}", *market.assets[1:]))
-    market.save(tmp_path / "market.npz")
-    with pytest.raises(DataError, match=r"names of assets and features must .*, got 'A\\x1b\[2J'"):
-        MarketData.load(tmp_path / "market.npz")
 
 
 # ---------------------------------------------------------------- the terminal
@@ -136,10 +118,6 @@ def test_nothing_that_a_command_prints_steers_the_terminal(capsys: pytest.Captur
         assert r"A\x1b[2JB" in told
         assert r"\u202e" in told
     assert r"out\x1b[2J\udcff" in out
-
-
-def test_an_error_of_a_library_is_one_line_that_steers_nothing() -> None:
-    assert one_line(RuntimeError(f"lost {ESCAPE}\n{REVERSED}")) == r"RuntimeError: lost \x1b[2J \u202e"
 
 
 # ---------------------------------------------------------------- the page and the spreadsheet
@@ -191,13 +169,13 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n -
 
 
 def test_the_repr_of_a_value_takes_bounded_time_and_room() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for value in (bomb()["value"], "x" * 60_000_000, {"k" * 1000: "v" * 1000}, [[[[[[1]]]]]], np.ones((500, 500))):
         with pytest.raises(ConfigError) as raised:
             validated(Model, {"value": value}, "here")
         assert len(str(raised.value)) < 3_000
         assert str(raised.value).endswith("(here)")
-    assert time.monotonic() - started < 10.0
+    assert time.process_time() - started < 10.0
 
 
 ENDLESS = {"lists": BOMB, "maps": MERGED, "self": "a: &a [*a]\n", "deep": f"a: {'[' * 1_000}{']' * 1_000}"}
@@ -207,18 +185,12 @@ ENDLESS = {"lists": BOMB, "maps": MERGED, "self": "a: &a [*a]\n", "deep": f"a: {
 def test_yaml_that_unfolds_without_end_is_refused_at_once(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb.yaml"
     path.write_text(text)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError, match=r"config must be a YAML file, got .*\. Correct the file\.$"):
         load_run_config(path, {})
     with pytest.raises(ConfigError, match="--set must give a YAML value"):
         parse_assignment(f"training.gamma={text}")
-    assert time.monotonic() - started < 10.0
-
-
-def test_aliases_that_unfold_to_little_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "aliases.yaml"
-    path.write_text("algo: &name ppo\ntraining: &t {gamma: 0.5}\n")
-    assert load_run_config(path, {}).training.gamma == 0.5
+    assert time.process_time() - started < 10.0
 
 
 def test_a_huge_cell_is_not_echoed_and_its_place_is_told(tmp_path: Path) -> None:

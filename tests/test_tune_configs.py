@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from rllib_portfolio.config import RUN_CONFIGS, PPORunConfig
+from rllib_portfolio.config import RUN_CONFIGS
 from rllib_portfolio.config.files import SEARCH, load_run_config, read_yaml
 from rllib_portfolio.market import MarketData
 
@@ -75,15 +75,6 @@ def test_the_file_of_an_algorithm_says_the_defaults_of_the_models_but_what_was_c
     assert differing_settings(config, RUN_CONFIGS[algo]()) == CHOSEN_FOR_STOCKS[algo]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_is_named_after_its_algorithm_and_says_how_to_use_it(path: Path) -> None:
-    config = load_run_config(path, {})
-    assert path.stem.split("_")[0] == config.algo
-    header = path.read_text().partition("algo:")[0]
-    use = f"--algo {config.algo}" if path.stem == config.algo else f"--config tune_configs/{path.name}"
-    assert f"`python train.py {use}`" in header
-
-
 def test_both_files_for_the_bundled_universe_month_by_month_go_into_one_table() -> None:
     from rllib_portfolio.experiments.walk_forward.plan import _require_comparable
 
@@ -112,10 +103,3 @@ def test_the_search_space_of_a_file_is_of_settings_that_it_has(path: Path) -> No
 
     space = SearchSpace.parse(read_yaml(path)[SEARCH], load_run_config(path, {}), str(path))
     assert len(space.dimensions) >= 3
-
-
-def test_an_incomplete_file_would_be_noticed() -> None:
-    values = yaml.safe_load((FOLDER / "ppo.yaml").read_text())
-    del values["training"]["clip"]
-    del values["market"]["features"]["rsi_days"]
-    assert missing_settings(PPORunConfig(), values) == ["market.features.rsi_days", "training.clip"]

@@ -11,7 +11,6 @@ strategies have one volatility and one Sharpe ratio, both hypotheses are true an
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -23,7 +22,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from benchmarks.evaluation.markets import PERIODS_PER_YEAR, PROCESSES, FloatArray
-from benchmarks.machine import description, destination
+from benchmarks.machine import description, destination, write_record
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.overfitting import backtest_overfitting
 from rllib_portfolio.statistics.sharpe_tests import bootstrap_sharpe_test, hac_sharpe_test
@@ -78,9 +77,7 @@ def run(output: Path, *, quick: bool = False) -> int:
         "overfitting": _overfitting(max(4, round(NUM_MATRICES * scale))),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "size_and_power.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Wrote {output / 'size_and_power.json'} after {result['seconds']} s.")
+    write_record(output / "size_and_power.json", result)
     return 0
 
 
@@ -112,12 +109,7 @@ def _power(scale: float) -> Iterator[dict[str, Any]]:
 
 
 def _cell(
-    tests: tuple[str, ...],
-    process: str,
-    years: int,
-    sharpe: tuple[float, float],
-    correlation: float,
-    num_samples: int,
+    tests: tuple[str, ...], process: str, years: int, sharpe: tuple[float, float], correlation: float, num_samples: int
 ) -> Iterator[dict[str, Any]]:
     """For each of the tests the share of samples in which it rejects, and the deviation of that share."""
     rng = np.random.default_rng([years, round(100 * correlation), len(process), len(tests), round(100 * sharpe[0])])

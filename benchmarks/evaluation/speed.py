@@ -6,7 +6,6 @@ baselines walk the bundled universe of 1990 to 2022 in one process, from the day
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.machine import description, destination
+from benchmarks.machine import description, destination, write_record
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.lineup import average_mix, walk_lineup
 from rllib_portfolio.config import ExecutionConfig, MarketConfig
@@ -28,6 +27,10 @@ from rllib_portfolio.statistics.sharpe_tests import bootstrap_sharpe_test
 
 STRATEGIES, DAYS, DRAWS = 15, 8313, 10_000
 QUICK_DAYS, QUICK_DRAWS = 1000, 500
+PLAIN = ["total_return", "annualised_return", "mean_daily_return", "annualised_volatility", "max_drawdown"]
+PLAIN += ["ulcer_index", "calmar_ratio", "value_at_risk", "conditional_value_at_risk", "tail_ratio", "skewness"]
+PLAIN += ["kurtosis", "win_rate", "profit_factor"]
+"""Measures of returns alone."""
 REQUIRED = ("metrics", "rolling", "bootstrap")
 FIGURES, BASELINES = "metrics, rolling series and bootstrap", "back-test of the baselines"
 TARGETS = {FIGURES: 60.0, BASELINES: 180.0}
@@ -38,7 +41,7 @@ def run(output: Path, *, quick: bool = False) -> int:
     """Time each part once, print, and write evaluation_speed.json into `output`.
 
     Returns:
-        Exit code: 1 if a target is missed.
+        Exit code 0; a target that is missed is no error.
     """
     days, draws = (QUICK_DAYS, QUICK_DRAWS) if quick else (DAYS, DRAWS)
     machine = description()
@@ -56,9 +59,7 @@ def run(output: Path, *, quick: bool = False) -> int:
         "baselines": walk,
         "targets": targets(seconds, walk["seconds"]),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation_speed.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"Wrote {output / 'evaluation_speed.json'}.")
+    write_record(output / "evaluation_speed.json", record)
     return 0
 
 
@@ -96,16 +97,11 @@ def _baselines(num_days: int) -> dict[str, Any]:
     market = load_market(MarketConfig())
     first, stop = market.windows["all"]  # features of a year come before it
     window = (max(first, stop - num_days), stop)
-    bar = tqdm(total=window[1] - window[0], desc="baselines", unit="day", mininterval=2.0)
-
-    def progress(done: int, total: int) -> None:
-        bar.update(done - bar.n)
-
     started = time.perf_counter()
-    lineup = walk_lineup(market, window, ExecutionConfig(), progress=progress)
-    mixes = backtest(market, window, [average_mix(lineup.results[0])], ExecutionConfig())
+    with tqdm(total=window[1] - window[0], desc="baselines", unit="day", mininterval=2.0) as bar:
+        lineup = walk_lineup(market, window, ExecutionConfig(), progress=lambda done, _: bar.update(done - bar.n))
+        mixes = backtest(market, window, [average_mix(lineup.results[0])], ExecutionConfig())
     elapsed = time.perf_counter() - started
-    bar.close()
     days = [str(lineup.results[0].dates[place]) for place in (0, -1)]
     return {
         "rows": len(lineup.results) + len(mixes),
@@ -125,28 +121,10 @@ def _seconds(part: Callable[[], Any]) -> float:
 
 
 def _all_metrics(returns: np.ndarray, benchmark: np.ndarray, cash: np.ndarray) -> list[Any]:
-    plain = (
-        metrics.total_return,
-        metrics.annualised_return,
-        metrics.mean_daily_return,
-        metrics.annualised_volatility,
-        metrics.max_drawdown,
-        metrics.ulcer_index,
-        metrics.calmar_ratio,
-        metrics.value_at_risk,
-        metrics.conditional_value_at_risk,
-        metrics.tail_ratio,
-        metrics.skewness,
-        metrics.kurtosis,
-        metrics.win_rate,
-        metrics.profit_factor,
-    )
-    over_cash = (metrics.sharpe_ratio, metrics.sortino_ratio, metrics.omega_ratio)
-    against = (metrics.beta, metrics.alpha)
     return [
-        *(measure(returns) for measure in plain),
-        *(measure(returns, cash) for measure in over_cash),
-        *(measure(returns, benchmark, cash) for measure in against),
+        *(getattr(metrics, name)(returns) for name in PLAIN),
+        *(getattr(metrics, name)(returns, cash) for name in ("sharpe_ratio", "sortino_ratio", "omega_ratio")),
+        *(getattr(metrics, name)(returns, benchmark, cash) for name in ("beta", "alpha")),
         metrics.information_ratio(returns, benchmark),
     ]
 

@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,9 @@ TRAINING = {
 """A rate that falls would hide how restless a variant is, and a short horizon that it overestimates."""
 REACHED = 0.9
 """Share of the optimal growth."""
-_OFF = {"training": {"double_q": False, "prioritized": False}, "network": {"dueling": False, "noisy": False}}
-VARIANTS: dict[str, dict[str, dict[str, bool]]] = {
-    "vanilla": _OFF,
-    "+ double": {**_OFF, "training": {**_OFF["training"], "double_q": True}},
-    "+ prioritized": {**_OFF, "training": {**_OFF["training"], "prioritized": True}},
-    "+ dueling": {**_OFF, "network": {**_OFF["network"], "dueling": True}},
-    "+ noisy": {**_OFF, "network": {**_OFF["network"], "noisy": True}},
-    "all": {},
-}
+PARTS = {"double": "double_q", "prioritized": "prioritized", "dueling": "dueling", "noisy": "noisy"}
+"""Switches of the training section (the first two) and of the network (the others)."""
+VARIANTS = ("vanilla", *(f"+ {part}" for part in PARTS), "all")
 
 
 def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
@@ -56,12 +50,12 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
     from rllib_portfolio.env import PortfolioVectorEnv
 
     certificate = kelly(0.2, 0.58)
-    switches = VARIANTS[variant]
+    switches = {name: variant in ("all", f"+ {part}") for part, name in PARTS.items()}
     config = DQNRunConfig(
         seed=seed,
         environment={**FREE_TRADING, "action_table": "ladder", "action_levels": 5},
-        network={**switches.get("network", {}), "hidden_sizes": HIDDEN_SIZES, "sigma0": 0.5},
-        training={**TRAINING, **switches.get("training", {})},
+        network={name: switches[name] for name in ("dueling", "noisy")} | {"hidden_sizes": HIDDEN_SIZES, "sigma0": 0.5},
+        training=TRAINING | {name: switches[name] for name in ("double_q", "prioritized")},
         schedule={"total_timesteps": steps},
     )
     env = PortfolioVectorEnv(64, certificate.market(seed + 1000), "all", random_start=True, **FREE_TRADING)
@@ -89,11 +83,9 @@ def _growth(weights: Any) -> float:
 
 
 def steps_to(curve: Sequence[dict[str, float]], share: float = REACHED) -> float:
-    """Steps at the first of two evaluations in a row at or above `share` of the optimal growth; NaN if never."""
-    for now, later in pairwise(curve):
-        if min(now["growth"], later["growth"]) >= share:
-            return now["steps"]
-    return float("nan")
+    """Steps at the first of two evaluations in a row at or above `share` of the optimal growth; infinite if never."""
+    found = (now["steps"] for now, later in pairwise(curve) if min(now["growth"], later["growth"]) >= share)
+    return next(found, np.inf)
 
 
 def overestimation(curve: Sequence[dict[str, float]]) -> float:
@@ -102,31 +94,24 @@ def overestimation(curve: Sequence[dict[str, float]]) -> float:
     return float(np.mean([point["predicted"] - point["realised"] for point in half]))
 
 
-def summary(runs: dict[str, dict[str, list[dict[str, float]]]]) -> list[dict[str, Any]]:
+def summary(runs: Mapping[str, Mapping[str, Sequence[dict[str, float]]]]) -> list[dict[str, Any]]:
     """One row for each variant."""
     rows = []
-    for variant, seeds in runs.items():
-        reached = [steps_to(curve) for curve in seeds.values()]
-        biases = [overestimation(curve) for curve in seeds.values()]
-        ends = [float(np.mean([point["growth"] for point in curve[-5:]])) for curve in seeds.values()]
-        in_time = [step if np.isfinite(step) else np.inf for step in reached]
-        rows.append(
-            {
-                "variant": variant,
-                "seeds": len(seeds),
-                "reached": int(np.isfinite(reached).sum()),
-                "steps_to_90": _finite(np.median(in_time)),
-                "steps_to_90_range": [_finite(min(in_time)), _finite(max(in_time))],
-                "overestimation": float(np.median(biases)),
-                "overestimation_range": [min(biases), max(biases)],
-                "final_growth": float(np.median(ends)),
-                "final_growth_range": [min(ends), max(ends)],
-            }
-        )
+    for variant, curves in ((variant, list(seeds.values())) for variant, seeds in runs.items()):
+        reached = [steps_to(curve) for curve in curves]
+        figures = {
+            "steps_to_90": reached,
+            "overestimation": [overestimation(curve) for curve in curves],
+            "final_growth": [np.mean([point["growth"] for point in curve[-5:]]) for curve in curves],
+        }
+        row = {"variant": variant, "seeds": len(curves), "reached": int(np.isfinite(reached).sum())}
+        for name, values in figures.items():
+            row |= {name: _finite(np.median(values)), f"{name}_range": [_finite(min(values)), _finite(max(values))]}
+        rows.append(row)
     return rows
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -136,40 +121,51 @@ def content(values: Mapping[str, Any]) -> str:
     def steps(value: float | None) -> str:
         return "never" if value is None else f"{value / 1000:.0f} k"
 
-    lines = [
-        "| variant | steps to 90 % of the optimal growth | range | seeds that got there | overestimation | range "
-        "| growth at the end | range |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    patterns = {"steps_to_90": steps, "overestimation": "{:+.3f}".format, "final_growth": "{:.1%}".format}
+    rows = []
     for row in values["summary"]:
-        low, high = row["steps_to_90_range"]
-        bias_low, bias_high = row["overestimation_range"]
-        end_low, end_high = row["final_growth_range"]
-        lines.append(
-            f"| {row['variant']} | {steps(row['steps_to_90'])} | {steps(low)} to {steps(high)} "
-            f"| {row['reached']} of {row['seeds']} "
-            f"| {row['overestimation']:+.3f} | {bias_low:+.3f} to {bias_high:+.3f} "
-            f"| {row['final_growth']:.1%} | {end_low:.1%} to {end_high:.1%} |"
-        )
-    return "\n".join(lines)
+        cells = [[text(row[name]), " to ".join(map(text, row[f"{name}_range"]))] for name, text in patterns.items()]
+        rows.append([row["variant"], *cells[0], f"{row['reached']} of {row['seeds']}", *cells[1], *cells[2]])
+    head = [
+        "variant",
+        "steps to 90 % of the optimal growth",
+        "range",
+        "seeds that got there",
+        "overestimation",
+        "range",
+    ]
+    lines = [f"| {' | '.join(cells)} |" for cells in ([*head, "growth at the end", "range"], *rows)]
+    return "\n".join([lines[0], "|---" + "|---:" * 7 + "|", *lines[1:]])
 
 
 def main() -> int:
-    """Make the runs that are missing, then write the JSON."""
+    """Make the runs that are missing, each in a process of its own, then write the JSON."""
     arguments = _parser().parse_args()
-    is_whole = (arguments.seeds, arguments.steps) == (SEEDS, STEPS)
-    arguments.output = arguments.output or (RESULTS if is_whole else SCRATCH) / "ablation.json"
-    arguments.runs = arguments.runs or SCRATCH / "ablation"
-    if arguments.variant is not None:
-        print(json.dumps(learn(arguments.variant, arguments.seed, arguments.steps)))
+    if arguments.run is not None:
+        variant, seed = arguments.run
+        print(json.dumps(learn(variant, int(seed), arguments.steps)))
         return 0
-    jobs = [(variant, seed) for seed in range(arguments.seeds) for variant in VARIANTS]
-    in_parallel(lambda job: _make(*job, arguments), jobs, arguments.jobs)
-    runs = dict(_collected(arguments))
-    values = {"machine": description(), "steps": arguments.steps, "summary": summary(runs), "runs": runs}
-    write_whole(arguments.output, json.dumps(values) + "\n")
-    print(content(values))
-    print(f"Wrote {arguments.output}.")
+    is_whole = (arguments.seeds, arguments.steps) == (SEEDS, STEPS)
+    output = arguments.output or (RESULTS if is_whole else SCRATCH) / "ablation.json"
+    runs = arguments.runs or SCRATCH / "ablation"
+
+    def file(variant: str, seed: int) -> Path:
+        return runs / f"{variant.removeprefix('+ ')}_{seed}_{arguments.steps}.json"
+
+    def make(job: tuple[str, int]) -> str:
+        variant, seed = job
+        if file(*job).is_file():
+            return f"{variant}, seed {seed}: made before"
+        text = output_of("benchmarks.learning.ablation", "--run", variant, str(seed), "--steps", str(arguments.steps))
+        write_whole(file(*job), text.strip().splitlines()[-1])
+        return f"{variant}, seed {seed}"
+
+    seeds = range(arguments.seeds)
+    in_parallel(make, [(variant, seed) for seed in seeds for variant in VARIANTS], arguments.jobs)
+    found = {name: {str(seed): json.loads(file(name, seed).read_text()) for seed in seeds} for name in VARIANTS}
+    values = {"machine": description(), "steps": arguments.steps, "summary": summary(found), "runs": found}
+    write_whole(output, json.dumps(values) + "\n")
+    print(f"{content(values)}\nWrote {output}.")
     return 0
 
 
@@ -179,36 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=STEPS, help="environment steps of each run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("--runs", type=Path, help="where finished runs are kept (default: runs/benchmarks/ablation)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="JSON (default: that of benchmarks/results; for less: of runs/benchmarks)",
-    )
-    parser.add_argument("--variant", choices=list(VARIANTS), help=argparse.SUPPRESS)  # one run, in its own process
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, help="JSON (default: benchmarks/results; for less: runs/benchmarks)")
+    parser.add_argument("--run", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)  # one, in this process
     return parser
-
-
-def _file(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
-    name = variant.replace("+ ", "").replace(" ", "_")
-    return arguments.runs / f"{name}_{seed}_{arguments.steps}.json"
-
-
-def _make(variant: str, seed: int, arguments: argparse.Namespace) -> str:
-    path = _file(variant, seed, arguments)
-    if path.is_file():
-        return f"{variant}, seed {seed}: made before"
-    output = output_of(
-        "benchmarks.learning.ablation", "--variant", variant, "--seed", str(seed), "--steps", str(arguments.steps)
-    )
-    write_whole(path, output.strip().splitlines()[-1])
-    return f"{variant}, seed {seed}"
-
-
-def _collected(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, list[dict[str, float]]]]]:
-    for variant in VARIANTS:
-        files = {str(seed): _file(variant, seed, arguments) for seed in range(arguments.seeds)}
-        yield variant, {seed: json.loads(path.read_text()) for seed, path in files.items()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ the same path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -77,12 +77,7 @@ class Certificate:
     def walk(self, decide: Decision, seed: int, num_envs: int = 32, days: int = 252) -> Walk:
         """Walk the path of a seed from all cash."""
         env = PortfolioVectorEnv(
-            num_envs,
-            self._path(seed),
-            "all",
-            random_start=True,
-            reward="log_return",
-            **self.environment,
+            num_envs, self._path(seed), "all", random_start=True, reward="log_return", **self.environment
         )
         observations, _ = env.reset(seed=seed)
         growths, turnovers, realised = [], [], []
@@ -202,18 +197,30 @@ def train(
         config: What to train.
         market: The market to train on.
         folder: Where it is written for the env runners.
-        watch: Called with steps, algorithm and policy after the iteration that crosses a multiple of `interval` steps.
+        watch: Called with steps, algorithm and policy, at the steps of `progress`.
         interval: Environment steps.
     """
     path = folder / f"market_{config.seed}.npz"
     market.save(path)
     algorithm = ALGORITHMS[config.algo].build(config, path)
+    for steps in progress(algorithm, config.schedule.total_timesteps, interval):
+        policy = current_policy(algorithm, config, market)
+        if watch is not None:
+            watch(steps, algorithm, policy)
+    return policy
+
+
+def progress(algorithm: Any, total_timesteps: int, interval: int) -> Iterator[int]:
+    """Train an algorithm of RLlib, and stop it in the end.
+
+    Yields:
+        Environment steps after each iteration that crosses a multiple of `interval` steps, and after the last one.
+    """
+    steps = 0
     try:
-        steps = 0
-        while steps < config.schedule.total_timesteps:
-            before, steps = steps, int(algorithm.train()["num_env_steps_sampled_lifetime"])
-            if watch is not None and before // interval < steps // interval:
-                watch(steps, algorithm, current_policy(algorithm, config, market))
-        return current_policy(algorithm, config, market)
+        while steps < total_timesteps:
+            before, steps = steps, int(algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+            if before // interval < steps // interval or steps >= total_timesteps:
+                yield steps
     finally:
         algorithm.stop()

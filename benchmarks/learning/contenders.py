@@ -8,7 +8,7 @@ replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.learning.certificates import Certificate, Decision, run_config
+from benchmarks.learning.certificates import Certificate, Decision, progress, run_config
 from benchmarks.peers import env_arguments, sb3_dqn, sb3_ppo, stock_dqn_config, stock_ppo_config
 from rllib_portfolio.algorithms.policy_export import current_policy
 from rllib_portfolio.algorithms.registry import ALGORITHMS
@@ -27,8 +27,8 @@ from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.action_map import ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
 
-Progress = Iterator[tuple[int, Decision]]
-"""Environment steps so far, and the greedy policy that they have led to."""
+Watch = Callable[[int, Decision], None]
+"""Called with the environment steps so far, and the greedy policy that they have led to."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
@@ -60,19 +60,23 @@ def action_table(config: RunConfig, market: MarketData) -> ActionTable | None:
     return build_action_table(config.environment, market.assets)
 
 
-def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
+def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
     """This package."""
-    algorithm = ALGORITHMS[config.algo].build(config, market_path)
-    return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
+    _rllib(ALGORITHMS[config.algo].build(config, market_path), _ours_now, config, market, interval, watch)
 
 
-def stock(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
+def stock(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
     """RLlib's own algorithm, env runner, learner and replay."""
-    if isinstance(config, PPORunConfig):
-        algorithm = stock_ppo_config(config, market_path).build_algo()
-        return _rllib(algorithm, config, interval, lambda: _ours_now(algorithm, config, market))
-    algorithm = stock_dqn_config(config, market_path).build_algo()
-    return _rllib(algorithm, config, interval, lambda: _greedy_rllib(algorithm, config, market))
+    is_ppo = isinstance(config, PPORunConfig)
+    algorithm = (stock_ppo_config if is_ppo else stock_dqn_config)(config, market_path).build_algo()
+    _rllib(algorithm, _ours_now if is_ppo else _greedy_rllib, config, market, interval, watch)
+
+
+def _rllib(
+    algorithm: Any, policy: Callable[..., Decision], config: RunConfig, market: MarketData, interval: int, watch: Watch
+) -> None:
+    for steps in progress(algorithm, config.schedule.total_timesteps, interval):
+        watch(steps, policy(algorithm, config, market))
 
 
 def _ours_now(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
@@ -86,19 +90,6 @@ def _volatility(num_assets: int) -> FloatArray:
     The markets whose table has that action are of assets that are equally volatile.
     """
     return np.ones(num_assets)
-
-
-def _rllib(algorithm: Any, config: RunConfig, interval: int, policy: Callable[[], Decision]) -> Progress:
-    try:
-        steps = 0
-        while steps < config.schedule.total_timesteps:
-            before = steps
-            result = algorithm.train()
-            steps = int(result["env_runners"]["num_env_steps_sampled_lifetime"])
-            if before // interval < steps // interval or steps >= config.schedule.total_timesteps:
-                yield steps, policy()
-    finally:
-        algorithm.stop()
 
 
 def _greedy_rllib(algorithm: Any, config: RunConfig, market: MarketData) -> Decision:
@@ -115,15 +106,16 @@ def _greedy_rllib(algorithm: Any, config: RunConfig, market: MarketData) -> Deci
     return decide
 
 
-def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int) -> Progress:
+def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
     """Stable-Baselines3, its own policies, all environments in this process."""
+    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
     make = partial(PortfolioEnv, **env_arguments(config, market_path))
     envs = DummyVecEnv([make] * config.resources.num_envs)
     rewards = VecNormalize(envs, norm_obs=False, norm_reward=True, gamma=config.discount)
     model = (sb3_ppo if isinstance(config, PPORunConfig) else sb3_dqn)(config, rewards)
-    table = action_table(config, market)
+    table, total = action_table(config, market), config.schedule.total_timesteps
 
     def decide(observations: FloatArray) -> FloatArray:
         actions, _ = model.predict(observations, deterministic=True)
@@ -131,40 +123,23 @@ def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int)
             return softmax_weights(np.clip(actions, -1.0, 1.0), config.environment.logit_scale)
         return _targets(table, actions, observations)
 
-    total = config.schedule.total_timesteps
-    # SB3 reckons its schedules from the steps of one call: one call then, interrupted at each interval.
-    yield from _interrupted(model, total, interval, decide)
+    class AfterUpdates(BaseCallback):
+        """Looks at the policy where a rollout begins, and at the end: what came before is learned from by then."""
 
+        seen = 0
 
-def _interrupted(model: Any, total: int, interval: int, decide: Decision) -> Progress:
-    """The course of `model.learn(total)`, yielded between rollouts.
+        def _on_step(self) -> bool:
+            return True
 
-    What `learn` does is done here call by call, through its own methods.
-    """
-    _, callback = model._setup_learn(total, None)
-    callback.on_training_start({}, {})
-    is_on_policy = hasattr(model, "rollout_buffer")
-    while model.num_timesteps < total:
-        before = model.num_timesteps
-        if is_on_policy:
-            model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=model.n_steps)
-            model._update_current_progress_remaining(model.num_timesteps, total)
-            model.train()
-        else:
-            rollout = model.collect_rollouts(
-                model.env,
-                train_freq=model.train_freq,
-                action_noise=model.action_noise,
-                callback=callback,
-                learning_starts=model.learning_starts,
-                replay_buffer=model.replay_buffer,
-                log_interval=None,
-            )
-            if model.num_timesteps > model.learning_starts:
-                steps = model.gradient_steps if model.gradient_steps >= 0 else rollout.episode_timesteps
-                model.train(batch_size=model.batch_size, gradient_steps=steps)
-        if before // interval < model.num_timesteps // interval or model.num_timesteps >= total:
-            yield int(model.num_timesteps), decide
+        def _on_rollout_start(self) -> None:
+            before, self.seen = self.seen, self.num_timesteps
+            if before // interval < self.seen // interval or self.seen >= total:
+                watch(self.seen, decide)
+
+        _on_training_end = _on_rollout_start
+
+    # SB3 reckons its schedules from the steps of one call, so that there is one call.
+    model.learn(total, callback=AfterUpdates(), log_interval=None)
 
 
 def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations: FloatArray) -> FloatArray:
@@ -173,8 +148,4 @@ def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations
     return table.target(actions, held, _volatility(num_weights - 1))
 
 
-CONTENDERS: dict[str, Callable[[RunConfig, MarketData, Path, int], Progress]] = {
-    "ours": ours,
-    "rllib": stock,
-    "sb3": sb3,
-}
+CONTENDERS = {"ours": ours, "rllib": stock, "sb3": sb3}

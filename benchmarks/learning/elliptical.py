@@ -56,9 +56,7 @@ class Elliptical:
         share = np.append(squared.pdf(inside**2) * inside**2 * weights * (high - low), squared.sf(radius**2))
         cosine, density = roots_jacobi(directions, (num_assets - 3) / 2.0, (num_assets - 3) / 2.0)
         return cls(
-            scale,
-            np.outer(length, cosine).ravel(),
-            np.outer(share / share.sum(), density / density.sum()).ravel(),
+            scale, np.outer(length, cosine).ravel(), np.outer(share / share.sum(), density / density.sum()).ravel()
         )
 
     def returns(self, weights: FloatArray, means: FloatArray) -> FloatArray:

@@ -45,7 +45,7 @@ def kelly(up: float, probability: float, down: float | None = None, num_days: in
     At most 1, at least 0 (Kelly 1956).
     """
     coin = {"up": up, "down": up if down is None else down, "probability": probability}
-    return _one_lottery(_coin(**coin), partial(_of_seed, kelly_market, **coin, num_days=num_days))
+    return _one_lottery(_coin(**coin), _drawn(kelly_market, **coin, num_days=num_days))
 
 
 def crash() -> Certificate:
@@ -56,9 +56,7 @@ def crash() -> Certificate:
 def crash_among_others() -> Certificate:
     """The asset of `crash` beside three independent log-normal ones and cash: about 25, 39, 25, 0 and 11 %."""
     mean, volatility = (0.0008, 0.0009, -0.0002), (0.045, 0.06, 0.075)
-    market = partial(
-        _of_seed, crash_market, **CRASH, mean=mean, volatility=volatility, num_days=CRASH_DAYS, periods_per_year=1
-    )
+    market = _drawn(crash_market, **CRASH, mean=mean, volatility=volatility, num_days=CRASH_DAYS, periods_per_year=1)
     certificate = _one_lottery(beside(_coin(**CRASH), log_normal(mean, np.diag(np.square(volatility)))), market)
     return replace(certificate, action_table="lattice")
 
@@ -67,15 +65,7 @@ def merton() -> Certificate:
     """Three correlated log-normal assets and cash: about 5, 80, 10 and 5 % (Merton 1969), exactly by quadrature."""
     mean, volatility, correlation = (0.0062, 0.0341, 0.02385), (0.1, 0.2, 0.3), 0.3
     covariance = _covariance(np.array(volatility), correlation)
-    market = partial(
-        _of_seed,
-        gbm_market,
-        mean=mean,
-        volatility=volatility,
-        correlation=correlation,
-        num_days=NUM_DAYS,
-        periods_per_year=1,
-    )
+    market = _drawn(gbm_market, mean=mean, volatility=volatility, correlation=correlation, periods_per_year=1)
     return _one_lottery(log_normal(mean, covariance), market)
 
 
@@ -86,7 +76,7 @@ def noise() -> Certificate:
     """
     mean, volatility = (0.01,) * 3, (0.2,) * 3
     lottery = log_normal(tuple(value / 252 for value in mean), np.eye(3) * 0.2**2 / 252)
-    return _one_lottery(lottery, partial(_of_seed, gbm_market, mean=mean, volatility=volatility, num_days=NUM_DAYS))
+    return _one_lottery(lottery, _drawn(gbm_market, mean=mean, volatility=volatility))
 
 
 def fat_tails() -> Certificate:
@@ -100,15 +90,13 @@ def fat_tails() -> Certificate:
     scales = np.full(len(mean), volatility * np.sqrt((degrees - 2.0) / degrees))
     covariance = _covariance(scales, correlation)
     day = Elliptical.bounded(covariance, degrees, shock_radius(means, scales, worst_loss))
-    market = partial(
-        _of_seed,
+    market = _drawn(
         student_t_market,
         mean=mean,
         volatility=(volatility,) * len(mean),
         correlation=correlation,
         degrees=degrees,
         worst_loss=worst_loss,
-        num_days=NUM_DAYS,
         periods_per_year=1,
     )
     best = np.array(fastest(lambda weights: float(day.growth(weights[None], means)[0]), len(mean)))
@@ -133,15 +121,13 @@ def signals(num_assets: int = 20, edge: float = 0.003, volatility: float = 0.03)
         risky = best[rises.sum(axis=1)[:, None], rises.astype(np.intp)]
         return np.column_stack([risky, 1.0 - risky.sum(axis=1)])
 
-    market = partial(
-        _of_seed,
+    market = _drawn(
         signal_market,
         num_assets=num_assets,
         edge=edge,
         volatility=volatility,
         correlation=correlation,
         worst_loss=worst_loss,
-        num_days=NUM_DAYS,
     )
     return _elliptical(
         day, lambda observations: edge * observations[:, :num_assets].astype(np.float64), optimum, market
@@ -157,7 +143,7 @@ def regimes(move: float = 0.2, odds: float = 0.58) -> Certificate:
         Lottery(returns, tuple(math.prod(p if up else 1.0 - p for p, up in zip(row, u, strict=True)) for u in ups))
         for row in table
     ]
-    market = partial(_of_seed, regime_market, probability=table, up=move, down=move, num_days=NUM_DAYS)
+    market = _drawn(regime_market, probability=table, up=move, down=move)
     return _by_state(lotteries, lambda observations: observations[:, :2].argmax(axis=1), market)
 
 
@@ -166,10 +152,10 @@ def oracle(move: float = 0.02) -> Certificate:
     returns = ((move,), (-move,))
     lotteries = [Lottery(returns, (0.0, 1.0)), Lottery(returns, (1.0, 0.0))]
 
-    def market(seed: int) -> Any:
-        return leaked(kelly_market(up=move, down=move, probability=0.5, num_days=NUM_DAYS, seed=seed))
-
-    return _by_state(lotteries, lambda observations: (observations[:, 0] > 0.0).astype(np.intp), market)
+    plain = _drawn(kelly_market, up=move, down=move, probability=0.5)
+    return _by_state(
+        lotteries, lambda observations: (observations[:, 0] > 0.0).astype(np.intp), lambda seed: leaked(plain(seed))
+    )
 
 
 def hidden_regimes(
@@ -179,15 +165,7 @@ def hidden_regimes(
     return _chain(
         belief_chain(BELIEF_POINTS, odds, stay, move),
         lambda observations: spread(observations[:, 0].astype(np.float64), BELIEF_POINTS),
-        partial(
-            _of_seed,
-            hidden_regime_market,
-            probability=tuple((p,) for p in odds),
-            up=move,
-            down=move,
-            stay=stay,
-            num_days=NUM_DAYS,
-        ),
+        _drawn(hidden_regime_market, probability=tuple((p,) for p in odds), up=move, down=move, stay=stay),
         cost_bps,
     )
 
@@ -197,7 +175,7 @@ def mean_reversion(half_width: int = 10, move: float = 0.2, cost_bps: float = 10
     return _chain(
         urn_chain(half_width, move),
         lambda observations: spread((observations[:, 0].astype(np.float64) + 1.0) / 2.0, 2 * half_width + 1),
-        partial(_of_seed, mean_reverting_market, half_width=half_width, move=move, num_days=NUM_DAYS),
+        _drawn(mean_reverting_market, half_width=half_width, move=move),
         cost_bps,
     )
 
@@ -216,15 +194,7 @@ def costly_regimes(odds: float, stay: float, cost_bps: float, move: float = 0.02
     return _chain(
         regime_chain(probability, stay, move),
         lambda observations: observations[:, :2].astype(np.float64),
-        partial(
-            _of_seed,
-            regime_market,
-            probability=tuple((p,) for p in probability),
-            up=move,
-            down=move,
-            stay=stay,
-            num_days=NUM_DAYS,
-        ),
+        _drawn(regime_market, probability=tuple((p,) for p in probability), up=move, down=move, stay=stay),
         cost_bps,
     )
 
@@ -272,8 +242,9 @@ def _coin(up: float, down: float, probability: float) -> Lottery:
     return Lottery(((up,), (-down,)), (probability, 1.0 - probability))
 
 
-def _of_seed(simulate: Callable[..., Any], seed: int, **parameters: Any) -> Any:
-    return simulate(seed=seed, **parameters)
+def _drawn(simulate: Callable[..., Any], num_days: int = NUM_DAYS, **parameters: Any) -> Callable[[int], Any]:
+    """The market of a seed."""
+    return lambda seed: simulate(seed=seed, num_days=num_days, **parameters)
 
 
 def _one_lottery(lottery: Lottery, market: Callable[[int], Any]) -> Certificate:
@@ -319,10 +290,7 @@ def _elliptical(day: Elliptical, means: Decision, best: Decision, market: Callab
     return Certificate(
         market=market,
         num_assets=len(day.scale),
-        outcomes=lambda weights, observations: (
-            day.returns(weights, means(observations)),
-            day.probabilities[None],
-        ),
+        outcomes=lambda weights, observations: (day.returns(weights, means(observations)), day.probabilities[None]),
         optimum=optimum,
     )
 

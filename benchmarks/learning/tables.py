@@ -105,22 +105,6 @@ def short(runs: Mapping[tuple[str, str], Runs]) -> Table:
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
 
 
-def tuning_gain(values: Mapping[str, Any]) -> Table:
-    """The search's configuration beside the default, on seeds and days that the search has not seen."""
-    rows = []
-    for side in ("default", "tuned"):
-        cells = []
-        for window in ("validation", "test"):
-            found = [row[window] for row in values["rows"] if row["side"] == side]
-            sharpes = [figures["sharpe"] for figures in found]
-            cells.append(f"{median(sharpes):.3f} ({min(sharpes):.3f} to {max(sharpes):.3f})")
-            cells.append(f"{found[0]['equal_weight_sharpe']:.3f}")
-            cells.append(f"{median(figures['ir'] for figures in found):+.2f}")
-        rows.append([side, str(len(found)), *cells])
-    columns = [f"{window}: {what}" for window in ("validation", "test") for what in ("Sharpe", "1/N's", "IR")]
-    return Table("Default and tuned PPO", ["configuration", "seeds", *columns], rows)
-
-
 def _target(exam: Exam) -> str:
     parts = [f"growth {exam.growth_target:.0%}"] if exam.growth_target else []
     parts += [f"gap {exam.gap_target:.0%}"] if exam.gap_target else []

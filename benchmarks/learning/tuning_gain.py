@@ -13,12 +13,13 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import RESULTS, ROOT, SCRATCH, description, one_process, write_whole
+from benchmarks.machine import RESULTS, ROOT, SCRATCH, description, one_process, write_record
+from benchmarks.tables import Table, markdown
 
-NAME = "tuning_gain.json"
 FIRST_SEED = 100
 """The search uses seed 0, its retraining the seeds that follow."""
 MAX_STEPS, NUM_SAMPLES = 50_000, 50
@@ -43,10 +44,8 @@ def main() -> int:
         rows = [_row(side, seed, search, arguments.runs, steps) for side in SIDES for seed in range(seeds)]
     record = json.loads((search / "summary.json").read_text())
     values = {"suite": "tuning_gain", "machine": machine, "steps": steps, "search": record, "rows": rows}
-    write_whole(arguments.output / NAME, json.dumps(values, indent=1) + "\n")
-    for side in SIDES:
-        for window in ("validation", "test"):
-            print(f"{side}, {window}: median Sharpe ratio {_median(rows, side, window):.3f}")
+    write_record(arguments.output / "tuning_gain.json", values)
+    print(markdown([table(values)]))
     return 0
 
 
@@ -91,8 +90,20 @@ def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str
     return row
 
 
-def _median(rows: list[dict[str, Any]], side: str, window: str, figure: str = "sharpe") -> float:
-    return statistics.median(row[window][figure] for row in rows if row["side"] == side)
+def table(values: Mapping[str, Any]) -> Table:
+    """The search's configuration beside the default, on seeds and days that the search has not seen."""
+    rows = []
+    for side in ("default", "tuned"):
+        cells = []
+        for window in ("validation", "test"):
+            found = [row[window] for row in values["rows"] if row["side"] == side]
+            sharpes = [figures["sharpe"] for figures in found]
+            cells.append(f"{statistics.median(sharpes):.3f} ({min(sharpes):.3f} to {max(sharpes):.3f})")
+            cells.append(f"{found[0]['equal_weight_sharpe']:.3f}")
+            cells.append(f"{statistics.median(figures['ir'] for figures in found):+.2f}")
+        rows.append([side, str(len(found)), *cells])
+    columns = [f"{window}: {what}" for window in ("validation", "test") for what in ("Sharpe", "1/N's", "IR")]
+    return Table("Default and tuned PPO", ["configuration", "seeds", *columns], rows)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,23 +9,21 @@ an evaluation makes the policy better or worse on days that it has not seen.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.machine import ROOT, description, one_process
-from benchmarks.real_data.design import BETWEEN, EARLY, LATE, NOT_READ, market_rows
+from benchmarks.machine import ROOT
+from benchmarks.real_data import study
+from benchmarks.real_data.design import BETWEEN, EARLY, LATE, of_windows, run_config
 from benchmarks.tables import Table, markdown
 from rllib_portfolio.atomic import write_json
 from rllib_portfolio.config import RunConfig
-from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.market import MarketData, load_market
 from rllib_portfolio.runs.resumable import train_in_folder
 from rllib_portfolio.runs.validation import equal_weight_returns
@@ -87,21 +85,16 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
         quick: One seed and few steps: the figures mean nothing.
         only: Names of variants; empty runs all of them.
     """
-    from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
-
     names = [name for name in VARIANTS if (not only or name in only) and not _file(folder, name).is_file()]
-    if not names:
-        return
-    stay_on_loopback(None)
-    quieten_libraries()
-    with one_process():
-        for count, name in enumerate(names[:1] if quick else names, start=1):
-            seeds = range(NUM_SEEDS, 2 * NUM_SEEDS) if name == FRESH else range(1 if quick else NUM_SEEDS)
-            record = curves(VARIANTS[name], seeds, INTERVAL if quick else STEPS)
-            _file(folder, name).parent.mkdir(parents=True, exist_ok=True)
-            write_json(_file(folder, name), {"machine": description(), **record})
-            found = ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight"))
-            print(f"{count:>3}/{len(names)}  {name:<40} Sharpe over 1/N {found}  {record['seconds']:.0f} s", flush=True)
+
+    def make(name: str) -> dict[str, Any]:
+        seeds = range(NUM_SEEDS, 2 * NUM_SEEDS) if name == FRESH else range(1 if quick else NUM_SEEDS)
+        return curves(VARIANTS[name], seeds, INTERVAL if quick else STEPS)
+
+    for name, record in study.made(names[:1] if quick else names, make):
+        _file(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        write_json(_file(folder, name), record)
+        print("Sharpe over 1/N", ", ".join(f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight")))
 
 
 def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[str, Any]:
@@ -121,15 +114,13 @@ def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dic
         "schedule.total_timesteps": steps,
         "schedule.evaluation_interval": steps // (STEPS // INTERVAL),
         "schedule.early_stopping_evaluations": None,
-        "resources.device": "cpu",
-        "market.train": EARLY,
-        "market.validation": LATE,
-        "market.test": NOT_READ,
     }
-    config = load_run_config(FILE, {**settings, **schedule})
+    config = run_config(FILE, {**settings, **schedule})
     market = load_market(config.market)
     runs = [
-        _evaluations(config.model_copy(update={"seed": seed}), _fold(market, train, judged))
+        _evaluations(
+            config.model_copy(update={"seed": seed}), of_windows(market, train=train, validation=judged, test=BETWEEN)
+        )
         for train, judged in FOLDS
         for seed in seeds
     ]
@@ -164,12 +155,6 @@ def table(folder: Path) -> str:
     return markdown([Table(title, head, rows)])
 
 
-def _fold(market: MarketData, train: tuple[str, str], judged: tuple[str, str]) -> MarketData:
-    windows = {"train": train, "validation": judged, "test": BETWEEN}
-    rows = {name: market_rows(market, dates) for name, dates in windows.items()}
-    return replace(market, windows={**rows, "all": market.windows["all"]})
-
-
 def _evaluations(config: RunConfig, market: MarketData) -> pd.DataFrame:
     """One run's figures on the judged days, a row for each evaluation, step 0 included."""
     start, stop = market.windows["validation"]
@@ -192,4 +177,4 @@ def _mean(record: Mapping[str, Any], figure: str) -> list[float]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    return folder / FOLDER / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"
+    return study.file_of(folder / FOLDER, name)

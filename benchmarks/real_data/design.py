@@ -29,10 +29,7 @@ from rllib_portfolio.policies.saved_policy import load_policy
 from rllib_portfolio.runs.resumable import train_in_folder
 from rllib_portfolio.statistics.metrics import information_ratio, sharpe_ratio
 
-CONFIGS = {
-    "ppo": ROOT / "tune_configs" / "ppo_per_asset.yaml",
-    "dqn": ROOT / "tune_configs" / "dqn_monthly.yaml",
-}
+CONFIGS = {"ppo": ROOT / "tune_configs" / "ppo_per_asset.yaml", "dqn": ROOT / "tune_configs" / "dqn_monthly.yaml"}
 EARLY, BETWEEN, LATE = ("1991-01-01", "1994-12-31"), ("1995-01-01", "1995-12-31"), ("1996-01-01", "1999-12-31")
 FOLDS = {"late half": (EARLY, LATE), "early half": (LATE, EARLY)}
 """Judged window to training window and itself."""
@@ -70,10 +67,11 @@ def judge(algo: str, settings: Mapping[str, Any], *, quick: bool = False) -> dic
     started = time.perf_counter()
     settings = {**settings, "schedule.total_timesteps": QUICK_STEPS} if quick else dict(settings)
     num_seeds = 1 if quick else NUM_SEEDS
-    market, config = _market(algo, settings)
+    config = run_config(CONFIGS[algo], settings)
+    market = load_market(config.market)
     folds, judged = [], []
     for name, (train, test) in FOLDS.items():
-        fold = replace(market, windows={"train": market_rows(market, train), **_others(market, test)})
+        fold = of_windows(market, train=train, validation=BETWEEN, test=test)
         learned, walked = _train_and_walk(config, fold, num_seeds)
         folds.append({"judged": name, **walked.figures(), "train_ir": learned.figures()["ir"]})
         judged.append(walked)
@@ -93,26 +91,20 @@ def judge(algo: str, settings: Mapping[str, Any], *, quick: bool = False) -> dic
     }
 
 
-def _market(algo: str, settings: Mapping[str, Any]) -> tuple[MarketData, RunConfig]:
-    """The bundled universe; scalers and regimes, where a variant has any, are fitted on the early half."""
+def run_config(file: Path, settings: Mapping[str, Any]) -> RunConfig:
+    """The run of a file; scalers and regimes, where it has any, are fitted on the early half."""
     windows = {"market.train": EARLY, "market.validation": LATE, "market.test": NOT_READ}
-    config = load_run_config(CONFIGS[algo], {**settings, **windows, "resources.device": "cpu"})
-    return load_market(config.market), config
+    return load_run_config(file, {**settings, **windows, "resources.device": "cpu"})
 
 
-def market_rows(market: MarketData, dates: tuple[str, str]) -> tuple[int, int]:
-    """The rows of a window given by its first and last date, without those of the warm-up."""
-    first, last = (np.datetime64(day, "D") for day in dates)
-    start = int(np.searchsorted(market.dates, first))
-    return max(start, market.windows["all"][0]), int(np.searchsorted(market.dates, last, side="right"))
-
-
-def _others(market: MarketData, judged: tuple[str, str]) -> dict[str, tuple[int, int]]:
-    return {
-        "validation": market_rows(market, BETWEEN),
-        "test": market_rows(market, judged),
-        "all": market.windows["all"],
-    }
+def of_windows(market: MarketData, **windows: tuple[str, str]) -> MarketData:
+    """The market with windows given by their first and last dates, without the rows of the warm-up."""
+    earliest, stop = market.windows["all"]
+    rows = {"all": (earliest, stop)}
+    for name, (first, last) in windows.items():
+        start = int(np.searchsorted(market.dates, np.datetime64(first, "D")))
+        rows[name] = max(start, earliest), int(np.searchsorted(market.dates, np.datetime64(last, "D"), side="right"))
+    return replace(market, windows=rows)
 
 
 def _train_and_walk(config: RunConfig, market: MarketData, num_seeds: int) -> tuple[Walks, Walks]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,35 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
         only: Names of variants; all without.
     """
     names = [name for name in VARIANTS if not only or name in only]
-    if quick and not only:
-        names = ["ppo", "dqn"]
+    names = ["ppo", "dqn"] if quick and not only else names
     missing = [name for name in names if not _file(folder, name).is_file()]
-    if missing:
-        _judge_all(folder, missing, quick=quick)
+    for name, record in made(missing, lambda name: design.judge(*VARIANTS[name], quick=quick)):
+        keep(folder, name, record)
+        found = record["pooled"]
+        print(
+            f"IR {found['ir']:+.2f}  tracking error {found['tracking_error']:.1%}  "
+            f"Sharpe {found['sharpe']:.2f} against {found['equal_weight_sharpe']:.2f}"
+        )
+
+
+def made(names: Sequence[str], make: Callable[[str], dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Make records one after the other in this process, each with the machine that it was made on, and print times."""
+    from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
+
+    if not names:
+        return
+    stay_on_loopback(None)
+    quieten_libraries()
+    with one_process():
+        for count, name in enumerate(names, start=1):
+            record = {"machine": description(), **make(name)}
+            print(f"{count:>3}/{len(names)}  {name:<50} {record['seconds']:.0f} s", end="  ", flush=True)
+            yield name, record
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The JSON file of a variant."""
+    return folder / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"
 
 
 def keep(folder: Path, name: str, record: Mapping[str, Any]) -> None:
@@ -54,25 +78,6 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
 
 
-def _judge_all(folder: Path, names: Sequence[str], *, quick: bool) -> None:
-    from rllib_portfolio.cli.console import quieten_libraries, stay_on_loopback
-
-    stay_on_loopback(None)
-    quieten_libraries()
-    with one_process():
-        for count, name in enumerate(names, start=1):
-            variant = VARIANTS[name]
-            record = {"machine": description(), **design.judge(variant.algo, variant.settings, quick=quick)}
-            keep(folder, name, record)
-            found = record["pooled"]
-            print(
-                f"{count:>3}/{len(names)}  {name:<50} IR {found['ir']:+.2f}  tracking error "
-                f"{found['tracking_error']:.1%}  Sharpe {found['sharpe']:.2f} against "
-                f"{found['equal_weight_sharpe']:.2f}  {record['seconds']:.0f} s",
-                flush=True,
-            )
-
-
 def _summarise(folder: Path) -> None:
     """As a search does, for `backtest.py walk-forward --tuning`; what kept no returns counts, too."""
     sharpes = [each["pooled"]["sharpe"] for each in results(folder).values()]
@@ -86,4 +91,4 @@ def _summarise(folder: Path) -> None:
 
 
 def _file(folder: Path, name: str) -> Path:
-    return folder / FOLDER / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.json"
+    return file_of(folder / FOLDER, name)

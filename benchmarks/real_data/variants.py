@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from rllib_portfolio.config import FeatureConfig
@@ -16,20 +17,27 @@ class Variant(NamedTuple):
     settings: dict[str, Any]
 
 
+_MARKET = {
+    f"market.features.{name}": n for name, n in (("index", True), ("num_gmm_regimes", 3), ("num_hmm_regimes", 2))
+}
 _SIXTEEN = {"network.hidden_sizes": [16]}
-_KAPPA_10 = {"environment.risk_aversion": 10.0}
-"""What the search started from; the files have what it ended with."""
 _FIRST_DQN = {
     "environment.action_levels": 4,
     "training.counterfactual_actions": 0,
     "training.batch_size": 256,
     "training.learning_rate_end": None,
 }
-"""Likewise, up to the first walk."""
+"""What the search started from, with kappa 10, up to the first walk; the files have what it ended with."""
 _FALLING = {"training.learning_rate_end": 0.0}
 _COUNTERFACTUALS = {"training.counterfactual_actions": 16, "training.batch_size": 16}
 _NO_STEPS = {"environment.action_levels": 1}
 """All in equities or none: quarters of cash were what the first walk held too much of."""
+
+
+def _momentum(volatility_days: list[int]) -> dict[str, Any]:
+    """A year's momentum, and volatilities, as the only features."""
+    days = {"momentum_days": [252], "volatility_days": volatility_days, "drawdown_days": None}
+    return {f"market.features.{name}": value for name, value in days.items()}
 
 
 def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
@@ -37,43 +45,27 @@ def _ppo(more: dict[str, Any] | None = None, **settings: Any) -> Variant:
     return Variant("ppo", {**_SIXTEEN, **(more or {}), **named})
 
 
-def _dqn(**settings: Any) -> Variant:
-    named = {name.replace("__", "."): value for name, value in settings.items()}
-    return Variant("dqn", {**_FIRST_DQN, **_KAPPA_10, **named})
-
-
-def _later_dqn(*changes: dict[str, Any], kappa: float = 200.0) -> Variant:
+def _dqn(*changes: dict[str, Any], kappa: float = 10.0, **settings: Any) -> Variant:
     changed = {name: value for change in changes for name, value in change.items()}
-    return Variant("dqn", {**_FIRST_DQN, "environment.risk_aversion": kappa, **changed})
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return Variant("dqn", {**_FIRST_DQN, "environment.risk_aversion": kappa, **changed, **named})
+
+
+_later_dqn = partial(_dqn, kappa=200.0)
 
 
 VARIANTS: dict[str, Variant] = {
     "ppo": Variant("ppo", {}),
     "ppo sixteen hidden units": _ppo(),
-    "ppo momentum and volatility": _ppo(
-        market__features__momentum_days=[252],
-        market__features__volatility_days=[63],
-        market__features__drawdown_days=None,
-    ),
-    "ppo momentum alone": _ppo(
-        market__features__momentum_days=[252],
-        market__features__volatility_days=[],
-        market__features__drawdown_days=None,
-    ),
+    "ppo momentum and volatility": _ppo(_momentum([63])),
+    "ppo momentum alone": _ppo(_momentum([])),
     "ppo all features as ranks": _ppo(_ALL_FEATURES, market__features__cross_section="ranks"),
     "ppo features as values": _ppo(market__features__cross_section="values"),
-    "ppo with the market's features": _ppo(
-        market__features__index=True, market__features__num_gmm_regimes=3, market__features__num_hmm_regimes=2
-    ),
+    "ppo with the market's features": _ppo(_MARKET),
     "ppo half the steps": _ppo(schedule__total_timesteps=20_480),
     "ppo three times the steps": _ppo(schedule__total_timesteps=122_880),
     "ppo one hidden unit": _ppo(network__hidden_sizes=[1]),
-    "ppo four hidden units with the market's features": _ppo(
-        network__hidden_sizes=[4],
-        market__features__index=True,
-        market__features__num_gmm_regimes=3,
-        market__features__num_hmm_regimes=2,
-    ),
+    "ppo four hidden units with the market's features": _ppo(_MARKET, network__hidden_sizes=[4]),
     "ppo four hidden units, all features as ranks": _ppo(
         _ALL_FEATURES, market__features__cross_section="ranks", network__hidden_sizes=[4]
     ),
@@ -98,8 +90,8 @@ VARIANTS: dict[str, Variant] = {
         training__steps_per_update=4,
         resources__num_envs_per_env_runner=8,
     ),
-    "dqn kappa 50": _dqn(environment__risk_aversion=50.0),
-    "dqn kappa 200, a quarter of the steps": _dqn(environment__risk_aversion=200.0, schedule__total_timesteps=10_240),
+    "dqn kappa 50": _dqn(kappa=50.0),
+    "dqn kappa 200, a quarter of the steps": _later_dqn(schedule__total_timesteps=10_240),
     "dqn every day": _dqn(environment__rebalance_days=1),
     "dqn excess over N+1": _dqn(environment__reward="excess_log_return"),
     "dqn twice the width": _dqn(network__hidden_sizes=[32, 32]),

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import RESULTS, SCRATCH, description, output_of
-from benchmarks.throughput.measure import Job
 from benchmarks.throughput.setting import Setting
 from benchmarks.throughput.tables import core_share
 from rllib_portfolio.atomic import write_json
@@ -107,16 +106,11 @@ def measurements(cells: Sequence[Cell], effort: dict[str, Any]) -> Iterator[dict
 
 
 def _answer(cell: Cell, effort: dict[str, Any], folder: str) -> dict[str, Any]:
-    job = Job(
-        cell.contender, cell.task, cell.setting, effort["measure_s"], effort["warmup_iterations"], market_folder=folder
-    )
+    pace = {name: effort[name] for name in ("measure_s", "warmup_iterations")}
+    job = {"contender": cell.contender, "task": cell.task, "setting": asdict(cell.setting), "market_folder": folder}
+    module, num_threads = "benchmarks.throughput.measure", cell.setting.num_threads
     try:
-        text = output_of(
-            "benchmarks.throughput.measure",
-            json.dumps(asdict(job)),
-            num_threads=cell.setting.num_threads,
-            timeout_s=TIMEOUT_S,
-        )
+        text = output_of(module, json.dumps(job | pace), num_threads=num_threads, timeout_s=TIMEOUT_S)
         answer: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
     except (RuntimeError, ValueError, IndexError) as error:
         return {"error": str(error)}

@@ -4,7 +4,6 @@ Nothing is logged and everything known to be fast is used: preallocated arrays, 
 log-probabilities and values in one pass over the rollout, one gather of the batch per epoch, closed forms of the
 Gaussian, parameters and gradients in one flat buffer, fused Adam.
 """
-# ruff: noqa: D102 - the methods are documented by `contenders.Contender`
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.setting import Setting
+from benchmarks.throughput.contenders import Contender
+from benchmarks.throughput.setting import LOGIT_SCALE, Setting, actor_critic
 from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
 from rllib_portfolio.env import PortfolioVectorEnv
 
@@ -36,14 +35,14 @@ class Batch(NamedTuple):
     value_targets: Tensor
 
 
-class BareLoop:
+class BareLoop(Contender):
     """Sample T x B steps, then K epochs of minibatches."""
 
     def __init__(self, setting: Setting, market_path: Path) -> None:
         torch.manual_seed(setting.seed)
         self.setting = setting
         self.env = PortfolioVectorEnv(setting.num_envs, data=str(market_path))
-        self.network = ActorCritic(setting)
+        self.network = actor_critic(setting)
         self.flat = FlatParameters(self.network)
         self.optimizer = torch.optim.Adam([self.flat.parameter], lr=setting.learning_rate, fused=True)
         rows, envs = setting.rollout_steps, setting.num_envs
@@ -56,7 +55,7 @@ class BareLoop:
 
     def sample(self) -> int:
         self._observations[0], self._finished[0] = self._observations[-1], self._finished[-1]
-        log_std = self.network.action_log_std().detach()
+        log_std = self._log_std().detach()
         std = log_std.exp()
         for row in range(self.setting.rollout_steps):
             actions = self._actions[row] = self._act(torch.from_numpy(self._observations[row]), std)
@@ -75,15 +74,15 @@ class BareLoop:
 
     @torch.inference_mode()
     def _act(self, observations: Tensor, std: Tensor) -> NDArray[Any]:
-        mean = self.network.mean(self.network.embed(observations))
+        mean = self._mean(self.network.embed(observations))
         return torch.addcmul(mean, torch.randn_like(mean), std).numpy()
 
     @torch.no_grad()
     def _batch(self) -> Batch:
         observations, actions = torch.from_numpy(self._observations), torch.from_numpy(self._actions)
         embeddings = self.network.embed(observations)
-        values = self.network.value(embeddings)
-        mean, log_std = self.network.mean(embeddings[:-1]), self.network.action_log_std()
+        values = self.network.values(embeddings)
+        mean, log_std = self._mean(embeddings[:-1]), self._log_std()
         advantages = torch.from_numpy(self._advantages(values.numpy()))
         rows = torch.from_numpy(np.flatnonzero(~self._finished[:-1]))
         columns = (observations[:-1], actions, log_probability(actions, mean, log_std), advantages)
@@ -117,7 +116,13 @@ class BareLoop:
 
     def _evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         embeddings = self.network.embed(observations)
-        return self.network.mean(embeddings), self.network.action_log_std(), self.network.value(embeddings)
+        return self._mean(embeddings), self._log_std(), self.network.values(embeddings)
+
+    def _mean(self, embeddings: Tensor) -> Tensor:
+        return self.network.logits(embeddings) * (1.0 / LOGIT_SCALE)
+
+    def _log_std(self) -> Tensor:
+        return self.network.log_stds() - math.log(LOGIT_SCALE)
 
     def _loss(self, batch: Batch) -> Tensor:
         mean, log_std, values = self._evaluate(batch.observations)

@@ -12,7 +12,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from benchmarks.throughput.contenders import build
 from benchmarks.throughput.setting import Setting, market_file
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to measure.
+def measure(
+    contender: str, task: str, setting: Setting, measure_s: float, warmup_iterations: int, market_folder: Path
+) -> dict[str, Any]:
+    """Run a contender, and return its speed.
 
-    Attributes:
+    Args:
         contender: A key of CONTENDERS.
         task: "sample": collect only; "train": collect and update.
         setting: What all contenders are given.
@@ -35,33 +35,14 @@ class Job:
         warmup_iterations: Iterations that do not count.
         market_folder: Where prepared markets are kept.
     """
-
-    contender: str
-    task: str
-    setting: Setting
-    measure_s: float
-    warmup_iterations: int
-    market_folder: str
-
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        """Return what `json.dumps(dataclasses.asdict(job))` gave."""
-        values = json.loads(text)
-        setting = values.pop("setting")
-        setting["hidden_sizes"] = tuple(setting["hidden_sizes"])
-        return cls(setting=Setting(**setting), **values)
-
-
-def measure(job: Job) -> dict[str, Any]:
-    """Run the contender, and return its speed."""
-    torch.set_num_threads(job.setting.num_threads)
-    contender = build(job.contender, job.setting, market_file(job.setting.num_assets, Path(job.market_folder)))
-    iterate: Callable[[], int] = getattr(contender, job.task)
+    torch.set_num_threads(setting.num_threads)
+    measured = build(contender, setting, market_file(setting.num_assets, market_folder))
+    iterate: Callable[[], int] = getattr(measured, task)
     try:
-        for _ in range(job.warmup_iterations):
+        for _ in range(warmup_iterations):
             iterate()
         steps, seconds, cpu_before, started = 0, 0.0, time.process_time(), time.perf_counter()
-        while seconds < job.measure_s:
+        while seconds < measure_s:
             steps += iterate()
             seconds = time.perf_counter() - started
         return {
@@ -70,17 +51,20 @@ def measure(job: Job) -> dict[str, Any]:
             "seconds": round(seconds, 3),
             "cpu_seconds": round(time.process_time() - cpu_before, 3),
             "load_average": load_average(),
-            **getattr(contender, "facts", {}),
+            **measured.facts,
         }
     finally:
-        contender.close()
+        measured.close()
 
 
 def main() -> None:
     """Answer the job on the command line."""
     warnings.simplefilter("ignore")
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    print(json.dumps(measure(Job.from_json(sys.argv[1]))), flush=True)
+    job = json.loads(sys.argv[1])
+    values = job.pop("setting")
+    setting = Setting(**values | {"hidden_sizes": tuple(values["hidden_sizes"])})
+    print(json.dumps(measure(**job | {"setting": setting, "market_folder": Path(job["market_folder"])})), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Stable-Baselines3's PPO over our scalar environment, with the same network and hyperparameters.
+"""Stable-Baselines3 over our scalar environment: PPO with the same network and hyperparameters, and DQN.
 
 SB3 clips actions to [-1, 1] before they reach the environment, keeps the log-probability of the unclipped ones,
 normalises advantages within each minibatch and bootstraps at truncations, all by itself.
 """
-# ruff: noqa: D102 - the methods are documented by `contenders.Contender`
 
 from __future__ import annotations
 
@@ -16,42 +15,51 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from torch import Tensor, nn
 
-from benchmarks.peers import sb3_ppo
-from benchmarks.throughput.network import ActorCritic
-from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, run_config
+from benchmarks.peers import env_arguments, sb3_dqn, sb3_ppo
+from benchmarks.throughput.contenders import Contender
+from benchmarks.throughput.setting import INITIAL_LOG_STD, LOGIT_SCALE, Setting, actor_critic, dqn_config, ppo_config
 from rllib_portfolio.env import PortfolioEnv
 
+DQN_STEPS_PER_CALL = 1024
 
-class Dummy:
-    """All environments in this process, one after the other."""
+
+class Dummy(Contender):
+    """PPO, all environments in this process, one after the other."""
 
     vec_env: type[VecEnv] = DummyVecEnv
 
     def __init__(self, setting: Setting, market_path: Path) -> None:
         self._batch_size = setting.batch_size
-        make_env = partial(PortfolioEnv, data=str(market_path))
-        envs = self.vec_env([make_env] * setting.num_envs)
-        self._model = sb3_ppo(run_config(setting), envs, SharedTrunkPolicy, setting=setting)
-
-    def sample(self) -> int:
-        raise NotImplementedError
+        envs = self.vec_env([partial(PortfolioEnv, data=str(market_path))] * setting.num_envs)
+        self._model: Any = sb3_ppo(ppo_config(setting), envs, SharedTrunkPolicy, setting=setting)
 
     def train(self) -> int:
+        before = self._model.num_timesteps
         self._model.learn(self._batch_size, log_interval=None, reset_num_timesteps=False)
-        return self._batch_size
+        return int(self._model.num_timesteps - before)
 
     def close(self) -> None:
         self._model.env.close()
 
 
 class Subproc(Dummy):
-    """Each environment in a process of its own."""
+    """PPO, each environment in a process of its own."""
 
     vec_env = SubprocVecEnv
 
 
+class DQN(Dummy):
+    """DQN with all environments in this process; its replay is uniform."""
+
+    def __init__(self, setting: Setting, market_path: Path) -> None:
+        self._batch_size = DQN_STEPS_PER_CALL
+        config = dqn_config(setting)
+        envs = DummyVecEnv([partial(PortfolioEnv, **env_arguments(config, market_path))] * setting.num_envs)
+        self._model = sb3_dqn(config, envs)
+
+
 class SharedTrunkPolicy(ActorCriticPolicy):
-    """SB3's actor-critic policy with the layers of `ActorCritic` in the places that SB3 has for them."""
+    """SB3's actor-critic policy with the layers of the package's network in the places that SB3 has for them."""
 
     def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
         self._setting = setting
@@ -59,7 +67,7 @@ class SharedTrunkPolicy(ActorCriticPolicy):
         super().__init__(*args, log_std_init=log_std, ortho_init=False, **kwargs)
 
     def _build(self, lr_schedule: Any) -> None:
-        network = ActorCritic(self._setting)
+        network = actor_critic(self._setting)
         self._layers = [network]  # in a list, so that its parameters count once
         super()._build(lr_schedule)
         self.action_net = nn.Sequential(network.actor[-1], _Scale(1.0 / LOGIT_SCALE))
@@ -74,7 +82,7 @@ class SharedTrunkPolicy(ActorCriticPolicy):
 class _Branches(nn.Module):
     """Everything below the two output layers: features -> (actor's, critic's)."""
 
-    def __init__(self, network: ActorCritic, latent_size: int) -> None:
+    def __init__(self, network: nn.Module, latent_size: int) -> None:
         super().__init__()
         self.latent_dim_pi = self.latent_dim_vf = latent_size
         self._trunk, self._actor, self._critic = network.trunk, network.actor[:-1], network.critic[:-1]

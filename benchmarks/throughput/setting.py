@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import gymnasium as gym
 import numpy as np
 
 from rllib_portfolio.config import (
     ContinuousEnvironmentConfig,
+    DQNConfig,
+    DQNResourceConfig,
+    DQNRunConfig,
     MarketConfig,
     NetworkConfig,
     PPOConfig,
     PPORunConfig,
+    QNetworkConfig,
     ResourceConfig,
 )
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.simulators.synthetic import gbm_market
+
+if TYPE_CHECKING:
+    from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 
 NUM_FEATURES = 7
 NUM_DAYS = 8_000
@@ -72,28 +81,20 @@ class Setting:
         return self.num_assets + 1
 
 
-def run_config(setting: Setting) -> PPORunConfig:
+_SHARED = ["learning_rate", "gamma", "gae_lambda", "clip", "value_coefficient", "entropy_coefficient"]
+_SHARED += ["num_epochs", "minibatch_size", "rollout_steps", "max_gradient_norm"]
+"""Hyperparameters of PPO that a setting names as the package does."""
+
+
+def ppo_config(setting: Setting) -> PPORunConfig:
     """Return PPO's run configuration of a setting."""
+    shared = {name: getattr(setting, name) for name in _SHARED}
     return PPORunConfig(
         seed=setting.seed,
         market=MarketConfig(observation_filter="none"),
         environment=ContinuousEnvironmentConfig(logit_scale=LOGIT_SCALE),
         network=NetworkConfig(hidden_sizes=setting.hidden_sizes, initial_log_std=INITIAL_LOG_STD),
-        training=PPOConfig(
-            learning_rate=setting.learning_rate,
-            learning_rate_end=None,
-            gamma=setting.gamma,
-            gae_lambda=setting.gae_lambda,
-            clip=setting.clip,
-            value_coefficient=setting.value_coefficient,
-            entropy_coefficient=setting.entropy_coefficient,
-            num_epochs=setting.num_epochs,
-            minibatch_size=setting.minibatch_size,
-            rollout_steps=setting.rollout_steps,
-            max_gradient_norm=setting.max_gradient_norm,
-            normalize_rewards=False,
-            market_baseline=False,
-        ),
+        training=PPOConfig(**shared, learning_rate_end=None, normalize_rewards=False, market_baseline=False),
         resources=ResourceConfig(
             num_env_runners=setting.num_env_runners,
             num_envs_per_env_runner=setting.num_envs,
@@ -103,6 +104,42 @@ def run_config(setting: Setting) -> PPORunConfig:
             env_runner="vectorised",
             learner="fused",
         ),
+    )
+
+
+def dqn_config(setting: Setting) -> DQNRunConfig:
+    """Return DQN's run configuration of a setting: only taken actions are learned from, since the peers learn so."""
+    return DQNRunConfig(
+        seed=setting.seed,
+        market=MarketConfig(observation_filter="none"),
+        network=QNetworkConfig(hidden_sizes=setting.hidden_sizes),
+        training=DQNConfig(
+            learning_rate=1e-4,
+            learning_rate_end=None,
+            gamma=setting.gamma,
+            batch_size=setting.minibatch_size,
+            buffer_capacity=100_000,
+            learning_starts=1000,
+            rollout_steps=4,
+            steps_per_update=STEPS_PER_UPDATE,
+            counterfactual_actions=0,
+        ),
+        resources=DQNResourceConfig(num_envs_per_env_runner=setting.num_envs, device="cpu"),
+    )
+
+
+def actor_critic(setting: Setting) -> LayerNormActorCritic:
+    """Return the package's network, for the sides that do without RLlib's algorithms."""
+    from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
+
+    return LayerNormActorCritic(
+        observation_space=gym.spaces.Box(-1.0, 1.0, (setting.observation_size,)),
+        action_space=gym.spaces.Box(-1.0, 1.0, (setting.action_size,)),
+        model_config={
+            "hidden_sizes": setting.hidden_sizes,
+            "initial_log_std": INITIAL_LOG_STD,
+            "logit_scale": LOGIT_SCALE,
+        },
     )
 
 

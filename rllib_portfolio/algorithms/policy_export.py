@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import gymnasium as gym
@@ -16,35 +15,31 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.numpy import SMALL_NUMBER
 
+from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.config import QNetworkConfig, RunConfig
-from rllib_portfolio.env.action_map import build_action_table
+from rllib_portfolio.env.action_map import build_action_map
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
-from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
+from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 from rllib_portfolio.policies.saved_policy import PolicySpec, PortfolioPolicy
 
 
 def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> PortfolioPolicy:
-    """Return the policy that an algorithm's learners have reached; DQN's decides with the average of its weights.
+    """Return the policy that an algorithm's learners have reached.
 
     Args:
-        algorithm: What `ppo.build` or `dqn.build` made.
+        algorithm: What `build` of the algorithm's module made.
         config: The run's configuration.
         market: Its market.
 
     Raises:
         ConfigError: If a weight is not finite.
     """
-    weights = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
-    if config.algo == "dqn":
-        weights = averaged_weights(weights)
+    learned = algorithm.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
+    weights = ALGORITHMS[config.algo].deciding_weights(learned)
     mean, std = _filter_moments(algorithm) if config.market.observation_filter == "running" else (None, None)
-    table = None
-    if config.environment.action_mode == "discrete":
-        built = build_action_table(config.environment, market.assets)
-        table = asdict(built) | {"weights": built.weights.tolist()}
     spec = PolicySpec(
         algo=config.algo,
         assets=market.assets,
@@ -53,7 +48,7 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         market=config.market.model_dump(mode="json"),
         environment=config.environment.model_dump(mode="json"),
         fitted=market.fitted,
-        action_table=table,
+        action_table=build_action_map(config.environment, market.assets).to_json(),
         observation_mean=mean,
         observation_std=std,
         num_asset_features=len(market.asset_feature_names),
@@ -97,13 +92,12 @@ def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
     network = spec.network_config
     spaces: dict[str, Any] = {
         "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),
+        "action_space": spec.action_map.space,
         "inference_only": True,
     }
     if isinstance(network, QNetworkConfig):
-        num_actions = len(spec.action_table["names"])
-        return DuelingNoisyQ(action_space=gym.spaces.Discrete(num_actions), model_config=network.model_dump(), **spaces)
+        return DuelingNoisyQ(model_config=network.model_dump(), **spaces)
     return ACTOR_CRITICS[network.architecture](
-        action_space=gym.spaces.Box(-1.0, 1.0, (len(spec.assets) + 1,), np.float32),
         model_config=model_config(network, spec.environment_config.logit_scale, spec.num_asset_features),
         **spaces,
     )

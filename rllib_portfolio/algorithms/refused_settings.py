@@ -142,7 +142,8 @@ def module_class(config: Any) -> Any:
 def _calls_its_own_methods(config: Any) -> bool:
     """Whether a user's subclass leaves alone what a fused learner does not call."""
     learner = config.learner_class
-    ours = next(base for base in learner.__mro__ if FusedLearner in base.__bases__)
+    package = FusedLearner.__module__.partition(".")[0]
+    ours = next(base for base in learner.__mro__ if base.__module__.partition(".")[0] == package)
     return all(getattr(learner, name) is getattr(ours, name) for name in _NOT_CALLED)
 
 
@@ -222,7 +223,7 @@ FUSED_RULES: tuple[Rule, ...] = unless(
             "torch_compile_learner",
             "be False",
             is_default("torch_compile_learner", False),
-            "With PPO, set resources.compile_update: it compiles the loss of the fused learner.",
+            RLLIBS_LEARNER,
         ),
         Rule("torch_ddp_kwargs", "be empty", is_default("torch_ddp_kwargs", {}), RLLIBS_LEARNER),
         Rule(

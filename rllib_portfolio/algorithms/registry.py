@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,10 @@ class AlgorithmModule(Protocol):
 
     def algorithm_config(self, config: Any, market_path: Path) -> Any:
         """Return RLlib's configuration of the same."""
+        ...
+
+    def deciding_weights(self, weights: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the weights that the policy decides with, of those of the learners' module."""
         ...
 
     def start_notes(self, config: Any, market: MarketData) -> tuple[str, ...]:

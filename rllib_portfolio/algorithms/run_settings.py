@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +10,6 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 
-from rllib_portfolio.algorithms.autoscaling import RESOURCES, UNKNOWN, largest_cluster
 from rllib_portfolio.algorithms.sampling.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.sampling.env_runner import SeededEnvRunner, VectorisedEnvRunner
 from rllib_portfolio.config import ResourceConfig, RunConfig
@@ -101,64 +99,29 @@ def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[di
 
 
 def require_room(bundles: Sequence[Mapping[str, float]], what: str, *, may_wait: bool = False) -> str | None:
-    """Whether a cluster holds the bundles; raise if it never will: Ray would wait for ever, and say nothing.
+    """Compare what processes need with what the Ray cluster has now; Ray itself would wait for ever, and say nothing.
 
     Args:
         bundles: Of `process_bundles`.
-        what: Who asks, for the error.
-        may_wait: Machines will come that Ray does not know of.
+        what: Who asks, for the message.
+        may_wait: Whether a cluster that is too small is waited for, until an autoscaler or somebody adds machines.
 
     Returns:
         What is waited for, if machines have to come first.
 
     Raises:
-        ConfigError: Says what is asked for, what the cluster has, and what its autoscaler may bring.
+        ConfigError: If the cluster is too small and `may_wait` is false; says what is needed and what is there.
     """
     have = ray.cluster_resources()
-    if not _short_of(bundles, have):
-        return None
-    return room_or_wait(bundles, what, have, UNKNOWN if may_wait else largest_cluster())
-
-
-def room_or_wait(
-    bundles: Sequence[Mapping[str, float]],
-    what: str,
-    have: Mapping[str, float],
-    largest: Mapping[str, float] | None,
-) -> str | None:
-    """`require_room` for a cluster that has so much.
-
-    Args:
-        bundles: Of `process_bundles`.
-        what: Who asks.
-        have: Resources of the cluster.
-        largest: What they may become; infinite where nobody knows, None if they stay as they are.
-    """
-    short = _short_of(bundles, have)
+    needs = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}
+    short = {name: need for name, need in needs.items() if need > have.get(name, 0.0)}
     if not short:
         return None
-    for name, need in short.items():
-        most = have.get(name, 0.0) if largest is None else max(largest.get(name, 0.0), have.get(name, 0.0))
-        if need > most:
-            growth = "" if largest is None else f" and its autoscaler stops at {most:g}"
-            mend = "add machines" if largest is None else "raise the autoscaler's limit"
-            raise ConfigError(
-                f"{what} must fit the Ray cluster, got {need:g} {name}s where it has {have.get(name, 0.0):g}{growth}. "
-                f"Ask for fewer processes or devices, or {mend}."
-            )
-    wanted = ", ".join(
-        f"{need:g} {name}s where the cluster has {have.get(name, 0.0):g}{_limit(name, largest)}"
-        for name, need in short.items()
+    if may_wait:
+        wanted = (f"{need:g} {name}s where the cluster has {have.get(name, 0.0):g}" for name, need in short.items())
+        return f"Waiting for machines that hold {what}: {', '.join(wanted)}."
+    wanted = (f"{need:g} {name}s where it has {have.get(name, 0.0):g}" for name, need in short.items())
+    raise ConfigError(
+        f"{what} must fit the Ray cluster, got {', '.join(wanted)}. Ask for fewer processes or devices, or add "
+        "machines. Where an autoscaler brings them, --wait-for-resources waits for it."
     )
-    return f"Waiting for machines that hold {what}: {wanted}."
-
-
-def _short_of(bundles: Sequence[Mapping[str, float]], have: Mapping[str, float]) -> dict[str, float]:
-    """What the bundles need in all of each resource that there is too little of."""
-    needs = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in RESOURCES}
-    return {name: need for name, need in needs.items() if need > have.get(name, 0.0)}
-
-
-def _limit(name: str, largest: Mapping[str, float] | None) -> str:
-    most = math.inf if largest is None else largest.get(name, 0.0)
-    return f" and can grow to {most:g}" if math.isfinite(most) else ""

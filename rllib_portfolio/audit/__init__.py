@@ -10,10 +10,11 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from rllib_portfolio.audit import causality, determinism, trading
-from rllib_portfolio.audit.certificate import Certificate, Check, Counterexample
+from rllib_portfolio.audit import causality, determinism
+from rllib_portfolio.audit.certificate import Certificate, Check
 from rllib_portfolio.audit.specimen import Specimen
-from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.env import checker
+from rllib_portfolio.env.checker import Counterexample
 from rllib_portfolio.market import MarketData
 
 __all__ = ["CHECKS", "Certificate", "Check", "Counterexample", "Specimen", "audit"]
@@ -25,18 +26,11 @@ UNPROVEN = (
 )
 
 
-def _corners(specimen: Specimen) -> str:
-    market = specimen.market
-    window = market.windows.get("train", market.windows["all"])
-    simulation = Simulation(market, window, specimen.environment, market.num_assets + 1, random_start=False)
-    return trading.require_reachable_corners(simulation)
-
-
 CHECKS: dict[str, Callable[[Specimen], str]] = {
     "determinism": determinism.require_deterministic,
     "no future (scramble)": causality.require_causal,
-    "corners reachable": _corners,
-    "costs charged": trading.require_costs,
+    "corners reachable": lambda specimen: checker.require_reachable_corners(specimen.env),
+    "costs charged": lambda specimen: checker.require_costs(specimen.env, specimen.seed),
 }
 """Name to a function that says what it covered, or raises a `Counterexample`. Determinism comes first: what changes by
 itself also changes when prices do."""

@@ -7,19 +7,17 @@ prices after t may change what a portfolio has drifted to by then, but neither w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.audit.certificate import Counterexample
 from rllib_portfolio.audit.differences import (
     changed_entry,
     differences,
-    feature_cells,
     first_difference,
+    require_same_features,
     scrambled,
     with_another_future,
 )
@@ -27,9 +25,10 @@ from rllib_portfolio.audit.specimen import Specimen
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.lineup import all_strategies
 from rllib_portfolio.config import EnvironmentConfig
-from rllib_portfolio.config.user_values import import_function
+from rllib_portfolio.env.checker import Counterexample
+from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.simulation import Simulation
-from rllib_portfolio.market import CASH, MarketData, PriceTable, Window, prepare_market
+from rllib_portfolio.market import CASH, MarketData, Window, prepare_market
 from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 WALK_DAYS = 45
@@ -48,11 +47,9 @@ def require_causal_custom_features(specimen: Specimen) -> None:
     table = specimen.table
     if table is None:
         return
-    for name in specimen.custom_features:
-        function = import_function(name, "features.custom")
-        for row in (int(share * len(table.prices)) for share in SHARES):
-            others = scrambled(table, row)
-            _require_same_feature(name, function, table, others, row)
+    for row in (int(share * len(table.prices)) for share in SHARES):
+        after = _AFTER.format(date=table.dates[row])
+        require_same_features(specimen.custom_features, table, scrambled(table, row), row, after)
 
 
 def require_causal(specimen: Specimen) -> str:
@@ -94,17 +91,6 @@ def require_causal(specimen: Specimen) -> str:
     )
 
 
-def _require_same_feature(
-    name: str, function: Callable[..., Any], table: PriceTable, others: PriceTable, row: int
-) -> None:
-    values = function(table.prices.copy())
-    cells, changed = (feature_cells(result)[: row + 1] for result in (values, function(others.prices.copy())))
-    columns = [f"feature {name} of {asset}" for asset in getattr(values, "columns", [])] or [f"feature {name}"]
-    difference = first_difference(name, columns, table.dates, cells, changed)
-    if difference is not None:
-        raise Counterexample(f"{difference} {_AFTER.format(date=table.dates[row])}.")
-
-
 def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specimen, where: str) -> None:
     """Everything that is known at the close of `row`: arrays, observations, baseline weights and policy decisions."""
     where = where.format(date=one.dates[row])
@@ -120,7 +106,7 @@ def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specim
     observations = [
         _observations(market, (start, stop), specimen.environment, specimen.seed) for market in (one, other)
     ]
-    names = [f"observation {name}" for name in _observation_names(one, specimen.environment)]
+    names = [f"observation {name}" for name in ObservationLayout(one).names]
     difference = first_difference("observation", names, dates, *observations)
     if difference is not None:
         raise Counterexample(f"{difference} {where}.")
@@ -183,19 +169,15 @@ def _walks(market: MarketData, window: Window, specimen: Specimen) -> list[_Walk
 def _observations(market: MarketData, window: Window, config: EnvironmentConfig, seed: int) -> NDArray[Any]:
     """What the environment shows at each decision of the window, under fixed random actions, [D, O]."""
     whole = config.model_copy(update={"episode_days": None, "rebalance_days": 1})
-    simulation = Simulation(market, window, whole, num_portfolios=1, random_start=False)
+    simulation = Simulation(market, window, whole, random_start=False)
     space = simulation.action_space
     space.seed(seed)
-    simulation.reset(np.array([0]), [np.random.default_rng(seed)])
-    rows = [simulation.observe()[0]]
+    state = simulation.fresh([np.random.default_rng(seed)])
+    rows = [simulation.observe(state)[0]]
     for _ in range(window[1] - window[0] - 1):
-        simulation.step(np.asarray(space.sample())[None])
-        rows.append(simulation.observe()[0])
+        state, *_ = simulation.step(state, np.asarray(space.sample())[None])
+        rows.append(simulation.observe(state)[0])
     return np.stack(rows)
-
-
-def _observation_names(market: MarketData, config: EnvironmentConfig) -> Sequence[str]:
-    return Simulation(market, market.windows["all"], config, 1, random_start=False).layout.names
 
 
 def _walk_window(market: MarketData, last: int, rebalance_days: int) -> Window:

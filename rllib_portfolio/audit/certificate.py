@@ -14,10 +14,6 @@ from rllib_portfolio.new_folder import made
 Status = Literal["PASS", "FAIL", "not run"]
 
 
-class Counterexample(Exception):  # noqa: N818
-    """A check found something that must not be; its text says what, where, and the values."""
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """The outcome of one check.

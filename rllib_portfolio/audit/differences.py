@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.config.user_values import import_function
+from rllib_portfolio.env.checker import Counterexample, value_text
 from rllib_portfolio.market import MarketData, PriceTable
 
 Array = NDArray[Any]
@@ -108,13 +109,6 @@ def first_difference(
     return None
 
 
-def value_text(value: Any) -> str:
-    """A number with as many digits as tell it from its neighbours."""
-    if isinstance(value, np.float32):
-        return f"{value:.9g}"
-    return f"{value:.17g}" if isinstance(value, float) else str(value)
-
-
 def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:
     """The first entry in which two nested JSON values differ, with both values; None where they agree."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -128,9 +122,20 @@ def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:
     return next((text for a, b, where in entries if (text := changed_entry(a, b, where)) is not None), None)
 
 
-def feature_cells(values: pd.DataFrame | pd.Series) -> Array:
-    """What a user's feature gave, [T, C]."""
-    return np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+def require_same_features(names: Iterable[str], table: PriceTable, other: PriceTable, row: int, where: str) -> None:
+    """Compute a user's own features from two tables, and compare them up to `row`.
+
+    Raises:
+        Counterexample: Names the feature, the day and both values, and ends with `where`.
+    """
+    for name in names:
+        function = import_function(name, "features.custom")
+        ours, theirs = (function(prices.copy()) for prices in (table.prices, other.prices))
+        columns = [f"feature {name} of {asset}" for asset in getattr(ours, "columns", [])] or [f"feature {name}"]
+        cells = (np.asarray(values, dtype=np.float64).reshape(len(values), -1)[: row + 1] for values in (ours, theirs))
+        difference = first_difference(name, columns, table.dates, *cells)
+        if difference is not None:
+            raise Counterexample(f"{difference} {where}.")
 
 
 def _columns(market: MarketData) -> dict[str, list[str]]:

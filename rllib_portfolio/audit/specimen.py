@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig
+from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market import MarketData, PriceTable, load_market, prepare_market
 from rllib_portfolio.market.loading import load_table
@@ -61,6 +62,12 @@ class Specimen:
                 "--data-path."
             )
         return market
+
+    @cached_property
+    def env(self) -> PortfolioEnv:
+        """The environment over the days of training; over the whole market, where there is no training window."""
+        window = "train" if "train" in self.market.windows else "all"
+        return PortfolioEnv(self.market, window, **self.environment.model_dump())
 
     @property
     def custom_features(self) -> tuple[str, ...]:

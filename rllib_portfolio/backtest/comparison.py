@@ -13,8 +13,6 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 
-_PATTERNS = {"sharpe_ratio": "{:.2f}", "turnover_per_year": "{:.2f}x", "cost_per_year": "{:.2%}"}
-
 
 def compare(
     results: Sequence[BacktestResult], cash_returns: FloatArray, periods_per_year: float = metrics.PERIODS_PER_YEAR
@@ -49,15 +47,6 @@ def compare(
         },
         index=pd.Index([result.name for result in results], name="strategy"),
     )
-
-
-def format_comparison(frame: pd.DataFrame) -> str:
-    """The table of `compare` as text for a terminal: per cent where it is a fraction, `-` where it is undefined."""
-    text = pd.DataFrame(index=frame.index)
-    for name in frame.columns:
-        pattern = _PATTERNS.get(name, "{:.1%}")
-        text[name.replace("_", " ")] = ["-" if np.isnan(value) else pattern.format(value) for value in frame[name]]
-    return str(text.rename_axis(None).to_string())
 
 
 def verdict(

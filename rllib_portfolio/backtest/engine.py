@@ -1,4 +1,4 @@
-"""The back-test: strategies walk the same days, under the same costs and limits, through the environments' kernel.
+"""The back-test: strategies walk the same days, under the same costs and limits, through the environments' transition.
 
 Whole walks of `PortfolioEnv` and of `backtest` agree to the bit. Every strategy starts with wealth 1, all in cash; its
 first trade pays like any other.
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.user_values import require_names
-from rllib_portfolio.env import kernel
+from rllib_portfolio.env import kernel, transition
 from rllib_portfolio.env.limits import constrained_weights
-from rllib_portfolio.env.simulation import decision_rows
+from rllib_portfolio.env.transition import StepOutcome
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
@@ -112,29 +112,25 @@ def backtest(
             weights that are not a portfolio; names the strategy and the date.
     """
     strategies = tuple(strategies)
-    first_row, last_row = decision_rows(market, window, execution.execution_lag)
+    first_row, last_row = transition.decision_rows(market, window, execution.execution_lag)
     _require_distinct_names(strategies)
     viewer = MarketViewer(market, execution.execution_lag)
-    costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
-    earned = slice(first_row + 1, last_row + 1)
-    returns = np.column_stack([market.returns[earned], market.cash_returns[earned]])
-    state = kernel.initial_state(len(strategies), market.num_assets)
-    held = state.weights
+    terms = transition.Terms.of(market, execution)
+    state = transition.initial_state(np.full(len(strategies), first_row), last_row, market.num_assets)
     log = _TradeLog.empty(last_row - first_row, len(strategies), market.num_assets)
     for day, row in enumerate(range(first_row, last_row)):
         weights = state.weights
         if day % execution.rebalance_days == 0:
-            known = kernel.known_weights(state.weights, held, execution.execution_lag)
+            known = kernel.known_weights(state.weights, state.held, execution.execution_lag)
             views = viewer.views(row, day == 0, known)
             target = _targets(strategies, views, state.weights, market)
             weights = constrained_weights(target, state.weights, execution)
-        state, outcome = kernel.step(state, weights, returns[day], market.volatility[row], costs)
-        held = weights
+        state, outcome = transition.one_day(state, weights, terms)
         _require_wealth(outcome, strategies, market.dates[row])
-        log.record(day, weights, outcome, state.wealth)
+        log.record(day, outcome)
         if progress is not None:
             progress(day + 1, last_row - first_row)
-    return log.results(strategies, market, earned)
+    return log.results(strategies, market, slice(first_row + 1, last_row + 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,9 +150,9 @@ class _TradeLog:
         weights, wealth = np.empty((num_days, num_strategies, num_assets + 1)), np.ones((num_days + 1, num_strategies))
         return cls(weights, growth, turnover, traded, cost, wealth)
 
-    def record(self, day: int, weights: FloatArray, outcome: kernel.Outcome, wealth: FloatArray) -> None:
-        self.weights[day], self.growth[day], self.turnover[day] = weights, outcome.growth, outcome.turnover
-        self.traded[day], self.cost[day], self.wealth[day + 1] = outcome.traded, outcome.cost, wealth
+    def record(self, day: int, outcome: StepOutcome) -> None:
+        self.weights[day], self.growth[day], self.turnover[day] = outcome.weights, outcome.growth, outcome.turnover
+        self.traded[day], self.cost[day], self.wealth[day + 1] = outcome.traded, outcome.cost, outcome.wealth
 
     def results(self, strategies: Sequence[Strategy], market: MarketData, rows: slice) -> tuple[BacktestResult, ...]:
         return tuple(
@@ -235,7 +231,7 @@ def _no_portfolio(weights: FloatArray, market: MarketData, where: str) -> Config
     )
 
 
-def _require_wealth(outcome: kernel.Outcome, strategies: Sequence[Strategy], date: np.datetime64) -> None:
+def _require_wealth(outcome: StepOutcome, strategies: Sequence[Strategy], date: np.datetime64) -> None:
     if not (outcome.growth > 0.0).all():
         k = int(np.argmin(outcome.growth > 0.0))
         raise ConfigError(

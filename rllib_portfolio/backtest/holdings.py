@@ -25,7 +25,6 @@ class Holdings:
 
     Attributes:
         turnover_per_year: Half the L1 distance over all N+1 weights, summed over a year: 1 is the whole portfolio once.
-        traded_per_year: Traded notional of the risky assets, summed over a year.
         cost_per_year: Fractions of wealth that trading cost, summed over a year.
         cost_drag: Annualised return before costs less annualised return after them.
         break_even_cost_bps: See `break_even_cost_bps`.
@@ -35,7 +34,6 @@ class Holdings:
     """
 
     turnover_per_year: float
-    traded_per_year: float
     cost_per_year: float
     cost_drag: float
     break_even_cost_bps: float
@@ -50,7 +48,6 @@ def holdings(
     """The figures of one strategy; `benchmark`, over the same days, is what the break-even cost compares it with."""
     return Holdings(
         turnover_per_year=_per_year(result.turnover, periods_per_year),
-        traded_per_year=_per_year(result.traded, periods_per_year),
         cost_per_year=_per_year(result.cost, periods_per_year),
         cost_drag=cost_drag(result, periods_per_year),
         break_even_cost_bps=break_even_cost_bps(result, benchmark),

@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 an audit found a counterexample or the machine failed, as 
 143 stopped by Ctrl-C and SIGTERM after writing a checkpoint.
 """
 
-from rllib_portfolio.cli.backtest import backtest
-from rllib_portfolio.cli.train import train
-from rllib_portfolio.cli.tune import tune
+# Modules before the functions of the same names, which then are the package's attributes.
+from rllib_portfolio.cli import backtest as _backtest  # noqa: F401
+from rllib_portfolio.cli import train as _train  # noqa: F401
+from rllib_portfolio.cli import tune as _tune  # noqa: F401
+from rllib_portfolio.cli.commands import backtest, data, main, train, tune
 
-__all__ = ["backtest", "train", "tune"]
+__all__ = ["backtest", "data", "main", "train", "tune"]

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING
 
 from rllib_portfolio.atomic import read_json
 from rllib_portfolio.cli.console import quieten_libraries, say, tell, warn_of_implausible
-from rllib_portfolio.cli.settings import (
-    add_trust,
-    chosen_algorithm,
-    default_config,
-    own_config,
-    require_path,
-    require_run_folders,
-)
-from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS
+from rllib_portfolio.cli.flags import add_flags, require_path
+from rllib_portfolio.cli.settings import chosen_config, require_run_folders
 from rllib_portfolio.config.consent import named_functions, trust
 from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.errors import ConfigError
@@ -55,18 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = "%(prog)s [RUN_DIR | --config FILE | --algo NAME] [options]"
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: tune_configs/<algo>.yaml)")
-    parser.add_argument(
-        "--algo", choices=list(RUN_CONFIGS), help=f"algorithm (default: that of --config, or {DEFAULT_ALGORITHM})"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="A.B=V", help="override one setting; may be repeated"
-    )
-    parser.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices, newer ones for a run")
-    parser.add_argument("--index-path", metavar="FILE", help="its index level, if that is not a column of it")
-    add_trust(parser)
-    parser.add_argument("--output", metavar="FILE", help="where to write (default: RUN_DIR/audit.json)")
-    parser.add_argument("--quiet", action="store_true", help="no progress display; the certificate is still printed")
+    add_flags(parser, "--config", "--algo", "--set")
+    add_flags(parser, "--data-path", help="CSV or Parquet table of prices, newer ones for a run")
+    add_flags(parser, "--index-path", help="its index level, if that is not a column of it")
+    add_flags(parser, "--trust-custom")
+    add_flags(parser, "--output", help="where to write (default: RUN_DIR/audit.json)")
+    add_flags(parser, "--quiet", help="no progress display; the certificate is still printed")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -108,14 +95,8 @@ def _warn_of_implausible(specimen: Specimen) -> None:
 def _of_configuration(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:
     from rllib_portfolio.audit import Specimen
 
-    algo = chosen_algorithm(arguments.algo, arguments.config)
-    overrides = dict(parse_assignment(text) for text in arguments.set)
-    for name, setting in (("data_path", "market.data"), ("index_path", "market.index_path")):
-        if getattr(arguments, name) is not None:
-            overrides[setting] = getattr(arguments, name)
-    path = arguments.config or default_config(algo)
-    config = own_config(path, {"algo": algo, **overrides})
-    facts = {"environment": f"{path or 'the defaults'}, as for {algo}", "policy": "none, the baselines alone"}
+    config, path = chosen_config(arguments)
+    facts = {"environment": f"{path}, as for {config.algo}", "policy": "none, the baselines alone"}
     return Specimen(config.market, config.environment, seed=config.seed), facts
 
 
@@ -128,7 +109,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Specimen, dict[str, str]]:
     require_run_folders([arguments.run_dir])
     quieten_libraries()
     from rllib_portfolio.audit import Specimen
-    from rllib_portfolio.cli.subjects import newer_data, open_runs
+    from rllib_portfolio.runs.subjects import newer_data, open_runs
 
     (run,) = open_runs([arguments.run_dir], overrides)
     run.policy.name = f"{run.config.algo.upper()} policy"

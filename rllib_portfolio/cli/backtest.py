@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import guarded, quieten_libraries, say, tell, warn, warn_of_implausible
-from rllib_portfolio.cli.settings import add_trust, new_name, require_path, require_run_folders
+from rllib_portfolio.cli.console import quieten_libraries, say, tell, warn, warn_of_implausible
+from rllib_portfolio.cli.flags import add_flags, require_path
+from rllib_portfolio.cli.output_folder import new_name
+from rllib_portfolio.cli.settings import require_run_folders
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.config.consent import trust
 from rllib_portfolio.config.user_values import require_names, validated
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.new_folder import REPORT_IN_USE
 from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
-    from rllib_portfolio.cli.subjects import FinishedRun
     from rllib_portfolio.market import MarketData
+    from rllib_portfolio.runs.subjects import FinishedRun
 
-COMMANDS = {"walk-forward": "walk_forward", "audit": "audit"}
-"""First argument to the module of that command; anything else is a run folder."""
 WINDOWS = ("test", "validation", "all", "new")
 
 _DESCRIPTION = """\
@@ -60,48 +55,21 @@ windows:
 """
 
 
-def backtest(arguments: Sequence[str] | None = None) -> int:
-    """`backtest.py`: a sub-command, or run folders."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    name = words[0] if words and words[0] in COMMANDS else None
-    command: Any = sys.modules[__name__]
-    if name is not None:
-        command = importlib.import_module(f"rllib_portfolio.cli.{COMMANDS[name]}")
-    parser = argparse.ArgumentParser(
-        prog=" ".join(filter(None, ("backtest.py", name))), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    command.configure(parser)
-
-    def run() -> int:
-        parsed = parser.parse_args(words[1:] if name else words)
-        trust(parsed.trust_custom)
-        parsed.command_line = shlex.join(["python", "backtest.py", *words])
-        exit_code: int = command.execute(parsed)
-        return exit_code
-
-    return guarded(run)
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = "%(prog)s RUN_DIR [RUN_DIR ...] [options]"
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
     parser.add_argument("--window", choices=WINDOWS, help="days to walk (default: test; see below)")
-    parser.add_argument(
-        "--output-dir", metavar="DIR", help="default: RUN_DIR/report, runs/backtest/<timestamp> for several"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress display; the table is still printed")
-    parser.add_argument(
-        "--tuning", type=Path, metavar="DIR", help="output of tune.py: its trials deflate the Sharpe ratio"
-    )
+    add_flags(parser, "--output-dir", help="default: RUN_DIR/report, runs/backtest/<timestamp> for several")
+    add_flags(parser, "--quiet", "--tuning")
     terms = parser.add_argument_group("terms of trade, the same for every row (default: those of training)")
     terms.add_argument("--cost-bps", type=float, metavar="BPS", help="cost in basis points of what is traded")
     terms.add_argument("--execution-lag", type=int, choices=(0, 1), help="days from the close seen to the close traded")
     data = parser.add_argument_group("data")
-    data.add_argument("--data-path", metavar="FILE", help="newer CSV or Parquet table of the same assets")
-    data.add_argument("--index-path", metavar="FILE", help="its index level, if that is not a column of it")
-    add_trust(data)
+    add_flags(data, "--data-path", help="newer CSV or Parquet table of the same assets")
+    add_flags(data, "--index-path", help="its index level, if that is not a column of it")
+    add_flags(data, "--trust-custom")
     more = parser.add_argument_group("sensitivity")
     more.add_argument(
         "--universe", action="append", default=[], metavar="NAME=A,B,C", help="also on these assets; may be repeated"
@@ -139,8 +107,8 @@ def _judge(
     quieten_libraries()
     from rllib_portfolio.cli import report_folder
     from rllib_portfolio.cli.evaluation import Evaluation
-    from rllib_portfolio.cli.subjects import open_runs, require_comparable, subjects_of
     from rllib_portfolio.reporting import print_report, write_report
+    from rllib_portfolio.runs.subjects import open_runs, require_comparable, subjects_of
 
     runs = open_runs(arguments.run_dirs)
     execution = require_comparable(runs, overrides)
@@ -169,8 +137,8 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _market(arguments: argparse.Namespace, run: FinishedRun) -> MarketData:
     """The run's own market, or a newer table as the run's policy reads it."""
-    from rllib_portfolio.cli.subjects import newer_data
     from rllib_portfolio.market import load_market
+    from rllib_portfolio.runs.subjects import newer_data
 
     config = newer_data(run, arguments.data_path, arguments.index_path)
     if config is None:

@@ -8,7 +8,6 @@ import importlib
 import json
 import logging
 import os
-import platform
 import signal
 import sys
 import warnings
@@ -167,39 +166,11 @@ def say(arguments: argparse.Namespace, text: str) -> None:
         tell(text, sys.stderr)
 
 
-def note_lost_folder(folder: Path) -> None:
-    """Say, --quiet or not, that results will be lost: a Ray job works in a copy that goes away when the job does."""
-    if JOB in os.environ and folder.resolve().is_relative_to(Path.cwd()):
-        print(
-            f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not kept. "
-            "Give --storage-path or --output-dir, as absolute paths.",
-            file=sys.stderr,
-        )
-
-
 def warn(text: str) -> None:
     """A line on stdout that nobody overlooks, --quiet or not."""
     from rllib_portfolio.reporting.plain_console import PlainConsole
 
     PlainConsole().print(text, style="bold red", soft_wrap=True, highlight=False)
-
-
-def warn_of_pickles(place: str, folder: Path, record: str) -> None:
-    """Warn before the checkpoints of a run, a search or an analysis are loaded that this user did not begin here.
-
-    Args:
-        place: What `--resume` is given.
-        folder: Where its record is.
-        record: File name of that.
-    """
-    from rllib_portfolio.runs.folder import is_from_elsewhere
-
-    if is_from_elsewhere(folder, record):
-        warn(
-            f"Warning: {place} was not begun by this user on this machine. Resuming unpickles its checkpoints, which "
-            "can execute any code: go on only if you trust whoever wrote it. An exported policy (load_policy, "
-            "backtest.py) executes none."
-        )
 
 
 def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) -> bool:

@@ -14,13 +14,13 @@ from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
 from rllib_portfolio.backtest.sensitivity import cost_sensitivity, start_sensitivity, universe_sensitivity
 from rllib_portfolio.cli.console import say
 from rllib_portfolio.cli.progress import progress_bar
-from rllib_portfolio.cli.subjects import Subject
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import Strategy
 from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
+from rllib_portfolio.runs.subjects import Subject
 
 
 class Evaluation:

@@ -1,19 +1,14 @@
-"""`python -m rllib_portfolio.market validate|process FILE`: check a price file, or write it with its market regimes.
-
-Both read the file with the market settings of a training run. Prices that training would refuse are an error of
-`validate`, too.
-"""
+"""`python -m rllib_portfolio.market validate|process FILE`: check a price file, or write it with its regimes."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from rllib_portfolio.atomic import whole_file
-from rllib_portfolio.cli.console import guarded
+from rllib_portfolio.cli.flags import add_flags
 from rllib_portfolio.cli.settings import own_config
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.files import parse_assignment
@@ -31,15 +26,36 @@ from rllib_portfolio.market.validation import validate_table
 from rllib_portfolio.new_folder import made
 from rllib_portfolio.shown_text import displayable
 
+_DESCRIPTION = """\
+Check a price file, or write it with its market regimes.
+
+Both read the file with the market settings of a training run. Prices that training would refuse are an error of
+`validate`, too.
+"""
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the two commands; returns the exit code."""
-    return guarded(lambda: _execute(_parser().parse_args(arguments)))
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the description, the two commands and their flags."""
+    parser.description = _DESCRIPTION
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("validate", "check a price file"), ("process", "write it as Parquet, with its regimes")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
+        add_flags(command, "--index-path", help="table with the level of the index")
+        command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
+        command.add_argument("--cash-rate", metavar="RATE", help="annual rate as a fraction, or the name of a column")
+        add_flags(command, "--config", help="YAML file whose market section is read")
+        add_flags(
+            command, "--set", metavar="market.A=V",
+            help="one setting as in training, such as market.assets=[AAPL,MSFT]; may be repeated",
+        )  # fmt: skip
+        if name == "process":
+            add_flags(command, "--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
 
 
-def _execute(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
+    """Check or write; the exit code."""
     config = _config(options)
     if options.command == "process":
         _require_output(options)
@@ -72,25 +88,6 @@ def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
     processed = pd.DataFrame(columns).rename_axis("date")
     processed.attrs[FITTED_UNTIL] = str(market.dates[market.windows["train"][1] - 1])  # lasts in Parquet
     return processed
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rllib_portfolio.market", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("validate", "check a price file"), ("process", "write it as Parquet, with its regimes")):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
-        command.add_argument("--index-path", metavar="FILE", help="table with the level of the index")
-        command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
-        command.add_argument("--cash-rate", metavar="RATE", help="annual rate as a fraction, or the name of a column")
-        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose market section is read")
-        command.add_argument(
-            "--set", action="append", default=[], metavar="market.A=V",
-            help="one setting as in training, such as market.assets=[AAPL,MSFT]; may be repeated",
-        )  # fmt: skip
-        if name == "process":
-            command.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
-    return parser
 
 
 def _config(options: argparse.Namespace) -> MarketConfig:

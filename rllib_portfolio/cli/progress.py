@@ -1,4 +1,4 @@
-"""Progress displays: a bar on a terminal, a line at intervals elsewhere, and nothing with --quiet."""
+"""Progress displays: a bar or a table on a terminal, lines elsewhere, and nothing with --quiet; what a search found."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ import argparse
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from rllib_portfolio.cli.console import tell
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.shown_text import displayable_lines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rllib_portfolio.experiments.progress import Progress, RunOutcome
+    from rllib_portfolio.experiments.search.session import SearchOutcome
     from rllib_portfolio.runs.loop import Status
 
 LINE_INTERVAL_S = 10.0
 """Time between two progress lines where the output is not a terminal."""
+SHOWN_RUNS = 6
+TABLE_WIDTH = 100
 _BAR_FORMAT = "{{desc}}{{percentage:3.0f}}% |{{bar:20}}| {{n_fmt}}/{{total_fmt}} {unit}s{{postfix}}"
 
 
@@ -56,16 +65,21 @@ class ProgressMeter:
         """
         if self._quiet:
             return
-        if self._first is None:
-            self._first = done, time.monotonic()
-        first, started = self._first
-        speed = self._speed(done - first if made is None else made, time.monotonic() - started, total - done)
         if sys.stderr.isatty():
-            self._move_bar(done, total, [*speed, *filter(None, [note])])
-        elif time.monotonic() - self._last_line >= LINE_INTERVAL_S:
+            self._move_bar(done, total, [*self._speed(done, total, made), *filter(None, [note])])
+        else:
+            self.tell_at_intervals(self.line(done, total, note, made=made))
+
+    def line(self, done: int, total: int, note: str = "", *, made: int | None = None) -> str:
+        """Return how much is done as one line; the arguments are those of `show`."""
+        parts = [f"{done:,} of {total:,} {self._unit}s", *self._speed(done, total, made), *filter(None, [note])]
+        return f"{self._label}{', '.join(parts)}"
+
+    def tell_at_intervals(self, line: str) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        if time.monotonic() - self._last_line >= LINE_INTERVAL_S:
             self._last_line = time.monotonic()
-            what = ", ".join([f"{done:,} of {total:,} {self._unit}s", *speed, *filter(None, [note])])
-            self.tell(f"{self._label}{what}")
+            self.tell(line)
 
     def tell(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -75,13 +89,17 @@ class ProgressMeter:
 
         tqdm.write(displayable_lines(line), file=sys.stderr)
 
-    def _speed(self, made: int, seconds: float, left: int) -> list[str]:
+    def _speed(self, done: int, total: int, made: int | None) -> list[str]:
         """Return the rate and the time left; empty before they are known."""
+        if self._first is None:
+            self._first = done, time.monotonic()
+        first, started = self._first
+        made, seconds = done - first if made is None else made, time.monotonic() - started
         if made <= 0 or seconds <= 0.0:
             return []
         rate = made / seconds
         shown = f"{rate:,.0f}" if rate >= 10.0 else f"{rate:.2g}"
-        return [f"{shown} {self._unit}s/s", f"{timedelta(seconds=round(left / rate))} left"]
+        return [f"{shown} {self._unit}s/s", f"{timedelta(seconds=round((total - done) / rate))} left"]
 
     def _move_bar(self, done: int, total: int, notes: list[str]) -> None:
         from tqdm import tqdm
@@ -133,3 +151,149 @@ def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterat
         if not sys.stderr.isatty():
             meter.tell(f"{label} ...")
         yield meter.show
+
+
+# ---------------------------------------------------------------- many runs
+
+
+class RunsDisplay:
+    """How far many runs are: a live table on a terminal, lines elsewhere, and a line for each run that ends.
+
+    Args:
+        quiet: Show nothing.
+        noun: What a run is called, in the singular.
+        is_contest: Whether the best run is of interest, as in a search.
+    """
+
+    def __init__(self, quiet: bool, noun: str = "run", *, is_contest: bool = False) -> None:
+        self._quiet, self._noun, self._is_contest = quiet, noun, is_contest
+        self._meter = ProgressMeter(quiet, "step")
+        self._told: set[Any] | None = None
+        self._num_retries = 0
+        self._live: Any = None
+
+    def __enter__(self) -> RunsDisplay:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Print a line for what has happened since the last call, and show where the runs are."""
+        if self._quiet:
+            return
+        for line in self._news(progress):
+            if self._live is None:
+                self._meter.tell(line)
+            else:
+                self._live.console.print(line, highlight=False, soft_wrap=True)
+        under_way = [f"{run} at {steps:,}" for run, steps in progress.running.items()]
+        more = [f"and {len(under_way) - SHOWN_RUNS} more"] if len(under_way) > SHOWN_RUNS else []
+        where = self._counts(progress)
+        if not sys.stderr.isatty():
+            where = f"{where}; {', '.join([*under_way[:SHOWN_RUNS], *more]) or 'waiting for room'}"
+        shown = self._meter.line(progress.steps, progress.total_steps, where, made=progress.steps_made)
+        if sys.stderr.isatty():
+            self._show_table(progress, shown)
+        else:
+            self._meter.tell_at_intervals(shown)
+
+    def _news(self, progress: Progress) -> Iterator[str]:
+        """Yield a line for each failure that a run went on after, and for each end, that has not been told."""
+        num_runs, outcomes = progress.num_runs, progress.outcomes
+        if self._told is None:  # what ended in an earlier session is no news
+            self._told = {outcome.run for outcome in outcomes[: progress.num_before]}
+            if self._told:
+                yield f"{len(self._told)} of {num_runs} {self._noun}s ended before."
+        yield from progress.retries[self._num_retries :]
+        self._num_retries = len(progress.retries)
+        best = progress.best if self._is_contest else None
+        so_far = "" if best is None else f" (best: {best.run}, {_number(best.validation_sharpe)})"
+        for outcome in outcomes:
+            if outcome.run not in self._told:
+                self._told.add(outcome.run)
+                yield f"[{len(self._told)}/{num_runs}] {_sentence(outcome, self._is_contest)}{so_far}"
+
+    def _counts(self, progress: Progress) -> str:
+        """Return how many runs have ended, and how if that differs."""
+        counts = Counter(outcome.status for outcome in progress.outcomes)
+        how = ", ".join(f"{count} {status}" for status, count in counts.items())
+        kinds = f" ({how})" if len(counts) > 1 else ""
+        return f"{len(progress.outcomes)} of {progress.num_runs} {self._noun}s{kinds}"
+
+    def _show_table(self, progress: Progress, caption: str) -> None:
+        from rich.live import Live
+
+        from rllib_portfolio.reporting.plain_console import PlainConsole
+
+        if self._live is None:
+            self._live = Live(console=PlainConsole(stderr=True), refresh_per_second=4, transient=False)
+            self._live.start()
+        self._live.update(table_of_runs(progress, self._noun, caption, is_contest=self._is_contest))
+
+
+def table_of_runs(progress: Progress, noun: str, caption: str, *, is_contest: bool) -> Any:
+    """Return a table of the runs that train and, in a contest, the best so far, with a line below it."""
+    from rich import box
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE, pad_edge=False, caption=displayable_lines(caption), caption_justify="left")
+    for heading in (noun, "state", "steps", "validation Sharpe, best"):
+        found.add_column(heading, justify="left" if heading in (noun, "state") else "right")
+    running = list(progress.running.items())
+    for run, steps in running[:SHOWN_RUNS]:
+        found.add_row(str(run), "running", f"{steps:,}", _number(progress.sharpes.get(run)))
+    if len(running) > SHOWN_RUNS:
+        found.add_row(f"and {len(running) - SHOWN_RUNS} more", "running", "", "")
+    if is_contest and (best := progress.best) is not None:
+        sharpe = _number(best.validation_sharpe)
+        found.add_row(str(best.run), "best so far", f"{best.steps:,}", sharpe, style="bold")
+    return found
+
+
+def _sentence(outcome: RunOutcome, is_contest: bool) -> str:
+    """Return what became of a run as one line."""
+    if outcome.status == "failed":
+        return f"{outcome.run}: failed ({outcome.error})"
+    score = "undefined" if outcome.validation_sharpe is None else _number(outcome.validation_sharpe)
+    took = "" if is_contest else f"{outcome.training_s:.0f} s, best "
+    return f"{outcome.run}: {outcome.status} after {outcome.steps:,} steps, {took}validation Sharpe {score}"
+
+
+def print_outcome(outcome: SearchOutcome, output: Path) -> None:
+    """Print the outcome of a search: counts, the best trials on fresh seeds, 1/N, and the files."""
+    from rich import box
+    from rich.table import Table
+
+    from rllib_portfolio.reporting.plain_console import PlainConsole
+
+    counts = ", ".join(f"{count} {word}" for word, count in outcome.counts.items())
+    tell(f"Trials: {counts}.")
+    console = PlainConsole()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    bar = _number(outcome.equal_weight_sharpe)
+    if outcome.candidates:
+        seeds = len(outcome.candidates[0].retrained)
+        shown = Table(box=box.SIMPLE_HEAD, title="Validation Sharpe ratio after costs", title_justify="left")
+        for heading in ("trial", "in the search", f"median of {seeds} fresh seeds", "of each", "selection bias"):
+            shown.add_column(heading, justify="left" if heading == "trial" else "right")
+        for place, found in enumerate(outcome.candidates):
+            each = ", ".join(_number(value) for value in found.retrained)
+            cells = (_number(found.searched), _number(found.median), each, f"{found.selection_bias:+.3f}")
+            shown.add_row(found.name, *cells, style="bold" if place == 0 else None)
+        shown.add_row("1/N", "", bar, "", "")
+        console.print(shown)
+    if outcome.best is None:
+        print("No trial came to its end: there is no best configuration. The table says why.")
+    else:
+        name, sharpe = outcome.best
+        best_config = next(path for path in outcome.files if path.suffix == ".yaml")
+        tell(f"Best: {name}, validation Sharpe ratio {sharpe:.3f}; 1/N has {bar} on the same days.")
+        tell(f"Train it: {as_invoked('python train.py')} --config {best_config}")
+    tell(f"Written to {output}: {', '.join(path.name for path in outcome.files)}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

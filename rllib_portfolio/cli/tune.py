@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
-import shlex
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_portfolio.cli.console import (
-    guarded,
-    is_on_cluster,
-    note_lost_folder,
-    quieten_libraries,
-    ray_session,
-    say,
-    stay_on_loopback,
-    tell,
-    warn_of_pickles,
-)
+from rllib_portfolio.cli.console import is_on_cluster, quieten_libraries, ray_session, say, stay_on_loopback, tell
 from rllib_portfolio.cli.data_paths import with_lasting_paths
+from rllib_portfolio.cli.flags import add_flags, flag, require_alone, require_path, whole_number
 from rllib_portfolio.cli.interruption import stop_signals
-from rllib_portfolio.cli.machine_faults import way_back
-from rllib_portfolio.cli.search_display import SearchDisplay, print_outcome
+from rllib_portfolio.cli.output_folder import OutputFolder, opened
+from rllib_portfolio.cli.progress import RunsDisplay, print_outcome
 from rllib_portfolio.cli.services import service_callbacks
-from rllib_portfolio.cli.settings import (
-    add_trust,
-    add_wait_for_resources,
-    chosen_algorithm,
-    default_config,
-    own_config,
-    require_device,
-    require_path,
-    require_room,
-    trust_flags,
-    whole_number,
-)
-from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS
+from rllib_portfolio.cli.settings import chosen_config, require_device, require_room
 from rllib_portfolio.config.consent import named_functions, require_consent, trust
-from rllib_portfolio.config.files import SEARCH, parse_assignment, read_yaml
+from rllib_portfolio.config.files import SEARCH, read_yaml
 from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.runs.folder_lock import only_writer
 
 if TYPE_CHECKING:
+    from rllib_portfolio.experiments.runner import Place
     from rllib_portfolio.experiments.search.record import SearchRecord
-    from rllib_portfolio.experiments.search.runner import Place
     from rllib_portfolio.experiments.search.session import SearchSession
 
 _DESCRIPTION = """\
@@ -82,88 +59,62 @@ Exit codes: 0 done, 1 no trial finished or the machine failed, 2 a setting that 
 OUTPUT = Path("models/hyperparameter_search")
 
 
-def tune(arguments: Sequence[str] | None = None) -> int:
-    """`tune.py`."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="tune.py", formatter_class=argparse.RawDescriptionHelpFormatter)
-    configure(parser)
-
-    def command() -> int:
-        parsed = parser.parse_args(words)
-        parsed.command_line = shlex.join(["python", "tune.py", *words])
-        return execute(parsed)
-
-    return guarded(command)
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     what = parser.add_argument_group("the search")
-    what.add_argument(
-        "--algo", choices=list(RUN_CONFIGS), help=f"algorithm (default: that of --config, or {DEFAULT_ALGORITHM})"
-    )
-    what.add_argument(
-        "--config", type=Path, metavar="FILE",
+    add_flags(what, "--algo")
+    add_flags(
+        what, "--config",
         help="YAML file with what trials start from and the search space (default: tune_configs/<algo>.yaml)",
     )  # fmt: skip
-    what.add_argument(
-        "--set", action="append", default=[], metavar="A.B=V", help="override one setting of all trials; repeatable"
-    )
-    what.add_argument("--num-samples", type=whole_number, metavar="N", help="trials in all (default: 50)")
-    what.add_argument(
-        "--max-steps", type=whole_number, metavar="N", help="environment steps of a trial (default: 50000)"
-    )
+    add_flags(what, "--set", help="override one setting of all trials; repeatable")
+    for name, text in (
+        ("--num-samples", "trials in all (default: 50)"),
+        ("--max-steps", "environment steps of a trial (default: 50000)"),
+        ("--report-interval", "steps between evaluations (default: a tenth of --max-steps)"),
+        ("--grace-steps", "steps before which no trial is stopped (default: two intervals)"),
+        ("--retrain-top", "best trials to train again (default: 3)"),
+        ("--retrain-seeds", "fresh seeds of each (default: 3)"),
+    ):
+        what.add_argument(name, type=whole_number, metavar="N", help=text)
     what.add_argument("--search", choices=["optuna", "random"], help="who proposes settings (default: optuna, its TPE)")
     what.add_argument(
         "--scheduler", choices=["median", "asha", "none"], help="who stops trials early (default: median)"
     )
-    what.add_argument(
-        "--report-interval",
-        type=whole_number,
-        metavar="N",
-        help="steps between evaluations (default: a tenth of --max-steps)",
-    )
-    what.add_argument(
-        "--grace-steps",
-        type=whole_number,
-        metavar="N",
-        help="steps before which no trial is stopped (default: two intervals)",
-    )
-    what.add_argument("--seed", type=int, help="seed of the sampler and of every trial (default: 0)")
-    what.add_argument("--retrain-top", type=int, metavar="N", help="best trials to train again (default: 3)")
-    what.add_argument("--retrain-seeds", type=int, metavar="N", help="fresh seeds of each (default: 3)")
-    what.add_argument("--data-path", metavar="FILE", help="CSV or Parquet table of prices (default: 20 S&P 500 stocks)")
-    what.add_argument("--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data")
+    add_flags(what, "--seed", help="seed of the sampler and of every trial (default: 0)")
+    add_flags(what, "--data-path", "--index-path")
     places = parser.add_argument_group("places")
-    places.add_argument("--output-dir", metavar="DIR", help=f"where to write (default: {OUTPUT})")
-    places.add_argument(
-        "--resume", nargs="?", const=str(OUTPUT), metavar="DIR", help=f"continue the search in DIR ({OUTPUT})"
-    )
-    add_trust(places)
+    add_flags(places, "--output-dir", help=f"where to write (default: {OUTPUT})")
+    add_flags(places, "--resume", nargs="?", const=str(OUTPUT), help=f"continue the search in DIR ({OUTPUT})")
+    add_flags(places, "--trust-custom")
     places.add_argument(
         "--storage", metavar="URL", help="database of the Optuna study (default: <output>/<algo>_study.db, SQLite)"
     )
-    places.add_argument(
-        "--storage-path", metavar="PATH",
+    add_flags(
+        places, "--storage-path",
         help="where trials keep their runs: a folder that all machines share, or s3://, gs:// (default: the output)",
     )  # fmt: skip
-    machines = parser.add_argument_group("machines and sessions")
-    machines.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
+    _add_machines(parser.add_argument_group("machines and sessions"))
+
+
+def _add_machines(machines: Any) -> None:
+    add_flags(machines, "--address", "--wait-for-resources")
     machines.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time (default: as many as fit)")
     machines.add_argument(
-        "--cpus-per-trial", type=float, default=1.0, metavar="X", help="may be a fraction (default: 1)"
-    )
-    machines.add_argument("--gpus-per-trial", type=float, default=0.0, metavar="X", help="likewise (default: 0)")
-    add_wait_for_resources(machines)
+        "--cpus-per-trial", type=float, default=1.0, metavar="X",
+        help="CPUs reserved per trial; fractions are allowed (default: 1)",
+    )  # fmt: skip
+    machines.add_argument(
+        "--gpus-per-trial", type=float, default=0.0, metavar="X",
+        help="GPUs reserved per trial; fractions are allowed (default: 0)",
+    )  # fmt: skip
     machines.add_argument("--time-budget", metavar="TIME", help="stop searching after 90 (seconds), 30m or 2h")
     machines.add_argument("--wandb", metavar="PROJECT", help="log trials to Weights & Biases (needs its package)")
     machines.add_argument(
         "--mlflow", metavar="URI", help="log trials to an MLflow server or folder (needs its package)"
     )
-    machines.add_argument(
-        "--quiet", action="store_true", help="no progress display; the closing table is still printed"
-    )
+    add_flags(machines, "--quiet")
 
 
 _SETTINGS = {
@@ -178,128 +129,109 @@ _SETTINGS = {
     "retrain_seeds": "num_retrain_seeds",
 }
 """Flag to the setting of the search that it gives."""
-_DATA = {"seed": "seed", "data_path": "market.data", "index_path": "market.index_path"}
-_FIXED = ("algo", "config", "set", "data_path", "index_path", "output_dir", "storage_path", *_SETTINGS)
-_MAY_GROW = "num_samples"
+_FIXED = (
+    *("algo", "config", "set", "data_path", "index_path", "output_dir", "storage_path"),
+    *(name for name in _SETTINGS if name != "num_samples"),  # which may grow
+)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, train the best again, write; the exit code."""
-    trust(arguments.trust_custom)
     stay_on_loopback(arguments.address)
-    budget_s = _seconds(arguments.time_budget)
+    arguments.time_budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
-    for flag in ("output_dir", "resume"):
-        require_path(arguments, flag, "Trials alone may be kept at a URI: give it as --storage-path.")
+    for name in ("output_dir", "resume"):
+        require_path(arguments, name, "Trials alone may be kept at a URI: give it as --storage-path.")
     record = None
     if arguments.resume is not None:
-        _require_alone(arguments)
+        require_alone(arguments, _FIXED, "the search's", "Leave it out, or start another search.")
     else:
         record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
-    output = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
-    with only_writer(output, is_new=record is not None):
-        return _execute(arguments, record, output, budget_s)
+    place = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
+    with opened(arguments, str(place), "python tune.py") as output:
+        return _execute(arguments, record, output)
 
 
-def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: Path, budget_s: float | None) -> int:
-    """Search in a folder that no other process writes into, from the record of a new search or from the folder's."""
+def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: OutputFolder) -> int:
+    """Search in an open folder, from the record of a new search or from the folder's."""
     quieten_libraries()
     from rllib_portfolio.experiments.search.record import require_new_folder
 
     if record is not None:
-        require_new_folder(output)
-    record = record or _resumed(arguments, output)
+        require_new_folder(output.path)
+    record = record or _resumed(arguments, output.path)
     if not is_on_cluster(arguments.address):
         require_device(record.config)
     callbacks = service_callbacks(arguments, f"{record.config.algo}_search")
     from rllib_portfolio.experiments.search.session import SearchSession
 
-    session = SearchSession(record, output)
+    session = SearchSession(record, output.path)
     with session.only_writer(is_new=arguments.resume is None):
         if arguments.resume is None:
             say(arguments, "Preparing the market ...")
             session.prepare()
-        with way_back(lambda: _way_back(session)):
-            return _search(arguments, session, budget_s, callbacks)
+        with output.way_back([record.file_name], _rewards(record)):
+            return _search(arguments, session, output, callbacks)
 
 
-def _way_back(session: SearchSession) -> str | None:
-    """Return how a search goes on; None if it has not begun."""
-    if not (session.output / session.record.file_name).is_file():
-        return None
-    return f"What was done is kept. Continue with: {_resume_command(session)}"
-
-
-def _resume_command(session: SearchSession) -> str:
-    """Return what continues a search."""
-    place = shlex.quote(str(_relative(session.output)))
-    return f"python tune.py --resume {place}{trust_flags(_rewards(session))}"
-
-
-def _rewards(session: SearchSession) -> list[Any]:
+def _rewards(record: SearchRecord) -> list[Any]:
     """Return the settings that may name functions."""
-    return [session.record.config.environment.model_dump(), session.record.space.to_json()]
+    return [record.config.environment.model_dump(), record.space.to_json()]
 
 
 def _search(
-    arguments: argparse.Namespace, session: SearchSession, budget_s: float | None, callbacks: Sequence[Any]
+    arguments: argparse.Namespace, session: SearchSession, output: OutputFolder, callbacks: Sequence[Any]
 ) -> int:
     """Train what is left of a search, write its results, and return the exit code."""
-    from rllib_portfolio.experiments.search.runner import Place, Watch
+    from rllib_portfolio.experiments.progress import Watch
+    from rllib_portfolio.experiments.runner import Place
 
-    record, output = session.record, session.output
+    record, received = session.record, []
     place = Place(
         arguments.cpus_per_trial, arguments.gpus_per_trial, arguments.max_concurrent, arguments.wait_for_resources
     )
     if arguments.resume is not None and not session.num_left and not session.retraining.num_left:
         trials = f"{record.settings.num_samples} trials have ended"
-        say(arguments, f"{output} is complete: its {trials}. To continue, pass a larger --num-samples.")
+        say(arguments, f"{output.place} is complete: its {trials}. To continue, pass a larger --num-samples.")
         session.retrain(place, Watch())  # reads the scores of earlier sessions
-        received = []
     else:
-        require_consent(_rewards(session))
+        require_consent(_rewards(record))
         if arguments.resume is not None:
-            warn_of_pickles(str(output), output, record.file_name)
-        received = _train(arguments, session, place, budget_s, callbacks)
+            output.warn_if_foreign(record.file_name)
+        received = _train(arguments, session, output, place, callbacks)
     if received:
-        tell(f"Stopped; what was done is kept. Continue with: {_resume_command(session)}")
-        return 128 + received[0]
+        return output.stop("what was done is kept", _rewards(record), received)
     say(arguments, "Writing tables and plots ...")
     outcome = session.finish()
-    print_outcome(outcome, output)
+    print_outcome(outcome, output.path)
     if outcome.num_left:
         left = f"{outcome.num_left} of {record.settings.num_samples} trials are left"
-        tell(f"{left}. Continue with: {_resume_command(session)}")
+        tell(f"{left}. Continue with: {output.resume_command(_rewards(record))}")
     return 0 if outcome.best is not None else 1
 
 
 def _train(
-    arguments: argparse.Namespace,
-    session: SearchSession,
-    place: Place,
-    budget_s: float | None,
-    callbacks: Sequence[Any],
+    arguments: argparse.Namespace, session: SearchSession, output: OutputFolder, place: Place, callbacks: Sequence[Any]
 ) -> list[int]:
     """Run the missing trials, then the best ones again; return the signals that were received."""
-    from rllib_portfolio.experiments.search.runner import Watch
+    from rllib_portfolio.experiments.progress import Watch
     from rllib_portfolio.runs.loop import start_notes
 
-    record, output = session.record, session.output
-    deadline = None if budget_s is None else time.monotonic() + budget_s
+    record, is_new = session.record, arguments.resume is None
+    deadline = time.monotonic() + arguments.time_budget_s
     notice = "Stopping the trials; each keeps its last checkpoint ..."
     with ray_session(record.config, arguments.address), stop_signals(notice) as received:
-        require_room(arguments, place.bundles(record.task(output)).bundles, "a trial")
-        if arguments.resume is None:
+        require_room(arguments, place.bundles(record.config.resources), "a trial")
+        if is_new:
             session.start()
         for note in (*session.market.notes, *start_notes(record.config, session.market)):
             say(arguments, f"Note: {note}")
-        curves = "" if "://" in session.trials_root else f"   (tensorboard --logdir {session.trials_root})"
-        begun = "Search folder:" if arguments.resume is None else "Resuming"
-        say(arguments, f"{begun} {output}{curves}")
-        note_lost_folder(output)
+        begun = f"{'Search folder:' if is_new else 'Resuming'} {output.place}"
+        output.begin(arguments, begun, curves=session.trials_root)
         if session.num_left:
-            with SearchDisplay(arguments.quiet, "search") as display:
-                session.search(place, Watch(display.show, _stopper(received, deadline), callbacks))
+            with RunsDisplay(arguments.quiet, "trial", is_contest=True) as display:
+                watch = Watch(display.show, lambda: bool(received) or time.monotonic() > deadline, callbacks)
+                session.search(place, watch)
         else:
             say(arguments, f"The {record.settings.num_samples} trials of the search have already ended.")
         if not received and record.settings.num_retrained:
@@ -309,41 +241,38 @@ def _train(
 
 def _train_again(arguments: argparse.Namespace, session: SearchSession, place: Place, received: list[int]) -> None:
     """Train the best trials again on fresh seeds, unless this is done."""
-    from rllib_portfolio.experiments.search.runner import Watch
+    from rllib_portfolio.experiments.progress import Watch
 
     seeds = f"on {session.record.settings.num_retrain_seeds} fresh seeds"
     if session.retraining.num_left:
         say(arguments, f"Training the best trials again, {seeds}:")
-    elif session.retraining.num_before:
+    elif session.retraining.known:
         say(arguments, f"The best trials have already been trained again, {seeds}.")
-    with SearchDisplay(arguments.quiet, "fresh seeds") as display:
+    with RunsDisplay(arguments.quiet) as display:
         session.retrain(place, Watch(display.show, lambda: bool(received)))
-
-
-def _stopper(received: list[int], deadline: float | None) -> Callable[[], bool]:
-    return lambda: bool(received) or (deadline is not None and time.monotonic() > deadline)
 
 
 def _new(arguments: argparse.Namespace) -> SearchRecord:
     """What is asked for, checked against the models."""
-    algo = chosen_algorithm(arguments.algo, arguments.config)
-    path = arguments.config or default_config(algo)
-    overrides = dict(parse_assignment(text) for text in arguments.set)
-    overrides |= _given(arguments, _DATA)
-    config = with_lasting_paths(own_config(path, {"algo": algo, **overrides}))
+    config, path = chosen_config(arguments)
+    config = with_lasting_paths(config)
 
     from rllib_portfolio.experiments.search.record import SearchRecord
     from rllib_portfolio.experiments.search.settings import SearchSettings
     from rllib_portfolio.experiments.search.space import SearchSpace
+    from rllib_portfolio.experiments.search.study import without_password
 
-    settings = validated(SearchSettings, {"seed": config.seed, **_given(arguments, _SETTINGS)}, "command line")
+    given = {to: value for name, to in _SETTINGS.items() if (value := getattr(arguments, name)) is not None}
+    settings = validated(SearchSettings, {"seed": config.seed, **given}, "command line")
     space = SearchSpace.parse(read_yaml(path).get(SEARCH), config, str(path))
     trust(named_functions(space.to_json()))
     settings.trial_config(config, {}, f"{path} and command line")
-    storage_path = arguments.storage_path
+    storage_path, command = arguments.storage_path, arguments.command_line
     if storage_path is not None and "://" not in storage_path:
         storage_path = str(Path(storage_path).resolve())
-    return SearchRecord(settings, config, space, arguments.storage, storage_path, _command_line(arguments))
+    if arguments.storage is not None:
+        command = command.replace(arguments.storage, without_password(arguments.storage))
+    return SearchRecord(settings, config, space, arguments.storage, storage_path, command)
 
 
 def _resumed(arguments: argparse.Namespace, output: Path) -> SearchRecord:
@@ -361,52 +290,23 @@ def _resumed(arguments: argparse.Namespace, output: Path) -> SearchRecord:
             f"{without_password(arguments.storage)}. Leave it as it was."
         )
     if arguments.num_samples is not None:
-        values = record.settings.model_dump() | {_MAY_GROW: arguments.num_samples}
+        values = record.settings.model_dump() | {"num_samples": arguments.num_samples}
         record = replace(record, settings=validated(SearchSettings, values, "command line"))
     return replace(record, storage=arguments.storage or record.storage)
 
 
-def _given(arguments: argparse.Namespace, names: dict[str, str]) -> dict[str, Any]:
-    return {name: value for flag, name in names.items() if (value := getattr(arguments, flag)) is not None}
-
-
-def _require_alone(arguments: argparse.Namespace) -> None:
-    given = [
-        f"--{flag.replace('_', '-')}"
-        for flag in dict.fromkeys(_FIXED)
-        if flag != _MAY_GROW and getattr(arguments, flag) not in (None, [])
-    ]
-    if given:
-        raise ConfigError(
-            f"--resume must keep the search's own settings, got {', '.join(given)}. Leave it out, or start another "
-            "search."
-        )
-
-
 def _require_positive(arguments: argparse.Namespace) -> None:
-    for flag, least in (("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0.0)):
-        value = getattr(arguments, flag)
+    for name, least in (("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0.0)):
+        value = getattr(arguments, name)
         if value is not None and not value >= least:
-            raise ConfigError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}. Raise it.")
+            raise ConfigError(f"{flag(name)} must be at least {least}, got {value}. Raise it.")
 
 
-def _seconds(text: str | None) -> float | None:
-    """`90`, `30m` or `2h` in seconds."""
+def _seconds(text: str | None) -> float:
+    """Return `90`, `30m` or `2h` in seconds; infinite for None."""
     if text is None:
-        return None
+        return math.inf
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if found is None or float(found[1]) == 0.0:
         raise ConfigError(f"--time-budget must be a time such as 90, 30m or 2h, got {text!r}. Correct it.")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def _command_line(arguments: argparse.Namespace) -> str:
-    """The command, without the password of a database."""
-    from rllib_portfolio.experiments.search.study import without_password
-
-    text: str = arguments.command_line
-    return text if arguments.storage is None else text.replace(arguments.storage, without_password(arguments.storage))
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_portfolio.cli.console import (
     is_on_cluster,
-    note_lost_folder,
     quieten_libraries,
     ray_session,
     say,
     stay_on_loopback,
     tell,
     warn_of_implausible,
-    warn_of_pickles,
 )
 from rllib_portfolio.cli.data_paths import lasting_path, with_lasting_paths
-from rllib_portfolio.cli.fold_progress import FoldDisplay
+from rllib_portfolio.cli.flags import add_flags, given_settings, require_alone
 from rllib_portfolio.cli.interruption import stop_signals
-from rllib_portfolio.cli.machine_faults import way_back
-from rllib_portfolio.cli.progress import progress_bar
-from rllib_portfolio.cli.settings import (
-    add_trust,
-    add_wait_for_resources,
-    default_config,
-    new_name,
-    own_config,
-    require_device,
-    require_room,
-    trust_flags,
-    whole_number,
-)
+from rllib_portfolio.cli.output_folder import OutputFolder, chosen_place, opened
+from rllib_portfolio.cli.progress import RunsDisplay, progress_bar
+from rllib_portfolio.cli.settings import default_config, own_config, require_device, require_room
 from rllib_portfolio.config import DEFAULT_ALGORITHM, RUN_CONFIGS, RunConfig
 from rllib_portfolio.config.consent import require_consent
-from rllib_portfolio.config.files import algorithm_in, parse_assignment
+from rllib_portfolio.config.files import algorithm_in
 from rllib_portfolio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rllib_portfolio.experiments.progress import RunOutcome
     from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
-    from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
     from rllib_portfolio.reporting.search_trials import TuningRecord
-    from rllib_portfolio.runs.storage import RunStorage
 
 _DESCRIPTION = """\
 Walk-forward analysis: train on each window of the past, judge on the days that came after it.
@@ -79,31 +64,16 @@ Exit codes: 0 done, 1 runs or the machine failed, 2 a setting that cannot be use
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    _add_runs_and_folds(parser)
-    _add_data_and_folders(parser)
-
-
-def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
     runs = parser.add_argument_group("the runs")
-    runs.add_argument(
-        "--algo",
-        nargs="+",
-        choices=list(RUN_CONFIGS),
-        help=f"algorithms (default: those of --config, or {DEFAULT_ALGORITHM})",
-    )
-    runs.add_argument(
-        "--config", nargs="+", type=Path, default=[], metavar="FILE",
+    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config, or {DEFAULT_ALGORITHM})")
+    add_flags(
+        runs, "--config", nargs="+", default=[],
         help="YAML file, one for each algorithm at most (default: tune_configs/<algo>.yaml)",
     )  # fmt: skip
-    runs.add_argument(
-        "--set", action="append", default=[], metavar="A.B=V",
-        help="override one setting of all algorithms, or as ALGO.A.B=V of one; may be repeated",
-    )  # fmt: skip
+    add_flags(runs, "--set", help="override one setting of all algorithms, or as ALGO.A.B=V of one; may be repeated")
     runs.add_argument("--seeds", type=int, metavar="N", help="seeds of each algorithm and fold (default: 3)")
-    runs.add_argument("--seed", type=int, metavar="S", help="the first seed; the others count up (default: 0)")
-    runs.add_argument(
-        "--total-timesteps", type=whole_number, metavar="N", help="environment steps of each run (default: the file's)"
-    )
+    add_flags(runs, "--seed", metavar="S", help="the first seed; the others count up (default: 0)")
+    add_flags(runs, "--total-timesteps")
     folds = parser.add_argument_group("the folds")
     folds.add_argument("--folds", type=int, metavar="N", help="test windows of equal length (default: 4)")
     folds.add_argument("--rolling", action="store_true", help="training windows keep their length (default: expand)")
@@ -111,115 +81,68 @@ def _add_runs_and_folds(parser: argparse.ArgumentParser) -> None:
         "--test-start", metavar="DATE",
         help="first out-of-sample day (default: 2000-01-01 for sp500, after 40 %% of the days for other data)",
     )  # fmt: skip
-    folds.add_argument(
-        "--train-years", type=float, metavar="Y", help="length of the (first) training window (default: all there is)"
-    )
-    folds.add_argument(
-        "--validation-years",
-        type=float,
-        metavar="Y",
-        help="length of validation (default: 2, or a tenth of the days)",
-    )
-    folds.add_argument(
-        "--test-years", type=float, metavar="Y", help="length of a test window; the number of folds follows"
-    )
-
-
-def _add_data_and_folders(parser: argparse.ArgumentParser) -> None:
+    for name, text in (
+        ("--train-years", "length of the (first) training window (default: all there is)"),
+        ("--validation-years", "length of validation (default: 2, or a tenth of the days)"),
+        ("--test-years", "length of a test window; the number of folds follows"),
+    ):
+        folds.add_argument(name, type=float, metavar="Y", help=text)
     data = parser.add_argument_group("data and folders")
-    data.add_argument(
-        "--data-path", metavar="FILE",
+    add_flags(
+        data, "--data-path",
         help="CSV or Parquet table of prices (default: 20 S&P 500 stocks); with --resume, where it is now",
     )  # fmt: skip
-    data.add_argument(
-        "--index-path", metavar="FILE", help="CSV or Parquet table of the index level, for own data; likewise"
-    )
-    data.add_argument(
-        "--output-dir", metavar="DIR",
-        help="where to write, or to continue (default: runs/walk-forward/<timestamp>)",
+    add_flags(
+        data, "--index-path",
+        help="CSV or Parquet table of the index level, for own data; with --resume, where it is now",
     )  # fmt: skip
-    data.add_argument(
-        "--storage-path", metavar="PATH",
+    add_flags(data, "--output-dir", help="where to write, or to continue (default: runs/walk-forward/<timestamp>)")
+    add_flags(
+        data, "--storage-path",
         help="write to PATH/walk-forward/<timestamp>: a folder that all machines of the cluster share, or s3://, gs://",
     )  # fmt: skip
-    data.add_argument(
-        "--resume", metavar="DIR", help="continue the analysis in DIR, a folder or URI, with its own settings"
-    )
-    add_trust(data)
-    data.add_argument(
-        "--tuning", type=Path, metavar="DIR", help="output of tune.py that the settings come from: its trials count"
-    )
-    data.add_argument("--address", metavar="ADDRESS", help="Ray cluster to use, or `auto` (default: this machine)")
-    add_wait_for_resources(data)
-    data.add_argument("--quiet", action="store_true", help="no progress display; the closing table is still printed")
+    add_flags(data, "--resume", help="continue the analysis in DIR, a folder or URI, with its own settings")
+    add_flags(data, "--trust-custom")
+    add_flags(data, "--tuning", help="output of tune.py that the settings come from: its trials count")
+    add_flags(data, "--address", "--wait-for-resources", "--quiet")
 
 
-_FLAG_SETTINGS = {
-    "seed": "seed",
-    "total_timesteps": "schedule.total_timesteps",
-    "data_path": "market.data",
-    "index_path": "market.index_path",
-}
+_FIXED = (
+    "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
+    "validation_years", "test_years", "output_dir", "storage_path",
+)  # fmt: skip
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Plan, train, pool, report; the exit code."""
     stay_on_loopback(arguments.address)
+    configs = []
     if arguments.resume is not None:
-        _require_alone(arguments)
+        remedy = "Leave it out; to add seeds or algorithms, repeat the first command with --output-dir."
+        require_alone(arguments, _FIXED, "the analysis'", remedy)
     else:
         configs = _configs(arguments)
     # Everything above is checked before the heavy imports: a typo must not cost seconds.
     quieten_libraries()
-    tuning = _tuning(arguments)  # a wrong path must not cost hours
-    storage, name = _place(arguments)
-    with storage.only_writer(name, is_new=arguments.resume is None), storage.fetched(name) as output:
-        kept = KeptAnalysis(storage, name, output)
-        plan = _plan(arguments, output, [] if arguments.resume is not None else configs)
-        kept.keep()
+    from rllib_portfolio.experiments.walk_forward.record import RECORD
+    from rllib_portfolio.reporting.search_trials import TuningRecord
+
+    tuning = None if arguments.tuning is None else TuningRecord.read(arguments.tuning)  # before hours of training
+    place = chosen_place(arguments, "walk-forward")
+    place = place if "://" in place else str(Path(place).resolve())  # processes elsewhere write there
+    with opened(arguments, place, "python backtest.py walk-forward") as output:
+        plan = _plan(arguments, output.path, configs)
+        _keep(output)
         if not is_on_cluster(arguments.address):  # a cluster has other devices than this machine
             for config in plan.configs.values():
                 require_device(config)
-        with way_back(lambda: kept.way_back(plan)):
-            return _analyse(arguments, plan, kept, tuning)
+        with output.way_back([RECORD], [plan.to_json()]):
+            return _analyse(arguments, plan, output, tuning)
 
 
-@dataclass(frozen=True, slots=True)
-class KeptAnalysis:
-    """The folder of an analysis, and where it is kept if that is elsewhere."""
-
-    storage: RunStorage
-    name: str
-    folder: Path
-
-    @property
-    def place(self) -> str:
-        """What `--resume` is to be given."""
-        return self.storage.place(self.name) if self.storage.is_remote else str(self.folder)
-
-    @property
-    def runs(self) -> RunStorage:
-        """Where its training runs are kept, each by itself."""
-        from rllib_portfolio.runs.storage import RunStorage
-
-        return RunStorage(self.place)
-
-    def resume_command(self, plan: WalkForwardPlan) -> str:
-        """Return what continues the analysis."""
-        trusted = trust_flags([plan.to_json()])
-        return f"python backtest.py walk-forward --resume {shlex.quote(self.place)}{trusted}"
-
-    def way_back(self, plan: WalkForwardPlan) -> str | None:
-        """Return how the analysis goes on; None if its record is gone."""
-        from rllib_portfolio.experiments.walk_forward.record import RECORD
-
-        if not (self.folder / RECORD).is_file():
-            return None
-        return f"What was done is kept. Continue with: {self.resume_command(plan)}"
-
-    def keep(self) -> None:
-        """Bring what is new to where it is kept, but for the runs' folders."""
-        self.storage.keep(self.name, without=tuple(RUN_CONFIGS))
+def _keep(output: OutputFolder) -> None:
+    """Bring what is new to where the analysis is kept; its runs' folders are brought there by themselves."""
+    output.keep(without=tuple(RUN_CONFIGS))
 
 
 def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConfig]) -> WalkForwardPlan:
@@ -231,24 +154,22 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     from rllib_portfolio.runs.loop import start_notes
 
     if arguments.resume is not None:
-        plan = _moved(arguments, read_plan(output), output)
-    else:
-        lengths = FoldLengths(
-            num_folds=arguments.folds,
-            test_years=arguments.test_years,
-            validation_years=arguments.validation_years,
-            train_years=arguments.train_years,
-            first_test_day=arguments.test_start,
-            is_expanding=not arguments.rolling,
-        )
-        say(arguments, "Preparing the market ...")
-        market = load_market(configs[0].market)
-        plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths, market)
-        notes = [note for config in plan.configs.values() for note in start_notes(config, market)]
-        for note in (*market.notes, *dict.fromkeys(notes)):
-            say(arguments, f"Note: {note}")
-        plan = start_analysis(plan, output, arguments.command_line)
-    return plan
+        return _moved(arguments, read_plan(output), output)
+    lengths = FoldLengths(
+        num_folds=arguments.folds,
+        test_years=arguments.test_years,
+        validation_years=arguments.validation_years,
+        train_years=arguments.train_years,
+        first_test_day=arguments.test_start,
+        is_expanding=not arguments.rolling,
+    )
+    say(arguments, "Preparing the market ...")
+    market = load_market(configs[0].market)
+    plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths, market)
+    notes = [note for config in plan.configs.values() for note in start_notes(config, market)]
+    for note in (*market.notes, *dict.fromkeys(notes)):
+        say(arguments, f"Note: {note}")
+    return start_analysis(plan, output, arguments.command_line)
 
 
 def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> WalkForwardPlan:
@@ -266,39 +187,40 @@ def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -
 
 
 def _analyse(
-    arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, tuning: TuningRecord | None
+    arguments: argparse.Namespace, plan: WalkForwardPlan, output: OutputFolder, tuning: TuningRecord | None
 ) -> int:
     """Train what is not finished, then report on all that is; the exit code."""
-    from rllib_portfolio.experiments.walk_forward.runs import failures, finished_outcome
+    from rllib_portfolio.experiments.walk_forward.runs import finished_outcome
     from rllib_portfolio.policies.checkpoint import newest_checkpoint
 
-    output = kept.folder
     require_consent(plan.market_config.model_dump())  # each fold prepares its market
-    _say_plan(arguments, plan, kept)
-    known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output)) is not None]
+    output.begin(arguments, f"Analysis folder: {output.place}")
+    for fold, dates in enumerate(plan.fold_dates):
+        windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
+        say(arguments, f"Fold {fold}: {windows}")
+    known = [outcome for run in plan.runs if (outcome := finished_outcome(run, output.path)) is not None]
     if known or arguments.resume is not None:
-        begun = sum(newest_checkpoint(run.folder(output)) is not None for run in plan.runs) - len(known)
+        begun = sum(newest_checkpoint(run.folder(output.path)) is not None for run in plan.runs) - len(known)
         rest = "nothing is left to train" if len(known) == len(plan.runs) else f"{begun} others have a checkpoint"
-        say(arguments, f"Resuming {kept.place}: {len(known)} of {len(plan.runs)} fold runs are complete, {rest}.")
-    outcomes, received = _train(arguments, plan, kept, known)
-    again = kept.resume_command(plan)
+        say(arguments, f"Resuming {output.place}: {len(known)} of {len(plan.runs)} fold runs are complete, {rest}.")
+    outcomes, received = _train(arguments, plan, output, known)
     if received:
-        tell(f"Stopped; what was done is kept. Continue with: {again}")
-        return 128 + received[0]
-    failed = failures(outcomes)
+        return output.stop("what was done is kept", [plan.to_json()], received)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         tell(f"failed: {outcome.run}: {outcome.error}", sys.stderr)
     finished = [outcome.run for outcome in outcomes if outcome.status == "finished"]
-    is_reported = _report(arguments, plan, kept, finished, tuning)
+    is_reported = _report(arguments, plan, output, finished, tuning)
     if failed:
         others = "the other runs are kept and pooled" if is_reported else "no fold has a policy of each algorithm"
+        again = output.resume_command([plan.to_json()])
         told = f"{len(failed)} of {len(outcomes)} runs failed; {others}. Repeat those that failed with: {again}"
         tell(told, sys.stderr)
     return 1 if failed else 0
 
 
 def _train(
-    arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis, known: Sequence[RunOutcome]
+    arguments: argparse.Namespace, plan: WalkForwardPlan, output: OutputFolder, known: Sequence[RunOutcome]
 ) -> tuple[Sequence[RunOutcome], list[int]]:
     """The outcomes of all runs, and the signals that were received."""
     if len(known) == len(plan.runs):
@@ -306,30 +228,29 @@ def _train(
     from rllib_portfolio.algorithms.run_settings import process_bundles
     from rllib_portfolio.experiments.walk_forward.record import RECORD, note_training
     from rllib_portfolio.experiments.walk_forward.runs import train_runs
+    from rllib_portfolio.runs.storage import RunStorage
 
     require_consent(plan.to_json())
-    warn_of_pickles(kept.place, kept.folder, RECORD)
-    largest = max(plan.configs.values(), key=_num_processes)
-    display, started, began = FoldDisplay(arguments.quiet, known), datetime.now(), time.monotonic()
+    output.warn_if_foreign(RECORD)
+    of_runs = {algo: process_bundles(config.resources) for algo, config in plan.configs.items()}
+    largest = plan.configs[max(of_runs, key=lambda algo: len(of_runs[algo]))]
+    display, started, began = RunsDisplay(arguments.quiet), datetime.now(), time.monotonic()
     with ray_session(largest, arguments.address), stop_signals() as received, display:
-        for algo, config in plan.configs.items():
-            require_room(arguments, process_bundles(config.resources), f"a run of {algo}")
+        for algo, bundles in of_runs.items():
+            require_room(arguments, bundles, f"a run of {algo}")
+        folders = RunStorage(output.place)  # each run is kept by itself
         outcomes = train_runs(
-            plan,
-            kept.folder,
-            on_progress=display.show,
-            should_stop=lambda: bool(received),
-            folders=kept.runs,
+            plan, output.path, on_progress=display.show, should_stop=lambda: bool(received), folders=folders
         )
-    note_training(kept.folder, plan, outcomes, started, time.monotonic() - began)
-    kept.keep()
+    note_training(output.path, plan, outcomes, started, time.monotonic() - began)
+    _keep(output)
     return outcomes, received
 
 
 def _report(
     arguments: argparse.Namespace,
     plan: WalkForwardPlan,
-    kept: KeptAnalysis,
+    output: OutputFolder,
     finished: Sequence[Run],
     tuning: TuningRecord | None,
 ) -> bool:
@@ -339,14 +260,13 @@ def _report(
     from rllib_portfolio.reporting import print_report, write_report
     from rllib_portfolio.runs.storage import join_place
 
-    output = kept.folder
     label = "Walking the out-of-sample days with the policies and every baseline"
     with progress_bar(arguments, label, "day") as progress:
-        pooled = pool_runs(plan, output, finished, progress=progress)
+        pooled = pool_runs(plan, output.path, finished, progress=progress)
     if pooled is None:
         return False
-    update_record(output, plan, pooled=pooled.write(output))
-    report = pooled.report(pooled.context(plan, read_record(output)["command"], tuning))
+    update_record(output.path, plan, pooled=pooled.write(output.path))
+    report = pooled.report(pooled.context(plan, read_record(output.path)["command"], tuning))
     print_report(report)
     warn_of_implausible(report.table, pooled.market, report.inputs.num_days)
     for name, summary in pooled.seed_summaries.items():
@@ -355,9 +275,9 @@ def _report(
             f"{summary.level:.0%} interval over seeds {summary.lower:.2f} to {summary.upper:.2f} "
             f"({summary.num_runs} runs)."
         )
-    write_report(report, output / "report")
-    kept.keep()
-    tell(f"Written: {join_place(kept.place, 'report')}, results.csv, walks, walk_forward.json")
+    write_report(report, output.path / "report")
+    _keep(output)
+    tell(f"Written: {join_place(output.place, 'report')}, results.csv, walks, walk_forward.json")
     return True
 
 
@@ -376,15 +296,13 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
             f"--algo must name the algorithm of each file, got {', '.join(algos)} without {unused[0]} "
             f"({files[unused[0]]}). Add it, or leave the file out."
         )
-    overrides = dict(parse_assignment(text) for text in arguments.set)
-    for flag, setting in _FLAG_SETTINGS.items():
-        if getattr(arguments, flag) is not None:
-            overrides[setting] = getattr(arguments, flag)
-    configs = [
-        own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+    overrides = given_settings(arguments)
+    return [
+        with_lasting_paths(
+            own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+        )
         for algo in dict.fromkeys(algos)
     ]
-    return [with_lasting_paths(config) for config in configs]
 
 
 def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -393,50 +311,3 @@ def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
     general = {setting: value for setting, value in overrides.items() if first[setting][0] not in RUN_CONFIGS}
     own = {first[setting][1]: value for setting, value in overrides.items() if first[setting][0] == algo}
     return general | own
-
-
-def _require_alone(arguments: argparse.Namespace) -> None:
-    given = [f"--{flag.replace('_', '-')}" for flag in _FIXED if getattr(arguments, flag) not in (None, [], False)]
-    if given:
-        raise ConfigError(
-            f"--resume must keep the analysis' own settings, got {', '.join(given)}. Leave it out; to add seeds or "
-            "algorithms, repeat the first command with --output-dir."
-        )
-
-
-_FIXED = (
-    "algo", "config", "set", "seeds", "seed", "total_timesteps", "folds", "rolling", "test_start", "train_years",
-    "validation_years", "test_years", "output_dir", "storage_path",
-)  # fmt: skip
-
-
-def _tuning(arguments: argparse.Namespace) -> TuningRecord | None:
-    from rllib_portfolio.reporting.search_trials import TuningRecord
-
-    return None if arguments.tuning is None else TuningRecord.read(arguments.tuning)
-
-
-def _place(arguments: argparse.Namespace) -> tuple[RunStorage, str]:
-    """Where the analysis is kept, and its name there."""
-    from rllib_portfolio.runs.storage import RunStorage, join_place
-
-    given: str | None = arguments.resume or arguments.output_dir
-    if given is not None:
-        return RunStorage.of_run(given if "://" in given else str(Path(given).resolve()))
-    root = arguments.storage_path or "runs"
-    root = root if "://" in root else str(Path(root).resolve())
-    root = join_place(root, "walk-forward")
-    return RunStorage(root), new_name(root)
-
-
-def _num_processes(config: RunConfig) -> int:
-    return config.resources.num_env_runners + config.resources.num_learners
-
-
-def _say_plan(arguments: argparse.Namespace, plan: WalkForwardPlan, kept: KeptAnalysis) -> None:
-    say(arguments, f"Analysis folder: {kept.place}")
-    if not kept.storage.is_remote:
-        note_lost_folder(kept.folder)
-    for fold, dates in enumerate(plan.fold_dates):
-        windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
-        say(arguments, f"Fold {fold}: {windows}")

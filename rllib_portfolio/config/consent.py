@@ -35,9 +35,7 @@ _current = _Consent()
 def restricted_to(names: Collection[str] | None) -> Iterator[None]:
     """Import no functions but those trusted, in the whole process, until the block ends.
 
-    Args:
-        names: Functions (`module:function`), or modules for all of their functions, that are trusted at the start. None
-            restricts nothing.
+    `names` are functions (`module:function`), or modules for all of their functions; None restricts nothing.
     """
     global _current
     before = _current
@@ -86,11 +84,7 @@ def named_functions(settings: object) -> Iterator[str]:
 
 
 def require_trusted(names: Iterable[str]) -> None:
-    """Raise unless all functions are trusted.
-
-    Raises:
-        ConfigError: Names the first that is not, and the file that it stands in.
-    """
+    """Raise a `ConfigError`, which names the first that is not and its file, unless all functions are trusted."""
     for name in names:
         if not {name, name.partition(":")[0]} & _current.trusted:
             raise ConfigError(
@@ -101,10 +95,6 @@ def require_trusted(names: Iterable[str]) -> None:
 
 
 def require_consent(settings: object) -> None:
-    """Raise if a command's saved settings name functions that it may not import: asked before others work for it.
-
-    Raises:
-        ConfigError: As `require_trusted` does.
-    """
+    """Raise if a command's saved settings name functions that it may not import: asked before others work for it."""
     if _current.is_restricted:
         require_trusted(named_functions(settings))

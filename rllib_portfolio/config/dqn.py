@@ -137,15 +137,6 @@ class DQNRunConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
-    def _update_is_not_compiled(self) -> Self:
-        if self.resources.compile_update:
-            raise ValueError(
-                "resources.compile_update must be false with DQN, got true. torch.compile cannot compile the "
-                "loss of its learner."
-            )
-        return self
-
-    @model_validator(mode="after")
     def _learners_share_the_batch(self) -> Self:
         num_learners = max(1, self.resources.num_learners)
         if self.training.batch_size % num_learners:

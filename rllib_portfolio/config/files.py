@@ -57,11 +57,7 @@ SEARCH = "search"
 
 
 def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """The run configuration of a YAML file with overrides on top.
-
-    Args:
-        path: YAML file, or None for the defaults.
-        overrides: Dotted setting to value, as from `--set training.gamma=0.95`.
+    """Return the run configuration of a YAML file, or the defaults, with overrides of dotted settings on top.
 
     Raises:
         ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
@@ -76,11 +72,7 @@ def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfi
 
 
 def algorithm_in(path: Path) -> str | None:
-    """The algorithm that a YAML file names; None if it names none.
-
-    Raises:
-        ConfigError: If the file cannot be read, or there is no such algorithm.
-    """
+    """Return the algorithm that a YAML file names; None if it names none."""
     algo = read_yaml(path).get("algo")
     return None if algo is None else _known_algorithm(algo, f"{path}")
 
@@ -94,12 +86,7 @@ def _known_algorithm(algo: object, where: str) -> str:
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
-    """A configuration with other values for some settings.
-
-    Args:
-        config: The configuration to start from.
-        overrides: Dotted setting to value.
-        where: What the values come from, for the error.
+    """Return a configuration with other values for some dotted settings; `where` they come from is for the error.
 
     Raises:
         ConfigError: If a setting is unknown or out of bounds.
@@ -111,11 +98,7 @@ def with_overrides(config: Config, overrides: Mapping[str, Any], where: str) -> 
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Raises:
-        ConfigError: If the file is missing, is not YAML, or holds something else.
-    """
+    """Return the mapping that a YAML file holds, or raise a `ConfigError`."""
     try:
         values = yaml.load(path.read_text(), _YamlLoader)
     except OSError as error:
@@ -132,11 +115,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`training.gamma=0.95` as a dotted setting and a value; the value is read as YAML.
-
-    Raises:
-        ConfigError: If there is no `=`, or the value is not YAML.
-    """
+    """Return `training.gamma=0.95` as a dotted setting and a value, which is read as YAML; or raise a `ConfigError`."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,8 +46,19 @@ class ResourceConfig(StrictModel):
     """Our learner, or RLlib's."""
     mixed_precision: Literal["bf16", "fp16"] | None = None
     """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
-    compile_update: bool = False
-    """Run the loss through torch.compile."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_settings(cls, values: Any) -> Any:
+        """Drop `compile_update: false`, which the files of runs made by former versions hold."""
+        if not isinstance(values, dict) or "compile_update" not in values:
+            return values
+        if values["compile_update"] is not False:
+            raise ValueError(
+                f"compile_update was removed, got {values['compile_update']!r}: torch.compile made PPO's update no "
+                "faster. Delete the setting; nothing need replace it."
+            )
+        return {name: value for name, value in values.items() if name != "compile_update"}
 
     @model_validator(mode="after")
     def _device_has_what_is_asked_for(self) -> Self:

@@ -56,7 +56,7 @@ def require_names(names: Iterable[str], of: str, where: str, error: type[ValueEr
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
-    """The user's own function, named as `module:function`.
+    """Return the user's own function, named as `module:function`.
 
     Raises:
         ConfigError: If it may not or cannot be imported, or is no function; names `setting` and the built-in names.

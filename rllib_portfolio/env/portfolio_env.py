@@ -1,4 +1,4 @@
-"""The scalar and the vector portfolio environment: thin adapters over one `Simulation`."""
+"""The scalar and the vector portfolio environment: thin adapters over one `Simulation`, which keep the state."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfig
 from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.env.transition import State, StepOutcome, nothing_done, with_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window, load_market
 from rllib_portfolio.market.splits import parse_day
@@ -103,8 +104,9 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
         **settings: Any,
     ) -> None:
         market = resolve_market(data, cash_rate, features)
-        self.simulation = _simulation(market, window, settings, num_portfolios=1)
-        self.observation_space = self.simulation.observation_space
+        self.simulation = _simulation(market, window, settings)
+        self.state = self.simulation.fresh([np.random.default_rng(0)])
+        self.observation_space = self.simulation.layout.space
         self.action_space = self.simulation.action_space
         self.render_mode = render_mode
 
@@ -123,16 +125,18 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start an episode; a seed starts the random stream of its days anew."""
         super().reset(seed=seed)
-        self.simulation.reset(np.array([0]), [self.np_random])
-        return self.simulation.observe()[0], self._info()
+        self.state = self.simulation.fresh([self.np_random])
+        return self._answer(nothing_done(1, self.simulation.market.num_assets))
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Trade, and earn the returns of the days up to the next decision."""
-        reward, truncated = self.simulation.step(np.asarray(action)[None])
-        return self.simulation.observe()[0], float(reward[0]), False, bool(truncated[0]), self._info()
+        self.state, reward, outcome = self.simulation.step(self.state, np.asarray(action)[None])
+        observation, info = self._answer(outcome)
+        return observation, float(reward[0]), False, bool(self.state.is_over[0]), info
 
-    def _info(self) -> dict[str, Any]:
-        return {name: value[0] for name, value in self.simulation.info().items()}
+    def _answer(self, outcome: StepOutcome) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        info = self.simulation.info(self.state, outcome)
+        return self.simulation.observe(self.state)[0], {name: value[0] for name, value in info.items()}
 
 
 class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
@@ -160,13 +164,13 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     ) -> None:
         market = resolve_market(data, cash_rate, features)
         self.num_envs = num_envs
-        self.simulation = _simulation(market, window, settings, num_envs)
-        self.single_observation_space = self.simulation.observation_space
+        self.simulation = _simulation(market, window, settings)
+        self.state = self.simulation.fresh([np.random.default_rng(0)] * num_envs)
+        self.single_observation_space = self.simulation.layout.space
         self.single_action_space = self.simulation.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.render_mode = render_mode
-        self._all = np.arange(num_envs)
         self._generators: list[np.random.Generator] = []
         self._finished = np.zeros(num_envs, dtype=np.bool_)
         self._mask = np.ones(num_envs, dtype=np.bool_)
@@ -189,9 +193,9 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         """Start all episodes; a seed starts all random streams anew."""
         if seed is not None or not self._generators:
             self._generators = [seeding.np_random(s)[0] for s in self._seeds(seed)]
-        self.simulation.reset(self._all, self._generators)
+        self.state = self.simulation.fresh(self._generators)
         self._finished = np.zeros(self.num_envs, dtype=np.bool_)
-        return self.simulation.observe(), self._info()
+        return self._answer(nothing_done(self.num_envs, self.simulation.market.num_assets))
 
     def step(
         self, actions: Any
@@ -202,25 +206,28 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         actions = np.array(actions)
         if self._finished.any() and len(actions) == self.num_envs:
             actions[self._finished] = 0  # ignored, so it need not be an action at all
-        reward, truncated = self.simulation.step(actions)
+        self.state, reward, outcome = self.simulation.step(self.state, actions)
         if self._finished.any():
-            self.simulation.reset(np.flatnonzero(self._finished), self._generators)
-            reward[self._finished] = 0.0
-            truncated &= ~self._finished
-        self._finished = truncated
-        return self.simulation.observe(), reward, self._never.copy(), truncated.copy(), self._info()
+            which = np.flatnonzero(self._finished)
+            started = self.simulation.fresh([self._generators[index] for index in which])
+            self.state = with_rows(self.state, started, which)
+            outcome = with_rows(outcome, nothing_done(len(which), self.simulation.market.num_assets), which)
+            reward[which] = 0.0
+        self._finished = self.state.is_over
+        observations, info = self._answer(outcome)
+        return observations, reward, self._never.copy(), self._finished.copy(), info
 
     def get_state(self) -> dict[str, Any]:
         """Everything that later steps depend on, generators included, as values that pickle."""
         return {
-            "simulation": self.simulation.get_state(),
+            "simulation": self.state._asdict(),
             "finished": self._finished.copy(),
             "generators": [generator.bit_generator.state for generator in self._generators],
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `get_state` gave."""
-        self.simulation.set_state(state["simulation"])
+        self.state = State(**state["simulation"])
         self._finished = state["finished"].copy()
         self._generators = [seeding.np_random(0)[0] for _ in state["generators"]]
         for generator, bits in zip(self._generators, state["generators"], strict=True):
@@ -235,11 +242,11 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
             raise ConfigError(f"seed must be one number or {self.num_envs} of them, got {len(seed)}. Give one each.")
         return seed
 
-    def _info(self) -> dict[str, Any]:
-        info: dict[str, Any] = self.simulation.info()
+    def _answer(self, outcome: StepOutcome) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        info: dict[str, Any] = self.simulation.info(self.state, outcome)
         if not self._masks:
             self._masks = {f"_{name}": self._mask for name in info}
-        return info | self._masks
+        return self.simulation.observe(self.state), info | self._masks
 
 
 def resolve_market(
@@ -315,9 +322,7 @@ def resolve_window(market: MarketData, window: WindowChoice) -> Window:
     return start, stop
 
 
-def _simulation(
-    market: MarketData, window: WindowChoice, settings: Mapping[str, Any], num_portfolios: int
-) -> Simulation:
+def _simulation(market: MarketData, window: WindowChoice, settings: Mapping[str, Any]) -> Simulation:
     config = validated(EnvironmentConfig, settings, "environment arguments")
     random_start = config.random_start if config.random_start is not None else window == "train"
-    return Simulation(market, resolve_window(market, window), config, num_portfolios, random_start)
+    return Simulation(market, resolve_window(market, window), config, random_start)

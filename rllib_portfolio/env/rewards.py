@@ -8,38 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.config.user_values import import_function
+from rllib_portfolio.env.transition import StepOutcome
 from rllib_portfolio.errors import ConfigError
 
 PRIOR_DAILY_VOLATILITY = 0.01
 """Deviation a day that a fresh differential Sharpe ratio assumes (16 % a year), so that its first steps are finite."""
 PRIOR_DAILY_ACTIVE_VOLATILITY = 0.002
 """Deviation a day of the active return that a fresh differential information ratio assumes: 3 % a year."""
-
-
-class StepOutcome(NamedTuple):
-    """What one step of the environment (one or more days) did. All [B] unless said otherwise."""
-
-    log_return: FloatArray
-    """log(V_end / V_start), after costs."""
-    benchmark_log_return: FloatArray
-    """Log growth of the uniform portfolio over all N+1 assets, rebalanced daily, free of cost."""
-    turnover: FloatArray
-    cost: FloatArray
-    wealth: FloatArray
-    """V_end; an episode starts at 1."""
-    weights: FloatArray
-    """Target weights, [B, N+1], cash last."""
-    equal_weight_log_return: FloatArray
-    """Log growth over the step of 1/N: equal weights of the N risky assets at its start, held, free of cost."""
-    cash_log_return: FloatArray
-    """Log growth of cash over the step."""
 
 
 class Reward(Protocol):

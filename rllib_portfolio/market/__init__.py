@@ -1,5 +1,9 @@
 """Prices in, `MarketData` out: sources, validation, features, regimes, splits and synthetic markets.
 
+`load_market` goes from a file to a frame with days (`files`), whose columns get roles (`columns`) and become a
+`PriceTable` (`sources`), which must look like prices (`plausibility`). `prepare_market` then validates it
+(`validation`), computes features (`panel`), splits rows (`splits`), and fits scaler and regimes (`scaling`, `regimes`).
+
 Nothing here knows an environment, a policy, ray or torch. The invariant: what `MarketData` holds at row t is a function
 of prices up to t and of numbers that were fitted on the training window.
 """

@@ -1,8 +1,8 @@
-"""`python -m rllib_portfolio.market`: the command is in `rllib_portfolio.cli.market`, above this floor."""
+"""`python -m rllib_portfolio.market`, which is `rllib-portfolio data`; the command itself is in the floor `cli`."""
 
 import sys
 
-from rllib_portfolio.cli.market import main
+from rllib_portfolio.cli import data
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(data())

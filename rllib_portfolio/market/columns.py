@@ -7,13 +7,14 @@ refused.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.days import DATE_COLUMN, repeats_calendar
+from rllib_portfolio.market.files import LEVELS
 from rllib_portfolio.market.labels import (
     ALSO_TICKERS,
     CALENDAR_NAMES,
@@ -28,7 +29,6 @@ from rllib_portfolio.market.labels import (
     joined_cells,
     key,
     level_cells,
-    plain,
     price_among,
     role_of,
 )
@@ -44,32 +44,29 @@ SURELY_NUMBERED = 10
 """Number of successive rises by exactly one that prove row numbers; no index level rises like this."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Columns:
-    """The role of each column.
+    """The role of each column."""
 
-    Attributes:
-        assets: Name of each asset to the column of its prices.
-        index: The column of the market index, or None.
-        extra: Name of each extra column to the column in the table.
-        left_out: Each column, or field of several columns, without a role, and why it has none.
-        shape: The kind of table, in words.
-        remarks: Other remarks on the columns for the user.
-    """
-
-    assets: Mapping[str, str]
+    assets: dict[str, str]
+    """Name of each asset to the column of its prices."""
     index: str | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    """The column of the market index."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Name of each extra column to the column in the table."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Each column, or field of several columns, without a role, and why it has none."""
     shape: str = WIDE
-    remarks: tuple[str, ...] = ()
+    """The kind of table, in words."""
+    remarks: list[str] = field(default_factory=list)
+    """Other remarks on the columns for the user."""
 
 
 def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str) -> Columns:
     """Give each column of a dated frame its role.
 
     Args:
-        frame: Columns by label (see `labels.py`), with unique plain names.
+        frame: A table as `files.read_frame` reads it.
         rate: The column of the cash rate, or None.
         stock: Name of the asset where the table holds the bars of one stock and does not name it.
         source: For messages.
@@ -77,29 +74,35 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     Raises:
         DataError: If it is a long table, or a column cannot be told from an asset.
     """
-    pairs = {plain(pair): (str(pair[0]), str(pair[1])) for pair in frame.columns if _has_two_levels(pair)}
-    level_names = frame.columns.names
-    frame = frame.set_axis([plain(label) for label in frame.columns], axis=1)
+    pairs, level_names = frame.attrs.get(LEVELS, ({}, ()))
     _require_wide(frame, source)
+    numbered = _numbered(frame, rate, source)
+    names = [name for name in frame.columns if name not in numbered]
+    if any(name.startswith(PRICE_PREFIX) and name != rate for name in names):
+        assets = [name for name in names if name.startswith(PRICE_PREFIX) and name != rate]
+        columns = Columns({name.removeprefix(PRICE_PREFIX): name for name in assets})
+    elif pairs:
+        assets = [name for name in names if name in pairs]
+        columns = _of_levels(pairs, level_names, source)
+    else:
+        assets = [name for name in names if name != rate and not role_of(name)]
+        columns = _of_names(assets, frame, stock, source)
+    are_assets = set(assets)
+    _take_reserved(columns, [name for name in names if name not in are_assets], rate, source)
+    columns.left_out |= numbered
+    traded = [name for name in columns.assets if name.startswith("^") or key(name) in FAMOUS_INDICES]
+    if traded and columns.index is None:
+        told = f"{', '.join(traded)} is read as an asset"
+        columns.remarks.append(f"{told}; name the column {INDEX_COLUMN} to use it as the index")
+    return columns
+
+
+def _numbered(frame: pd.DataFrame, rate: str | None, source: str) -> dict[str, str]:
+    """Return the columns of row numbers and of parts of the date, and what they are."""
     counted = [name for name in frame.columns if name.startswith(UNNAMED) or key(name) in ("index", "level0")]
     calendar = [name for name in frame.columns if name != rate and key(name) in CALENDAR_NAMES]
     numbered = {name: "row numbers" for name in counted if _holds_row_numbers(frame[name], source)}
-    numbered |= {name: "calendar" for name in calendar if repeats_calendar(frame[name])}
-    names = [name for name in frame.columns if name not in numbered]
-    priced = [name for name in names if name.startswith(PRICE_PREFIX) and name != rate]
-    if priced:
-        sorted_ = Columns({name.removeprefix(PRICE_PREFIX): name for name in priced})
-        are_priced = set(priced)
-        rest = [name for name in names if name not in are_priced]
-    elif pairs:
-        sorted_ = _of_levels(pairs, level_names, source)
-        rest = [name for name in names if name not in pairs]
-    else:
-        rest = [name for name in names if name == rate or role_of(name)]
-        sorted_ = _of_names([name for name in names if name not in rest], frame, stock, source)
-    sorted_ = _with_reserved(sorted_, rest, rate, source)
-    remarks = (*sorted_.remarks, *_traded(sorted_))
-    return replace(sorted_, left_out={**sorted_.left_out, **numbered}, remarks=remarks)
+    return numbered | {name: "calendar" for name in calendar if repeats_calendar(frame[name])}
 
 
 def require_assets(columns: Columns, source: str) -> None:
@@ -112,10 +115,6 @@ def require_assets(columns: Columns, source: str) -> None:
             f"the table must hold at least one asset, got none: {told} ({source}). Add a column of prices, or name it "
             f"{PRICE_PREFIX}<asset>."
         )
-
-
-def _has_two_levels(label: object) -> bool:
-    return isinstance(label, tuple) and all(label)
 
 
 def _require_wide(frame: pd.DataFrame, source: str) -> None:
@@ -156,47 +155,43 @@ def _holds_row_numbers(column: pd.Series, source: str) -> bool:
     return is_whole and (is_unnamed or counts_up)
 
 
-def _field(name: str) -> str:
-    return field_of(name) or ""
-
-
 def _of_names(names: Sequence[str], frame: pd.DataFrame, stock: str, source: str) -> Columns:
     """Return the roles of columns with one name each, none of which is reserved."""
     texts = [name for name in names if key(name) in (*TICKER_NAMES, "currency") and frame[name].dtype.kind == "O"]
     told = [str(frame[name].iloc[0]) for name in texts if key(name) in TICKER_NAMES]
     names = [name for name in names if name not in texts]
-    fields = [name for name in names if field_of(name)]
-    closes = [name for name in fields if field_of(name) in CLOSES]
-    if closes and len(fields) == len(names) and (told or len(names) > 1):
-        cells = [Cell(name, (told or [stock])[0], name, _field(name)) for name in fields]
-        bars = _closes(cells, "the bars of one stock", source)
-        return replace(bars, left_out={**bars.left_out, **dict.fromkeys(texts, "text")})
-    return _wide_or_joined(names, dict.fromkeys(texts, "text"), source)
+    fields = {name: found for name in names if (found := field_of(name))}
+    if len(fields) == len(names) and set(fields.values()) & set(CLOSES) and (told or len(names) > 1):
+        cells = [Cell(name, (told or [stock])[0], name, found) for name, found in fields.items()]
+        columns = _closes(cells, "the bars of one stock", source)
+    else:
+        columns = _wide_or_joined(names, fields, source)
+    columns.left_out |= dict.fromkeys(texts, "text")
+    return columns
 
 
-def _wide_or_joined(names: Sequence[str], left_out: Mapping[str, str], source: str) -> Columns:
+def _wide_or_joined(names: Sequence[str], fields: Mapping[str, str], source: str) -> Columns:
     """Return the roles in a table of prices by asset, or of several fields by stock with names such as AAPL_Close."""
-    fields = {name: _field(name) for name in names if field_of(name)}
     others = [name for name in names if name not in fields]
     cells = joined_cells(others)
     beside = _beside_prices(cells, set(others) - {cell.name for cell in cells}, source)
     cells = [cell for cell in cells if cell.name not in beside]
     assets = [name for name in others if name not in beside]
-    are_assets = set(assets)
     not_prices = {name: "no price" for name, found in fields.items() if found in NO_PRICES}
     if _are_bars(cells):
         if len(cells) < len(assets) or len(not_prices) < len(fields):
             _refuse(set(assets) - {cell.name for cell in cells} | set(fields), cells[0].name, source)
-        joined = _closes(cells, "the bars of stocks, ticker and field in each name", source)
-        return replace(joined, left_out={**joined.left_out, **beside, **not_prices, **left_out})
-    remarks: tuple[str, ...] = ()
-    doubtful = {name: found for name, found in fields.items() if name not in not_prices}
-    if len(names) > 1 and doubtful:
-        if not assets or not_prices or not set(doubtful.values()) <= set(ALSO_TICKERS):
+        columns = _closes(cells, "the bars of stocks, ticker and field in each name", source)
+    else:
+        doubtful = {name: found for name, found in fields.items() if name not in not_prices} if len(names) > 1 else {}
+        if doubtful and (not assets or not_prices or not set(doubtful.values()) <= set(ALSO_TICKERS)):
             _refuse(doubtful, ", ".join(assets[:3]) or "no close", source)
-        remarks = (f"{', '.join(doubtful)} is read as the name of an asset",)
-    wide = {name: name for name in names if name in are_assets or name in doubtful}
-    return Columns(wide, left_out={**beside, **not_prices, **left_out}, remarks=remarks)
+        no_assets = {*beside, *not_prices}
+        columns = Columns({name: name for name in names if name not in no_assets})
+        if doubtful:
+            columns.remarks.append(f"{', '.join(doubtful)} is read as the name of an asset")
+    columns.left_out |= beside | not_prices
+    return columns
 
 
 def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -> dict[str, str]:
@@ -245,8 +240,7 @@ def _closes(cells: Sequence[Cell], shape: str, source: str) -> Columns:
         by_ticker.setdefault(cell.ticker, []).append(cell)
     chosen = {}
     for ticker, group in by_ticker.items():
-        found = [cell.field for cell in group]
-        if len(set(found)) < len(found):
+        if len({cell.field for cell in group}) < len(group):
             raise DataError(f"fields of {ticker} must differ, got one twice ({source}). Keep one of each.")
         closes = [cell for cell in group if cell.field in CLOSES]
         if not closes:
@@ -256,43 +250,30 @@ def _closes(cells: Sequence[Cell], shape: str, source: str) -> Columns:
             )
         chosen[ticker] = min(closes, key=lambda cell: CLOSES.index(cell.field))
     read = {cell.name for cell in chosen.values()}
-    written = list(dict.fromkeys(cell.written for cell in chosen.values()))
-    left = dict.fromkeys((cell.written for cell in cells if cell.name not in read), "other fields")
+    left_out = dict.fromkeys((cell.written for cell in cells if cell.name not in read), "other fields")
+    remark = f"the price is {', '.join(dict.fromkeys(cell.written for cell in chosen.values()))}"
     assets = {ticker: cell.name for ticker, cell in chosen.items()}
-    return Columns(assets, left_out=left, shape=shape, remarks=(f"the price is {', '.join(written)}",))
+    return Columns(assets, left_out=left_out, shape=shape, remarks=[remark])
 
 
-def _with_reserved(columns: Columns, rest: Sequence[str], rate: str | None, source: str) -> Columns:
-    """Return the columns with reserved names, and stocks with such names, moved to their roles."""
-    is_prefixed = all(column.startswith(PRICE_PREFIX) for column in columns.assets.values())
-    tickers = {} if is_prefixed else {name: column for name, column in columns.assets.items() if role_of(name)}
-    assets = {name: column for name, column in columns.assets.items() if name not in tickers}
+def _take_reserved(columns: Columns, rest: Sequence[str], rate: str | None, source: str) -> None:
+    """Move columns with reserved names, and stocks with such names, to their roles."""
+    reserved = {name: name for name in rest}
+    if not all(column.startswith(PRICE_PREFIX) for column in columns.assets.values()):
+        reserved |= {name: columns.assets.pop(name) for name in tuple(columns.assets) if role_of(name)}
     index: list[str] = []
-    extra: dict[str, str] = {}
-    left_out = dict(columns.left_out)
-    for name, column in ({name: name for name in rest} | tickers).items():
+    for name, column in reserved.items():
         role = "extra" if name == rate else role_of(name)
         if role == "index":
             index.append(column)
-        elif role == "VIX" or role == "extra":
+        elif role in ("VIX", "extra"):
             known_as = "VIX" if role == "VIX" else name.strip()
-            if known_as in extra:
-                raise DataError(
-                    f"{known_as} must be one column, got {extra[known_as]} and {column} ({source}). Keep one."
-                )
-            extra[known_as] = column
-        elif role == "rate":
-            left_out[name] = "a rate, which market.cash_rate may name"
+            if known_as in columns.extra:
+                got = f"{columns.extra[known_as]} and {column}"
+                raise DataError(f"{known_as} must be one column, got {got} ({source}). Keep one.")
+            columns.extra[known_as] = column
         else:
-            left_out[name] = "no role"
+            columns.left_out[name] = "a rate, which market.cash_rate may name" if role == "rate" else "no role"
     if len(index) > 1:
         raise DataError(f"the index must be one column, got {', '.join(index)} ({source}). Keep one of them.")
-    return replace(columns, assets=assets, index=index[0] if index else None, extra=extra, left_out=left_out)
-
-
-def _traded(columns: Columns) -> tuple[str, ...]:
-    """Return a remark on indices that are traded as assets."""
-    found = [name for name in columns.assets if name.startswith("^") or key(name) in FAMOUS_INDICES]
-    if not found or columns.index is not None:
-        return ()
-    return (f"{', '.join(found)} is read as an asset; name the column {INDEX_COLUMN} to use it as the index",)
+    columns.index = index[0] if index else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.days import names_days
-from rllib_portfolio.market.labels import TICKER_NAMES, key, level_cells, split_labels
+from rllib_portfolio.market.labels import TICKER_NAMES, Label, key, level_cells, split_labels
 
 NUM_LINES = 8
 """Lines that are looked at to find the header."""
@@ -24,26 +24,18 @@ Row = tuple[int, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class CsvHeader:
-    """Names of the columns of a CSV file.
+    """Names of the columns of a CSV file."""
 
-    Attributes:
-        labels: A name for each column, or a pair of names where the header has two rows.
-        skipped_lines: Physical lines, from 0, that pandas must not read: blank ones, and all rows of the header but the
-            first.
-        level_names: What the first cells of a header of two rows call its rows, as pandas writes it.
-    """
-
-    labels: list[str] | list[tuple[str, str]]
+    labels: Sequence[Label]
+    """A name for each column, or a pair of names where the header has two rows."""
     skipped_lines: list[int]
+    """Physical lines, from 0, that pandas must not read: blank ones, and rows of the header but the first."""
     level_names: tuple[str, str] = ("", "")
+    """What the first cells of a header of two rows call its rows, as pandas writes it."""
 
 
 def read_header(path: Path) -> CsvHeader:
-    """Read the header of a CSV file.
-
-    Raises:
-        DataError: If the file is empty, or its first row is no header.
-    """
+    """Read the header of a CSV file; raise a DataError if the file is empty, or its first row is no header."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         rows = [(reader.line_num, cells) for cells in islice(reader, NUM_LINES)]
@@ -105,7 +97,7 @@ def _refuse_data(names: Sequence[str], path: Path) -> None:
         )
 
 
-def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None:
+def _two_levels(rows: Sequence[Row]) -> tuple[Sequence[Label], int] | None:
     """Return the labels of a header of two rows and its number of rows, or None if it has one row.
 
     pandas writes the names of the levels into the first cells, and the name of the days into a third row.
@@ -124,7 +116,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[list[tuple[str, str]], int] | None
     days = next((cell for cell in (first[0], second[0], third[0] if has_third else "") if names_days(cell)), "")
     days = days or (third[0] if has_third else "")
     named = _named([days, *(" ".join(filter(None, pair)) for pair in pairs)], any(names_days(pair) for pair in pairs))
-    return [(named[0].strip(), ""), *pairs], 3 if has_third else 2
+    return [named[0].strip(), *pairs], 3 if has_third else 2
 
 
 def _named(names: Sequence[str], has_days: bool) -> list[str]:

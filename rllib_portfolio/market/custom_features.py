@@ -9,20 +9,16 @@ import pandas as pd
 
 from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.errors import DataError
+from rllib_portfolio.market.features import warm_up
 
 Feature = pd.DataFrame | pd.Series
 CustomFeature = Callable[[pd.DataFrame], Feature]
 
 
 def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
-    """Compute the feature `name` and check it.
+    """Compute the feature that a function, `module:function`, makes of prices [T, N]: a DataFrame [T, N] or a Series.
 
-    Args:
-        name: `module:function`, the function maps prices [T, N] to a DataFrame [T, N] or to a Series [T].
-        prices: Prices with days as index and assets as columns.
-
-    Returns:
-        What the function returned, float64; NaN in the leading rows is its warm-up.
+    NaN in the leading rows is its warm-up.
 
     Raises:
         ConfigError: If there is no such function.
@@ -58,17 +54,16 @@ def _checked(name: str, values: object, prices: pd.DataFrame) -> Feature:
 
 def _check_cells(name: str, values: Feature) -> None:
     cells = values.to_numpy().reshape(len(values), -1)
-    missing = np.isnan(cells).any(axis=1)
-    warm_up = int(np.argmin(missing)) if not missing.all() else len(missing)
-    bad = np.isinf(cells).any(axis=1)
-    bad[warm_up:] |= missing[warm_up:]
-    if warm_up == len(missing):
+    first = warm_up(cells)
+    if first == len(cells):
         raise DataError(f"{name} must return values after its warm-up, got NaN on every day. Shorten its window.")
+    bad = np.isinf(cells).any(axis=1)
+    bad[first:] |= np.isnan(cells[first:]).any(axis=1)
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
             f"{name} must be finite after its warm-up, got {cells[row][~np.isfinite(cells[row])][0]} "
-            f"({values.index[row]:%Y-%m-%d}). Return a number for each day after the first {warm_up}."
+            f"({values.index[row]:%Y-%m-%d}). Return a number for each day after the first {first}."
         )
 
 

@@ -7,13 +7,10 @@ Row t is the close of day t. Nothing here depends on the future: `asset_features
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +114,7 @@ class MarketData:
                 values[name] = tuple(values[name])
             values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
             return cls(**arrays, **values)
-        except _UNREADABLE as error:
+        except Exception as error:  # numpy and zipfile raise almost any of files that are damaged
             text = f"market must be a prepared .npz file, got {path} ({one_line(error)})"
             raise file_error(error, text, "Prepare it again.", DataError) from None
 
@@ -128,21 +125,5 @@ def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
 
 
 _SHAPES = "arrays"
-_UNREADABLE = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
-    *(TypeError, ValueError, BadZipFile, struct.error, zlib.error),
-)
-"""What numpy and zipfile raise of files that are damaged."""
 _ARRAYS = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
-_VALUES = (
-    "assets",
-    "asset_feature_names",
-    "market_feature_names",
-    "first_row",
-    "windows",
-    "periods_per_year",
-    "fitted",
-    "source",
-    "data_hash",
-    "notes",
-)
+_VALUES = tuple(entry.name for entry in fields(MarketData) if entry.name not in _ARRAYS)

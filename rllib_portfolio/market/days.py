@@ -23,16 +23,12 @@ LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/C
 
 
 def names_days(label: object) -> bool:
-    """Return whether a column with this label holds the days."""
+    """Return whether a column or index with this label holds the days."""
     return key(plain(label)) in DATE_NAMES
 
 
 def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Take the days out of their column.
-
-    Args:
-        frame: A table whose days are in the column that is named so, or else in the first column.
-        source: For messages.
+    """Take the days out of the column that is named so, or else out of the first column.
 
     Returns:
         The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are
@@ -43,13 +39,13 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """
     named = [position for position, label in enumerate(frame.columns) if names_days(label)]
     if len(named) > 1:
-        found = ", ".join(plain(frame.columns[position]) for position in named)
+        found = ", ".join(frame.columns[named])
         raise DataError(
             f"the price file must have one column of days, got {found} ({source}). Remove the others, or rename what "
             "is an asset."
         )
     position = named[0] if named else 0
-    name = plain(frame.columns[position])
+    name = str(frame.columns[position])
     days, zone = _days(frame.iloc[:, position].rename(name), source)
     rest = frame.iloc[:, [other for other in range(frame.shape[1]) if other != position]].set_axis(days, axis=0)
     rest.attrs = {**frame.attrs, DATE_COLUMN: name, TIME_ZONE: zone}
@@ -82,12 +78,9 @@ def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
 
 
 def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFrame, index_source: str) -> None:
-    """Raise if the days of two tables are not those of one clock: what is one moment could then lie on two days.
+    """Raise a DataError if the days of two tables are not those of one clock: one moment could then lie on two days.
 
     A table of plain days and one with a time zone are refused, too, as pandas refuses to join them.
-
-    Raises:
-        DataError: If they differ; names both zones.
     """
     zones, sources = [frame.attrs[TIME_ZONE] for frame in (prices, index)], (prices_source, index_source)
     if zones[0] == zones[1]:

@@ -103,16 +103,10 @@ def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.
 
 
 def cross_sectional_ranks(values: FloatArray) -> FloatArray:
-    """Ranks among the assets of the same row, from -1 (lowest) to 1 (highest).
+    """Ranks among the assets of the same row, [T, N], from -1 (lowest) to 1 (highest); NaN where any asset has none.
 
     Ties share the mean of their ranks; one asset alone ranks 0. What moves all assets alike is gone, and an outlier
     counts no more than the next asset.
-
-    Args:
-        values: One feature, [T, N].
-
-    Returns:
-        [T, N], NaN in rows where any asset has none.
     """
     from scipy.stats import rankdata  # a second to import
 
@@ -131,16 +125,18 @@ def index_features(index: pd.Series[float]) -> dict[str, pd.Series[float]]:
 
 
 def trailing_volatility(returns: FloatArray) -> FloatArray:
-    """Sample standard deviation of the last 21 simple daily returns.
+    """Sample standard deviation of the last 21 simple daily returns, [T, N]; row 0 is no return and is left out.
 
-    Args:
-        returns: Simple returns, [T, N]; row 0 is no return and is left out.
-
-    Returns:
-        [T, N]. Rows 2 to 20 use the returns there are, rows 0 and 1 are zero.
+    Rows 2 to 20 use the returns there are, rows 0 and 1 are zero.
     """
     values = pd.DataFrame(returns).iloc[1:].rolling(VOLATILITY_DAYS, min_periods=2).std()
     return values.reindex(range(len(returns))).fillna(0.0).to_numpy()
+
+
+def warm_up(values: FloatArray) -> int:
+    """First row without NaN, T if there is none; values are [T, ...]."""
+    missing = np.isnan(values.reshape(len(values), -1)).any(axis=1)
+    return len(values) if missing.all() else int(np.argmin(missing))
 
 
 def _log(values: Table) -> Table:

@@ -8,52 +8,52 @@ from __future__ import annotations
 import csv
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from rllib_portfolio.errors import DataError, file_error, reason
-from rllib_portfolio.market.csv_header import CsvHeader, read_header
+from rllib_portfolio.market.csv_header import read_header
 from rllib_portfolio.market.days import dated, names_days
-from rllib_portfolio.market.labels import plain, price_among, split_labels
+from rllib_portfolio.market.labels import Label, plain, price_among, split_labels
 
 PARQUET_MAGIC = b"PAR1"
 SUFFIXES = (".csv", ".parquet")
 MOMENTS = ("datetime64", "datetime", "date", "period")
 """What pandas calls an index that holds days."""
+LEVELS = "levels"
+"""Attribute of a table that was read: the two names of each column that has two, and the names of both levels."""
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read a table whose rows are days.
+    """Read a .csv or .parquet file whose rows are days.
 
-    Args:
-        path: A .csv or .parquet file. Its days are in the column named date (datetime, timestamp, time), in the index
-            of a Parquet table, or else in the first column, as ISO 8601.
+    The days are in the column named date (datetime, timestamp, time), in the index of a Parquet table, or else in the
+    first column, as ISO 8601.
 
     Returns:
         The other columns as they are, with the days as a DatetimeIndex without time zone, in the order of the file.
-        Labels of columns are names without spaces around them, or pairs of names where the file has two levels of them.
-        `attrs` hold the time zone and the name of the column of days (see `days.dated`).
+        Names of columns have no spaces around them, and two levels of names are joined. `attrs` hold the levels, the
+        time zone and the name of the column of days (see `days.dated`).
 
     Raises:
-        DataError: If the file is missing or cannot be read, of another kind than its suffix says, empty, without
-            header or dates or with two columns of them, or has missing or duplicate column names.
+        DataError: If the file cannot be read, or holds something else than a table with dates and distinct names.
     """
     try:
-        frame = dated(_read(path), str(path))
+        return _dated(_read(path), str(path))
     except OSError as error:
         text = f"the price file must be readable, got {path} ({reason(error)})"
         raise file_error(error, text, "Check its path and permissions.", DataError) from None
-    return _not_empty(frame, str(path))
 
 
 def tabulated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """Return the table in a DataFrame, as `read_frame` does for a file."""
-    return _not_empty(dated(_with_days_in_a_column(frame, source), source), source)
+    return _dated(_with_days_in_a_column(frame, source), source)
 
 
-def _not_empty(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+def _dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    frame = dated(frame, source)
     if frame.empty:
         raise DataError(
             f"the price file must hold dated prices, got {frame.shape[0]} rows of {frame.shape[1]} columns ({source}). "
@@ -69,21 +69,23 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"the price file must be a file, got a folder ({path}). Name {named}.")
     if not path.is_file():
         raise DataError(f"the price file must exist, got {path}. Check the path.")
-    if path.suffix.lower() == ".csv":
-        return _read_csv(path)
-    if path.suffix.lower() == ".parquet":
-        return _read_parquet(path)
-    raise DataError(
-        f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
-    )
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"the price file must end in .csv or .parquet, got {path.name} ({path}). Convert it, or correct its name."
+        )
+    is_named_csv = path.suffix.lower() == ".csv"
+    with path.open("rb") as file:
+        is_parquet = file.read(4) == PARQUET_MAGIC
+    if is_named_csv and is_parquet:
+        raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
+    if not (is_named_csv or is_parquet):
+        raise DataError(f"a .parquet file must be Parquet, got other content ({path}). Rename it by its content.")
+    return _read_parquet(path) if is_parquet else _read_csv(path)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    with path.open("rb") as file:
-        if file.read(4) == PARQUET_MAGIC:
-            raise DataError(f"a .csv file must be text, got a Parquet file ({path}). Rename it to .parquet.")
     try:
-        header: CsvHeader = read_header(path)
+        header = read_header(path)
         _check_header(header.labels, str(path))
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -93,15 +95,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except UnicodeDecodeError:
         raise DataError(f"a .csv file must be UTF-8 text, got other bytes ({path}). Save it as UTF-8 CSV.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"each row must have one cell per column, got another table ({path}: {reason}).") from None
-    return frame.set_axis(_axis(header.labels, list(header.level_names)), axis=1)
+        why = " ".join(str(error).split())
+        raise DataError(f"each row must have one cell per column, got another table ({path}: {why}).") from None
+    return _named(frame, header.labels, header.level_names)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    with path.open("rb") as file:
-        if file.read(4) != PARQUET_MAGIC:
-            raise DataError(f"a .parquet file must be Parquet, got other content ({path}). Rename it by its content.")
     try:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:
@@ -125,14 +124,11 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             f"columns must have one level, or two (field and ticker), got {frame.columns.nlevels} ({source}). "
             "Drop the others."
         )
-    level_names: list[Hashable] = [None, None]
-    if frame.columns.nlevels == 2:
-        level_names = list(frame.columns.names)
-        labels: Sequence[str | tuple[str, str]] = [
-            (str(label[0]).strip(), str(label[1]).strip()) for label in frame.columns
-        ]
+    level_names = tuple(frame.columns.names)
+    if len(level_names) == 2:
+        labels: Sequence[Label] = [(str(label[0]).strip(), str(label[1]).strip()) for label in frame.columns]
     else:
-        labels = split_labels(list(map(str, frame.columns)))
+        labels, level_names = split_labels(list(map(str, frame.columns))), (None, None)
     days, has_days = frame.index, any(map(names_days, labels))
     named = [plain(label) for label in labels]
     is_needed = not (has_days or isinstance(days, pd.RangeIndex))
@@ -143,13 +139,9 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         frame, labels, is_needed = frame.iloc[:, kept], [labels[position] for position in kept], True
     if is_needed or is_other:
         frame = frame.set_axis(range(frame.shape[1]), axis=1).rename_axis(index="days").reset_index()
-        label = str(days.name).strip() if names_days(days.name) else "date"
-        labels = [(label, ""), *labels] if any(isinstance(each, tuple) for each in labels) else [label, *labels]
+        labels = [str(days.name).strip() if names_days(days.name) else "date", *labels]
     _check_header(labels, source)
-    attrs = frame.attrs
-    frame = frame.set_axis(_axis(labels, level_names), axis=1)
-    frame.attrs = dict(attrs)
-    return frame
+    return _named(frame, labels, level_names)
 
 
 def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
@@ -167,14 +159,14 @@ def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
             )
 
 
-def _axis(labels: Sequence[str | tuple[str, str]], level_names: list[Hashable]) -> pd.Index:
-    """Return the labels as an index, with two levels if any label is a pair."""
-    if any(isinstance(label, tuple) for label in labels):
-        return pd.MultiIndex.from_tuples([label for label in labels if isinstance(label, tuple)], names=level_names)
-    return pd.Index(list(labels))
+def _named(frame: pd.DataFrame, labels: Sequence[Label], level_names: Sequence[object]) -> pd.DataFrame:
+    named = frame.set_axis([plain(label) for label in labels], axis=1)
+    pairs = {plain(label): label for label in labels if isinstance(label, tuple) and all(label)}
+    named.attrs = {**frame.attrs, LEVELS: (pairs, level_names)}
+    return named
 
 
-def _check_header(labels: Sequence[str | tuple[str, str]], source: str) -> None:
+def _check_header(labels: Sequence[Label], source: str) -> None:
     names = [plain(label) for label in labels]
     for position, name in enumerate(names, start=1):
         if not name.strip():

@@ -16,6 +16,7 @@ DAYS_A_YEAR = 365.25
 WEEKDAYS = 252
 """Rows per year of weekdays and of simulated markets, by convention: exchanges close on about nine weekdays a year."""
 ALL_DAYS = 365
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
 RHYTHMS = {52: "one a week", 12: "one a month", 4: "one a quarter", 1: "one a year"}
 
 TOLERANCE = 0.1
@@ -33,16 +34,12 @@ MIN_HOLE_DAYS = 14
 
 
 class Frequency(NamedTuple):
-    """The frequency of the rows of a table.
-
-    Attributes:
-        periods: Rows per year, by which annual figures are scaled.
-        rows_a_year: Rows of a calendar year as counted, without holes.
-        rhythm: The frequency in words.
-    """
+    """The frequency of the rows of a table, as a number and in words."""
 
     periods: int
+    """Rows per year, by which annual figures are scaled."""
     rows_a_year: float
+    """Rows of a calendar year as counted, without holes."""
     rhythm: str
 
 
@@ -68,7 +65,7 @@ def frequency_of(dates: Dates) -> Frequency | None:
     count = DAYS_A_YEAR / (usual if is_short and not is_daily else steps.mean())
     num_weekdays = _num_weekdays(dates)
     if is_daily:
-        periods, rhythm = (WEEKDAYS if num_weekdays < 7 else ALL_DAYS), f"{_NUMBERS[num_weekdays]} days a week"
+        periods, rhythm = (WEEKDAYS if num_weekdays < 7 else ALL_DAYS), f"{NUMBERS[num_weekdays - 1]} days a week"
     else:
         periods = min(RHYTHMS, key=lambda rows: abs(np.log(count / rows)))
         rhythm = RHYTHMS[periods]
@@ -79,19 +76,8 @@ def frequency_of(dates: Dates) -> Frequency | None:
     return Frequency(max(1, round(count)), count, rhythm if is_daily else f"usually one every {usual:g} days")
 
 
-_NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
-
-
 def require_one_rhythm(dates: Dates, source: str) -> None:
-    """Raise if parts of a table have clearly different rhythms, as weeks before days: no number of rows is a year then.
-
-    Args:
-        dates: Days of the table, datetime64[D] [T], increasing. Fewer than two parts are not looked at.
-        source: For messages.
-
-    Raises:
-        DataError: With the slowest and the fastest rhythm, and where they are.
-    """
+    """Raise a DataError if parts of a table have clearly different rhythms: no number of rows is a year then."""
     parts = np.array_split(dates, max(1, len(dates) // PART_ROWS))
     rhythms = [(found, part) for part in parts if (found := frequency_of(part)) is not None]
     if len(rhythms) < 2:
@@ -117,10 +103,7 @@ def largest_step(periods: int) -> int:
 def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
     """Return the rows per year: the stated number, else the one inferred from the dates, else 252.
 
-    Args:
-        dates: Days of the table, datetime64[D] [T], increasing.
-        config: States the number or leaves it null. The dates of simulated markets are artificial and are not used.
-        source: For messages.
+    The dates of simulated markets are artificial and are not used.
 
     Raises:
         ConfigError: If a stated number differs from the inferred one by more than 10 %.
@@ -140,11 +123,7 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: tuple[str, int]) -> tuple[str, ...]:
     """Return notes on the inferred frequency, and on the longest window if a year has not about 252 rows.
 
-    Args:
-        dates: Days of the table.
-        periods: The result of `periods_per_year`.
-        config: States the number or leaves it null.
-        slowest: Name of the feature with the longest window, and its rows.
+    `slowest` is the name of the feature with the longest window, and the rows of that.
     """
     notes = []
     if config.periods_per_year is None and not isinstance(config.data, dict):

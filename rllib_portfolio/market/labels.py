@@ -12,18 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-ADJUSTED = ("adjclose", "adjustedclose", "closeadj", "closeadjusted", "adjusted")
 CLOSES = (
-    *ADJUSTED,
-    "close",
-    "closelast",
-    "closingprice",
-    "closeprice",
-    "pxlast",
-    "settle",
-    "last",
-    "lastprice",
-    "price",
+    *("adjclose", "adjustedclose", "closeadj", "closeadjusted", "adjusted"),
+    *("close", "closelast", "closingprice", "closeprice", "pxlast", "settle", "last", "lastprice", "price"),
 )
 """Fields that are the price of a stock; if there are several, the first in this order is read."""
 
@@ -38,8 +29,8 @@ NO_PRICES = (
     *("splitcoefficient", "repaired", "openinterest", "openint", "change", "changepercent", "chg"),
     *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
 )
-FIELDS = (*CLOSES, *OTHER_PRICES, *NO_PRICES)
-_FIELDS = frozenset(FIELDS)
+FIELDS = dict.fromkeys((*CLOSES, *OTHER_PRICES, *NO_PRICES))
+"""All fields, in order, quick to look up."""
 
 INDICATOR = "indicator"
 INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
@@ -65,29 +56,27 @@ CALENDAR_NAMES = {
 """Names of a column that repeats a part of the day of its row, and the part."""
 FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
 
-_FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted((*FIELDS, *INDICATORS), key=len, reverse=True))
-_FIELD = rf"(?:{_FIELD})(?:[\s_.-]*\d+)?"
 _KEYS = (*FIELDS, *INDICATORS)
+_FIELD = "|".join(r"[\s_.-]*".join(field) for field in sorted(_KEYS, key=len, reverse=True))
+_FIELD = rf"(?:{_FIELD})(?:[\s_.-]*\d+)?"
 _MARKS = r"[\s_.|:/()-]+"
 _TICKER_FIRST = re.compile(rf"(?P<ticker>.+?){_MARKS}(?P<field>{_FIELD})\)?", re.IGNORECASE)
 _FIELD_FIRST = re.compile(rf"(?P<field>{_FIELD}){_MARKS}(?P<ticker>.+?)\)?", re.IGNORECASE)
 
 
+Label = str | tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A column that is one field of one stock.
-
-    Attributes:
-        name: Name of the column.
-        ticker: Ticker of the stock.
-        written: The field as the file spells it.
-        field: One of `FIELDS`, or `indicator`.
-    """
+    """A column that is one field of one stock."""
 
     name: str
     ticker: str
     written: str
+    """The field as the file spells it."""
     field: str
+    """One of `FIELDS`, or `indicator`."""
 
 
 def plain(label: object) -> str:
@@ -104,7 +93,7 @@ def key(name: str) -> str:
 def field_of(name: str) -> str | None:
     """Return the field that a name means (`Adj Close**`, `5. adjusted close`, `<CLOSE>`, `Vol.`), or None."""
     found = key(name).lstrip("0123456789")
-    return found if found in _FIELDS else None
+    return found if found in FIELDS else None
 
 
 def price_among(names: Sequence[str]) -> str | None:
@@ -162,7 +151,7 @@ def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]
     ]
 
 
-def split_labels(names: Sequence[str]) -> list[str] | list[tuple[str, str]]:
+def split_labels(names: Sequence[str]) -> Sequence[Label]:
     """Return the labels of two levels that were written as text, such as `('Volume', 'XOM')`; keep other names."""
     names = [name.strip() for name in names]
     pairs = []

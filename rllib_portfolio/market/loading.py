@@ -28,7 +28,7 @@ from rllib_portfolio.market.simulators.synthetic import (
     student_t_market,
 )
 from rllib_portfolio.market.sources import BUNDLED, FRAME, read_table
-from rllib_portfolio.market.splits import check_windows, split_windows, window_dates
+from rllib_portfolio.market.splits import split
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import plausibility_notes, validate_table
 
@@ -55,13 +55,11 @@ def load_market(
 
     Args:
         config: A configuration or its values; or only its `data`: `sp500`, the path of a CSV, Parquet or prepared .npz
-            file, or a synthetic market as {source: ..., ...parameters}: the names and functions of
-            `SIMULATORS`, and for `bootstrap` the `table` to resample (`sp500` or a path). Where they do not
-            name a `cash_rate`, the configuration's is used. A prepared file is taken as it is; no other setting applies
-            to it. Prices may also be a DataFrame, with their days as index or in a column named date, alone or as
-            `data` among the values.
-        fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted. The
-            other synthetic markets have nothing that is fitted.
+            file, or a synthetic market as {source: ..., ...parameters}: the names and parameters of `SIMULATORS`, and
+            for `bootstrap` the `table` to resample (`sp500` or a path). A prepared file is taken as it is; no other
+            setting applies to it. Prices may also be a DataFrame, with their days as index or in a column named date,
+            alone or as `data` among the values.
+        fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted.
 
     Raises:
         ConfigError: If the configuration cannot be used.
@@ -70,21 +68,19 @@ def load_market(
     frame = None
     if not isinstance(config, MarketConfig):
         config, frame = _configured(config)
-    if frame is not None:
-        return prepare_market(load_table(config, frame), config, fitted)
     if isinstance(config.data, dict):
         return _simulated(config.data, config, fitted)
     if config.data.endswith(".npz"):
         return _prepared(user_path(config.data), fitted)
-    return prepare_market(load_table(config), config, fitted)
+    return prepare_market(load_table(config, frame), config, fitted)
 
 
 def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """Return the prices that `config` names, or those of a DataFrame, before features are computed.
+    """Return the prices that `config` names, or those of a DataFrame, after checking that they look like prices.
 
     Raises:
         ConfigError: If the configuration does not fit the table.
-        DataError: If the table cannot be used, or a column does not look like prices.
+        DataError: If the table cannot be used.
     """
     table = read_table(config, frame)
     notes = plausibility_notes(validate_table(table, config), config)
@@ -128,19 +124,26 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
     if isinstance(config.cash_rate, str):
         raise ConfigError(f"market.cash_rate must be a number for a synthetic market, got {config.cash_rate!r}.")
     if source == "bootstrap":
-        table = parameters.pop("table", BUNDLED)
-        rate = parameters.pop("cash_rate", config.cash_rate)
-        settings = ("fill_days", "periods_per_year", "accept_moves")
-        values = {"data": table, "cash_rate": rate, **{name: getattr(config, name) for name in settings}}
-        table_config = validated(MarketConfig, values, "market.data")
-        prices = load_table(table_config)
-        rows_a_year = periods_per_year(prices.dates, table_config, prices.source)
-        own = config.model_copy(update={"cash_rate": rate, "periods_per_year": rows_a_year})
-        internal = {"table": prices, "config": own, "fitted": fitted}
-    else:
-        periods = config.periods_per_year or WEEKDAYS
-        parameters = {"cash_rate": config.cash_rate, "periods_per_year": periods} | parameters
-        internal = {}
+        return _resampled(parameters, config, fitted)
+    periods = config.periods_per_year or WEEKDAYS
+    parameters = {"cash_rate": config.cash_rate, "periods_per_year": periods} | parameters
+    return _with_windows(SIMULATORS[source](**_arguments(source, parameters)), config)
+
+
+def _resampled(parameters: dict[str, Any], config: MarketConfig, fitted: Mapping[str, Any] | None) -> MarketData:
+    table = parameters.pop("table", BUNDLED)
+    rate = parameters.pop("cash_rate", config.cash_rate)
+    settings = ("fill_days", "periods_per_year", "accept_moves")
+    values = {"data": table, "cash_rate": rate, **{name: getattr(config, name) for name in settings}}
+    table_config = validated(MarketConfig, values, "market.data")
+    prices = load_table(table_config)
+    rows_a_year = periods_per_year(prices.dates, table_config, prices.source)
+    own = config.model_copy(update={"cash_rate": rate, "periods_per_year": rows_a_year})
+    return bootstrap_market(prices, **_arguments("bootstrap", parameters), config=own, fitted=fitted)
+
+
+def _arguments(source: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters, which a user's file names, as the types of the simulator's signature."""
     known = [name for name in inspect.signature(SIMULATORS[source]).parameters if name not in _INTERNAL]
     unknown = sorted(set(parameters) - set(known))
     if unknown:
@@ -148,22 +151,13 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
             f"market.data of source {source} must have known parameters, got {', '.join(unknown)}. "
             f"Choose from {', '.join(known)}."
         )
-    market = SIMULATORS[source](**_of_right_types(SIMULATORS[source], parameters), **internal)
-    return market if source == "bootstrap" else _with_windows(market, config)
-
-
-def _of_right_types(simulator: Callable[..., MarketData], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters, which a user's file names, as the types of the simulator's signature."""
-    types = get_type_hints(simulator, include_extras=True)
+    types = get_type_hints(SIMULATORS[source], include_extras=True)
     fields: dict[str, Any] = {name: (types[name], ...) for name in parameters}
     model = create_model("Parameters", __base__=StrictModel, **fields)
     return dict(validated(model, parameters, "market.data"))
 
 
 def _with_windows(market: MarketData, config: MarketConfig) -> MarketData:
-    by_date = window_dates(market.dates, config)
-    windows = split_windows(market.dates, by_date, market.first_row, purge_days=0)
-    check_windows(windows, by_date, market.first_row, 0, market.num_days)
-    return replace(
-        market, windows=windows, fitted={**market.fitted, "windows": {k: list(v) for k, v in by_date.items()}}
-    )
+    by_date, windows = split(market.dates, config, market.first_row)
+    days = {name: list(window) for name, window in by_date.items()}
+    return replace(market, windows=windows, fitted={**market.fitted, "windows": days})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,13 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.custom_features import custom_feature
-from rllib_portfolio.market.features import VOLATILITY_DAYS, asset_features, cross_sectional_ranks, index_features
+from rllib_portfolio.market.features import (
+    VOLATILITY_DAYS,
+    asset_features,
+    cross_sectional_ranks,
+    index_features,
+    warm_up,
+)
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
@@ -33,72 +39,61 @@ INDEX_WINDOW = 252
 
 @dataclass(frozen=True, slots=True)
 class FeaturePanel:
-    """Features of N assets and of the market over T days.
-
-    Attributes:
-        asset: Name to values [T, N], NaN in the warm-up.
-        market: Name to values [T], NaN in the warm-up.
-        slowest: Name of the feature with the longest window.
-        longest_window: Length of this window in rows.
-        first_row: First row at which every feature is defined; later if a user column starts late.
-        outliers: Maps names to the threshold that `Scaler.fit` applies. Ranks have no outliers, and rare values of a
-            probability or of a user's column may carry its information.
-    """
+    """Features of N assets and of the market over T days."""
 
     asset: dict[str, FloatArray]
+    """Name to values [T, N], NaN in the warm-up."""
     market: dict[str, FloatArray]
+    """Name to values [T], NaN in the warm-up."""
+    shape: tuple[int, int]
+    """(T, N)."""
     slowest: str
+    """Name of the feature with the longest window."""
     longest_window: int
+    """Length of this window in rows."""
     first_row: int
+    """First row at which every feature is defined; later if a user column starts late."""
     outliers: Mapping[str, float] = field(default_factory=dict)
+    """Maps names to the threshold that `Scaler.fit` applies. Ranks have no outliers, and rare values of a probability
+    or of a user's column may carry its information."""
 
     @property
     def purge_days(self) -> int:
         """Rows between two windows such that no observation of the later one looks back into the earlier one."""
         return self.longest_window + LARGEST_LAG
 
-    def with_market(self, columns: Mapping[str, FloatArray]) -> FeaturePanel:
-        """The panel with more market features, whose warm-up must not be longer than the panel's."""
-        return replace(self, market={**self.market, **columns})
-
-    def arrays(self, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-        """Asset features [T, N, F] and market features [T, M], NaN in the warm-up; `shape` is (T, N)."""
-        asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*shape, 0))
-        market = np.stack([*self.market.values()], axis=-1) if self.market else np.empty((shape[0], 0))
+    def arrays(self) -> tuple[FloatArray, FloatArray]:
+        """Asset features [T, N, F] and market features [T, M], NaN in the warm-up."""
+        asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*self.shape, 0))
+        market = np.stack([*self.market.values()], axis=-1) if self.market else np.empty((self.shape[0], 0))
         return asset, market
 
 
 def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
     """Every configured feature of a table except its regimes, which need a training window."""
-    asset: dict[str, FloatArray] = {
-        name: np.asarray(values, dtype=np.float64) for name, values in asset_features(table.prices, config).items()
-    }
+    asset = {name: np.asarray(values, dtype=float) for name, values in asset_features(table.prices, config).items()}
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
-        market |= {name: np.asarray(values, dtype=np.float64) for name, values in index_features(table.index).items()}
+        market = {name: np.asarray(values, dtype=float) for name, values in index_features(table.index).items()}
     outliers = dict.fromkeys(asset, ASSET_OUTLIER) | dict.fromkeys(market, LONE_OUTLIER)
     for name in config.custom:
         values = custom_feature(name, table.prices)
-        (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=np.float64)
+        (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=float)
     outliers |= {name: LONE_OUTLIER for name in config.custom if name in asset}
     if config.cross_section == "ranks":
         asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
-    windows = {"volatility": VOLATILITY_DAYS, **{name: _warm_up(values) for name, values in (asset | market).items()}}
+    windows = {"volatility": VOLATILITY_DAYS, **{name: warm_up(values) for name, values in (asset | market).items()}}
     slowest = max(windows, key=lambda name: windows[name])
     user: dict[str, FloatArray] = {}
     if config.user_columns:
         user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
-    first_row = max([windows[slowest], *map(_warm_up, user.values())])
-    return FeaturePanel(asset, {**market, **user}, slowest, windows[slowest], first_row, outliers)
+    first_row = max([windows[slowest], *map(warm_up, user.values())])
+    shape = (len(table.prices), table.prices.shape[1])
+    return FeaturePanel(asset, {**market, **user}, shape, slowest, windows[slowest], first_row, outliers)
 
 
 def nominal_window(config: FeatureConfig, has_index: bool) -> int:
-    """Return the longest feature window in rows, without user features, even if a table is too short for it.
-
-    Args:
-        config: The features.
-        has_index: Whether the table has an index.
-    """
+    """Return the longest feature window in rows, without user features, even if a table is too short for it."""
     windows = [VOLATILITY_DAYS, *config.log_return_days, *config.momentum_days, *config.volatility_days]
     windows += [days - 1 for days in (*config.moving_average_days, config.drawdown_days or 1)]
     windows += [config.rsi_days or 0, INDEX_WINDOW if config.index and has_index else 0]
@@ -109,18 +104,16 @@ def nominal_window(config: FeatureConfig, has_index: bool) -> int:
 
 def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[str, Any]:
     """Return the moments of asset and market features on the training rows, as JSON values; `prices` are [T, N]."""
-    asset, market = panel.arrays((len(prices), prices.shape[1]))
+    asset, market = panel.arrays()
     usual_moves = np.median(np.abs(np.diff(np.log(prices[rows]), axis=0)), axis=0)
     outliers = [[panel.outliers.get(name) for name in names] for names in (panel.asset, panel.market)]
     return {
-        "asset": Scaler.fit(asset[rows], outliers[0], usual_moves).to_json(),
-        "market": Scaler.fit(market[rows], outliers[1]).to_json(),
+        "asset": asdict(Scaler.fit(asset[rows], outliers[0], usual_moves)),
+        "market": asdict(Scaler.fit(market[rows], outliers[1])),
     }
 
 
-def observed_arrays(
-    panel: FeaturePanel, fitted: Mapping[str, Any], shape: tuple[int, int]
-) -> dict[str, NDArray[np.float32]]:
+def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
     """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 to `first_row`.
 
     Raises:
@@ -128,7 +121,7 @@ def observed_arrays(
     """
     observed = {}
     limit = fitted.get("feature_limit", np.inf)  # earlier fits had none
-    for kind, values, names in zip(("asset", "market"), panel.arrays(shape), (panel.asset, panel.market), strict=True):
+    for kind, values, names in zip(("asset", "market"), panel.arrays(), (panel.asset, panel.market), strict=True):
         if list(names) != fitted[f"{kind}_feature_names"]:
             differing = sorted(set(names) ^ set(fitted[f"{kind}_feature_names"]))
             raise DataError(
@@ -136,13 +129,7 @@ def observed_arrays(
                 "Give the table the same index and user columns."
             )
         if fitted["scaler"] is not None:
-            values = np.clip(Scaler.from_json(fitted["scaler"][kind]).apply(values), -limit, limit)
+            values = np.clip(Scaler(**fitted["scaler"][kind]).apply(values), -limit, limit)
         observed[f"{kind}_features"] = single = values.astype(np.float32)
         single[: panel.first_row] = 0.0
     return observed
-
-
-def _warm_up(values: FloatArray) -> int:
-    """First row without NaN; T if there is none."""
-    missing = np.isnan(values.reshape(len(values), -1)).sum(axis=1) > 0
-    return len(missing) if missing.all() else int(np.argmin(missing))

@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.frequency import WEEKDAYS
+from rllib_portfolio.market.frequency import WEEKDAYS, Dates
 from rllib_portfolio.market.sources import BUNDLED
-
-Dates = NDArray[np.datetime64]
 
 MIN_ROWS = 60
 """Fewest rows that are judged; in fewer rows a few extreme days would decide."""
@@ -70,17 +67,7 @@ class Move(NamedTuple):
 
 
 def require_prices(name: str, values: FloatArray, periods_per_year: int, source: str) -> None:
-    """Raise an error unless the values can be the prices of an asset.
-
-    Args:
-        name: Name of the column.
-        values: Positive numbers, [T].
-        periods_per_year: Rows per year; moves over longer periods are larger.
-        source: For the message.
-
-    Raises:
-        DataError: If they cannot; the message holds the measurement and a guess of its kind.
-    """
+    """Raise a DataError, with the measurement and a guess of its kind, if `doubt` objects to a column."""
     found = doubt(values, periods_per_year)
     if found is not None:
         measured, kind = found
@@ -90,34 +77,12 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
         )
 
 
-def doubtful_columns(levels: pd.DataFrame, periods_per_year: int) -> list[int]:
-    """Return the positions of the columns that `doubt` may object to; tables with many columns have few of them.
-
-    Necessary conditions of each objection, with a margin for rounding, that need no median and no sorting.
-
-    Args:
-        levels: Positive numbers, [T, N].
-        periods_per_year: Rows of a year.
-    """
-    if len(levels) < MIN_ROWS:
-        return []
-    values = levels.to_numpy(dtype=float)
-    is_whole = (values == np.round(values)).all(axis=0)
-    moves = np.abs(values[1:] / values[:-1] - 1.0)
-    large = MAX_MEDIAN_MOVE_OF_COUNTS * max(1.0, WEEKDAYS / periods_per_year) ** 0.5
-    moves_much = (moves > 0.99 * large).mean(axis=0) > 0.49
-    jumps = (moves > 0.99 * JUMP).mean(axis=0) > 0.99 * MAX_SHARE_OF_JUMPS
-    logs = np.log(values)
-    reverts = np.ptp(logs, axis=0) < 1.01 * MIN_WANDERING * np.sqrt((np.diff(logs, axis=0) ** 2).sum(axis=0))
-    return np.flatnonzero(is_whole | moves_much | jumps | reverts).tolist()
-
-
 def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
     """Return the measurement and a guess of its kind if the values cannot be prices, else None.
 
     Args:
         values: Positive numbers, [T].
-        periods_per_year: Rows of a year.
+        periods_per_year: Rows per year; moves over longer periods are larger.
     """
     steps = np.diff(values)
     if len(values) < MIN_ROWS or not steps.any():
@@ -126,7 +91,7 @@ def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
     if is_whole and steps.min() >= 0.0 and (steps > 0.0).mean() >= 0.5:
         return f"whole numbers that never fall, from {values[0]:.0f} to {values[-1]:.0f}", "row numbers or dates"
     moves = values[1:] / values[:-1] - 1.0
-    median, jumps = _median_move(moves), _share_of_jumps(moves)
+    median, jumps = float(np.median(np.abs(moves))), float((np.abs(moves) > JUMP).mean())
     is_count = is_whole and float(np.median(values)) >= MIN_COUNT
     kind = "a volume" if is_count else "a volume, a score or a return"
     largest = MAX_MEDIAN_MOVE_OF_COUNTS if is_count else MAX_MEDIAN_MOVE
@@ -146,14 +111,6 @@ def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
     return None
 
 
-def _median_move(moves: FloatArray) -> float:
-    return float(np.median(np.abs(moves)))
-
-
-def _share_of_jumps(moves: FloatArray) -> float:
-    return float((np.abs(moves) > JUMP).mean())
-
-
 def _wandering(values: FloatArray) -> float:
     """Return the range of the logarithms over the root of their summed squared moves: about 1.6 for a random walk.
 
@@ -169,13 +126,7 @@ def _wandering(values: FloatArray) -> float:
 
 
 def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) -> tuple[Move, ...]:
-    """Return the moves from one row to the next beyond -60 % or +150 %, ordered by day.
-
-    Args:
-        dates: Days, [T].
-        assets: Names of the N assets.
-        returns: Simple returns, [T, N].
-    """
+    """Return the moves beyond -60 % or +150 %, ordered by day, in simple returns [T, N]."""
     rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
     return tuple(
         Move(assets[column], dates[row], float(returns[row, column]), _hint(returns[:, column], row))
@@ -207,10 +158,8 @@ def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, confi
     moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
     if not moves:
         return ()
-    what = "Moves beyond -60 % or +150 % from one row to the next"
-    if config.accept_moves:
-        return (f"{what} were accepted (market.accept_moves): {len(moves)}.",)
-    return (f"{what}: {_listed(moves)}.",)
+    told = f" were accepted (market.accept_moves): {len(moves)}" if config.accept_moves else f": {_listed(moves)}"
+    return (f"Moves beyond -60 % or +150 % from one row to the next{told}.",)
 
 
 def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ...]:
@@ -221,11 +170,7 @@ def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ..
 
 
 def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
-    """Raise an error if a table has extreme moves that the user has not accepted.
-
-    Raises:
-        DataError: If there are any; the message lists the first ones and their number.
-    """
+    """Raise a DataError that lists the first extreme moves which the user has not accepted, if there are any."""
     moves = unaccepted_moves(market, config)
     if moves:
         raise DataError(
@@ -257,39 +202,26 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
     if found.empty or is_simulated or num_days < MIN_YEARS * market.periods_per_year:
         return None
     worst = found.sort_values("annual_return", na_position="first").iloc[-1]
-    moves, periods = market.returns[1:], market.periods_per_year
-    column = int(np.argmax([_strangeness(moves[:, asset], periods) for asset in range(market.num_assets)]))
-    row = int(np.argmax(_sizes(moves[:, column])))
-    growth = float(np.expm1(_growth(moves[:, column], periods)))
+    moves = market.returns[1:]
+    logs = np.log1p(np.maximum(moves, -1.0 + 1e-12))  # a total loss counts as a large one
+    growth = logs.mean(axis=0) * market.periods_per_year
+    median = np.median(np.abs(moves), axis=0)
+    measures = [
+        growth / math.log1p(MAX_ANNUAL_RETURN),
+        median / MAX_MEDIAN_MOVE,
+        (np.abs(moves) > JUMP).mean(axis=0) / MAX_SHARE_OF_JUMPS,
+        np.abs(logs).max(axis=0) / math.log1p(MAX_MOVE),
+    ]
+    column = int(np.max(measures, axis=0).argmax())
+    row, annual = int(np.abs(logs[:, column]).argmax()), float(np.expm1(growth[column]))
     return (
         f"Warning: {worst.name} earns {_percent(float(worst['annual_return']))} a year at a Sharpe ratio of "
         f"{worst['sharpe_ratio']:.1f}, above the plausible limits of 200 % a year and a Sharpe ratio of 4. Check "
-        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(growth)} a year, "
-        f"moves by {_percent(_median_move(moves[:, column]))} on the median row, and by "
+        f"{market.assets[column]} first, whose prices are the least plausible: it earns {_percent(annual)} a year, "
+        f"moves by {_percent(float(median[column]))} on the median row, and by "
         f"{_percent(float(moves[row, column]), '+')} on {market.dates[row + 1]}. If all prices are right, a strategy "
         "may use information from the future."
     )
-
-
-def _strangeness(moves: FloatArray, periods_per_year: int) -> float:
-    """Return the largest measure of a column, each divided by its limit."""
-    largest = float(_sizes(moves).max())
-    return max(
-        _growth(moves, periods_per_year) / math.log1p(MAX_ANNUAL_RETURN),
-        _median_move(moves) / MAX_MEDIAN_MOVE,
-        _share_of_jumps(moves) / MAX_SHARE_OF_JUMPS,
-        largest / math.log1p(MAX_MOVE),
-    )
-
-
-def _growth(moves: FloatArray, periods_per_year: int) -> float:
-    """Return the logarithmic growth of a year."""
-    return float(np.log1p(np.maximum(moves, -1.0 + 1e-12)).mean()) * periods_per_year
-
-
-def _sizes(moves: FloatArray) -> FloatArray:
-    """Return the absolute logarithmic moves; a total loss counts as a large one."""
-    return np.abs(np.log1p(np.maximum(moves, -1.0 + 1e-12)))
 
 
 def _percent(share: float, sign: str = "") -> str:

@@ -30,14 +30,7 @@ from rllib_portfolio.market.panel import (
 )
 from rllib_portfolio.market.plausibility import move_notes
 from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
-from rllib_portfolio.market.splits import (
-    LARGEST_LAG,
-    DateWindows,
-    RowsNeeded,
-    check_windows,
-    split_windows,
-    window_dates,
-)
+from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, RowsNeeded, split
 from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
 
@@ -51,7 +44,7 @@ def prepare_market(
     """Compute everything that a policy may observe of a table.
 
     Args:
-        table: Prices with their index and extra columns.
+        table: Prices with their index and extra columns; they are validated first.
         config: Features, windows, cash and filter.
         fitted: `MarketData.fitted` of another run; its features, filter, scaler and regime models are applied as they
             are. `config.features` must then be the default or the same.
@@ -73,27 +66,19 @@ def prepare_market(
     observed = table if is_whole else replace(table, prices=table.prices.iloc[:, :1])
     panel = compute_panel(observed, config.features)
     moves = market_log_returns(table)
-    known = None if fitted is None else fitted["windows"]
-    by_date = window_dates(table.dates, config, known, _rows_needed(table, panel, config))
-    windows = split_windows(table.dates, by_date, panel.first_row, panel.purge_days)
-    _require_unseen(table, config, by_date)
-    if fitted is None:
-        check_windows(windows, by_date, panel.first_row, panel.purge_days, len(table.dates))
-        record = _fit(observed, moves, panel, config, by_date, windows["train"])
-    else:
-        windows = _with_new_rows(windows, table, by_date)
-        record = dict(fitted)
+    by_date, windows = _split(table, config, panel, None if fitted is None else fitted["windows"])
+    record = dict(fitted or _fit(observed, moves, panel, config, by_date, windows["train"]))
     regimes = RegimeModels.from_json(record)
-    panel = panel.with_market(regimes.probabilities(moves))
-    returns = _simple_returns(table.price_values)
+    panel = replace(panel, market=panel.market | regimes.probabilities(moves))
+    assets, returns = tuple(map(str, table.prices.columns)), _simple_returns(table.price_values)
     cash_returns = _cash_returns(table, config, periods)
     return MarketData(
         dates=table.dates,
-        assets=tuple(map(str, table.prices.columns)),
+        assets=assets,
         returns=returns,
         cash_returns=cash_returns,
         volatility=trailing_volatility(returns[:, : observed.prices.shape[1]]),
-        **observed_arrays(panel, record, observed.prices.shape),
+        **observed_arrays(panel, record),
         asset_feature_names=tuple(panel.asset),
         market_feature_names=tuple(panel.market),
         first_row=panel.first_row,
@@ -102,22 +87,27 @@ def prepare_market(
         periods_per_year=periods,
         fitted=record,
         source=table.source,
-        data_hash=data_hash(table.dates, list(table.prices.columns), table.price_values),
+        data_hash=data_hash(table.dates, assets, table.price_values),
         notes=(
-            *table.notes,
             *_notes(table, config),
             *frequency_notes(table.dates, periods, config, (panel.slowest, panel.longest_window)),
-            cash_note(cash_returns, periods, config.cash_rate),
-            *move_notes(table.dates, tuple(map(str, table.prices.columns)), returns, config),
+            _cash_note(cash_returns, periods, config.cash_rate),
+            *move_notes(table.dates, assets, returns, config),
             *regimes.notes,
         ),
     )
 
 
-def _rows_needed(table: PriceTable, panel: FeaturePanel, config: MarketConfig) -> RowsNeeded:
-    window = nominal_window(config.features, table.index is not None)
-    first_row, purge_days = max(panel.first_row, window), max(panel.purge_days, window + LARGEST_LAG)
-    return RowsNeeded(first_row, purge_days, fewest_rows(config.features))
+def _split(
+    table: PriceTable, config: MarketConfig, panel: FeaturePanel, known: DateWindows | None
+) -> tuple[DateWindows, dict[str, Window]]:
+    """Return days and rows of each window; `known` are the days of windows that were fitted on before."""
+    longest = nominal_window(config.features, table.index is not None)
+    first_row, purge_days = max(panel.first_row, longest), max(panel.purge_days, longest + LARGEST_LAG)
+    needs = RowsNeeded(first_row, purge_days, fewest_rows(config.features))
+    by_date, windows = split(table.dates, config, panel.first_row, panel.purge_days, known, needs)
+    _require_unseen(table, config, by_date)
+    return by_date, windows if known is None else windows | _new_rows(windows, table, by_date)
 
 
 def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:
@@ -149,19 +139,13 @@ def _fit(
     by_date: DateWindows,
     train: Window,
 ) -> dict[str, Any]:
-    """Everything that is fitted, and how, as JSON values: on the training days and those observed before the first.
+    """Fit on the training days and those observed before the first; return all of it, and how, as JSON values.
 
-    Args:
-        table: Prices of the assets whose features are scaled.
-        returns: Log returns of the market, [T].
-        panel: Features of these assets, and of the market.
-        config: Features and filter.
-        by_date: First and last day of each window.
-        train: Rows of the training window.
+    `table` and `panel` are of the assets whose features are scaled; `returns` are log returns of the market, [T].
     """
     rows = slice(train[0] - 1 - LARGEST_LAG, train[1])
     regimes = RegimeModels.fit(returns, config.features, rows)
-    panel = panel.with_market(regimes.probabilities(returns))
+    panel = replace(panel, market=panel.market | regimes.probabilities(returns))
     is_scaled = config.observation_filter == "train_window"
     return {
         "features": config.features.model_dump(mode="json"),
@@ -187,7 +171,8 @@ def _as_fitted(config: MarketConfig, fitted: Mapping[str, Any]) -> MarketConfig:
     return config.model_copy(update={"features": features, "observation_filter": fitted["observation_filter"]})
 
 
-def _with_new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:
+def _new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:
+    """Return the window `new`, of the rows after the test window, if there are any."""
     if "all" not in windows:
         raise DataError(
             f"the table must be longer than the longest feature window, got {len(table.dates)} days ({table.source}). "
@@ -196,7 +181,7 @@ def _with_new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateW
     start, stop = windows["all"]
     after_test = int(np.searchsorted(table.dates, np.datetime64(by_date["test"][1], "D"), side="right"))
     first = max(start, after_test)
-    return {**windows, "new": (first, stop)} if first < stop else windows
+    return {"new": (first, stop)} if first < stop else {}
 
 
 def _simple_returns(prices: FloatArray) -> FloatArray:
@@ -216,7 +201,7 @@ def _cash_returns(table: PriceTable, config: MarketConfig, periods: int) -> Floa
     return per_day
 
 
-def cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
+def _cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
     """Return a note with the annual return of cash, which reveals a rate given in per cent."""
     a_year = float(np.prod(1.0 + cash_returns) ** (periods / len(cash_returns)) - 1.0)
     column = f" on average (column {rate})" if isinstance(rate, str) else ""
@@ -225,7 +210,7 @@ def cash_note(cash_returns: FloatArray, periods: int, rate: float | str) -> str:
 
 
 def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
-    notes = []
+    notes = [*table.notes]
     if table.index is None:
         notes.append(
             "There is no index: index features and the index row are left out; regimes use the equal-weight universe."

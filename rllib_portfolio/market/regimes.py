@@ -37,18 +37,12 @@ LARGEST_MOVE = 10.0
 class GaussianMixtureModel:
     """K Gaussians over (monthly mean, monthly volatility) of market returns, in units of `scale` around `center`.
 
-    Attributes:
-        weights: [K].
-        means: [K, 2].
-        covariances: [K, 2, 2].
-        center: Training mean of the two observations.
-        scale: Training standard deviation of the two observations.
-        has_converged: Whether expectation-maximisation did.
+    Both units are those of the training window: its means and its standard deviations.
     """
 
-    weights: list[float]
-    means: list[list[float]]
-    covariances: list[list[list[float]]]
+    weights: list[float]  # [K]
+    means: list[list[float]]  # [K, 2]
+    covariances: list[list[list[float]]]  # [K, 2, 2]
     center: list[float]
     scale: list[float]
     has_converged: bool
@@ -92,21 +86,13 @@ class MarkovModel:
 
 
 def mixture_observations(returns: FloatArray) -> FloatArray:
-    """Mean and sample standard deviation of the last 21 log returns, [T, 2]; NaN until there are 21.
-
-    Args:
-        returns: Log returns of the market, [T], row 0 is NaN.
-    """
+    """Mean and sample standard deviation of the last 21 log returns, [T, 2]; NaN until there are 21."""
     window = pd.Series(returns).rolling(VOLATILITY_DAYS)
     return np.column_stack([window.mean(), window.std()])
 
 
 def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureModel:
-    """Fit the mixture to the training days.
-
-    Args:
-        observations: [T, 2] of `mixture_observations`, training days only.
-        num_regimes: Number of components, at least 2.
+    """Fit the mixture to `mixture_observations` of the training days, [T, 2].
 
     Raises:
         DataError: If there are too few days, or they do not vary.
@@ -133,11 +119,7 @@ def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureMo
 
 
 def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
-    """Fit the hidden Markov model to the training days by expectation-maximisation.
-
-    Args:
-        returns: Log returns of the market, [T], training days only.
-        num_regimes: Number of states, at least 2.
+    """Fit the hidden Markov model to log returns of the market on training days, [T], by expectation-maximisation.
 
     Raises:
         DataError: If there are too few days, or they do not vary.
@@ -227,13 +209,7 @@ class RegimeModels:
 
     @classmethod
     def fit(cls, returns: FloatArray, config: FeatureConfig, rows: slice) -> Self:
-        """Fit what `config` asks for.
-
-        Args:
-            returns: Log returns of the market, [T], row 0 is NaN.
-            config: Numbers of regimes.
-            rows: The training days, after the warm-up.
-        """
+        """Fit what `config` asks for to log returns of the market, [T], on the training days after the warm-up."""
         num_gmm, num_hmm = config.num_gmm_regimes, config.num_hmm_regimes
         return cls(
             mixture=fit_mixture(mixture_observations(returns)[rows], num_gmm) if num_gmm > 1 else None,
@@ -242,7 +218,7 @@ class RegimeModels:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The models in `MarketData.fitted`."""
+        """Return the models in `MarketData.fitted`."""
         gmm, hmm = values["gmm"], values["hmm"]
         return cls(gmm and GaussianMixtureModel(**gmm), hmm and MarkovModel(**hmm))
 
@@ -251,29 +227,18 @@ class RegimeModels:
         return {"gmm": self.mixture and asdict(self.mixture), "hmm": self.markov and asdict(self.markov)}
 
     def probabilities(self, returns: FloatArray) -> dict[str, FloatArray]:
-        """Name to probability, [T] each; NaN in the warm-up.
-
-        Args:
-            returns: Log returns of the market, [T], row 0 is NaN.
-        """
-        columns: dict[str, FloatArray] = {}
+        """Name to probability, [T] each and NaN in the warm-up, of log returns of the market, [T], row 0 NaN."""
+        found = {}
         if self.mixture is not None:
-            columns |= _columns("regime_gmm", self.mixture.probabilities(mixture_observations(returns)))
+            found["gmm"] = self.mixture.probabilities(mixture_observations(returns))
         if self.markov is not None:
             after_first = self.markov.probabilities(returns[1:])
-            columns |= _columns("regime_hmm", np.vstack([np.full((1, after_first.shape[1]), np.nan), after_first]))
-        return columns
+            found["hmm"] = np.vstack([np.full((1, after_first.shape[1]), np.nan), after_first])
+        return {f"regime_{kind}_{state}": column for kind, all_ in found.items() for state, column in enumerate(all_.T)}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence for each model whose fit stopped early."""
         models = {"Gaussian mixture": self.mixture, "hidden Markov model": self.markov}
-        return tuple(
-            f"The {name} did not converge; its regimes are those of the last iteration."
-            for name, model in models.items()
-            if model is not None and not model.has_converged
-        )
-
-
-def _columns(prefix: str, values: FloatArray) -> dict[str, FloatArray]:
-    return {f"{prefix}_{state}": values[:, state] for state in range(values.shape[1])}
+        stopped = [name for name, model in models.items() if model is not None and not model.has_converged]
+        return tuple(f"The {name} did not converge; its regimes are those of the last iteration." for name in stopped)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -18,15 +18,10 @@ LARGEST_INFLATION = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """Mean and scale of F features.
+    """F means and standard deviations (ddof 0) of features; the scale of a feature that did not vary is 1."""
 
-    Attributes:
-        mean: F means.
-        scale: F standard deviations (ddof 0); 1 for a feature that did not vary.
-    """
-
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    mean: list[float]
+    scale: list[float]
 
     @classmethod
     def fit(cls, values: FloatArray, outliers: Sequence[float | None] = (), units: FloatArray | float = 1.0) -> Self:
@@ -48,16 +43,7 @@ class Scaler:
             usual = _without_outliers(values[..., feature], distance, units)
             if scale[feature] > LARGEST_INFLATION * usual.std() > LARGEST_INFLATION * ZERO_SCALE:
                 mean[feature], scale[feature] = usual.mean(), usual.std()
-        return cls(tuple(mean.tolist()), tuple(np.where(scale < ZERO_SCALE, 1.0, scale).tolist()))
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` gave."""
-        return cls(tuple(values["mean"]), tuple(values["scale"]))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; floats survive JSON exactly."""
-        return {"mean": list(self.mean), "scale": list(self.scale)}
+        return cls(mean.tolist(), np.where(scale < ZERO_SCALE, 1.0, scale).tolist())
 
     def apply(self, values: FloatArray) -> FloatArray:
         """(values - mean) / scale, [..., F]."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets, sort_columns
 from rllib_portfolio.market.days import require_one_zone
 from rllib_portfolio.market.files import read_frame, tabulated
-from rllib_portfolio.market.labels import plain
 from rllib_portfolio.market.table import PriceTable
 
 BUNDLED = "sp500"
@@ -32,7 +32,7 @@ BUNDLED_NOTE = (
     "The bundled 20 S&P 500 stocks are survivors of 1990-2022, so every return on them is biased upward; their index "
     "is a price index without dividends. Compare with 1/N on the same stocks."
 )
-KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file", "": FRAME}
+KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file"}
 """Name of each file type in the first note."""
 
 MOST_NAMES = 8
@@ -40,11 +40,7 @@ MOST_NAMES = 8
 
 
 def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """Read the prices that `config` names: `sp500`, or a CSV or Parquet file.
-
-    Args:
-        config: Names the prices, the index, the assets and the rate column.
-        frame: Prices that are in no file, with their days as index or in a column; `config.data` is then not read.
+    """Read the prices that `config` names (`sp500`, or a CSV or Parquet file), or those of a DataFrame.
 
     Returns:
         The table. Unless it is the bundled one, its first note says what was read and what was left out.
@@ -53,38 +49,32 @@ def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         DataError: If it cannot be read as a table of prices.
         ConfigError: If `assets`, `cash_rate` or `index_path` does not fit the table.
     """
-    if frame is None and not isinstance(config.data, str):
+    if frame is not None:
+        source, kind, frame = FRAME, FRAME, tabulated(frame, FRAME)
+    elif not isinstance(config.data, str):
         raise ConfigError(f"market.data must be {BUNDLED} or a path, got {config.data!r}. Load it with load_market.")
-    if frame is None and config.data == BUNDLED:
+    elif config.data == BUNDLED:
         return _bundled(config)
-    if frame is None:
-        path = user_path(str(config.data))
-        source, kind, frame = str(path), path.suffix.lower(), read_frame(path)
     else:
-        source, kind, frame = FRAME, "", tabulated(frame, FRAME)
+        path = user_path(config.data)
+        source, frame, kind = str(path), read_frame(path), KINDS[path.suffix.lower()]
     index = None if config.index_path is None else _index_from(user_path(config.index_path), frame, source)
-    return table_from_frame(frame, config, source, index, KINDS[kind])
+    return _as_table(frame, config, source, index, kind)
 
 
-def table_from_frame(
+def _as_table(
     frame: pd.DataFrame, config: MarketConfig, source: str, index: pd.Series | None = None, kind: str | None = None
 ) -> PriceTable:
-    """Sort the columns of a dated frame into prices, index and extra columns.
+    """Sort the columns of a frame into prices, index and extra columns.
 
-    Args:
-        frame: Columns by label, days as index.
-        config: Names the assets and the rate column.
-        source: For messages.
-        index: Level of the index from elsewhere, on its own days; its name says from where.
-        kind: What the source is called in the first note; without it there is none.
+    The index may come from elsewhere, on its own days; its name then says from where. `kind` is what the first note
+    calls the source; without it there is no such note.
     """
     rate = config.cash_rate if isinstance(config.cash_rate, str) else None
-    names = [plain(label) for label in frame.columns]
-    if rate is not None and rate not in names:
+    if rate is not None and rate not in frame.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
     columns = sort_columns(frame, rate, _stock(config, source), source)
     require_assets(columns, source)
-    frame = frame.set_axis(names, axis=1)
     if columns.index is not None and index is not None:
         raise ConfigError(
             f"the index must come from one place, got index_path and a column `{columns.index}` ({source})."
@@ -95,11 +85,11 @@ def table_from_frame(
         _refuse_returns(index.to_frame(), source)
     prices = _subset(_numbers(frame, columns.assets, source), config.assets, source)
     _refuse_returns(prices, source)
-    notes: tuple[str, ...] = ()
-    if kind is not None:
-        notes = (_read_as(columns, kind, prices, index_told),)
+    notes: tuple[str, ...] = () if kind is None else (_read_as(columns, kind, prices, index_told),)
     if index is not None:
-        notes += _unused_index_days(index, prices)
+        inside = index.index[(index.index >= prices.index.min()) & (index.index <= prices.index.max())]
+        if count := len(inside.difference(prices.index)):
+            notes += (f"The index has {count} days on which there are no prices; they were not used.",)
         index = (index.reindex(prices.index) if index.index.is_unique else index).rename(INDEX_COLUMN)
     has_regimes = any(name.lower().startswith("regime") for name in columns.extra)
     fitted_until = frame.attrs.get(FITTED_UNTIL) if has_regimes else None
@@ -111,11 +101,11 @@ def _stock(config: MarketConfig, source: str) -> str:
 
     So a policy that was trained on AAPL.csv reads AAPL_2024.csv.
     """
+    if source == FRAME:
+        return config.assets[0] if config.assets else "stock"
     stem = Path(source).stem
-    for name in config.assets or ():
-        if source == FRAME or re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", stem, re.IGNORECASE):
-            return name
-    return "stock" if source == FRAME else stem
+    found = (name for name in config.assets or () if re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", stem, re.I))
+    return next(found, stem)
 
 
 def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:
@@ -123,19 +113,21 @@ def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | Non
     days = prices.index
     count, known = prices.shape[1], len(columns.assets)
     counted = f"{count} of {known}" if count < known else f"{count}"
-    reasons: dict[str, list[str]] = {}
-    for name, reason in columns.left_out.items():
-        reasons.setdefault(reason, []).append(name)
-    extra = [name if name == column else f"{name} ({column})" for name, column in columns.extra.items()]
     parts = [
         f"{columns.shape}, in {kind}",
         f"{len(days):,} days from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
         f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
         *columns.remarks,
         f"the index is {index}" if index else "no index",
-        *([f"extra columns {_listed(extra)}"] if extra else []),
-        *(["left out: " + ", ".join(f"{_listed(names)} ({why})" for why, names in reasons.items())] if reasons else []),
     ]
+    if columns.extra:
+        extra = [name if name == column else f"{name} ({column})" for name, column in columns.extra.items()]
+        parts.append(f"extra columns {_listed(extra)}")
+    if columns.left_out:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in columns.left_out.items():
+            reasons.setdefault(reason, []).append(name)
+        parts.append("left out: " + ", ".join(f"{_listed(names)} ({why})" for why, names in reasons.items()))
     return f"Read as {'; '.join(parts)}."
 
 
@@ -152,8 +144,8 @@ def _bundled(config: MarketConfig) -> PriceTable:
     if config.index_path is not None:
         raise ConfigError(f"index_path must be null for {BUNDLED}, got {config.index_path!r}. It has its own index.")
     index = load_sp500_index().iloc[:, 0].rename(INDEX_COLUMN)
-    table = table_from_frame(load_sp500_dataset(), config, BUNDLED, index)
-    return PriceTable(table.prices, table.index, table.extra, table.source, (*table.notes, BUNDLED_NOTE))
+    table = _as_table(load_sp500_dataset(), config, BUNDLED, index)
+    return replace(table, notes=(*table.notes, BUNDLED_NOTE))
 
 
 def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Series:
@@ -161,7 +153,7 @@ def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Seri
     frame = read_frame(path)
     require_one_zone(prices, prices_source, frame, str(path))
     column = _index_column(frame, path)
-    level = _number(frame.set_axis([plain(label) for label in frame.columns], axis=1)[column], str(path))
+    level = _number(frame[column], str(path))
     if not level.index.is_unique:
         day = level.index[level.index.duplicated()][0]
         raise DataError(f"index must have one level per day, got two ({path}, {day:%Y-%m-%d}). Keep one of them.")
@@ -171,21 +163,15 @@ def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Seri
 
 def _index_column(frame: pd.DataFrame, path: Path) -> str:
     if frame.shape[1] == 1:
-        return plain(frame.columns[0])
+        return str(frame.columns[0])
     columns = sort_columns(frame, None, INDEX_COLUMN, str(path))
     levels = list(columns.assets.values()) if columns.index is None else [columns.index]
     if len(levels) != 1:
         raise DataError(
-            f"the index file must hold a date and one column, got {', '.join(map(plain, frame.columns))} ({path}). "
+            f"the index file must hold a date and one column, got {', '.join(frame.columns)} ({path}). "
             "Keep the level of one index."
         )
     return levels[0]
-
-
-def _unused_index_days(index: pd.Series, prices: pd.DataFrame) -> tuple[str, ...]:
-    inside = index.index[(index.index >= prices.index.min()) & (index.index <= prices.index.max())]
-    count = len(inside.difference(prices.index))
-    return (f"The index has {count} days on which there are no prices; they were not used.",) if count else ()
 
 
 def _subset(prices: pd.DataFrame, assets: Sequence[str] | None, source: str) -> pd.DataFrame:

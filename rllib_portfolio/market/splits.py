@@ -8,16 +8,16 @@ window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
+from rllib_portfolio.market.frequency import Dates
 from rllib_portfolio.market.sources import BUNDLED
 
 NAMES = ("train", "validation", "test")
@@ -35,7 +35,6 @@ LATEST_TENTHS = 7
 LARGEST_LAG = 1
 """Largest execution lag: an observation is at most so many days older than the decision."""
 
-Dates = NDArray[np.datetime64]
 DateWindows = dict[str, tuple[str, str]]
 
 
@@ -48,17 +47,14 @@ class Fold(NamedTuple):
 
 
 class RowsNeeded(NamedTuple):
-    """Rows that the features need in a table that is split by fractions.
-
-    Attributes:
-        first_row: First row at which every feature is defined.
-        purge_days: Rows between training and validation.
-        num_fitted: Fewest rows that regimes are fitted on; they begin at `first_row`.
-    """
+    """Rows that the features need in a table that is split by fractions."""
 
     first_row: int
+    """First row at which every feature is defined."""
     purge_days: int
+    """Rows between training and validation."""
     num_fitted: int
+    """Fewest rows that regimes are fitted on; they begin at `first_row`."""
 
     @property
     def before_validation(self) -> int:
@@ -72,12 +68,9 @@ class RowsNeeded(NamedTuple):
 
 
 def parse_day(text: str) -> date:
-    """A day that is written as YYYY-MM-DD.
+    """Return a day that is written as YYYY-MM-DD, or raise a ValueError.
 
     Python also reads 20151231 and 2015-W53-4, and numpy takes the former for a year: one rule for every window.
-
-    Raises:
-        ValueError: If it is written otherwise, or is no day of the calendar.
     """
     day = date.fromisoformat(text)
     if day.isoformat() != text:
@@ -85,23 +78,44 @@ def parse_day(text: str) -> date:
     return day
 
 
+def split(
+    dates: Dates,
+    config: MarketConfig,
+    first_row: int = 0,
+    purge_days: int = 0,
+    known: DateWindows | None = None,
+    needs: RowsNeeded | None = None,
+) -> tuple[DateWindows, dict[str, Window]]:
+    """Return the days (`window_dates`) and the rows (`split_windows`) of each window of a table.
+
+    Raises:
+        ConfigError: As `window_dates` does.
+        DataError: If the table is too short for one of its windows, unless they are `known` from another run.
+    """
+    by_date = window_dates(dates, config, known, needs)
+    windows = split_windows(dates, by_date, first_row, purge_days)
+    empty = next((name for name in NAMES if name not in windows), None)
+    if empty is not None and known is None:
+        first, last = by_date[empty]
+        raise DataError(
+            f"the {empty} window must hold at least one day, got none ({first} to {last} of {len(dates)} rows; "
+            f"features warm up for {first_row} rows, and {purge_days} are purged from the end of training). "
+            "Use more days, other windows, or shorter features."
+        )
+    return by_date, windows
+
+
 def window_dates(
     dates: Dates,
     config: MarketConfig,
-    known: Mapping[str, tuple[str, str]] | None = None,
+    known: DateWindows | None = None,
     needs: RowsNeeded | None = None,
 ) -> DateWindows:
-    """First and last day of train, validation and test, both inclusive.
+    """Return first and last day of train, validation and test, both inclusive, for the days of a table.
 
-    A table without dates of its own is cut at 60 and 80 % of its rows. If that leaves too few days for training,
-    validation starts later, at 70 % of the rows at most, and validation and test share what is left.
-
-    Args:
-        dates: Days of the table, datetime64[D] [T].
-        config: Its explicit windows come first.
-        known: Windows of the run whose fitted objects are used; they come second. Then the bundled universe's own, and
-            60 / 20 / 20 % of the rows for any other table.
-        needs: Rows that the features need; None needs one day of training.
+    The explicit windows of `config` come first, then those `known` of the run whose fitted objects are used, then the
+    bundled universe's own. Any other table is cut at 60 and 80 % of its rows. If that leaves fewer days for training
+    than the features need, validation starts later, at 70 % of the rows at most; it shares the rest with the test.
 
     Raises:
         ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
@@ -125,42 +139,20 @@ def window_dates(
 
 
 def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days: int) -> dict[str, Window]:
-    """Row windows of the days, purged; windows without a row are left out.
+    """Return the rows of `train` (purged), `validation`, `test` and `all`; windows without a row are left out.
 
-    Args:
-        dates: Days of the table, [T].
-        by_date: First and last day of each window.
-        first_row: First row at which every feature is defined. Earning starts two rows later: the decision is at the
-            close before, and may have to be based on features of one more day before (execution lag 1).
-        purge_days: Rows between the end of training and the start of validation, at least.
-
-    Returns:
-        `train`, `validation`, `test`, and `all`, which spans from the first row that can be earned to the last.
+    Earning starts two rows after `first_row`, at which every feature is defined: the decision is at the close before,
+    and may have to be based on features of one more day before (execution lag 1).
     """
     start = first_row + 1 + LARGEST_LAG
-    windows = {name: (max(start, first), stop) for name, (first, stop) in _rows(dates, by_date).items()}
+    windows = {}
+    for name, (first_day, last_day) in by_date.items():
+        first = int(np.searchsorted(dates, np.datetime64(parse_day(first_day))))
+        windows[name] = max(start, first), int(np.searchsorted(dates, np.datetime64(parse_day(last_day)), side="right"))
     validation_start = windows["validation"][0]
     windows["train"] = (windows["train"][0], min(windows["train"][1], validation_start - purge_days))
     windows["all"] = (start, len(dates))
     return {name: (first, stop) for name, (first, stop) in windows.items() if first < stop}
-
-
-def check_windows(
-    windows: Mapping[str, Window], by_date: DateWindows, first_row: int, purge_days: int, num_days: int
-) -> None:
-    """Refuse a table that is too short for its windows.
-
-    Raises:
-        DataError: Naming the window and the rows it lacks.
-    """
-    for name in NAMES:
-        if name not in windows:
-            first, last = by_date[name]
-            raise DataError(
-                f"the {name} window must hold at least one day, got none ({first} to {last} of {num_days} rows; "
-                f"features warm up for {first_row} rows, and {purge_days} are purged from the end of training). "
-                "Use more days, other windows, or shorter features."
-            )
 
 
 def walk_forward(
@@ -172,23 +164,14 @@ def walk_forward(
     is_expanding: bool = True,
     purge_days: int | None = None,
 ) -> Iterator[Fold]:
-    """Folds whose test windows are contiguous and cover everything after the first training window.
+    """Yield folds whose test windows are contiguous and cover everything after the first training window.
 
-    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter.
-
-    Args:
-        market: Gives the rows.
-        train_days: Rows of the (first) training window.
-        validation_days: Rows of each validation window.
-        test_days: Rows of each test window, and the step between folds.
-        is_expanding: Training windows all start at the first row; else they keep their length and roll.
-        purge_days: Rows between train and validation; null takes the purge of the market itself.
+    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter. Training windows all start at
+    the first row, or keep their length and roll (`is_expanding` false). The purge is the market's own by default.
 
     Raises:
         ConfigError: If a length is below 1, or the market is too short for one fold.
     """
-    from skfolio.model_selection import WalkForward
-
     purge = market.fitted.get("purge_days", market.first_row) if purge_days is None else purge_days
     for name, days in (("train", train_days), ("validation", validation_days), ("test", test_days)):
         if days < 1:
@@ -200,30 +183,19 @@ def walk_forward(
             f"train_days + purge_days + validation_days must be below the {stop - first} rows that can be earned, got "
             f"{train_days} + {purge} + {validation_days} (walk-forward). Shorten the windows."
         )
-    # The validation window lies inside what skfolio leaves out between training and test.
-    splitter = WalkForward(
-        test_size=test_days,
-        train_size=train_days,
-        purged_size=purge + validation_days,
-        expand_train=is_expanding,
-        reduce_test=True,
-    )
-    for train, test in splitter.split(np.empty((stop - first, 1))):
-        test_start = first + int(test[0])
+    for test_start in range(first + needed, stop, test_days):
+        validation_start = test_start - validation_days
+        train_stop = validation_start - purge
         yield Fold(
-            train=(first + int(train[0]), first + int(train[-1]) + 1),
-            validation=(test_start - validation_days, test_start),
-            test=(test_start, first + int(test[-1]) + 1),
+            train=(first if is_expanding else train_stop - train_days, train_stop),
+            validation=(validation_start, test_start),
+            test=(test_start, min(test_start + test_days, stop)),
         )
 
 
 def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketConfig:
     """`config` with the dates of `fold`: preparing it again fits scaler and regimes on the fold's training window."""
-    days = {
-        name: (str(market.dates[start]), str(market.dates[stop - 1]))
-        for name, (start, stop) in zip(NAMES, fold, strict=True)
-    }
-    return config.model_copy(update=days)
+    return config.model_copy(update=_days(market.dates, fold))
 
 
 def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
@@ -241,11 +213,12 @@ def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
     validation, test = (int(fraction * num_days) for fraction in FRACTIONS)
     if needs.before_validation > validation:
         validation, test = needs.before_validation, (needs.before_validation + num_days) // 2
-    edges = (0, validation, test, num_days)
-    return {
-        name: (str(dates[first]), str(dates[stop - 1]))
-        for name, first, stop in zip(NAMES, edges[:-1], edges[1:], strict=True)
-    }
+    return _days(dates, ((0, validation), (validation, test), (test, num_days)))
+
+
+def _days(dates: Dates, windows: Iterable[Window]) -> DateWindows:
+    """Return the first and the last day of train, validation and test, of which the rows are given."""
+    return {name: (str(dates[start]), str(dates[stop - 1])) for name, (start, stop) in zip(NAMES, windows, strict=True)}
 
 
 def _check_order(windows: DateWindows) -> None:
@@ -261,13 +234,3 @@ def _check_order(windows: DateWindows) -> None:
                 f"{f' after {end}' if end else ''}. Order train, validation, test by date."
             )
         end = last
-
-
-def _rows(dates: Dates, by_date: DateWindows) -> dict[str, Window]:
-    return {
-        name: (
-            int(np.searchsorted(dates, np.datetime64(parse_day(first)))),
-            int(np.searchsorted(dates, np.datetime64(parse_day(last)), side="right")),
-        )
-        for name, (first, last) in by_date.items()
-    }

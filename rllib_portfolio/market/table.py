@@ -22,7 +22,7 @@ class PriceTable:
         index: Level of the market index on the same days, [T], or None.
         extra: The user's own columns on the same days, [T, E], E may be 0.
         source: Where the prices came from, for messages and reports.
-        notes: Plain sentences that a report must repeat. The first note on a table that was read says how it was read.
+        notes: Plain sentences that a report must repeat; the first one says how a table was read.
         extra_fitted_until: Last day, in ISO 8601, that regime columns among the extra ones were fitted on, where
             `python -m rllib_portfolio.market process` computed them.
     """

@@ -13,8 +13,9 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.user_values import require_annual_rate, require_names
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
+from rllib_portfolio.market.features import warm_up
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
-from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, doubtful_columns, require_prices
+from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
 MAX_CLOSURE_DAYS = 183
@@ -28,10 +29,7 @@ LARGEST_SHARE_OF_CHANGES = 0.2
 
 
 def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
-    """Check a table and forward-fill at most `config.fill_days` days.
-
-    Returns:
-        The table, with a note on closures of the exchange, and one for each column that was filled.
+    """Check a table and forward-fill at most `config.fill_days` days, which a note tells, as one tells closures.
 
     Raises:
         DataError: Naming table, column, day and remedy, for the first thing that is wrong.
@@ -58,9 +56,8 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
-    doubtful = ((levels, position) for levels in _levels(table) for position in doubtful_columns(levels, periods))
-    for levels, position in doubtful:
-        name, values = levels.columns[position], levels.iloc[:, position].to_numpy(dtype=float)
+    for name, column in (item for levels in _levels(table) for item in levels.items()):
+        values = column.to_numpy(dtype=float)
         if not config.accept_moves:
             require_prices(str(name), values, periods, table.source)
         elif (found := doubt(values, periods)) is not None:
@@ -96,12 +93,10 @@ def _check_days(table: PriceTable) -> None:
     if len(days) < 2:
         raise DataError(f"the table must hold at least two days, got {len(days)} ({table.source}). Add rows.")
     steps = np.diff(table.dates).astype(int)
-    for bad, rule, remedy in (
-        (steps == 0, "be unique", "Keep one row per day"),
-        (steps < 0, "increase", "Sort the rows by date"),
-    ):
-        if bad.any():
-            raise DataError(f"dates must {rule}, got {_hole(table, int(bad.argmax()))}. {remedy}.")
+    if (steps == 0).any():
+        raise DataError(f"dates must be unique, got {_hole(table, int((steps == 0).argmax()))}. Keep one row per day.")
+    if (steps < 0).any():
+        raise DataError(f"dates must increase, got {_hole(table, int((steps < 0).argmax()))}. Sort the rows by date.")
 
 
 def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
@@ -147,18 +142,13 @@ def _filled(table: PriceTable, fill_days: int) -> PriceTable:
     if fill_days == 0:
         return table
     parts = (table.prices, table.extra, *_levels(table)[1:])
-    prices, extra, *index = (part.ffill(limit=fill_days) for part in parts)
-    counts = [
-        (name, int(count))
-        for old, new in zip(parts, (prices, extra, *index), strict=True)
-        for name, count in (old.isna().sum() - new.isna().sum()).items()
-        if count
-    ]
-    if not counts:
+    prices, extra, *index = filled = [part.ffill(limit=fill_days) for part in parts]
+    counts = pd.concat([old.isna().sum() - new.isna().sum() for old, new in zip(parts, filled, strict=True)])
+    counts = counts[counts > 0]
+    if counts.empty:
         return table
-    listed = ", ".join(f"{name} {count}" for name, count in counts)
-    total = sum(count for _, count in counts)
-    note = f"{total} missing cells were filled forward, at most {fill_days} days in a row: {listed}."
+    listed = ", ".join(f"{name} {count:.0f}" for name, count in counts.items())
+    note = f"{counts.sum():.0f} missing cells were filled forward, at most {fill_days} days in a row: {listed}."
     level = index[0]["index"] if index else None
     return replace(table, prices=prices, extra=extra, index=level, notes=(*table.notes, note))
 
@@ -192,9 +182,10 @@ def _check_extra(extra: pd.DataFrame, source: str) -> None:
     """Leading NaN is warm-up; anything not finite after it is an error."""
     for name in extra.columns:
         values = extra[name].to_numpy(dtype=float)
-        started = np.maximum.accumulate(~np.isnan(values))
-        bad = np.isinf(values) | (started & np.isnan(values))
-        if bad.any() or not started.any():
+        first = warm_up(values)
+        bad = np.isinf(values)
+        bad[first:] |= np.isnan(values[first:])
+        if bad.any() or first == len(values):
             row = int(bad.argmax())
             raise DataError(
                 f"{name} must be a finite number on each day after its first, got {values[row]:g} "

@@ -1,1 +1,1 @@
-"""RLModules: the networks that RLlib trains."""
+"""RLModules: what RLlib trains, shells around the modules of `networks/`."""

@@ -39,14 +39,7 @@ def checkpoint_name(steps: int) -> str:
 
 
 def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], None], progress: dict[str, Any]) -> Path:
-    """Write a checkpoint whole.
-
-    Args:
-        run_dir: The run's folder.
-        steps: Environment steps so far.
-        write_files: Writes the files of the checkpoint into the folder that it is given.
-        progress: JSON values of the training loop.
-    """
+    """Write a checkpoint whole: what `write_files` writes into a folder, and JSON values of the training loop."""
     final = run_dir / CHECKPOINTS / checkpoint_name(steps)
     unfinished = final.with_name(final.name + _UNFINISHED)
     _clear(unfinished)
@@ -78,11 +71,7 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
-    """The training loop's state, after checking that the checkpoint is whole.
-
-    Raises:
-        ConfigError: If a file is missing or was changed.
-    """
+    """Return the training loop's state, after `require_whole`."""
     require_whole(checkpoint)
     return read_json(checkpoint / _PROGRESS, "checkpoint", _REMEDY, allow_nan=True)
 
@@ -109,11 +98,7 @@ def best_checkpoint(run_dir: Path) -> Path | None:
 
 
 def require_whole(checkpoint: Path) -> None:
-    """Raise unless every file of the checkpoint is what was written.
-
-    Raises:
-        ConfigError: Names the file.
-    """
+    """Raise a `ConfigError`, which names the file, unless every file of the checkpoint is what was written."""
     written = read_json(checkpoint / MANIFEST, "checkpoint", _REMEDY)
     try:
         found = _digests(checkpoint)

@@ -16,11 +16,7 @@ class Ensemble:
     """Holds the mean of its members' target weights: the runs of one configuration under several seeds, as a rule.
 
     Each member sees the ensemble's own portfolio, and one that would hold counts with the weights of it that are known.
-    Where all would hold, nothing is traded.
-
-    Attributes:
-        members: Strategies, at least one.
-        name: Row label.
+    Where all of them, at least one, would hold, nothing is traded.
     """
 
     members: Sequence[Strategy]

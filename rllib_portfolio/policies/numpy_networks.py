@@ -4,7 +4,7 @@ A back-test takes its decisions day by day, each from what the one before came t
 calling its kernels, not in them; numpy's calls are cheaper by far. A batch is worked off row by row, each row with
 products of a matrix and a vector of its own: a decision is the same to the bit, whatever it is taken together with.
 
-The layers of each network and their names are those of the torch module that was trained, in `modules/`.
+The layers of each network and their names are those of the torch module that was trained, in `networks/`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ LAYER_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layers:
-    """Layers one after the other.
-
-    Attributes:
-        layers: Functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n].
-    """
+    """Layers one after the other: functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n]."""
 
     layers: tuple[ArrayFunction, ...]
 
@@ -105,12 +101,7 @@ class NamedWeights:
     taken: dict[str, FloatArray] = field(default_factory=dict)
 
     def take(self, name: str, *shape: int) -> FloatArray:
-        """A copy of one array.
-
-        Raises:
-            KeyError: If there is none of that name.
-            ValueError: If it has another shape.
-        """
+        """Return a copy of one array; raise a KeyError or a ValueError if there is none of that name and shape."""
         values = np.asarray(self.source[name]).astype(np.float32, order="C")
         if values.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")
@@ -138,14 +129,9 @@ class NamedWeights:
 def flat_actor(
     weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], logit_scale: float
 ) -> Layers:
-    """The mean actions of a `LayerNormActorCritic`.
+    """Return the mean actions of a `LayerNormActorCritic` whose first hidden layer is the trunk.
 
-    Args:
-        weights: Those of its torch module.
-        num_inputs: D, length of an observation.
-        num_actions: N + 1.
-        hidden_sizes: Of the trunk, and of the actor's hidden layers.
-        logit_scale: Of the environment, whose softmax multiplies actions by it.
+    They are divided by `logit_scale`, by which the softmax of the environment multiplies them.
     """
     layers: list[ArrayFunction] = []
     sizes = (num_inputs, *hidden_sizes)
@@ -193,15 +179,9 @@ def per_asset_actor(
     hidden_sizes: Sequence[int],
     logit_scale: float,
 ) -> PerAssetActor:
-    """The mean actions of a `PerAssetActorCritic`.
+    """Return the mean actions of a `PerAssetActorCritic` whose first hidden layer is the encoder.
 
-    Args:
-        weights: Those of its torch module.
-        num_inputs: D, length of an observation.
-        num_assets: N.
-        num_features: F, features of each asset.
-        hidden_sizes: Of the encoder, and of the hidden layers of both branches.
-        logit_scale: Of the environment, whose softmax multiplies actions by it.
+    They are divided by `logit_scale`, by which the softmax of the environment multiplies them.
     """
     num_market = num_inputs - num_assets * num_features - (num_assets + 1)
     encoder = Layers((weights.linear("encoder.0", num_features + 1 + num_market, hidden_sizes[0]), np.tanh))
@@ -221,17 +201,10 @@ def per_asset_actor(
 def greedy_actions(
     weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], *, dueling: bool, noisy: bool
 ) -> Layers:
-    """The greedy actions of a `DuelingNoisyQ` under its mean weights.
+    """Return the greedy actions of a `DuelingNoisyQ` under its mean weights.
 
-    The advantages alone decide: what a dueling network adds to them is the same for all actions.
-
-    Args:
-        weights: Those of its torch module.
-        num_inputs: D, length of an observation.
-        num_actions: K.
-        hidden_sizes: Width of the features, and of each stream.
-        dueling: Whether there is a stream of the value; its weights are taken along.
-        noisy: Whether the layers of the streams have deviations.
+    `hidden_sizes` are the width of the features, and of each stream. The advantages alone decide: what a dueling
+    network adds to them is the same for all actions.
     """
     width, stream_width = hidden_sizes
     layer = weights.noisy_linear if noisy else weights.linear

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig
 from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.env.action_map import ActionTable, softmax_weights
+from rllib_portfolio.env.action_map import ActionMap, action_map_of
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError, file_error
 from rllib_portfolio.market import MarketData
@@ -80,6 +81,11 @@ class PolicySpec:
         return validated(EnvironmentConfig, self.environment, "policy.json")
 
     @property
+    def action_map(self) -> ActionMap:
+        """From what the network decides to target weights, as in the environment that the policy was trained in."""
+        return action_map_of(self.action_table, self.environment_config, self.assets)
+
+    @property
     def market_config(self) -> MarketConfig:
         """Settings of the market that it was trained on."""
         return validated(MarketConfig, self.market, "policy.json")
@@ -94,6 +100,7 @@ class PortfolioPolicy:
         weights: Of its network, by the names that the trained torch module gives them: arrays or tensors, of which it
             keeps read-only copies. The critic's are left out.
         name: Row label in tables.
+        action_map: From what the network decides to target weights.
 
     Raises:
         ConfigError: If a weight is not finite, of the critic, too.
@@ -104,7 +111,7 @@ class PortfolioPolicy:
     spec: PolicySpec
     weights: Mapping[str, Any]
     name: str = "policy"
-    table: ActionTable | None = field(init=False, default=None)
+    action_map: ActionMap = field(init=False)
     _decisions: ArrayFunction = field(init=False)
     _mean: FloatArray | None = field(init=False, default=None)
     _std: FloatArray | None = field(init=False, default=None)
@@ -113,9 +120,7 @@ class PortfolioPolicy:
         _require_finite(self.weights)
         named = NamedWeights(self.weights)
         self._decisions, self.weights = _decisions(self.spec, named), named.taken
-        if self.spec.action_table is not None:
-            names, weights = self.spec.action_table["names"], np.array(self.spec.action_table["weights"])
-            self.table = ActionTable(tuple(names), weights, self.spec.action_table["inverse_volatility"])
+        self.action_map = self.spec.action_map
         if self.spec.observation_mean is not None:
             self._mean = np.asarray(self.spec.observation_mean, dtype=np.float32)
             self._std = np.asarray(self.spec.observation_std, dtype=np.float32)
@@ -139,20 +144,18 @@ class PortfolioPolicy:
         """Target weights for a back-test; None holds what there is."""
         observations = view.observation[None]
         decided = self._decided(observations)
-        if self.table is not None and decided[0] == self.table.hold:
+        if self.action_map.is_hold(decided)[0]:
             return None
         weights: FloatArray = self._weights(decided, observations, view.volatility)[0]
         return weights
 
     def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
         """Target weights [B, N+1] of what the network decided for observations [B, D]."""
-        if self.table is None:
-            return softmax_weights(np.minimum(np.maximum(decided, -1.0), 1.0), self.spec.environment["logit_scale"])
-        num_weights = len(self.spec.assets) + 1
-        return self.table.target(decided, observations[:, -num_weights:].astype(np.float64), volatility)
+        held = observations[:, -len(self.spec.assets) - 1 :].astype(np.float64)
+        return self.action_map.target(decided, held, volatility)
 
     def _decided(self, observations: FloatArray) -> NDArray[Any]:
-        """What the network decides for observations [B, D]: mean actions [B, N+1], or action indices [B]."""
+        """What the network decides for observations [B, D]: actions [B, ...] of the environment."""
         if observations.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
@@ -215,10 +218,17 @@ def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
         return greedy_actions(weights, num_inputs, num_actions, sizes, dueling=network.dueling, noisy=network.noisy)
     num_assets, logit_scale = len(spec.assets), spec.environment_config.logit_scale
     if network.architecture == "flat":
-        return flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale)
-    if not isinstance(spec.num_asset_features, int):
+        actor: ArrayFunction = flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale)
+    elif isinstance(spec.num_asset_features, int):
+        actor = per_asset_actor(weights, num_inputs, num_assets, spec.num_asset_features, sizes, logit_scale)
+    else:
         raise ValueError(f"num_asset_features must be a whole number, got {spec.num_asset_features}")
-    return per_asset_actor(weights, num_inputs, num_assets, spec.num_asset_features, sizes, logit_scale)
+    return partial(_clipped, actor)
+
+
+def _clipped(actor: ArrayFunction, observations: FloatArray) -> FloatArray:
+    """Return an actor's mean actions, cut at the bounds of the action space."""
+    return np.minimum(np.maximum(actor(observations), -1.0), 1.0)
 
 
 def load_policy(path: str | Path, *, trust_custom: str | Collection[str] = ()) -> PortfolioPolicy:

@@ -58,12 +58,7 @@ class MarketView:
 
 
 class MarketViewer:
-    """Hands out the views of one market, row by row.
-
-    Args:
-        market: The market that strategies walk.
-        execution_lag: L, days between the close that is seen and the close that is traded.
-    """
+    """Hands out the views of one market, row by row; decisions see rows up to the execution lag before them."""
 
     def __init__(self, market: MarketData, execution_lag: int) -> None:
         self._market, self._execution_lag = market, execution_lag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.statistics.metrics import drawdown
 
@@ -22,8 +22,8 @@ MUTED_COLOURS = ("#4d4d4d", "#c99a5b", "#86a882", "#a58bb5", "#8b98a7", "#c58c85
 """Of the baselines, in their order; they repeat after the last."""
 
 INK, FAINT = "#333333", "#e4e4e4"
-LABEL_GAP = 0.052
-"""Smallest distance of two labels, as a fraction of the axis height."""
+LEGEND_WIDTH = 30
+"""Characters of a line of the legend; longer names take several lines, and leave room for the curves."""
 
 
 def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "") -> None:
@@ -37,7 +37,7 @@ def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 5.6), dpi=200, facecolor="white")
+    figure = Figure(figsize=(9.0, 5.6), dpi=200, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     wealth_axes, drawdown_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _draw_wealth(wealth_axes, results)
@@ -45,7 +45,6 @@ def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "")
     for axes in (wealth_axes, drawdown_axes):
         _plain(axes)
     wealth_axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
-    figure.subplots_adjust(left=0.085, right=0.775, top=0.92, bottom=0.065, hspace=0.09)
     figure.align_ylabels()
     figure.savefig(path, format="png")
 
@@ -56,7 +55,7 @@ def _draw_wealth(axes: Axes, results: Sequence[BacktestResult]) -> None:
     axes.set_yscale("log")
     _tick_wealth(axes)
     axes.set_ylabel("Wealth, start = 1 (log)", fontsize=9, color=INK)
-    _label_lines(axes, results)
+    _legend(axes, results)
 
 
 def _draw_drawdown(axes: Axes, results: Sequence[BacktestResult]) -> None:
@@ -86,37 +85,23 @@ def _tick_wealth(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _label_lines(axes: Axes, results: Sequence[BacktestResult]) -> None:
-    """Write each name and final wealth at the end of its line, moved apart where they would overlap."""
-    last = np.array([result.wealth[-1] for result in results])
-    low, high = np.log(axes.get_ylim())
-    heights = _spread((np.log(last) - low) / (high - low), LABEL_GAP)
-    for rank, (result, height) in enumerate(zip(results, heights, strict=True)):
-        axes.annotate(
-            f"{result.name}  {result.wealth[-1]:.2f}",
-            xy=(1.012, height),
-            xycoords="axes fraction",
-            va="center",
-            fontsize=9,
-            fontweight="bold" if rank == 0 else "normal",
-            color=_line(rank)["color"],
-            annotation_clip=False,
-        )
-
-
-def _spread(heights: FloatArray, gap: float) -> FloatArray:
-    """Heights moved as little as needed so that neighbours are `gap` apart, order kept, centred on where they were."""
-    order = np.argsort(heights, kind="stable")
-    offsets = gap * np.arange(len(heights))
-    # pool adjacent violators: isotonic regression of the heights less the room that the labels below take
-    blocks: list[list[float]] = []
-    for value in heights[order] - offsets:
-        blocks.append([float(value)])
-        while len(blocks) > 1 and np.mean(blocks[-2]) >= np.mean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    spread = np.empty(len(heights))
-    spread[order] = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks]) + offsets
-    return spread
+def _legend(axes: Axes, results: Sequence[BacktestResult]) -> None:
+    """Write each name and final wealth beside the axes, the highest wealth first, the policy in bold."""
+    lines = dict(zip(results, reversed(axes.get_lines()), strict=True))  # the policy is drawn last
+    order = sorted(results, key=lambda result: -result.wealth[-1])
+    legend = axes.legend(
+        [lines[result] for result in order],
+        [textwrap.fill(f"{result.name}  {result.wealth[-1]:.2f}", LEGEND_WIDTH) for result in order],
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=0.0,
+        handlelength=1.0,
+        handletextpad=0.5,
+        fontsize=8.5,
+        labelcolor=INK,
+        frameon=False,
+    )
+    legend.get_texts()[order.index(results[0])].set_fontweight("bold")
 
 
 def _line(rank: int) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.reporting.notes import refit_notes, report_notes
 from rllib_portfolio.reporting.search_trials import TuningRecord
-from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.seeds import SeedSummary
 
 Dates = NDArray[np.datetime64]
@@ -184,16 +183,14 @@ def inputs_of_walks(lineup: Lineup, context: ReportContext) -> ReportInputs:
     names, roles = tuple(walk.name for walk in lineup.results), tuple(walk.role for walk in lineup.results)
     benchmark = _require_names(names, roles, context.subjects)
     dates = lineup.results[0].dates
-    rows = _rows(lineup, context.market, dates)
-    failures = _failure_statements(lineup.failures)
-    mixes = (HINDSIGHT,) if Role.CONSTANT_MIX in roles else ()
+    cash_returns = _cash_returns(lineup, context.market, dates)
     return ReportInputs(
         title=context.title,
         names=names,
         roles=tuple(Role.SUBJECT if n in context.subjects else role for n, role in zip(names, roles, strict=True)),
         dates=dates,
         returns=np.stack([walk.returns for walk in lineup.results], axis=1),
-        cash_returns=context.market.cash_returns[rows],
+        cash_returns=cash_returns,
         periods_per_year=context.market.periods_per_year,
         subjects=context.subjects,
         benchmark=benchmark,
@@ -202,8 +199,8 @@ def inputs_of_walks(lineup: Lineup, context: ReportContext) -> ReportInputs:
             *report_notes(context.market, context.execution),
             *refit_notes(lineup.schedules, context.execution.rebalance_days),
             *_missing_days(context, dates),
-            *mixes,
-            *failures,
+            *([HINDSIGHT] if Role.CONSTANT_MIX in roles else []),
+            *_failure_statements(lineup.failures),
             *context.notes,
         ),
         context=context,
@@ -224,24 +221,21 @@ def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
     return np.asarray(market.cash_returns[rows])
 
 
-def excess_sharpe(walk: BacktestResult, cash: FloatArray, periods_per_year: float = metrics.PERIODS_PER_YEAR) -> float:
-    """Sharpe ratio of one walk."""
-    return float(metrics.sharpe_ratio(walk.returns, cash, periods_per_year))
-
-
-def _rows(lineup: Lineup, market: MarketData, dates: Dates) -> NDArray[np.intp]:
+def _cash_returns(lineup: Lineup, market: MarketData, dates: Dates) -> FloatArray:
+    """What cash earned on the days of a line-up, [T], once all walks are known to be over these days."""
     for walk in lineup.results:
         if not np.array_equal(walk.dates, dates):
             raise ConfigError(
                 f"lineup must be over the same days, got {walk.dates[0]} to {walk.dates[-1]} beside {dates[0]} to "
                 f"{dates[-1]} (strategies {walk.name} and {lineup.results[0].name}). Back-test them together."
             )
-    if cash_returns_on(market, dates) is None:
+    cash_returns = cash_returns_on(market, dates)
+    if cash_returns is None:
         raise ConfigError(
             f"market must have the days of the walks, got none for some of {dates[0]} to {dates[-1]} (report). Give "
             "the market that was walked."
         )
-    return np.searchsorted(market.dates, dates)
+    return cash_returns
 
 
 def _require_names(names: tuple[str, ...], roles: tuple[Role, ...], subjects: tuple[str, ...]) -> str:

@@ -54,7 +54,7 @@ class Panels:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self.figures: dict[str, Figure] = {}
-        marked = sorted((name for name in names if _written(name) != name), key=len, reverse=True)
+        marked = sorted((name for name in names if literal_text(name) != name), key=len, reverse=True)
         self._marked = re.compile("|".join(map(re.escape, marked))) if marked else None
 
     def plot(self, name: str, figure: Figure) -> Markup:
@@ -76,11 +76,11 @@ class Panels:
         if isinstance(value, list | tuple):
             return [self._unmarked(each) for each in value]
         if isinstance(value, str) and self._marked is not None:
-            return self._marked.sub(lambda match: _written(match[0]), value)
+            return self._marked.sub(lambda match: literal_text(match[0]), value)
         return value
 
 
-def _written(name: str) -> str:
+def literal_text(name: str) -> str:
     """Return a name as plotly.js shows it literally: it reads HTML, and `%{x}` as a value."""
     return str(escape(name)).replace("%{", "%&#123;")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,20 +73,28 @@ def drawing_order(inputs: ReportInputs) -> list[str]:
     return [*first, *benchmark, *(name for name in reversed(inputs.subjects))]
 
 
-def strategy_line(inputs: ReportInputs, name: str, rows: NDArray[np.intp], values: FloatArray, **more: Any) -> Figure:
-    """A line over the days of `rows`, which the page's buttons show and hide."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "meta": name,
-        "x": days_of(inputs, rows),
-        "y": rounded(values),
-        "line": line_of(inputs, name),
-        "visible": is_shown(inputs, name),
-        "hovertemplate": f"{name}: %{{y}}<extra></extra>",
-        **more,
-    }
+def figure(traces: Iterable[Figure], height: int, **more: Any) -> Figure:
+    """A figure of some traces; `more` overrides the house's layout."""
+    return {"data": list(traces), "layout": layout(height, **more)}
+
+
+def trace(kind: str, x: list[Any], y: list[Any], hover: str, **more: Any) -> Figure:
+    """Bars, points or lines, with the text that shows when the pointer is over one of them."""
+    return {"type": kind, "x": x, "y": y, "hovertemplate": f"{hover}<extra></extra>", **more}
+
+
+def marks(x: list[Any], y: list[Any], hover: str, look: Mapping[str, Any], **more: Any) -> Figure:
+    """Points of one look."""
+    return trace("scatter", x, y, hover, **{"mode": "markers", "marker": look, **more})
+
+
+def strategy_line(
+    inputs: ReportInputs, name: str, rows: NDArray[np.intp], values: FloatArray, pattern: str, **more: Any
+) -> Figure:
+    """A line over the days of `rows`, which the page's buttons show and hide; `pattern` is how its values are shown."""
+    look = {"line": line_of(inputs, name), "visible": is_shown(inputs, name), "meta": name, "name": name}
+    hover = f"{name}: %{{y{pattern}}}"
+    return trace("scatter", days_of(inputs, rows), rounded(values), hover, mode="lines", **look, **more)
 
 
 def days_of(inputs: ReportInputs, rows: NDArray[np.intp]) -> list[Any]:

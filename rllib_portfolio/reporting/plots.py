@@ -23,12 +23,13 @@ from rllib_portfolio.reporting.plot_style import (
     days_of,
     drawing_order,
     drawn_rows,
+    figure,
     horizontal,
     is_shown,
-    layout,
     log_ticks,
     rounded,
     strategy_line,
+    trace,
 )
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.crises import Crisis
@@ -73,33 +74,18 @@ def wealth_figure(inputs: ReportInputs) -> Figure:
     data = []
     for name in drawing_order(inputs):
         k = inputs.names.index(name)
-        data.append(strategy_line(inputs, name, rows, wealth[rows, k]))
-        data.append(
-            strategy_line(
-                inputs,
-                name,
-                rows,
-                under_water[rows, k],
-                yaxis="y2",
-                hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
-            )
-        )
+        data.append(strategy_line(inputs, name, rows, wealth[rows, k], ""))
+        data.append(strategy_line(inputs, name, rows, under_water[rows, k], ":.1%", yaxis="y2"))
     shown = [k for k, name in enumerate(inputs.names) if is_shown(inputs, name)]
     ticks = log_ticks(float(wealth[:, shown].min()), float(wealth[:, shown].max()))
-    figure = layout(
+    scale = {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return figure(
+        data,
         440,
-        hovermode="closest",
-        yaxis=axis(
-            "Wealth, start = 1 (log)",
-            type="log",
-            domain=[0.34, 1.0],
-            tickvals=ticks,
-            ticktext=[f"{tick:g}" for tick in ticks],
-        ),
+        yaxis=axis("Wealth, start = 1 (log)", domain=[0.34, 1.0], **scale),
         yaxis2=axis("Drawdown", domain=[0.0, 0.27], tickformat=".0%", nticks=5),
         xaxis=axis(anchor="y2"),
     )
-    return {"data": data, "layout": figure}
 
 
 def rolling_days(inputs: ReportInputs) -> int:
@@ -114,8 +100,8 @@ def rolling_figure(inputs: ReportInputs) -> Figure | None:
         return None
     rolled = rolling_sharpe_ratio(inputs.returns, inputs.cash_returns, window, inputs.periods_per_year)
     rows = window - 1 + drawn_rows(inputs.num_days - window + 1)
-    figure = layout(300, yaxis=axis(f"Sharpe, {window} days"), shapes=[horizontal(0.0, SOFT_INK)])
-    return {"data": _strategy_lines(inputs, rows, rolled[rows], ".2f"), "layout": figure}
+    lines = _strategy_lines(inputs, rows, rolled[rows], ":.2f")
+    return figure(lines, 300, yaxis=axis(f"Sharpe, {window} days"), shapes=[horizontal(0.0, SOFT_INK)])
 
 
 def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
@@ -128,10 +114,8 @@ def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     cash = f"{CASH.lower()} {share_text(walk.weights[:, -1].mean(), '{:.1%}')}"
     bands.append((cash, walk.weights[:, -1:], CASH_COLOUR))
     data = [band(inputs, rows, label, held.sum(axis=1), colour, stackgroup="weights") for label, held, colour in bands]
-    figure = layout(
-        360, showlegend=True, legend=LEGEND_BELOW, yaxis=axis("Weight", tickformat=".0%", range=[0, 1], nticks=6)
-    )
-    return {"data": data, "layout": figure}
+    yaxis = axis("Weight", tickformat=".0%", range=[0, 1], nticks=6)
+    return figure(data, 360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)
 
 
 def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tuple[str, FloatArray, str]]:
@@ -163,17 +147,9 @@ def band(
     inputs: ReportInputs, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any
 ) -> Figure:
     """Return one band of a stacked plot over the days of `rows`."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": label,
-        "x": days_of(inputs, rows),
-        "y": rounded(held[rows], 4),
-        "line": {"width": 0, "color": colour},
-        "fillcolor": colour,
-        "hovertemplate": f"{label} on average, %{{y:.2%}} here<extra></extra>",
-        **more,
-    }
+    look = {"mode": "lines", "line": {"width": 0, "color": colour}, "fillcolor": colour, "name": label}
+    hover = f"{label} on average, %{{y:.2%}} here"
+    return trace("scatter", days_of(inputs, rows), rounded(held[rows], 4), hover, **look, **more)
 
 
 def relative_figure(inputs: ReportInputs) -> Figure | None:
@@ -186,9 +162,9 @@ def relative_figure(inputs: ReportInputs) -> Figure | None:
         ratio = np.asarray(np.cumprod((1.0 + inputs.of(name)) / (1.0 + benchmark)), dtype=np.float64)
         rows = drawn_rows(inputs.num_days, [int(ratio.argmax()), int(ratio.argmin())])
         text = f"{name}: %{{y:.3f}} of {inputs.benchmark}<extra></extra>"
-        data.append(strategy_line(inputs, name, rows, ratio[rows], hovertemplate=text))
+        data.append(strategy_line(inputs, name, rows, ratio[rows], "") | {"hovertemplate": text})
     title = axis(f"Wealth relative to {inputs.benchmark}")
-    return {"data": data, "layout": layout(280, yaxis=title, shapes=[horizontal(1.0, BENCHMARK_COLOUR, "dot")])}
+    return figure(data, 280, yaxis=title, shapes=[horizontal(1.0, BENCHMARK_COLOUR, "dot")])
 
 
 def active_weights(inputs: ReportInputs, name: str) -> FloatArray | None:
@@ -217,7 +193,7 @@ def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     if 0.0 < usual < 0.5 * height.max():  # a day in cash would flatten all others
         yaxis["range"] = [-usual, usual]
         yaxis["title"]["text"] += " (some days lie outside)"
-    return {"data": data, "layout": layout(360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)}
+    return figure(data, 360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)
 
 
 def tilts(inputs: ReportInputs, name: str) -> str:
@@ -227,10 +203,10 @@ def tilts(inputs: ReportInputs, name: str) -> str:
         return ""
     mean, names = active.mean(axis=0), (*walk.assets, CASH.lower())
     order = np.argsort(-mean, kind="stable")
-    above = [f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in order[:NAMED_TILTS] if mean[i] > SMALLEST_TILT]
-    below = [
-        f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in order[::-1][:NAMED_TILTS] if mean[i] < -SMALLEST_TILT
-    ]
+    above, below = (
+        [f"{names[i]} ({share_text(mean[i], SIGNED)})" for i in side[:NAMED_TILTS] if sign * mean[i] > SMALLEST_TILT]
+        for sign, side in ((1.0, order), (-1.0, order[::-1]))
+    )
     elsewhere = share_text(0.5 * np.abs(active).sum(axis=1).mean(), "{:.1%}")
     sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
     return (
@@ -253,30 +229,26 @@ def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
     table = table.reindex(columns=range(12))
     strongest = max(0.01, float(np.nanquantile(np.abs(table.to_numpy()), 0.95)))
     cells = [rounded(row, 4) for row in table.to_numpy()]
-    heat = {
-        "type": "heatmap",
-        "z": cells,
-        "x": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
-        "y": [str(year) for year in table.index],
-        "text": [[_per_cent(value) for value in row] for row in cells],
-        "texttemplate": "%{text}",
-        "textfont": {"size": 10},
-        "colorscale": LOSS_TO_GAIN,
-        "zmin": -strongest,
-        "zmax": strongest,
-        "xgap": 2,
-        "ygap": 2,
-        "showscale": False,
-        "hoverongaps": False,
-        "hovertemplate": "%{x} %{y}: %{z:.1%}<extra></extra>",
-    }
-    figure = layout(
+    look = {"colorscale": LOSS_TO_GAIN, "zmin": -strongest, "zmax": strongest, "xgap": 2, "ygap": 2, "showscale": False}
+    heat = trace(
+        "heatmap",
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+        [str(year) for year in table.index],
+        "%{x} %{y}: %{z:.1%}",
+        z=cells,
+        text=[[_per_cent(value) for value in row] for row in cells],
+        texttemplate="%{text}",
+        textfont={"size": 10},
+        hoverongaps=False,
+        **look,
+    )
+    return figure(
+        [heat],
         max(150, 52 + 24 * len(table)),
         xaxis=axis(side="top", showgrid=False, fixedrange=True, tickangle=0),
         yaxis=axis(type="category", autorange="reversed", showgrid=False, fixedrange=True, dtick=1),
         margin={"l": 40, "r": 8, "t": 26, "b": 8},
     )
-    return {"data": [heat], "layout": figure}
 
 
 def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
@@ -287,23 +259,20 @@ def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
         return None
     wealth = np.cumprod(1.0 + inputs.returns[start:stop], axis=0) - 1.0
     rows = drawn_rows(stop - start, limit=200)
-    figure = layout(
+    return figure(
+        _strategy_lines(inputs, start + rows, wealth[rows], ":.1%"),
         210,
         margin={"l": 44, "r": 8, "t": 6, "b": 28},
         xaxis=axis(nticks=4),
         yaxis=axis(tickformat=".0%", nticks=5),
         shapes=[horizontal(0.0, SOFT_INK)],
     )
-    return {"data": _strategy_lines(inputs, start + rows, wealth[rows], ".1%"), "layout": figure}
 
 
 def _strategy_lines(inputs: ReportInputs, rows: NDArray[np.intp], values: FloatArray, pattern: str) -> list[Figure]:
     """Return one line per strategy over the days of `rows`; `values` is [rows, K]."""
     columns = dict(zip(inputs.names, values.T, strict=True))
-    return [
-        strategy_line(inputs, name, rows, columns[name], hovertemplate=f"{name}: %{{y:{pattern}}}<extra></extra>")
-        for name in drawing_order(inputs)
-    ]
+    return [strategy_line(inputs, name, rows, columns[name], pattern) for name in drawing_order(inputs)]
 
 
 def _per_cent(value: float | None) -> str:

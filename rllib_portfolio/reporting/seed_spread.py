@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rllib_portfolio.reporting.inputs import ReportContext, cash_returns_on, excess_sharpe
+from rllib_portfolio.reporting.inputs import ReportContext, cash_returns_on
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.seeds import seed_summary
 
@@ -72,7 +72,9 @@ def _scores(context: ReportContext, subject: str, periods_per_year: float) -> li
                 "subject": subject,
                 "seed": number,
                 "walk": walk.name,
-                "sharpe_ratio": math.nan if cash is None else excess_sharpe(walk, cash, periods_per_year),
+                "sharpe_ratio": math.nan
+                if cash is None
+                else float(metrics.sharpe_ratio(walk.returns, cash, periods_per_year)),
                 "annual_return": float(metrics.annualised_return(walk.returns, periods_per_year)),
                 "max_drawdown": float(metrics.max_drawdown(walk.returns)),
             }

@@ -12,13 +12,16 @@ from rllib_portfolio.reporting.inputs import ReportInputs
 from rllib_portfolio.reporting.plot_style import (
     BENCHMARK_COLOUR,
     GAIN_COLOUR,
+    LEGEND_BELOW,
     LOSS_COLOUR,
     SOFT_INK,
     Figure,
     axis,
     colour_of,
-    layout,
+    figure,
+    marks,
     rounded,
+    trace,
     vertical,
 )
 from rllib_portfolio.reporting.report import Report
@@ -31,34 +34,25 @@ def sharpe_figure(report: Report) -> Figure:
     """Plot the Sharpe ratio of every strategy with its interval, the highest on top."""
     inputs, table = report.inputs, report.table
     defined = table[table["sharpe_ratio"].notna() & table["sharpe_lower"].notna()].sort_values("sharpe_ratio")
-    data = [_sharpe_mark(inputs, str(name), row) for name, row in defined.iterrows()]
-    shapes = [vertical(0.0, SOFT_INK)]
-    if inputs.benchmark in defined.index:
-        shapes.append(_benchmark_line(report))
     names = [str(name) for name in defined.index]
-    figure = layout(
+    return figure(
+        [_sharpe_mark(inputs, str(name), row) for name, row in defined.iterrows()],
         70 + 26 * len(defined),
         xaxis=axis("Sharpe ratio, 95 % interval"),
         yaxis=axis(showgrid=False, type="category", categoryorder="array", categoryarray=names),
-        shapes=shapes,
+        shapes=[vertical(0.0, SOFT_INK), *(_benchmark_line(report) if inputs.benchmark in defined.index else [])],
         margin=_MARGIN,
     )
-    return {"data": data, "layout": figure}
 
 
 def _sharpe_mark(inputs: ReportInputs, name: str, row: pd.Series[Any]) -> Figure:
     ratio, lower, upper = (float(row[column]) for column in ("sharpe_ratio", "sharpe_lower", "sharpe_upper"))
     is_subject, colour = name in inputs.subjects, colour_of(inputs, name)
-    symbol = "circle" if name in inputs.contenders else "circle-open"
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": rounded(np.array([ratio]), 4),
-        "y": [name],
-        "marker": {"color": colour, "size": 10 if is_subject else 7, "symbol": symbol},
-        "error_x": _interval(ratio, lower, upper, colour, 2.4 if is_subject else 1.2),
-        "hovertemplate": f"{name}: %{{x:.2f}} ({lower:.2f} to {upper:.2f})<extra></extra>",
-    }
+    look = {"color": colour, "size": 10 if is_subject else 7}
+    look["symbol"] = "circle" if name in inputs.contenders else "circle-open"
+    hover = f"{name}: %{{x:.2f}} ({lower:.2f} to {upper:.2f})"
+    interval = _interval(ratio, lower, upper, colour, 2.4 if is_subject else 1.2)
+    return marks(rounded(np.array([ratio]), 4), [name], hover, look, error_x=interval)
 
 
 def cost_figure(inputs: ReportInputs) -> Figure | None:
@@ -75,47 +69,25 @@ def cost_figure(inputs: ReportInputs) -> Figure | None:
     for (name, lag), part in rows[rows["strategy"].isin(wanted)].groupby(["strategy", "execution_lag"], sort=False):
         colour = colour_of(inputs, str(name))
         data += _cost_lines(part, f"{name}, lag {lag}", colour, "solid" if lag == own_lag else "dot")
-    legend = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 11}}
-    figure = layout(
-        340, showlegend=True, legend=legend, xaxis=axis("Cost, basis points of what is traded"), yaxis=axis("Sharpe")
-    )
-    return {"data": data, "layout": figure} if data else None
+    axes = {"xaxis": axis("Cost, basis points of what is traded"), "yaxis": axis("Sharpe")}
+    return figure(data, 340, showlegend=True, legend=LEGEND_BELOW | {"y": -0.2}, **axes) if data else None
 
 
 def _cost_lines(part: pd.DataFrame, name: str, colour: str, dash: str) -> list[Figure]:
     """Return the line of proportional costs of one strategy and lag, and the marks with market impact if any."""
-    lines: list[Figure] = []
-    for rows, note, look in (
-        (
-            part[part["impact"] == 0.0].sort_values("cost_bps"),
-            "",
-            {
-                "mode": "lines+markers",
-                "marker": {"color": colour, "size": 7},
-                "line": {"color": colour, "dash": dash, "width": 2},
-            },
-        ),
-        (
-            part[part["impact"] > 0.0],
-            " and impact",
-            {
-                "mode": "markers",
-                "showlegend": False,
-                "marker": {"color": colour, "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
-            },
-        ),
-    ):
-        if len(rows) or not note:
-            lines.append(
-                {
-                    "type": "scatter",
-                    "name": name,
-                    "x": rows["cost_bps"].tolist(),
-                    "y": rounded(rows["sharpe_ratio"].to_numpy(), 4),
-                    "hovertemplate": f"{name}, %{{x}} bp{note}: %{{y:.2f}}<extra></extra>",
-                    **look,
-                }
-            )
+    proportional, with_impact = part[part["impact"] == 0.0].sort_values("cost_bps"), part[part["impact"] > 0.0]
+
+    def line(rows: pd.DataFrame, note: str, look: dict[str, Any], **more: Any) -> Figure:
+        sharpes = rounded(rows["sharpe_ratio"].to_numpy(), 4)
+        hover = f"{name}, %{{x}} bp{note}: %{{y:.2f}}"
+        return marks(rows["cost_bps"].tolist(), sharpes, hover, {"color": colour, **look}, name=name, **more)
+
+    lines = [
+        line(proportional, "", {"size": 7}, mode="lines+markers", line={"color": colour, "dash": dash, "width": 2})
+    ]
+    if len(with_impact):
+        look = {"size": 10, "symbol": "diamond-open", "line": {"width": 2}}
+        lines.append(line(with_impact, " and impact", look, showlegend=False))
     return lines
 
 
@@ -130,45 +102,26 @@ def seeds_figure(report: Report) -> Figure | None:
         values = scores.loc[scores["subject"] == subject, "sharpe_ratio"].to_numpy(float)
         colour = colour_of(inputs, subject) if subject in inputs.names else SOFT_INK
         spread = place + SEED_JITTER * np.linspace(-1.0, 1.0, len(values)) if len(values) > 1 else np.array([place])
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": rounded(values, 4),
-                "y": rounded(spread),
-                "marker": {"color": colour, "size": 9, "opacity": 0.55},
-                "hovertemplate": f"{subject}, one seed: %{{x:.2f}}<extra></extra>",
-            }
-        )
+        look = {"color": colour, "size": 9, "opacity": 0.55}
+        data.append(marks(rounded(values, 4), rounded(spread), f"{subject}, one seed: %{{x:.2f}}", look))
         if subject in report.seeds.index:
             data.append(_seed_mean(report.seeds.loc[subject], place - 0.33, subject, colour))
-    has_bar = inputs.benchmark is not None and not math.isnan(
-        report.statistics.number(inputs.benchmark, "sharpe_ratio")
-    )
-    ticks = axis(
-        showgrid=False, tickvals=list(range(len(subjects))), ticktext=subjects, range=[-0.6, len(subjects) - 0.4]
-    )
-    figure = layout(
+    places: Figure = {"tickvals": list(range(len(subjects))), "ticktext": subjects}
+    return figure(
+        data,
         90 + 70 * len(subjects),
         xaxis=axis("Sharpe ratio"),
-        yaxis=ticks,
-        shapes=[_benchmark_line(report)] if has_bar else [],
+        yaxis=axis(showgrid=False, range=[-0.6, len(subjects) - 0.4], **places),
+        shapes=_benchmark_line(report),
         margin=_MARGIN,
     )
-    return {"data": data, "layout": figure}
 
 
 def _seed_mean(summary: pd.Series[Any], height: float, subject: str, colour: str) -> Figure:
     mean, lower, upper = (float(summary[name]) for name in ("interquartile_mean", "lower", "upper"))
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [mean],
-        "y": [height],
-        "marker": {"color": colour, "size": 11, "symbol": "line-ns-open", "line": {"width": 3}},
-        "error_x": _interval(mean, lower, upper, colour, 2.4),
-        "hovertemplate": f"{subject}, interquartile mean: %{{x:.2f}}<extra></extra>",
-    }
+    look = {"color": colour, "size": 11, "symbol": "line-ns-open", "line": {"width": 3}}
+    interval = _interval(mean, lower, upper, colour, 2.4)
+    return marks([mean], [height], f"{subject}, interquartile mean: %{{x:.2f}}", look, error_x=interval)
 
 
 def overfitting_figure(report: Report) -> Figure | None:
@@ -179,36 +132,27 @@ def overfitting_figure(report: Report) -> Figure | None:
     shares = 1.0 / (1.0 + np.exp(-overfitting.logits))
     counts, edges = np.histogram(shares, bins=20, range=(0.0, 1.0))
     centres = 0.5 * (edges[:-1] + edges[1:])
-    bars = {
-        "type": "bar",
-        "x": rounded(centres),
-        "y": rounded(counts / counts.sum()),
-        "width": [0.045] * len(centres),
-        "marker": {"color": [LOSS_COLOUR if centre <= 0.5 else GAIN_COLOUR for centre in centres]},
-        "hovertemplate": "rank %{x:.2f}: %{y:.1%} of splits<extra></extra>",
-    }
-    figure = layout(
-        240,
-        xaxis=axis("Rank on the other half of the days: 0 worst, 1 best", range=[0, 1]),
-        yaxis=axis("Splits", tickformat=".0%"),
-        shapes=[vertical(0.5, SOFT_INK)],
+    colours = [LOSS_COLOUR if centre <= 0.5 else GAIN_COLOUR for centre in centres]
+    bars = trace(
+        "bar",
+        rounded(centres),
+        rounded(counts / counts.sum()),
+        "rank %{x:.2f}: %{y:.1%} of splits",
+        width=[0.045] * len(centres),
+        marker={"color": colours},
     )
-    return {"data": [bars], "layout": figure}
+    title = "Rank on the other half of the days: 0 worst, 1 best"
+    axes = {"xaxis": axis(title, range=[0, 1]), "yaxis": axis("Splits", tickformat=".0%")}
+    return figure([bars], 240, shapes=[vertical(0.5, SOFT_INK)], **axes)
 
 
 def _interval(value: float, lower: float, upper: float, colour: str, thickness: float) -> Figure:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [upper - value],
-        "arrayminus": [value - lower],
-        "color": colour,
-        "thickness": thickness,
-        "width": 0,
-    }
+    ends = {"array": [upper - value], "arrayminus": [value - lower]}
+    return {"type": "data", "symmetric": False, **ends, "color": colour, "thickness": thickness, "width": 0}
 
 
-def _benchmark_line(report: Report) -> Figure:
-    benchmark = report.inputs.benchmark
-    assert benchmark is not None
-    return vertical(report.statistics.number(benchmark, "sharpe_ratio"), BENCHMARK_COLOUR, "dot")
+def _benchmark_line(report: Report) -> list[Figure]:
+    """Return the line at the benchmark's Sharpe ratio; none without a benchmark, or where its ratio is undefined."""
+    name = report.inputs.benchmark
+    ratio = math.nan if name is None else report.statistics.number(name, "sharpe_ratio")
+    return [] if math.isnan(ratio) else [vertical(ratio, BENCHMARK_COLOUR, "dot")]

@@ -22,15 +22,6 @@ from rllib_portfolio.statistics.significance import textbook_tests
 from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 
 TEXTBOOK = ("paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
-HOLDINGS = (
-    "turnover_per_year",
-    "cost_per_year",
-    "cost_drag",
-    "break_even_cost_bps",
-    "effective_assets",
-    "herfindahl",
-    "active_share",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,10 +168,7 @@ def _against_benchmark(inputs: ReportInputs, verdicts: dict[str, Verdict]) -> pd
 def _holdings(inputs: ReportInputs) -> pd.DataFrame:
     benchmark = inputs.walk_of(str(inputs.benchmark))
     assert benchmark is not None
-    rows = {}
-    for walk in inputs.walks:
-        figures = asdict(holdings(walk, benchmark, inputs.periods_per_year))
-        rows[walk.name] = {name: figures[name] for name in HOLDINGS}
+    rows = {walk.name: asdict(holdings(walk, benchmark, inputs.periods_per_year)) for walk in inputs.walks}
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
     funds = [name for name in inputs.names if inputs.role_of(name) is Role.INDEX]
     frame.loc[funds, ["effective_assets", "herfindahl", "active_share"]] = np.nan

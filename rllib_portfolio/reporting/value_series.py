@@ -141,9 +141,10 @@ def _series(name: str, values: Series) -> pd.Series:
         series = series.astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(f"values must be numbers, got {series.dtype} (strategy {name}). Convert the series.") from None
-    days = _days(series.index)
-    if days is None:
+    stamps = _stamps(series.index)
+    if stamps is None:
         return series
+    days = stamps[0].normalize()
     steps = np.diff(days.to_numpy())
     falls = np.flatnonzero(~(steps > np.timedelta64(0)))  # a missing date compares as False
     if len(falls):
@@ -166,14 +167,11 @@ def _one_column(name: str, values: Any) -> pd.Series:
     return table.iloc[:, 0] if isinstance(table, pd.DataFrame) else pd.Series(table.reshape(-1))
 
 
-def _days(labels: pd.Index) -> pd.DatetimeIndex | None:
-    """Days of a calendar, also where they are written out as texts or kept as objects; None for other labels."""
-    stamps = _stamps(labels)
-    return None if stamps is None else stamps[0].normalize()
-
-
 def _stamps(labels: pd.Index) -> tuple[pd.DatetimeIndex, pd.TimedeltaIndex | None] | None:
-    """Times of the clock that they were written by, and its offsets from UTC if it had any; None for other labels."""
+    """Times of the clock that dates were written by, and its offsets from UTC if it had any; None for other labels.
+
+    Dates may be written out as texts, or kept as objects.
+    """
     if isinstance(labels, pd.PeriodIndex):
         labels = labels.to_timestamp()
     elif labels.inferred_type in ("string", "date", "datetime"):
@@ -201,15 +199,13 @@ def _require_one_zone(given: Mapping[str, Series]) -> None:
     plain = []
     for name, values in given.items():
         labels = _one_column(name, values).index
-        stamps = _stamps(labels)
-        if stamps is None:
-            continue
-        if stamps[1] is None:
+        clock, offsets = _stamps(labels) or (None, None)
+        if clock is not None and offsets is None:
             plain.append(name)
-            continue
-        offsets = pd.Series(stamps[1], stamps[0].normalize())
-        zone = str(getattr(labels, "tz", None) or f"UTC{offsets.iloc[0] / pd.Timedelta(hours=1):+g} h")
-        zoned[name] = zone, offsets[~offsets.index.duplicated() & offsets.notna()]
+        if clock is not None and offsets is not None:
+            by_day: pd.Series = pd.Series(offsets, clock.normalize())
+            zone = str(getattr(labels, "tz", None) or f"UTC{by_day.iloc[0] / pd.Timedelta(hours=1):+g} h")
+            zoned[name] = zone, by_day[~by_day.index.duplicated() & by_day.notna()]
     if plain and zoned:
         name, (zone, _) = next(iter(zoned.items()))
         raise DataError(
@@ -217,9 +213,9 @@ def _require_one_zone(given: Mapping[str, Series]) -> None:
             "all the days of the exchange without a zone: tz_localize(None) keeps the days that stamps name, and "
             "tz_convert before it those of another zone."
         )
-    for name, (zone, offsets) in zoned.items():
-        first, (first_zone, first_offsets) = next(iter(zoned.items()))
-        both = pd.concat([first_offsets, offsets], axis=1, join="inner").to_numpy()
+    for name, (zone, days) in zoned.items():
+        first, (first_zone, first_days) = next(iter(zoned.items()))
+        both = pd.concat([first_days, days], axis=1, join="inner").to_numpy()
         if (both[:, 0] != both[:, 1]).any():
             raise DataError(
                 f"series must be in one time zone, got {first_zone} and {zone} (strategies {first} and {name}). "
@@ -229,20 +225,16 @@ def _require_one_zone(given: Mapping[str, Series]) -> None:
 
 def _by_position(columns: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
     """Series without dates, paired by place: that is right only where their labels are the same, or count places."""
-    first = next(iter(columns))
+    first, labels = next((name, series.index) for name, series in columns.items())
     for name, series in columns.items():
-        alike = series.index.equals(columns[first].index)
-        if not alike and not all(_counts(each.index) for each in (series, columns[first])):
+        count_places = all(each.equals(pd.RangeIndex(len(each))) for each in (series.index, labels))
+        if not series.index.equals(labels) and not count_places:
             raise DataError(
                 f"series without dates must have the same labels, got {series.index[0]} to {series.index[-1]} beside "
-                f"{columns[first].index[0]} to {columns[first].index[-1]} (strategies {name} and {first}). Make the "
-                "labels dates (pandas.to_datetime), or reset_index(drop=True) where they mean nothing."
+                f"{labels[0]} to {labels[-1]} (strategies {name} and {first}). Make the labels dates "
+                "(pandas.to_datetime), or reset_index(drop=True) where they mean nothing."
             )
     return {name: series.reset_index(drop=True) for name, series in columns.items()}
-
-
-def _counts(labels: pd.Index) -> bool:
-    return labels.equals(pd.RangeIndex(len(labels)))
 
 
 def _without_gaps(name: str, series: pd.Series) -> pd.Series:
@@ -252,7 +244,13 @@ def _without_gaps(name: str, series: pd.Series) -> pd.Series:
         raise DataError(f"values must hold numbers, got none (strategy {name}). Look at the series.")
     trimmed = series.loc[first:last]
     values = trimmed.to_numpy()
-    _require_no_ruin(name, trimmed)
+    num_alive = int(np.argmax(values == 0.0))
+    if num_alive and (values[:num_alive] > 0.0).all() and (values[num_alive:] == 0.0).all():
+        raise DataError(
+            f"values must be above 0, got 0 from {_label(trimmed.index[num_alive])} to the end (strategy {name}). It "
+            "lost everything: its total and annual return are -100 %, its maximum drawdown is 100 %, and no other "
+            "figure is defined. End the series before that day to see the days before, and state the loss beside them."
+        )
     for problem, rule, advice in (
         (np.isnan(values), "be without gaps", "Fill it knowingly or leave the day out of all series."),
         (np.isinf(values), "be finite", "Look at the series."),
@@ -263,18 +261,6 @@ def _without_gaps(name: str, series: pd.Series) -> pd.Series:
             where = f"strategy {name}, {_label(trimmed.index[at])}"
             raise DataError(f"values must {rule}, got {values[at]} ({where}). {advice}")
     return trimmed
-
-
-def _require_no_ruin(name: str, series: pd.Series) -> None:
-    """Refuse values that fall to 0 and stay there."""
-    values = series.to_numpy()
-    num_alive = int(np.argmax(values == 0.0))
-    if num_alive and (values[:num_alive] > 0.0).all() and (values[num_alive:] == 0.0).all():
-        raise DataError(
-            f"values must be above 0, got 0 from {_label(series.index[num_alive])} to the end (strategy {name}). It "
-            "lost everything: its total and annual return are -100 %, its maximum drawdown is 100 %, and no other "
-            "figure is defined. End the series before that day to see the days before, and state the loss beside them."
-        )
 
 
 def _label(label: Any) -> str:
@@ -299,9 +285,11 @@ def _aligned(
     if not has_dates and len({len(series) for series in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(series)}" for name, series in columns.items())
         raise DataError(f"arrays must be of one length, got {lengths} (report). Give pandas Series with dates instead.")
-    table = _joined(columns)
-    others = {name: series for name, series in columns.items() if name != benchmark}
-    if benchmark is not None and not columns[benchmark].index.isin(_joined(others).index).any():
+    everything: dict[str, Any] = dict(columns)
+    table: pd.DataFrame = pd.concat(everything, axis=1, join="inner")
+    others: Any = [series for name, series in columns.items() if name != benchmark]
+    shared = pd.concat(others, axis=1, join="inner").index
+    if benchmark is not None and not columns[benchmark].index.isin(shared).any():
         span = _span(columns[benchmark])
         raise DataError(
             f"benchmark must share days with the strategies, got {span} beside {_span(next(iter(columns.values())))} "
@@ -324,13 +312,6 @@ def _aligned(
     )
 
 
-def _joined(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """The rows that all have."""
-    series: Any = list(columns.values())
-    table: pd.DataFrame = pd.concat(series, axis=1, join="inner", keys=list(columns))
-    return table
-
-
 def _span(series: pd.Series) -> str:
     if not isinstance(series.index, pd.DatetimeIndex):
         return f"{len(series)} values"
@@ -344,14 +325,8 @@ def _what_is_not_known(benchmark: str | None, has_dates: bool, cash_rate: float)
         "here. Ask for them before believing a figure.",
         "Value series carry no weights: turnover, costs, concentration and active share are left out.",
     ]
-    if benchmark is None:
-        sentences.append(
-            "No benchmark was given: information ratio, alpha, beta, difference tests and verdicts are left out."
-        )
-    if not has_dates:
-        sentences.append("The series have no dates: crises, monthly returns and dates of drawdowns are left out.")
-    if cash_rate == 0.0:
-        sentences.append("Cash was taken to earn nothing: Sharpe ratios are of plain returns.")
-    else:
-        sentences.append(f"Cash earned {100.0 * cash_rate:g} % a year.")
-    return tuple(sentences)
+    no_benchmark = "No benchmark was given: information ratio, alpha, beta, difference tests and verdicts are left out."
+    no_dates = "The series have no dates: crises, monthly returns and dates of drawdowns are left out."
+    no_cash = "Cash was taken to earn nothing: Sharpe ratios are of plain returns."
+    sentences += [no_benchmark] * (benchmark is None) + [no_dates] * (not has_dates)
+    return (*sentences, f"Cash earned {100.0 * cash_rate:g} % a year." if cash_rate else no_cash)

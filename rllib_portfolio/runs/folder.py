@@ -18,7 +18,7 @@ import platform
 import reprlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,14 @@ _PACKAGES = ("rllib-portfolio", "ray", "torch", "gymnasium", "numpy", "pandas", 
 
 
 def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, market_file: Path | None = None) -> None:
-    """Write configuration, record and market of a new run.
+    """Write configuration, record and market of a new run; what was written is removed if that fails.
 
-    Args:
-        run_dir: A new or empty folder.
-        config: Its configuration; choices that depend on the number of assets are written as resolved.
-        market: Its market.
-        market_file: The same market as a file; linked, where the file system can do that, instead of written again.
+    Choices that depend on the number of assets are written as resolved. A `market_file`, which holds the same market,
+    is linked, where the file system can do that, instead of written again.
 
     Raises:
         ConfigError: If the folder cannot be written or already holds something.
-        MachineError: If the disk is full or fails. What was written is removed.
+        MachineError: If the disk is full or fails.
     """
     require_fresh(run_dir)
     config = config.for_assets(market.num_assets)
@@ -66,11 +63,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
 
 
 def require_fresh(run_dir: Path) -> None:
-    """Raise if a run would write over something, or could not write.
-
-    Raises:
-        ConfigError: If the folder exists and is not empty, is no folder, or cannot be made.
-    """
+    """Raise a `ConfigError` if the folder of a new run is not empty, is no folder, or cannot be made."""
     if run_dir.is_dir() and is_unused(run_dir):
         return
     if run_dir.exists():
@@ -86,11 +79,10 @@ def require_fresh(run_dir: Path) -> None:
 
 
 def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig, MarketData]:
-    """Configuration, with overrides on top, and market of a run that was started before.
+    """Return configuration, with overrides on top, and market of a run that was started before.
 
     Raises:
-        ConfigError: If the folder holds no run, its configuration is not the one that it recorded, or its newest
-            checkpoint is damaged.
+        ConfigError: If the folder holds no run, or its configuration or newest checkpoint was changed.
         DataError: If its market is damaged, or that of another run.
     """
     if not has_begun(run_dir):
@@ -129,9 +121,8 @@ def _require_recorded_settings(run_dir: Path) -> None:
         raise _other_settings(run_dir, f"the run's {RECORD}", record.get("config"), settings)
     if (checkpoint := newest_checkpoint(run_dir)) is not None:
         trained = read_progress(checkpoint).get("config", {})
-        if not isinstance(trained, dict):
-            raise _other_settings(run_dir, checkpoint.name, trained, settings)
-        trained = {section: values for section, values in trained.items() if section not in _CHANGEABLE}
+        if isinstance(trained, dict):
+            trained = {section: values for section, values in trained.items() if section not in _CHANGEABLE}
         ours, theirs = _common(settings, trained), _common(trained, settings)
         if ours != theirs:
             raise _other_settings(run_dir, checkpoint.name, theirs, ours)
@@ -154,22 +145,19 @@ def _common(one: Any, other: Any) -> Any:
 
 
 def first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, Any]:
-    """Name and both values of the first leaf that differs."""
+    """Return the name and both values of the first leaf of two nested JSON values that differs."""
+    inner: list[tuple[str, Any, Any]] = []
     if isinstance(recorded, dict) and isinstance(wanted, dict):
-        for key in [*recorded, *(key for key in wanted if key not in recorded)]:
-            ours, theirs = recorded.get(key), wanted.get(key)
-            if ours != theirs:
-                joined = f"{name} {key}" if name.endswith("settings") else f"{name}.{key}"
-                return first_difference(joined, ours, theirs)
-    if isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
-        for index, (ours, theirs) in enumerate(zip(recorded, wanted, strict=True)):
-            if ours != theirs:
-                return first_difference(f"{name}[{index}]", ours, theirs)
-    return name, recorded, wanted
+        start = f"{name} " if name.endswith("settings") else f"{name}."
+        inner = [(f"{start}{key}", recorded.get(key), wanted.get(key)) for key in {**recorded, **wanted}]
+    elif isinstance(recorded, list) and isinstance(wanted, list) and len(recorded) == len(wanted):
+        inner = [(f"{name}[{i}]", *values) for i, values in enumerate(zip(recorded, wanted, strict=True))]
+    differing = next((leaf for leaf in inner if leaf[1] != leaf[2]), None)
+    return (name, recorded, wanted) if differing is None else first_difference(*differing)
 
 
 def has_begun(run_dir: Path) -> bool:
-    """Whether a folder holds what a run is opened with."""
+    """Return whether a folder holds what a run is opened with."""
     return not _missing(run_dir)
 
 
@@ -178,11 +166,7 @@ def _missing(run_dir: Path) -> list[str]:
 
 
 def require_kept(run_dir: Path) -> None:
-    """Raise if somebody removed a run's folder, or what it cannot be continued or tested without, during training.
-
-    Raises:
-        MachineError: If so; it names what is missing.
-    """
+    """Raise a `MachineError` if somebody removed, during training, what a run cannot be continued or tested without."""
     if missing := _missing(run_dir):
         raise MachineError(
             f"run folder must stay as it is during training, got no {' and no '.join(missing)} ({run_dir}). Nothing "
@@ -191,12 +175,7 @@ def require_kept(run_dir: Path) -> None:
 
 
 def record_settings(run_dir: Path, config: RunConfig) -> None:
-    """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now.
-
-    Raises:
-        ConfigError: If the folder cannot be written.
-        MachineError: If the disk is full or fails.
-    """
+    """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now."""
     settings = config.model_dump(mode="json")
     former = read_yaml(run_dir / CONFIG)
     if former == settings:
@@ -217,11 +196,8 @@ def _write_config(run_dir: Path, config: RunConfig) -> None:
 
 def _save_market(path: Path, market: MarketData, market_file: Path | None) -> None:
     if market_file is not None:
-        try:
+        with suppress(OSError):  # another file system, or one without links
             path.hardlink_to(market_file)
-        except OSError:  # another file system, or one without links
-            pass
-        else:
             return
     market.save(path)
 
@@ -243,7 +219,7 @@ def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
 
 
 def is_from_elsewhere(folder: Path, record: str = RECORD) -> bool:
-    """Whether a run, or what has another `record`, was begun on another machine or by another user, as that tells.
+    """Return whether the record of a run or of something else says that it was begun by another user or machine.
 
     Who wrote the folder can write there what he likes: this is a reason to warn, and no guard.
     """

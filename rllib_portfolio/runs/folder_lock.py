@@ -5,12 +5,10 @@ of the operating system on that file. The lock ends with its process, however th
 
 An object store has no such lock, nor have some network file systems, and others do not share theirs between hosts.
 There the claim itself decides. It is renewed every minute; it may be taken over when it is five minutes old, or at once
-if its process was on this host and is not alive. A host is known by its name, its boot and its space of process
-numbers, which tells containers apart; the clocks of hosts must agree to a minute or two. Nothing there writes on a
-condition, so a process writes its claim, waits a second and reads it back. Two processes can both go on if one needs
-more than a second between seeing the place free and writing its claim, or if one was suspended for more than five
-minutes. The one whose claim was replaced ends when it next renews the claim, and before it brings anything to an object
-store.
+if its process was on this host and is not alive; the clocks of hosts must agree to a minute or two. Nothing there
+writes on a condition, so a process writes its claim, waits a second and reads it back. Two processes can both go on if
+one needs more than a second between seeing the place free and writing its claim, or if one was suspended for more than
+five minutes. The one whose claim was replaced ends when it next renews it, and before it brings anything to a store.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -46,31 +44,23 @@ NUM_FOLDERS_ABOVE = 3
 
 
 class Holder(BaseModel, frozen=True, extra="forbid"):
-    """The process that writes into a place.
-
-    Attributes:
-        key: Tells claims apart, whatever process makes them.
-        pid: Its number on its host.
-        host: The name of its host.
-        pid_space: What its number counts in: the boot of its host and the namespace of its number. Empty in claims of
-            earlier versions, and where the system tells neither.
-        started: When it made the claim.
-        renewed: When it last said that the claim still stands.
-    """
+    """The process that writes into a place."""
 
     key: str
+    """Tells claims apart, whatever process makes them."""
     pid: int = Field(gt=0, lt=2**31)
     host: str = Field(pattern=r"^[A-Za-z0-9_.:-]*$", max_length=255)
     pid_space: str = Field("", max_length=255)
+    """Boot of the host and namespace of the process number. Empty in claims of earlier versions, and where the system
+    tells neither."""
     started: AwareDatetime
     renewed: AwareDatetime
 
     @classmethod
     def this_process(cls) -> Holder:
         """Return a new claim of this process."""
-        now = _now()
-        key, pid = uuid.uuid4().hex, os.getpid()
-        return cls(key=key, pid=pid, host=_host(), pid_space=_pid_space(), started=now, renewed=now)
+        now, key = _now(), uuid.uuid4().hex
+        return cls(key=key, pid=os.getpid(), host=_host(), pid_space=_pid_space(), started=now, renewed=now)
 
     @classmethod
     def parse(cls, text: bytes) -> Holder | None:
@@ -92,11 +82,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
         return self.is_here and self.pid == os.getpid()
 
     def is_gone(self, has_lock: bool) -> bool:
-        """Return whether the claim is stale.
-
-        Args:
-            has_lock: Whether this process holds the operating system's lock, which no other on this host can then hold.
-        """
+        """Return whether the claim is stale; with the operating system's lock nobody else on this host can hold it."""
         if self.is_here and (has_lock or self.is_this_process or not _is_alive(self.pid)):
             return True
         return abs(_now() - self.renewed) > EXPIRES_AFTER  # a clock may have been set back
@@ -105,95 +91,70 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
         return f"process {self.pid} on {self.host} since {self.started.astimezone():%Y-%m-%d %H:%M}"
 
 
-class Record(Protocol):
-    """The file or object that a claim stands in."""
+class _Record(Protocol):
+    """The file or object that a claim stands in; one that is not there holds nothing."""
 
-    def read(self) -> bytes:
-        """Return what it holds; nothing if it is not there."""
-
-    def write(self, text: bytes) -> None:
-        """Put a text in place of what it holds."""
-
-    def remove(self) -> None:
-        """Remove it."""
+    def read(self) -> bytes: ...
+    def write(self, text: bytes) -> None: ...
+    def remove(self) -> None: ...
 
 
 class Claim:
-    """The claim of this process on a place.
+    """The claim of this process on a place, which stands in a record; people know both by the names given."""
 
-    Args:
-        place: What the process writes into, as people name it.
-        record: The file or object that the claim stands in.
-        record_place: The record, as people name it.
-    """
-
-    def __init__(self, place: str, record: Record, record_place: str) -> None:
+    def __init__(self, place: str, record: _Record, record_place: str) -> None:
         self._place, self._record, self._record_place = place, record, record_place
         self._own = Holder.this_process()
         self._lost: str | None = None
 
+    def _found(self) -> Holder | None:
+        return Holder.parse(self._record.read())
+
     def _take(self, has_lock: bool) -> None:
-        found = Holder.parse(self._record.read())
-        if found is not None:
+        if (found := self._found()) is not None:
             if not found.is_gone(has_lock):
                 raise self._in_use(found)
             logger.warning("Note: %s was left in use by %s, which is gone. Taking it over.", self._place, found)
         self._write()
         if not has_lock:
             time.sleep(SETTLES_AFTER_S)
-            found = Holder.parse(self._record.read())
-            if found is not None and found.key != self._own.key:
+            if (found := self._found()) is not None and found.key != self._own.key:
                 raise self._in_use(found)
             self._write()
 
     def renew(self) -> None:
-        """Say that the claim still stands.
-
-        Raises:
-            ClaimLostError: As `require_held` does.
-            OSError: If the record cannot be read or written.
-        """
+        """Say that the claim still stands, after `require_held`."""
         with _one_at_a_time:
-            self._read_back()
+            self.require_held()
             self._write()
 
     def require_held(self) -> None:
-        """Raise if the record does not hold this claim, or did not at an earlier time.
+        """Read the record back.
 
         Raises:
-            ClaimLostError: If so. A record that is gone counts, too: another process may have come and gone.
+            ClaimLostError: If it does not hold this claim, or did not at an earlier time. A record that is gone counts,
+                too: another process may have come and gone.
             OSError: If the record cannot be read.
         """
         with _one_at_a_time:
-            self._read_back()
-
-    def _read_back(self) -> None:
-        if self._lost is None:
-            found = Holder.parse(self._record.read())
+            self.require_not_lost()
+            found = self._found()
             if found is None:  # some file systems show half of a record while it is written
                 time.sleep(SETTLES_AFTER_S)
-                found = Holder.parse(self._record.read())
-            if found is not None and found.key == self._own.key:
-                return
-            writer = found or f"another process, or its claim in {self._record_place} was removed"
-            self._lost = f"{self._place} is now written by {writer}. This process stops so as not to write over it."
-        self.require_not_lost()
+                found = self._found()
+            if found is None or found.key != self._own.key:
+                writer = found or f"another process, or its claim in {self._record_place} was removed"
+                self._lost = f"{self._place} is now written by {writer}. This process stops so as not to write over it."
+            self.require_not_lost()
 
     def require_not_lost(self) -> None:
-        """Raise if the claim was found lost earlier; nothing is read.
-
-        Raises:
-            ClaimLostError: If so.
-        """
+        """Raise a `ClaimLostError` if the claim was found lost earlier; nothing is read."""
         if self._lost is not None:
             raise ClaimLostError(self._lost)
 
     @contextmanager
     def held(self, has_lock: bool = False) -> Iterator[None]:
         """Make the claim, renew it every minute while this context is open, and remove it at the end.
-
-        Args:
-            has_lock: Whether this process holds the operating system's lock.
 
         Raises:
             ConfigError: If another process holds the place.
@@ -215,8 +176,7 @@ class Claim:
             if thread.is_alive():
                 thread.join()
             with suppress(OSError):
-                found = Holder.parse(self._record.read())
-                if found is None or found.key == self._own.key:
+                if (found := self._found()) is None or found.key == self._own.key:
                     self._record.remove()
 
     def _renew_until(self, ended: threading.Event) -> None:
@@ -238,16 +198,12 @@ class Claim:
 
 
 _made_here: set[Claim] = set()
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()
 """Records are rewritten by the thread that renews claims and by the one that works; neither may read half of one."""
 
 
 def require_claims() -> None:
-    """Raise if another process is known to have taken over what this one writes into; work that goes on asks often.
-
-    Raises:
-        ClaimLostError: If so.
-    """
+    """Raise a `ClaimLostError` if another process is known to have taken over what this one writes into."""
     for claim in tuple(_made_here):
         claim.require_not_lost()
 
@@ -261,10 +217,8 @@ def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
 def only_writer(folder: Path, *, is_new: bool, record: str = IN_USE) -> Iterator[None]:
     """Keep other processes from writing into a folder while this context is open.
 
-    Args:
-        folder: The folder. Where there is none, the caller's own checks are to say what is wrong.
-        is_new: Whether to make the folder if it is not there. It is removed again if nothing is written into it.
-        record: Name of the file that the claim stands in; claims of other names are not looked at.
+    A folder that `is_new` is made, and removed again if nothing is written into it. Where there is none otherwise, the
+    caller's own checks are to say what is wrong. Claims in files of another name than `record` are not looked at.
 
     Raises:
         ConfigError: If another process writes into the folder, into one that it is in (a search, a walk-forward
@@ -280,7 +234,7 @@ def only_writer(folder: Path, *, is_new: bool, record: str = IN_USE) -> Iterator
                 with TemporaryFile(dir=folder):  # the record may be there from before, and be all that can be written
                     pass
                 file, has_lock = _open_locked(folder, record)
-                stack.enter_context(file.held())
+                stack.enter_context(closing(file))
                 stack.enter_context(Claim(str(folder), file, str(file.path)).held(has_lock))
                 # again: another may have looked around before this claim was there
                 _require_no_other_around(folder, record)
@@ -295,19 +249,16 @@ _LEFT_TO_COMMANDS = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class _File:
-    """An open claim file of a folder."""
+    """An open claim file of a folder; forked processes close it, since they would hold its lock, too."""
 
     def __init__(self, path: Path, flags: int) -> None:
         self.path = path
         # A folder may come from someone else: no link is followed, and no pipe is waited for.
         self._descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        _open_files.add(self)
 
     def lock(self, kind: int) -> bool:
-        """Take the operating system's lock; return False where there is none.
-
-        Raises:
-            BlockingIOError: If another process holds it.
-        """
+        """Take the operating system's lock, or raise a BlockingIOError; return False where there is none."""
         try:
             fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -335,25 +286,16 @@ class _File:
             self.path.unlink()
 
     def close(self) -> None:
+        _open_files.discard(self)
         os.close(self._descriptor)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Close it at the end, and before that in processes that are forked, which would hold the lock, too."""
-        _held.add(self)
-        try:
-            yield
-        finally:
-            _held.discard(self)
-            self.close()
 
-
-_held: set[_File] = set()
+_open_files: set[_File] = set()
 
 
 def _close_inherited() -> None:
-    while _held:
-        _held.pop().close()
+    for file in tuple(_open_files):
+        file.close()
 
 
 os.register_at_fork(after_in_child=_close_inherited)
@@ -383,20 +325,13 @@ def _require_no_other_around(folder: Path, record: str) -> None:
 
 
 def _require_unused(folder: Path, record: str) -> None:
-    """Raise if another process writes into a folder.
-
-    Raises:
-        ConfigError: If so.
-    """
-    with suppress(OSError):  # not there, or not for this user to read
-        file = _File(folder / record, os.O_RDONLY)
+    """Raise a `ConfigError` if another process writes into a folder."""
+    with suppress(OSError), closing(_File(folder / record, os.O_RDONLY)) as file:  # not there, or not to be read
+        holder = Holder.parse(file.read())
         try:
-            holder = Holder.parse(file.read())
             is_used = holder is not None and not holder.is_gone(file.lock(fcntl.LOCK_SH))
         except BlockingIOError:
             is_used = True
-        finally:
-            file.close()
         if is_used and not (holder is not None and holder.is_this_process):
             raise in_use(str(folder), holder)
 

@@ -23,12 +23,7 @@ _RESTARTS = "rllib_portfolio_env_runner_restarts"
 
 
 class Gauges:
-    """The metrics of a run.
-
-    Args:
-        algo: Its algorithm.
-        run: Its name, which tells runs apart.
-    """
+    """The metrics of a run, whose name tells runs apart."""
 
     def __init__(self, algo: str, run: str) -> None:
         self._tags = {"algo": algo, "run": run.encode("ascii", "backslashreplace").decode()}  # Ray takes ASCII
@@ -41,13 +36,9 @@ class Gauges:
         self._num_restarts = 0
 
     def set(self, steps_per_second: float, episode_return: float, num_restarts: int, result: Mapping[str, Any]) -> None:
-        """After an iteration.
+        """Set the metrics after an iteration, of which RLlib gave `result`.
 
-        Args:
-            steps_per_second: Environment steps a second.
-            episode_return: Mean raw return; NaN before the first episode.
-            num_restarts: Env runners that were started again since the run's process began.
-            result: RLlib's result of the iteration.
+        The return is NaN before the first episode; restarts of env runners are counted since the process began.
         """
         timers = result.get(TIMERS, {})
         values = {

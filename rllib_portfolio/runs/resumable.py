@@ -21,17 +21,13 @@ from rllib_portfolio.runs.loop import Status, run
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """What a run reached.
-
-    Attributes:
-        steps: Environment steps done.
-        training_s: Seconds of sampling and learning, interruptions left out.
-        validation_sharpe: Of the policy that was best on validation; None before the first evaluation that is defined.
-    """
+    """What a run reached."""
 
     steps: int
     training_s: float
+    """Seconds of sampling and learning, interruptions left out."""
     validation_sharpe: float | None
+    """Of the policy that was best on validation; None before the first evaluation that is defined."""
 
 
 def train_in_folder(
@@ -45,13 +41,8 @@ def train_in_folder(
 ) -> tuple[TrainingOutcome, bool]:
     """Train what is not trained yet of a run: all of it, the rest from its newest checkpoint, or nothing.
 
-    Args:
-        run_dir: The run's folder; made if it is not there. What it says of configuration and market holds.
-        config: Configuration of a new run.
-        market: Market of a new run.
-        on_progress: Called after each iteration.
-        should_stop: Asked after each iteration.
-        market_file: The same market as a file, which a new run's folder may share.
+    The folder is made if it is not there; otherwise its own configuration and market hold. `market_file` holds the same
+    market, and a new run's folder may share it.
 
     Returns:
         What was reached, and whether the run came to its end.
@@ -72,7 +63,7 @@ def train_in_folder(
 
 
 def finished_training(run_dir: Path) -> TrainingOutcome | None:
-    """What a run reached that came to its end in `train_in_folder`, or None.
+    """Return what a run reached that came to its end in `train_in_folder`, or None.
 
     Raises:
         ConfigError: If its record of that was damaged.

@@ -68,8 +68,8 @@ class RunStorage:
         return cls(root), name
 
     def place(self, name: str) -> str:
-        """Path or URI of a run."""
-        return join_place(self.root, name)
+        """Path or URI of a run; without a name, of the place where all of them are."""
+        return join_place(self.root, name) if name else self.root
 
     def beside(self, name: str) -> Self:
         """The folders of other runs, at the same place."""
@@ -84,27 +84,21 @@ class RunStorage:
         if self.is_remote:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
-        return _local_path(self.root) / name
+        root = url2pathname(urlsplit(self.root).path) if self.root.startswith("file://") else self.root
+        return Path(root) / name
 
     @contextmanager
     def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
-        """Keep other processes from writing into a run while this context is open.
+        """Keep other processes from writing into a run while this context is open, as `folder_lock.only_writer` does.
 
-        If the store refuses the claim, a warning is printed and the command goes on without a lock.
-
-        Args:
-            name: Of the run; empty for the place where all of them are.
-            is_new: Whether it is to be made.
-
-        Raises:
-            ConfigError: If another process writes into it or into what it is a part of, or if its folder cannot be
-                written.
+        An empty name stands for the place where all runs are. If an object store refuses the claim, a warning is
+        printed and the command goes on without a lock.
         """
         if not self.is_remote:
             with only_writer(self.local(name), is_new=is_new):
                 yield
             return
-        place, (file_system, path) = self.place(name) if name else self.root, self._remote(name)
+        place, (file_system, path) = self.place(name), self._remote(name)
         with ExitStack() as stack:
             try:
                 _require_no_other_above(place, file_system, path)
@@ -147,12 +141,7 @@ class RunStorage:
             shutil.rmtree(folder, ignore_errors=True)
 
     def bring(self, name: str, folder: Path) -> None:
-        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself.
-
-        Raises:
-            ConfigError: If the place cannot be reached.
-            MachineError: If the local disk fails.
-        """
+        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself."""
         if not self.is_remote:
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -167,9 +156,7 @@ class RunStorage:
     def keep(self, name: str, *, without: Collection[str] = ()) -> None:
         """Bring what changed in a local copy to the object store, when nothing more will be written.
 
-        Args:
-            name: Of the run.
-            without: Folders in it that others keep.
+        Folders in it that others keep are left out (`without`).
 
         Raises:
             ClaimLostError: If another process has taken over the run or what it is a part of.
@@ -184,23 +171,17 @@ class RunStorage:
                 self._upload(name, without)
                 return
             except OSError as error:
-                reason = f"got {one_line(error)} ({self.place(name)})"
-                if time.monotonic() >= until:
-                    raise MachineError(
-                        f"object store must take what a run wrote, {reason}. {self._set_aside(name)}"
-                    ) from None
+                got = f"got {one_line(error)} ({self.place(name)})"
+            if time.monotonic() >= until:
+                raise MachineError(f"object store must take what a run wrote, {got}. {self._set_aside(name)}")
             if not is_told:
                 seconds = f"{self.KEPT_WITHIN_S:g} s"
-                logger.warning("Warning: the end of a run is not kept yet, %s. Trying again for %s.", reason, seconds)
+                logger.warning("Warning: the end of a run is not kept yet, %s. Trying again for %s.", got, seconds)
                 is_told = True
             time.sleep(RETRY_EVERY_S)
 
     def keep_so_far(self, name: str) -> None:
-        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so.
-
-        Raises:
-            ClaimLostError: If another process has taken over the run or what it is a part of.
-        """
+        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so."""
         if not self.is_remote:
             return
         try:
@@ -238,7 +219,7 @@ class RunStorage:
         return self._unkept(name).is_file() and self.local(name).is_dir()
 
     def _set_aside(self, name: str) -> str:
-        """Move a local copy aside; says where and what for."""
+        """Move a local copy aside; return where, and what for."""
         return f"All of it stays in {self._moved(name)} on {platform.node()}: copy that to the store, then continue."
 
     def _moved(self, name: str) -> Path:
@@ -249,11 +230,7 @@ class RunStorage:
         return place
 
     def require_new(self) -> None:
-        """Raise if there are runs already: a new search would take them for its own.
-
-        Raises:
-            ConfigError: If so, or if the place cannot be reached.
-        """
+        """Raise a `ConfigError` if there are runs already: a new search would take them for its own."""
         file_system, place = self._remote()
         try:
             found = file_system.get_file_info(FileSelector(place, allow_not_found=True))
@@ -267,7 +244,7 @@ class RunStorage:
 
     def _remote(self, name: str = "") -> tuple[FileSystem, str]:
         try:
-            return _file_system(self.place(name) if name else self.root)
+            return _file_system(self.place(name))
         except (ArrowInvalid, OSError, ImportError) as error:
             raise self._unusable(error) from None
 
@@ -326,10 +303,6 @@ def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> N
             raise in_use(place, holder)
 
 
-def _local_path(root: str) -> Path:
-    return Path(url2pathname(urlsplit(root).path) if root.startswith("file://") else root)
-
-
 def join_place(root: str, name: str) -> str:
     """Path or URI of what is called `name` at a path or URI, whose query stays at the end."""
     path, query = _path_and_query(root)
@@ -358,11 +331,9 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
         if info.type == FileType.File
     }
     here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    left_out = {*without, IN_USE}
-    there, here = (
-        {name: file for name, file in files.items() if name.partition("/")[0] not in left_out}
-        for files in (there, here)
-    )
+    for files in (there, here):
+        for name in [name for name in files if name.partition("/")[0] in {*without, IN_USE}]:
+            del files[name]
     if lost := [name for name in (CONFIG, MARKET) if name in there and name not in here]:
         raise MachineError(
             f"the local copy of a run must stay whole, got no {' and no '.join(lost)} ({folder}). What is kept in "

@@ -16,11 +16,11 @@ from rllib_portfolio.backtest.lineup import reference_strategies, walk_lineup
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.checkpoint import best_checkpoint, newest_checkpoint, read_progress
-from rllib_portfolio.policies.saved_policy import PortfolioPolicy, read_policy
 from rllib_portfolio.reporting.columns import text_of
 from rllib_portfolio.reporting.console import empty_table, wide_console
 from rllib_portfolio.reporting.equity_curve import equity_curve
 from rllib_portfolio.reporting.serialisation import json_value, write_csv
+from rllib_portfolio.runs.validation import best_policy
 from rllib_portfolio.statistics.verdicts import Verdict
 
 WINDOWS = ("validation", "test")
@@ -38,32 +38,22 @@ _SHOWN = {
 
 @dataclass(frozen=True)
 class Results:
-    """Tables, verdict and picture of a run.
-
-    Attributes:
-        run_dir: Where they were written.
-        tables: Window to one row per strategy, as `backtest.comparison.compare` makes it and results.csv holds it:
-            fractions, and turnover a year as a multiple of the portfolio.
-        dates: Window to its first and last day.
-        verdict: Of the policy against 1/N on the test window.
-        selected_steps: Environment steps after which the policy was saved that validation selected; 0 is the untrained
-            network.
-        steps: Environment steps of the whole run.
-    """
+    """Tables, verdict and picture of a run, which were written into its folder."""
 
     run_dir: Path
     tables: dict[str, pd.DataFrame]
+    """Window to one row per strategy, as `backtest.comparison.compare` makes it and results.csv holds it."""
     dates: dict[str, tuple[str, str]]
+    """Window to its first and last day."""
     verdict: Verdict
+    """Of the policy against 1/N on the test window."""
     selected_steps: int
+    """Environment steps of the policy that validation selected; 0 is the untrained network."""
     steps: int
+    """Environment steps of the whole run."""
 
     def print(self, place: str | None = None) -> None:
-        """The tables and the verdict on the screen.
-
-        Args:
-            place: Of the run, if it is kept elsewhere than in its folder.
-        """
+        """Print the tables and the verdict; `place` is that of the run if it is kept elsewhere than in its folder."""
         console = wide_console()
         steps = self.selected_steps
         which = f"the policy after {steps:,} steps" if steps else "the untrained network"
@@ -82,39 +72,23 @@ def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) ->
     Raises:
         ConfigError: If the run has no policy, or it does not fit the market.
     """
-    policy = read_policy(run_dir)
-    policy.require_compatible(market)
+    policy = best_policy(run_dir, market)
     policy.name = f"{config.algo.upper()} policy"
-    walks = {window: _walk(policy, config, market, window) for window in WINDOWS}
-    tables = {window: _table(market, window, results) for window, results in walks.items()}
+    walks, tables, periods = {}, {}, market.periods_per_year
+    for window in WINDOWS:
+        rows, lineup = market.windows[window], [policy, *reference_strategies(market)]  # no row at its average weights
+        walks[window] = list(walk_lineup(market, rows, config.environment, baselines=lineup).results)
+        tables[window] = compare(walks[window], market.cash_returns[slice(*rows)], periods)
     dates = {window: (str(results[0].dates[0]), str(results[0].dates[-1])) for window, results in walks.items()}
     policy_walk, equal_weight = walks["test"][:2]
-    judged = verdict(policy_walk, equal_weight, _cash_returns(market, "test"), market.periods_per_year)
-    results = Results(run_dir, tables, dates, judged, *_selected(run_dir))
-    _write(results, walks)
-    return results
-
-
-def _selected(run_dir: Path) -> tuple[int, int]:
-    """Return the steps of the checkpoint that was best on validation, and those of the newest."""
+    judged = verdict(policy_walk, equal_weight, market.cash_returns[slice(*market.windows["test"])], periods)
     best, newest = best_checkpoint(run_dir), newest_checkpoint(run_dir)
     assert best is not None  # its policy was loaded
     assert newest is not None
-    return read_progress(best)["steps"], read_progress(newest)["steps"]
-
-
-def _walk(policy: PortfolioPolicy, config: RunConfig, market: MarketData, window: str) -> list[BacktestResult]:
-    strategies = [policy, *reference_strategies(market)]  # no row at the policy's average weights
-    return list(walk_lineup(market, market.windows[window], config.environment, baselines=strategies).results)
-
-
-def _cash_returns(market: MarketData, window: str) -> Any:
-    start, stop = market.windows[window]
-    return market.cash_returns[start:stop]
-
-
-def _table(market: MarketData, window: str, results: list[BacktestResult]) -> pd.DataFrame:
-    return compare(results, _cash_returns(market, window), market.periods_per_year)
+    steps = read_progress(best)["steps"], read_progress(newest)["steps"]
+    results = Results(run_dir, tables, dates, judged, *steps)
+    _write(results, walks)
+    return results
 
 
 def _write(results: Results, walks: dict[str, list[BacktestResult]]) -> None:

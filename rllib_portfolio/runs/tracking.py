@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -18,13 +18,12 @@ from rllib_portfolio.errors import ConfigError, one_line
 
 logger = logging.getLogger(__name__)
 
+LEFT_OUT = "training/updates_left_out"
+"""Number of updates left out so far because a gradient was not finite."""
+
 
 class Sparing:
-    """A context for what only shows how a run goes: a failure in it is told once, and does not end the run.
-
-    Args:
-        what: Name of what may fail, for the warning.
-    """
+    """A context for what only shows how a run goes: a failure of `what` is told once, and does not end the run."""
 
     def __init__(self, what: str) -> None:
         self._what, self._is_told = what, False
@@ -44,13 +43,8 @@ class Sparing:
 class Tracker:
     """Writes scalars, by environment step, to TensorBoard and to `progress.csv`.
 
-    The table is part of the run; a failure of TensorBoard's is a warning.
-
-    A resumed run continues both: rows and events after `resumed_at` steps are dropped, since they will come again.
-
-    Args:
-        run_dir: The run's folder.
-        resumed_at: Environment steps of the checkpoint that the run continues from; None for a fresh run.
+    The table is part of the run; a failure of TensorBoard's is a warning. A resumed run continues both: rows and events
+    after `resumed_at` steps are dropped, since they will come again. It is None for a fresh run.
     """
 
     def __init__(self, run_dir: Path, resumed_at: int | None = None) -> None:
@@ -104,13 +98,8 @@ def log_hyperparameters(
     The records go into the run's own folder, beside its curves, so that TensorBoard shows it as one run. All runs under
     one log directory should have the same names: TensorBoard takes its columns from one of them. Call it when the run's
     `Tracker` is closed, as TensorBoard reads a folder's event files one after the other. A run that is resumed may be
-    recorded again: the newest metrics hold, and the first hyperparameters.
-
-    Args:
-        run_dir: The run's folder.
-        hyperparameters: Name to value.
-        metrics: Name to value. A name of a curve of the run would add a point to it: take one of its own.
-        steps: Environment steps that the metrics are of.
+    recorded again: the newest metrics hold, and the first hyperparameters. A metric with the name of one of the run's
+    curves would add a point to it.
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyperparameters.items()}
     with TemporaryDirectory() as folder:
@@ -141,3 +130,30 @@ def _rows_until(path: Path, steps: int | None) -> list[dict[str, str]]:
             f"{path.name} must be the table that the run wrote, got {one_line(error)} ({path}). Restore it, or remove "
             "it: the run then begins a new one."
         ) from None
+
+
+def learner_scalars(results: dict[str, Any]) -> dict[str, float]:
+    """Losses and statistics of the learner's last updates; those that the algorithm has."""
+    names = {
+        "policy_loss": "training/policy_loss",
+        "vf_loss": "training/value_loss",
+        "total_loss": "training/total_loss",
+        "entropy": "training/entropy",
+        "mean_kl_loss": "training/kl",
+        "vf_explained_var": "training/explained_variance",
+        "num_gradient_steps": "training/gradient_steps",
+        "num_updates_left_out": LEFT_OUT,
+        "qf_loss": "training/td_loss",
+        "qf_mean": "training/q_mean",
+        "qf_max": "training/q_max",
+        "td_error_mean": "training/td_error",
+        "gradients_default_optimizer_global_norm": "training/gradient_norm",
+        "default_optimizer_learning_rate": "training/learning_rate",
+    }
+    return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}
+
+
+def buffer_scalars(results: dict[str, Any]) -> dict[str, float]:
+    """Contents of the replay buffer, where there is one."""
+    names = {"num_env_steps_stored": "replay/transitions", "beta": "replay/beta"}
+    return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}

@@ -33,11 +33,7 @@ def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunCo
 
 
 def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
-    """The policy of a run that was best on validation, checked against a market.
-
-    Raises:
-        ConfigError: If there is none, or it was trained on something else.
-    """
+    """Return the policy of a run that was best on validation; raise a `ConfigError` if it does not fit the market."""
     policy = read_policy(run_dir)
     policy.require_compatible(market)
     return policy
@@ -50,12 +46,9 @@ def equal_weight_returns(market: MarketData, config: RunConfig) -> FloatArray:
 
 
 def validation_scalars(result: BacktestResult, market: MarketData, equal_weight: FloatArray) -> dict[str, float]:
-    """The metrics of a walk that TensorBoard shows, and that policies are selected by.
+    """Return the metrics of a walk that TensorBoard shows, and that policies are selected by.
 
-    Args:
-        result: The walk.
-        market: The market that it walked.
-        equal_weight: Daily returns of 1/N on the same days.
+    `equal_weight` holds the daily returns of 1/N on the same days.
     """
     periods = market.periods_per_year
     start, stop = np.searchsorted(market.dates, [result.dates[0], result.dates[-1]]) + np.array([0, 1])
@@ -76,11 +69,7 @@ def write_validation_returns(checkpoint: Path, result: BacktestResult) -> None:
 
 
 def best_validation_returns(run_dir: Path) -> pd.Series | None:
-    """Daily net returns on the validation window, by date, of a run's best policy; None before there is one.
-
-    Raises:
-        ConfigError: If its checkpoint is not whole.
-    """
+    """Return daily net returns on the validation window, by date, of a run's best policy; None before there is one."""
     best = best_checkpoint(run_dir)
     if best is None or not (path := best / VALIDATION_RETURNS).is_file():
         return None

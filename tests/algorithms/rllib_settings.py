@@ -67,7 +67,7 @@ class Diary(RLlibCallback):
 
     def _note(self, event: str, episode: Any, env_runner: Any, env: Any, env_index: int) -> None:
         infos = episode.get_infos() if episode.is_reset else []
-        wealth = env.simulation.get_state()["wealth"][env_index]
+        wealth = env.state.wealth[env_index]
         noted = (len(episode), episode.t_started, sum(map(bool, infos)), dict(episode.custom_data), wealth)
         vars(env_runner).setdefault("diary", []).append((event, env_index, noted))
 
@@ -288,7 +288,6 @@ OURS = {
     "weight_decay",
     "max_kl",
     "mixed_precision",
-    "compile_update",
     "learning_starts",
     "steps_per_update",
     "steps_per_iteration",

@@ -15,7 +15,7 @@ from rllib_portfolio.config import EnvironmentConfig, QNetworkConfig
 from rllib_portfolio.env.action_map import build_action_table
 from rllib_portfolio.market import MarketData, prepare_market
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
-from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
+from rllib_portfolio.networks.dueling_q import DuelingQNetwork
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from tests.market.tables import random_table
 from tests.policies.tiny_policies import CONFIG, observations_of, policy_for
@@ -62,7 +62,6 @@ def test_neither_a_policy_nor_its_torch_module_draws_a_random_number(market: Mar
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("num_env_runners", [0, 2])
 def test_the_running_filter_is_part_of_the_policy(
     ray_session: None, tmp_path: Path, price_settings: dict[str, Any], num_env_runners: int

@@ -22,9 +22,6 @@ from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQ
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.connectors.env_to_module import AddObservationsFromEpisodesToBatch, MeanStdFilter
-from ray.rllib.connectors.module_to_env import GetActions
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -35,21 +32,20 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
 from rllib_portfolio.algorithms.dqn.refused_settings import DQN_RULES
+from rllib_portfolio.algorithms.off_policy import REPLAY_BUFFER
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
-from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner
 from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
-from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.algorithms.dqn import dqn_runs
-from tests.algorithms.ppo.test_learner import RAY_DATA_WARNS, TIMESTEPS, for_stock
+from tests.algorithms.ppo.test_learner import TIMESTEPS, for_stock
 from tests.algorithms.rllib_settings import (
     ATTRIBUTES,
-    BOTH_REFUSE,
     BY_RLLIB,
     DERIVED,
     DQN_DRAWN,
@@ -68,8 +64,6 @@ from tests.algorithms.rllib_settings import (
     Config,
     Diary,
     OneMore,
-    Silent,
-    named,
     setting_of,
     without_counterfactuals,
 )
@@ -159,30 +153,6 @@ def test_every_refusal_is_tested() -> None:
         assert {rule.setting for rule in rules} == {setting_of(case) for case in table}
 
 
-def test_what_our_network_does_not_read_is_left_to_rllibs(market_path: Path) -> None:
-    settings = {name: getattr(DQNConfig(), name) for name in ("num_atoms", "sigma0", "hiddens")}
-    config = without_counterfactuals(config_of("dqn", market_path)).training(**settings, dueling=False, epsilon=0.3)
-    with pytest.raises(ConfigError, match=r"^dueling must be RLlib's True with our network"):
-        config.validate()
-    config.rl_module(rl_module_spec=RLModuleSpec(DefaultDQNTorchRLModule, model_config={})).validate()
-
-
-def test_rllib_refuses_its_own(algorithm: str, market_path: Path) -> None:
-    schedule, only_ppos = [[0, 1.0], [9, 0.0]], {"entropy_coeff_schedule"} if algorithm == "ppo" else set()
-    for name in {"lr_schedule"} | only_ppos:
-        with pytest.raises(ValueError, match=f"`{name}` is deprecated and must be None"):
-            config_of(algorithm, market_path).training(**{name: schedule}).validate()
-    with pytest.raises(ValueError, match="exploration_config can not be set"):
-        config_of(algorithm, market_path).env_runners(exploration_config={"type": "Random"}).validate()
-
-
-@pytest.mark.ray
-def test_an_algorithm_is_not_built_with_a_refused_setting(ray_session: None, algorithm: str, market_path: Path) -> None:
-    config = config_of(algorithm, market_path)
-    with pytest.raises(ConfigError, match=r"^learner_connector must be None"):
-        BOTH_REFUSE["learner_connector"](config).build_algo()
-
-
 # ---------------------------------------------------------------- env runners
 
 FAST = {
@@ -216,6 +186,7 @@ def assert_same_chunk(ours: Any, stock: Any, with_lookback: bool) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6 if name == Columns.ACTION_LOGP else 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "setting"),
     [*(("ppo", setting) for setting in PPO_SAMPLED), *(("dqn", setting) for setting in SAMPLED)],
@@ -236,6 +207,7 @@ def test_env_runners_sample_what_rllibs_does(algorithm: str, setting: str, marke
     assert ("callbacks" in setting) == hasattr(ours, "diary")
 
 
+@pytest.mark.slow
 def test_rllibs_own_runner_samples_the_same(algorithm: str, market_path: Path) -> None:
     """What our algorithms learn from is added to episodes without touching anything else."""
     config = config_of(algorithm, market_path)
@@ -249,50 +221,6 @@ def test_rllibs_own_runner_samples_the_same(algorithm: str, market_path: Path) -
                 assert chunk.extra_model_outputs[name].lookback == chunk.actions.lookback
                 del chunk.extra_model_outputs[name]
             assert_same_chunk(chunk, other, with_lookback=True)
-
-
-def test_a_connector_that_is_named_like_a_default_is_called(market_path: Path) -> None:
-    pieces = [named("AddObservationsFromEpisodesToBatch", AddObservationsFromEpisodesToBatch)]
-    pieces.append(named("GetActions", GetActions))
-    config = sampling.algorithm_config(market_path).env_runners(
-        env_to_module_connector=lambda env, spaces, device: pieces[0](),
-        module_to_env_connector=lambda env, spaces: pieces[1](),
-    )
-    build_runner(VectorisedEnvRunner, config).sample()
-    assert all(piece.calls > 10 for piece in pieces)
-
-
-def test_a_callback_that_may_read_more_is_named_with_what_it_costs(
-    market_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = sampling.algorithm_config(market_path)
-    assert build_runner(VectorisedEnvRunner, config)._is_vectorisable
-    assert not caplog.records
-    assert not build_runner(VectorisedEnvRunner, config.callbacks(Diary))._is_vectorisable
-    (record,) = caplog.records
-    assert record.getMessage().startswith("Warning: Diary may read what the vectorised env runner leaves out")
-
-
-def test_the_mark_of_a_class_is_not_inherited(market_path: Path) -> None:
-    @reads_fragments()
-    class Marked(RLlibCallback):
-        def on_episode_end(self, **kwargs: Any) -> None:
-            pass
-
-    class Inherits(Marked):
-        pass
-
-    @reads_fragments()
-    class Steps(Marked):
-        def on_episode_step(self, **kwargs: Any) -> None:
-            pass
-
-    config = sampling.algorithm_config(market_path)
-    found = {
-        callbacks: build_runner(VectorisedEnvRunner, config.callbacks(callbacks))._is_vectorisable
-        for callbacks in (Marked, Inherits, Steps)
-    }
-    assert found == {Marked: True, Inherits: False, Steps: False}
 
 
 # ---------------------------------------------------------------- learners
@@ -316,6 +244,7 @@ def batch_of(learner: Any, episodes: list[Any]) -> Any:
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", PPO_LEARNED)
 def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
     changed, base = PPO_LEARNED[setting]
@@ -343,7 +272,6 @@ def test_ppo_learns_what_rllibs_does(setting: str, market_path: Path) -> None:
     assert differ(*results)
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("setting", DQN_LEARNED)
 def test_dqn_learns_what_rllibs_does(ray_session: None, setting: str) -> None:
     changed, base = DQN_LEARNED[setting]
@@ -372,20 +300,6 @@ def dqn_learner(learner_class: type[Any], values: Mapping[str, Any]) -> Any:
     learner = learner_class(config=config, module_spec=spec)
     learner.build()
     return learner
-
-
-def test_a_networks_own_training_pass_is_called(market_path: Path) -> None:
-    config = sampling.algorithm_config(market_path)
-    network = type("Own", (config._rl_module_spec.module_class,), {"_forward_train": _forward_train})
-    config._rl_module_spec.module_class = network
-    runner, (episodes,) = sampled(VectorisedEnvRunner, config, fragments=1)
-    learner = build_learner(FusedPPOLearner, config, runner)
-    with pytest.raises(ZeroDivisionError):
-        learner.update(episodes=episodes, timesteps={})
-
-
-def _forward_train(self: Any, batch: Any, **kwargs: Any) -> Any:
-    raise ZeroDivisionError
 
 
 # ---------------------------------------------------------------- algorithms
@@ -418,7 +332,6 @@ def learned_with(build: Any, config: Config) -> dict[str, np.ndarray]:
     return {name: np.array(value) for name, value in weights.items()}
 
 
-@pytest.mark.ray
 def test_a_callback_leaves_the_algorithm_as_it_is(build: Any, market_path: Path) -> None:
     learned = [
         learned_with(build, sampling.algorithm_config(market_path, ONE_STEP | settings).callbacks(callbacks))
@@ -436,7 +349,6 @@ def test_a_callback_leaves_the_algorithm_as_it_is(build: Any, market_path: Path)
     assert differ(learned[0], learned[3])
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("setting", PPO_TRAINED)
 def test_learners_are_called_as_by_rllibs_training_step(
     build: Any, market_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
@@ -460,7 +372,6 @@ def test_learners_are_called_as_by_rllibs_training_step(
     assert values.items() <= ours.items()
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("setting", DQN_DRAWN)
 def test_batches_are_drawn_as_by_rllibs_training_step(
     build: Any, market_path: Path, setting: str, monkeypatch: pytest.MonkeyPatch
@@ -486,25 +397,6 @@ def test_batches_are_drawn_as_by_rllibs_training_step(
     algorithm.train()
 
 
-@pytest.mark.ray
-def test_a_learner_connector_is_called_by_rllibs_learner(build: Any, market_path: Path) -> None:
-    Silent.calls = 0
-    config = BOTH_REFUSE["learner_connector"](sampling.algorithm_config(market_path, {"resources.learner": "stock"}))
-    assert config.learner_class is StockPPOLearner
-    build(config).train()
-    assert Silent.calls == 1
-
-
-@pytest.mark.ray
-def test_dqn_learns_whatever_watches_its_steps(build: Any, market_path: Path) -> None:
-    build(config_of("dqn", market_path).callbacks(Diary)).train()
-    config = config_of("dqn", market_path).env_runners(
-        env_to_module_connector=lambda env, spaces, device: MeanStdFilter()
-    )
-    build(config.training(counterfactual_actions=0)).train()
-
-
-@pytest.mark.ray
 def test_evaluation_may_differ_from_training(build: Any, algorithm: str, market_path: Path) -> None:
     changed = {"gym_env_vectorize_mode": "sync", "explore": False}
     config = config_of(algorithm, market_path).evaluation(evaluation_interval=1, evaluation_duration=2)
@@ -514,7 +406,6 @@ def test_evaluation_may_differ_from_training(build: Any, algorithm: str, market_
         build(config.evaluation(evaluation_config={"output": "episodes"}))
 
 
-@pytest.mark.ray
 def test_a_stateful_network_needs_rllibs_learner(build: Any, market_path: Path) -> None:
     def config(learner: str) -> Config:
         settings = {"training.market_baseline": False, "resources.learner": learner}
@@ -528,13 +419,11 @@ def test_a_stateful_network_needs_rllibs_learner(build: Any, market_path: Path) 
         build(without_counterfactuals(config_of("dqn", market_path)).rl_module(rl_module_spec=recurrent))
 
 
-@pytest.mark.ray
 def test_rllibs_network_learns_without_the_market_baseline(build: Any, market_path: Path) -> None:
     config = sampling.algorithm_config(market_path, {"training.market_baseline": False})
     build(config.rl_module(rl_module_spec=RLLIBS_NETWORK)).train()
 
 
-@pytest.mark.ray
 def test_the_market_baseline_needs_observations_of_the_environments_shape(build: Any, market_path: Path) -> None:
     def config(market_baseline: bool) -> Config:
         settings = {"training.market_baseline": market_baseline}
@@ -553,7 +442,6 @@ class TellsNothing(PortfolioVectorEnv):
         return *step, {name: value for name, value in infos.items() if ASSET_RETURNS not in name}
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("env_runner", ["vectorised", "stock"])
 def test_the_market_baseline_needs_an_environment_that_tells_returns(
     build: Any, market_path: Path, env_runner: str
@@ -567,28 +455,16 @@ def test_the_market_baseline_needs_an_environment_that_tells_returns(
     del gym.registry["tests/TellsNothing-v0"]
 
 
-@pytest.mark.ray
-@pytest.mark.filterwarnings(RAY_DATA_WARNS)
-def test_episodes_are_recorded_by_rllibs_runner(build: Any, market_path: Path, tmp_path: Path) -> None:
-    config = sampling.algorithm_config(market_path, {"training.market_baseline": False})
-    config.offline_data(output=str(tmp_path), output_write_episodes=False).env_runners(
-        env_runner_cls=None, batch_mode="complete_episodes"
-    )
-    build(config).train()
-    assert [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 def test_learning_starts_under_rllibs_name(market_path: Path) -> None:
     config = config_of("dqn", market_path)
     assert config.training(num_steps_sampled_before_learning_starts=77).learning_starts == 77
     assert config.training(learning_starts=88).learning_starts == 88
 
 
-@pytest.mark.ray
 def test_a_buffer_is_in_checkpoints_if_asked_for(build: Any, market_path: Path) -> None:
     config = config_of("dqn", market_path).training(replay_buffer_config={"beta": 0.5, "capacity": 99})
     for asked in (True, False):
         algorithm = build(config.copy(copy_frozen=False).training(store_buffer_in_checkpoints=asked))
-        assert (dqn.REPLAY_BUFFER in algorithm.get_state()) == asked
+        assert (REPLAY_BUFFER in algorithm.get_state()) == asked
     buffer = algorithm.local_replay_buffer
     assert (buffer.capacity, buffer.beta(0), buffer.beta(10**9)) == (99, 0.5, 0.5)

@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rllib_portfolio.audit import CHECKS, Certificate, Check, Specimen, audit, causality, trading
-from rllib_portfolio.audit.certificate import Counterexample
+from rllib_portfolio.audit import CHECKS, Certificate, Check, Specimen, audit, causality
 from rllib_portfolio.audit.differences import changed_entry
-from rllib_portfolio.audit.trading import require_reachable_corners
 from rllib_portfolio.backtest.baselines import BuyAndHold
-from rllib_portfolio.config import ContinuousEnvironmentConfig, EnvironmentConfig, ExecutionConfig, MarketConfig
+from rllib_portfolio.config import ContinuousEnvironmentConfig, EnvironmentConfig, MarketConfig
 from rllib_portfolio.env import kernel
-from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.env.checker import Counterexample
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market import MarketData, leaked, prepare_market, read_table
 from rllib_portfolio.policies.strategy import MarketViewer
-from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal, SoftmaxTwice
+from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal
 from tests.market.tables import NONE, SHORT, random_prices
 
 CUSTOM = ("tests.market.custom_features:ten_day_position", "tests.market.custom_features:breadth")
@@ -83,6 +81,7 @@ def counterexample(specimen: Specimen, name: str) -> str:
 # ---------------------------------------------------------------- what is sound passes
 
 
+@pytest.mark.slow
 def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(prices_path: Path) -> None:
     told: list[str] = []
     certificate = audit(on_prices(prices_path, *CUSTOM, policy=BuyAndHold("held")), told.append)
@@ -106,6 +105,7 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
     assert "It cannot prove" in certificate.notes[-1]
 
 
+@pytest.mark.slow
 def test_on_newer_prices_nothing_is_fitted_and_new_days_are_covered(prices_path: Path) -> None:
     old = on_prices(prices_path)
     table = old.table
@@ -284,6 +284,7 @@ def test_a_policy_that_rolls_dice_is_found_at_its_first_decision(tiny_path: Path
     assert found[1] == str(tiny_market.dates[49])  # the test window earns from row 50 on
 
 
+@pytest.mark.slow
 def test_a_kept_market_that_is_not_what_its_prices_give_is_found(prices_path: Path) -> None:
     honest = on_prices(prices_path)
     features = honest.market.asset_features.copy()
@@ -295,6 +296,7 @@ def test_a_kept_market_that_is_not_what_its_prices_give_is_found(prices_path: Pa
     assert text.endswith(" in the run's own market and when it is prepared again from its prices.")
 
 
+@pytest.mark.slow
 def test_a_kept_market_with_another_feature_is_found(prices_path: Path) -> None:
     honest = on_prices(prices_path)
     specimen = on_prices(prices_path, fitted=honest.market.fitted, trained_on=leaked(honest.market))
@@ -305,49 +307,6 @@ def test_a_kept_market_with_another_feature_is_found(prices_path: Path) -> None:
 def test_other_prices_than_those_of_the_run_are_refused(prices_path: Path, tiny_market: MarketData) -> None:
     with pytest.raises(DataError, match=r"^prices must be those of the run, got other ones"):
         audit(on_prices(prices_path, trained_on=replace(tiny_market, data_hash="0" * 64)))
-
-
-# ---------------------------------------------------------------- corners
-
-
-def corners(market: MarketData, kind: type[Simulation] = Simulation, **settings: Any) -> str:
-    simulation = kind(market, market.windows["train"], EnvironmentConfig(**settings), market.num_assets + 1, False)
-    return require_reachable_corners(simulation)
-
-
-def test_softmax_taken_twice_reaches_no_corner(tiny_market: MarketData) -> None:
-    # e / (e + 3) = 0.475367 for four slots
-    with pytest.raises(Counterexample) as found:
-        corners(tiny_market, SoftmaxTwice)
-    assert str(found.value) == (
-        "the action that asks for A alone holds 0.475367 of it instead of 1: that corner cannot be reached."
-    )
-
-
-def test_a_scale_that_is_too_small_reaches_no_corner(tiny_market: MarketData) -> None:
-    # exp(1) / (exp(1) + 3 exp(-1)) = 0.711235
-    with pytest.raises(Counterexample, match=r"holds 0\.711235 of it instead of 1:"):
-        corners(tiny_market, logit_scale=1.0)
-
-
-def test_a_limit_is_told_and_is_no_failure(tiny_market: MarketData) -> None:
-    assert corners(tiny_market).startswith("4 corners, the farthest missed by ")
-    assert "limited" not in corners(tiny_market)
-    text = corners(tiny_market, max_weight=0.3)
-    assert text.endswith("limited by the constraint (max_weight, max_turnover or min_cash): at most 0.3 of corner 1 in "
-                         "one trade out of cash")  # fmt: skip
-
-
-def test_a_table_says_which_corners_it_has(tiny_market: MarketData) -> None:
-    # 4 bars among 3 walls: C(7, 3) = 35 portfolios, and hold
-    lattice = corners(tiny_market, action_mode="discrete", action_table="lattice")
-    assert lattice == "36 actions hold what they say; corners in the table: A, B, C, CASH"
-    # 0 to 100 % equal weight, inverse volatility, 3 tilts, hold; a tilt is 1/6 + 1/2
-    ladder = corners(tiny_market, action_mode="discrete", action_table="ladder")
-    expected = "10 actions hold what they say; corners in the table: CASH; at most 0.6667 of any other (A, B, C)"
-    assert ladder == expected
-    limited = corners(tiny_market, action_mode="discrete", action_table="lattice", max_weight=0.5)
-    assert "limits some of them; corners in the table: CASH; at most 0.5 of any other" in limited
 
 
 # ---------------------------------------------------------------- costs
@@ -363,20 +322,9 @@ def test_a_reward_that_gives_the_cost_back_is_found(tiny_path: Path) -> None:
     )
 
 
-def test_a_kernel_that_charges_half_is_found(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = kernel.trading_cost
-    monkeypatch.setattr(kernel, "trading_cost", lambda *arguments: 0.5 * whole(*arguments))
-    text = counterexample(on_tiny(tiny_path), NAMES[3])
-    assert text.startswith("wealth at twice the cost is 0.99")
-    assert "after the decision at 2001-01-05; the trades cost 0.99" in text
-
-
-def test_a_backtest_that_does_not_charge_is_found(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = ExecutionConfig(cost_bps=0.0)
-    honest = trading.backtest
-    monkeypatch.setattr(trading, "backtest", lambda market, window, who, execution: honest(market, window, who, free))
-    text = counterexample(on_tiny(tiny_path), NAMES[3])
-    assert re.fullmatch(r"1/N ends with 1 of its wealth at twice the cost; its trades cost 0\.9\d+\.", text)
+def test_a_scale_that_is_too_small_for_the_corners_is_found(tiny_path: Path) -> None:
+    text = counterexample(on_tiny(tiny_path, environment={"logit_scale": 1.0}), NAMES[2])
+    assert text.startswith("the action that asks for A alone holds 0.711235 of it instead of 1:")
 
 
 # ---------------------------------------------------------------- the certificate

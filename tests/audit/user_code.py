@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.env.action_map import softmax_weights
 from rllib_portfolio.env.rewards import StepOutcome
-from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.policies.strategy import MarketView
 
 _dice = np.random.default_rng(0)
@@ -78,10 +74,3 @@ class DriftReader:
     def decide(self, view: MarketView) -> FloatArray:
         equal = np.full(len(view.weights), 1.0 / len(view.weights))
         return 0.5 * (view.weights + equal)
-
-
-class SoftmaxTwice(Simulation):
-    """The rivals' mistake: weights are taken for logits once more."""
-
-    def _target(self, actions: NDArray[Any]) -> FloatArray:
-        return softmax_weights(softmax_weights(actions, self.config.logit_scale), 1.0)

@@ -191,7 +191,6 @@ def test_the_index_is_bought_once_and_pays_once() -> None:
     market = replace(TWO_ASSETS, index_returns=np.array([0.0, 0.0, 0.02, -0.03]))
     execution = ExecutionConfig(cost_bps=(5.0, 15.0), execution_lag=0, max_weight=0.4, max_turnover=0.1, impact=1.0)
     result = index_result(market, (2, 4), execution)
-    assert result is not None
     assert result.name == "index"
     assert result.wealth[-1] == pytest.approx(0.999 * 1.02 * 0.97, rel=1e-12)
     assert list(result.dates) == list(market.dates[2:4])

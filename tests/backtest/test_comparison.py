@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
-from rllib_portfolio.backtest.comparison import compare, format_comparison, verdict
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold
+from rllib_portfolio.backtest.comparison import compare, verdict
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
@@ -50,17 +50,6 @@ def test_the_table_has_one_row_per_strategy_with_costs_and_turnover() -> None:
     assert row.turnover_per_year == pytest.approx(2.0, rel=1e-12)
     assert row.cost_per_year == pytest.approx(0.002, rel=1e-12)
     assert np.isnan(table.loc["all cash"].sharpe_ratio)
-
-
-def test_the_printed_table_shows_per_cents_and_a_dash_for_undefined() -> None:
-    market = random_market()
-    results = backtest(market, (3, 60), [EqualWeight(), AllCash()], ExecutionConfig())
-    text = format_comparison(compare(results, market.cash_returns[3:60]))
-    header, equal, cash = text.splitlines()
-    assert "sharpe ratio" in header
-    assert equal.startswith("1/N")
-    assert "%" in equal
-    assert "-" in cash.removeprefix("all cash").split()
 
 
 def test_results_over_other_days_are_not_compared() -> None:
@@ -151,22 +140,6 @@ def test_the_test_rejects_a_true_null_about_as_often_as_it_says() -> None:
         shocks = _noise(0.01, seed, 251)
         rejected += mean_active_return_test(shocks[1:] + 0.3 * shocks[:-1], num_resamples=200, seed=seed).p_value < 0.05
     assert 3 <= rejected <= 19
-
-
-def test_dependent_days_are_drawn_in_blocks() -> None:
-    shocks = _noise(0.01, seed=5, days=1000)
-    persistent = np.convolve(shocks, np.ones(20), "valid")
-    assert mean_active_return_test(persistent).block_days > 10
-    assert mean_active_return_test(shocks).block_days < 10
-    assert mean_active_return_test(shocks[:5]).block_days == 1
-
-
-def test_the_sentence_names_the_strategy_that_is_judged() -> None:
-    assert ") PPO policy did not beat 1/N" in verdict(_result(MARKET, "PPO policy"), BENCHMARK, CASH).sentence
-    assert (
-        ") PPO seed ensemble lost to 1/N"
-        in verdict(_result(MARKET - 1e-5, "PPO seed ensemble"), BENCHMARK, CASH).sentence
-    )
 
 
 def test_holm_takes_the_smallest_p_value_first_and_stops_at_the_first_that_is_too_large() -> None:

@@ -83,12 +83,6 @@ def test_strategies_do_not_influence_each_other() -> None:
         np.testing.assert_array_equal(result.weights, alone.weights)
 
 
-def test_net_returns_compound_to_the_wealth_path() -> None:
-    (result,) = backtest(random_market(), (3, 60), [EqualWeight()], ExecutionConfig())
-    assert result.returns.shape == (57,)
-    assert np.cumprod(1.0 + result.returns) == pytest.approx(result.wealth[1:], rel=1e-12)
-
-
 def test_decisions_come_every_rebalance_days() -> None:
     rows: list[int] = []
     strategy = Scripted(lambda view: rows.append(view.row))

@@ -90,7 +90,6 @@ def test_the_summary_holds_the_daily_means() -> None:
     equal, held = backtest(market, (3, 60), [EqualWeight(), BuyAndHold()], ExecutionConfig(cost_bps=10.0))
     summary = holdings(held, equal)
     assert summary.turnover_per_year == pytest.approx(252 * held.turnover.mean(), rel=1e-12)
-    assert summary.traded_per_year == pytest.approx(252 * held.traded.mean(), rel=1e-12)
     assert summary.cost_per_year == pytest.approx(252 * held.cost.mean(), rel=1e-12)
     assert summary.cost_drag > 0.0
     assert 1.0 < summary.effective_assets < 4.0

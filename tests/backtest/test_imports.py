@@ -3,11 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_importing_the_floor_loads_nothing_heavy() -> None:
     """What takes seconds to import is imported by the functions that need it."""
     program = (
-        "import sys, rllib_portfolio.reporting as e, rllib_portfolio.backtest.comparison, "
+        "import sys, rllib_portfolio.backtest.lineup, rllib_portfolio.backtest.sensitivity, rllib_portfolio.reporting, "
         "rllib_portfolio.reporting.equity_curve, rllib_portfolio.reporting.notes; "
         "print(sorted({'ray', 'torch', 'arch', 'cvxpy', 'skfolio', 'matplotlib', 'plotly'} & set(sys.modules)))"
     )

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +9,12 @@ import pytest
 
 from rllib_portfolio.backtest.baselines import AllCash, merton_weights
 from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
-from rllib_portfolio.backtest.lineup import all_strategies, average_mix, reference_strategies, walk_lineup
+from rllib_portfolio.backtest.lineup import all_strategies, reference_strategies, walk_lineup
 from rllib_portfolio.backtest.refitting import History, RefitSchedule, Refitted
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.policies.strategy import Strategy
-from tests.backtest.hand_made import Scripted, by_row, market_of, random_market
+from tests.backtest.hand_made import by_row, market_of, random_market
 
 NAMES = [
     "1/N",
@@ -53,10 +50,6 @@ def results(market: MarketData) -> dict[str, BacktestResult]:
     return {result.name: result for result in walked}
 
 
-def test_the_baselines_come_in_the_order_of_tables(market: MarketData) -> None:
-    assert [strategy.name for strategy in all_strategies(market)] == NAMES
-
-
 @pytest.mark.parametrize(
     ("periods_per_year", "month", "year", "least"),
     [(252, 21, 252, 126), (365, 30, 365, 182), (52, 4, 52, 26), (12, 1, 12, 6), (1, 1, 2, 2)],
@@ -75,10 +68,6 @@ def test_months_and_years_are_those_of_the_market(
     returns = np.repeat([[-0.1, 0.01]], year, axis=0)
     returns[-month:, 0] = 100.0
     np.testing.assert_array_equal(momentum.rule(History(returns, np.zeros(year))), [0.0, 1.0, 0.0])
-
-
-def test_the_schedule_of_a_daily_market_is_the_default() -> None:
-    assert RefitSchedule.of_calendar(252) == RefitSchedule()
 
 
 def test_a_line_up_has_fifteen_baselines_beside_the_policy(market: MarketData) -> None:
@@ -184,18 +173,6 @@ def test_all_pay_the_same_costs_and_keep_the_same_limits(market: MarketData) -> 
         assert result.weights[:, -1].min() >= 0.05 - 1e-12
 
 
-def test_terminal_wealth_falls_in_cost(market: MarketData) -> None:
-    strategies = all_strategies(market, SCHEDULE)
-    terminal = np.array(
-        [
-            [result.wealth[-1] for result in backtest(market, WINDOW, strategies, ExecutionConfig(cost_bps=cost))]
-            for cost in (0.0, 50.0)
-        ]
-    )
-    trades = [strategy.name != "all cash" for strategy in strategies]
-    assert (terminal[1, trades] < terminal[0, trades]).all()
-
-
 def test_the_agents_average_mix_holds_what_the_agent_held_on_average() -> None:
     # A, A, cash, B over four days: half A, a quarter each of B and cash
     market = market_of([[0.0, 0.0], [0.0, 0.0], [0.1, 0.0], [0.0, 0.1], [0.0, 0.0], [0.2, 0.0]])
@@ -208,12 +185,6 @@ def test_the_agents_average_mix_holds_what_the_agent_held_on_average() -> None:
     # the agent: 1.1, 1, 1, 1; the mix: 1.05, 1.025, 1, 1.1
     assert lineup.results[0].wealth[-1] == pytest.approx(1.1, rel=1e-12)
     assert mix.wealth[-1] == pytest.approx(1.05 * 1.025 * 1.1, rel=1e-12)
-
-
-def test_the_average_mix_of_a_constant_mix_is_itself(market: MarketData) -> None:
-    weights = np.array([0.1, 0.2, 0.3, 0.15, 0.25])
-    (walked,) = backtest(market, WINDOW, [Scripted(lambda view: weights)], EXECUTION)
-    assert average_mix(walked).weights == pytest.approx(weights, rel=1e-12)
 
 
 def test_each_risk_aversion_is_a_row_and_more_of_it_holds_more_cash(market: MarketData) -> None:
@@ -255,24 +226,10 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
         all_strategies(random_market(), **settings)
 
 
-def test_all_are_strategies(market: MarketData) -> None:
-    strategies: list[Strategy] = all_strategies(market, SCHEDULE)
-    assert sum(isinstance(strategy, Refitted) for strategy in strategies) == 10
-
-
 def test_strategies_travel_to_other_processes(market: MarketData, results: dict[str, BacktestResult]) -> None:
     strategies = pickle.loads(pickle.dumps(all_strategies(market, SCHEDULE)))
     for result in backtest(market, WINDOW, strategies, EXECUTION):
         np.testing.assert_array_equal(result.weights, results[result.name].weights)
-
-
-def test_importing_the_baselines_loads_no_solver() -> None:
-    program = (
-        "import sys, rllib_portfolio.backtest.lineup, rllib_portfolio.backtest.sensitivity; "
-        "print(sorted({'ray', 'torch', 'cvxpy', 'skfolio'} & set(sys.modules)))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert loaded.strip() == "[]"
 
 
 def _scrambled_after(market: MarketData, row: int) -> MarketData:

@@ -8,7 +8,6 @@ import pytest
 
 from rllib_portfolio.backtest.baselines import AllCash
 from rllib_portfolio.backtest.engine import backtest
-from rllib_portfolio.backtest.lineup import walk_lineup
 from rllib_portfolio.backtest.refitting import History, RefitSchedule, Refitted, failed_fits
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
@@ -80,24 +79,6 @@ def test_a_fit_that_fails_trades_nothing_and_is_reported_by_its_date() -> None:
     assert list(report["reason"]) == ["weights must be an optimum, got none (by hand)."] * 2
 
 
-def test_before_the_first_fit_that_succeeds_1_over_n_drifts() -> None:
-    market, strategy = random_market(), Refitted("watched", Watched(failing=(0, 1)), WEEKLY)
-    (result,) = backtest(market, WINDOW, [strategy], ExecutionConfig())
-    assert list(result.weights[0]) == [0.25, 0.25, 0.25, 0.25, 0.0]
-    assert list(np.flatnonzero(result.traded > 0.0))[:2] == [0, 10]
-    assert result.weights[10, -1] == 0.1
-
-
-def test_the_row_says_how_many_fits_failed() -> None:
-    market, strategy = random_market(), Refitted("watched", Watched(failing=(1, 4)), WEEKLY)
-    assert strategy.row_name == "watched"
-    lineup = walk_lineup(market, WINDOW, ExecutionConfig(), baselines=[AllCash(), strategy])
-    assert [result.name for result in lineup.results][:2] == ["all cash", "watched (2 of 8 fits failed)"]
-    assert set(lineup.failures["strategy"]) == {"watched"}
-    backtest(market, WINDOW, [strategy], ExecutionConfig())  # the rule fails no more
-    assert strategy.row_name == "watched"
-
-
 def test_too_short_a_history_is_a_failed_fit() -> None:
     # decision at row 3, lag 1: rows 1 and 2 are known
     market, strategy = random_market(), Refitted("watched", Watched(), WEEKLY)
@@ -127,12 +108,6 @@ def test_a_mistake_in_a_rule_is_not_taken_for_a_failed_fit() -> None:
     faulty = Refitted("faulty", lambda history: {}["missing"], WEEKLY)
     with pytest.raises(ConfigError, match=r"KeyError: 'missing' \(strategy faulty"):
         backtest(random_market(), WINDOW, [faulty], ExecutionConfig())
-
-
-def test_without_a_failure_the_report_is_empty() -> None:
-    report = failed_fits([AllCash()], random_market())
-    assert list(report.columns) == ["strategy", "date", "reason"]
-    assert report.empty
 
 
 def test_moments_are_the_plain_sample_moments() -> None:

@@ -9,7 +9,6 @@ import pytest
 from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import backtest
-from rllib_portfolio.backtest.refitting import RefitSchedule, Refitted
 from rllib_portfolio.backtest.sensitivity import (
     Restricted,
     cost_curve,
@@ -74,12 +73,6 @@ def test_what_is_earned_falls_in_cost_and_with_impact() -> None:
     assert table.loc["all cash"]["total_return"].nunique() == 1
 
 
-def test_the_cost_of_a_year_is_in_proportion() -> None:
-    costs = cost_sensitivity(MARKET, WINDOW, strategies(), ExecutionConfig()).loc[("busy", 1)]["cost_per_year"]
-    assert costs[0.0, 0.0] == 0.0
-    assert costs[50.0, 0.0] == pytest.approx(10.0 * costs[5.0, 0.0], rel=1e-12)
-
-
 def test_each_lag_is_a_walk_of_its_own() -> None:
     newest = Scripted(lambda view: np.append(np.eye(4)[view.past_returns[-1].argmax()], 0.0), name="newest")
     table = cost_sensitivity(MARKET, WINDOW, [newest, EqualWeight()], ExecutionConfig(cost_bps=10.0))
@@ -93,26 +86,6 @@ def test_each_lag_is_a_walk_of_its_own() -> None:
     assert table.loc[("newest", 0, 10.0, 0.0), "total_return"] != table.loc[("newest", 1, 10.0, 0.0), "total_return"]
 
 
-def test_rows_come_strategy_by_strategy_in_their_order() -> None:
-    table = cost_sensitivity(MARKET, WINDOW, strategies(), ExecutionConfig(), costs_bps=(50.0, 0.0), impact=None)
-    names = [strategy.name for strategy in strategies()]
-    assert [row[:3] for row in table.index] == [
-        (name, lag, cost) for name in names for lag in (0, 1) for cost in (50.0, 0.0)
-    ]
-
-
-def test_the_row_with_impact_pays_the_configured_cost() -> None:
-    execution = ExecutionConfig(cost_bps=(5.0, 5.0, 15.0, 15.0))
-    table = cost_sensitivity(MARKET, WINDOW, [busy()], execution, costs_bps=(0.0,), impact=0.5)
-    assert [row[2:] for row in table.loc[["busy"]].index[:2]] == [(0.0, 0.0), (10.0, 0.5)]
-
-
-def test_a_refitted_strategy_starts_anew_in_each_walk() -> None:
-    refitted = Refitted("monthly", lambda history: np.array([0.4, 0.1, 0.1, 0.4, 0.0]), RefitSchedule(21, 5, 2))
-    together = cost_sensitivity(MARKET, WINDOW, [refitted], ExecutionConfig())
-    pd.testing.assert_frame_equal(together, cost_sensitivity(MARKET, WINDOW, [refitted], ExecutionConfig()))
-
-
 def test_a_part_of_the_universe_by_hand() -> None:
     # 20, 30, 30 % of A, B, C and 20 % cash, kept to A and C: 0.8 split 2 to 3, 32 and 48 %
     market = market_of([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.1, 0.5, -0.1]])
@@ -120,12 +93,6 @@ def test_a_part_of_the_universe_by_hand() -> None:
     (walked,) = backtest(market, (2, 3), [kept], ExecutionConfig(execution_lag=0, cost_bps=0.0))
     assert walked.weights[0] == pytest.approx([0.32, 0.0, 0.48, 0.2], abs=1e-15)
     assert walked.name == "scripted"
-
-
-def test_a_strategy_that_holds_nothing_of_the_part_is_in_cash() -> None:
-    kept = Restricted(by_row({3: [0.0, 1.0, 0.0, 0.0, 0.0]}), np.array([True, False, True, False]))
-    (walked,) = backtest(MARKET, (4, 6), [kept], ExecutionConfig())
-    np.testing.assert_array_equal(walked.weights[:, -1], 1.0)
 
 
 def test_the_universe_is_restricted_for_all() -> None:
@@ -142,23 +109,15 @@ def test_the_universe_is_restricted_for_all() -> None:
 
 
 def test_later_starts_are_walks_of_their_own() -> None:
-    table = start_sensitivity(MARKET, WINDOW, strategies(), ExecutionConfig(), (0, 7))
+    told: list[tuple[int, int]] = []
+    table = start_sensitivity(
+        MARKET, WINDOW, strategies(), ExecutionConfig(), (0, 7), progress=lambda *of: told.append(of)
+    )
+    assert told == [(1, 2), (2, 2)]
     assert list(table.loc[["busy"]].index) == [("busy", pd.Timestamp(MARKET.dates[row])) for row in (4, 11)]
     later = compare(backtest(MARKET, (11, 60), strategies(), ExecutionConfig()), MARKET.cash_returns[11:60])
     row = table.loc[("busy", pd.Timestamp(MARKET.dates[11]))]
     pd.testing.assert_series_equal(row, later.loc["busy"], check_names=False, check_exact=True)
-
-
-def test_progress_is_told_of_every_walk() -> None:
-    told: list[tuple[int, int]] = []
-
-    def progress(done: int, total: int) -> None:
-        told.append((done, total))
-
-    cost_sensitivity(MARKET, WINDOW, [AllCash()], ExecutionConfig(), progress=progress)
-    universe_sensitivity(MARKET, WINDOW, [AllCash()], ExecutionConfig(), {"A": ["A"]}, progress=progress)
-    start_sensitivity(MARKET, WINDOW, [AllCash()], ExecutionConfig(), (0, 5, 10), progress=progress)
-    assert told == [(1, 2), (2, 2), (1, 1), (1, 3), (2, 3), (3, 3)]
 
 
 def test_the_walks_window_and_costs_that_fit_are_needed() -> None:

@@ -25,6 +25,7 @@ def audited(*arguments: object) -> int:
     return cli.backtest(["audit", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_sound_configuration_gets_a_certificate(
     capsys: pytest.CaptureFixture[str], config_path: Path, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_feature_that_reads_tomorrow_gives_the_counterexample(
     assert last == f"FAIL: {written['counterexample']}"
 
 
+@pytest.mark.slow
 def test_a_reward_without_cost_gives_the_counterexample(capsys: pytest.CaptureFixture[str], config_path: Path) -> None:
     assert audited("--config", config_path, "--set", "environment.reward=tests.audit.user_code:gross", "--quiet") == 1
     last = capsys.readouterr().out.splitlines()[-1]

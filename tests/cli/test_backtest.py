@@ -18,12 +18,12 @@ import pytest
 from rllib_portfolio import cli
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.cli import report_folder
-from rllib_portfolio.cli.subjects import FinishedRun, open_runs, require_comparable, subjects_of
 from rllib_portfolio.errors import ConfigError, MachineError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import newest_checkpoint
 from rllib_portfolio.policies.ensemble import Ensemble
+from rllib_portfolio.runs.subjects import FinishedRun, open_runs, require_comparable, subjects_of
 from rllib_portfolio.statistics.overfitting import SharpeSample, deflated_sharpe_ratio
 from tests.runs.test_folder_lock import held_by_another
 from tests.tiny_runs import TinyRun, edit_settings

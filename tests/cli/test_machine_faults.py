@@ -26,7 +26,7 @@ from rllib_portfolio.experiments.search.study import STEPS
 from rllib_portfolio.experiments.walk_forward import record
 from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.policies.checkpoint import checkpoints
-from rllib_portfolio.runs import loop
+from rllib_portfolio.runs import health, loop
 from tests.cli.test_train import write_config
 from tests.cli.test_tune import trials_in, write_search
 from tests.full_disk import full_disk, read_only
@@ -225,7 +225,7 @@ def test_a_mistake_in_the_program_is_no_fault_of_the_machine() -> None:
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("method", "name"),
-    [("_iterate", ""), ("_iterate", "market.npz"), ("_iterate", "config.yaml"), ("_validate", ""), ("_checkpoint", "")],
+    [("_iterate", "market.npz"), ("_validate", ""), ("_checkpoint", "")],
 )
 def test_a_run_whose_folder_is_removed_says_so_and_does_not_come_back_in_part(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path, name: str, method: str
@@ -272,7 +272,7 @@ def test_a_run_whose_env_runners_do_not_come_back_ends_with_the_way_to_continue_
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "NOBODY_SAMPLES_S", 3.0)
+        patch.setattr(health, "NOBODY_SAMPLES_S", 3.0)
         fail_within(patch, "_iterate", lambda run: setattr(run.algorithm, "training_step", lambda: None))
         assert train(run_dir) == 1
     assert told(capsys) == (
@@ -284,9 +284,8 @@ def test_a_run_whose_env_runners_do_not_come_back_ends_with_the_way_to_continue_
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("num_learners", [1, 2])
 def test_a_learner_that_is_killed_ends_a_run_with_the_way_to_continue_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path, num_learners: int
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path
 ) -> None:
     def kill(run: Any) -> None:
         results = run.algorithm.learner_group.foreach_learner(lambda learner: os.getpid())
@@ -294,10 +293,10 @@ def test_a_learner_that_is_killed_ends_a_run_with_the_way_to_continue_it(
 
     with monkeypatch.context() as patch:
         fail_within(patch, "_iterate", kill)
-        assert train(run_dir, {"resources.num_learners": num_learners}) == 1
+        assert train(run_dir, {"resources.num_learners": 1}) == 1
     line = capsys.readouterr().err.splitlines()[-1]  # Ray may say in a line before that a worker died
     assert line == (
-        f"error: learners must live until training ends, got 1 of {num_learners} whose process ended. Look for a lack "
+        f"error: learners must live until training ends, got 1 of 1 whose process ended. Look for a lack "
         "of memory, or for a machine that was lost. Saved last: checkpoint step_000000256. Continue with: "
         f"python train.py --resume {run_dir}"
     )

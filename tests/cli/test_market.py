@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.cli.market import main
+from rllib_portfolio.cli import data as main
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, load_market
@@ -254,6 +254,7 @@ def test_output_that_cannot_be_printed_is_one_line_too(prices: Path, tmp_path: P
     assert line.startswith("error: output must be writable, got ")
 
 
+@pytest.mark.slow
 def test_a_table_of_20_000_columns_is_checked_in_ten_seconds_of_computing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,12 +8,12 @@ import math
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rllib_portfolio.cli import progress as module
-from rllib_portfolio.cli.fold_progress import FoldDisplay
-from rllib_portfolio.cli.progress import ProgressMeter, TrainingDisplay, progress_bar
+from rllib_portfolio.cli.progress import ProgressMeter, RunsDisplay, TrainingDisplay, progress_bar, table_of_runs
+from rllib_portfolio.experiments.progress import Progress, RunOutcome
 from rllib_portfolio.experiments.walk_forward.plan import Run
-from rllib_portfolio.experiments.walk_forward.runs import Progress, RunOutcome
 from rllib_portfolio.runs.loop import Status
 
 
@@ -126,15 +126,88 @@ def test_the_runs_of_an_analysis_are_as_fast_as_this_session_makes_them(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     earlier, run = RunOutcome(Run("ppo", 0, 0), "finished", 1_000), Run("ppo", 0, 1)
-    with FoldDisplay(quiet=False, known=[earlier]) as display:
-        display.show(Progress({}, (earlier,), 3, steps=1_000, total_steps=3_000, steps_made=0))
+    totals = {Run("ppo", 0, seed): 1_000 for seed in range(3)}
+    with RunsDisplay(quiet=False) as display:
+        display.show(Progress({}, {}, 0, totals, (earlier,), num_before=1))
         clock.now += 10.0
         # it goes on from 400 steps, and has made 100 of its own
-        display.show(Progress({run: 500}, (earlier,), 3, steps=1_500, total_steps=3_000, steps_made=100))
+        display.show(Progress({run: 500}, {}, 100, totals, (earlier,), num_before=1))
         clock.now += 1.0
         ended = RunOutcome(run, "finished", 1_000, 12.4, 0.5)
-        display.show(Progress({}, (earlier, ended), 3, steps=2_000, total_steps=3_000, steps_made=600))
+        display.show(Progress({}, {}, 600, totals, (earlier, ended), num_before=1))
     assert capsys.readouterr().err.splitlines() == [
+        "1 of 3 runs ended before.",
         "1,500 of 3,000 steps, 10 steps/s, 0:02:30 left, 1 of 3 runs; ppo fold 0 seed 1 at 500",
         "[2/3] ppo fold 0 seed 1: finished after 1,000 steps, 12 s, best validation Sharpe 0.500",
     ]
+
+
+# ---------------------------------------------------------------- a search
+
+RUNNING = {f"trial_{number:04d}": 1_000 * number for number in range(8)}
+SHARPES = {name: 0.1 * number for number, name in enumerate(RUNNING) if number}
+ENDED = (
+    RunOutcome("trial_0008", "finished", 50_000, 12.4, 0.5),
+    RunOutcome("trial_0009", "pruned", 10_000, 2.0, 0.75),
+    RunOutcome("trial_0010", "failed", error="RuntimeError: lost"),
+)
+
+
+def search_of(running: dict[str, int], *ended: RunOutcome, steps_made: int = 0, **others: Any) -> Progress:
+    totals = {f"trial_{number:04d}": 50_000 for number in range(20)}
+    return Progress(running, SHARPES, steps_made, totals, ended, **others)
+
+
+def test_the_table_shows_what_runs_and_the_best_that_came_to_its_end() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table_of_runs(search_of(RUNNING, *ENDED), "trial", "3 of 20 trials", is_contest=True))
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert "trial_0000 running 0 -" in lines
+    assert "trial_0005 running 5,000 0.500" in lines
+    assert "and 2 more running" in lines
+    assert "trial_0008 best so far 50,000 0.500" in lines  # the pruned one had 0.75, and was not brought to its end
+    assert lines[-1] == "3 of 20 trials"
+
+
+def test_a_terminal_shows_the_table_with_the_lines_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with RunsDisplay(quiet=False, noun="trial", is_contest=True) as display:
+        display.show(search_of(RUNNING))
+        display.show(search_of(RUNNING, ENDED[0]))
+    assert "trial_0005" in terminal.getvalue()
+    assert "[1/20] trial_0008: finished after 50,000 steps, validation Sharpe 0.500" in terminal.getvalue()
+    assert "1 of 20 trials" in terminal.getvalue()
+
+
+def test_each_end_and_each_retry_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    retry = ("trial_0000: goes on from its last checkpoint after RuntimeError: lost",)
+    with RunsDisplay(quiet=False, noun="trial", is_contest=True) as display:
+        for num_ended in range(4):
+            display.show(search_of({"trial_0000": 0}, *ENDED[:num_ended]))
+        for _ in range(2):
+            display.show(search_of({"trial_0000": 0}, *ENDED, retries=retry))
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/20] trial_0008: finished after 50,000 steps, validation Sharpe 0.500 (best: trial_0008, 0.500)",
+        "[2/20] trial_0009: pruned after 10,000 steps, validation Sharpe 0.750 (best: trial_0008, 0.500)",
+        "[3/20] trial_0010: failed (RuntimeError: lost) (best: trial_0008, 0.500)",
+        *retry,
+    ]
+
+
+def test_a_line_every_ten_seconds_tells_where_the_search_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunsDisplay(quiet=False, noun="trial", is_contest=True) as display:
+        display.show(search_of({"trial_0001": 1_000}, *ENDED, num_before=3))
+        clock.now += 10.0
+        display.show(search_of({"trial_0001": 1_500, "trial_0002": 0}, *ENDED, num_before=3, steps_made=500))
+    # 848,500 of 1,000,000 steps are left, 50 a second
+    assert capsys.readouterr().err.splitlines() == [
+        "3 of 20 trials ended before.",
+        "151,500 of 1,000,000 steps, 50 steps/s, 4:42:50 left, 3 of 20 trials (1 finished, 1 pruned, 1 failed); "
+        "trial_0001 at 1,500, trial_0002 at 0",
+    ]
+
+
+def test_the_best_before_any_end_is_none() -> None:
+    assert search_of(RUNNING).best is None
+    assert search_of({}, ENDED[1]).best == ENDED[1]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +80,7 @@ def stopped_by(
             assert time.monotonic() < deadline, "training does not get going"
             time.sleep(0.05)
         assert_in_use(cli.backtest, ["walk-forward", "--resume", output], output, process.pid)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal sends Ctrl-C: to Ray's processes, too
-        else:
-            process.send_signal(number)
+        process.send_signal(number)
         stdout, stderr = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
@@ -177,20 +175,14 @@ def test_a_finished_analysis_is_not_trained_again_and_its_table_is_made_anew(
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_ctrl_c_leaves_checkpoints_and_says_how_to_continue(
-    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
-) -> None:
-    config, output = write_config(tmp_path / "tiny.yaml", price_settings, UNHURRIED, OFTEN), tmp_path / "out"
-    done = stopped_by(signal.SIGINT, ["--config", config, "--folds", 1, "--seeds", 1], output, environment)
-    assert done.returncode == 130, done.stderr
-    assert_stopped(done, output, record_of(output))
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
-    tmp_path: Path, environment: dict[str, Any], price_settings: dict[str, Any]
+    ray_session: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    price_settings: dict[str, Any],
 ) -> None:
+    monkeypatch.setattr(walk_forward, "ray_session", lambda config, address: nullcontext())
     settings = {
         **price_settings,
         **SHORT_RUN,
@@ -202,19 +194,15 @@ def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
     crash_prices(tmp_path / "crash.csv", plan)
     output = tmp_path / "out"
     flags = ("--config", tmp_path / "calm.yaml", "--data-path", tmp_path / "crash.csv", "--folds", 2, "--seeds", 1)
-    done = subprocess.run(
-        command(*flags, "--output-dir", output), capture_output=True, timeout=300, check=False, **environment
-    )
-    assert done.returncode == 1, done.stderr
-    assert (
-        "failed: ppo fold 1 seed 0: RuntimeError: environment step failed (env runner 0): the market crashed"
-        in done.stderr
-    )
-    assert "1 of 2 runs failed; the other runs are kept and pooled. Repeat those that failed with: " in done.stderr
+    assert cli.backtest(["walk-forward", *map(str, flags), "--output-dir", str(output)]) == 1
+    printed = capsys.readouterr()
+    failure = "failed: ppo fold 1 seed 0: RuntimeError: environment step failed (env runner 0): the market crashed"
+    assert failure in printed.err
+    assert "1 of 2 runs failed; the other runs are kept and pooled. Repeat those that failed with: " in printed.err
     first, last = plan.fold_dates[1]["test"]
-    assert f"Missing days, left out of all rows since their fold has no policy: {first} to {last}." in done.stdout
-    assert "PPO seed 0" in done.stdout  # one seed is no ensemble
-    assert "PPO ensemble" not in done.stdout
+    assert f"Missing days, left out of all rows since their fold has no policy: {first} to {last}." in printed.out
+    assert "PPO seed 0" in printed.out  # one seed is no ensemble
+    assert "PPO ensemble" not in printed.out
     record = record_of(output)
     assert [run["status"] for run in record["runs"]] == ["finished", "failed"]
     assert record["pooled"]["missing_days"] == [[first, last]]

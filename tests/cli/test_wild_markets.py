@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
 from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
-from tests.cli.test_train import shell as shell  # a fixture
 from tests.cli.test_tune import write_search
 from tests.market.tables import SHORT, random_prices
 from tests.tiny_runs import TinyRun
@@ -76,6 +75,7 @@ def test_accepted_moves_and_those_of_simulated_markets_are_planned_with(tmp_path
     assert len(plan_walk_forward([load_run_config(tmp_path / "tiny.yaml", coin)], 1, lengths).folds) == 2
 
 
+@pytest.mark.slow
 def test_an_audit_warns_of_results_that_are_too_good_and_passes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -90,16 +90,16 @@ def test_an_audit_warns_of_results_that_are_too_good_and_passes(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
-def test_train_warns_of_results_that_are_too_good(tmp_path: Path, shell: dict[str, object]) -> None:
+def test_train_warns_of_results_that_are_too_good(
+    ray_session: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.modules["rllib_portfolio.cli.train"], "ray_session", lambda config, address: nullcontext())
     config = write_run(tmp_path, grown(0.02))
     values = yaml.safe_load(config.read_text())
     values["schedule"]["total_timesteps"] = 64
     config.write_text(yaml.safe_dump(values))
-    words = [sys.executable, "train.py", "--config", str(config), "--output-dir", str(tmp_path / "run")]
-    done = subprocess.run(words, capture_output=True, timeout=240, check=False, **shell)  # type: ignore[call-overload]
-    assert done.returncode == 0, done.stderr
-    (warning,) = (line for line in done.stdout.splitlines() if line.startswith("Warning: "))
+    assert cli.train(["--quiet", "--config", str(config), "--output-dir", str(tmp_path / "run")]) == 0
+    (warning,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning: "))
     assert " a year at a Sharpe ratio of " in warning
 
 

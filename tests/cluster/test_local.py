@@ -120,15 +120,6 @@ def test_lose_kills_without_asking(folder: Path, sleeper: subprocess.Popen[bytes
     assert sleeper.wait(timeout=30) == -signal.SIGKILL
 
 
-def test_a_node_that_is_up_does_not_join(folder: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    (folder / "auth_token").touch()
-    (folder / "worker-1.pid").write_text(f"{sleeper.pid} {settled(sleeper)}\n")
-    done = local(folder, "join", "worker-1")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: NODE must be one that was lost or is new, got 'worker-1', which is up.")
-    assert sleeper.poll() is None
-
-
 def test_down_spares_a_process_that_was_given_the_number_later(folder: Path, sleeper: subprocess.Popen[bytes]) -> None:
     (folder / "head.pid").write_text(f"{sleeper.pid} {settled(sleeper) - 1}\n")
     assert local(folder, "down").returncode == 0

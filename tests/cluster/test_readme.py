@@ -1,4 +1,4 @@
-"""cluster/README.md, and the commands in every file of cluster/: what they name exists, what they say is understood."""
+"""The commands in every file of cluster/ are ones that Ray and the project's scripts understand."""
 
 from __future__ import annotations
 
@@ -45,62 +45,22 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[0])
-def test_commands_are_ones_that_ray_and_the_scripts_understand(name: str, words: tuple[str, ...]) -> None:
-    if words[0] == "ray":
-        check_ray(words)
-    else:
-        check_script(words)
-
-
-def test_commands_are_found_in_every_file() -> None:
-    count = {name: sum(1 for other, _ in COMMANDS if other == name) for name, _ in COMMANDS}
-    assert count["README.md"] >= 20
-    assert count["local.sh"] >= 4  # the two kinds of node, what both share, status
-    assert count["slurm.sh"] == 3
-    assert count["aws.yaml"] == count["on-premise.yaml"] == 4
-    assert count["rayjob.yaml"] == 1
+def test_commands_are_ones_that_ray_and_the_scripts_understand() -> None:
+    assert len(COMMANDS) >= 35
+    for name, words in COMMANDS:
+        try:
+            (check_ray if words[0] == "ray" else check_script)(words)
+        except click.UsageError as error:
+            raise AssertionError(f"{name}: {' '.join(words)}") from error
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        "ray job submit --working-dirs .",
-        "ray job submitt --working-dir .",
-        "ray symmetric-run --adress a:1 ",
-        "train.py --algo sac",
-        "train.py --nums 4",
-        "backtest.py walk-forward --fold",
-    ],
+    "line", ["ray job submit --working-dirs .", "ray job submitt --working-dir .", "train.py --nums 4"]
 )
 def test_a_misspelt_command_is_found(line: str) -> None:
-    commands = ray_commands([line]) + script_commands([line])
-    assert commands
-    for words in commands:
-        with pytest.raises(click.UsageError):
-            (check_ray if words[0] == "ray" else check_script)(words)
-
-
-def test_every_file_that_the_readme_names_exists() -> None:
-    named = set(
-        re.findall(r"`((?:cluster/)?[\w.-]+\.(?:yaml|yml|sh|json|py|toml|txt)|Dockerfile|\.\w+ignore)`", README)
-    )
-    named |= set(re.findall(r"\bcluster/[\w.-]*\w", README))
-    missing = [name for name in named if not any((folder / name).is_file() for folder in (CLUSTER, ROOT))]
-    assert missing == []
-    assert len(named) > 12
-
-
-def test_the_readme_names_every_file_of_the_folder() -> None:
-    files = {path.name for path in CLUSTER.iterdir()} - {"README.md", "Dockerfile.dockerignore"}
-    assert [name for name in sorted(files) if name not in README] == []
-
-
-def test_links_within_the_readme_lead_somewhere() -> None:
-    anchors = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
-    links = re.findall(r"\]\(#([^)]+)\)", README)
-    assert len(links) >= 8
-    assert set(links) <= anchors
+    (words,) = ray_commands([line]) + script_commands([line])
+    with pytest.raises(click.UsageError):
+        (check_ray if words[0] == "ray" else check_script)(words)
 
 
 @pytest.mark.parametrize("before", [None, "0" * 64], ids=["no-token", "a-token-for-all-to-read"])
@@ -122,11 +82,3 @@ def test_the_command_that_makes_a_token_leaves_it_to_its_user_alone(tmp_path: Pa
     )
     assert (len(token.read_text()), token.stat().st_mode & 0o777) == (64, 0o600)
     assert before in (None, token.read_text())
-
-
-@pytest.mark.parametrize("variable", ["GCS_PORT", "DASHBOARD_PORT", "CLIENT_PORT", "CLUSTER_DIR", "VENV"])
-def test_local_sh_explains_its_variables(variable: str) -> None:
-    text = (CLUSTER / "local.sh").read_text()
-    usage = text.split('readonly usage="')[1].split('"\n\n')[0]
-    assert variable in usage
-    assert f"${{{variable}:-" in text

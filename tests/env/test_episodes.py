@@ -70,7 +70,7 @@ def test_past_the_end_of_its_episode_a_portfolio_stands_still_to_the_bit(tiny_ma
     for action in sampled_actions(env.action_space, 20):
         _, last = episode(env, [action])
         state = kernel.initial_state(1, 3)
-        state, _ = kernel.step(state, last.info["weights"][None], returns, np.zeros(3), env.simulation.costs)
+        state, _ = kernel.step(state, last.info["weights"][None], returns, np.zeros(3), env.simulation.terms.costs)
         assert last.info["date"] == tiny_market.dates[50]
         assert last.info["wealth"] == state.wealth[0]
         np.testing.assert_array_equal(last.info["drifted_weights"], state.weights[0])
@@ -128,12 +128,6 @@ def test_a_window_is_walked_from_its_first_day_to_its_last(tiny_market: MarketDa
     expected = np.column_stack([tiny_market.returns, tiny_market.cash_returns])[40:50]
     earned = np.array([step.info["asset_returns"] for step in rest])
     assert earned == pytest.approx(expected, abs=1e-15)
-
-
-def test_a_window_between_two_dates_holds_both_of_them(tiny_market: MarketData) -> None:
-    env = PortfolioEnv(tiny_market, (str(tiny_market.dates[10]), str(tiny_market.dates[20])), episode_days=None)
-    dates = [step.info["date"] for step in episode(env, ALWAYS)]
-    assert dates == list(tiny_market.dates[9:21])
 
 
 def test_dates_that_are_no_trading_days_stand_for_the_days_within(tiny_market: MarketData) -> None:
@@ -239,14 +233,6 @@ def test_an_episode_equals_exact_arithmetic(tiny_market: MarketData, rebalance_d
         assert answer.info["portfolio_return"] == pytest.approx(growth - 1.0, abs=1e-13)
         assert answer.info["drifted_weights"] == pytest.approx([float(w) for w in exact[last].drifted], rel=1e-11)
         assert answer.reward == pytest.approx(np.log(growth), abs=1e-13)
-
-
-def test_wealth_is_the_product_of_the_returns_and_the_rewards_add_up_to_it(tiny_market: MarketData) -> None:
-    env = PortfolioEnv(tiny_market, "all", episode_days=None, reward="log_return", rebalance_days=4, cost_bps=30.0)
-    answers = episode(env, sampled_actions(env.action_space, 60))
-    growth = np.prod([1.0 + step.info["portfolio_return"] for step in answers])
-    assert answers[-1].info["wealth"] == pytest.approx(growth, rel=1e-13)
-    assert sum(step.reward for step in answers) == pytest.approx(np.log(growth), abs=1e-13)
 
 
 def test_the_bundled_sample_is_walked_from_end_to_end() -> None:

@@ -126,22 +126,9 @@ def test_holding_the_drifted_weights_is_buy_and_hold_and_pays_nothing() -> None:
     assert state.weights == pytest.approx(np.array([[0.495, 0.36, 0.20402]]) / 1.05902, rel=1e-14)
 
 
-def test_a_fresh_portfolio_is_all_cash() -> None:
-    state = initial_state(2, 3)
-    np.testing.assert_array_equal(state.wealth, [1.0, 1.0])
-    np.testing.assert_array_equal(state.weights, [[0.0, 0.0, 0.0, 1.0]] * 2)
-
-
 def test_basis_points_are_ten_thousandths_for_all_assets_or_for_each() -> None:
     assert CostModel.from_bps(25.0, 3).rates == pytest.approx([0.0025, 0.0025, 0.0025], rel=1e-15)
     assert CostModel.from_bps((1.0, 100.0), 2).rates == pytest.approx([0.0001, 0.01], rel=1e-15)
-
-
-def test_without_impact_the_volatility_is_not_read() -> None:
-    case = random_case(4, 3, impact=0.0)
-    after, outcome = case._replace(volatility=np.full((4, 3), np.nan)).run()
-    assert np.isfinite(after.wealth).all()
-    assert np.isfinite(outcome.cost).all()
 
 
 # ---------------------------------------------------------------- against exact arithmetic

@@ -45,21 +45,6 @@ def test_every_number_of_an_observation_has_its_name(tiny_market: MarketData) ->
     assert named["weight.CASH"] == 1.0
 
 
-def test_weights_are_bounded_by_0_and_1_and_features_by_what_float32_can_say(tiny_market: MarketData) -> None:
-    space = ObservationLayout(tiny_market).space
-    largest = np.finfo(np.float32).max
-    np.testing.assert_array_equal(space.low, np.array([-largest] * 7 + [0.0] * 4, dtype=np.float32))
-    np.testing.assert_array_equal(space.high, np.array([largest] * 7 + [1.0] * 4, dtype=np.float32))
-
-
-def test_the_observed_weights_are_those_after_drift_not_the_target(tiny_market: MarketData) -> None:
-    env = PortfolioEnv(tiny_market, **ROW)
-    env.reset()
-    observation, *_, info = env.step(np.array([0.3, 0.1, -0.2, 0.0]))
-    np.testing.assert_array_equal(observation[-4:], info["drifted_weights"].astype(np.float32))
-    assert not np.array_equal(observation[-4:], info["weights"].astype(np.float32))
-
-
 def test_an_observation_is_the_callers_own(tiny_market: MarketData) -> None:
     env = PortfolioEnv(tiny_market, **ROW)
     first, info = env.reset()
@@ -71,9 +56,3 @@ def test_an_observation_is_the_callers_own(tiny_market: MarketData) -> None:
     assert np.isfinite(observation).all()
     assert np.isfinite(reward)
     assert np.isfinite(info["drifted_weights"]).all()
-
-
-def test_a_market_without_features_shows_the_weights_alone() -> None:
-    env = PortfolioEnv({"source": "kelly", "num_days": 100})
-    assert env.observation_names == ("weight.RISKY", "weight.CASH")
-    np.testing.assert_array_equal(env.reset(seed=0)[0], np.array([0.0, 1.0], dtype=np.float32))

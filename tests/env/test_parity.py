@@ -102,7 +102,7 @@ def test_a_restored_vector_environment_goes_on_to_the_bit(tiny_market: MarketDat
     walk_vector(env, actions[:num_steps], SEED)
     state = pickle.dumps(env.get_state())
     fresh.set_state(pickle.loads(state))
-    np.testing.assert_array_equal(env.simulation.observe(), fresh.simulation.observe())
+    np.testing.assert_array_equal(env.simulation.observe(env.state), fresh.simulation.observe(fresh.state))
     for action in actions[num_steps:]:
         assert_same_walk([Step(*env.step(action))], [Step(*fresh.step(action))])
 

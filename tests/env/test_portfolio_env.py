@@ -20,10 +20,10 @@ from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.env.rewards import BUILT_IN
-from rllib_portfolio.env.simulation import decision_rows
+from rllib_portfolio.env.transition import decision_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
-from tests.env.rollouts import Step, assert_same_walk, sampled_actions, walk, walk_on, walk_vector
+from tests.env.rollouts import Step, assert_same_walk, sampled_actions, walk, walk_on
 
 MODULE_ID = f"rllib_portfolio:{ENV_ID}"
 MODES = ("continuous", "discrete")
@@ -50,7 +50,6 @@ def test_gymnasium_makes_the_environment_by_its_id_without_a_time_limit(tiny_mar
     env = gym.make(MODULE_ID, data=tiny_market, cost_bps=25.0)
     assert isinstance(env.unwrapped, PortfolioEnv)
     assert env.unwrapped.simulation.config.cost_bps == 25.0
-    assert env.spec is not None
     assert env.spec.id == ENV_ID
     assert env.spec.max_episode_steps is None  # the environment truncates by itself, scalar and vector alike
 
@@ -111,12 +110,6 @@ def test_the_same_seed_gives_the_same_walk_exactly(data: str | MarketData, mode:
     assert {step.info["date"] for step in first} != {step.info["date"] for step in walk(other, actions, seed=8)}
 
 
-def test_a_vector_environment_walks_the_same_again_from_the_same_seed(tiny_market: MarketData) -> None:
-    env = PortfolioVectorEnv(4, tiny_market, episode_days=12)
-    actions = sampled_actions(env.action_space, 60)
-    assert_same_walk(walk_vector(env, actions, 3), walk_vector(env, actions, 3))
-
-
 def test_a_reset_without_a_seed_goes_on_with_the_random_stream(tiny_market: MarketData) -> None:
     env, vector = PortfolioEnv(tiny_market, episode_days=5), PortfolioVectorEnv(2, tiny_market, episode_days=5)
     for resettable in (env, vector):
@@ -150,15 +143,6 @@ def test_a_pickled_environment_goes_on_identically(tiny_market: MarketData, mode
     last = walk(env, actions[:7], seed=2)[-1]
     copy = pickle.loads(pickle.dumps(env))
     assert_same_walk(walk_on(env, actions[7:], last), walk_on(copy, actions[7:], last))
-
-
-def test_a_pickled_vector_environment_goes_on_identically(tiny_market: MarketData) -> None:
-    env = PortfolioVectorEnv(3, tiny_market, episode_days=10)
-    actions = sampled_actions(env.action_space, 40)
-    walk_vector(env, actions[:7], seed=2)
-    copy = pickle.loads(pickle.dumps(env))
-    for action in actions[7:]:
-        assert_same_walk([Step(*env.step(action))], [Step(*copy.step(action))])
 
 
 # ---------------------------------------------------------------- actions that are refused
@@ -319,14 +303,6 @@ def test_a_trading_cost_beyond_all_wealth_is_refused(tiny_market: MarketData) ->
 def test_a_market_is_read_once_per_process() -> None:
     assert resolve_market(SP500) is resolve_market(SP500)
     assert resolve_market(SP500) is PortfolioEnv().simulation.market
-
-
-def test_a_saved_market_is_the_market(tiny_market: MarketData, tmp_path: Path) -> None:
-    path = tmp_path / "market.npz"
-    tiny_market.save(path)
-    env, saved = PortfolioEnv(tiny_market), PortfolioEnv(str(path))
-    actions = sampled_actions(env.action_space, 40)
-    assert_same_walk(walk(env, actions, seed=0), walk(saved, actions, seed=0))
 
 
 def test_a_price_file_that_has_changed_is_read_again(tmp_path: Path) -> None:

@@ -8,10 +8,6 @@ from rllib_portfolio.env.rewards import StepOutcome
 NOT_A_FUNCTION = 3
 
 
-def wealth_less_turnover(outcome: StepOutcome) -> FloatArray:
-    return outcome.wealth - 0.5 * outcome.turnover
-
-
 def everything(outcome: StepOutcome) -> FloatArray:
     """Each part of the outcome in decimal places of its own."""
     return outcome.cost + 10.0 * outcome.turnover + 100.0 * outcome.wealth + 1000.0 * outcome.weights[:, 0]

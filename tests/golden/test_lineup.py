@@ -1,6 +1,7 @@
 """All baselines on the bundled data's test window, against committed figures.
 
-A difference is a finding. Where a change is meant, `make test ARGS="tests/golden --update-golden"` rewrites the file.
+A difference is a finding. Where a change is meant, `make test-all ARGS="tests/golden --update-golden"` rewrites the
+file.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from rllib_portfolio.backtest.comparison import compare
@@ -19,6 +21,7 @@ GOLDEN = Path(__file__).parent / "lineup.json"
 SOLVER_ROWS = ("minimum variance", "maximum Sharpe", "mean-CVaR", "risk parity", "Merton (risk aversion 1)")
 
 
+@pytest.mark.slow
 def test_the_baselines_on_the_bundled_data_earn_what_they_did(update_golden: bool) -> None:
     market = load_market("sp500")
     window = market.windows["test"]
@@ -33,3 +36,18 @@ def test_the_baselines_on_the_bundled_data_earn_what_they_did(update_golden: boo
     for strategy, expected in golden.items():
         tolerance = 1e-4 if strategy in SOLVER_ROWS else 1e-10
         assert found[strategy] == pytest.approx(expected, rel=tolerance, abs=1e-14), strategy
+
+
+def test_the_bundled_data_is_what_the_figures_were_made_of(update_golden: bool) -> None:
+    path, market = GOLDEN.with_name("sp500.json"), load_market("sp500")
+    found = {
+        "data_hash": market.data_hash,
+        "assets": list(market.assets),
+        "windows": {
+            name: [str(pd.Timestamp(market.dates[start]).date()), str(pd.Timestamp(market.dates[stop - 1]).date())]
+            for name, (start, stop) in market.windows.items()
+        },
+    }
+    if update_golden:
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(path.read_text())

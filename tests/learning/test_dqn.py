@@ -1,6 +1,6 @@
 """DQN finds the best portfolio of its action table on markets whose optimum is known.
 
-`make learn` runs all of it; `make test` runs the short cases that are not marked `learning`.
+`make learn` runs all of it; `make test-all` runs the short cases that are not marked `learning`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = 200_000
 LADDER = {"environment": {"action_table": "ladder", "action_levels": 5}}
 """One asset: 0, 20, 40, 60, 80, 100 % of it, and hold."""
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(3600), pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def short_run(probability: float, folder: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
 """PPO finds the known optimum, from the uniform portfolio, with the default settings.
 
-`make learn` runs all of it; `make test` runs the one short case that is not marked `learning`.
+`make learn` runs all of it; `make test-all` runs the short cases that are not marked `learning`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rllib_portfolio.market import gbm_market
 SEEDS = (0, 1, 2)
 STEPS = 500_000
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def test_a_minute_of_training_finds_the_kelly_fraction(tmp_path: Path) -> None:

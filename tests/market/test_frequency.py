@@ -28,23 +28,17 @@ def dates(rhythm: str, count: int, first: str = "2015-01-01") -> np.ndarray:
     return as_days(pd.date_range(first, periods=count, freq=rhythm))
 
 
-@pytest.mark.parametrize("count", [20, 60, 300, 2000])
+@pytest.mark.parametrize("count", [20, 60, 200])
 @pytest.mark.parametrize(
     ("rhythm", "periods"),
-    [("B", 252), ("D", 365), ("W-FRI", 52), ("W-SUN", 52), ("2W", 26), ("4W", 13), ("SME", 24)],
+    [
+        *(("B", 252), ("D", 365), ("W-FRI", 52), ("W-SUN", 52), ("2W", 26), ("4W", 13)),
+        *(("SME", 24), ("ME", 12), ("BME", 12), ("MS", 12), ("QE", 4), ("YE", 1)),
+    ],
 )
 def test_the_dates_say_how_many_rows_a_year_has(rhythm: str, periods: int, count: int) -> None:
-    found = frequency_of(dates(rhythm, count, "1980-01-01"))
-    assert found is not None
+    found = frequency_of(dates(rhythm, count, "1800-01-01"))
     assert found.periods == periods
-
-
-@pytest.mark.parametrize(("rhythm", "periods"), [("ME", 12), ("BME", 12), ("MS", 12), ("QE", 4), ("YE", 1)])
-def test_months_quarters_and_years_are_told_at_any_length(rhythm: str, periods: int) -> None:
-    for count in (20, 60, 200):
-        found = frequency_of(dates(rhythm, count, "1800-01-01"))
-        assert found is not None
-        assert found.periods == periods
 
 
 @pytest.mark.parametrize("count", [20, 21, 25, 40, 100, 260, 400])
@@ -56,7 +50,6 @@ def test_holidays_and_the_first_weekday_of_a_short_table_do_not_matter(count: in
         is_open[:20] = True
         for table, periods in ((weekdays, 252), (weekdays[is_open], 252), (all_days, 365)):
             found = frequency_of(table)
-            assert found is not None
             assert found.periods == periods
 
 
@@ -67,19 +60,7 @@ def test_weekdays_of_other_countries_are_weekdays_and_a_six_day_week_is_counted(
     assert frequency_of(from_sunday_to_thursday).periods == 252  # type: ignore[union-attr]
     for six in (with_saturdays, with_saturdays[:300]):
         found = frequency_of(six)
-        assert found is not None
         assert found.periods == 313  # 6 / 7 of 365.25
-
-
-def test_a_few_rows_say_nothing() -> None:
-    assert frequency_of(dates("B", 19)) is None
-    assert frequency_of(dates("D", 5)) is None
-
-
-def test_a_closed_exchange_is_no_longer_year() -> None:
-    table = dates("B", 300)
-    closed = table[(table < np.datetime64("2015-03-01")) | (table > np.datetime64("2015-07-15"))]
-    assert frequency_of(closed).periods == 252  # type: ignore[union-attr]
 
 
 def joined(*parts: tuple[str, str, str]) -> np.ndarray:
@@ -167,16 +148,6 @@ def test_ten_per_cent_a_year_and_cash_at_two_are_shown_as_such(
     assert "Cash earned 2.00 % a year." in market.notes
 
 
-def test_what_was_inferred_is_said_and_windows_of_rows_are_said_in_years(tmp_path: Path) -> None:
-    market = load(write(tmp_path / "prices.csv", "W-FRI", 800, 52.18))
-    assert "The table has 52 rows a year, one a week: periods_per_year is 52." in market.notes
-    # the longest window of the short features is momentum_30
-    assert "Windows count rows: momentum_30 looks back 30 rows, 0.6 years of this table." in market.notes
-    daily = load(write(tmp_path / "prices.csv", "B", 800, 261))
-    assert "The table has 261 rows a year, five days a week: periods_per_year is 252." in daily.notes
-    assert not any(note.startswith("Windows count rows") for note in daily.notes)
-
-
 @pytest.mark.parametrize(
     ("rhythm", "stated", "inferred"), [("D", 252, 365), ("B", 365, 252), ("W-FRI", 252, 52), ("B", 226, 252)]
 )
@@ -205,12 +176,3 @@ def test_simulated_markets_keep_252_and_a_bootstrap_has_the_rows_of_its_table(tm
     assert weekly.periods_per_year == 52
     with pytest.raises(ConfigError, match="Set it to 52"):
         load_market(MarketConfig(data=source, features=SHORT, periods_per_year=252))
-
-
-def test_a_rate_column_says_what_cash_earned(tmp_path: Path) -> None:
-    # 0.15 was meant as 0.15 %: the line shows that it is 15 %
-    path = write(tmp_path / "prices.csv", "B", 600, 261, rate=np.full(600, 0.15))
-    assert (
-        "Cash earned 15.00 % a year on average (column rate). If the rate is in per cent, divide it by 100."
-        in load(path, cash_rate="rate").notes
-    )

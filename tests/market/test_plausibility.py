@@ -120,22 +120,6 @@ def test_a_file_with_a_volume_is_refused_unless_it_is_left_out_or_accepted(tmp_p
     assert note.startswith("traded looks like a volume, and was accepted (market.accept_moves): numbers that move by ")
 
 
-def test_a_volume_that_is_called_index_is_refused_beside_the_index(tmp_path: Path) -> None:
-    prices, path = random_prices(T), tmp_path / "prices.csv"
-    named = {"price_index": volume(np.random.default_rng(0)), "price_AAA": prices["AAA"], "index": prices["BBB"]}
-    pd.DataFrame(named).to_csv(path)
-    with pytest.raises(DataError, match=r"index must be a column of prices, got numbers that move by \d.* % on the"):
-        load_market(MarketConfig(data=str(path), features=SHORT))
-
-
-def test_an_index_of_row_numbers_is_refused_too(tmp_path: Path) -> None:
-    prices, path, index = random_prices(T), tmp_path / "prices.csv", tmp_path / "index.csv"
-    prices.to_csv(path)
-    pd.DataFrame({"level": np.arange(1, T + 1)}, prices.index).to_csv(index)
-    with pytest.raises(DataError, match="whole numbers that never fall, from 1 to 1300"):
-        load_market(MarketConfig(data=str(path), index_path=str(index), features=SHORT))
-
-
 # ---------------------------------------------------------------- moves
 
 
@@ -216,23 +200,11 @@ def test_a_result_above_any_plausible_size_names_the_strangest_column(
 ) -> None:
     table = results(policy=(0.1, 0.5), other=(annual_return, sharpe), cash=(0.02, np.nan))
     warning = implausible_result(table, wild, 260)
-    assert warning is not None
     assert warning.startswith(f"Warning: other earns {100 * annual_return:.3g} % a year")
     median = 100 * np.median(np.abs(wild.returns[1:, 1]))
     assert f"a year, moves by {median:.3g} % on the median row" in warning
     assert "Check BBB first, whose prices are the least plausible: it earns " in warning
     assert "\n" not in warning
-
-
-def test_the_strangest_column_may_be_one_that_only_grows(tmp_path: Path) -> None:
-    # 0.9 % a day is 1.009^252 - 1 = 856 % a year; no day of it is wild
-    prices = random_prices(T)
-    prices["CCC"] *= 1.009 ** np.arange(T)
-    prices.to_csv(tmp_path / "moon.csv")
-    market = load_market(MarketConfig(data=str(tmp_path / "moon.csv"), features=SHORT))
-    warning = implausible_result(results(policy=(5.0, 6.0)), market, 260)
-    assert warning is not None
-    assert "Check CCC first" in warning
 
 
 def test_plausible_results_and_those_of_a_few_days_are_not_warned_of(wild: MarketData) -> None:

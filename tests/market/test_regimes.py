@@ -133,14 +133,6 @@ def test_fitting_twice_gives_the_same_numbers_and_json_keeps_them(simulated):
     assert RegimeModels.from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
-def test_zero_or_one_regime_switches_a_model_off(simulated):
-    _, returns = simulated
-    off = RegimeModels.fit(returns, FeatureConfig(num_gmm_regimes=1, num_hmm_regimes=0), slice(21, 800))
-    assert off == RegimeModels(None, None)
-    assert off.probabilities(returns) == {}
-    assert off.notes == ()
-
-
 def test_regimes_that_cannot_be_told_apart_have_probabilities_all_the_same():
     rng = np.random.default_rng(0)
     returns = np.concatenate([[np.nan], rng.standard_normal(450) * 0.01])  # one state only

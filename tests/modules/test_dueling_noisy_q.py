@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
 
 from rllib_portfolio.modules.dueling_noisy_q import (
     QF_NEXT_PREDS,
@@ -149,13 +147,3 @@ def test_online_and_target_network_are_under_different_noise(observations: torch
     outputs = module.forward_train({Columns.OBS: observations, Columns.NEXT_OBS: observations})
     assert torch.allclose(outputs[QF_PREDS], outputs[QF_NEXT_PREDS])  # one draw for the batch
     assert not torch.allclose(outputs[QF_PREDS], outputs[QF_TARGET_NEXT_PREDS])
-
-
-def test_interfaces_copies_and_compilation(observations: torch.Tensor) -> None:
-    module = build_module()
-    assert isinstance(module, QNetAPI)
-    assert isinstance(module, TargetNetworkAPI)
-    assert isinstance(module, InferenceOnlyAPI)
-    assert torch.equal(copy.deepcopy(module.q_net)(observations), module.q_net(observations))
-    compiled = torch.compile(module.q_net, backend="eager", fullgraph=True)
-    assert torch.allclose(compiled(observations), module.q_net(observations))

@@ -45,12 +45,6 @@ def visit(browser: str, page: Path, profile: Path, size: tuple[int, int] = (1280
     return Visit(console, {panel: [count for count in counts if count] for panel, counts in marks.found.items()})
 
 
-def screenshot(browser: str, page: Path, profile: Path, size: tuple[int, int], target: Path) -> None:
-    """Write a picture of the page, `size` wide and high."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _run(browser, page, profile, f"--window-size={size[0]},{size[1]}", "--hide-scrollbars", f"--screenshot={target}")
-
-
 def measured(browser: str, page: Path, folder: Path, expression: str, size: tuple[int, int]) -> Any:
     """The value of a JavaScript expression on the drawn page, in a window of `size`; a frame where it is narrow.
 
@@ -71,11 +65,6 @@ def measured(browser: str, page: Path, folder: Path, expression: str, size: tupl
     )
     (line,) = re.findall(r"CONSOLE[^\]]*\] \"(.*)\", source", done.stderr)
     return json.loads(line.replace('\\"', '"'))
-
-
-def print_to_pdf(browser: str, page: Path, profile: Path, target: Path) -> None:
-    """Write what the browser would print out of a window that is wider than paper."""
-    _run(browser, page, profile, "--window-size=1600,1000", "--no-pdf-header-footer", f"--print-to-pdf={target}")
 
 
 def figures_of(page: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, ConstantMix, EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.equity_curve import _spread, equity_curve
+from rllib_portfolio.reporting.equity_curve import equity_curve
 from tests.backtest.hand_made import market_of, random_market
 
 
@@ -33,9 +33,14 @@ def test_flat_and_steep_wealth_can_be_drawn(tmp_path: Path, daily: float) -> Non
     assert (tmp_path / "equity.png").is_file()
 
 
-def test_labels_keep_their_order_and_their_distance() -> None:
-    heights = np.array([0.9, 0.50, 0.51, 0.1, 0.52])
-    spread = _spread(heights, 0.05)
-    # the crowd at 0.50, 0.51, 0.52 is spread about its middle; the others stay
-    assert spread == pytest.approx([0.9, 0.46, 0.51, 0.1, 0.56])
-    np.testing.assert_array_equal(np.argsort(spread), np.argsort(heights))
+def test_long_names_are_not_cut_off_at_the_edge(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    names = ["a policy", "constant mix of another policy", "a name that takes several lines of the legend by itself"]
+    strategies = [ConstantMix(np.array([0.5, 0.5]), name) for name in names]
+    market = market_of(np.full((40, 1), 0.01))
+    equity_curve(backtest(market, (3, 40), strategies, ExecutionConfig()), tmp_path / "equity.png")
+    picture = imread(tmp_path / "equity.png")[..., :3]
+    edges = (picture[:, :3], picture[:, -3:], picture[:3], picture[-3:])
+    assert all((edge == 1.0).all() for edge in edges)
+    assert not (picture == 1.0).all()

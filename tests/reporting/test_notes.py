@@ -1,24 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rllib_portfolio.backtest.refitting import RefitSchedule
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.notes import ONE_WINDOW, execution_note, refit_notes, report_notes
-from tests.backtest.hand_made import random_market
-
-
-def test_the_notes_of_the_market_come_first() -> None:
-    market = replace(random_market(), notes=("Survivors only.",))
-    execution = ExecutionConfig()
-    assert report_notes(market, execution) == ("Survivors only.", execution_note(execution), ONE_WINDOW)
-
-
-def test_the_execution_is_told_in_one_sentence() -> None:
-    assert execution_note(ExecutionConfig()) == (
-        "Every row covers the same days and pays 10 bp of what it trades; each may trade every day, one close after "
-        "the one that it saw."
-    )
+from rllib_portfolio.reporting.notes import execution_note, refit_notes
 
 
 def test_limits_impact_and_several_costs_are_told() -> None:

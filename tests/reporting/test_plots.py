@@ -15,12 +15,11 @@ from rllib_portfolio.reporting.plots import (
     active_weights_figure,
     bands_of,
     relative_figure,
-    share_text,
     tilts,
     weights_figure,
 )
 from rllib_portfolio.reporting.value_series import inputs_of_values
-from tests.backtest.hand_made import by_row, market_of, random_market
+from tests.backtest.hand_made import market_of
 
 FREE = ExecutionConfig(cost_bps=0.0, execution_lag=0)
 TWO_ASSETS = market_of([[0.0, 0.0], [0.0, 0.0], [0.10, 0.0], [0.0, 0.2]])
@@ -36,7 +35,6 @@ def inputs_of(weights: list[float]) -> ReportInputs:
 def test_relative_wealth_is_the_ratio_of_the_two() -> None:
     # mine: 1.06, then 1.06 * 1.06; 1/N: 1.05, then 1.05 * 1.1
     figure = relative_figure(inputs_of([0.6, 0.3, 0.1]))
-    assert figure is not None
     (line,) = figure["data"]
     assert line["name"] == "mine"
     assert line["y"] == pytest.approx([1.06 / 1.05, 1.06**2 / (1.05 * 1.1)], rel=1e-4)
@@ -47,7 +45,6 @@ def test_relative_wealth_is_the_ratio_of_the_two() -> None:
 def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     # 0.6 - 0.5, 0.3 - 0.5, 0.1 - 0: the sides are 0.2 high and deep
     figure = active_weights_figure(inputs_of([0.6, 0.3, 0.1]), "mine")
-    assert figure is not None
     named = [trace["name"] for trace in figure["data"] if trace.get("showlegend", True)]
     assert named[0] == "B −20.0 %"  # the largest first
     assert sorted(named[1:]) == ["A +10.0 %", "cash +10.0 %"]
@@ -63,38 +60,10 @@ def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     )
 
 
-def test_a_day_in_cash_does_not_flatten_the_other_days() -> None:
-    market = random_market(days=402)
-    small = np.array([0.26, 0.24, 0.25, 0.25, 0.0])  # 1 % of the portfolio lies elsewhere
-    late = by_row(dict.fromkeys(range(2, 402), small), "mine")  # row 1 decides the first day: it stays in cash
-    walks = backtest(market, (2, 402), [late, EqualWeight()], FREE)
-    context = ReportContext("late", market, (2, 402), FREE, ("mine",))
-    figure = active_weights_figure(inputs_of_walks(Lineup(walks, NO_FAILURES), context), "mine")
-    assert figure is not None
-    assert np.max([trace["y"] for trace in figure["data"]]) == pytest.approx(1.0)
-    assert figure["layout"]["yaxis"]["range"] == pytest.approx([-0.0125, 0.0125], rel=1e-6)
-    assert "some days lie outside" in figure["layout"]["yaxis"]["title"]["text"]
-    usual = active_weights_figure(inputs_of([0.6, 0.3, 0.1]), "mine")
-    assert usual is not None
-    assert "range" not in usual["layout"]["yaxis"]
-
-
-def test_one_nth_itself_has_no_tilts() -> None:
-    inputs = inputs_of([0.5, 0.5, 0.0])
-    assert tilts(inputs, "mine") == (
-        "The active share of mine against 1/N is 0.0 % on average over these days. Largest mean tilts, as shares of "
-        "the portfolio: none."
-    )
-    figure = active_weights_figure(inputs, "mine")
-    assert figure is not None
-    assert not np.any([trace["y"] for trace in figure["data"]])
-
-
 def test_value_series_have_relative_wealth_and_no_weights() -> None:
     mine, bar = np.linspace(1.0, 2.0, 20), np.linspace(1.0, 1.5, 20)
     inputs = inputs_of_values({"mine": mine}, pd.Series(bar, name="bar"))
     figure = relative_figure(inputs)
-    assert figure is not None
     assert figure["data"][0]["y"][-1] == pytest.approx(2.0 / 1.5, rel=1e-4)
     assert active_weights_figure(inputs, "mine") is None
     assert tilts(inputs, "mine") == ""
@@ -114,20 +83,7 @@ def test_beyond_the_ten_largest_assets_share_one_band_with_a_stated_share() -> N
     assert len({colour for _, _, colour in bands}) == 11
 
 
-def test_ten_assets_leave_no_others() -> None:
-    bands = bands_of(np.full((2, 10), 0.1), list("ABCDEFGHIJ"), "{:.1%}")
-    assert [label for label, _, _ in bands] == [f"{name} 10.0 %" for name in "ABCDEFGHIJ"]
-
-
 def test_the_held_weights_add_up_to_all_with_cash_named() -> None:
     figure = weights_figure(inputs_of([0.6, 0.3, 0.1]), "mine")
-    assert figure is not None
     assert [trace["name"] for trace in figure["data"]] == ["A 60.0 %", "B 30.0 %", "cash 10.0 %"]
     np.testing.assert_allclose(np.sum([trace["y"] for trace in figure["data"]], axis=0), 1.0)
-
-
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0.0234, "+2.3 %"), (-0.0234, "−2.3 %"), (-0.0002, "0.0 %"), (0.0, "0.0 %")]
-)
-def test_a_share_has_a_sign_only_where_there_is_something(share: float, expected: str) -> None:
-    assert share_text(share, "{:+.1%}") == expected

@@ -47,7 +47,6 @@ def test_overfitting_is_worked_out_over_whole_trials() -> None:
     trials = noise()
     trials.iloc[10:, 2] = np.nan  # pruned
     found, note = TuningRecord(6, 0.1, 252, trials).overfitting()
-    assert found is not None
     assert found.probability == backtest_overfitting(trials.drop(columns="trial_2").to_numpy()).probability
     assert note == "Over 5 trials with returns on 64 selection days. 1 with gaps left out."
 
@@ -57,7 +56,6 @@ def test_overfitting_is_of_returns_in_excess_of_cash() -> None:
     trials = noise()
     trials["cash"] = cash + np.random.default_rng(5).normal(0.0, 1e-6, 64)  # earns nothing over cash, and never a loss
     found, _ = TuningRecord(7, 0.1, 252, trials).overfitting(cash)
-    assert found is not None
     assert found.probability == backtest_overfitting(trials.to_numpy() - cash[:, None]).probability
     assert found.probability != backtest_overfitting(trials.to_numpy()).probability
 

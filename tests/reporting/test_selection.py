@@ -8,18 +8,14 @@ import pandas as pd
 import pytest
 
 from rllib_portfolio.backtest.engine import BacktestResult
-from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.reporting.inputs import ReportContext
-from rllib_portfolio.reporting.report import Report, report_of_walks
 from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.reporting.selection import find_selection
-from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 from rllib_portfolio.statistics.overfitting import backtest_overfitting
 from tests.backtest.hand_made import market_of
 
 CASH = 0.001
-FEW = BootstrapPlan(num_draws=20)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,6 @@ def searched(context: ReportContext, by_hand: MarketData) -> ReportContext:
 
 def test_without_a_walk_the_series_is_that_of_the_best_trial(searched: ReportContext) -> None:
     selection = find_selection(searched)
-    assert selection is not None
     # B in excess of cash: mean 1.5, deviations 0.5, -0.5, 0.5, -0.5, std sqrt(4 x 0.25 / 3) = 0.5774: 2.5981 a day
     # A: mean 1, deviations 0, -2, 0, 2, std sqrt(8 / 3) = 1.6330: 0.6124 a day. C has gaps.
     assert selection.validation_sharpe == pytest.approx(1.5 / math.sqrt(1.0 / 3.0) * math.sqrt(252.0), rel=1e-9)
@@ -64,7 +59,6 @@ def test_more_trials_deflate_more(searched: ReportContext) -> None:
     assert searched.tuning is not None
     # of 1000 trials of variance 100: 10 (0.42278 x 3.09023 + 0.57722 x 3.375) = 32.55 a year, 2.0502 a day
     selection = find_selection(replace(searched, tuning=replace(searched.tuning, num_trials=1000, sharpe_variance=100)))
-    assert selection is not None
     assert selection.hurdle == pytest.approx(32.55, abs=0.01)
     assert selection.deflated == pytest.approx(0.8287, abs=5e-4)  # (2.59808 - 2.0502) sqrt(3) = 0.9489
 
@@ -73,7 +67,6 @@ def test_a_walk_that_was_given_goes_before_the_trials(searched: ReportContext, c
     assert context.validation is not None
     walk = replace(context.validation, name="PPO", dates=searched.market.dates[4:8], returns=np.array([2.1, 1.1] * 2))
     selection = find_selection(replace(searched, validation=walk))
-    assert selection is not None
     assert selection.series.startswith("Of PPO, 2020-01-07 to 2020-01-10, in excess of what cash earned")
     # in excess of cash 2.099, 1.099: mean 1.599, std sqrt(4 x 0.25 / 3)
     assert selection.validation_sharpe == pytest.approx(1.599 / math.sqrt(1.0 / 3.0) * math.sqrt(252.0))
@@ -86,14 +79,11 @@ def test_overfitting_is_over_cash_and_left_out_where_cash_is_not_known(context: 
     trials = pd.DataFrame(returns, pd.DatetimeIndex(market.dates[4:68]), columns=list("ABCDEF"))
     record = TuningRecord(num_trials=6, sharpe_variance=4.0, periods_per_year=252, trial_returns=trials)
     selection = find_selection(replace(context, market=market, tuning=record, validation=None))
-    assert selection is not None
-    assert selection.overfitting is not None
     assert selection.overfitting.probability == backtest_overfitting(returns - CASH).probability
     assert selection.overfitting.probability != backtest_overfitting(returns).probability
     elsewhere = trials.set_axis(trials.index + pd.Timedelta(days=3650), axis="index")
     record = replace(record, trial_returns=elsewhere)
     selection = find_selection(replace(context, market=market, tuning=record, validation=None))
-    assert selection is not None
     assert selection.overfitting is None
     assert selection.note.startswith(
         "The probability of backtest overfitting is left out: trial_returns.parquet has no"
@@ -102,7 +92,6 @@ def test_overfitting_is_over_cash_and_left_out_where_cash_is_not_known(context: 
 
 def left_out(context: ReportContext) -> str:
     selection = find_selection(context)
-    assert selection is not None
     assert math.isnan(selection.deflated)
     assert selection.series.startswith("The deflated Sharpe ratio is left out: ")
     return selection.series.removeprefix("The deflated Sharpe ratio is left out: ")
@@ -130,9 +119,7 @@ def test_a_walk_on_days_that_the_market_has_not_is_left_out(searched: ReportCont
     ],
 )
 def test_trials_that_tell_too_little_are_left_out(searched: ReportContext, what: str, reason: str) -> None:
-    assert searched.tuning is not None
     trials = searched.tuning.trial_returns
-    assert trials is not None
     changed = {
         "no returns": None,
         "no dates": trials.reset_index(drop=True),
@@ -147,22 +134,3 @@ def test_a_walk_without_a_sharpe_ratio_is_left_out(searched: ReportContext, cont
     assert context.validation is not None
     walk = replace(context.validation, name="PPO", dates=searched.market.dates[4:8], returns=np.full(4, CASH))
     assert left_out(replace(searched, validation=walk)).startswith("it is undefined. Of PPO, ")
-
-
-def test_the_report_says_what_it_leaves_out_and_what_it_is_of(
-    short_lineup: Lineup, context: ReportContext, whole_report: Report
-) -> None:
-    late = context.market.dates[:100] + np.timedelta64(14600, "D")
-    elsewhere = tuple(
-        replace(walk, dates=late, returns=walk.returns[:100]) for walk in context.seed_walks["PPO policy"]
-    )
-    unknown = replace(context, validation=elsewhere[0], seed_walks={"PPO policy": elsewhere})
-    report = report_of_walks(short_lineup, context=unknown, plan=FEW)
-    told = "\n".join(report.statements)
-    assert "The deflated Sharpe ratio is left out: the market of this report has not all of the days" in told
-    assert "The Sharpe ratio of a single seed is undefined" in told
-    assert report.seed_scores["sharpe_ratio"].isna().all()
-    assert not len(report.seeds)
-    assert "left out: the market" not in "\n".join(whole_report.statements)
-    assert whole_report.selection is not None
-    assert whole_report.selection.series.startswith("Of PPO seed 0, 1999-12-03 to ")

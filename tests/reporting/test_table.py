@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight, index_result
+from rllib_portfolio.backtest.baselines import AllCash, BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.backtest.holdings import holdings
 from rllib_portfolio.backtest.lineup import Lineup
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.reporting.columns import COLUMNS, text_of
+from rllib_portfolio.reporting.columns import text_of
 from rllib_portfolio.reporting.inputs import ReportContext
 from rllib_portfolio.reporting.performance_report import generate_performance_report
 from rllib_portfolio.reporting.report import Report, report_of_walks
@@ -94,10 +94,6 @@ def test_what_cannot_be_divided_by_is_said_for_every_cell() -> None:
         assert missing == (listed if reasons[name] else set())
 
 
-def test_a_report_of_walks_has_every_column(whole_report: Report) -> None:
-    assert list(whole_report.table.columns) == [*COLUMNS, "undefined"]
-
-
 def test_the_columns_are_those_of_the_functions_that_they_come_from(whole_report: Report) -> None:
     inputs, row = whole_report.inputs, whole_report.table.loc["PPO policy"]
     ours, bar, cash = inputs.of("PPO policy"), inputs.of("1/N"), inputs.cash_returns
@@ -108,7 +104,6 @@ def test_the_columns_are_those_of_the_functions_that_they_come_from(whole_report
     assert [row.paired_t_p_value, row.wilcoxon_p_value, row.kolmogorov_smirnov_p_value] == textbook
     intervals = bootstrap_intervals(inputs.returns, bar, cash, plan=BootstrapPlan(num_draws=100))
     assert (row.sharpe_lower, row.sharpe_upper) == (intervals.sharpe_ratio.lower[0], intervals.sharpe_ratio.upper[0])
-    assert intervals.sharpe_difference is not None
     assert row.difference_lower == intervals.sharpe_difference.lower[0]
     assert row.drawdown_upper == intervals.max_drawdown.upper[0]
     assert row.cvar_lower == intervals.conditional_value_at_risk.lower[0]
@@ -169,15 +164,6 @@ def test_mixes_that_know_the_end_are_no_contenders(whole_report: Report) -> None
     for name in mixes:
         assert "confidence_set_p_value: nobody could have held it" in whole_report.table.at[name, "undefined"]
     assert any("nobody could have held it" in sentence for sentence in whole_report.statements)
-
-
-def test_the_index_is_one_fund_of_unknown_holdings(whole_report: Report) -> None:
-    market, execution = whole_report.inputs.context, whole_report.inputs.walk_of("index")
-    assert market is not None
-    assert execution is not None
-    assert index_result(market.market, market.window, market.execution) is not None
-    assert math.isnan(whole_report.table.at["index", "effective_assets"])
-    assert "what it holds is not known" in whole_report.table.at["index", "undefined"]
 
 
 def test_texts_of_figures_are_short_and_a_dash_where_there_is_none() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.reporting.performance_report import generate_performance_report
-from rllib_portfolio.reporting.plots import rolling_figure
 from rllib_portfolio.reporting.value_series import inputs_of_values
 
 DAYS = pd.bdate_range("2015-01-01", periods=40)
@@ -75,59 +73,75 @@ def test_values_missing_at_the_ends_are_cut_and_those_inside_are_refused() -> No
         inputs_of_values({"mine": spoiled(5, np.nan)})
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_values_at_or_below_zero_are_refused(value: float) -> None:
-    with pytest.raises(DataError, match=rf"values must be above 0, got {value} \(strategy mine, 2015-01-08\)"):
-        inputs_of_values({"mine": spoiled(5, value)})
+OTHER_DAYS = pd.bdate_range("2020-01-01", periods=40)
+REFUSED: dict[str, tuple[dict[Any, Any], Any, str]] = {
+    "zero": ({"mine": spoiled(5, 0.0)}, None, r"values must be above 0, got 0.0 \(strategy mine, 2015-01-08\)"),
+    "returns": (
+        {"mine": series().pct_change().dropna()},
+        None,
+        r"not returns: \(1 \+ returns\)\.cumprod\(\) makes them",
+    ),
+    "ruin": (
+        {"ruined": series().where(np.arange(40) < 30, 0.0)},
+        None,
+        r"got 0 from 2015-02-12 to the end \(strategy ruined\)\. It lost everything: .* -100 %, .* 100 %",
+    ),
+    "infinite": ({"mine": spoiled(5, np.inf)}, None, "values must be finite, got inf"),
+    "texts": ({"mine": pd.Series(["a"] * 40, index=DAYS)}, None, "values must be numbers"),
+    "days that repeat": (
+        {"mine": series(index=pd.DatetimeIndex([*DAYS[:5], DAYS[4], *DAYS[5:]]))},
+        None,
+        "dates must increase, one value a day, got 2015-",
+    ),
+    "days that fall": ({"mine": series(index=DAYS[::-1])}, None, "dates must increase, one value a day, got 2015-"),
+    "a missing date": (
+        {"mine": series(index=pd.DatetimeIndex([*DAYS[:5], pd.NaT, *DAYS[6:]]))},
+        None,
+        "dates must increase, one value a day, got NaT",
+    ),
+    "a benchmark over other days": (
+        {"mine": series()},
+        series(1, OTHER_DAYS),
+        "benchmark must share days with the strategies, got 2020-01-01 to 2020-02-25",
+    ),
+    "no day in common": (
+        {"a": series(), "b": series(1, OTHER_DAYS)},
+        None,
+        r"series must share at least 12 days, got 0 \(a 2015-01-01 to ",
+    ),
+    "too few": ({"mine": series(index=DAYS[:11])}, None, "series must share at least 12 days, got 11"),
+    "no strategy": ({}, None, "strategies must be at least one, got none"),
+    "arrays of other lengths": (
+        {"a": np.ones(20), "b": np.ones(21)},
+        None,
+        "arrays must be of one length, got a 20, b 21",
+    ),
+    "arrays beside dates": (
+        {"a": np.ones(40), "b": series()},
+        None,
+        "series must all have dates or none, got dates for b and none for a",
+    ),
+    "names written alike": ({1: series(), "1": series(1)}, None, "strategies must have distinct names, got 1, '1'"),
+    "no names": ([series()], None, "strategies must be a dict of name to values, got list"),  # type: ignore[dict-item]
+}
 
 
-def test_returns_given_for_values_are_recognised() -> None:
-    with pytest.raises(DataError, match=r"not returns: \(1 \+ returns\)\.cumprod\(\) makes them"):
-        inputs_of_values({"mine": series().pct_change().dropna()})
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_value_series_is_refused(case: str) -> None:
+    strategies, benchmark, message = REFUSED[case]
+    with pytest.raises((ConfigError, DataError), match=message):
+        inputs_of_values(strategies, benchmark)
 
 
-def test_infinite_values_are_refused() -> None:
-    with pytest.raises(DataError, match="values must be finite, got inf"):
-        inputs_of_values({"mine": spoiled(5, np.inf)})
-
-
-def test_texts_are_refused() -> None:
-    with pytest.raises(DataError, match="values must be numbers"):
-        inputs_of_values({"mine": pd.Series(["a"] * 40, index=DAYS)})
-
-
-def test_days_that_repeat_or_fall_are_refused() -> None:
-    repeated = pd.DatetimeIndex([*DAYS[:5], DAYS[4], *DAYS[5:]])
-    for index in (repeated, DAYS[::-1]):
-        with pytest.raises(DataError, match="dates must increase, one value a day, got 2015-"):
-            inputs_of_values({"mine": series(index=index)})
-
-
-def test_a_benchmark_over_other_days_is_refused() -> None:
-    with pytest.raises(DataError, match="benchmark must share days with the strategies, got 2020-01-01 to 2020-02-25"):
-        inputs_of_values({"mine": series()}, series(1, pd.bdate_range("2020-01-01", periods=40)))
-
-
-def test_strategies_without_a_day_in_common_are_refused() -> None:
-    with pytest.raises(DataError, match=r"series must share at least 12 days, got 0 \(a 2015-01-01 to "):
-        inputs_of_values({"a": series(), "b": series(1, pd.bdate_range("2020-01-01", periods=40))})
-
-
-def test_too_few_values_are_refused() -> None:
-    with pytest.raises(DataError, match="series must share at least 12 days, got 11"):
-        inputs_of_values({"mine": series(index=DAYS[:11])})
-
-
-def test_no_strategy_is_refused() -> None:
-    with pytest.raises(DataError, match="strategies must be at least one, got none"):
-        inputs_of_values({})
-
-
-def test_arrays_of_other_lengths_and_arrays_beside_dates_are_refused() -> None:
-    with pytest.raises(DataError, match="arrays must be of one length, got a 20, b 21"):
-        inputs_of_values({"a": np.ones(20), "b": np.ones(21)})
-    with pytest.raises(DataError, match="series must all have dates or none, got dates for b and none for a"):
-        inputs_of_values({"a": np.ones(40), "b": series()})
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("periods_per_year", value) for value in (0, np.inf, np.nan)]
+    + [("cash_rate", value) for value in (-1.0, 1.5, np.inf, np.nan)],
+)
+def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
+    rule = {"periods_per_year": "above 0", "cash_rate": "an annual rate as a fraction .*"}[setting]
+    with pytest.raises(ConfigError, match=f"{setting} must be {rule}, got {value:g}"):
+        inputs_of_values({"mine": series()}, **{setting: value})
 
 
 def test_what_arrays_leave_out_is_stated() -> None:
@@ -167,31 +181,6 @@ def test_values_per_year_are_inferred_and_another_number_is_refused(
     assert near.periods_per_year == 1.08 * found
 
 
-def test_a_hole_does_not_change_the_frequency() -> None:
-    days = pd.bdate_range("2010-01-04", periods=1000)
-    assert inputs_of_values({"mine": series(index=days[:100].append(days[400:]))}).periods_per_year == 252
-
-
-def test_arrays_are_taken_for_daily_values_unless_stated() -> None:
-    assert inputs_of_values({"mine": np.linspace(1.0, 2.0, 40)}).periods_per_year == 252
-    assert inputs_of_values({"mine": np.linspace(1.0, 2.0, 40)}, periods_per_year=12).periods_per_year == 12
-
-
-def test_the_rolling_window_is_a_year_of_the_series() -> None:
-    months = series(index=pd.date_range("2010-01-31", periods=60, freq="ME"))
-    inputs = inputs_of_values({"mine": months}, periods_per_year=12)
-    figure = rolling_figure(inputs)
-    assert figure is not None
-    assert "Sharpe, 12 days" in json.dumps(figure, default=str)
-    assert rolling_figure(inputs_of_values({"mine": months.to_numpy()})) is None  # 59 of 252 days
-
-
-def test_daily_values_are_taken_for_daily_ones_however_few() -> None:
-    for weekday in range(5):
-        days = pd.bdate_range(DAYS[weekday], periods=12)
-        assert inputs_of_values({"mine": series(index=days)}).periods_per_year == 252
-
-
 @pytest.mark.parametrize(
     "written",
     [
@@ -226,11 +215,6 @@ def test_labels_that_are_no_dates_must_be_the_same_for_all() -> None:
     assert inputs_of_values({"a": series(index=numbers), "b": np.linspace(1.0, 2.0, 40)}).num_days == 39
 
 
-def test_a_missing_date_is_refused() -> None:
-    with pytest.raises(DataError, match="dates must increase, one value a day, got NaT"):
-        inputs_of_values({"mine": series(index=pd.DatetimeIndex([*DAYS[:5], pd.NaT, *DAYS[6:]]))})
-
-
 def test_a_table_of_one_column_is_a_series_with_its_dates_and_more_columns_are_refused() -> None:
     inputs = inputs_of_values({"mine": series().to_frame("wealth")}, series(1).to_frame())
     assert inputs.has_dates
@@ -242,29 +226,6 @@ def test_a_table_of_one_column_is_a_series_with_its_dates_and_more_columns_are_r
             inputs_of_values({"mine": values})
     with pytest.raises(DataError, match=r"values must be one series, got one number \(strategy mine\)"):
         inputs_of_values({"mine": 3.0})
-
-
-@pytest.mark.parametrize("value", [0, -5, np.inf, np.nan])
-def test_values_per_year_out_of_range_are_refused(value: float) -> None:
-    with pytest.raises(ConfigError, match=f"periods_per_year must be above 0, got {value}"):
-        inputs_of_values({"mine": series()}, periods_per_year=value)
-
-
-@pytest.mark.parametrize("value", [-2.0, -1.0, 1.5, 2.0, np.inf, np.nan])
-def test_a_rate_that_is_no_fraction_is_refused(value: float) -> None:
-    with pytest.raises(ConfigError, match=f"cash_rate must be an annual rate as a fraction .*, got {value:g} .report"):
-        inputs_of_values({"mine": series()}, cash_rate=value)
-
-
-def test_what_cash_earned_is_stated() -> None:
-    assert "Cash earned 2.5 % a year." in statements({"mine": series()}, cash_rate=0.025)
-
-
-def test_names_that_are_written_alike_and_series_without_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="strategies must have distinct names, got 1, '1'"):
-        inputs_of_values({1: series(), "1": series(1)})  # type: ignore[dict-item]
-    with pytest.raises(ConfigError, match="strategies must be a dict of name to values, got list"):
-        inputs_of_values([series()])  # type: ignore[arg-type]
 
 
 def test_plain_days_beside_a_time_zone_are_refused_with_both_named() -> None:
@@ -301,14 +262,6 @@ def test_summer_time_is_one_zone() -> None:
     assert told.has_dates
     assert np.array_equal(told.dates, days[1:].tz_localize(None).to_numpy().astype("datetime64[D]"))
     assert np.array_equal(told.returns[:, 0], told.returns[:, 1])
-
-
-def test_a_strategy_that_lost_everything_is_told_from_returns() -> None:
-    ruined = series()
-    ruined.iloc[30:] = 0.0
-    told = r"got 0 from 2015-02-12 to the end \(strategy ruined\)\. It lost everything: .* -100 %, .* 100 %"
-    with pytest.raises(DataError, match=told):
-        inputs_of_values({"ruined": ruined})
 
 
 def test_no_column_of_the_table_is_silently_empty() -> None:

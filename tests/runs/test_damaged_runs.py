@@ -35,7 +35,7 @@ from rllib_portfolio.runs.folder import FINISHED
 from rllib_portfolio.runs.resumable import _reached, finished_training
 from tests.tiny_runs import TOTAL_STEPS, TinyRun
 
-ROUNDS, MORE_ROUNDS, FEW_ROUNDS = 6, 60, 2
+ROUNDS, MORE_ROUNDS, FEW_ROUNDS = 3, 16, 1
 """Mutations of a file; of one that says what a run is; of one that is for people alone."""
 VALUES: tuple[Any, ...] = (None, True, -1, 0, 10**400, 1e308, float("nan"), "", "text", [], {}, [[1]], {"step": 1})
 
@@ -189,8 +189,7 @@ def copy_of(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "run", copy_function=os.link)
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_no_damage_is_a_traceback_or_read_as_something_else(
     whole: Path, tmp_path: Path, commands: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -222,12 +221,11 @@ def test_no_damage_is_a_traceback_or_read_as_something_else(
                 told = name == "resume" and "Warning: " in caplog.text
                 begun_anew = name == "finished" and kind == "removed"  # the run then trains what is missing
                 assert result in (None, expected[name]) or told or begun_anew, f"{what}: {name}"
-    assert num_mutations >= 1000
+    assert num_mutations >= 200
     assert num_refused >= num_mutations // 2
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_no_value_that_somebody_wrote_with_a_new_digest_is_a_traceback(
     whole: Path, tmp_path: Path, commands: None
 ) -> None:

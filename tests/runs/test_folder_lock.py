@@ -142,29 +142,12 @@ def test_training_and_a_back_test_in_its_folder_do_not_wait_for_each_other(tmp_p
         take(tmp_path)
 
 
-def test_a_folder_is_free_when_its_process_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with held_by_another(tmp_path) as (process, _):
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait()
-        assert list(tmp_path.iterdir()) == []
-        take(tmp_path)
-    assert caplog.messages == []
-
-
 def test_a_new_folder_into_which_nothing_was_written_is_gone_again_and_counts_as_new_before(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for folder in (tmp_path / "runs" / "ppo" / "new", tmp_path / "mine"):
         with only_writer(folder, is_new=True):
             require_fresh(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_what_is_no_folder_is_left_to_the_checks_of_the_command(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for folder, is_new in ((tmp_path / "nowhere", False), (tmp_path / "file" / "x", True), (tmp_path / "file", True)):
-        with only_writer(folder, is_new=is_new):
-            assert not folder.is_dir()
 
 
 @pytest.mark.parametrize("inside", ["trials/trial_0003", "ppo/fold-0/seed-1"])
@@ -223,28 +206,12 @@ def test_the_claim_of_another_host_holds_until_it_is_old(tmp_path: Path, has_no_
         take(tmp_path)
 
 
-def test_a_claim_of_no_time_that_there_is_counts_as_none(tmp_path: Path, has_no_lock: bool) -> None:
-    for year in ("9999", "0001"):
-        text = leave(tmp_path, claim(host="another")).decode()
-        (tmp_path / IN_USE).write_text(re.sub(r'("\w+": ?")\d{4}-', rf"\g<1>{year}-", text))
-        take(tmp_path)
-
-
 def test_the_claim_of_a_process_that_is_not_alive_is_stale(
     tmp_path: Path, has_no_lock: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave(tmp_path, claim())
     take(tmp_path)
     assert "which is gone. Taking it over." in caplog.text
-
-
-def test_a_number_that_another_process_has_now_holds_until_the_claim_is_old(tmp_path: Path, has_no_lock: bool) -> None:
-    leave(tmp_path, claim(pid=os.getppid()))
-    if has_no_lock:
-        with pytest.raises(ConfigError, match="is in use by process"):
-            take(tmp_path)
-        leave(tmp_path, claim(pid=os.getppid(), age=timedelta(minutes=6)))
-    take(tmp_path)
 
 
 @pytest.mark.parametrize("pid", [DEAD, os.getpid()], ids=["dead", "own"])
@@ -260,31 +227,6 @@ def test_a_claim_from_a_container_or_a_boot_with_other_process_numbers_holds_unt
     assert (tmp_path / IN_USE).read_bytes() == before
     leave(tmp_path, claim(pid=pid, pid_space=other, age=timedelta(minutes=6)))
     take(tmp_path)
-
-
-def test_a_claim_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    text = claim(pid_space="").model_dump_json(exclude={"pid_space"})
-    assert "pid_space" not in text
-    (tmp_path / IN_USE).write_text(text)
-    with pytest.raises(ConfigError, match=f"is in use by process {DEAD} on "):
-        take(tmp_path)
-
-
-def test_where_nothing_tells_process_numbers_apart_the_name_of_the_host_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*path: object) -> str:
-        raise FileNotFoundError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", missing)
-        patch.setattr(os, "readlink", missing)
-        left, is_here = claim(), claim().is_here
-    assert left.pid_space == ""
-    assert is_here
-    monkeypatch.setattr(folder_lock, "_pid_space", lambda: "")
-    leave(tmp_path, left)
-    take(tmp_path)  # its process is not alive
 
 
 def test_of_two_that_begin_at_the_same_time_the_later_to_write_goes_on(
@@ -321,9 +263,3 @@ def test_a_claim_is_renewed_and_one_that_was_replaced_ends_the_work_and_is_left_
         work()
     assert [(tmp_path / IN_USE).read_bytes()] == others
     require_claims()  # it was given up
-
-
-def test_work_whose_claim_was_lost_unnoticed_does_not_end_well(tmp_path: Path, has_no_lock: bool) -> None:
-    with pytest.raises(ClaimLostError), only_writer(tmp_path, is_new=False):
-        other = leave(tmp_path, claim(host="another"))
-    assert (tmp_path / IN_USE).read_bytes() == other

@@ -129,22 +129,11 @@ def test_intervals_are_the_same_for_the_same_seed() -> None:
     assert (lower(0) != lower(1)).all()
 
 
-def test_without_a_benchmark_there_is_no_difference() -> None:
-    returns, _, _ = _market()
-    intervals = bootstrap_intervals(returns, plan=BootstrapPlan(num_draws=10))
-    assert intervals.sharpe_difference is None
-    assert (intervals.num_draws, intervals.level) == (10, 0.95)
-    assert intervals.block_days >= 1
-
-
 @pytest.mark.parametrize("bad", [np.nan, -1.0, np.inf])
 def test_returns_that_are_no_returns_are_refused(bad: float) -> None:
     returns, _, _ = _market()
     returns[7, 1] = bad
     with pytest.raises(ConfigError, match=rf"returns must be finite and above -1, got {bad} \(bootstrap\)"):
         bootstrap_intervals(returns)
-
-
-def test_a_single_day_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"returns must be at least 2 days, got 1 \(bootstrap\)"):
         bootstrap_intervals(np.array([0.01]))

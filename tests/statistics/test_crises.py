@@ -52,11 +52,6 @@ def test_a_strategy_that_lost_nothing_has_nothing_to_recover() -> None:
     assert np.isnan(row.sharpe_ratio)
 
 
-def test_a_strategy_that_never_came_back_has_no_recovery_days() -> None:
-    table = crisis_table(_returns({"2020-03-16": -0.5})[:, None], DATES, ["lost"])
-    assert np.isnan(table.loc[("COVID", "lost")].recovery_days)
-
-
 def test_a_window_without_data_is_said_to_have_none() -> None:
     row = TABLE.loc[("dot-com", "crash")]
     assert (row.num_days, row["sample"]) == (0, "no data")

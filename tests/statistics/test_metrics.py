@@ -96,10 +96,6 @@ def test_mean_win_rate_and_profit_factor() -> None:
     assert metrics.profit_factor(RETURNS) == metrics.omega_ratio(RETURNS, threshold=0.0)
 
 
-def test_a_day_without_change_is_no_gain() -> None:
-    assert metrics.win_rate(np.array([0.1, 0.0, 0.0, -0.1])) == 0.25
-
-
 def test_skewness_and_raw_kurtosis_are_of_moments_over_t() -> None:
     # mean 0; squares 0.01 + 0.04 + 2 * 0.0025 = 0.055, m2 = 0.01375; cubes 0.001 - 0.008 + 2 * 0.000125 = -0.00675,
     # m3 = -0.0016875; fourth powers 0.0001 + 0.0016 + 2 * 0.00000625 = 0.0017125, m4 = 0.000428125

@@ -97,11 +97,6 @@ def test_quantstats_takes_the_value_at_risk_of_a_normal_distribution() -> None:
     assert OURS["value_at_risk"] < normal
 
 
-def test_quantstats_takes_omega_at_zero_whatever_cash_earns() -> None:
-    assert OURS["profit_factor"] == pytest.approx(1.146373930575, rel=1e-11)
-    assert OURS["omega_ratio"] < OURS["profit_factor"]
-
-
 class Days(NamedTuple):
     """Strategy, benchmark and cash on the same days, [T] each."""
 

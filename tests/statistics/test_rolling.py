@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.reporting.performance_report import generate_performance_report
 from rllib_portfolio.statistics import metrics, rolling
 
 RNG = np.random.default_rng(0)
@@ -90,16 +87,3 @@ def test_fewer_days_than_a_window_give_nan(name: str) -> None:
 def test_a_window_of_one_day_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"window_days must be at least 2, got 1 \(rolling measures\)"):
         rolling.rolling_volatility(RETURNS, 1)
-
-
-@pytest.mark.parametrize("num_days", [251, 252])
-def test_a_report_says_why_a_rolling_series_is_left_out(num_days: int, tmp_path: Path) -> None:
-    dates = pd.bdate_range("2020-01-01", periods=num_days + 1)
-    paths = np.vstack([np.ones(2), np.cumprod(1.0 + RNG.normal(0.0005, 0.01, (num_days, 2)), axis=0)])
-    strategies = {name: pd.Series(path, dates) for name, path in zip("ab", paths.T, strict=True)}
-    table = generate_performance_report(strategies, output_path=tmp_path / "report")
-    page = (tmp_path / "report" / "report.html").read_text()
-    is_short = num_days < rolling.WINDOW_DAYS
-    assert ("The rolling Sharpe ratio is left out: it needs 252 days, and there are 251." in page) == is_short
-    assert ('id="plot-rolling"' not in page) == is_short
-    assert not any("rolling" in name for name in table.columns)

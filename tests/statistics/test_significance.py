@@ -60,21 +60,6 @@ def test_they_are_scipy_s_tests_of_the_pair() -> None:
     assert smirnov.p_value == pytest.approx(stats.ks_2samp(returns, benchmark).pvalue, rel=0.15)
 
 
-def test_volatility_alone_is_enough_for_the_kolmogorov_smirnov_test() -> None:
-    returns, benchmark = np.random.default_rng(0).normal(0.0, 0.01, (2, 2000)) * np.array([[2.0], [1.0]])
-    t, _, smirnov = textbook_tests(returns, benchmark)
-    assert t.p_value > 0.05
-    assert smirnov.p_value < 1e-6
-
-
-def test_each_test_says_what_it_tests_and_what_it_ignores() -> None:
-    tests = textbook_tests(*np.random.default_rng(0).normal(0.0, 0.01, (2, 50)))
-    assert [test.name for test in tests] == ["paired t", "Wilcoxon signed-rank", "Kolmogorov-Smirnov"]
-    for test in tests:
-        assert test.ignores.startswith("It takes days for independent")
-        assert test.null_hypothesis
-
-
 def test_series_that_never_differ_cannot_be_told_apart() -> None:
     returns = np.random.default_rng(0).normal(0.0, 0.01, 50)
     for test in textbook_tests(returns + 1e-15, returns):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,21 +18,12 @@ from ray.rllib.algorithms.dqn.dqn_learner import (
     TD_ERROR_MEAN_KEY,
 )
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
-from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.utils.metrics import (
-    NUM_ENV_STEPS_TRAINED,
-    NUM_ENV_STEPS_TRAINED_LIFETIME,
-    NUM_MODULE_STEPS_TRAINED,
-    NUM_MODULE_STEPS_TRAINED_LIFETIME,
-    TD_ERROR_KEY,
-)
 from torch import Tensor
 
 from rllib_portfolio.algorithms.dqn.fused_q_network import FusedQNetwork, by_role, lay_out
-from rllib_portfolio.algorithms.learning.fused_learner import FusedLearner
-from rllib_portfolio.algorithms.learning.update_metrics import NUM_UPDATES_LEFT_OUT
-from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ReplayBatch
+from rllib_portfolio.algorithms.learning.replay_learner import ReplayLearner
+from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 
 logger = logging.getLogger(__name__)
@@ -68,7 +59,7 @@ class StepStats(NamedTuple):
 
 
 @reads_fragments(infos=False)
-class FusedDQNLearner(FusedLearner, DQNTorchLearner):
+class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
     """Q-learning on batches of transitions, with double Q (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
 
     Noise is drawn anew for every batch, for the online network and for its target apart.
@@ -83,71 +74,6 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         module = self._trained_module
         lay_out(module.target_q_net)
         self._online, self._target = FusedQNetwork(module.q_net), FusedQNetwork(module.target_q_net)
-        self._untold: list[tuple[StepStats | None, int]] = []
-        """Of each gradient step that is not in the metrics yet: its statistics, if it was made, and its batch size."""
-
-    def update_from_buffer(
-        self,
-        draw: Callable[[], ReplayBatch],
-        put_back: Callable[[NDArray[Any]], None],
-        num_updates: int,
-        timesteps: dict[str, Any],
-    ) -> None:
-        """Gradient steps on batches of a buffer in this process; `gather_metrics` tells of them.
-
-        Args:
-            draw: Gives a batch.
-            put_back: Takes its absolute TD errors, before the next one is drawn.
-            num_updates: Number of gradient steps.
-            timesteps: What schedules and target updates are functions of.
-        """
-        self._check_is_built()
-        self.before_gradient_based_update(timesteps=timesteps)
-        for update in range(num_updates):
-            td_errors, step = self._gradient_step(draw(), weight=1.0)
-            put_back(td_errors)
-            self._untold.append((step, len(td_errors)))
-            if update == num_updates - 1:  # the average takes the weights that the policy has reached
-                self.after_gradient_based_update(timesteps=timesteps)
-        self._weights_seq_no += num_updates
-
-    def gather_metrics(self) -> Any:
-        """Metrics of all gradient steps since the last call."""
-        self._log()
-        return self.metrics.reduce()
-
-    def update(
-        self,
-        batch: Any = None,
-        *,
-        training_data: Any = None,
-        timesteps: dict[str, Any] | None = None,
-        ends_visit: bool = True,
-        _no_metrics_reduce: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """RLlib's `Learner.update` on one batch; TD errors are among the metrics.
-
-        The target network is updated after a gradient step that ends a visit to the learner.
-        """
-        self._check_is_built()
-        self.before_gradient_based_update(timesteps=timesteps or {})
-        if training_data is not None:
-            training_data.solve_refs()
-            batch = training_data.batch
-        if batch is None:
-            raise ValueError("training data must be a batch, got none. Use the stock learner for episodes.")
-        columns = batch.policy_batches[DEFAULT_MODULE_ID]
-        num_steps = len(columns[Columns.ACTIONS])
-        mean_steps = float(self._team.total(np.array([float(num_steps)]))[0]) / self._team.size
-        td_errors, step = self._gradient_step(columns, num_steps / mean_steps)
-        self._weights_seq_no += 1
-        self.metrics.log_value((DEFAULT_MODULE_ID, TD_ERROR_KEY), td_errors, reduce="item_series")
-        if ends_visit:
-            self.after_gradient_based_update(timesteps=timesteps or {})
-        self._untold.append((step, num_steps))
-        self._log()
-        return None if _no_metrics_reduce else self.metrics.reduce()
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         state = super().get_state(components, not_components=not_components, **kwargs)
@@ -176,7 +102,7 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
             return
         self._noise.set_state(state)
 
-    def _gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
+    def gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
         """Absolute TD errors [B], and statistics unless a gradient was not finite and the step was left out."""
         batch = self._batch(columns)
         with torch.no_grad():
@@ -242,33 +168,16 @@ class FusedDQNLearner(FusedLearner, DQNTorchLearner):
         self._online.backward(activations, torch.zeros_like(all_values).float().scatter_add_(-1, batch.actions, slopes))
         return (batch.weights * losses).mean(), td_errors, values
 
-    def _log(self) -> None:
-        """Means over the gradient steps that nobody was told of, and counts."""
-        stats = [step for step, _ in self._untold if step is not None]
-        left_out = len(self._untold) - len(stats)
-        num_steps = sum(size for _, size in self._untold)
-        self._untold.clear()
-        if stats:
-            loss, q_values, td_errors, norm = (torch.stack(column) for column in zip(*stats, strict=True))
-            scalars = {
-                QF_LOSS_KEY: loss.mean(),
-                QF_MEAN_KEY: q_values.mean(),
-                QF_MAX_KEY: q_values.amax((-2, -1)).mean(),
-                QF_MIN_KEY: q_values.amin((-2, -1)).mean(),
-                TD_ERROR_MEAN_KEY: td_errors.mean(),
-                "gradients_default_optimizer_global_norm": norm.mean(),
-            }
-            scalars = {name: value.item() for name, value in scalars.items()}
-            self.metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
-        self.metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), left_out, reduce="lifetime_sum")
-        for key in ((DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED), (ALL_MODULES, NUM_ENV_STEPS_TRAINED)):
-            self.metrics.log_value(key, num_steps, reduce="sum")
-        for key in (
-            (DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED_LIFETIME),
-            (ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME),
-            (ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME),
-        ):
-            self.metrics.log_value(key, num_steps, reduce="lifetime_sum")
+    def step_metrics(self, stats: Sequence[StepStats]) -> dict[str, Tensor]:
+        loss, q_values, td_errors, norm = (torch.stack(column) for column in zip(*stats, strict=True))
+        return {
+            QF_LOSS_KEY: loss.mean(),
+            QF_MEAN_KEY: q_values.mean(),
+            QF_MAX_KEY: q_values.amax((-2, -1)).mean(),
+            QF_MIN_KEY: q_values.amin((-2, -1)).mean(),
+            TD_ERROR_MEAN_KEY: td_errors.mean(),
+            "gradients_default_optimizer_global_norm": norm.mean(),
+        }
 
 
 def _huber(errors: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,16 @@ class FlatParameters:
     Args:
         module: A module on its final device; it must not be moved or re-typed afterwards.
         order: Of names; parameters of equal rank stay in the order of the module.
+        holds: Whether the parameter of a name is one of them; the others stay where they are.
     """
 
-    def __init__(self, module: nn.Module, order: Callable[[str], int] = lambda name: 0) -> None:
-        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    def __init__(
+        self,
+        module: nn.Module,
+        order: Callable[[str], int] = lambda name: 0,
+        holds: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        named = [(name, each) for name, each in module.named_parameters() if each.requires_grad and holds(name)]
         named.sort(key=lambda item: order(item[0]))
         self._names = [name for name, _ in named]
         self._sizes = [parameter.numel() for _, parameter in named]

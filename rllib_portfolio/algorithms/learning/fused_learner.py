@@ -1,16 +1,18 @@
-"""What our learners share: one module, flat parameters, one fused optimiser, gradients averaged as one tensor."""
+"""What our learners share: one module, flat parameters, fused optimisers, gradients averaged as one tensor each."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
 from rllib_portfolio.algorithms.learning.train_batch import Team
@@ -20,6 +22,17 @@ logger = logging.getLogger(__name__)
 _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 INITIAL_SCALE = 2.0**10
 """Of the loss in fp16. With torch's 2^16 the first gradients overflow, and the scaler leaves their steps out."""
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that one optimiser moves."""
+
+    holds: Callable[[str], bool]
+    """Whether the parameter of a name is one of them."""
+    learning_rate: Any
+    """A constant or a schedule, in RLlib's form."""
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = partial(torch.optim.Adam, fused=True)
+    """Makes the optimiser; RLlib sets its learning rate."""
 
 
 class FusedLearner(TorchLearner):
@@ -34,9 +47,13 @@ class FusedLearner(TorchLearner):
         """Rank of the parameter of this name in the flat buffer."""
         return 0
 
+    def parameter_groups(self, config: Any) -> dict[str, ParameterGroup]:
+        """Return the groups of the module's parameters, by name; each parameter belongs to one of them."""
+        return {DEFAULT_OPTIMIZER: ParameterGroup(lambda name: True, config.lr)}
+
     def build(self) -> None:
         config = self.config
-        self._flat: FlatParameters | None = None
+        self._groups: dict[str, FlatParameters] = {}
         self._has_named_culprits = False
         super().build()
         self._team = Team(max(1, config.num_learners), self._device)
@@ -45,13 +62,27 @@ class FusedLearner(TorchLearner):
             self._scaler = torch.amp.GradScaler(self._device_type, init_scale=INITIAL_SCALE)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        if self._flat is not None:
+        if self._groups:
             raise ValueError(f"learner must have one module, got a second one, {module_id}. Use the stock learner.")
-        self._flat = FlatParameters(self._module[module_id].unwrapped(), self.parameter_order)
-        optimizer = torch.optim.Adam([self._flat.parameter], fused=True)
-        self.register_optimizer(
-            module_id=module_id, optimizer=optimizer, params=[self._flat.parameter], lr_or_lr_schedule=config.lr
-        )
+        module, groups = self._module[module_id].unwrapped(), self.parameter_groups(config)
+        for name, parameter in module.named_parameters():
+            owners = [owner for owner, group in groups.items() if group.holds(name)]
+            if parameter.requires_grad and len(owners) != 1:
+                raise ValueError(f"parameter {name} must belong to one group, got {owners}. Correct parameter_groups.")
+        for name, group in groups.items():
+            flat = self._groups[name] = FlatParameters(module, self.parameter_order, group.holds)
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=group.optimizer([flat.parameter]),
+                params=[flat.parameter],
+                lr_or_lr_schedule=group.learning_rate,
+            )
+
+    @property
+    def _flat(self) -> FlatParameters:
+        """The parameters of a learner with one group."""
+        return self._groups[DEFAULT_OPTIMIZER]
 
     @property
     def _trained_module(self) -> Any:
@@ -62,44 +93,50 @@ class FusedLearner(TorchLearner):
         return torch.device(self._device).type
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """No wrapper: gradients are averaged as one flat tensor. The first learner's weights are everyone's."""
+        """No wrapper: gradients are averaged as flat tensors. The first learner's weights are everyone's."""
         if self.config.num_learners > 1:
-            torch.distributed.broadcast(self._flat.parameter.data, src=0)
+            for flat in self._groups.values():
+                torch.distributed.broadcast(flat.parameter.data, src=0)
 
-    def _backward(self, loss: Callable[[], tuple[Tensor, Any]], weight: float) -> tuple[Tensor, Any]:
-        """The gradient of a minibatch's loss, over all learners, into the flat buffer.
+    def _backward(
+        self, loss: Callable[[], tuple[Tensor, Any]], weight: float, group: str = DEFAULT_OPTIMIZER
+    ) -> tuple[Tensor, Any]:
+        """Write the gradient of a minibatch's loss, over all learners, into the flat buffer of a group.
+
+        What the loss adds to the gradients of other groups is zeroed when their own gradient is next written.
 
         Args:
             loss: Gives the total loss and whatever else is of interest.
             weight: Steps of this learner's minibatch over their mean over the learners.
+            group: Name of the group.
 
         Returns:
             What `loss` gave.
         """
-        self._flat.gradient.zero_()
+        self._groups[group].gradient.zero_()
         with self._mixed_precision():
             total_loss, parts = loss()
         (total_loss if self._scaler is None else self._scaler.scale(total_loss)).backward()
-        self._average_gradient(weight)
+        self._average_gradient(weight, group)
         return total_loss, parts
 
-    def _average_gradient(self, weight: float) -> None:
-        """Over all learners; `weight` as for `_backward`."""
+    def _average_gradient(self, weight: float, group: str = DEFAULT_OPTIMIZER) -> None:
+        """Average a group's gradient over all learners; `weight` as for `_backward`."""
         if self._team.size > 1:
-            self._team.sum(self._flat.gradient.mul_(weight)).div_(self._team.size)
+            self._team.sum(self._groups[group].gradient.mul_(weight)).div_(self._team.size)
 
-    def _apply_gradient(self) -> Tensor:
-        """Clip and step; returns the gradient's norm before clipping."""
-        optimizer = self.get_optimizer()
+    def _apply_gradient(self, group: str = DEFAULT_OPTIMIZER) -> Tensor:
+        """Clip the gradient of a group and step its optimiser; return the norm before clipping."""
+        flat, optimizer = self._groups[group], self.get_optimizer(optimizer_name=group)
         if self._scaler is None:
-            norm = self._flat.clip_gradient(self.config.grad_clip)
-            self._decay_weights(optimizer)
+            norm = flat.clip_gradient(self.config.grad_clip)
+            self._decay_weights(flat, optimizer)
             optimizer.step()
             return norm
         self._scaler.unscale_(optimizer)
-        norm = self._flat.clip_gradient(self.config.grad_clip)
+        norm = flat.clip_gradient(self.config.grad_clip)
         if norm.isfinite():
-            self._decay_weights(optimizer)
+            self._decay_weights(flat, optimizer)
         self._scaler.step(optimizer)  # leaves out a gradient that overflowed
         self._scaler.update()
         return norm
@@ -110,11 +147,11 @@ class FusedLearner(TorchLearner):
             self._has_named_culprits = True
             logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
 
-    def _decay_weights(self, optimizer: torch.optim.Optimizer) -> None:
+    def _decay_weights(self, flat: FlatParameters, optimizer: torch.optim.Optimizer) -> None:
         """Take learning_rate * weight_decay off the weight matrices, before the gradient's step as in AdamW."""
         weight_decay = getattr(self.config, "weight_decay", 0.0)  # DQN has none
         if weight_decay:
-            self._flat.shrink_matrices(weight_decay * optimizer.param_groups[0]["lr"])
+            flat.shrink_matrices(weight_decay * optimizer.param_groups[0]["lr"])
 
     def _mixed_precision(self) -> AbstractContextManager[Any]:
         if self.config.mixed_precision is None:

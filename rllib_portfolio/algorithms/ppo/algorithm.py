@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,7 +60,6 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         self.weight_decay = 0.0
         self.max_kl: float | None = None
         self.mixed_precision: str | None = None
-        self.compile_update = False
 
     def training(
         self,
@@ -69,7 +69,6 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         weight_decay: float = NotProvided,
         max_kl: float | None = NotProvided,
         mixed_precision: str | None = NotProvided,
-        compile_update: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """RLlib's settings, and ours.
@@ -81,7 +80,6 @@ class PortfolioPPOConfig(RLlibPPOConfig):
             max_kl: End the epochs of an update at the first minibatch over which the KL divergence from the policy
                 that sampled exceeds this; None never does (fused learner).
             mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
-            compile_update: Run the fused learner's loss through torch.compile.
             **kwargs: RLlib's own settings.
         """
         super().training(**kwargs)
@@ -91,7 +89,6 @@ class PortfolioPPOConfig(RLlibPPOConfig):
             "weight_decay": weight_decay,
             "max_kl": max_kl,
             "mixed_precision": mixed_precision,
-            "compile_update": compile_update,
         }
         for name, value in ours.items():
             if value is not NotProvided:
@@ -188,6 +185,11 @@ def step_scale(network: NetworkConfig, num_assets: int) -> float:
         num_assets: N.
     """
     return 1.0 if network.architecture == PER_ASSET else min(1.0, STEP_ASSETS / num_assets)
+
+
+def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights as they are: the policy decides with what is learned."""
+    return weights
 
 
 def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
@@ -289,5 +291,4 @@ def _training_settings(config: PPORunConfig, scale: float) -> dict[str, Any]:
         "weight_decay": ppo.weight_decay,
         "max_kl": ppo.max_kl,
         "mixed_precision": config.resources.mixed_precision,
-        "compile_update": config.resources.compile_update,
     }

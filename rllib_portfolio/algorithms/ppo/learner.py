@@ -61,9 +61,6 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         self._timesteps: dict[str, Any] = {}
         super().build()
         self._batches = BatchBuilder(self._trained_module, self.config, self._team)
-        self._loss = self._minibatch_loss
-        if self.config.compile_update:
-            self._loss = torch.compile(self._loss, backend=self.config.torch_compile_learner_dynamo_backend)
         module = type(self._trained_module)
         self._has_standard_forward = issubclass(module, PortfolioActorCritic) and all(
             getattr(module, name) is getattr(PortfolioActorCritic, name) for name in _CALLED_BY_RLLIB
@@ -160,7 +157,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _non_finite_gradients(self, minibatches: Iterator[Batch], weight: float) -> list[str]:
         """Names of the parameters whose gradient is the first that is not finite, found by making the steps again."""
         for minibatch in minibatches:
-            self._backward(partial(self._loss, minibatch), weight)
+            self._backward(partial(self._minibatch_loss, minibatch), weight)
             if names := self._flat.non_finite_gradients():
                 return names
             self._apply_gradient()
@@ -173,7 +170,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         """
         stats: list[MinibatchStats] = []
         for minibatch in minibatches:
-            total_loss, parts = self._backward(partial(self._loss, minibatch), weight)
+            total_loss, parts = self._backward(partial(self._minibatch_loss, minibatch), weight)
             *losses, kl = (part.detach() for part in parts)
             kl = self._team.sum(kl * weight) / self._team.size
             if stats and self.config.max_kl is not None and kl > self.config.max_kl:

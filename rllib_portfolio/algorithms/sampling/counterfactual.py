@@ -25,95 +25,72 @@ import numpy as np
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
-from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.env.action_map import ActionTable
 from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
 from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.env.transition import State, with_rows
 
 PREFIX = "simulation/"
-COLUMNS = tuple(PREFIX + name for name in Simulation.STATE)
+COLUMNS = tuple(PREFIX + name for name in State._fields)
 """Where each environment stood before its step: extra outputs of an env runner, [B, ...] each."""
 
 
-def state_columns(simulation: Simulation) -> dict[str, NDArray[Any]]:
-    """Where the portfolios of a simulation stand now, as `COLUMNS`."""
-    return {PREFIX + name: values for name, values in simulation.get_state().items()}
-
-
-def _table(simulation: Simulation) -> ActionTable:
-    table = simulation.action_map
-    assert isinstance(table, ActionTable)
-    return table
+def state_columns(state: State) -> dict[str, NDArray[Any]]:
+    """Return where portfolios stand as `COLUMNS`."""
+    return {PREFIX + name: values for name, values in state._asdict().items()}
 
 
 class Counterfactuals:
     """S days with A actions each, of transitions that were made one by one.
 
     Args:
-        here: S portfolios over the market, window and settings that the transitions were made with; discrete actions.
-        all_actions: S A of the same.
+        simulation: The market, window and settings that the transitions were made with; discrete actions.
+        num_actions: A, or all of the table if there are fewer.
         other_portfolios: Each day starts a step later with probability 1/2, from what an action at random left.
         looks_ahead: Whether batches hold next observations, which a learner without a discount does not read.
     """
 
     def __init__(
-        self, here: Simulation, all_actions: Simulation, other_portfolios: bool, looks_ahead: bool = True
+        self, simulation: Simulation, num_actions: int, other_portfolios: bool, looks_ahead: bool = True
     ) -> None:
-        table = _table(here)
-        self._here, self._all, self._other_portfolios = here, all_actions, other_portfolios
-        self._looks_ahead = looks_ahead
-        self._num_table, self._hold = table.num_actions, table.hold
-        self._num_actions = all_actions.num_portfolios // here.num_portfolios
+        self._simulation, self._other_portfolios, self._looks_ahead = simulation, other_portfolios, looks_ahead
+        self._table = np.arange(len(simulation.action_map.names))
+        self._num_actions = min(num_actions, len(self._table))
 
     @classmethod
     def of(
-        cls,
-        env_config: Mapping[str, Any],
-        num_days: int,
-        num_actions: int,
-        other_portfolios: bool,
-        looks_ahead: bool = True,
+        cls, env_config: Mapping[str, Any], num_actions: int, other_portfolios: bool, looks_ahead: bool = True
     ) -> Counterfactuals:
-        """For transitions of environments of this configuration; so many actions, or all if there are fewer."""
-        here = PortfolioVectorEnv(num_days, **env_config).simulation
-        each = min(num_actions, _table(here).num_actions)
-        everything = PortfolioVectorEnv(num_days * each, **env_config).simulation
-        return cls(here, everything, other_portfolios, looks_ahead)
+        """Return those for transitions of environments of this configuration."""
+        return cls(PortfolioVectorEnv(1, **env_config).simulation, num_actions, other_portfolios, looks_ahead)
 
     def batch(self, drawn: Mapping[str, NDArray[Any]], generator: np.random.Generator) -> dict[str, NDArray[Any]]:
         """S transitions with their `COLUMNS`, as S observations with A actions, rewards and next observations each."""
         batch = dict(drawn)
-        self._here.set_state({name: batch.pop(PREFIX + name) for name in Simulation.STATE})
+        state = State(*(batch.pop(name) for name in COLUMNS))
         taken = drawn[Columns.ACTIONS]
         if self._other_portfolios:
-            batch[Columns.OBS] = self._go_elsewhere(generator)
+            state = self._elsewhere(state, generator)
+            batch[Columns.OBS] = self._simulation.observe(state)
         actions = self._actions(taken, generator)
-        state = self._here.get_state()
-        self._all.set_state({name: values.repeat(self._num_actions, 0) for name, values in state.items()})
-        rewards, _ = self._all.step(actions.reshape(-1))
+        everywhere = State(*(values.repeat(self._num_actions, 0) for values in state))
+        after, rewards, _ = self._simulation.step(everywhere, actions.reshape(-1))
         batch[Columns.ACTIONS] = actions.astype(taken.dtype)
         batch[Columns.REWARDS] = rewards.astype(np.float32).reshape(actions.shape)
         if self._looks_ahead:
-            batch[Columns.NEXT_OBS] = self._all.observe().reshape(*actions.shape, -1)
+            batch[Columns.NEXT_OBS] = self._simulation.observe(after).reshape(*actions.shape, -1)
         return batch
 
     def _actions(self, taken: NDArray[Any], generator: np.random.Generator) -> NDArray[np.int64]:
         """For each day all actions; or the one taken, hold and others without replacement, [S, A]."""
-        if self._num_actions == self._num_table:
-            return np.tile(np.arange(self._num_table), (len(taken), 1))
-        keys = generator.random((len(taken), self._num_table))
-        keys[:, self._hold] = -1.0
+        if self._num_actions == len(self._table):
+            return np.tile(self._table, (len(taken), 1))
+        keys = generator.random((len(taken), len(self._table)))
+        keys[:, self._simulation.action_map.is_hold(self._table)] = -1.0
         keys[np.arange(len(taken)), taken] = -2.0
         return np.argsort(keys, axis=1)[:, : self._num_actions]
 
-    def _go_elsewhere(self, generator: np.random.Generator) -> FloatArray:
-        """Half of the days take a step at random, if their episodes go on after it; observations [S, D] of all."""
-        before = self._here.get_state()
-        num_days = self._here.num_portfolios
-        _, is_over = self._here.step(generator.integers(self._num_table, size=num_days))
-        stays = is_over | (generator.random(num_days) < 0.5)
-        state = self._here.get_state()
-        for name, values in state.items():
-            values[stays] = before[name][stays]
-        self._here.set_state(state)
-        return self._here.observe()
+    def _elsewhere(self, state: State, generator: np.random.Generator) -> State:
+        """Half of the days a step at random later, if their episodes go on after it."""
+        after, *_ = self._simulation.step(state, generator.integers(len(self._table), size=len(state.row)))
+        stays = after.is_over | (generator.random(len(state.row)) < 0.5)
+        return with_rows(after, State(*(values[stays] for values in state)), stays)

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
-from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.env_to_module import (
     AddObservationsFromEpisodesToBatch,
@@ -52,7 +50,6 @@ _DEFAULT_MODULE_TO_ENV: list[type] = [
     ListifyDataForVectorEnv,
 ]
 _EPISODE_EVENTS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end", "on_sample_end")
-_RLLIBS_LEARNERS = (PPOTorchLearner, DQNTorchLearner)
 _MARK = "_reads_fragments"
 
 
@@ -125,12 +122,8 @@ def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
     names += [type(callbacks).__name__ for callbacks in runner._callbacks if _watches_episodes(type(callbacks))]
     if config._learner_connector is not None:
         names.append("learner_connector")
-    learner, algorithm = config.learner_class, config.algo_class
-    if learner not in _RLLIBS_LEARNERS and not _is_marked(learner):
-        names.append(learner.__name__)
-    if not _is_rllibs(algorithm) and not _is_marked(algorithm):
-        names.append(algorithm.__name__)
-    return names
+    readers = (config.learner_class, config.algo_class)
+    return names + [reader.__name__ for reader in readers if not _is_rllibs(reader) and not _is_marked(reader)]
 
 
 def _watches_episodes(callbacks: type) -> bool:
@@ -143,4 +136,4 @@ def _is_marked(cls: Any) -> bool:
 
 
 def _is_rllibs(cls: Any) -> bool:
-    return cls is None or isinstance(cls, str) or cls.__module__.startswith("ray.rllib.")
+    return cls is None or isinstance(cls, str) or cls.__module__.startswith("ray.rllib.algorithms.")

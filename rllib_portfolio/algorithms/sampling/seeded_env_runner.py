@@ -61,7 +61,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
 
     def _states(self) -> dict[str, Any]:
         """Where the environments stand now, if a learner wants to know."""
-        return state_columns(self.env.unwrapped.simulation) if self._tells_state else {}
+        return state_columns(self.env.unwrapped.state) if self._tells_state else {}
 
 
 def stream_seed(seed: int, stream: int) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,30 +37,6 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 """What became of a trial, in the words of tables and plots."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchDescription:
-    """What a search was asked for, as its summary tells it.
-
-    Attributes:
-        algo: Name of the algorithm.
-        seed: Of the sampler and of every trial.
-        max_steps: Environment steps of a trial that is not stopped early.
-        search: How settings are proposed.
-        scheduler: What stops trials early.
-        periods_per_year: Days per year that Sharpe ratios are annualised with.
-        equal_weight_sharpe: Sharpe ratio of 1/N on the validation window, after the costs that every trial pays; None
-            where it is undefined.
-    """
-
-    algo: str
-    seed: int
-    max_steps: int
-    search: str
-    scheduler: str
-    periods_per_year: float
-    equal_weight_sharpe: float | None
 
 
 def searched_settings(trials: Sequence[FrozenTrial]) -> list[str]:
@@ -142,7 +117,7 @@ def write_trial_returns(
 
 
 def summarise(
-    study: optuna.Study, description: SearchDescription, wall_s: float, winner: Mapping[str, Any] | None = None
+    study: optuna.Study, description: Mapping[str, Any], wall_s: float, winner: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What `summary.json` holds.
 
@@ -151,14 +126,14 @@ def summarise(
 
     Args:
         study: The study.
-        description: What the search was asked for.
+        description: What the search was asked for, and what its Sharpe ratios are compared with, as JSON values.
         wall_s: How long it took, in seconds.
         winner: What re-training on fresh seeds came to, as JSON values; None where there was none.
     """
     trials = study.get_trials(deepcopy=False)
     sharpes = [trial.value for trial in trials if trial.state in ENDED and trial.value is not None]
     return {
-        **asdict(description),
+        **description,
         "num_trials": sum(trial.state in ENDED for trial in trials),
         "trials": {word: sum(trial.state == state for trial in trials) for state, word in STATES.items()},
         "sharpe_variance": float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else 0.0,
@@ -172,7 +147,7 @@ def summarise(
 
 def write_summary(
     study: optuna.Study,
-    description: SearchDescription,
+    description: Mapping[str, Any],
     output: Path,
     wall_s: float,
     winner: Mapping[str, Any] | None = None,

@@ -1,201 +1,293 @@
-"""What a search leaves as pages: history, importances, parallel coordinates and slices, each a file of its own.
-
-OUTPUT/<algo>_optimization_history.html   OUTPUT/<algo>_param_importances.html
-OUTPUT/<algo>_parallel_coordinate.html    OUTPUT/<algo>_slice.html
-
-Nothing is loaded from anywhere; the report's style sheet and script serve here as well.
-"""
+"""Optuna's plots of a search on one page, which loads nothing: OUTPUT/<algo>_optimization_history.html."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
+from optuna import visualization
+from optuna.distributions import CategoricalDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from rllib_portfolio.atomic import whole_file
-from rllib_portfolio.experiments.search.figures import (
-    SHARPE,
-    NothingToDrawError,
-    Study,
-    history,
-    importances,
-    parallel_coordinates,
-    slices,
-)
 from rllib_portfolio.experiments.search.outputs import STATES, searched_settings
-from rllib_portfolio.experiments.search.study import ENDED
-from rllib_portfolio.reporting.page import Panels, document
+from rllib_portfolio.experiments.search.study import STEPS
+from rllib_portfolio.reporting.page import Panels, document, literal_text
+from rllib_portfolio.reporting.plot_style import layout
 
+SHARPE = "validation Sharpe ratio"
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (
     "The best of many trials is chosen on the days that it is judged by here, so that its Sharpe ratio is too high. "
     "Fresh seeds and days that no trial has seen tell what it is worth."
 )
-AXIS_WIDTH = 112
-"""Pixels of each axis of the parallel coordinates, below which the figure is scrolled."""
+IMPORTANCE_SEED = 0
+"""Seed of the random forest behind the importances, so that one study always gives the same page."""
+NUM_CONTOUR_SETTINGS = 4
+"""Settings in the contour plot, the most important ones: the page grows with their square."""
+COLUMN_WIDTH = 190
+"""Pixels of each setting of a plot that has them side by side; where that is wider than the window, it is scrolled."""
+
+
+class NothingToDrawError(Exception):
+    """Raised with a sentence that says why a plot cannot be drawn."""
 
 
 class Plot(NamedTuple):
-    """One page: a part of its file's name, its title, how to read it, and what draws it, or says why it cannot."""
+    """One plot of the page.
 
-    stem: str
+    Attributes:
+        title: Its heading.
+        reading: How to read it.
+        draw: Returns Optuna's figure of a study, or raises `NothingToDrawError`.
+        num_settings: Searched settings of finished trials that it needs; None where it needs no finished trial.
+        height: Its height in pixels.
+        most_columns: Most settings that it shows side by side; 0 where its width does not grow with their number.
+    """
+
     title: str
     reading: str
-    draw: Callable[[Study, Panels], str]
+    draw: Callable[[optuna.Study], Any]
+    num_settings: int | None = 0
+    height: int = 420
+    most_columns: int = 0
 
 
-def write_plots(study: optuna.Study, algo: str, output: Path, equal_weight_sharpe: float | None) -> tuple[Path, ...]:
-    """Write the four pages of a search, `<algo>_<plot>.html`.
+def write_plots(study: optuna.Study, algo: str, output: Path, equal_weight_sharpe: float | None) -> Path:
+    """Write `<algo>_optimization_history.html` with all plots of a search.
 
-    A plot that cannot be made leaves a page that says why.
+    A plot that cannot be drawn is replaced by a sentence that says why.
 
     Args:
         study: A study that maximises; its values are validation Sharpe ratios.
-        algo: For names and titles.
+        algo: Name of the algorithm, for the file's name and the title.
         output: The folder.
-        equal_weight_sharpe: The value of 1/N on the same days, which every page shows beside the best; None where it
-            is undefined.
+        equal_weight_sharpe: Sharpe ratio of 1/N on the same days; None where it is undefined.
 
     Returns:
-        The paths, the history first.
+        The path of the page.
     """
-    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
-    paths = []
-    for plot in PLOTS:
-        path = output / _file_name(plot, algo)
-        with whole_file(path) as file:
-            file.write_text(_page(plot, study, trials, algo, equal_weight_sharpe), encoding="utf-8")
-        paths.append(path)
-    return tuple(paths)
+    panels = Panels()
+    with _silent_optuna():
+        shown = _with_literal_texts(study)
+        body = "".join(_section(plot, shown, panels, equal_weight_sharpe) for plot in PLOTS)
+    title = f"{algo.upper()} search"
+    links = "".join(f'<a href="#{_anchor(plot)}">{plot.title}</a>' for plot in PLOTS)
+    header = (
+        f'<h1>{escape(title)}</h1><p class="soft">{escape(OBJECTIVE)}</p>'
+        f'<p class="facts">{_facts(shown.trials, equal_weight_sharpe)}</p><nav>{links}</nav>'
+    )
+    path = output / f"{algo}_optimization_history.html"
+    with whole_file(path) as file:
+        file.write_text(document(title, header, body, f"<p>{escape(BIAS)}</p>", panels), encoding="utf-8")
+    return path
 
 
 # ---------------------------------------------------------------- the plots
 
 
-def _history(study: Study, panels: Panels) -> str:
-    return panels.plot("history", history(study))
+def _history(study: optuna.Study) -> Any:
+    figure = visualization.plot_optimization_history(study, target_name=SHARPE)
+    return figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
 
 
-def _importances(study: Study, panels: Panels) -> str:
-    return panels.plot("importances", importances(study))
+def _importances(study: optuna.Study) -> Any:
+    importances = _importance_of_settings(study)
+    evaluator = FanovaImportanceEvaluator(seed=IMPORTANCE_SEED)
+    figure = visualization.plot_param_importances(study, evaluator=evaluator, target_name=SHARPE)
+    return figure.update_layout(height=140 + 34 * len(importances)).update_yaxes(title=None)
 
 
-def _parallel(study: Study, panels: Panels) -> str:
-    width = AXIS_WIDTH * (1 + len(study.settings))
-    panel = panels.plot("parallel", parallel_coordinates(study))
-    return f'<div class="scroll"><div style="min-width:{width}px">{panel}</div></div>'
+def _contour(study: optuna.Study) -> Any:
+    finished = _finished(study)
+    several = [
+        name
+        for name in searched_settings(finished)
+        if len({str(trial.params[name]) for trial in finished if name in trial.params}) > 1
+    ]
+    if len(several) < 2:
+        raise NothingToDrawError("Contours need two settings of which the finished trials have several values.")
+    try:
+        importances = _importance_of_settings(study)
+    except NothingToDrawError:
+        importances = {}
+    several.sort(key=lambda name: -importances.get(name, 0.0))
+    return visualization.plot_contour(study, several[:NUM_CONTOUR_SETTINGS], target_name=SHARPE)
 
 
-def _slices(study: Study, panels: Panels) -> str:
-    """A card for each setting."""
-    cards = (
-        f"<div><h3>{escape(name)}</h3>{panels.plot(f'slice-{place}', figure)}</div>"
-        for place, (name, figure) in enumerate(slices(study).items())
-    )
-    return f'<div class="cards">{"".join(cards)}</div>'
+def _intermediate_values(study: optuna.Study) -> Any:
+    if not any(trial.intermediate_values for trial in study.trials):
+        raise NothingToDrawError("No trial has been evaluated, so that there is nothing to draw.")
+    figure = visualization.plot_intermediate_values(study)
+    return figure.update_layout(xaxis_title="environment steps", yaxis_title=SHARPE)
+
+
+def _timeline(study: optuna.Study) -> Any:
+    if not any(trial.datetime_start for trial in study.trials):
+        raise NothingToDrawError("No trial has begun, so that there is nothing to draw.")
+    return visualization.plot_timeline(study)
 
 
 PLOTS = (
     Plot(
-        "optimization_history",
         "Optimization history",
-        "A point is a trial, in the order of their start; pruned ones stand at the best that they reached before they "
-        "were stopped. The line is the best finished trial so far, the dotted one is 1/N.",
+        "A point is a finished trial, in the order of their start; the line is the best one so far. Pruned trials are "
+        "left out.",
         _history,
     ),
     Plot(
-        "param_importances",
         "Parameter importances",
         "How much of the differences between finished trials each setting explains (functional ANOVA on a random "
         "forest). With few trials it is a hint; and what was pruned is not in it, so that a setting whose bad values "
         "were all stopped early seems less important than it is.",
         _importances,
+        num_settings=1,
     ),
     Plot(
-        "parallel_coordinate",
         "Parallel coordinates",
-        "A line is a finished trial, the darker the better, through the value of each of its settings; the best one "
-        "stands out. Pruned trials are left out.",
-        _parallel,
+        "A line is a finished trial, the darker the better, through the value of each of its settings.",
+        partial(visualization.plot_parallel_coordinate, target_name=SHARPE),
+        num_settings=1,
+        most_columns=sys.maxsize,
     ),
     Plot(
-        "slice",
         "Slices",
-        "Each setting against the Sharpe ratio; the later a finished trial, the darker. Grey rings are pruned trials, "
-        "at the best that they reached; the best trial has a ring of its own, and the dotted line is 1/N.",
-        _slices,
+        "Each setting against the Sharpe ratio; the later a finished trial, the darker.",
+        partial(visualization.plot_slice, target_name=SHARPE),
+        num_settings=1,
+        most_columns=sys.maxsize,
     ),
+    Plot(
+        "Contours",
+        f"The Sharpe ratio over pairs of settings, of the {NUM_CONTOUR_SETTINGS} most important ones at most; the "
+        "points are the finished trials.",
+        _contour,
+        num_settings=2,
+        height=760,
+        most_columns=NUM_CONTOUR_SETTINGS,
+    ),
+    Plot(
+        "Intermediate values",
+        "A line is a trial, pruned ones included: the Sharpe ratio at each of its evaluations.",
+        _intermediate_values,
+        num_settings=None,
+    ),
+    Plot(
+        "Empirical distribution",
+        "The share of finished trials whose Sharpe ratio is at most the value on the horizontal axis.",
+        partial(visualization.plot_edf, target_name=SHARPE),
+    ),
+    Plot("Timeline", "When each trial ran, and what became of it.", _timeline, num_settings=None),
 )
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _require(study: optuna.Study, num_settings: int) -> None:
+    """Raise `NothingToDrawError` unless a trial has finished and so many settings were searched."""
+    finished = _finished(study)
+    if not finished:
+        raise NothingToDrawError("No trial has come to its end, so that there is nothing to draw.")
+    settings = searched_settings(finished)
+    if not settings and num_settings:
+        raise NothingToDrawError("No setting was searched, so that there is nothing to compare.")
+    if len(settings) < num_settings:
+        raise NothingToDrawError(f"Only {settings[0]} was searched, so that there is no pair of settings to draw.")
+
+
+def _importance_of_settings(study: optuna.Study) -> dict[str, float]:
+    """Return the share of each setting in the differences between finished trials, the largest first."""
+    if len({trial.value for trial in _finished(study)}) < 2:
+        raise NothingToDrawError("Importances need at least two finished trials with different Sharpe ratios.")
+    try:
+        return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=IMPORTANCE_SEED))
+    except RuntimeError:  # no tree of the forest finds a setting to split on
+        raise NothingToDrawError("No setting explains why the finished trials' Sharpe ratios differ.") from None
 
 
 # ---------------------------------------------------------------- the page
 
 
-def _page(
-    plot: Plot, study: optuna.Study, trials: list[FrozenTrial], algo: str, equal_weight_sharpe: float | None
-) -> str:
-    panels = Panels()
-    body = _body(plot, study, trials, panels, equal_weight_sharpe)
-    title = f"{algo.upper()} search: {plot.title[0].lower()}{plot.title[1:]}"
-    tiles = _tiles(trials, equal_weight_sharpe)
-    header = f"<h1>{escape(title)}</h1>{_paragraph(OBJECTIVE, 'soft')}{tiles}{_links(plot, algo)}"
-    return document(title, header, f"<section>{body}</section>", _paragraph(BIAS), panels)
-
-
-def _paragraph(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>'
-
-
-def _body(
-    plot: Plot, study: optuna.Study, trials: list[FrozenTrial], panels: Panels, equal_weight_sharpe: float | None
-) -> str:
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    settings = searched_settings(finished)
+def _section(plot: Plot, study: optuna.Study, panels: Panels, equal_weight_sharpe: float | None) -> str:
+    head = f'<section id="{_anchor(plot)}"><h2>{plot.title}</h2>'
     try:
-        if not finished:
-            raise NothingToDrawError("No trial has come to its end, so that there is nothing to draw.")
-        if not settings and plot.draw is not _history:
-            raise NothingToDrawError("No setting was searched, so that there is nothing to compare.")
-        drawn = plot.draw(Study(study, trials, settings, study.best_trial, equal_weight_sharpe), panels)
+        if plot.num_settings is not None:
+            _require(study, plot.num_settings)
+        figure = plot.draw(study)
     except NothingToDrawError as reason:
-        return _paragraph(str(reason))
-    return f"{_paragraph(plot.reading, 'soft small')}{drawn}"
-
-
-def _tiles(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> str:
-    """Return tiles with the best Sharpe ratio, that of 1/N, and the numbers of trials and of environment steps."""
-    counts = {state: sum(trial.state == state for trial in trials) for state in STATES}
-    ended, others = (
-        ", ".join(f"{count} {STATES[state]}" for state, count in counts.items() if count and (state in ENDED) == wanted)
-        for wanted in (True, False)
+        return f"{head}<p>{reason}</p></section>"  # names in it are literal texts already
+    if plot.draw is _history and equal_weight_sharpe is not None:
+        figure.add_hline(equal_weight_sharpe, line_dash="dot", line_width=1.4, annotation_text="1/N")
+    figure.update_xaxes(automargin=True).update_yaxes(automargin=True)
+    drawn = json.loads(figure.to_json())
+    ours = {name: value for name, value in drawn["layout"].items() if name not in ("template", "title", "width")}
+    panel = panels.plot(
+        _anchor(plot), {"data": drawn["data"], "layout": layout(ours.pop("height", plot.height), **ours)}
     )
-    steps = sum(trial.user_attrs.get("steps", 0) for trial in trials)
-    tiles = [
-        (
-            f"{sum(counts[state] for state in ENDED)}",
-            f"trials: {ended or 'none'}" + (f" (+{others})" if others else ""),
-        ),
-        (f"{steps:,}".replace(",", " "), "environment steps in all"),
-    ]
-    if equal_weight_sharpe is not None:
-        tiles.insert(0, (f"{equal_weight_sharpe:.2f}", f"{SHARPE} of 1/N, which needs no training"))
+    if plot.most_columns:
+        width = COLUMN_WIDTH * (1 + min(plot.most_columns, len(searched_settings(study.trials))))
+        panel = f'<div class="scroll"><div style="min-width:{width}px">{panel}</div></div>'
+    return f'{head}<p class="soft small">{escape(plot.reading)}</p>{panel}</section>'
+
+
+def _anchor(plot: Plot) -> str:
+    return plot.title.lower().replace(" ", "-")
+
+
+def _facts(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> str:
+    """Return the best Sharpe ratio, that of 1/N, and the numbers of trials and of environment steps."""
+    facts = []
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if finished:
         best = max(finished, key=lambda trial: trial.values[0])
-        tiles.insert(0, (f"{best.values[0]:.2f}", f"best {SHARPE}, trial {best.number}"))
-    cells = (f'<div class="tile"><b>{figure}</b><span>{text}</span></div>' for figure, text in tiles)
-    return f'<div class="tiles">{"".join(cells)}</div>'
+        facts.append(f"Best {SHARPE}: <b>{best.values[0]:.2f}</b> (trial {best.number})")
+    if equal_weight_sharpe is not None:
+        facts.append(f"1/N, which needs no training: <b>{equal_weight_sharpe:.2f}</b>")
+    counts = {word: sum(trial.state == state for trial in trials) for state, word in STATES.items()}
+    facts.append(f"Trials: {', '.join(f'{count} {word}' for word, count in counts.items() if count) or 'none'}")
+    facts.append(f"Environment steps in all: {sum(trial.user_attrs.get(STEPS, 0) for trial in trials):,}")
+    return "".join(f"<span>{fact}</span> " for fact in facts)
 
 
-def _links(shown: Plot, algo: str) -> str:
-    """To the other pages, which lie beside this one."""
-    links = (f'<a href="{escape(_file_name(plot, algo))}">{plot.title}</a>' for plot in PLOTS if plot is not shown)
-    return f"<nav>{''.join(links)}</nav>"
+# ---------------------------------------------------------------- the study
 
 
-def _file_name(plot: Plot, algo: str) -> str:
-    return f"{algo}_{plot.stem}.html"
+def _with_literal_texts(study: optuna.Study) -> optuna.Study:
+    """Return a copy in memory whose names, choices and errors plotly.js shows as they are: it reads markup in texts."""
+    copy = optuna.create_study(study_name=literal_text(study.study_name), direction="maximize")
+    for trial in sorted(study.get_trials(), key=lambda trial: trial.number):
+        trial.distributions = {literal_text(name): _literal(kind) for name, kind in trial.distributions.items()}
+        trial.params = {literal_text(name): _literal(value) for name, value in trial.params.items()}
+        trial.user_attrs = {name: _literal(value) for name, value in trial.user_attrs.items()}
+        copy.add_trial(trial)
+    return copy
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, CategoricalDistribution):
+        return CategoricalDistribution([_literal(choice) for choice in value.choices])
+    return literal_text(value) if isinstance(value, str) else value
+
+
+@contextmanager
+def _silent_optuna() -> Iterator[None]:
+    """Keep Optuna from telling the terminal what the page says in its own words."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -13,18 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from rllib_portfolio.atomic import read_json, sealed, write_json
+from rllib_portfolio.command_names import as_invoked
 from rllib_portfolio.config import RUN_CONFIGS, RunConfig
-from rllib_portfolio.config.consent import consented, note_file
+from rllib_portfolio.config.consent import consented
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.record import is_new_folder, parsed_record, write_record
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.experiments.search.study import study_url, without_password
 from rllib_portfolio.experiments.search.trial import TrialTask
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.new_folder import begun, is_unused
-from rllib_portfolio.runs.folder import MARKET, origin, provenance
+from rllib_portfolio.new_folder import begun
+from rllib_portfolio.runs.folder import MARKET, origin
 from rllib_portfolio.runs.storage import RunStorage, join_place
 
 TRIALS = "trials"
@@ -67,12 +68,10 @@ class SearchRecord:
         if path is None:
             raise ConfigError(
                 f"--resume must name the folder of a search, got {output}, which holds no *{_SUFFIX}. Name a folder "
-                "that tune.py wrote."
+                f"that {as_invoked('tune.py')} wrote."
             )
-        values = read_json(path, "search", _REMEDY)
-        try:
+        with parsed_record(path, "search", _REMEDY) as values:
             config = validated(RUN_CONFIGS[values["config"]["algo"]], values["config"], str(path))
-            note_file(values, path)
             if not all(isinstance(values[name], str | None) for name in ("storage", "storage_path")):
                 raise TypeError("storage or storage_path that is no text")
             return cls(
@@ -85,10 +84,6 @@ class SearchRecord:
                 wall_s=float(values["wall_s"]),
                 origin=values.get("origin", ""),
             )
-        except ConfigError:
-            raise
-        except (LookupError, AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(f"search must have a whole record, got {one_line(error)} ({path}). {_REMEDY}") from None
 
     def start(self, output: Path, market: MarketData) -> None:
         """Write record and market of a new search.
@@ -113,9 +108,8 @@ class SearchRecord:
             "storage_path": self.storage_path,
             "wall_s": self.wall_s,
             "origin": self.origin,
-            **provenance(),
         }
-        write_json(output / self.file_name, sealed(values))
+        write_record(output / self.file_name, values)
 
     @property
     def file_name(self) -> str:
@@ -142,7 +136,7 @@ def require_new_folder(output: Path) -> None:
     Raises:
         ConfigError: If the folder exists and is not empty; says how to continue where it holds a search.
     """
-    if not output.exists() or (output.is_dir() and is_unused(output)):
+    if is_new_folder(output):
         return
     if output.is_dir() and (path := _record_path(output)) is not None:
         algo = path.name.removesuffix(_SUFFIX)

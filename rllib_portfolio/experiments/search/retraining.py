@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import optuna
-from optuna.trial import FrozenTrial
 
-from rllib_portfolio.experiments.search.optuna_search import NAME, OVERRIDES
-from rllib_portfolio.experiments.search.progress import TrialProgress
-from rllib_portfolio.experiments.search.runner import Place, Watch, run_specs
+from rllib_portfolio.experiments.progress import RunOutcome, Watch
+from rllib_portfolio.experiments.runner import Batch, Place, Runner, RunTask
 from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.experiments.search.study import best_trials, trial_name
-from rllib_portfolio.experiments.search.trial import TrialTask, finite
+from rllib_portfolio.experiments.search.trial import TrialTask, finite, note_hyperparameters
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.runs.resumable import finished_training
+from rllib_portfolio.policies.checkpoint import keep_best_checkpoint
+from rllib_portfolio.runs.resumable import TrainingOutcome, finished_training
 
 FOLDER = "retrained"
 """Beside the trials'."""
@@ -63,6 +64,21 @@ class Candidate:
         }
 
 
+class FreshRun(NamedTuple):
+    """One of the best trials, trained again on one fresh seed."""
+
+    trial: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`trial_0007_seed_1`."""
+        return f"{trial_name(self.trial)}_seed_{self.seed}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Retraining:
     """The training of a study's best trials on fresh seeds: the finished runs and those that are left.
 
@@ -74,62 +90,63 @@ class Retraining:
 
     def __init__(self, task: TrialTask, study: optuna.Study, space: SearchSpace) -> None:
         settings = task.settings
-        self._task = replace(task, folders=task.folders.beside(FOLDER))
+        self._task, self._folders = task, task.folders.beside(FOLDER)
         self._chosen = best_trials(study, settings.num_retrained)
-        self._seeds = [settings.seed + 1 + offset for offset in range(settings.num_retrain_seeds)]
-        specs = [_spec(trial, seed, space) for trial in self._chosen for seed in self._seeds]
-        known = [self._finished(spec[NAME]) for spec in specs]
-        self._reached = {trial.name: trial.best for trial in known if trial is not None}
-        self._before = [trial for trial in known if trial is not None]
-        self._left = [spec for spec, trial in zip(specs, known, strict=True) if trial is None]
+        self._overrides = {
+            FreshRun(trial.number, seed): {**space.overrides(trial.params), "seed": seed}
+            for trial in self._chosen
+            for seed in range(settings.seed + 1, settings.seed + 1 + settings.num_retrain_seeds)
+        }
+        self.known = tuple(outcome for run in self._overrides if (outcome := self._finished(run)) is not None)
+        """Training runs that an earlier session finished."""
+        self._outcomes = self.known
 
     @property
     def num_left(self) -> int:
         """Training runs that are not finished."""
-        return len(self._left)
-
-    @property
-    def num_before(self) -> int:
-        """Training runs that were finished before."""
-        return len(self._before)
+        return len(self._overrides) - len(self._sharpes())
 
     def train(self, market: MarketData, place: Place, watch: Watch) -> None:
         """Train the runs that are left."""
-        if self._left:
-            progress = run_specs(self._task, self._left, market, place, watch, self._before)
-            self._reached |= {
-                trial.name: trial.best for trial in progress.trials.values() if trial.status == "finished"
-            }
+        base, settings = self._task.base, self._task.settings
+        configs = {run: settings.trial_config(base, overrides, run.name) for run, overrides in self._overrides.items()}
+        task = RunTask(
+            self._folders, market_file=self._task.market_file, finish=partial(_finish, overrides=self._overrides)
+        )
+        runner = Runner([Batch(configs, lambda: market)], task, self.known, place, settings.max_failures)
+        self._outcomes = runner.train(watch)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Return the candidates with at least one finished seed, best median first."""
-        return _ranked(
+        sharpes = self._sharpes()
+        found = (
             Candidate(
                 trial.number,
                 float(trial.value or 0.0),
-                tuple(self._reached[name] for seed in self._seeds if (name := _name(trial, seed)) in self._reached),
+                tuple(sharpes[run] for run in self._overrides if run.trial == trial.number and run in sharpes),
             )
             for trial in self._chosen
+            if any(run.trial == trial.number for run in sharpes)
         )
+        return tuple(sorted(found, key=lambda candidate: (-candidate.median, candidate.number)))
 
-    def _finished(self, name: str) -> TrialProgress | None:
+    def _sharpes(self) -> dict[FreshRun, float]:
+        """Return the validation Sharpe ratio of each run that is finished."""
+        return {
+            outcome.run: finite(outcome.validation_sharpe) for outcome in self._outcomes if outcome.status == "finished"
+        }
+
+    def _finished(self, run: FreshRun) -> RunOutcome | None:
         """Return a run that an earlier session finished, or None."""
-        with self._task.folders.fetched(name) as folder:
+        with self._folders.fetched(run.name) as folder:
             outcome = finished_training(folder)
-        if outcome is None:
-            return None
-        return TrialProgress(name, "finished", outcome.steps, finite(outcome.validation_sharpe))
+        return None if outcome is None else RunOutcome(run, "finished", **asdict(outcome))
 
 
-def _ranked(candidates: Any) -> tuple[Candidate, ...]:
-    found: Sequence[Candidate] = [candidate for candidate in candidates if candidate.retrained]
-    return tuple(sorted(found, key=lambda candidate: (-candidate.median, candidate.number)))
-
-
-def _spec(trial: FrozenTrial, seed: int, space: SearchSpace) -> dict[str, Any]:
-    return {NAME: _name(trial, seed), OVERRIDES: {**space.overrides(trial.params), "seed": seed}}
-
-
-def _name(trial: FrozenTrial, seed: int) -> str:
-    return f"{trial_name(trial.number)}_seed_{seed}"
+def _finish(
+    run: FreshRun, folder: Path, outcome: TrainingOutcome, overrides: Mapping[FreshRun, Mapping[str, Any]]
+) -> None:
+    """Leave the best checkpoint of a run alone, and note its settings beside its curves."""
+    keep_best_checkpoint(folder)
+    note_hyperparameters(folder, overrides[run], outcome.validation_sharpe, outcome.steps)

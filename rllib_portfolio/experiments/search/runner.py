@@ -5,24 +5,33 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig
 from ray.tune.experiment import Trial
 
-from rllib_portfolio.algorithms.run_settings import process_bundles, require_room
+from rllib_portfolio.algorithms.run_settings import require_room
 from rllib_portfolio.errors import ClaimLostError, one_line
-from rllib_portfolio.experiments.search.optuna_search import NAME, OBJECTIVE, SPEC, StudySearch
-from rllib_portfolio.experiments.search.progress import SearchProgress, TrialProgress
+from rllib_portfolio.experiments.progress import GOES_ON, Board, Progress, RunOutcome, Watch
+from rllib_portfolio.experiments.runner import Place
+from rllib_portfolio.experiments.search.optuna_search import IS_FINISHED, NAME, OBJECTIVE, SPEC, StudySearch
+from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
 from rllib_portfolio.experiments.search.stopping import scheduler
-from rllib_portfolio.experiments.search.study import num_ended, open_study
+from rllib_portfolio.experiments.search.study import (
+    BEST,
+    STEPS,
+    TRAINING_S,
+    ended_trials,
+    num_ended,
+    open_study,
+    trial_name,
+)
 from rllib_portfolio.experiments.search.trial import TrialTask, run_trial
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.runs.folder_lock import require_claims
@@ -30,45 +39,6 @@ from rllib_portfolio.runs.storage import split_place
 
 TUNE_FOLDER = "ray_tune"
 """Beside the trials: what Ray Tune keeps for itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where trials run.
-
-    Attributes:
-        num_cpus: Of a trial's own process; fractions let trials share a core.
-        num_gpus: Likewise.
-        max_concurrent: Trials at a time; None leaves it to the cluster's resources.
-        may_wait: Machines will come that Ray does not know of: a trial that none of those here holds is waited for.
-    """
-
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    max_concurrent: int | None = None
-    may_wait: bool = False
-
-    def bundles(self, task: TrialTask) -> PlacementGroupFactory:
-        """What a trial asks of the cluster."""
-        own, *others = process_bundles(task.base.resources, self.num_cpus)
-        if self.num_gpus:
-            own = {**own, "GPU": self.num_gpus}
-        return PlacementGroupFactory([own, *others])
-
-
-@dataclass(slots=True)
-class Watch:
-    """What a caller sees of a search, and how it ends one.
-
-    Attributes:
-        on_progress: Called when something changed, and at least a few times a second.
-        should_stop: Asked as often.
-        callbacks: Further callbacks of Ray Tune.
-    """
-
-    on_progress: Callable[[SearchProgress], None] = lambda progress: None
-    should_stop: Callable[[], bool] = lambda: False
-    callbacks: Sequence[Callback] = field(default_factory=tuple)
 
 
 def search(
@@ -87,71 +57,31 @@ def search(
     trials = study.get_trials(deepcopy=False)
     history = {trial.number: trial.intermediate_values for trial in trials if trial.state != TrialState.FAIL}
     searcher = StudySearch(space, task.settings, storage, algo)
-    progress = SearchProgress.of_study(trials, task.settings.num_samples, task.settings.max_steps)
-    reporter = _Reporter(progress, watch, lambda trial, reason: searcher.fail(trial.trial_id, reason))
     how = TuneConfig(
         metric=OBJECTIVE,
         mode="max",
         search_alg=searcher,
         scheduler=scheduler(task.settings, history),
         num_samples=missing,
+        max_concurrent_trials=place.max_concurrent,
+        trial_name_creator=_name,
+        trial_dirname_creator=_name,
+        reuse_actors=True,  # a process that has imported torch and ray once is worth keeping
     )
-    _fit(_trainable(task, market, place), how, {}, _run_config(task, watch, _Writer(searcher), reporter), place)
-
-
-def run_specs(
-    task: TrialTask,
-    specs: Sequence[Mapping[str, Any]],
-    market: MarketData,
-    place: Place,
-    watch: Watch,
-    before: Sequence[TrialProgress] = (),
-) -> SearchProgress:
-    """Run given trials to their end, without a sampler or a pruner.
-
-    Args:
-        task: What they have in common.
-        specs: What each of them is given; see `trial.run_trial`.
-        market: Their market.
-        place: Where they run.
-        watch: What the caller sees.
-        before: Trials that an earlier session finished; they are shown with these.
-
-    Returns:
-        The progress of all of them.
-    """
-    progress = SearchProgress.continued(before, len(before) + len(specs), task.settings.max_steps)
-    reporter = _Reporter(progress, watch, lambda trial, reason: None)
-    how = TuneConfig(metric=OBJECTIVE, mode="max")
-    param_space = {SPEC: tune.grid_search(list(specs))}
-    _fit(_trainable(task, market, place), how, param_space, _run_config(task, watch, reporter), place)
-    return progress
-
-
-def _fit(trainable: Any, how: TuneConfig, param_space: dict[str, Any], run: RunConfig, place: Place) -> None:
-    how.reuse_actors = True  # a process that has imported torch and ray once is worth keeping
-    how.max_concurrent_trials = place.max_concurrent
-    how.trial_name_creator = how.trial_dirname_creator = _name
-    os.environ |= _QUIET
-    tune.Tuner(trainable, param_space=param_space, tune_config=how, run_config=run).fit()
-
-
-def _trainable(task: TrialTask, market: MarketData, place: Place) -> Any:
-    """What Tune runs: the market goes to the object store, once for all trials."""
-    bundles = place.bundles(task)
-    require_room(bundles.bundles, "a trial", may_wait=place.may_wait)
-    return tune.with_resources(tune.with_parameters(run_trial, task=task, market=market), bundles)
-
-
-def _run_config(task: TrialTask, watch: Watch, *callbacks: Callback) -> RunConfig:
-    return RunConfig(
+    run_config = RunConfig(
         name=TUNE_FOLDER,
         storage_path=split_place(task.folders.root)[0],
         stop=_StopOnRequest(watch.should_stop),
         failure_config=FailureConfig(max_failures=task.settings.max_failures),
-        callbacks=[*callbacks, *watch.callbacks],
+        callbacks=[_Reporter(trials, task.settings, watch, searcher), *watch.callbacks],
         verbose=0,
     )
+    bundles = place.bundles(task.base.resources)
+    require_room(bundles, "a trial", may_wait=place.may_wait)
+    with_market = tune.with_parameters(run_trial, task=task, market=market)  # in the object store, once for all trials
+    os.environ |= _QUIET
+    trainable = tune.with_resources(with_market, PlacementGroupFactory(bundles))
+    tune.Tuner(trainable, tune_config=how, run_config=run_config).fit()
 
 
 _QUIET = {
@@ -181,54 +111,72 @@ class _StopOnRequest(Stopper):
         return self._should_stop()
 
 
-class _Writer(Callback):
-    """Has reports filed when the trials that made them have gone on."""
-
-    def __init__(self, searcher: StudySearch) -> None:
-        self._searcher = searcher
-
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._searcher.write()
-
-
 class _Reporter(Callback):
-    """Keeps a `SearchProgress` up to date and shows it."""
+    """Has reports filed when the trials that made them have gone on, and shows how far the trials are.
+
+    Args:
+        trials: What the study holds before this session.
+        settings: The search.
+        watch: Whom to show it.
+        searcher: What files the reports, and the trials that failed for good.
+    """
 
     INTERVAL_S = 0.2
 
-    def __init__(self, progress: SearchProgress, watch: Watch, on_failure: Callable[[Trial, str], None]) -> None:
-        self._progress, self._watch, self._on_failure = progress, watch, on_failure
+    def __init__(
+        self, trials: Sequence[FrozenTrial], settings: SearchSettings, watch: Watch, searcher: StudySearch
+    ) -> None:
+        self._watch, self._searcher = watch, searcher
+        self._totals = {trial_name(number): settings.max_steps for number in range(settings.num_samples)}
+        self._outcomes = {outcome.run: outcome for outcome in ended_trials(trials)}
+        self._num_before = len(self._outcomes)
+        self._reached = {trial_name(trial.number): int(trial.user_attrs.get(STEPS, 0)) for trial in trials}
+        self._retries: list[str] = []
+        self._board = Board()
         self._shown = 0.0
 
+    @property
+    def progress(self) -> Progress:
+        """Where the search is."""
+        ended = tuple(self._outcomes.values())
+        return Progress(*self._board.read(), self._totals, ended, self._num_before, tuple(self._retries))
+
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._searcher.write()
         if time.monotonic() - self._shown > self.INTERVAL_S:
             self._show()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._progress.note(TrialProgress(_name(trial), "running"))
+        self._board.resume(_name(trial), self._reached.get(_name(trial), 0))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        self._progress.note(TrialProgress.of_result(_name(trial), result, "running"))
+        self._reached[_name(trial)] = result[STEPS]
+        self._board.report(_name(trial), result[STEPS], result[BEST])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if OBJECTIVE in trial.last_result:
-            self._progress.note(TrialProgress.of_result(_name(trial), trial.last_result))
-            self._show()
+        if OBJECTIVE in (last := trial.last_result):
+            status = "finished" if last[IS_FINISHED] else "pruned"
+            self._end(RunOutcome(_name(trial), status, last[STEPS], last[TRAINING_S], last[BEST]))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._progress.note_retry(_name(trial), _reason(trial))
+        self._retries.append(f"{_name(trial)}: {GOES_ON} {_reason(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         reason = _reason(trial)
-        self._on_failure(trial, reason)
-        self._progress.note(TrialProgress(_name(trial), "failed", error=reason))
+        self._searcher.fail(trial.trial_id, reason)
+        self._end(RunOutcome(_name(trial), "failed", error=reason))
+
+    def _end(self, outcome: RunOutcome) -> None:
+        self._board.report(outcome.run, outcome.steps)  # Tune does not tell the last result of a stopped trial before
+        self._board.end(outcome.run)
+        self._outcomes[outcome.run] = outcome
         self._show()
 
     def _show(self) -> None:
         self._shown = time.monotonic()
-        self._watch.on_progress(self._progress)
+        self._watch.on_progress(self.progress)
 
 
 def _reason(trial: Trial) -> str:

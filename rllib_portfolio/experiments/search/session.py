@@ -18,9 +18,10 @@ from optuna.storages import BaseStorage
 
 from rllib_portfolio.config.files import with_overrides
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.progress import Watch
+from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.outputs import (
     STATES,
-    SearchDescription,
     write_best_config,
     write_results,
     write_summary,
@@ -29,7 +30,7 @@ from rllib_portfolio.experiments.search.outputs import (
 from rllib_portfolio.experiments.search.plots import write_plots
 from rllib_portfolio.experiments.search.record import SearchRecord
 from rllib_portfolio.experiments.search.retraining import FOLDER, Candidate, Retraining
-from rllib_portfolio.experiments.search.runner import Place, Watch, search
+from rllib_portfolio.experiments.search.runner import search
 from rllib_portfolio.experiments.search.study import (
     best_trials,
     num_ended,
@@ -195,7 +196,7 @@ class SearchSession:
             write_results(study, algo, self.output),
             write_trial_returns(study, partial(_validation_returns, folders), self.output),
             write_summary(study, self._description(), self.output, record.wall_s, self._winner()),
-            *write_plots(study, algo, self.output, self.equal_weight_sharpe),
+            write_plots(study, algo, self.output, self.equal_weight_sharpe),
         ]
         if best is not None:
             written.append(self._write_best(study, best, winner))
@@ -208,17 +209,14 @@ class SearchSession:
             files=tuple(path for path in written if path is not None),
         )
 
-    def _description(self) -> SearchDescription:
-        settings = self.record.settings
-        return SearchDescription(
-            algo=self.record.config.algo,
-            seed=settings.seed,
-            max_steps=settings.max_steps,
-            search=settings.search,
-            scheduler=settings.scheduler,
-            periods_per_year=self.market.periods_per_year,
-            equal_weight_sharpe=self.equal_weight_sharpe,
-        )
+    def _description(self) -> dict[str, Any]:
+        settings = self.record.settings.model_dump()
+        return {
+            "algo": self.record.config.algo,
+            **{name: settings[name] for name in ("seed", "max_steps", "search", "scheduler")},
+            "periods_per_year": self.market.periods_per_year,
+            "equal_weight_sharpe": self.equal_weight_sharpe,
+        }
 
     def _winner(self) -> dict[str, Any] | None:
         if not self._candidates:

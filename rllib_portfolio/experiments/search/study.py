@@ -6,6 +6,7 @@ it. Ray Tune's own snapshots are seconds old by then, and are not used.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import optuna
@@ -15,13 +16,15 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.experiments.progress import RunOutcome
 
 BEST = "validation_sharpe"
 STEPS = "steps"
 TRAINING_S = "training_s"
 ERROR = "error"
 """User attributes of a trial: its best value so far, environment steps, seconds of training, why it failed."""
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_STATUS = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+ENDED = tuple(_STATUS)
 
 
 def study_path(output: Path, algo: str) -> Path:
@@ -88,6 +91,22 @@ def trial_name(number: int) -> str:
 def num_ended(study: optuna.Study) -> int:
     """Trials that need nothing more."""
     return len(study.get_trials(deepcopy=False, states=ENDED))
+
+
+def ended_trials(trials: Iterable[FrozenTrial]) -> list[RunOutcome]:
+    """Return what became of the trials that need nothing more."""
+    return [
+        RunOutcome(
+            trial_name(trial.number),
+            _STATUS[trial.state],
+            int(trial.user_attrs.get(STEPS, 0)),
+            float(trial.user_attrs.get(TRAINING_S, 0.0)),
+            trial.value,
+            trial.user_attrs.get(ERROR),
+        )
+        for trial in trials
+        if trial.state in ENDED
+    ]
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,7 @@ class _Reports:
     def close(self, run_dir: Path, overrides: dict[str, Any]) -> None:
         """Note the trial's settings beside its curves, and bring all of it to where it is kept."""
         if self._last is not None:
-            searched = {
-                name: value if isinstance(value, int | float | str) else str(value)
-                for name, value in overrides.items()
-                if name != "seed"  # TensorBoard groups the seeds of the same settings
-            }
-            best = {"search/validation_sharpe": finite(self._last.best_validation_sharpe)}
-            with Sparing("TensorBoard"):
-                log_hyperparameters(run_dir, searched, best, self._last.steps)
+            note_hyperparameters(run_dir, overrides, self._last.best_validation_sharpe, self._last.steps)
         if run_dir.is_dir():
             self._folders.keep(self._name)
 
@@ -123,6 +117,17 @@ def _result(last: float | None, reached: TrainingOutcome, *, is_finished: bool) 
         TRAINING_S: reached.training_s,
         IS_FINISHED: is_finished,
     }
+
+
+def note_hyperparameters(run_dir: Path, overrides: Mapping[str, Any], best: float | None, steps: int) -> None:
+    """Note the settings of a run for TensorBoard, with the best Sharpe ratio that it reached."""
+    searched = {
+        name: value if isinstance(value, int | float | str) else str(value)
+        for name, value in overrides.items()
+        if name != "seed"  # TensorBoard groups the seeds of the same settings
+    }
+    with Sparing("TensorBoard"):
+        log_hyperparameters(run_dir, searched, {"search/validation_sharpe": finite(best)}, steps)
 
 
 def finite(sharpe: float | None) -> float:

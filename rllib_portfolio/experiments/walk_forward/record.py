@@ -13,20 +13,20 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rllib_portfolio.atomic import read_json, sealed, write_json
-from rllib_portfolio.config.consent import note_file
-from rllib_portfolio.errors import ConfigError, one_line
+from rllib_portfolio.command_names import as_invoked
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments import record
+from rllib_portfolio.experiments.progress import RunOutcome
+from rllib_portfolio.experiments.record import is_new_folder, parsed_record, write_record
 from rllib_portfolio.experiments.walk_forward.plan import WalkForwardPlan
-from rllib_portfolio.new_folder import begun, is_unused
-from rllib_portfolio.runs.folder import first_difference, origin, provenance
-
-if TYPE_CHECKING:
-    from rllib_portfolio.experiments.walk_forward.runs import RunOutcome
+from rllib_portfolio.new_folder import begun
+from rllib_portfolio.runs.folder import first_difference, origin
 
 RECORD = "walk_forward.json"
-_REMEDY = "Name a folder that `backtest.py walk-forward` wrote, or restore it."
+_OWNER = "walk-forward folder"
+_REMEDY = as_invoked("Name a folder that `backtest.py walk-forward` wrote, or restore it.")
 
 
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
@@ -50,17 +50,17 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
     path = output / RECORD
     if path.is_file():
         recorded = read_plan(output)
-        _require_same(read_record(output)["plan"], plan.to_json(), output)
+        _require_same(recorded.to_json(), plan.to_json(), output)
         plan = recorded.merged_with(plan)
         update_record(output, plan, command=command)
         return plan
-    if output.exists() and not (output.is_dir() and is_unused(output)):
+    if not is_new_folder(output):
         raise ConfigError(
             f"output directory must be new, empty or that of a walk-forward analysis, got {output}. Choose another "
             "--output-dir."
         )
     with begun(output):
-        write_json(path, sealed({"command": command, "plan": plan.to_json(), "origin": origin(), **provenance()}))
+        write_record(path, {"command": command, "plan": plan.to_json(), "origin": origin()})
     return plan
 
 
@@ -70,9 +70,7 @@ def read_record(output: Path) -> dict[str, Any]:
     Raises:
         ConfigError: If there is none, or it cannot be read.
     """
-    record = read_json(output / RECORD, "walk-forward folder", _REMEDY)
-    note_file(record, output / RECORD)
-    return record
+    return record.read_record(output / RECORD, _OWNER, _REMEDY)
 
 
 def read_plan(output: Path) -> WalkForwardPlan:
@@ -81,22 +79,15 @@ def read_plan(output: Path) -> WalkForwardPlan:
     Raises:
         ConfigError: If there is none, or it cannot be read.
     """
-    try:
-        record = read_record(output)
-        if not isinstance(record.get("sessions", []), list):
+    with parsed_record(output / RECORD, _OWNER, _REMEDY) as values:
+        if not isinstance(values.get("sessions", []), list):
             raise TypeError("sessions that are no list")
-        return WalkForwardPlan.from_json(record["plan"])
-    except ConfigError:
-        raise
-    except (LookupError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"walk-forward folder must have a plan, got {one_line(error)} ({output}). {_REMEDY}"
-        ) from None
+        return WalkForwardPlan.from_json(values["plan"])
 
 
 def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
     """Write the plan and `entries` over those that are there."""
-    write_json(output / RECORD, sealed(read_record(output) | {"plan": plan.to_json(), **provenance(), **entries}))
+    write_record(output / RECORD, read_record(output) | {"plan": plan.to_json(), **entries})
 
 
 def note_training(

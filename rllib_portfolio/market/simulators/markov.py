@@ -17,7 +17,7 @@ from rllib_portfolio.market.simulators.simulated import (
     check_number,
     check_outcomes,
     simulated_market,
-    with_market_features,
+    with_features,
 )
 
 
@@ -43,10 +43,6 @@ def regime_market(
         up: Gain, a fraction above 0.
         down: Loss, a fraction in (0, 1).
         stay: Probability that the next day has the same regime, in [0, 1]; the others are equally likely.
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
     """
     check_outcomes(up, down)
     check_number("stay", stay, 0.0, 1.0)
@@ -67,7 +63,7 @@ def regime_market(
     source = f"regime(probability={odds.tolist()}, up={up}, down={down}, stay={stay}, num_days={num_days}, seed={seed})"
     names = tuple(f"ASSET_{i}" for i in range(odds.shape[1]))
     market = simulated_market(returns, names, source, cash_rate, periods_per_year)
-    return with_market_features(market, np.eye(len(odds))[regime], [f"regime_{k}" for k in range(len(odds))])
+    return with_features(market, "market", np.eye(len(odds))[regime], [f"regime_{k}" for k in range(len(odds))])
 
 
 def hidden_regime_market(
@@ -101,7 +97,7 @@ def hidden_regime_market(
     odds = np.array(probability, dtype=float)
     beliefs = filtered_beliefs(market.returns[1:] > 0.0, odds, stay)
     source = market.source.replace("regime(", "hidden_regime(", 1)
-    hidden = with_market_features(market, beliefs, [f"belief_{k}" for k in range(len(odds))])
+    hidden = with_features(market, "market", beliefs, [f"belief_{k}" for k in range(len(odds))])
     return replace(hidden, source=source, notes=(f"Prices are simulated, not real: {source}.",))
 
 
@@ -142,10 +138,6 @@ def mean_reverting_market(
     Args:
         half_width: Largest balance, at least 1.
         move: Gain or loss of a day, a fraction in (0, 1).
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
 
     Source: P. and T. Ehrenfest (1907), "Über zwei bekannte Einwände gegen das Boltzmannsche H-Theorem".
     """
@@ -160,4 +152,4 @@ def mean_reverting_market(
     returns[1:, 0] = np.diff(balance) * move
     source = f"mean_reverting(half_width={half_width}, move={move}, num_days={num_days}, seed={seed})"
     market = simulated_market(returns, ("RISKY",), source, cash_rate, periods_per_year)
-    return with_market_features(market, balance[:, None] / half_width, ["deviation"])
+    return with_features(market, "market", balance[:, None] / half_width, ["deviation"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.features import trailing_volatility
-from rllib_portfolio.market.splits import split_windows, window_dates
+from rllib_portfolio.market.splits import split
 from rllib_portfolio.market.table import data_hash
 
 FIRST_DAY = "2000-01-03"
@@ -34,7 +34,7 @@ def simulated_market(
     returns[0] = 0.0
     num_days, num_assets = returns.shape
     dates = weekdays(num_days)
-    by_date = window_dates(dates, MarketConfig(data={}))
+    by_date, windows = split(dates, MarketConfig(data={}))
     return MarketData(
         dates=dates,
         assets=assets,
@@ -46,7 +46,7 @@ def simulated_market(
         asset_feature_names=(),
         market_feature_names=(),
         first_row=0,
-        windows=split_windows(dates, by_date, first_row=0, purge_days=0),
+        windows=windows,
         periods_per_year=periods_per_year,
         fitted={
             "features": None,
@@ -66,14 +66,16 @@ def simulated_market(
     )
 
 
-def with_market_features(market: MarketData, features: NDArray[Any], names: Sequence[str]) -> MarketData:
-    """`market` with features [T, M] that are never scaled, instead of the market features that it has."""
-    return replace(
-        market,
-        market_features=np.ascontiguousarray(features, dtype=np.float32),
-        market_feature_names=tuple(names),
-        fitted={**market.fitted, "market_feature_names": list(names)},
-    )
+def with_features(
+    market: MarketData, kind: Literal["asset", "market"], features: NDArray[Any], names: Sequence[str]
+) -> MarketData:
+    """Return the market with other features of a kind, [T, N, F] or [T, M], which are never scaled."""
+    changes: dict[str, Any] = {
+        f"{kind}_features": np.ascontiguousarray(features, dtype=np.float32),
+        f"{kind}_feature_names": tuple(names),
+        "fitted": {**market.fitted, f"{kind}_feature_names": list(names)},
+    }
+    return replace(market, **changes)
 
 
 def bounded_shocks(
@@ -82,14 +84,7 @@ def bounded_shocks(
     """Draw uncorrelated shocks [T, N] of Student's multivariate t with unit scale, no longer than `radius`.
 
     A longer one is cut to `radius` in its direction, so that the law is the same in all directions: the shock of any
-    portfolio is a multiple of the same number.
-
-    Args:
-        rng: Where the draws come from.
-        num_days: T.
-        num_assets: N.
-        degrees: Degrees of freedom, above 0; infinity gives normal shocks.
-        radius: Greatest Euclidean length of a day's shocks.
+    portfolio is a multiple of the same number. Infinite `degrees` of freedom give normal shocks.
     """
     shocks = rng.standard_normal((num_days, num_assets))
     if np.isfinite(degrees):
@@ -131,16 +126,6 @@ def correlation_factor(correlation: float | Sequence[Sequence[float]], num_asset
             f"correlation must be positive definite, got {correlation!r}. Bring the correlations nearer to 0."
         ) from None
     return factor
-
-
-def with_asset_features(market: MarketData, features: NDArray[Any], names: Sequence[str]) -> MarketData:
-    """`market` with features [T, N, F] that are never scaled, instead of the asset features that it has."""
-    return replace(
-        market,
-        asset_features=np.ascontiguousarray(features, dtype=np.float32),
-        asset_feature_names=tuple(names),
-        fitted={**market.fitted, "asset_feature_names": list(names)},
-    )
 
 
 def weekdays(num_days: int) -> NDArray[np.datetime64]:

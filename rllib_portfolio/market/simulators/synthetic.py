@@ -29,7 +29,7 @@ from rllib_portfolio.market.simulators.simulated import (
     shock_radius,
     simulated_market,
     weekdays,
-    with_asset_features,
+    with_features,
 )
 from rllib_portfolio.market.table import PriceTable
 
@@ -53,10 +53,6 @@ def kelly_market(
         up: Gain, a fraction above 0.
         down: Loss, a fraction in (0, 1).
         probability: Of a gain, in [0, 1].
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
 
     Source: Kelly (1956), "A new interpretation of information rate".
     """
@@ -87,11 +83,7 @@ def gbm_market(
         mean: Annual drift of each asset, [N]: the expected simple return of a day is exp(mean / periods_per_year) - 1.
         volatility: Annual standard deviation of log returns of each asset, [N], not negative.
         correlation: Of the Brownian motions: one number for all pairs, or a matrix [N, N].
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
         assets: N names; null gives ASSET_0, ASSET_1 ...
-        periods_per_year: Rows per year.
 
     Source: Merton (1969), "Lifetime portfolio selection under uncertainty".
     """
@@ -126,19 +118,8 @@ def crash_market(
     """The assets of `gbm_market` and before them one, CRASH, whose steady gains end in rare, large losses.
 
     CRASH is the asset of `kelly_market`, independent of the others: by default it gains 0.23 % a day and halves once in
-    250 days, so that alone it deserves a quarter of the wealth. No features.
-
-    Args:
-        up: Gain of CRASH, a fraction above 0.
-        down: Loss of CRASH, a fraction in (0, 1).
-        probability: Of a gain, in [0, 1].
-        mean: Annual drift of each other asset, [N]; see `gbm_market`.
-        volatility: Annual standard deviation of log returns of each other asset, [N].
-        correlation: Of the other assets: one number for all pairs, or a matrix [N, N].
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
+    250 days, so that alone it deserves a quarter of the wealth. No features. Parameters are those of `kelly_market` for
+    CRASH, and those of `gbm_market` for the others.
     """
     check_outcomes(up, down)
     check_number("probability", probability, 0.0, 1.0)
@@ -179,10 +160,6 @@ def student_t_market(
         correlation: One number for all pairs, or a matrix [N, N].
         degrees: Degrees of freedom, above 2; the fewer, the fatter the tails.
         worst_loss: No asset loses more in a day, a fraction in (0, 1).
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
     """
     _check_moments(mean, volatility)
     check_days(num_days, len(mean))
@@ -223,10 +200,6 @@ def signal_market(
         correlation: Of returns given their signals: one number for all pairs, or a matrix [N, N].
         stay: Probability that an asset's signal is the same on the next day.
         worst_loss: No asset loses more in a day, a fraction in (0, 1).
-        num_days: Rows, the first without a return.
-        seed: Of the draws.
-        cash_rate: Annual rate of cash, a fraction.
-        periods_per_year: Rows per year.
     """
     check_count("num_assets", num_assets, 2)
     check_days(num_days, num_assets)
@@ -245,7 +218,7 @@ def signal_market(
     parameters = f"num_assets={num_assets}, edge={edge:g}, volatility={volatility:g}"
     source = f"signal({parameters}, stay={stay:g}, num_days={num_days}, seed={seed})"
     market = simulated_market(returns, _numbered(num_assets), source, cash_rate, periods_per_year)
-    return with_asset_features(market, signals[:, :, None], ["signal"])
+    return with_features(market, "asset", signals[:, :, None], ["signal"])
 
 
 def bootstrap_market(

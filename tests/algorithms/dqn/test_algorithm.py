@@ -24,11 +24,12 @@ from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, Arr
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
+from rllib_portfolio.env.action_map import ActionTable
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture
@@ -138,12 +139,6 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
         assert any(not np.array_equal(value, before[name]) for name, value in weights(built).items())
 
 
-def test_its_default_configuration_is_its_own() -> None:
-    config = dqn.PortfolioDQN.get_default_config()
-    assert isinstance(config, dqn.PortfolioDQNConfig)
-    assert config.algo_class is dqn.PortfolioDQN
-
-
 @pytest.mark.parametrize(
     ("setting", "value", "field", "expected"),
     [
@@ -205,9 +200,7 @@ def test_a_batch_is_what_the_buffer_draws_with_its_rewards_scaled(
             expected = twin.sample(8, n_step=3, gamma=0.5, beta=0.7)
             assert expected[N_STEP].max() == 3
         else:
-            expected = Counterfactuals.of(built.config.env_config, 8, 64, True).batch(
-                twin.sample(8, beta=0.7), twin.rng
-            )
+            expected = Counterfactuals.of(built.config.env_config, 64, True).batch(twin.sample(8, beta=0.7), twin.rng)
         batch = built._draw(0.7)
     assert len(set(batch[WEIGHTS])) > 1
     assert batch.keys() == expected.keys()
@@ -270,17 +263,11 @@ def test_without_a_stored_buffer_it_says_what_it_refills(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"network.noisy": False},
-        {"network.dueling": False},
-        {"training.double_q": False},
-        {"training.prioritized": False},
-        {"training.n_step": 3},
-        {"training.loss": "mse"},
-        {"training.normalize_rewards": False},
-        {"resources.env_runner": "stock"},
-        {"resources.learner": "stock"},
+        {"network.noisy": False, "training.prioritized": False, "training.loss": "mse"},
+        {"network.dueling": False, "training.double_q": False, "training.normalize_rewards": False},
+        {"training.n_step": 3, "market.observation_filter": "running"},
+        {"resources.env_runner": "stock", "resources.learner": "stock"},
         {"resources.num_env_runners": 2, "resources.num_envs_per_env_runner": 1},
-        {"market.observation_filter": "running"},
         {"environment.action_table": "lattice", "environment.action_levels": 2},
     ],
     ids=lambda settings: " ".join(settings),
@@ -323,10 +310,9 @@ def test_the_exported_policy_decides_as_the_environment_maps_actions(
         module = built.env_runner.module
         current_policy(built, config, tiny_market).save(tmp_path / "policy")
         policy = load_policy(tmp_path / "policy")
-        assert policy.table is not None
         whole_window = config.environment.model_dump() | {"episode_days": None}
         env = PortfolioVectorEnv(1, tiny_market, "test", **whole_window)
-        assert policy.table.names == env.action_names
+        assert policy.action_map.names == env.action_names
         (walk,) = backtest(tiny_market, tiny_market.windows["test"], [policy], config.environment)
         observation, _ = env.reset(seed=0)
         returns = []
@@ -341,8 +327,8 @@ def test_the_inverse_volatility_action_needs_a_volatility(market_path: Path, tin
     ladder = {"environment.action_table": "ladder"}
     with algorithm(market_path, ladder) as built:
         policy = current_policy(built, run_config(ladder), tiny_market)
-    table = policy.table
-    assert table is not None
+    table = policy.action_map
+    assert isinstance(table, ActionTable)
     drifted = np.array([[0.25, 0.25, 0.25, 0.25]])
     with pytest.raises(ValueError, match="volatility must be given for the inverse-volatility action"):
         table.target(np.array([table.inverse_volatility]), drifted, None)

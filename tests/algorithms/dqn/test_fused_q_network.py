@@ -9,7 +9,7 @@ import torch
 
 from rllib_portfolio.algorithms.dqn.fused_q_network import FusedQNetwork, by_role, lay_out
 from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
-from rllib_portfolio.modules.dueling_noisy_q import DuelingQNetwork
+from rllib_portfolio.networks.dueling_q import DuelingQNetwork
 
 D, K = 5, 4
 

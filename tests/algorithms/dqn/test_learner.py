@@ -20,7 +20,7 @@ from rllib_portfolio.config import DQNConfig
 from tests.algorithms.dqn.dqn_runs import D, build_learner, module_of, multi_agent, random_columns, weights
 from tests.algorithms.replay.transitions import chunk
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 PLAIN = {"network.noisy": False}  # RLlib's learner cannot draw the same noise
 
@@ -84,7 +84,7 @@ def test_without_a_discount_no_next_state_is_read() -> None:
     with torch.no_grad():
         values = learner._online.values(torch.from_numpy(columns[Columns.OBS])).numpy()
     expected = np.abs(values[np.arange(8), columns[Columns.ACTIONS]] - columns[Columns.REWARDS])
-    td_errors, step = learner._gradient_step(columns, weight=1.0)
+    td_errors, step = learner.gradient_step(columns, weight=1.0)
     np.testing.assert_allclose(td_errors, expected, rtol=1e-5)
     assert step is not None
 
@@ -126,7 +126,7 @@ def test_targets_by_hand(double_q: bool) -> None:
         N_STEP: np.array([2, 2]),
         WEIGHTS: np.ones(2, np.float32),
     }
-    td_errors, _ = learner._gradient_step(columns, weight=1.0)
+    td_errors, _ = learner.gradient_step(columns, weight=1.0)
     # In the next state the online network prefers action 1, which the target values at 4; the target prefers 0, at 9.
     bootstrap = 4.0 if double_q else 9.0
     # |Q(0, 1) - (1 + 0.5^2 bootstrap)|, and |Q(0, 0) - 1| where the episode terminated
@@ -205,22 +205,6 @@ def test_a_learner_from_another_kind_of_device_begins_its_noise_anew(caplog: pyt
         learner.set_state(state)
     assert "another kind of device: the noise on the weights begins anew" in caplog.text
     assert torch.equal(learner._noise.get_state(), before)
-
-
-def test_compiled_updates_are_the_same() -> None:
-    ours, compiled = build_learner(PLAIN), build_learner(PLAIN)
-    compiled._loss = torch.compile(compiled._td_loss, backend="eager")
-    for update in range(2):
-        for each in (ours, compiled):
-            learn(each, random_columns(seed=update))
-    ours_after, compiled_after = weights(ours), weights(compiled)
-    for name, value in ours_after.items():
-        np.testing.assert_allclose(value, compiled_after[name], rtol=1e-5, atol=1e-7)
-
-
-def test_episodes_are_refused() -> None:
-    with pytest.raises(ValueError, match="training data must be a batch, got none"):
-        build_learner().update(training_data=None)
 
 
 @pytest.mark.parametrize("flag", ["truncated", "terminated"])

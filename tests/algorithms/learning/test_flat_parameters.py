@@ -45,17 +45,6 @@ def test_gradients_land_in_the_buffer() -> None:
     assert torch.equal(flat.gradient, torch.cat([p.grad.flatten() for p in plain.parameters()]))
 
 
-def test_parameters_stay_views_after_loading() -> None:
-    module, other = network(), network()
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(1.0)
-    flat = FlatParameters(module)
-    module.load_state_dict(other.state_dict())
-    assert_views(flat, module)
-    assert torch.equal(flat.parameter, torch.cat([p.detach().flatten() for p in other.parameters()]))
-
-
 def test_parameters_can_be_laid_out_in_another_order() -> None:
     module = network()
     flat = FlatParameters(module, order=lambda name: name.endswith("bias"))  # weights, then biases

@@ -5,28 +5,22 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.learning import learner_silence
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.market import MarketData
-from tests.tiny_runs import STEPS_PER_ITERATION, tiny_config, tiny_dqn_config
-
-pytestmark = pytest.mark.ray
-ONE = {"resources.num_learners": 1}
+from tests.tiny_runs import STEPS_PER_ITERATION, tiny_config
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own options
-@pytest.mark.parametrize(("algo", "config"), [(ppo, tiny_config(ONE)), (dqn, tiny_dqn_config(ONE))], ids=["ppo", "dqn"])
 def test_a_learner_that_says_nothing_is_told_once_and_waited_for(
-    ray_session: None, tmp_path: Path, tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch, algo: Any, config: Any
+    ray_session: None, tmp_path: Path, tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_market.save(tmp_path / "market.npz")
-    algorithm = algo.algorithm_config(config, tmp_path / "market.npz").build_algo()
+    algorithm = ppo.algorithm_config(tiny_config({"resources.num_learners": 1}), tmp_path / "market.npz").build_algo()
     (pid,) = [result.get() for result in algorithm.learner_group.foreach_learner(lambda learner: os.getpid())]
     told: list[str] = []
 

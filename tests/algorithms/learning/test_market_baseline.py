@@ -62,6 +62,7 @@ def gradients(
     return estimates, exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [0.004, 0.001])
 def test_the_gradient_keeps_its_mean_where_losses_are_rare(crash: float) -> None:
     def errors_off(baseline: Baseline) -> float:
@@ -110,12 +111,6 @@ def test_a_difference_that_is_seen_on_large_moves_alone_is_not_extrapolated() ->
     rewards = 1e-3 * rng.standard_normal(2048) * moves / 0.01
     left = without_market_noise(rewards, nearly_equal, [32] * 64)
     assert left.std() < 1.05 * rewards.std()
-
-
-def test_a_single_episode_is_left_as_it_is() -> None:
-    growth, advantages, _ = market()
-    left = without_market_noise(advantages, growth, [len(advantages)])
-    np.testing.assert_array_equal(left, advantages.astype(np.float32))
 
 
 @pytest.mark.parametrize("num_others", [1, 4, 19, 20, 40])

@@ -89,12 +89,6 @@ def test_chunks_of_several_runners_count_as_one_stream() -> None:
     assert interleaved.std == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_next_episode_starts_its_sum_anew() -> None:
-    rewards = np.full(50, 1.0)
-    scale = scale_after([episode_of(rewards, truncated=True)], [episode_of(rewards, truncated=True)])
-    assert scale.std == pytest.approx(statistics.pstdev(discounted_sums(rewards)), rel=1e-12)
-
-
 def test_the_std_is_one_before_there_is_anything_to_scale_by() -> None:
     assert RunningRewardScale(GAMMA).std == 1.0
     assert scale_after([episode_of(np.array([0.5]), truncated=True)]).std == 1.0
@@ -109,13 +103,6 @@ def test_a_reward_that_is_not_finite_is_left_out_and_named(reward: float, caplog
     assert caplog.messages == [
         f"Warning: a reward is {reward}. It is left out of the running scale of rewards; mend the reward function."
     ]
-
-
-def test_scaled_rewards_do_not_depend_on_the_unit_of_reward() -> None:
-    episodes = [episode_of(rewards, truncated=True) for rewards in REWARDS]
-    in_bps = [episode_of(1e4 * rewards, truncated=True) for rewards in REWARDS]
-    for one, other in zip(scale_after(episodes).scaled(episodes), scale_after(in_bps).scaled(in_bps), strict=True):
-        np.testing.assert_allclose(one.get_rewards(), other.get_rewards(), rtol=1e-5)
 
 
 def test_scaling_divides_copies_and_leaves_the_episodes_alone() -> None:
@@ -158,8 +145,3 @@ def test_a_state_does_not_change_with_the_scale_that_gave_it() -> None:
     remembered = {**state, "open_sums": dict(state["open_sums"])}
     scale.update([chunks[1]])
     assert state == remembered
-
-
-def test_finished_episodes_are_forgotten() -> None:
-    unfinished, finished = episode_of(REWARDS[1]), episode_of(REWARDS[2], truncated=True)
-    assert set(scale_after([unfinished, finished]).get_state()["open_sums"]) == {unfinished.id_}

@@ -25,7 +25,6 @@ from rllib_portfolio.algorithms.learning.train_batch import Batch
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
-from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.algorithms.learning.test_advantages import slow_advantages
 from tests.algorithms.sampling.samples import algorithm_config, build_learner, build_runner, flat, sent, weights
@@ -475,18 +474,6 @@ def test_a_scale_that_overflows_is_lowered_and_its_step_left_out(market_path: Pa
     assert all(np.isfinite(number(value)) for name, value in reported.items() if "norm" in name)
 
 
-def test_a_compiled_loss_is_the_same(market_path: Path) -> None:
-    config, runner, episodes = sampled(market_path)
-    settings = {"num_epochs": 3}
-    plain = build_learner(FusedPPOLearner, config, runner)
-    updated(plain, episodes, **settings)
-    compiled_config = config.copy(copy_frozen=False).training(compile_update=True)
-    compiled_config.framework(torch_compile_learner_dynamo_backend="aot_eager")  # inductor takes a minute to compile
-    compiled = build_learner(FusedPPOLearner, compiled_config, runner)
-    updated(compiled, episodes, **settings)
-    assert largest_difference(weights(plain), weights(compiled)) < 1e-5
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", [None, "bf16", "fp16"])
 def test_updates_on_a_gpu_stay_close(market_path: Path, precision: str | None) -> None:
@@ -518,22 +505,6 @@ def test_a_restored_learner_continues_to_the_bit(market_path: Path) -> None:
     for learner in (first, second):
         updated(learner, episodes, **how)
     assert largest_difference(weights(first), weights(second)) == 0.0
-
-
-def test_batches_and_second_modules_are_refused(market_path: Path) -> None:
-    config, runner, episodes = sampled(market_path)
-    learner = build_learner(FusedPPOLearner, config, runner)
-    batch, _ = learner._batches.build(episodes)
-    with pytest.raises(ValueError, match="training data must be episodes, got none"):
-        learner.update(batch=for_stock(batch, 33))
-    with pytest.raises(ValueError, match="learner must have one module, got a second one"):
-        learner.configure_optimizers_for_module("another", config)
-
-
-def test_clipping_by_anything_but_the_norm_is_refused(market_path: Path) -> None:
-    config = algorithm_config(market_path).training(grad_clip_by="value")
-    with pytest.raises(ConfigError, match="grad_clip_by must be 'global_norm', got 'value'"):
-        config.validate()
 
 
 # ---------------------------------------------------------------- several learners
@@ -579,7 +550,6 @@ def held_by(algorithm: Any) -> list[dict[str, np.ndarray]]:
     return [state["rl_module"][DEFAULT_MODULE_ID] for state in states_of(algorithm)]
 
 
-@pytest.mark.ray
 @pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_a_learner_in_a_process_of_its_own_is_no_other(ray_session: None, market_path: Path) -> None:
     config, runner, episodes = sampled(market_path)
@@ -594,7 +564,6 @@ def test_a_learner_in_a_process_of_its_own_is_no_other(ray_session: None, market
     assert largest_difference(there, weights(here)) == 0.0
 
 
-@pytest.mark.ray
 @pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_two_learners_do_what_one_does_with_the_whole_batch(market_path: Path, two_learners: Any) -> None:
     config, runner, episodes = sampled(market_path, FIVE)
@@ -626,7 +595,6 @@ def test_two_learners_do_what_one_does_with_the_whole_batch(market_path: Path, t
         assert largest_difference(held, first) == 0.0
 
 
-@pytest.mark.ray
 @pytest.mark.filterwarnings(RAY_DATA_WARNS)
 def test_two_learners_train_in_an_algorithm(two_learners: Any) -> None:
     # 55 steps, of which RLlib gives each learner half, cutting an episode if need be; minibatches of 8.

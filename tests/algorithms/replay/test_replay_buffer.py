@@ -6,12 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.core.columns import Columns
-from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 from scipy.stats import chisquare
 
-from rllib_portfolio.algorithms.replay.replay_buffer import BUFFER_TYPE, N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
+from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, state_columns
 from rllib_portfolio.env import PortfolioVectorEnv
 from tests.algorithms.replay.transitions import chunk
@@ -80,12 +78,6 @@ def test_new_transitions_have_the_largest_priority_so_far() -> None:
     assert not (drawn == 3.0).any()
 
 
-def test_epsilon_keeps_what_was_predicted_well() -> None:
-    buffer = buffer_of(4, alpha=1.0, epsilon=0.01)
-    set_priorities(buffer, np.zeros(4))
-    assert sorted(buffer.sample(4)[Columns.REWARDS].tolist()) == [0.0, 1.0, 2.0, 3.0]
-
-
 @pytest.mark.parametrize("error", [np.inf, -np.inf, np.nan])
 def test_an_error_that_is_not_finite_is_none(error: float) -> None:
     buffer = buffer_of(4, alpha=1.0, epsilon=0.0)
@@ -104,18 +96,6 @@ def test_alpha_zero_is_uniform_replay() -> None:
         assert batch[WEIGHTS].tolist() == [1.0] * 4
 
 
-def test_overwritten_transitions_are_not_drawn() -> None:
-    buffer = ArrayEpisodeReplayBuffer(capacity=10, seed=0)
-    for start in range(0, 40, 4):
-        buffer.add([chunk("a", start, [float(t) for t in range(start, start + 4)])])
-    drawn = buffer.sample(200)
-    # ten observations, 31 ... 40, nine transitions between them
-    assert set(drawn[Columns.REWARDS].tolist()) == set(map(float, range(31, 40)))
-    assert (drawn[Columns.NEXT_OBS][:, 0] == drawn[Columns.OBS][:, 0] + 1.0).all()
-    assert len(buffer) == 9
-    assert buffer.get_added_timesteps() == 40
-
-
 def test_n_step_columns_reach_the_batch() -> None:
     batch = buffer_of(3).sample(3, n_step=2, gamma=0.5)
     order = np.argsort(batch[Columns.OBS][:, 0])
@@ -127,11 +107,6 @@ def test_n_step_columns_reach_the_batch() -> None:
 def test_beta_rises_linearly_and_stays() -> None:
     buffer = ArrayEpisodeReplayBuffer(10, beta=(0.4, 1.0), beta_steps=1000)
     assert [buffer.beta(step) for step in (0, 500, 1000, 5000)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
-
-
-def test_an_empty_buffer_has_nothing_to_draw() -> None:
-    with pytest.raises(ValueError, match="replay buffer must hold a transition, got none"):
-        ArrayEpisodeReplayBuffer(10).sample(1)
 
 
 def test_a_restored_buffer_draws_what_the_saved_one_draws() -> None:
@@ -178,18 +153,7 @@ def test_a_full_buffer_takes_little_more_than_its_observations() -> None:
 def test_where_environments_stood_takes_more_than_half_of_the_observations_again() -> None:
     # twice 21 weights 336, wealth 8, three counters 24: 368 of 644 bytes beside the 3 % of above
     market = market_of(np.zeros((10, 20)))
-    state = state_columns(PortfolioVectorEnv(1, market, "all", action_mode="discrete", execution_lag=0).simulation)
+    state = state_columns(PortfolioVectorEnv(1, market, "all", action_mode="discrete", execution_lag=0).state)
     assert set(state) == set(COLUMNS)
     extra = {name: values[0] for name, values in state.items()}
     assert 1.55 <= relative_size(ArrayEpisodeReplayBuffer(capacity=FULL, extra_columns=COLUMNS), extra) <= 1.61
-
-
-def test_rllib_makes_it_from_its_configuration() -> None:
-    from ray.rllib.utils.from_config import from_config
-    from ray.rllib.utils.replay_buffers import ReplayBuffer
-
-    config = DQNConfig().training(replay_buffer_config={"type": BUFFER_TYPE, "capacity": 77, "alpha": 0.3})
-    buffer = from_config(ReplayBuffer, config.replay_buffer_config)
-    assert isinstance(buffer, ArrayEpisodeReplayBuffer)
-    assert isinstance(buffer, EpisodeReplayBuffer)
-    assert (buffer.capacity, buffer.alpha) == (77, 0.3)

@@ -88,23 +88,6 @@ def test_only_true_transitions_are_held_and_the_newest_of_them(data: st.DataObje
         assert action == observation % 1000 % 5
 
 
-def test_the_oldest_observations_make_room() -> None:
-    store = TransitionStore(4)
-    store.add([chunk("a", 0, [0.0, 1.0, 2.0])])  # observations 0 1 2 3
-    store.add([chunk("a", 3, [3.0, 4.0])])  # 4 and 5 take the places of 0 and 1
-    assert [row[0] for row in stored(store)] == [2.0, 3.0, 4.0]
-    assert store.num_transitions == 3
-    assert store.num_added == 5
-
-
-def test_a_chunk_whose_predecessor_is_gone_starts_anew() -> None:
-    store = TransitionStore(6)
-    store.add([chunk("a", 0, [0.0])])
-    store.add([chunk("b", 0, [100.0, 101.0, 102.0, 103.0], offset=100.0)])  # takes five of six places
-    store.add([chunk("a", 1, [1.0], truncated=True)])
-    assert (1.0, 1, 1.0, 2.0, False) in stored(store)
-
-
 def test_a_chunk_after_one_that_was_lost_starts_anew() -> None:
     store = TransitionStore(16)
     store.add([chunk("a", 0, [0.0, 1.0])])
@@ -150,16 +133,6 @@ def test_a_restored_store_goes_on_as_the_one_that_was_saved() -> None:
         TransitionStore(9).set_state(store.get_state())
 
 
-def test_episodes_that_an_older_store_left_open_start_anew() -> None:
-    store, copy = TransitionStore(32), TransitionStore(32)
-    store.add([chunk("a", 0, [0.0, 1.0])])
-    state = store.get_state()
-    copy.set_state(state | {"open_rows": {id_: row for id_, (row, _) in state["open_rows"].items()}})
-    copy.add([chunk("a", 2, [2.0, 3.0])])
-    store.add([chunk("b", 2, [2.0, 3.0])])
-    assert stored(copy) == stored(store)
-
-
 def test_extra_columns_are_those_of_the_transition_and_are_restored() -> None:
     def told(start: int, rewards: list[float]) -> SingleAgentEpisode:
         episode = chunk("a", start, rewards)
@@ -177,10 +150,3 @@ def test_extra_columns_are_those_of_the_transition_and_are_restored() -> None:
         assert each.n_step(np.arange(2), 1, 1.0).extra["wealth"].tolist() == [[0.0, 0.0], [10.0, -10.0]]
     with pytest.raises(ConfigError, match=r"extra columns must be those of the checkpoint, \['wealth'\], got \[\]"):
         TransitionStore(8).set_state(store.get_state())
-
-
-def test_an_empty_store_is_saved_and_restored() -> None:
-    copy = TransitionStore(8)
-    copy.set_state(TransitionStore(8).get_state())
-    copy.add([chunk("a", 0, [0.0])])
-    assert stored(copy) == [(0.0, 0, 0.0, 1.0, False)]

@@ -41,7 +41,7 @@ def walked(
     generator = np.random.default_rng(0)
     taken: list[NDArray[Any]] = []
     for _ in range(num_steps):
-        before, state = observations, state_columns(env.simulation)
+        before, state = observations, state_columns(env.state)
         taken.append(generator.integers(env.single_action_space.n, size=NUM_ENVS))
         observations, rewards, *_ = env.step(taken[-1])
     return {
@@ -57,7 +57,7 @@ def walked(
 def counterfactuals(
     market: MarketData, settings: dict[str, Any], num_actions: int, other_portfolios: bool
 ) -> Counterfactuals:
-    return Counterfactuals.of({"data": market, **settings}, NUM_ENVS, num_actions, other_portfolios)
+    return Counterfactuals.of({"data": market, **settings}, num_actions, other_portfolios)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

@@ -19,7 +19,6 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, WEIGHTS_SEQ_NO
 
-from rllib_portfolio import ENV_ID
 from rllib_portfolio.algorithms.sampling.env_runner import STREAMS, VectorisedEnvRunner
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 from rllib_portfolio.env import PortfolioVectorEnv
@@ -113,16 +112,6 @@ def test_fragments_may_have_any_size(market_path: Path, num_timesteps: int) -> N
     assert_same_fragments(ours, our_fragments, stock, stock_fragments)
 
 
-def test_other_noise_gives_other_actions(market_path: Path) -> None:
-    fragments = []
-    for seed in (1, 2):
-        runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-        torch.manual_seed(seed)
-        fragments.append(runner.sample())
-    actions = [np.concatenate([chunk.get_actions() for chunk in fragment]) for fragment in fragments]
-    assert not np.isclose(actions[0], actions[1]).any()
-
-
 def test_out_of_range_actions_are_kept_and_clipped_for_the_environment_alone(market_path: Path) -> None:
     runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
     (actions,) = (np.concatenate([chunk.get_actions() for chunk in fragment]) for fragment in sampled(runner, 1))
@@ -192,15 +181,6 @@ def test_a_step_callback_is_called_at_each_step(market_path: Path) -> None:
     assert CountSteps.steps == 33
 
 
-def test_a_step_function_is_called_at_each_step(market_path: Path) -> None:
-    seen: list[int] = []
-    config = algorithm_config(market_path).callbacks(on_episode_step=lambda env_index, **kwargs: seen.append(env_index))
-    runner = build_runner(VectorisedEnvRunner, config)
-    runner.sample()
-    assert sorted(set(seen)) == [0, 1, 2]
-    assert len(seen) == 33
-
-
 def test_a_running_observation_filter_filters(market_path: Path) -> None:
     config = algorithm_config(market_path, {"market.observation_filter": "running"})
     runner = build_runner(VectorisedEnvRunner, config)
@@ -234,25 +214,6 @@ def test_whole_episodes_are_sampled_whole(market_path: Path) -> None:
     assert all(episode.is_truncated for episode in episodes)
     runner.get_metrics()
     assert [episode.t_started for episode in runner.sample() if len(episode) == 7] == [0] * 3
-
-
-def test_a_forced_reset_starts_new_episodes(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    before = {episode.id_ for episode in runner.sample(num_timesteps=9)}
-    after = runner.sample(num_timesteps=9, force_reset=True)
-    assert [episode.t_started for episode in after] == [0, 0, 0]
-    assert before.isdisjoint(episode.id_ for episode in after)
-
-
-def test_episodes_are_views_of_one_array_until_they_are_sent(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    episodes = runner.sample()
-    for name in COLUMNS:
-        bases = {id(getattr(episode, name).data.base) for episode in episodes}
-        assert len(bases) == 1
-        base = getattr(episodes[0], name).data.base
-        assert all(np.shares_memory(getattr(episode, name).data, base) for episode in episodes)
-        assert all(getattr(episode, name).data.flags.c_contiguous for episode in episodes)
 
 
 def test_what_is_sent_is_the_episode_and_not_the_fragment_that_it_is_a_view_of(market_path: Path) -> None:
@@ -308,25 +269,6 @@ def test_a_state_is_not_changed_by_later_steps(market_path: Path) -> None:
     np.testing.assert_equal(streams, kept)
 
 
-def test_weights_alone_are_sent_without_streams(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    runner.sample()
-    state = runner.get_state(components=[COMPONENT_RL_MODULE])
-    assert STREAMS not in state
-    streams = sent(runner.get_state()[STREAMS])
-    runner.set_state({COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE], WEIGHTS_SEQ_NO: 5})
-    np.testing.assert_equal(runner.get_state()[STREAMS], streams)
-    assert {int(n) for episode in runner.sample() for n in episode.get_extra_model_outputs(WEIGHTS_SEQ_NO)} == {5}
-
-
-def test_a_runner_that_never_sampled_has_no_streams_to_restore(market_path: Path) -> None:
-    config = algorithm_config(market_path)
-    state = build_runner(VectorisedEnvRunner, config).get_state()
-    runner = build_runner(VectorisedEnvRunner, config)
-    runner.set_state(state)
-    assert sum(map(len, runner.sample())) == 33
-
-
 def test_remote_and_evaluation_runners_keep_their_streams_to_themselves(market_path: Path) -> None:
     config = algorithm_config(market_path)
     trained = build_runner(VectorisedEnvRunner, config)
@@ -345,18 +287,6 @@ def _in_evaluation(config: Any) -> Any:
     evaluating = config.copy(copy_frozen=False)
     evaluating.in_evaluation = True
     return evaluating
-
-
-def test_no_two_runners_walk_one_path(market_path: Path) -> None:
-    # 35 days and episodes of 7: a start is one of 28 days; 3 environments x 5 episodes agree by chance once in 28^15.
-    config = algorithm_config(market_path)
-    starts = []
-    for runner_config, worker_index in ((config, 0), (config, 1), (config, 2), (_in_evaluation(config), 0)):
-        runner = build_runner(VectorisedEnvRunner, runner_config, worker_index=worker_index)
-        episodes = [episode for fragment in sampled(runner, 4) for episode in fragment if episode.t_started == 0]
-        by_environment = chunks_by_environment(runner, episodes)
-        starts += [tuple(float(e.get_observations(0)[0]) for e in of)[:4] for of in by_environment.values()]
-    assert len(starts) == len(set(starts)) == 12
 
 
 # ---------------------------------------------------------------- failures
@@ -398,13 +328,6 @@ def test_an_environment_that_fails_is_made_anew(
     assert sum(map(len, runner.sample())) == 33
 
 
-def test_a_failure_is_an_error_by_default(market_path: Path, failing_environment: str) -> None:
-    config = algorithm_config(market_path).environment(failing_environment)
-    runner = build_runner(VectorisedEnvRunner, config)
-    with pytest.raises(RuntimeError, match="the exchange is closed"):
-        runner.sample()
-
-
 # ---------------------------------------------------------------- in an algorithm
 
 
@@ -433,7 +356,6 @@ def everything(algorithm: Any) -> dict[str, Any]:
     return sent({"learner": learner, "runner": runner, "scale": scale})
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("use_kl_loss", [False, True])
 def test_a_resumed_run_is_the_one_that_never_stopped(
     ray_session: None, market_path: Path, tmp_path: Path, use_kl_loss: bool
@@ -465,7 +387,6 @@ def test_a_resumed_run_is_the_one_that_never_stopped(
     assert ended == 3
 
 
-@pytest.mark.ray
 def test_evaluation_walks_whole_episodes_and_leaves_training_alone(ray_session: None, market_path: Path) -> None:
     config = algorithm_config(market_path).evaluation(
         evaluation_interval=3,  # which makes RLlib build a runner for evaluation alone
@@ -491,7 +412,6 @@ def test_evaluation_walks_whole_episodes_and_leaves_training_alone(ray_session: 
     algorithm.stop()
 
 
-@pytest.mark.ray
 def test_remote_runners_send_their_own_paths_and_get_weights_once_an_update(
     ray_session: None, market_path: Path
 ) -> None:
@@ -519,9 +439,3 @@ def test_remote_runners_send_their_own_paths_and_get_weights_once_an_update(
     assert len(first) > 33
     assert not np.array_equal(first[:33], second[:33])
     algorithm.stop()
-
-
-def test_the_environment_is_reached_by_its_name(market_path: Path) -> None:
-    runner = build_runner(VectorisedEnvRunner, algorithm_config(market_path))
-    assert runner.config.env.endswith(ENV_ID)
-    assert isinstance(runner._vector_env, PortfolioVectorEnv)

@@ -13,19 +13,17 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.learning.reward_scale import RunningRewardScale
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
-from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
+from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
-from rllib_portfolio.algorithms.sampling.seeded_env_runner import SeededEnvRunner
-from rllib_portfolio.config import DQNRunConfig, NetworkConfig, PPORunConfig
+from rllib_portfolio.config import PPORunConfig, ResourceConfig
 from rllib_portfolio.market import MarketData, kelly_market
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 from rllib_portfolio.runs.folder import create_run_folder, open_run_folder
-from rllib_portfolio.runs.loop import LoopState, _Run
-from rllib_portfolio.runs.tensorboard import learner_scalars
+from rllib_portfolio.runs.health import Health
+from rllib_portfolio.runs.tracking import learner_scalars
 from tests.algorithms.sampling.samples import build_learner, build_runner, flat, weights
 
 LARGEST_STEP = 1.0
@@ -64,6 +62,7 @@ class Updates:
     """Updates of a run's default settings but for `changes`, in this process."""
 
     def __init__(self, path: Path, changes: dict[str, dict[str, Any]]) -> None:
+        torch.manual_seed(0)  # whatever ran before in this process
         self.config = ppo.algorithm_config(PPORunConfig(**changes), path)
         self.runner = build_runner(VectorisedEnvRunner, self.config)
         self.learner = build_learner(FusedPPOLearner, self.config, self.runner)
@@ -98,6 +97,7 @@ class Updates:
 # ---------------------------------------------------------------- the step of the policy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [{"architecture": "flat"}, {"architecture": "per_asset", "hidden_sizes": (16,)}])
 @pytest.mark.parametrize("num_assets", [3, 20, 100])
 def test_an_update_moves_the_policy_by_no_more_for_many_assets(
@@ -111,6 +111,7 @@ def test_an_update_moves_the_policy_by_no_more_for_many_assets(
         assert reported["num_gradient_steps"] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["flat", "auto"])
 def test_updates_over_500_assets_are_finite_and_bounded(
     tiny_market: MarketData, tmp_path: Path, architecture: str
@@ -130,6 +131,7 @@ def test_updates_over_500_assets_are_finite_and_bounded(
     assert 0.0 < reported["moved"] < LARGEST_STEP
 
 
+@pytest.mark.slow
 def test_without_the_remedies_the_step_does_grow(tiny_market: MarketData, tmp_path: Path) -> None:
     path = saved(walks(tiny_market, 100), tmp_path)
     as_it_was = {"training": {"learning_rate": 1e-3 * 100 / 20, "max_kl": None}}
@@ -137,6 +139,7 @@ def test_without_the_remedies_the_step_does_grow(tiny_market: MarketData, tmp_pa
     assert before.next()["moved"] > 4.0 * now.next()["moved"]
 
 
+@pytest.mark.slow
 def test_an_update_ends_when_the_policy_has_moved_too_far(tiny_market: MarketData, tmp_path: Path) -> None:
     path = saved(walks(tiny_market, 3), tmp_path)
     free, bound = (Updates(path, {"training": {"max_kl": limit, "learning_rate": 5e-3}}) for limit in (None, 0.05))
@@ -148,6 +151,7 @@ def test_an_update_ends_when_the_policy_has_moved_too_far(tiny_market: MarketDat
     assert whole["num_module_steps_trained"] == 4 * 2048
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_assets", [1, 3, 20])
 def test_few_assets_learn_as_if_there_were_no_remedy(tiny_market: MarketData, tmp_path: Path, num_assets: int) -> None:
     path = saved(walks(tiny_market, num_assets), tmp_path)
@@ -195,21 +199,6 @@ def test_the_divergence_is_the_expectation_of_the_log_ratio() -> None:
     assert wide.kl(one).item() == pytest.approx((np.e**2 - 1.0) / 2.0 - 1.0, rel=1e-6)
 
 
-def test_rllibs_learner_tells_the_divergence_too(tiny_market: MarketData, tmp_path: Path) -> None:
-    changes = {
-        "resources": {"num_envs_per_env_runner": 4, "env_runner": "stock", "learner": "stock"},
-        "training": {"rollout_steps": 16, "minibatch_size": 64},
-    }
-    config = ppo.algorithm_config(PPORunConfig(**changes), saved(walks(tiny_market, 3), tmp_path))
-    assert config.learner_class is StockPPOLearner
-    runner = build_runner(SeededEnvRunner, config)
-    learner = build_learner(StockPPOLearner, config, runner)
-    timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: 64}
-    reported = learner.update(episodes=runner.sample(), timesteps=timesteps, num_epochs=3, minibatch_size=64)
-    value = flat(reported)[f"{DEFAULT_MODULE_ID}/mean_kl_loss"]
-    assert 0.0 < float(value.peek() if hasattr(value, "peek") else value) < LARGEST_STEP
-
-
 # ---------------------------------------------------------------- what the number of assets decides
 
 
@@ -230,25 +219,6 @@ def test_the_architecture_is_chosen_by_the_number_of_assets(
     assert str(num_assets) in note
 
 
-@pytest.mark.parametrize("architecture", ["flat", "per_asset"])
-def test_a_stated_architecture_holds_for_any_number_of_assets(tiny_market: MarketData, architecture: str) -> None:
-    network = NetworkConfig(architecture=architecture, hidden_sizes=(32, 8))
-    assert network.for_assets(500) == network == network.for_assets(3)
-    assert ppo.start_notes(PPORunConfig(network=network), walks(tiny_market, 20, days=60)) == ()
-
-
-def test_a_flat_network_over_many_assets_says_what_it_learns_at(tiny_market: MarketData) -> None:
-    config = PPORunConfig(network={"architecture": "flat"})
-    (note,) = ppo.start_notes(config, walks(tiny_market, 100, days=60))
-    assert "learns at 0.0002, 20/100 of training.learning_rate" in note
-
-
-def test_a_run_with_rllibs_learner_says_what_it_ignores(tiny_market: MarketData) -> None:
-    config = PPORunConfig(network={"architecture": "flat"}, resources={"learner": "stock"})
-    (note,) = ppo.start_notes(config, walks(tiny_market, 3, days=60))
-    assert "ignores training.market_baseline, training.max_kl," in note
-
-
 def test_ppo_says_where_losses_are_too_rare_for_its_batches() -> None:
     market = kelly_market(up=0.0022963, down=0.5, probability=0.996, num_days=20_000, seed=0)
     network = {"architecture": "flat"}
@@ -267,39 +237,6 @@ def test_ppo_says_where_losses_are_too_rare_for_its_batches() -> None:
     assert ppo.start_notes(PPORunConfig(network=network), standing) == ()
 
 
-def test_dqn_says_which_discount_it_computed(tiny_market: MarketData) -> None:
-    market = walks(tiny_market, 3, days=60)
-    (note,) = dqn.start_notes(DQNRunConfig(), market)
-    assert note == "The discount is 0.99, because a decision changes what later ones can earn (training.gamma is null)."
-    (note,) = dqn.start_notes(DQNRunConfig(environment={"cost_bps": 0.0}), market)
-    assert note.startswith("The discount is 0, because no decision changes a later one")
-
-
-def test_ppo_says_where_its_baseline_has_nothing_to_be_fitted_to(tiny_market: MarketData) -> None:
-    market, one = walks(tiny_market, 3, days=60), {"num_envs_per_env_runner": 1}
-
-    def notes(**settings: object) -> tuple[str, ...]:
-        config = {"network": {"architecture": "flat"}, "resources": one, "training": {"minibatch_size": 8}, **settings}
-        return ppo.start_notes(PPORunConfig(**config), market)
-
-    (note,) = notes()
-    assert note.startswith("training.market_baseline has no effect on a batch of one episode")
-    assert notes(environment={"episode_days": 20}) == ()
-    assert len(notes(environment={"episode_days": 32})) == 1  # a batch is one episode, whole
-    assert notes(resources={"num_envs_per_env_runner": 2}) == ()
-    assert notes(training={"minibatch_size": 8, "market_baseline": False}) == ()
-
-
-def test_dqn_says_what_a_table_for_many_assets_costs(tiny_market: MarketData) -> None:
-    set_discount = DQNRunConfig(training={"gamma": 0.9})
-    assert dqn.start_notes(set_discount, walks(tiny_market, 20, days=60)) == ()
-    (note,) = dqn.start_notes(set_discount, walks(tiny_market, 500, days=60))
-    # cash, four steps of equity, inverse volatility, 500 tilts, hold
-    assert "507 actions for 500 assets" in note
-    assert "each gradient step evaluates all of them" in note
-    assert "--algo ppo" in note
-
-
 def test_the_folder_of_a_run_holds_what_was_chosen(tiny_market: MarketData, tmp_path: Path) -> None:
     config = PPORunConfig()
     for num_assets, expected in ((3, "flat"), (50, "per_asset")):
@@ -311,11 +248,8 @@ def test_the_folder_of_a_run_holds_what_was_chosen(tiny_market: MarketData, tmp_
 
 
 def test_updates_that_are_left_out_are_told_at_the_first_and_at_each_doubling() -> None:
-    run = _Run.__new__(_Run)
-    run.config, run.state = PPORunConfig(), LoopState(steps=2048)
-    run.num_healthy = run.num_left_out = 0
-    run.silent, run.algorithm = (), SimpleNamespace(silent_env_runners=())
+    health = Health(SimpleNamespace(silent_env_runners=()), ResourceConfig())
     counts = [0, 1, 1, 2, 3, 4, 7, 9]
-    told = [run._notice(learner_scalars({"num_updates_left_out": count})) for count in counts]
+    told = [health.notice(2048, learner_scalars({"num_updates_left_out": count})) for count in counts]
     assert [count for count, line in zip(counts, told, strict=True) if line] == [1, 2, 4, 9]
     assert "2,048 steps: so far 1 update was left out, because a gradient was not finite" in str(told[1])

@@ -23,7 +23,6 @@ from rllib_portfolio.errors import DataError
 from rllib_portfolio.market import MarketData
 from tests.tiny_runs import STEPS_PER_ITERATION, tiny_config, tiny_dqn_config
 
-pytestmark = pytest.mark.ray
 TWO = {"resources.num_env_runners": 2}
 TIMEOUT_S = 5.0
 

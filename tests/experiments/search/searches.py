@@ -9,9 +9,9 @@ from typing import Any
 
 import optuna
 
-from rllib_portfolio.experiments.search.progress import SearchProgress
+from rllib_portfolio.experiments.progress import Progress, Watch
+from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Place, Watch
 from rllib_portfolio.experiments.search.session import SearchOutcome, SearchSession
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -28,8 +28,8 @@ class TinySearch:
     """A search in its folder, and what it told on the way."""
 
     session: SearchSession
-    progress: SearchProgress | None = None
-    retrained: SearchProgress | None = None
+    progress: Progress | None = None
+    retrained: Progress | None = None
     outcome: SearchOutcome | None = None
     shown: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -44,13 +44,13 @@ class TinySearch:
         return open_study(open_storage(f"sqlite:///{study_path(self.output, algo)}"), algo)
 
     def search(self, place: Place = ONE_AT_A_TIME) -> None:
-        def note(progress: SearchProgress) -> None:
+        def note(progress: Progress) -> None:
             self.progress = progress
 
         self.session.search(place, Watch(note))
 
     def retrain(self, place: Place = ONE_AT_A_TIME) -> None:
-        def note(progress: SearchProgress) -> None:
+        def note(progress: Progress) -> None:
             self.retrained = progress
 
         self.session.retrain(place, Watch(note))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ from ray.tune.search import Searcher
 
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.errors import ClaimLostError, ConfigError
+from rllib_portfolio.experiments.progress import Watch
 from rllib_portfolio.experiments.search.optuna_search import (
     IS_FINISHED,
     NAME,
@@ -29,9 +29,8 @@ from rllib_portfolio.experiments.search.optuna_search import (
     SPEC,
     StudySearch,
 )
-from rllib_portfolio.experiments.search.progress import SearchProgress
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Watch, _Reporter, _StopOnRequest
+from rllib_portfolio.experiments.search.runner import _Reporter, _StopOnRequest
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.space import SearchSpace
@@ -45,7 +44,6 @@ from rllib_portfolio.experiments.search.study import (
     open_storage,
     open_study,
     study_path,
-    trial_name,
 )
 from rllib_portfolio.new_folder import IN_USE
 from rllib_portfolio.runs import folder_lock
@@ -130,34 +128,17 @@ def test_finished_pruned_failed_and_running_trials_are_told_apart(storage: BaseS
     assert num_ended(study) == 3
     assert [trial.number for trial in best_trials(study, 3)] == [0]
 
-    progress = SearchProgress.of_study(study.get_trials(), 4, 320)
-    assert [(trial.name, trial.status, trial.steps, trial.error) for trial in progress.ended] == [
+    reporter = _Reporter(study.get_trials(), SearchSettings(num_samples=4, max_steps=320), Watch(), search)
+    progress = reporter.progress
+    assert [(trial.run, trial.status, trial.steps, trial.error) for trial in progress.outcomes] == [
         ("trial_0000", "finished", 320, None),
         ("trial_0001", "pruned", 256, None),
         ("trial_0002", "failed", 128, "RuntimeError: lost"),
     ]
-    assert progress.is_continued
+    assert progress.num_before == 3
     assert progress.best is not None
-    assert (progress.best.name, progress.best.best) == ("trial_0000", 0.9)
-    assert math.isnan(progress.seconds_left)  # nothing has ended in this session
-
-
-def test_an_end_is_filed_once(storage: BaseStorage) -> None:
-    search = searcher(storage)
-    spec(search, "a")
-    search.on_trial_complete("a", result(128, 0.5, is_finished=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        search.on_trial_complete("a", result(256, 0.9, is_finished=True))
-    assert trials(storage)[0].value == 0.5
-
-
-def test_a_trial_that_is_told_off_before_its_first_report_stays_to_be_done(storage: BaseStorage) -> None:
-    search = searcher(storage)
-    spec(search, "a")
-    search.on_trial_complete("a")
-    search.on_trial_complete("a", {})
-    assert trials(storage)[0].state == TrialState.RUNNING
+    assert (progress.best.run, progress.best.validation_sharpe) == ("trial_0000", 0.9)
+    assert (progress.steps, progress.total_steps, progress.steps_made) == (3 * 320, 4 * 320, 0)
 
 
 def test_an_evaluation_that_comes_again_after_a_retry_is_ignored_without_a_warning(storage: BaseStorage) -> None:
@@ -172,34 +153,6 @@ def test_an_evaluation_that_comes_again_after_a_retry_is_ignored_without_a_warni
         search.write()
     assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.25, 384: 0.125}
     assert trials(storage)[0].user_attrs[BEST] == 0.5
-
-
-def test_an_evaluation_is_filed_when_its_trial_has_gone_on_or_before_anything_else_is_asked_or_told(
-    storage: BaseStorage,
-) -> None:
-    search = searcher(storage, num_samples=3)
-    spec(search, "a")
-    search.on_trial_result("a", result(128, 0.5))
-    assert trials(storage)[0].intermediate_values == {}  # the trial waits
-    search.write()
-    assert trials(storage)[0].intermediate_values == {128: 0.5}
-    search.on_trial_result("a", result(256, 0.6))
-    spec(search, "b")
-    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6}
-    search.on_trial_result("a", result(384, 0.7))
-    search.on_trial_complete("b", result(128, 0.1, is_finished=True))
-    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6, 384: 0.7}
-    search.on_trial_result("a", result(512, 0.8))
-    search.fail("a", "RuntimeError: lost")
-    assert trials(storage)[0].intermediate_values == {128: 0.5, 256: 0.6, 384: 0.7, 512: 0.8}
-
-
-def test_a_full_study_asks_for_no_more(storage: BaseStorage) -> None:
-    search = searcher(storage, num_samples=2)
-    spec(search, "a")
-    spec(search, "b")
-    assert search.suggest("c") == Searcher.FINISHED
-    assert [trial.number for trial in trials(storage)] == [0, 1]
 
 
 def test_a_trial_that_a_person_put_into_the_study_is_tried_first(storage: BaseStorage) -> None:
@@ -285,10 +238,6 @@ def test_a_driver_that_was_killed_while_it_drew_leaves_a_trial_that_gets_the_res
     assert SPACE.overrides(trial.params) == overrides
 
 
-def test_trials_are_named_by_their_numbers() -> None:
-    assert [trial_name(number) for number in (0, 7, 12345)] == ["trial_0000", "trial_0007", "trial_12345"]
-
-
 def test_layers_that_many_assets_do_not_have_are_not_searched(tmp_path: Path) -> None:
     walks = 50.0 * np.exp(np.cumsum(np.random.default_rng(0).normal(0.0, 0.01, (400, 50)), axis=0))
     frame = pd.DataFrame(walks, days(400), [f"A{number}" for number in range(50)])
@@ -312,7 +261,7 @@ def test_a_search_whose_place_was_taken_over_ends_and_files_no_trial_as_failed(t
     failed.pickled_error_file = tmp_path / "error.pkl"
     failed.pickled_error_file.write_bytes(pickle.dumps(RayTaskError("run_trial", "Traceback", lost)))
     filed: list[Any] = []
-    reporter = _Reporter(SearchProgress.continued([], 1, 1), Watch(), lambda *trial: filed.append(trial))
+    reporter = _Reporter([], SearchSettings(num_samples=1), Watch(), SimpleNamespace(fail=filed.append))
     for told in (reporter.on_trial_recover, reporter.on_trial_error):
         with pytest.raises(ClaimLostError, match="process 7"):
             told(1, [], failed)

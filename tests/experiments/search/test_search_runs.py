@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import ray
 from optuna.trial import FrozenTrial, TrialState
 
-from rllib_portfolio.backtest.baselines import EqualWeight
-from rllib_portfolio.backtest.engine import backtest
-from rllib_portfolio.cli.search_display import print_outcome
 from rllib_portfolio.config.files import load_run_config, with_overrides
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.progress import Watch
+from rllib_portfolio.experiments.runner import Place
 from rllib_portfolio.experiments.search.record import SearchRecord
-from rllib_portfolio.experiments.search.runner import Place, Watch
 from rllib_portfolio.experiments.search.session import SearchSession
 from rllib_portfolio.experiments.search.stopping import MIN_OTHERS
 from rllib_portfolio.experiments.search.study import BEST, ERROR, STEPS, trial_name
@@ -107,16 +101,6 @@ def test_the_trials_that_were_stopped_are_those_that_the_median_rule_names(searc
         assert stopped_at == (max(reports) if trial.state == TrialState.PRUNED else None)
 
 
-def test_progress_tells_the_same_as_the_study(searched: TinySearch) -> None:
-    words = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
-    assert searched.progress is not None
-    assert [(trial.name, trial.status, trial.steps, trial.best) for trial in searched.progress.ended] == [
-        (trial_name(trial.number), words[trial.state], trial.user_attrs[STEPS], trial.value)
-        for trial in searched.study.get_trials()
-    ]
-    assert searched.progress.retries == []
-
-
 # ---------------------------------------------------------------- the trials
 
 
@@ -151,7 +135,6 @@ def test_the_objective_is_the_sharpe_ratio_of_the_best_policy_after_costs_on_the
         assert result.cost.sum() > 0.0
         assert sharpe_of(searched, result.returns) == pytest.approx(trial.value, rel=1e-9)
         kept = best_validation_returns(folder)
-        assert kept is not None
         np.testing.assert_allclose(kept.to_numpy(), result.returns, rtol=1e-9, atol=1e-12)
 
 
@@ -172,7 +155,6 @@ def test_tensorboard_shows_the_curves_and_the_hyperparameters_of_each_trial(sear
 
 def test_the_best_trials_are_trained_again_on_seeds_that_nothing_was_chosen_by(searched: TinySearch) -> None:
     record, outcome = searched.session.record, searched.outcome
-    assert outcome is not None
     finished = [trial for trial in searched.study.get_trials() if trial.state == TrialState.COMPLETE]
     chosen = sorted(finished, key=lambda trial: -float(trial.value or 0.0))[:2]
     assert {found.number for found in outcome.candidates} == {trial.number for trial in chosen}
@@ -185,7 +167,6 @@ def test_the_best_trials_are_trained_again_on_seeds_that_nothing_was_chosen_by(s
             settings = {**record.space.overrides(trial.params), "seed": seed}
             assert config == record.settings.trial_config(record.config, settings, "test")
             outcome_of_seed = finished_training(folder)
-            assert outcome_of_seed is not None
             sharpes.append(outcome_of_seed.validation_sharpe)
         assert found.retrained == tuple(sharpes)
         assert len(set(sharpes)) == 2
@@ -205,8 +186,10 @@ def test_what_was_trained_again_is_not_trained_a_third_time(searched: TinySearch
     again.retrain()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert again.retrained is None  # nothing is shown as if it were made
-    assert searched.outcome is not None
     assert again.session.finish().candidates == searched.outcome.candidates
+
+
+# ---------------------------------------------------------------- the files
 
 
 def test_what_is_missing_of_the_best_is_trained_and_shown_beside_what_is_there(
@@ -218,93 +201,24 @@ def test_what_is_missing_of_the_best_is_trained_and_shown_beside_what_is_there(
     missing = f"{searched.outcome.candidates[0].name}_seed_2"
     shutil.rmtree(output / "retrained" / missing)
     again = TinySearch(SearchSession(SearchRecord.read(output), output))
-    assert (again.session.num_left, again.session.retraining.num_left, again.session.retraining.num_before) == (0, 1, 3)
+    assert (again.session.num_left, again.session.retraining.num_left) == (0, 1)
+    assert len(again.session.retraining.known) == 3
     again.retrain()
     assert again.retrained is not None
-    assert again.retrained.is_continued
-    assert len(again.retrained.ended) == again.retrained.num_trials == 4
-    assert list(again.retrained.trials)[-1] == missing
+    assert len(again.retrained.outcomes) == again.retrained.num_runs == 4
+    assert again.retrained.outcomes[-1].run.name == missing
+    assert again.session.retraining.num_left == 0
     assert again.session.retraining.candidates == searched.outcome.candidates
-
-
-# ---------------------------------------------------------------- the files
 
 
 def test_the_best_configuration_is_the_base_with_the_winners_settings(searched: TinySearch) -> None:
     record, outcome = searched.session.record, searched.outcome
-    assert outcome is not None
     winner = outcome.candidates[0]
     settings = record.space.overrides(searched.study.get_trials()[winner.number].params)
     expected = with_overrides(record.config, {**settings, "schedule.total_timesteps": MAX_STEPS}, "test")
     assert load_run_config(searched.output / "best_config.yaml", {}) == expected
     text = (searched.output / "best_config.yaml").read_text()
     assert f"in the search, median {winner.median:.3f} of 2 fresh seeds." in text
-
-
-def test_the_judge_reads_how_many_trials_there_were_and_what_each_earned(searched: TinySearch) -> None:
-    trials = searched.study.get_trials()
-    record = TuningRecord.read(searched.output)
-    assert record.num_trials == 6
-    assert record.sharpe_variance == pytest.approx(statistics.variance(float(trial.value or 0.0) for trial in trials))
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    returns = record.trial_returns
-    assert returns is not None
-    assert list(returns) == [trial_name(trial.number) for trial in finished]
-    market = searched.session.market
-    start, stop = market.windows["validation"]
-    assert returns.index.equals(pd.DatetimeIndex(market.dates[start:stop]))
-    for trial in finished:
-        assert sharpe_of(searched, returns[trial_name(trial.number)].to_numpy()) == pytest.approx(trial.value, rel=1e-9)
-    summary = json.loads((searched.output / "summary.json").read_text())
-    assert summary["wall_s"] == SearchRecord.read(searched.output).wall_s > 0.0
-    assert searched.outcome is not None
-    assert summary["winner"]["candidates"] == [found.to_json() for found in searched.outcome.candidates]
-
-
-def test_one_nth_on_the_validation_window_stands_beside_the_best(
-    searched: TinySearch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    market, outcome = searched.session.market, searched.outcome
-    assert outcome is not None
-    execution = searched.session.record.config.environment
-    (walked,) = backtest(market, market.windows["validation"], [EqualWeight()], execution)
-    expected = sharpe_of(searched, walked.returns)
-    assert outcome.equal_weight_sharpe == pytest.approx(expected, rel=1e-12)
-    summary = json.loads((searched.output / "summary.json").read_text())
-    assert summary["equal_weight_sharpe"] == pytest.approx(expected, rel=1e-12)
-    assert f"# 1/N on the same days: {expected:.3f}." in (searched.output / "best_config.yaml").read_text()
-    assert (
-        f"{expected:.2f}</b><span>validation Sharpe ratio of 1/N"
-        in (searched.output / "ppo_optimization_history.html").read_text()
-    )
-    print_outcome(outcome, searched.output)
-    printed = capsys.readouterr().out
-    assert re.search(rf"^ *1/N +{re.escape(f'{expected:.3f}')} *$", printed, re.MULTILINE)
-    assert f"1/N has {expected:.3f} on the same days." in printed
-
-
-def test_a_search_leaves_its_table_its_pages_and_its_record(searched: TinySearch) -> None:
-    assert searched.outcome is not None
-    assert all(path.is_file() for path in searched.outcome.files)
-    assert {path.name for path in searched.outcome.files} >= {
-        "ppo_hyperparameter_results.csv",
-        "ppo_optimization_history.html",
-        "trial_returns.parquet",
-        "summary.json",
-        "best_config.yaml",
-    }
-    with (searched.output / "ppo_hyperparameter_results.csv").open(newline="") as file:
-        assert [row["state"] for row in csv.DictReader(file)] == [
-            "finished" if trial.state == TrialState.COMPLETE else "pruned" for trial in searched.study.get_trials()
-        ]
-    assert sum(searched.outcome.counts.values()) == 6
-    assert searched.outcome.num_left == 0
-    read = SearchRecord.read(searched.output)
-    assert (read.settings, read.config, read.space) == (
-        searched.session.record.settings,
-        searched.session.record.config,
-        searched.session.record.space,
-    )
 
 
 # ---------------------------------------------------------------- failures
@@ -338,11 +252,10 @@ def test_a_trial_that_fails_goes_on_from_its_checkpoint_and_fails_in_the_end_wit
     # failed after 128, went on from there, and failed after 256: begun anew, it would not have come so far
     assert list(trial.intermediate_values) == [128, 256]
     assert [int(row["steps"]) for row in rows_of(folder_of(failed, trial))] == [64, 128, 192, 256]
-    assert failed.progress is not None
     (retry,) = failed.progress.retries
     assert retry.startswith("trial_0000: goes on from its last checkpoint after ")
     assert "this reward is tired" in retry
-    assert [(one.name, one.status) for one in failed.progress.ended] == [
+    assert [(one.run, one.status) for one in failed.progress.outcomes] == [
         ("trial_0000", "failed"),
         ("trial_0001", "finished"),
     ]
@@ -352,10 +265,8 @@ def test_a_trial_that_fails_goes_on_from_its_checkpoint_and_fails_in_the_end_wit
 
 def test_a_trial_that_failed_counts_as_tried_and_is_not_the_best(failed: TinySearch) -> None:
     outcome = failed.outcome
-    assert outcome is not None
     assert dict(outcome.counts) == {"failed": 1, "finished": 1}
     assert outcome.candidates == ()
-    assert outcome.best is not None
     assert outcome.best[0] == "trial_0001"
     assert outcome.num_left == 0
     assert TuningRecord.read(failed.output).num_trials == 2
@@ -386,7 +297,7 @@ def test_a_trial_whose_env_runner_is_killed_goes_on_with_another_one(ray_session
     trials = search.study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
     assert search.progress is not None
-    assert search.progress.retries == []
+    assert search.progress.retries == ()
     restarts = []
     for trial in trials:
         assert list(trial.intermediate_values) == REPORTED_AT[trial.params["training.rollout_steps"]]

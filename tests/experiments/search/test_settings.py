@@ -63,10 +63,6 @@ def test_a_trial_is_as_long_as_all_others_and_keeps_a_checkpoint_of_each_evaluat
     assert (config.market, config.environment) == (base.market, base.environment)
 
 
-def test_a_trial_that_is_trained_again_has_a_seed_of_its_own() -> None:
-    assert SearchSettings(seed=7).trial_config(load_run_config(None, {}), {"seed": 8}, "trial_0000_seed_8").seed == 8
-
-
 def test_settings_of_a_trial_that_do_not_fit_each_other_are_refused_by_its_name() -> None:
     base = load_run_config(None, {"algo": "dqn"})
     with pytest.raises(ConfigError, match=r"training.buffer_capacity must exceed .*\(trial_0003\)"):

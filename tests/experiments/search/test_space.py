@@ -93,21 +93,6 @@ def test_sampled_settings_make_a_configuration_with_lists_as_lists(algo: str) ->
     assert {str(list(sizes)) for sizes in seen} == set(SPACES[algo]["network.hidden_sizes"].choices)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("algo", sorted(RUN_CONFIGS))
-def test_training_alone_takes_no_notice_of_the_search_section(algo: str, tmp_path: Path) -> None:
-    path = default_config(algo)
-    without = tmp_path / "without.yaml"
-    without.write_text(path.read_text().partition(f"\n{SEARCH}:")[0])
-    assert SEARCH not in read_yaml(without)
-    assert load_run_config(path, {}) == load_run_config(without, {})
-
-
-@pytest.mark.parametrize("algo", sorted(RUN_CONFIGS))
-def test_a_space_is_read_back_from_the_record_of_a_search(algo: str) -> None:
-    config, space = committed(algo)
-    assert SearchSpace.parse(space.to_json(), config, "record") == space
-
-
 # ---------------------------------------------------------------- dimensions
 
 

@@ -157,22 +157,12 @@ def test_a_trial_that_goes_on_is_judged_by_its_own_past() -> None:
     assert Session(history=history).tell(4, {300: -9.0}) == [STOP]
 
 
-def test_a_trial_that_goes_on_is_none_of_the_others() -> None:
-    for steps in (300, 400):
-        assert Session(history=OTHERS).tell(2, {steps: -9.0}) == [CONTINUE]  # there are two others
-
-
 @pytest.mark.parametrize("name", ["median", "asha", "none"])
 def test_a_trial_that_is_retried_in_a_later_session_keeps_its_past(name: str) -> None:
     session = Session(name, OTHERS | {3: {100: 0.0, 200: 9.0}})
     session.tell(3, {300: -9.0})
     session.retry(3)
     assert session.tell(3, {350: -9.0}) == [CONTINUE]
-
-
-def test_trials_without_a_report_are_no_history() -> None:
-    session = Session(history=OTHERS | {3: {}, 4: {}})
-    assert session.tell(3, {100: 0.0, 200: 1.25, 300: 1.25}) == [CONTINUE, CONTINUE, STOP]
 
 
 # ---------------------------------------------------------------- successive halving

@@ -149,8 +149,6 @@ def test_folds_that_overlap_or_differ_in_prices_are_refused() -> None:
 def scrambled_after(table: PriceTable, row: int) -> PriceTable:
     """Other prices after a row, of the same universe."""
     other = random_table(len(table.dates), seed=99)
-    assert table.index is not None
-    assert other.index is not None
     prices, index = table.prices.copy(), table.index.copy()
     prices.iloc[row + 1 :] = other.prices.iloc[row + 1 :]
     index.iloc[row + 1 :] = other.index.iloc[row + 1 :]

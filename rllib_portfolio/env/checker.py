@@ -1,0 +1,244 @@
+"""Checks of a portfolio environment, in the manner of Gymnasium's `check_env`: each raises where a promise is broken.
+
+What they know of prices and weights comes from the environment; the arithmetic that they hold it to is their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.env.limits import constrained_weights
+from rllib_portfolio.env.portfolio_env import PortfolioEnv, PortfolioVectorEnv
+from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.market import CASH
+
+NUM_ENVS = 3
+NUM_STEPS = 300
+COST_DAYS = 252
+CORNER_TOLERANCE = 1e-3
+WEALTH_TOLERANCE = 1e-9
+FALLBACK_COST_BPS = 10.0
+"""Charged where the configured cost is 0, so that there is something to double."""
+ROUNDING = 1e-9
+"""As a share of the reward and of the cost: what differs by less is the same."""
+
+Answers = dict[str, NDArray[Any]]
+"""Observations, rewards, truncations and infos of one step, by name, each with leading axis B."""
+
+
+class Counterexample(Exception):  # noqa: N818
+    """A check found something that must not be; its text says what, where, and the values."""
+
+
+def check_env(env: PortfolioEnv, seed: int = 0) -> tuple[str, ...]:
+    """Check that an environment is repeatable, reaches every corner, and charges what is traded.
+
+    Args:
+        env: The environment; it is reset.
+        seed: Of episodes and random actions.
+
+    Returns:
+        What was covered, one sentence for each check.
+
+    Raises:
+        Counterexample: The first promise that is broken.
+    """
+    return require_repeatable(env, seed), require_reachable_corners(env), require_costs(env, seed)
+
+
+def require_repeatable(env: PortfolioEnv, seed: int = 0) -> str:
+    """Check that a seed gives the same bits twice, and that the vector environment gives those of scalar ones.
+
+    Returns:
+        What was covered.
+
+    Raises:
+        Counterexample: The first answer that was another one, with both values.
+    """
+    simulation, dates = env.simulation, env.simulation.market.dates
+    window = (str(dates[simulation.window[0]]), str(dates[simulation.window[1] - 1]))
+    settings = simulation.config.model_dump() | {"random_start": simulation.random_start}
+    vector, again = (PortfolioVectorEnv(NUM_ENVS, simulation.market, window, **settings) for _ in range(2))
+    scalar = SyncVectorEnv([lambda: type(env)(simulation.market, window, **settings)] * NUM_ENVS)
+    vector.action_space.seed(seed)
+    actions = [vector.action_space.sample() for _ in range(NUM_STEPS)]
+    answers, names = _answers(vector, actions, seed), vector.observation_names
+    _require_same(answers, _answers(again, actions, seed), "the same environment with seed {} twice", seed, names)
+    _require_same(answers, _answers(scalar, actions, seed), "vector and scalar environment with seed {}", seed, names)
+    return (
+        f"{NUM_STEPS} steps of {NUM_ENVS} seeds twice, the scalar environment against the vector one: "
+        "observations, rewards, ends and infos"
+    )
+
+
+def require_reachable_corners(env: PortfolioEnv) -> str:
+    """Check that each asset, and cash, can be all that is held: to within 1e-3, or as near as the limits allow.
+
+    Of a discrete environment, check that every action does what it is called; which corners are among them is told.
+
+    Returns:
+        What was covered.
+
+    Raises:
+        Counterexample: Names the asset or the action, and the weight that the environment gave it.
+    """
+    simulation = copy(env.simulation)
+    simulation.random_start = False
+    market, action_map = simulation.market, simulation.action_map
+    is_table = isinstance(simulation.action_space, spaces.Discrete)
+    target: FloatArray = np.eye(market.num_assets + 1)
+    actions = np.arange(len(action_map.names)) if is_table else (2.0 * target - 1.0).astype(np.float32)
+    state = simulation.fresh([np.random.default_rng(0)] * len(actions))
+    if is_table:
+        volatility = market.volatility[state.row - simulation.config.execution_lag]
+        target = action_map.target(actions, state.weights, volatility)
+    wanted = constrained_weights(target, state.weights, simulation.config)
+    _, _, outcome = simulation.step(state, actions)
+    held, missed = outcome.weights, np.abs(outcome.weights - wanted).max(-1)
+    for i in np.flatnonzero(missed > CORNER_TOLERANCE):
+        name = action_map.names[i]
+        if is_table:
+            pair = f"{held[i].round(4).tolist()} instead of {wanted[i].round(4).tolist()}"
+            raise Counterexample(f"action {name!r} holds {pair}.")
+        raise Counterexample(
+            f"the action that asks for {name} alone holds {held[i, i]:.6g} of it instead of {wanted[i, i]:.6g}: that "
+            "corner cannot be reached."
+        )
+    if not is_table:
+        return f"{len(actions)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted)}"
+    is_limited = not np.array_equal(target, wanted)
+    limited = "; the constraint (max_weight, max_turnover or min_cash) limits some of them" if is_limited else ""
+    reached = _reached(held.max(0), np.array((*market.assets, CASH)))
+    return f"{len(actions)} actions hold what they say{limited}; corners in the table: {reached}"
+
+
+def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
+    """Check with random actions that twice the cost lowers wealth by the closed form, and the first reward at all.
+
+    Returns:
+        What was covered.
+
+    Raises:
+        Counterexample: Names the day, with what was to be paid and what was.
+    """
+    market, config = env.simulation.market, env.simulation.config
+    start, stop = env.simulation.window
+    window = start, min(stop, start + COST_DAYS)
+    cost = config.cost_bps if np.max(config.cost_bps) > 0.0 else FALLBACK_COST_BPS
+    doubled = tuple(2.0 * one for one in cost) if isinstance(cost, tuple) else 2.0 * cost
+    cheap, dear = (
+        Simulation(market, window, config.model_copy(update={"cost_bps": bps, "episode_days": None}), False)
+        for bps in (cost, doubled)
+    )
+    num_steps = _require_paid(cheap, dear, seed)
+    shown = f"{np.mean(cost):g} and {np.mean(doubled):g} bp" + (" on average" if isinstance(cost, tuple) else "")
+    return (
+        f"wealth at {shown} differs by the cost of the weights held, to within {WEALTH_TOLERANCE:g}: {num_steps} "
+        f"random steps of the environment and its reward {config.reward} over {market.dates[window[0]]} to "
+        f"{market.dates[window[1] - 1]}"
+    )
+
+
+def value_text(value: Any) -> str:
+    """Return a number with as many digits as tell it from its neighbours."""
+    if isinstance(value, np.float32):
+        return f"{value:.9g}"
+    return f"{value:.17g}" if isinstance(value, float) else str(value)
+
+
+def _answers(env: VectorEnv[Any, Any, Any], actions: Sequence[NDArray[Any]], seed: int) -> list[Answers]:
+    """What a vector environment says at a reset, which pays 0 and ends nothing, and at each step."""
+    observation, info = env.reset(seed=seed)
+    steps = [(observation, np.zeros(NUM_ENVS), None, np.zeros(NUM_ENVS, dtype=np.bool_), info)]
+    steps += [env.step(action) for action in actions]
+    return [
+        {
+            "observation": observation,
+            "reward": reward,
+            "truncated": truncated,
+            **{f"info {name}": values for name, values in info.items() if not name.startswith("_")},
+        }
+        for observation, reward, _, truncated, info in steps
+    ]
+
+
+def _require_same(
+    ours: Sequence[Answers], others: Sequence[Answers], whose: str, seed: int, names: Sequence[str]
+) -> None:
+    for step, (one, other) in enumerate(zip(ours, others, strict=True)):
+        for name in one:
+            mine, theirs = (answers[name].reshape(NUM_ENVS, -1) for answers in (one, other))
+            if np.array_equal(mine, theirs):
+                continue
+            index, column = (int(where[0]) for where in np.nonzero(mine != theirs))
+            what = f"observation {names[column]}" if name == "observation" else name
+            raise Counterexample(
+                f"{what} is {value_text(mine[index, column])}, and {value_text(theirs[index, column])} at step {step} "
+                f"({one['info date'][index]}), by {whose.format(seed + index)}."
+            )
+
+
+def _limited(wanted: FloatArray) -> str:
+    """Which limit keeps a corner from being held whole, as the end of a sentence."""
+    reached = np.diag(wanted)
+    if (reached >= 1.0 - CORNER_TOLERANCE).all():
+        return ""
+    lowest = int(np.argmin(reached))
+    return (
+        f"; limited by the constraint (max_weight, max_turnover or min_cash): at most {reached[lowest]:.4g} of corner "
+        f"{lowest + 1} in one trade out of cash"
+    )
+
+
+def _reached(largest: FloatArray, names: NDArray[np.str_]) -> str:
+    """The corners that some action of a table holds, and how much of the others it reaches."""
+    is_corner = largest >= 1.0 - CORNER_TOLERANCE
+    corners = ", ".join(names[is_corner]) or "none"
+    if is_corner.all():
+        return corners
+    others = ", ".join(names[~is_corner][:3]) + (", ..." if (~is_corner).sum() > 3 else "")
+    return f"{corners}; at most {largest[~is_corner].max():.4g} of any other ({others})"
+
+
+def _require_paid(cheap: Simulation, dear: Simulation, seed: int) -> int:
+    """The same random actions at both costs; the number of steps."""
+    market, space, factor = cheap.market, cheap.action_space, 1.0
+    space.seed(seed)
+    one, other = (simulation.fresh([np.random.default_rng(seed)]) for simulation in (cheap, dear))
+    while not one.is_over[0]:
+        action = np.asarray(space.sample())[None]
+        before = one
+        one, (reward,), outcome = cheap.step(one, action)
+        other, (dearer_reward,), _ = dear.step(other, action)
+        move, volatility = np.abs(outcome.weights - before.weights)[0, :-1], market.volatility[before.row[0]]
+        paid, dearer = (_cost(move, simulation.config, volatility) for simulation in (cheap, dear))
+        factor *= (1.0 - dearer) / (1.0 - paid)
+        ratio = float(other.wealth[0] / one.wealth[0])
+        where = f"after the decision at {market.dates[before.row[0]]}"
+        if abs(ratio / factor - 1.0) > WEALTH_TOLERANCE:
+            raise Counterexample(
+                f"wealth at twice the cost is {ratio:.9g} of that at the configured cost {where}; the trades cost "
+                f"{factor:.9g}."
+            )
+        is_lower = reward - dearer_reward > ROUNDING * (abs(reward) + dearer - paid)
+        if before.steps[0] == 0 and dearer > paid and not is_lower:
+            raise Counterexample(
+                f"the reward {cheap.config.reward} is {reward:.9g} at a cost of {paid:.3g} and {dearer_reward:.9g} at "
+                f"{dearer:.3g} {where}, which traded {move.sum():.3g} of wealth: costs are not inside it."
+            )
+    return int(one.steps[0])
+
+
+def _cost(move: FloatArray, config: ExecutionConfig, volatility: FloatArray) -> float:
+    """The cost of one trade, sum cost_i |dw_i| + k sum sigma_i |dw_i|^1.5, from |dw| [N]."""
+    rates = 1e-4 * np.broadcast_to(np.asarray(config.cost_bps, dtype=np.float64), move.shape)
+    return float((rates * move).sum() + config.impact * (volatility * move**1.5).sum())
