@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import claims
 from benchmarks.evaluation import tables as evaluation
-from benchmarks.learning import ablation, tuning_gain
+from benchmarks.learning import ablation
 from benchmarks.learning import tables as learning
 from benchmarks.machine import RESULTS, ROOT
-from benchmarks.real_data import defaults, offsets
 from benchmarks.real_data import tables as real_data
 from benchmarks.real_data.walks import over_looks
 from benchmarks.tables import Table, markdown, marks, replaced
 from benchmarks.throughput import tables as throughput
 
-DOCUMENTS = ("README.md", "docs/RESULTS.md", "benchmarks/README.md")
+DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md")
 SHOWN_BASELINES = (
     "1/N",
     "buy-and-hold",
@@ -88,7 +88,7 @@ def _train(results: Path) -> str:
     return "\n".join([*lines, "", "\n\n".join(sentences), "", picture])
 
 
-def _walk_short(results: Path) -> str:
+def _walk(results: Path) -> str:
     """Return the ensembles and a few of the baselines."""
     values = json.loads((results / "real_data" / "walk" / "results.json").read_text())
     rows = []
@@ -123,32 +123,15 @@ def _of(file: str, build_text: Callable[[dict[str, Any]], str]) -> Builder:
     return lambda results: build_text(json.loads((results / file).read_text()))
 
 
-def _real_data(build_text: Callable[..., str], *part: str) -> Builder:
-    return lambda results: build_text(results / "real_data", *part)
-
-
 BLOCKS: dict[str, Builder] = {
     "results": _train,
     "certificates": _learning(learning.certificates),
-    "certificates-short": _learning(learning.short),
-    "peers-ppo": _learning(lambda runs: learning.peers(runs, "ppo"), lambda runs: learning.to_ninety(runs, "ppo")),
-    "peers-dqn": _learning(lambda runs: learning.peers(runs, "dqn"), lambda runs: learning.to_ninety(runs, "dqn")),
-    "tuning-gain": _of("tuning_gain.json", lambda values: markdown([tuning_gain.table(values)])),
-    "walk-short": _walk_short,
-    "defaults": _real_data(defaults.table),
-    "variants": _real_data(real_data.variants),
-    "deflated": _real_data(real_data.deflated),
-    "walk": _real_data(real_data.walk, "walk"),
-    "walk-verdicts": _real_data(real_data.verdicts, "walk"),
-    "walk-offsets": _real_data(offsets.summary),
-    "walk-significance": _real_data(real_data.significance, "walk"),
-    "walk-crises": _real_data(real_data.crises, "walk"),
-    "walk-years": _real_data(real_data.by_years, "walk"),
-    "factors": _real_data(real_data.walk, "factors"),
-    "factors-verdicts": _real_data(real_data.verdicts, "factors"),
+    "peers": _learning(learning.peers),
+    "walk": _walk,
+    "deflated": lambda results: real_data.deflated(results / "real_data"),
+    "factors-verdicts": lambda results: real_data.verdicts(results / "real_data", "factors"),
     "claims": lambda results: markdown([claims.table(results)]),
-    "times": _learning(learning.processor_time),
-    "throughput": _of("throughput.json", throughput.content),
+    "throughput": _of("throughput.json", partial(throughput.content, shown=("training", "large"))),
     "dqn": _of("dqn.json", throughput.content),
     "ablation": _of("ablation.json", ablation.content),
     "size_and_power": _of("size_and_power.json", evaluation.size_and_power),

@@ -190,7 +190,7 @@ def test_clean_keeps_the_environment_and_what_runs_wrote() -> None:
     assert "data" not in commands
 
 
-@pytest.mark.parametrize("page", ["RELIABILITY.md", "SECURITY.md"])
+@pytest.mark.parametrize("page", ["reliability.md", "security.md"])
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text()))
     files = (path.read_text() for path in ROOT.glob("tests/**/test_*.py"))

@@ -1,12 +1,14 @@
-"""The results of this folder's benchmarks as markdown for benchmarks/README.md, from their JSON."""
+"""The results of this folder's benchmarks as markdown for docs/benchmarks.md, from their JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.evaluation.size_and_power import HAC, is_within
+from benchmarks.evaluation.size_and_power import is_within
 from benchmarks.tables import Table, markdown, provenance
+
+SHOWN_CORRELATIONS = (0.0, 0.5, 0.8, 0.9)
 
 
 def speed(results: Mapping[str, Any]) -> str:
@@ -27,25 +29,26 @@ def speed(results: Mapping[str, Any]) -> str:
 
 
 def size_and_power(results: Mapping[str, Any]) -> str:
-    """Return where size and power of the tests were measured, and their tables."""
+    """Return where size and power of the tests were measured, and the range of each test over all simulated returns."""
     settings = results["settings"]
-    level, tolerance = settings["level"], settings["tolerance"]
-    difference, resamples = settings["power_at_difference"], settings["bootstrap_resamples"]
-    head = ["test", "returns", "years", "correlation", "samples", "rejected", "+-"]
-    sizes = [[*_where(row), "" if is_within(row) else "OUTSIDE"] for row in results["size"]]
-    powers = [[*_where(row), f"{row['theory']:.1%}" if row["test"] == HAC else ""] for row in results["power"]]
-    found = [
-        [name, str(row["num_matrices"]), f"{row['mean']:.3f}", f"{row['error']:.3f}"]
+    level, difference = settings["level"], settings["power_at_difference"]
+    tests = list(dict.fromkeys(row["test"] for row in results["size"]))
+    outside = sum(not is_within(row) for row in results["size"])
+    rows = []
+    for test in tests:
+        sizes = [row["rejected"] for row in results["size"] if row["test"] == test]
+        powers = {row["correlation"]: row["rejected"] for row in results["power"] if _is_shown(row, test)}
+        cells = (f"{powers[at]:.0%}" if at in powers else "" for at in SHOWN_CORRELATIONS)
+        rows.append([test, f"{min(sizes):.1%} to {max(sizes):.1%}", *cells])
+    head = ["test", f"rejects at {level:.0%} where nothing differs"]
+    head += [f"finds a Sharpe difference of {difference} at correlation {at:g}" for at in SHOWN_CORRELATIONS]
+    note = f"{outside} of {len(results['size'])} sizes lie outside {level:.0%} +- {settings['tolerance']:.1%}. "
+    note += "Power is over 20 years of normal returns. " + " ".join(
+        f"The probability of backtest overfitting of {name} is {row['mean']:.2f}."
         for name, row in results["overfitting"].items()
-    ]
-    tables = [
-        Table(f"Rejected at {level:.0%} where nothing differs: {level:.0%} +- {tolerance:.1%}", [*head, ""], sizes),
-        Table(f"Found of a Sharpe difference of {difference}, bootstraps of {resamples}", [*head, "theory"], powers),
-        Table("Probability of backtest overfitting", ["trials", "matrices", "mean", "+-"], found),
-    ]
-    return f"{provenance(results['machine'])}\n\n{markdown(tables)}"
+    )
+    return f"{provenance(results['machine'])}\n\n{markdown([Table('Size and power', head, rows, note)])}"
 
 
-def _where(row: Mapping[str, Any]) -> list[str]:
-    cell = [row["test"], row["process"], str(row["years"]), f"{row['correlation']:g}", str(row["num_samples"])]
-    return [*cell, f"{row['rejected']:.1%}", f"{row['error']:.1%}"]
+def _is_shown(row: Mapping[str, Any], test: str) -> bool:
+    return row["test"] == test and row["process"] == "normal" and row["years"] == 20

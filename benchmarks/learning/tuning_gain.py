@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import RESULTS, ROOT, SCRATCH, description, one_process, write_record
-from benchmarks.tables import Table, markdown
 
 FIRST_SEED = 100
 """The search uses seed 0, its retraining the seeds that follow."""
@@ -45,7 +42,6 @@ def main() -> int:
     record = json.loads((search / "summary.json").read_text())
     values = {"suite": "tuning_gain", "machine": machine, "steps": steps, "search": record, "rows": rows}
     write_record(arguments.output / "tuning_gain.json", values)
-    print(markdown([table(values)]))
     return 0
 
 
@@ -88,22 +84,6 @@ def _row(side: str, seed: int, search: Path, runs: Path, steps: int) -> dict[str
         }
     print(f"{side}, seed {FIRST_SEED + seed}: Sharpe ratio on test days {row['test']['sharpe']:.3f}", flush=True)
     return row
-
-
-def table(values: Mapping[str, Any]) -> Table:
-    """The search's configuration beside the default, on seeds and days that the search has not seen."""
-    rows = []
-    for side in ("default", "tuned"):
-        cells = []
-        for window in ("validation", "test"):
-            found = [row[window] for row in values["rows"] if row["side"] == side]
-            sharpes = [figures["sharpe"] for figures in found]
-            cells.append(f"{statistics.median(sharpes):.3f} ({min(sharpes):.3f} to {max(sharpes):.3f})")
-            cells.append(f"{found[0]['equal_weight_sharpe']:.3f}")
-            cells.append(f"{statistics.median(figures['ir'] for figures in found):+.2f}")
-        rows.append([side, str(len(found)), *cells])
-    columns = [f"{window}: {what}" for window in ("validation", "test") for what in ("Sharpe", "1/N's", "IR")]
-    return Table("Default and tuned PPO", ["configuration", "seeds", *columns], rows)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 defaults: how the settings of tune_configs/ppo.yaml were chosen, on days before 2000; what is there is not made again
 variants: every variant on days before 2000, one JSON each; what is there is not made again
 walk:     the chosen configurations on the bundled universe, out of sample 2000-2022: `backtest.py walk-forward`
-offsets:  the same policies, begun on each day of a month: the luck of the day that a monthly walk starts on
 factors:  the same, unchanged, on skfolio's five factor funds, 2014-2022
 """
 
@@ -14,9 +13,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.machine import RESULTS, ROOT
-from benchmarks.real_data import defaults, offsets, study, walks
+from benchmarks.real_data import defaults, study, walks
 
-PARTS = ("defaults", "variants", "walk", "offsets", "factors")
+PARTS = ("defaults", "variants", "walk", "factors")
 QUICK = ROOT / "runs" / "real-data-quick"
 
 
@@ -33,11 +32,8 @@ def main() -> int:
             study.run(folder, quick=arguments.quick, only=arguments.only)
         elif part == "defaults":
             defaults.run(folder, quick=arguments.quick, only=arguments.only)
-        else:
-            is_walk = part != "offsets"
-            code = walks.run(part, folder, runs, quick=arguments.quick) if is_walk else offsets.run(folder, runs)
-            if code:
-                return code
+        elif code := walks.run(part, folder, runs, quick=arguments.quick):
+            return code
     return 0
 
 

@@ -8,7 +8,6 @@ an evaluation makes the policy better or worse on days that it has not seen.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,6 @@ import pandas as pd
 from benchmarks.machine import ROOT
 from benchmarks.real_data import study
 from benchmarks.real_data.design import BETWEEN, EARLY, LATE, of_windows, run_config
-from benchmarks.tables import Table, markdown
 from rllib_portfolio.atomic import write_json
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData, load_market
@@ -131,28 +129,6 @@ def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dic
         **{name: [run[name].round(4).tolist() for run in runs] for name in runs[0].columns},
         "seconds": round(time.perf_counter() - started, 1),
     }
-
-
-def table(folder: Path) -> str:
-    """Every variant's curve, mean over folds and seeds, and the range of what its last evaluation found."""
-    rows = []
-    for name in VARIANTS:
-        if not _file(folder, name).is_file():
-            continue
-        record = json.loads(_file(folder, name).read_text())
-        last = [curve[-1] for curve in record["sharpe_over_equal_weight"]]
-        ratios = _mean(record, "information_ratio")
-        sharpes = [f"{value:+.3f}" for value in _mean(record, "sharpe_over_equal_weight")]
-        rows.append([name, *sharpes, f"{min(last):+.2f} to {max(last):+.2f}", f"{ratios[-1]:+.2f}"])
-    head = [
-        "variant",
-        *(f"{steps // 1000}k steps" for steps in range(0, STEPS + 1, INTERVAL)),
-        "range at the end",
-        "IR",
-    ]
-    days = "days before 2000 that were not trained on"
-    title = f"Sharpe ratio over that of 1/N on {days}, mean of {len(FOLDS)} folds and {NUM_SEEDS} seeds"
-    return markdown([Table(title, head, rows)])
 
 
 def _evaluations(config: RunConfig, market: MarketData) -> pd.DataFrame:

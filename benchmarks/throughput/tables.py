@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -98,11 +98,11 @@ def core_share(measurements: Iterable[Mapping[str, Any]]) -> float | None:
     return round(statistics.median(shares), 3) if shares else None
 
 
-def content(results: Mapping[str, Any]) -> str:
-    """Return where and when a run was measured, and its tables."""
+def content(results: Mapping[str, Any], shown: Sequence[str] = tuple(TITLES)) -> str:
+    """Return where and when a run was measured, and its tables: the targets, and the parts in `shown`."""
     found = speeds(results["measurements"])
     replay = [each for each in results["measurements"] if each["part"] == "replay" and "error" not in each]
-    parts = [part for part in TITLES if part in found.index.get_level_values("part") and part != "replay"]
+    parts = [part for part in shown if part in found.index.get_level_values("part") and part != "replay"]
     tables = [_targets(found), *(_part(part, found.xs(part, level="part")) for part in parts)]
     tables += [_replay(replay)] if replay else []
     return f"{_provenance(results)}\n\n{markdown(table for table in tables if table.rows)}"

@@ -1,4 +1,4 @@
-"""What a run tells Prometheus, by way of Ray's metrics: see cluster/README.md for how they are collected and shown.
+"""What a run tells Prometheus, by way of Ray's metrics: see docs/cluster.md for how they are collected and shown.
 
 No failure of theirs ends a run.
 """

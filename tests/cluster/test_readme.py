@@ -1,4 +1,4 @@
-"""The commands in every file of cluster/ are ones that Ray and the project's scripts understand."""
+"""The commands in every file of cluster/ and in docs/cluster.md are ones that Ray and the project's scripts understand."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.cluster.commands import check_ray, check_script, joined_lines, ray_co
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
-README = (CLUSTER / "README.md").read_text()
+PAGE = "cluster.md"
 
 
 def shell_blocks(markdown: str) -> str:
-    return "\n".join(re.findall(r"^```\n(.*?)^```$", markdown, re.DOTALL | re.MULTILINE))
+    return "\n".join(re.findall(r"^```bash\n(.*?)^```$", markdown, re.DOTALL | re.MULTILINE))
 
 
 def lines_of(name: str) -> list[str]:
     """The shell lines of a file: code blocks, a script, a launcher's commands, a job's entrypoint."""
+    if name == PAGE:
+        return joined_lines(shell_blocks((ROOT / "docs" / PAGE).read_text()))
     text = (CLUSTER / name).read_text()
-    if name == "README.md":
-        return joined_lines(shell_blocks(text))
     if name == "rayjob.yaml":
         return [yaml.safe_load(text)["spec"]["entrypoint"]]
     if name.endswith(".yaml"):
@@ -40,7 +40,7 @@ def lines_of(name: str) -> list[str]:
 
 COMMANDS = [
     (name, tuple(words))
-    for name in ("README.md", "local.sh", "slurm.sh", "aws.yaml", "on-premise.yaml", "rayjob.yaml")
+    for name in (PAGE, "local.sh", "slurm.sh", "aws.yaml", "on-premise.yaml", "rayjob.yaml")
     for words in ray_commands(lines_of(name)) + script_commands(lines_of(name))
 ]
 
@@ -65,7 +65,7 @@ def test_a_misspelt_command_is_found(line: str) -> None:
 
 @pytest.mark.parametrize("before", [None, "0" * 64], ids=["no-token", "a-token-for-all-to-read"])
 def test_the_command_that_makes_a_token_leaves_it_to_its_user_alone(tmp_path: Path, before: str | None) -> None:
-    (command,) = [line for line in lines_of("README.md") if "get-auth-token" in line]
+    (command,) = [line for line in lines_of(PAGE) if "get-auth-token" in line]
     token = tmp_path / ".ray" / "auth_token"
     if before is not None:
         token.parent.mkdir()

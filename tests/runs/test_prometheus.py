@@ -55,7 +55,7 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recorded]:
 
 def test_a_run_has_the_documented_metrics(metrics: dict[str, Recorded]) -> None:
     gauges.Gauges("ppo", "ppo-2024")
-    assert {name: f"ray_{name}{metric.suffix}" for name, metric in metrics.items()} == documented_metrics()
+    assert {f"ray_{name}{metric.suffix}" for name, metric in metrics.items()} == documented_metrics()
     assert all(metric.description and metric.tag_keys == ("algo", "run") for metric in metrics.values())
 
 

@@ -45,7 +45,7 @@ RARE_KURTOSIS = 100.0
 
 One loss in 250 days that dwarfs all else has 250; the bundled stocks have 6 to 37."""
 WIDE_BATCH = 8192
-"""Steps of a batch from which on PPO weighs such days well enough: the markets with rare crashes of docs/RESULTS.md."""
+"""Steps of a batch from which on PPO weighs such days well enough: the markets with rare crashes of docs/results.md."""
 STEP_ASSETS = 20
 """Largest number of assets for which a flat network learns at the stated rate."""
 
