@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check learn bench results clean distclean
+.PHONY: help setup train test test-all check docs learn bench results clean distclean
 
 help: ## list the targets (the default)
 	@echo "make TARGET, where TARGET is one of"
@@ -40,6 +40,9 @@ check: $(STAMP) ## lint, format, types and the rule that imports point down
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(STAMP) ## build the documentation site into site/, strictly and without the network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict $(ARGS)
+
 learn: $(STAMP) ## run the learning tests (long): does each algorithm find a known optimum?
 	$(BIN)/python -m pytest -m learning --timeout 3600 $(ARGS)
 
@@ -62,11 +65,10 @@ results: $(STAMP) ## regenerate every figure and table of the documents (hours; 
 	$(BIN)/python -m benchmarks.evaluation.speed
 	$(BIN)/python -m benchmarks.evaluation.size_and_power
 	$(BIN)/python -m benchmarks.documents
-	-$(BROWSER) --window-size=1120,830 --screenshot=docs/search.png file://$(CURDIR)/runs/reproduce/search/ppo_optimization_history.html
 	-$(BROWSER) --window-size=1265,830 --screenshot=docs/report.png file://$(CURDIR)/runs/real-data/walk/report/report.html
 
 clean: ## remove caches and build artefacts; keeps .venv, runs/ and data/
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . \( -path ./$(VENV) -o -path ./.git -o -path ./runs \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv; keeps runs/ and data/
