@@ -99,7 +99,7 @@ class PortfolioDQN(OffPolicyAlgorithm, DQN):
 
 
 def build(config: DQNRunConfig, market_path: Path) -> PortfolioDQN:
-    """Return the algorithm of a run for the prepared market at `market_path`, which all env runners must have."""
+    """Return the algorithm for the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
 
 
@@ -164,8 +164,8 @@ def module_spec(config: DQNRunConfig) -> RLModuleSpec:
 def counterfactual_actions(config: DQNRunConfig) -> int:
     """Return the number of actions per day to learn from, or 0 to learn only from the action that was taken.
 
-    It is 0, with a warning, for n-step returns, for RLlib's env runner or a running observation filter (episodes then
-    lack the environment's state), and for RLlib's learner.
+    It is 0 for n-step returns, for RLlib's env runner or a running observation filter (episodes then lack the
+    environment's state), and for RLlib's learner. A warning is logged if the configured number is not 0 in these cases.
     """
     resources = config.resources
     knows_states = resources.env_runner == "vectorised" and config.market.observation_filter != "running"

@@ -1,6 +1,6 @@
 """The forward and backward pass of a dueling Q-network without autograd, without copies and with few kernels.
 
-With batches of some dozen observations, memory access and kernel launches limit the update, not arithmetic. Therefore
+With batches of some dozen observations, memory access and call overhead limit the update, not arithmetic. Therefore
 the first layers of both streams are one matrix, and gradients are written directly to where the optimiser reads them.
 The noise of all layers is one buffer, as are the means and the standard deviations: one kernel computes mu + sigma *
 eps, and one kernel the gradient of sigma, which is eps times the gradient of mu (Fortunato et al. 2017, arXiv
@@ -194,7 +194,10 @@ def lay_out(network: nn.Module) -> None:
 
 
 def _layer_gradient(outputs: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Write a linear layer's gradient to `weight` and `bias`, given its inputs [B, p] and its outputs' gradient [B, q]."""
+    """Write a linear layer's gradients to `weight` and `bias`.
+
+    `outputs` is the gradient of the layer's outputs, [B, q], and `inputs` are the layer's inputs, [B, p].
+    """
     if outputs.dtype == inputs.dtype == weight.dtype:
         torch.mm(outputs.t(), inputs, out=weight)
     else:  # in half precision

@@ -104,7 +104,7 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
         self._noise.set_state(state)
 
     def gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
-        """Return absolute TD errors [B], and statistics, or None if no step was made as a gradient was not finite."""
+        """Return absolute TD errors [B], and statistics, or None if a gradient was not finite and no step was made."""
         batch = self._batch(columns)
         with torch.no_grad():
             with self._mixed_precision():  # each network right after its draw, while its weights are in the cache
@@ -122,7 +122,7 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
     def _apply_finite_gradient(self) -> Tensor | None:
         """Clip the gradient and make a step; return the norm before clipping.
 
-        If the norm is not finite, make no step and return None; except with fp16, log the parameters responsible.
+        If the norm is not finite, make no step and return None; without fp16, also log the parameters responsible.
         """
         if self._scaler is not None:  # the scaler skips a gradient that overflowed
             norm = self._apply_gradient()

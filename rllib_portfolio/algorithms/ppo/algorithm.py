@@ -152,7 +152,7 @@ class PortfolioPPO(ScalesRewards, PPO):
 
 
 def build(config: PPORunConfig, market_path: Path) -> PortfolioPPO:
-    """Return the algorithm of a run for the prepared market at `market_path`, which all env runners must have."""
+    """Return the algorithm for the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
 
 

@@ -48,7 +48,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
             return results
         *_, infos = results
         for index, (episode, info) in enumerate(zip(self._ongoing_episodes, infos, strict=True)):
-            if not episode.is_reset:  # if False, this step only resets the environment
+            if not episode.is_reset:  # the environment is only reset in this step
                 continue
             outputs = {name: values[index] for name, values in before.items()}
             if ASSET_RETURNS in info:
