@@ -97,7 +97,7 @@ class Counterfactuals:
         return np.argsort(keys, axis=1)[:, : self._num_actions]
 
     def _elsewhere(self, state: State, generator: np.random.Generator) -> State:
-        """Return `state` with each day advanced by a random action with probability 1/2, unless its episode ends there."""
+        """Return `state` with each day advanced by a random action with probability 1/2, unless its episode ends."""
         after, *_ = self._simulation.step(state, generator.integers(len(self._table), size=len(state.row)))
         stays = after.is_over | (generator.random(len(state.row)) < 0.5)
         return with_rows(after, State(*(values[stays] for values in state)), stays)

@@ -139,13 +139,9 @@ class Fragment:
         self.infos |= {(self.num_rows - 1, int(index)): infos[index] for index in np.flatnonzero(is_kept)}
 
     def chunk_infos(self, index: int, start: int, stop: int, before: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the infos of the observations of one environment's chunk, one more than it has rows.
+        """Return the stop - start + 1 infos of the observations of environment `index` in rows `start` to `stop`.
 
-        Args:
-            index: The environment.
-            start: First row of the chunk.
-            stop: Row after the last row of the chunk.
-            before: Info of the observation with which the fragment began.
+        `before` is the info of the environment's observation at the start of the fragment.
         """
         if len(self.infos) < self.num_rows * self.num_envs:
             return [{}] * (stop - start) + [self.infos.get((stop - 1, index), {})]
