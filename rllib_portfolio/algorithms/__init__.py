@@ -1,1 +1,1 @@
-"""RLlib algorithms over the portfolio environment, and the policies that they leave behind."""
+"""RLlib algorithms for the portfolio environment, and the export of the policies that they train."""

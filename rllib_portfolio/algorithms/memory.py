@@ -1,4 +1,4 @@
-"""The memory that a run will need, estimated before anything is built."""
+"""An estimate of a run's memory, made before anything is built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-import ray  # noqa: F401 - for its psutil
+import ray  # noqa: F401 - makes its copy of psutil importable
 
 from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.algorithms.run_settings import ROLLOUTS
@@ -17,25 +17,22 @@ from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 
 FLOAT = 4
-"""Bytes of a number in single precision."""
+"""Bytes of a single-precision number."""
 BYTES_PER_ENV = 4096
-"""Objects of one environment and its episode: generator, identifiers, buffers."""
+"""Bytes of the Python objects of one environment and its episode: generator, identifiers and buffers."""
 CONTROL_GROUPS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current", ""),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
-"""Linux's control groups, both versions: folder, file of the limit, file of what is used, prefix of the statistics."""
+"""Files of Linux control groups, versions 2 and 1: folder, file of the memory limit, file of the memory in use, and
+prefix of the keys in `memory.stat`."""
 
 
 def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
-    """Return about how many bytes a run needs, by the settings that they follow from.
+    """Return the approximate number of bytes that a run needs, by the name of the setting that determines them.
 
-    Counts batches, buffers and the environments of all env runners, as if they were on one machine. What Python, Ray
-    and the market itself need is not counted.
-
-    Args:
-        config: The run's configuration.
-        market: Its market.
+    The estimate counts the network, batches, buffers and the environments of all env runners as if they were on one
+    machine. It leaves out the memory of Python, of Ray and of the market data.
     """
     resources, network = config.resources, config.for_assets(market.num_assets).network
     num_observed, num_weights = len(ObservationLayout(market).names), market.num_assets + 1
@@ -43,9 +40,9 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
     hidden = sum(network.hidden_sizes) * (market.num_assets if per_asset else 1)
     num_inputs = len(market.asset_feature_names) + len(market.market_feature_names) + 2 if per_asset else num_observed
     sizes = (num_inputs, *network.hidden_sizes, 1 if per_asset else num_weights)
-    # Two heads; of each weight the value, its gradient, two moments of Adam, and a copy that acts.
+    # Two heads times five numbers per weight: its value, its gradient, Adam's two moments, and the env runner's copy.
     parts = {"network.hidden_sizes": 10.0 * FLOAT * sum(before * after for before, after in pairwise(sizes))}
-    # A step as it is sampled: observation, action, its distribution, rewards, what assets returned.
+    # A sampled step holds the observation, the action, its distribution's parameters, the reward and asset returns.
     step = num_observed + 6 * num_weights
     learning = ALGORITHMS[config.algo].learning_numbers(config, market, step, num_observed, hidden)
     environments = resources.num_envs * (BYTES_PER_ENV + 5 * FLOAT * num_observed)
@@ -55,15 +52,15 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
 
 
 def require_memory(config: RunConfig, market: MarketData, have: float | None = None) -> None:
-    """Raise if a run needs more memory than its machine has: Linux would end it in the middle, without a word.
+    """Raise if a run needs more memory than is free; Linux would kill it during training without a message.
 
     Args:
         config: The run's configuration.
         market: Its market.
-        have: Bytes that are free; None asks this machine.
+        have: Free bytes; None asks the operating system.
 
     Raises:
-        ConfigError: Says how much is needed and had, and which setting to lower.
+        ConfigError: If the estimate exceeds `have`; the message names the setting to lower.
     """
     have = free_bytes() if have is None else have
     parts = estimated_bytes(config, market)
@@ -77,16 +74,16 @@ def require_memory(config: RunConfig, market: MarketData, have: float | None = N
 
 
 def free_bytes() -> float:
-    """Return what is free on this machine now, or in its container if that has less."""
-    import psutil  # Ray brings its own along, which is found once Ray is imported
+    """Return the number of bytes that are free on this machine now, or in its container if that has fewer."""
+    import psutil  # Ray bundles a copy, which can be imported once Ray has been imported
 
     return float(min(psutil.virtual_memory().available, _free_in_container()))
 
 
 def _free_in_container() -> float:
-    """Return what the limit of this container leaves, files that the kernel caches not counted; inf without a limit."""
+    """Return the free bytes under this container's limit, cached files counted as free; inf without a limit."""
     for folder, limit, used, prefix in CONTROL_GROUPS:
-        with suppress(OSError, ValueError, KeyError):  # another version of them, or a limit of `max`
+        with suppress(OSError, ValueError, KeyError):  # the other version is in use, or the limit is `max`
             sizes = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             cached = sum(int(sizes[f"{prefix}{kind}_file"]) for kind in ("active", "inactive"))
             return float(int((folder / limit).read_text()) - int((folder / used).read_text()) + cached)

@@ -1,7 +1,7 @@
-"""The sample-and-learn loop of algorithms that learn from a replay buffer, whatever they learn.
+"""The sample-and-learn loop of algorithms that learn from a replay buffer.
 
-An algorithm is a subclass of `OffPolicyAlgorithm` and of RLlib's, its configuration one of `OffPolicyConfig` and of
-RLlib's, and its learner one of `ReplayLearner` and of RLlib's.
+An algorithm derives from `OffPolicyAlgorithm` and one of RLlib's algorithms. Its configuration derives from
+`OffPolicyConfig` and RLlib's configuration, and its learner from `ReplayLearner` and RLlib's learner.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ logger = logging.getLogger(__name__)
 REPLAY_BUFFER = "replay_buffer"
 BETA = "beta"
 STEPS_PER_ITERATION = 1000
-"""Environment steps that RLlib's `train()` makes at least, unless the schedule has shorter intervals."""
+"""Smallest number of environment steps in one call of RLlib's `train()`, unless the schedule has shorter intervals."""
 
 
 class OffPolicyConfig(AlgorithmConfig):
-    """A base beside one of RLlib's configurations: the settings of the loop."""
+    """A mixin for one of RLlib's algorithm configurations that adds the settings of the loop."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -67,16 +67,16 @@ class OffPolicyConfig(AlgorithmConfig):
         mixed_precision: str | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
-        """RLlib's settings, and those of the loop.
+        """Set training settings: RLlib's and those of the loop.
 
         Args:
-            normalize_rewards: Divide rewards by the running deviation of their discounted sum.
+            normalize_rewards: Whether rewards are divided by the running standard deviation of their discounted sum.
             learning_starts: Transitions that must have been added to the buffer before the first gradient step. RLlib's
-                `num_steps_sampled_before_learning_starts` says the same.
-            steps_per_update: Environment steps for each gradient step.
-            steps_per_iteration: Environment steps of an iteration, unless an env runner says nothing. RLlib's own
-                `min_sample_timesteps_per_iteration` would wait for steps as long as there are none.
-            mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
+                `num_steps_sampled_before_learning_starts` is an alias.
+            steps_per_update: Environment steps per gradient step.
+            steps_per_iteration: Environment steps per iteration. An iteration ends earlier if an env runner does not
+                answer, whereas RLlib's `min_sample_timesteps_per_iteration` would wait without limit.
+            mixed_precision: "bf16", "fp16" or None; only the fused learner uses it.
             **kwargs: RLlib's own settings.
         """
         if learning_starts is NotProvided:
@@ -96,23 +96,23 @@ class OffPolicyConfig(AlgorithmConfig):
 
 
 class OffPolicyAlgorithm(ScalesRewards):
-    """A base beside one of RLlib's algorithms: several gradient steps on a fragment, as many as are due."""
+    """A mixin for one of RLlib's algorithms that makes all gradient steps which a sampled fragment calls for."""
 
     silent_env_runners: tuple[int, ...] = ()
-    """Numbers of those that did not answer in the last round of sampling."""
+    """Indices of the env runners that did not answer in the last round of sampling."""
 
     def setup(self, config: Any) -> None:
         super().setup(config)
         refuse_env_runners(config, self.env_runner_group)
 
     def completed(self, batch: ReplayBatch) -> ReplayBatch:
-        """Return a batch as drawn from the buffer with what the algorithm adds to it, its rewards not scaled yet."""
+        """Return a batch drawn from the buffer, extended by the algorithm. Its rewards are not scaled yet."""
         return batch
 
     def training_step(self) -> None:
-        """Sample and learn in turns until an iteration's steps are made.
+        """Alternate between sampling and learning until the iteration has its environment steps.
 
-        Metrics are gathered once for all turns: for each of them they would cost as much as a gradient step.
+        Metrics are gathered once per iteration, because gathering them costs as much as a gradient step.
         """
         steps = self._num_steps_sampled()
         until = steps + self.config.steps_per_iteration
@@ -139,7 +139,10 @@ class OffPolicyAlgorithm(ScalesRewards):
         self._gather_metrics(env_runner_results, steps)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and, on request, the replay buffer: RLlib's new stack leaves it out, whatever is asked for."""
+        """Return RLlib's state, plus the replay buffer if `store_buffer_in_checkpoints` is set.
+
+        RLlib's new API stack ignores that setting and never stores the buffer.
+        """
         state = super().get_state(*args, **kwargs)
         if self.config.store_buffer_in_checkpoints:
             state[REPLAY_BUFFER] = self.local_replay_buffer.get_state()
@@ -157,13 +160,13 @@ class OffPolicyAlgorithm(ScalesRewards):
             )
 
     def _sample(self) -> Round:
-        """Episode chunks of all env runners, and the metrics of those in processes of their own: they may be lost."""
+        """Return episode chunks of all env runners, and the metrics of remote ones, which might otherwise be lost."""
         if not self.env_runner_group.num_remote_env_runners():
             return Round(self.env_runner_group.local_env_runner.sample(), [], ())
         return sample_round(self.env_runner_group, self.config.sample_timeout_s)
 
     def _learn(self, num_updates: int, num_steps: int) -> None:
-        """Gradient steps on batches of the buffer, each of which gets its priorities before the next one is drawn."""
+        """Make gradient steps on batches of the buffer; priorities are updated before the next batch is drawn."""
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps, NUM_AGENT_STEPS_SAMPLED_LIFETIME: num_steps}
         draw = partial(self._draw, self.local_replay_buffer.beta(num_steps))
         put_back = self.local_replay_buffer.update_priorities
@@ -183,11 +186,11 @@ class OffPolicyAlgorithm(ScalesRewards):
 
     @property
     def _learns_from_buffer(self) -> bool:
-        """Whether the learner is ours, in this process, and asks the buffer by itself."""
+        """Whether the learner is a local `ReplayLearner`, which draws batches from the buffer itself."""
         return self.learner_group.is_local and issubclass(self.config.learner_class, ReplayLearner)
 
     def _gather_metrics(self, env_runner_results: list[Any], num_steps: int) -> None:
-        """What env runners, learner and buffer have to tell of the steps just made, up to `num_steps` of the run."""
+        """Log the metrics of env runners, learner and buffer for the iteration, which ends at step `num_steps`."""
         if not self.env_runner_group.num_remote_env_runners():
             env_runner_results = [self.env_runner_group.local_env_runner.get_metrics()]
         self.metrics.aggregate(env_runner_results, key=ENV_RUNNER_RESULTS)

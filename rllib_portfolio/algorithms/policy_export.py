@@ -1,4 +1,4 @@
-"""From what RLlib trains to a policy in numpy, and back to a torch module."""
+"""Conversion of a trained RLlib algorithm to a numpy policy, and of a policy back to a torch module."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from rllib_portfolio.policies.saved_policy import PolicySpec, PortfolioPolicy
 
 
 def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> PortfolioPolicy:
-    """Return the policy that an algorithm's learners have reached.
+    """Return the policy with the current weights of an algorithm's learners.
 
     Args:
-        algorithm: What `build` of the algorithm's module made.
+        algorithm: Result of `build` of the algorithm's module.
         config: The run's configuration.
         market: Its market.
 
@@ -57,7 +57,7 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
 
 
 def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
+    """Return mean and standard deviation of RLlib's running observation filter, merged over the env runners."""
     pipeline = algorithm.env_runner._env_to_module if algorithm.env_runner else algorithm.env_to_module_connector
     (mean_std_filter,) = (piece for piece in pipeline.connectors if isinstance(piece, MeanStdFilter))
     (state,) = mean_std_filter.get_state().values()
@@ -67,7 +67,7 @@ def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
 
 def torch_module(policy: PortfolioPolicy) -> PortfolioActorCritic | DuelingNoisyQ:
     """Return the RLModule of a policy for inference, with a copy of the policy's weights."""
-    # Initial weights would take longer than the rest, and random numbers that a run in training samples actions with.
+    # The meta device skips the initial weights: drawing them is slow, and advances the generator that samples actions.
     with torch.device("meta"), _without_deprecations():
         module = _inference_module(policy.spec)
     module.load_state_dict({name: torch.tensor(values) for name, values in policy.weights.items()}, assign=True)
@@ -88,7 +88,7 @@ def _without_deprecations() -> Iterator[None]:
 
 
 def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
-    """A network for inference, as it is before it has its weights."""
+    """Return the RLModule for inference with its initial weights."""
     network = spec.network_config
     spaces: dict[str, Any] = {
         "observation_space": gym.spaces.Box(-np.inf, np.inf, (len(spec.observation_names),), np.float32),

@@ -1,8 +1,7 @@
-"""Settings of RLlib that our learners, env runners and training steps cannot follow: each is refused by its name.
+"""Rules that refuse the RLlib settings which our learners, env runners and training steps do not support.
 
-The rules for all algorithms stand here, those of one algorithm in its folder.
-
-All others have the effect that RLlib documents, which tests/algorithms/test_rllib_settings.py holds them to.
+This module has the rules for all algorithms; the folder of each algorithm has its own rules. All other settings have
+the effect that RLlib documents, which tests/algorithms/test_rllib_settings.py checks.
 """
 
 from __future__ import annotations
@@ -29,24 +28,29 @@ _NOT_CALLED = (
     "apply_gradients",
     "configure_optimizers_for_module",
 )
-"""Methods of RLlib's learners that a fused learner replaces by a loop of its own."""
+"""Methods of RLlib's learners that a fused learner does not call."""
 
 
 class Rule(NamedTuple):
     """A condition that a setting must meet."""
 
     setting: str
-    """Its name in the methods of RLlib's configuration."""
+    """Name of the setting in the methods of RLlib's configuration."""
     must: str
+    """The requirement, as it follows "must" in the message."""
     is_met: Callable[[Any], bool]
-    """Whether a configuration meets it."""
+    """Returns whether a configuration meets the rule."""
     remedy: str
+    """The sentence of the message that says what to change."""
 
 
 def refuse_settings(config: Any, rules: Sequence[Rule]) -> None:
-    """Raise a ConfigError for the first rule that a configuration of RLlib's breaks.
+    """Check an RLlib configuration against the rules.
 
-    Nothing is learned from an evaluation's configuration, so that only the rules for all configurations hold for it.
+    Evaluation does not learn, so that an evaluation configuration is checked against `ALL_RULES` only.
+
+    Raises:
+        ConfigError: For the first rule that the configuration breaks.
     """
     for rule in ALL_RULES if config.in_evaluation else rules:
         if not rule.is_met(config):
@@ -57,26 +61,31 @@ def refuse_settings(config: Any, rules: Sequence[Rule]) -> None:
 
 
 class RunnerParts(NamedTuple):
-    """Shapes and module of an env runner."""
+    """Observation shapes and RLModule of an env runner."""
 
     environment_shape: tuple[int, ...]
     """Shape of the environment's observations."""
     module_shape: tuple[int, ...]
-    """Shape of the observations that connectors make of them."""
+    """Shape of the observations after the connectors."""
     module: str
-    """Name of the RLModule's class."""
+    """Class name of the RLModule."""
     is_stateful: bool
 
     @classmethod
     def of(cls, runner: Any) -> RunnerParts:
-        """Return those of `runner`."""
+        """Return the shapes and the module of `runner`."""
         pipeline, module = runner._env_to_module, runner.module
         shapes = (space.shape for space in (pipeline.input_observation_space, pipeline.observation_space))
         return cls(*shapes, type(module).__name__, module.is_stateful())
 
 
 def refuse_env_runners(config: Any, env_runners: EnvRunnerGroup) -> None:
-    """Raise a ConfigError for what only shows when an algorithm's env runners are there."""
+    """Check the settings whose effect is known only once an algorithm's env runners exist.
+
+    Raises:
+        ConfigError: If the RLModule is stateful, or if connectors change the shape of observations that the market
+            baseline reads.
+    """
     if env_runners.local_env_runner is not None:
         made = RunnerParts.of(env_runners.local_env_runner)
     else:
@@ -107,7 +116,7 @@ _ATTRIBUTES = {
     "rl_module_spec": "_rl_module_spec",
     "model_config": "_model_config",
 }
-"""Attributes of settings that have another name."""
+"""Attribute names of the settings whose attribute has a different name."""
 
 
 def is_fused(config: Any) -> bool:
@@ -121,12 +130,12 @@ def has_our_runner(config: Any) -> bool:
 
 
 def is_default(name: str, value: Any) -> Callable[[Any], bool]:
-    """Return the condition that a setting has a value."""
+    """Return a condition that is true for configurations in which the setting `name` equals `value`."""
     return lambda config: getattr(config, _ATTRIBUTES.get(name, name)) == value
 
 
 def unless(condition: Callable[[Any], bool], rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Return the rules, met by any configuration of which `condition` is true."""
+    """Return the rules with an exemption: a configuration for which `condition` is true meets each of them."""
 
     def either(is_met: Callable[[Any], bool]) -> Callable[[Any], bool]:
         return lambda config: condition(config) or is_met(config)
@@ -140,7 +149,7 @@ def module_class(config: Any) -> Any:
 
 
 def _calls_its_own_methods(config: Any) -> bool:
-    """Whether a user's subclass leaves alone what a fused learner does not call."""
+    """Return whether a user's subclass overrides none of the methods that a fused learner does not call."""
     learner = config.learner_class
     package = FusedLearner.__module__.partition(".")[0]
     ours = next(base for base in learner.__mro__ if base.__module__.partition(".")[0] == package)

@@ -1,4 +1,4 @@
-"""The algorithms as the code that trains them: a module for each name of `config.registry.RUN_CONFIGS`."""
+"""The training code of each algorithm: one module for each name of `config.registry.RUN_CONFIGS`."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from rllib_portfolio.market import MarketData
 
 
 class AlgorithmModule(Protocol):
-    """What a run asks of an algorithm. Each function takes the algorithm's own run configuration."""
+    """The functions that an algorithm's module must have. Each `config` is the algorithm's own run configuration."""
 
     def build(self, config: Any, market_path: Path) -> Any:
-        """Return RLlib's algorithm over the prepared market at `market_path`."""
+        """Return RLlib's algorithm for the prepared market at `market_path`."""
         ...
 
     def algorithm_config(self, config: Any, market_path: Path) -> Any:
-        """Return RLlib's configuration of the same."""
+        """Return RLlib's configuration of the algorithm that `build` returns."""
         ...
 
     def deciding_weights(self, weights: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the weights that the policy decides with, of those of the learners' module."""
+        """Return the weights that the policy decides with, given the weights of the learners' module."""
         ...
 
     def start_notes(self, config: Any, market: MarketData) -> tuple[str, ...]:
-        """Return sentences for the start of a run."""
+        """Return the notes to print at the start of a run."""
         ...
 
     def learning_numbers(
         self, config: Any, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
     ) -> dict[str, float]:
-        """Return about how many numbers in single precision learning keeps, by the settings that they follow from.
+        """Return how many single-precision numbers learning stores, by the name of the setting that determines them.
 
         Args:
             config: The run's configuration.
             market: Its market.
-            step_numbers: Numbers that a sampled step holds.
-            num_observed: Numbers of an observation.
-            num_hidden: Outputs of the network's hidden layers, for one observation.
+            step_numbers: Numbers stored per sampled step.
+            num_observed: Length of an observation.
+            num_hidden: Outputs of all hidden layers of the network for one observation.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a run's configuration says to RLlib, whatever the algorithm: environment, env runners, learners, seeds."""
+"""RLlib settings that all algorithms share: environment, env runners, learners, fault tolerance and seeds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rllib_portfolio.env.registration import ENV_ID
 from rllib_portfolio.errors import ConfigError
 
 SAMPLE_TIMEOUT_S = 20.0
-"""After which an iteration goes on without the env runners that have not answered."""
+"""Seconds after which an iteration goes on without the env runners that have not answered."""
 FILTER_TIMEOUT_S = 2.0
-"""Likewise when it gathers their observation filters; RLlib asks the silent ones, too."""
+"""Seconds to wait for the observation filters of the env runners; RLlib also asks those that do not answer."""
 ROLLOUTS = "training.rollout_steps or resources.num_envs_per_env_runner"
-"""Settings that the memory of sampled steps follows from."""
+"""Settings that determine the memory of sampled steps."""
 _FAULT_TOLERANCE = {
     "restart_failed_env_runners": True,
-    "env_runner_health_probe_timeout_s": 2.0,  # one iteration, with a lost link, must stay below 30 s in all
+    "env_runner_health_probe_timeout_s": 2.0,  # keeps an iteration with a lost connection below 30 s in total
     "env_runner_restore_timeout_s": 5.0,
     "delay_between_env_runner_restarts_s": 5.0,
     "num_consecutive_env_runner_failures_tolerance": 100,
@@ -36,16 +36,16 @@ Config = TypeVar("Config", bound=AlgorithmConfig)
 
 
 def with_run_settings(result: Config, config: RunConfig, market_path: Path, learner_classes: dict[str, Any]) -> Config:
-    """RLlib's configuration with the run's settings, through its fluent methods: they refuse unknown ones.
+    """Return RLlib's configuration with the run's settings.
 
     Args:
-        result: A fresh configuration of the algorithm.
+        result: A new configuration of the algorithm, which is changed in place.
         config: The run's configuration.
         market_path: Its prepared market, which every env runner must be able to read.
-        learner_classes: For each value of `resources.learner`.
+        learner_classes: Learner class for each value of `resources.learner`.
     """
     resources, environment = config.resources, config.environment
-    require_consent(environment.model_dump())  # env runners in other processes import the reward that they are given
+    require_consent(environment.model_dump())  # env runners in other processes import a custom reward
     result = (
         result.environment(
             f"rllib_portfolio:{ENV_ID}",
@@ -69,16 +69,16 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
         )
         .fault_tolerance(**_FAULT_TOLERANCE)
         .callbacks(ReportFinishedEpisodes)
-        .debugging(seed=config.seed, log_level="ERROR", log_sys_usage=False)  # a thread to wait for, at each stop
+        .debugging(seed=config.seed, log_level="ERROR", log_sys_usage=False)  # the usage log's thread delays each stop
     )
-    result.sync_filters_on_rollout_workers_timeout_s = FILTER_TIMEOUT_S  # which no method sets
+    result.sync_filters_on_rollout_workers_timeout_s = FILTER_TIMEOUT_S  # no method of RLlib sets this
     if config.market.observation_filter == "running":
         result.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
     return result
 
 
 def learning_rate(config: RunConfig, scale: float = 1.0) -> Any:
-    """Return the learning rate in RLlib's form, times `scale`: a constant, or a schedule that falls linearly."""
+    """Return the learning rate times `scale` in RLlib's form: a constant, or a schedule that changes linearly."""
     start, end = config.training.learning_rate, config.training.learning_rate_end
     if end is None:
         return start * scale
@@ -86,11 +86,11 @@ def learning_rate(config: RunConfig, scale: float = 1.0) -> Any:
 
 
 def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[dict[str, float]]:
-    """What a run asks of a cluster: a bundle for its own process, then one for each process that it starts.
+    """Return the Ray resource bundles of a run: one for its own process, then one per process that it starts.
 
     Args:
         resources: The run's processes and devices.
-        num_cpus: Of its own process.
+        num_cpus: Number of CPUs of the run's own process.
     """
     gpu = {"GPU": resources.gpus_per_learner} if resources.gpus_per_learner else {}
     learners = [{"CPU": 1.0, **gpu} for _ in range(resources.num_learners)]
@@ -99,18 +99,18 @@ def process_bundles(resources: ResourceConfig, num_cpus: float = 1.0) -> list[di
 
 
 def require_room(bundles: Sequence[Mapping[str, float]], what: str, *, may_wait: bool = False) -> str | None:
-    """Compare what processes need with what the Ray cluster has now; Ray itself would wait for ever, and say nothing.
+    """Check that processes fit the Ray cluster as it is now; Ray itself would wait without limit and without a message.
 
     Args:
-        bundles: Of `process_bundles`.
-        what: Who asks, for the message.
-        may_wait: Whether a cluster that is too small is waited for, until an autoscaler or somebody adds machines.
+        bundles: Resource bundles, as `process_bundles` returns them.
+        what: Subject of the message, such as "a trial".
+        may_wait: Whether to wait for machines that an autoscaler or a person adds, if the cluster is too small.
 
     Returns:
-        What is waited for, if machines have to come first.
+        A message about the missing resources if `may_wait` is true and the cluster is too small, else None.
 
     Raises:
-        ConfigError: If the cluster is too small and `may_wait` is false; says what is needed and what is there.
+        ConfigError: If the cluster is too small and `may_wait` is false.
     """
     have = ray.cluster_resources()
     needs = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}

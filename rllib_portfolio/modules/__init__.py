@@ -1,1 +1,1 @@
-"""RLModules: what RLlib trains, shells around the modules of `networks/`."""
+"""RLModules, which wrap the torch modules of `networks/` for training with RLlib."""

@@ -1,4 +1,4 @@
-"""The actor-critics for continuous portfolio actions as RLlib trains them."""
+"""RLModules of the actor-critic networks for continuous portfolio actions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rllib_portfolio.networks.actor_critic import ActorCriticNetwork, ActorCriti
 
 
 class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, ActorCriticNetwork):
-    """A normal distribution over logits, and a value: RLlib's module of an actor-critic network.
+    """The RLModule of an actor-critic network, whose policy is a normal distribution over logits.
 
-    An architecture is a subclass of this and of its network, whose layers are the module's own, so that parameters have
-    the same names with RLlib and without. Actions are logits / logit_scale, which the environment's softmax undoes, so
-    that a standard deviation of 1 means 1 in logits. The layers called `critic` are left out of inference.
+    Each architecture derives from this class and from its network class, so that parameters have the same names with
+    and without RLlib. Actions are logits / logit_scale. The environment's softmax multiplies them by logit_scale again,
+    so that standard deviations are in units of logits. Inference-only modules have no `critic` layers.
 
-    `model_config`: hidden_sizes, initial_log_std (in logits), logit_scale, initial_cash_logit (default 0); per asset,
-    num_asset_features, too.
+    `model_config` holds hidden_sizes, initial_log_std (in logits), logit_scale and initial_cash_logit (default 0). The
+    per-asset architecture also needs num_asset_features.
     """
 
     def setup(self) -> None:
@@ -56,19 +56,23 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
         return {Columns.ACTION_DIST_INPUTS: inputs, Columns.EMBEDDINGS: embeddings}
 
     def evaluate(self, observations: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        """Distribution of actions and values [B] of observations [B, D]: what learning needs, in fewest kernels."""
+        """Return the action distribution and the values [B] for observations [B, D], computed with few kernels."""
         embeddings = self.embed(observations)
         mean = self.logits(embeddings) * self._inverse_scale
         return DiagonalGaussian(mean, self.log_stds() - self._log_scale), self.values(embeddings)
 
     def action_distribution_inputs(self, embeddings: Tensor) -> Tensor:
-        """Mean and log standard deviation of the actions, [B, 2 (N+1)], from what `embed` gave."""
+        """Return mean and log standard deviation of the actions, [B, 2 (N+1)], from the output of `embed`."""
         mean = self.logits(embeddings) * self._inverse_scale
         log_std = (self.log_stds() - self._log_scale).expand_as(mean)
         return torch.cat([mean, log_std], dim=-1)
 
     def deterministic_weights(self, inputs: Tensor) -> Tensor:
-        """Target weights [B, N+1] of the mean action, from `action_distribution_inputs`, as the environment maps it."""
+        """Return the target weights [B, N+1] to which the environment maps the mean action.
+
+        Args:
+            inputs: Result of `action_distribution_inputs`, [B, 2 (N+1)].
+        """
         mean = inputs[:, : self._num_actions].clamp(-1.0, 1.0)
         return torch.softmax(mean / self._inverse_scale, dim=-1)
 
@@ -77,4 +81,4 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
 
 
 class LayerNormActorCritic(PortfolioActorCritic, LayerNormNetwork):
-    """The flat architecture with LayerNorm."""
+    """The RLModule of the flat architecture with LayerNorm."""

@@ -1,4 +1,4 @@
-"""The actor-critics by the name that a configuration gives them, and what each is built from."""
+"""The actor-critic RLModules by their names in the configuration, and the `model_config` that they need."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ACTOR_CRITICS: dict[str, type[PortfolioActorCritic]] = {"flat": LayerNormActorCr
 
 
 def model_config(network: NetworkConfig, logit_scale: float, num_asset_features: int | None) -> dict[str, Any]:
-    """What RLlib calls `model_config`.
+    """Return RLlib's `model_config` of an actor-critic module.
 
     Args:
         network: Settings of the network.
-        logit_scale: Of the environment, whose softmax multiplies actions by it.
-        num_asset_features: Features of each asset in an observation; the flat architecture needs none.
+        logit_scale: Factor by which the environment multiplies actions before its softmax.
+        num_asset_features: Number of features per asset in an observation. The flat architecture does not use it.
     """
     own = {} if network.architecture != PER_ASSET else {"num_asset_features": num_asset_features}
     return {**network.model_dump(), "logit_scale": logit_scale, **own}

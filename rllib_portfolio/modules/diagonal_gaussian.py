@@ -1,4 +1,4 @@
-"""A normal distribution with diagonal covariance that never leaves the log standard deviation."""
+"""A normal distribution with diagonal covariance that computes from the log standard deviation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class DiagonalGaussian(TorchDiagGaussian):
-    """RLlib's diagonal Gaussian in closed forms of mean and log deviation: the same numbers in fewer kernels.
+    """RLlib's diagonal Gaussian in closed forms of the mean and log standard deviation, which take fewer kernels.
 
     Args:
         loc: Mean, [B, A].
-        log_std: Log deviation, [B, A], or [A] for all rows.
+        log_std: Log standard deviation, [B, A], or [A] if all rows share it.
     """
 
     def __init__(self, loc: Tensor, log_std: Tensor) -> None:
@@ -31,7 +31,7 @@ class DiagonalGaussian(TorchDiagGaussian):
 
     @property
     def _dist(self) -> Any:
-        """Torch's distribution, for what has no closed form here; made when it is asked for."""
+        """Torch's distribution, built on access, for the methods that have no closed form here."""
         return self._get_torch_distribution(self.loc, self.log_std.exp())
 
     def sample(self, *, sample_shape: tuple[int, ...] | None = None) -> Tensor:
@@ -44,7 +44,7 @@ class DiagonalGaussian(TorchDiagGaussian):
         return -0.5 * standardised.square().sum(-1) - (self.log_std + _LOG_SQRT_2_PI).sum(-1)
 
     def kl(self, other: DiagonalGaussian) -> Tensor:
-        """Return the exact divergence KL(self, other) in nats, [B]."""
+        """Return the exact KL divergence KL(self || other) in nats, [B]."""
         log_ratio = self.log_std - other.log_std
         distance = (self.loc - other.loc) * torch.exp(-other.log_std)
         return (0.5 * (torch.expm1(2.0 * log_ratio) + distance.square()) - log_ratio).sum(-1)

@@ -1,4 +1,4 @@
-"""The dueling noisy Q-network with its target network, as RLlib trains it."""
+"""The RLModule of the dueling noisy Q-network and its target network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ QF_TARGET_NEXT_PREDS = "qf_target_next_preds"
 
 
 class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
-    """RLlib's Q-learning module over a `DuelingQNetwork` and its target.
+    """The Q-learning RLModule of a `DuelingQNetwork` and its target network.
 
-    Exploration draws noise anew at every step and for every environment; a network without noise explores
-    epsilon-greedily. Inference takes the mean weights, so that decisions are deterministic.
+    Exploration draws new noise at every step for every environment; a network without noise explores
+    epsilon-greedily. Inference uses the mean weights, so that decisions are deterministic.
 
-    `model_config`: hidden_sizes, dueling, noisy, sigma0, epsilon: (first, last, steps between them).
+    `model_config` holds hidden_sizes, dueling, noisy, sigma0 and epsilon, which is a tuple of the first value, the last
+    value and the number of environment steps over which it falls from one to the other.
     """
 
     def setup(self) -> None:
@@ -50,15 +51,15 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return [(self.q_net, self.target_q_net)]
 
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Action values of the mean weights, {"qf_preds": [B, K]}."""
+        """Return the action values under the mean weights, {"qf_preds": [B, K]}."""
         return {QF_PREDS: self.q_net(batch[Columns.OBS])}
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Action values of the target network, under noise of its own."""
+        """Return the action values of the target network under its own noise draw, {"qf_preds": [B, K]}."""
         return {QF_PREDS: self.target_q_net.perturbed(self.target_q_net.draw_noise(None))(batch[Columns.OBS])}
 
     def epsilon(self, timestep: int) -> float:
-        """Probability of a random action after so many environment steps; 0 where noise explores."""
+        """Return the probability of a random action after `timestep` environment steps; 0 for a noisy network."""
         if self.q_net.is_noisy:
             return 0.0
         first, last, steps = self.model_config["epsilon"]
@@ -80,7 +81,10 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return {Columns.ACTIONS: torch.where(explores, anything, greedy)}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
-        """What RLlib's DQN learner needs: both observations' values under one draw, the target's under another."""
+        """Return the action values that RLlib's DQN learner needs.
+
+        Both values of the online network share one noise draw; those of the target network have another one.
+        """
         online = self.q_net.perturbed(self.q_net.draw_noise(None))
         with torch.no_grad():
             next_values = online(batch[Columns.NEXT_OBS])
@@ -93,7 +97,10 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
 
 
 def averaged_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights of a `DuelingNoisyQ` whose Q-network has those of the target network, a running average."""
+    """Return the weights of a `DuelingNoisyQ` with those of the Q-network replaced by those of the target network.
+
+    The target network is a running average of the Q-network.
+    """
     target = "target_q_net."
     averages = {f"q_net.{name.removeprefix(target)}": w for name, w in weights.items() if name.startswith(target)}
     return {**weights, **averages}

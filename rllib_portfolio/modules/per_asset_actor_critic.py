@@ -1,4 +1,4 @@
-"""The per-asset actor-critic as RLlib trains it."""
+"""The RLModule of the per-asset actor-critic network."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from rllib_portfolio.networks.per_asset_actor_critic import PerAssetNetwork
 
 
 class PerAssetActorCritic(PortfolioActorCritic, PerAssetNetwork):
-    """The architecture that scores each asset with weights that all assets share."""
+    """The RLModule of the architecture that scores each asset with shared parameters."""

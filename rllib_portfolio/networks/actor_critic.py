@@ -17,16 +17,16 @@ CRITIC_GAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ActorCriticShape:
-    """What an actor-critic network is built from.
+    """The sizes and initial values that an actor-critic network is built from.
 
     Attributes:
-        num_inputs: D, numbers of an observation.
-        num_actions: N+1, the assets and cash.
+        num_inputs: D, the length of an observation.
+        num_actions: N+1, the number of assets plus one for cash.
         hidden_sizes: Width of each hidden layer.
         initial_log_std: Initial log standard deviation of each logit.
-        initial_cash_logit: Initial bias of the logit of cash.
-        num_asset_features: Features of each asset in an observation; the flat architecture needs none.
-        has_critic: Whether the network gives values.
+        initial_cash_logit: Initial bias of the cash logit.
+        num_asset_features: Number of features per asset in an observation. The flat architecture does not use it.
+        has_critic: Whether the network has a value head.
     """
 
     num_inputs: int
@@ -39,10 +39,10 @@ class ActorCriticShape:
 
 
 class ActorCriticNetwork(nn.Module, ABC):
-    """Logits of the portfolio's weights, and a value, of what an embedding makes of an observation.
+    """A network that embeds an observation and computes portfolio logits and a state value from the embedding.
 
-    The log standard deviation of the logits is learned and depends on no observation. A fresh network asks for the
-    uniform portfolio, unless `initial_cash_logit` is not 0.
+    The log standard deviation of the logits is learned and does not depend on the observation. A newly initialised
+    network targets approximately the uniform portfolio if `initial_cash_logit` is 0.
     """
 
     def __init__(self, shape: ActorCriticShape) -> None:
@@ -51,30 +51,31 @@ class ActorCriticNetwork(nn.Module, ABC):
 
     @abstractmethod
     def add_layers(self, shape: ActorCriticShape) -> None:
-        """Add the layers; a subclass that has a constructor of its own calls this in it."""
+        """Add the layers. A subclass that has a constructor of its own must call this method there."""
 
     @abstractmethod
     def embed(self, observations: Tensor) -> Tensor:
-        """Return what actor and critic share, [B, ...], of observations [B, D]."""
+        """Return the embeddings [B, ...] of observations [B, D]; actor and critic share them."""
 
     @abstractmethod
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Return mean logits [B, N+1], cash last."""
+        """Return the mean logits [B, N+1], with cash last."""
 
     @abstractmethod
     def log_stds(self) -> Tensor:
-        """Return log standard deviations of the logits, [N+1]."""
+        """Return the log standard deviations of the logits, [N+1]."""
 
     @abstractmethod
     def values(self, embeddings: Tensor) -> Tensor:
-        """Return values [B]."""
+        """Return the state values [B]."""
 
 
 class LayerNormNetwork(ActorCriticNetwork):
-    """Shared trunk, two branches; every hidden layer is Linear -> Tanh -> LayerNorm (Ba, Kiros, Hinton 2016).
+    """A shared trunk with an actor and a critic branch, whose hidden layers are normalised.
 
-    With hidden sizes (h_1, h_2, ... h_k) the trunk is D -> h_1, each branch h_1 -> h_2 ... -> h_k; the actor ends in
-    N + 1 logits, the critic in one value. Each asset has a log standard deviation of its own.
+    Every hidden layer is Linear -> Tanh -> LayerNorm (Ba, Kiros, Hinton 2016). With hidden sizes (h_1, h_2, ... h_k)
+    the trunk maps D -> h_1 and each branch maps h_1 -> h_2 ... -> h_k. The actor ends in N + 1 logits and the critic in
+    one value. Each logit has its own log standard deviation.
     """
 
     def add_layers(self, shape: ActorCriticShape) -> None:
@@ -101,7 +102,7 @@ class LayerNormNetwork(ActorCriticNetwork):
 
 
 def run_layers(layers: nn.Sequential, inputs: Tensor) -> Tensor:
-    """Run the layers one after the other, without the search for hooks that calling a module begins with."""
+    """Apply the layers in order through `forward`, which skips the look-up of hooks in `Module.__call__`."""
     for layer in layers:
         inputs = layer.forward(inputs)
     return inputs

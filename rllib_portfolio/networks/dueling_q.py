@@ -1,4 +1,4 @@
-"""The dueling Q-network for discrete portfolio actions, with noise on the weights of its streams or without."""
+"""The dueling Q-network for discrete portfolio actions, with optional noise on the weights of its streams."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch.nn import functional
 from rllib_portfolio.networks.noisy_linear import LayerNoise, NoisyLinear, draw_noise
 
 Noise = Sequence[LayerNoise]
-"""One for each noisy layer, in the order of `DuelingQNetwork.streams`."""
+"""The noise of each noisy layer, in the order of `DuelingQNetwork.streams`."""
 QFunction = Callable[[Tensor], Tensor]
-"""Observations [B, D] to action values [B, K]."""
+"""A function that maps observations [B, D] to action values [B, K]."""
 
 
 class DuelingQNetwork(nn.Module):
-    """Action values Q = V + A - mean A (Wang et al. 2016, arXiv 1511.06581, eq. 9).
+    """A Q-network with action values Q = V + A - mean A (Wang et al. 2016, arXiv 1511.06581, eq. 9).
 
-    features: Linear(D -> h_1) -> ReLU -> LayerNorm; each stream: NoisyLinear(h_1 -> h_2) -> ReLU -> NoisyLinear(h_2 ->
-    1 for the value, K for the advantage).
+    The features are Linear(D -> h_1) -> ReLU -> LayerNorm. Each stream is NoisyLinear(h_1 -> h_2) -> ReLU ->
+    NoisyLinear(h_2 -> 1 for the value V, K for the advantage A).
 
     Args:
-        inputs: D.
-        actions: K.
+        inputs: D, the length of an observation.
+        actions: K, the number of actions.
         hidden_sizes: (h_1, h_2).
-        dueling: Two streams; otherwise Q is the advantage stream alone.
-        sigma0: Initial noise of the streams, or None for plain linear layers.
+        dueling: Whether there are two streams. If False, Q is the advantage stream alone.
+        sigma0: Initial noise of the streams (see `NoisyLinear`), or None for plain linear layers.
     """
 
     def __init__(
@@ -43,26 +43,36 @@ class DuelingQNetwork(nn.Module):
 
     @property
     def streams(self) -> list[nn.Module]:
-        """The layers of the advantage stream, then those of the value stream."""
+        """The layers of the advantage stream, followed by the layers of the value stream if there is one."""
         return [*self.advantage, *(self.value if self.value is not None else ())]
 
     @property
     def is_noisy(self) -> bool:
-        """Whether there is noise to draw."""
+        """Whether the streams have noisy layers."""
         return isinstance(self.advantage[0], NoisyLinear)
 
     def draw_noise(self, rows: int | None, generator: torch.Generator | None = None) -> Noise | None:
-        """One draw for all rows (None), or one for each; None of a network without noise."""
+        """Draw noise for all noisy layers, or return None if the network has none.
+
+        Args:
+            rows: B, for one draw per row of a batch, or None for one draw that all rows share.
+            generator: Random generator on the network's device; None takes torch's default generator.
+        """
         return _noise_of(self.streams, rows, generator) if self.is_noisy else None
 
     def forward(self, observations: Tensor, noise: Noise | None = None) -> Tensor:
-        """Action values [B, K], with the mean weights or with noise of one draw for each row."""
+        """Return action values [B, K].
+
+        Args:
+            observations: [B, D].
+            noise: One draw per row, or None to use the mean weights.
+        """
         if noise is None:
             return self._values(observations, self.streams)
         return self._values(observations, _under(noise, self.streams))
 
     def perturbed(self, noise: Noise | None) -> QFunction:
-        """The network under one draw for all rows; its weights are computed once, for any number of calls."""
+        """Return the network's function under one noise draw for all rows; the noisy weights are computed once."""
         if noise is None:
             return self
         parameters = [layer.perturbed(draw) for layer, draw in zip(self.streams, noise, strict=True)]
@@ -70,14 +80,17 @@ class DuelingQNetwork(nn.Module):
         return lambda observations: self._values(observations, layers)
 
     def explore(self, observations: Tensor) -> Tensor:
-        """What actions are worth beside each other under fresh noise for each row, [B, K]: enough to choose one."""
+        """Return advantages [B, K] under fresh noise for each row.
+
+        They rank the actions as the action values do, so that the value stream is not needed to choose an action.
+        """
         layers: Sequence[QFunction] = list(self.advantage)
         if self.is_noisy:
             layers = _under(_noise_of(layers, len(observations)), layers)
         return _run(layers, self.features(observations))
 
     def _values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
-        """Action values [B, K] with `layers` in the places of the streams'."""
+        """Return action values [B, K], computed with `layers` in place of the layers of the streams."""
         features = self.features(observations)
         advantages = _run(layers[:2], features)
         if self.value is None:
@@ -86,7 +99,7 @@ class DuelingQNetwork(nn.Module):
 
 
 def _noise_of(layers: Sequence[NoisyLinear], rows: int | None, generator: torch.Generator | None = None) -> Noise:
-    """One draw for all rows (None), or one for each."""
+    """Draw the noise of the layers: once for all rows if `rows` is None, otherwise once per row."""
     sizes = [size for layer in layers for size in layer.noise_sizes]
     drawn = draw_noise(sizes, rows, generator, layers[0].weight_mean.device)
     return [LayerNoise(*pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]

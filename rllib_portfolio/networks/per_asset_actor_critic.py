@@ -1,4 +1,4 @@
-"""The per-asset actor-critic network: one small network scores every asset, so that it has hundreds of parameters."""
+"""The per-asset actor-critic network: one small network, with hundreds of parameters, scores every asset."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from rllib_portfolio.networks.actor_critic import (
 )
 
 NUM_DEVIATIONS = 2
-"""Of the assets, and of cash."""
+"""Number of log standard deviations: one that all assets share, and one for cash."""
 
 
 class PerAssetNetwork(ActorCriticNetwork):
-    """Scores each asset by its own features, its own weight and the market's features, with weights that all share.
+    """Scores each asset by its features, its portfolio weight and the market's features, with shared parameters.
 
-    Hidden layers are Linear -> Tanh. With hidden sizes (h_1, ... h_k), F features of an asset and M of the market, the
-    encoder F + 1 + M -> h_1 embeds each asset. The score branch h_1 -> ... -> h_k -> 1 makes the logit of an asset of
-    its embedding. Cash is scored, and the observation valued, by branches of the same shape from the mean embedding of
-    the assets, which holds the market's features, too. The assets share one log standard deviation, cash has its own.
+    Hidden layers are Linear -> Tanh. With hidden sizes (h_1, ... h_k), F features per asset and M market features, the
+    encoder F + 1 + M -> h_1 embeds each asset. The actor branch h_1 -> ... -> h_k -> 1 maps an asset's embedding to its
+    logit. Two branches of the same shape map the mean embedding of all assets to the cash logit and to the state value.
+    All assets share one log standard deviation, and cash has its own.
 
-    Permuting the assets of an observation permutes the weights; values and cash stay as they are. One layer of 16, four
-    features and no market features: 96 + 3 * 17 + 2 = 149 parameters, for any number of assets.
+    Permuting the assets of an observation permutes their logits; the cash logit and the value do not change. The
+    number of parameters does not depend on the number of assets: with one hidden layer of 16, four asset features and
+    no market features it is 96 + 3 * 17 + 2 = 149.
 
-    The observation is that of `env.observation.ObservationLayout`; own weights enter as multiples of the uniform one.
+    The observation has the layout of `env.observation.ObservationLayout`. Portfolio weights w enter the encoder as
+    w (N + 1) - 1, which is 0 for the uniform weight.
     """
 
     def add_layers(self, shape: ActorCriticShape) -> None:
@@ -54,7 +56,7 @@ class PerAssetNetwork(ActorCriticNetwork):
             self.critic = _branch(sizes, CRITIC_GAIN)
 
     def embed(self, observations: Tensor) -> Tensor:
-        """Embeddings of the assets, [B, N, h_1]."""
+        """Return the embeddings of the assets, [B, N, h_1]."""
         features, market, weights, _ = observations.split(self._splits, dim=-1)
         shape = (*observations.shape[:-1], self._num_assets)
         own = features.unflatten(-1, (self._num_assets, self._num_features))

@@ -1,1 +1,1 @@
-"""DQN over the portfolio environment."""
+"""DQN for the portfolio environment."""

@@ -1,4 +1,4 @@
-"""DQN on RLlib's new API stack: prioritized replay, double Q, a dueling noisy network."""
+"""DQN on RLlib's new API stack, with prioritized replay, double Q-learning and a dueling noisy network."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weig
 logger = logging.getLogger(__name__)
 
 MANY_ASSETS = 50
-"""Number of assets from which on a run reports the cost of its action table."""
+"""Smallest number of assets for which a run prints a note on the cost of its action table."""
 _LEARNERS = {"fused": FusedDQNLearner, "stock": DQNTorchLearner}
 
 
 class PortfolioDQNConfig(OffPolicyConfig, RLlibDQNConfig):
-    """RLlib's DQN configuration, and what it does not have."""
+    """RLlib's DQN configuration with the settings of the loop and of counterfactual actions."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PortfolioDQN)
@@ -50,12 +50,13 @@ class PortfolioDQNConfig(OffPolicyConfig, RLlibDQNConfig):
         counterfactual_portfolios: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
-        """RLlib's settings, those of the loop, and DQN's.
+        """Set training settings: RLlib's, those of `OffPolicyConfig`, and those of counterfactual actions.
 
         Args:
-            counterfactual_actions: Actions that each day of a batch is learned from, at most; 0: from the one taken.
-            counterfactual_portfolios: Half of the days from portfolios that were not held.
-            **kwargs: Settings of the loop and RLlib's own.
+            counterfactual_actions: Largest number of actions that are evaluated for each day of a batch; 0 learns only
+                from the action that was taken.
+            counterfactual_portfolios: Whether half of the days start from portfolios that were not held.
+            **kwargs: Settings of `OffPolicyConfig` and of RLlib.
         """
         super().training(**kwargs)
         if counterfactual_actions is not NotProvided:
@@ -73,7 +74,7 @@ class PortfolioDQNConfig(OffPolicyConfig, RLlibDQNConfig):
 
 @reads_fragments(infos=False)
 class PortfolioDQN(OffPolicyAlgorithm, DQN):
-    """RLlib's DQN over an `ArrayEpisodeReplayBuffer`, which learns from actions that were not taken, too."""
+    """RLlib's DQN with an `ArrayEpisodeReplayBuffer`, which can also learn from actions that were not taken."""
 
     @classmethod
     def get_default_config(cls) -> PortfolioDQNConfig:
@@ -98,17 +99,17 @@ class PortfolioDQN(OffPolicyAlgorithm, DQN):
 
 
 def build(config: DQNRunConfig, market_path: Path) -> PortfolioDQN:
-    """The algorithm of a run over the prepared market at `market_path`, which every env runner must be able to read."""
+    """Return the algorithm for the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
 
 
 def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the weights of a module whose policy decides with their running average."""
+    """Return the weights with the Q-network's weights replaced by their running average (the target network)."""
     return averaged_weights(weights)
 
 
 def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return notes on a discount that was computed, and on the cost of the action table where there are many assets."""
+    """Return notes on the discount, if it was computed, and on the cost of the action table, if it is large."""
     notes = []
     if config.training.gamma is None:
         reason = "a decision changes what later ones can earn" if config.discount else "no decision changes a later one"
@@ -127,7 +128,7 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
 def learning_numbers(
     config: DQNRunConfig, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
 ) -> dict[str, float]:
-    """Return the numbers that the replay buffer and the activations of a batch hold."""
+    """Return how many numbers the replay buffer and the activations of a batch hold, by setting."""
     dqn = config.training
     num_actions = build_action_table(config.environment, market.assets).num_actions
     num_rows = dqn.batch_size * max(1, min(num_actions, dqn.counterfactual_actions))
@@ -138,7 +139,7 @@ def learning_numbers(
 
 
 def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNConfig:
-    """RLlib's configuration of a run."""
+    """Return RLlib's configuration of a run for the prepared market at `market_path`."""
     result = with_run_settings(PortfolioDQNConfig(), config, market_path, _LEARNERS)
     schedule = config.schedule
     intervals = (schedule.total_timesteps, schedule.evaluation_interval, schedule.checkpoint_interval)
@@ -150,7 +151,7 @@ def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNCon
 
 
 def module_spec(config: DQNRunConfig) -> RLModuleSpec:
-    """The Q-network that the configuration asks for."""
+    """Return the specification of the Q-network of a run."""
     dqn = config.training
     epsilon = (
         dqn.epsilon_start,
@@ -161,10 +162,10 @@ def module_spec(config: DQNRunConfig) -> RLModuleSpec:
 
 
 def counterfactual_actions(config: DQNRunConfig) -> int:
-    """Actions that each day of a batch is learned from; 0 where the action taken is all that there is.
+    """Return the number of actions per day to learn from, or 0 to learn only from the action that was taken.
 
-    That is where several rewards are summed, where episodes do not say where the environment stood (RLlib's env runner,
-    or a running observation filter), and with RLlib's learner.
+    It is 0 for n-step returns, for RLlib's env runner or a running observation filter (episodes then lack the
+    environment's state), and for RLlib's learner. A warning is logged if the configured number is not 0 in these cases.
     """
     resources = config.resources
     knows_states = resources.env_runner == "vectorised" and config.market.observation_filter != "running"
@@ -183,7 +184,7 @@ def _training_settings(config: DQNRunConfig) -> dict[str, Any]:
     dqn: DQNConfig = config.training
     counterfactuals = counterfactual_actions(config)
     fragment = dqn.rollout_steps * config.resources.num_envs
-    steps_per_average = max(fragment, dqn.steps_per_update)  # after some fragments no gradient step is due
+    steps_per_average = max(fragment, dqn.steps_per_update)  # not every fragment is followed by a gradient step
     return {
         "lr": learning_rate(config),
         "gamma": config.discount,

@@ -1,12 +1,14 @@
-"""A dueling Q-network and its gradient, written out for the learner: no autograd, no copies, few kernels.
+"""The forward and backward pass of a dueling Q-network without autograd, without copies and with few kernels.
 
-At batches of some dozens the update is bound by memory and by calls, not by arithmetic. So the first layers of both
-streams are one matrix, gradients are written where the optimiser reads them rather than added to zeros, and the noise
-of all layers is one buffer beside means and deviations: mu + sigma * eps is one kernel on the way in, and so is, on the
-way back, the gradient of sigma, which is eps times that of mu (Fortunato et al. 2017, arXiv 1706.10295, eqs. 8 and 9).
+With batches of some dozen observations, memory access and call overhead limit the update, not arithmetic. Therefore
+the first layers of both streams are one matrix, and gradients are written directly to where the optimiser reads them.
+The noise of all layers is one buffer, as are the means and the standard deviations: one kernel computes mu + sigma *
+eps, and one kernel the gradient of sigma, which is eps times the gradient of mu (Fortunato et al. 2017, arXiv
+1706.10295, eqs. 8 and 9).
 
-With autograd over the same flat parameters and fused optimiser, sampling and learning together take 1.28 times the time
-(processor time of one thread in turns, the settings of dqn.yaml over 20 assets; 1.25 times for a gradient step alone).
+Autograd with the same flat parameters and fused optimiser takes 1.28 times the CPU time for sampling and learning
+together, and 1.25 times for a gradient step alone (one thread, runs of both versions alternating, settings of dqn.yaml
+with 20 assets).
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from torch import Tensor, nn
 from rllib_portfolio.networks.dueling_q import DuelingQNetwork
 
 _ROLES = ("0.weight", "0.bias", "1.weight", "1.bias")
-"""Of a stream's parameters: the same one of both streams lies side by side, hidden layer (0) before output (1)."""
+"""Roles of a stream's parameters in the order of the flat buffer: hidden layer (0), then output layer (1).
+
+The parameters of both streams with the same role are adjacent.
+"""
 
 
 def by_role(name: str) -> int:
-    """Where the parameter of this name belongs in a flat buffer: features, weights (or means), deviations."""
+    """Return a parameter's rank in the flat buffer: features, then weights (or means), then standard deviations."""
     if name.split(".")[-3] == "features":
         return -1
     role = name.rsplit(".", 2)[-2] + "." + name.rsplit(".", 1)[-1].removesuffix("_mean").removesuffix("_deviation")
@@ -33,36 +38,41 @@ def by_role(name: str) -> int:
 
 
 class Activations(NamedTuple):
-    """What the way back needs of the way there, for B observations."""
+    """Results of the forward pass for B observations that the backward pass needs."""
 
     observations: Tensor
     rectified: Tensor
-    """Before the layer norm, [B, h_1]."""
+    """Inputs of the layer norm, [B, h_1]."""
     mean: Tensor
+    """Mean of each row of `rectified`."""
     rstd: Tensor
+    """Reciprocal standard deviation of each row of `rectified`."""
     features: Tensor
     hidden: Tensor
-    """Of all S streams, [B, S h_2]."""
+    """Hidden layers of all S streams, [B, S h_2]."""
 
 
 class _Layers(NamedTuple):
-    """Views of a flat buffer in the order of `by_role`: weights, means, deviations or gradients of S streams."""
+    """Views of a flat buffer in the order of `by_role`, which holds one kind of numbers for S streams.
+
+    These are weights, means, standard deviations, noise, or gradients.
+    """
 
     hidden_weight: Tensor
     """[S h_2, h_1]."""
     hidden_bias: Tensor
     output_weights: tuple[Tensor, ...]
-    """[K, h_2], and [1, h_2] where there is a value stream."""
+    """[K, h_2], followed by [1, h_2] if there is a value stream."""
     output_biases: tuple[Tensor, ...]
     each: tuple[tuple[Tensor, Tensor], ...]
     """Weight and bias of each layer, in the order of `DuelingQNetwork.streams`."""
 
 
 class FusedQNetwork:
-    """Action values of a network, under the noise of the last `draw` if it has noise, and their gradient.
+    """Computes the action values of a network and their gradient, under the noise of the last `draw`.
 
     Args:
-        network: Its parameters lie in the order of `by_role`; if they have gradients, those lie so, too.
+        network: A network whose parameters, and gradients if any, lie in flat buffers in the order of `by_role`.
     """
 
     def __init__(self, network: DuelingQNetwork) -> None:
@@ -82,7 +92,7 @@ class FusedQNetwork:
                 self._deviation_gradient = _joined(_stream_gradients(network, "_deviation"))
 
     def draw(self, generator: torch.Generator) -> None:
-        """Perturb the weights anew, by the parameters as they are now; nothing to do for a network without noise."""
+        """Draw noise and compute the noisy weights from the current parameters; do nothing without noisy layers."""
         drawn = self._network.draw_noise(None, generator)
         if drawn is None:
             return
@@ -92,7 +102,7 @@ class FusedQNetwork:
         torch.addcmul(self._means, self._deviations, self._noise, out=self._perturbed)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Activations]:
-        """Action values [B, K] of observations [B, D], and what `backward` needs."""
+        """Return action values [B, K] for observations [B, D], and the activations that `backward` needs."""
         rectified = self._rectified(observations)
         features, mean, rstd = self._normalised(rectified)
         weights = self._weights
@@ -110,11 +120,11 @@ class FusedQNetwork:
         return advantages + (values - advantages.mean(-1, keepdim=True)), activations
 
     def values(self, observations: Tensor) -> Tensor:
-        """Action values [B, K]."""
+        """Return action values [B, K] for observations [B, D]."""
         return self.forward(observations)[0]
 
     def advantages(self, observations: Tensor) -> Tensor:
-        """What actions are worth beside each other, [B, K]: action values but for a number the same for all actions."""
+        """Return advantages [B, K], which differ from the action values by one constant per observation."""
         features = self._normalised(self._rectified(observations))[0]
         weight, bias = self._weights.each[0]
         hidden = torch.addmm(bias, features, weight.t()).relu_()
@@ -122,7 +132,12 @@ class FusedQNetwork:
         return torch.addmm(bias, hidden, weight.t())
 
     def backward(self, activations: Activations, gradient: Tensor) -> None:
-        """Write the gradient of all parameters, given that of the action values [B, K]."""
+        """Write the gradients of all parameters.
+
+        Args:
+            activations: Result of `forward`.
+            gradient: Gradient of the loss with respect to the action values, [B, K].
+        """
         weights, ours = self._weights, self._gradient
         outputs = [gradient]
         if len(weights.output_weights) == 2:
@@ -139,7 +154,7 @@ class FusedQNetwork:
             torch.mul(self._mean_gradient, self._noise, out=self._deviation_gradient)
 
     def _features_gradient(self, activations: Activations, gradient: Tensor) -> None:
-        """Of the linear layer and the layer norm, given that of the features [B, h_1]."""
+        """Write the gradients of the linear layer and the layer norm, given the gradient of the features [B, h_1]."""
         norm = self._norm
         rectified, norm.weight.grad[:], norm.bias.grad[:] = torch.ops.aten.native_layer_norm_backward(
             gradient.float(),
@@ -159,7 +174,7 @@ class FusedQNetwork:
         return torch.addmm(linear.bias.detach(), observations, linear.weight.detach().t()).relu_().float()
 
     def _normalised(self, rectified: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, and mean and reciprocal deviation of each row."""
+        """Return the features, and the mean and reciprocal standard deviation of each row."""
         norm = self._norm
         return torch.native_layer_norm(
             rectified, norm.normalized_shape, norm.weight.detach(), norm.bias.detach(), norm.eps
@@ -170,7 +185,7 @@ class FusedQNetwork:
 
 
 def lay_out(network: nn.Module) -> None:
-    """Move the parameters of a network that does not learn into one buffer, in the order of `by_role`."""
+    """Move the parameters of a network without gradients into one flat buffer, in the order of `by_role`."""
     ordered = [p for _, p in sorted(network.named_parameters(), key=lambda item: by_role(item[0]))]
     buffer = torch.cat([parameter.detach().reshape(-1) for parameter in ordered])
     edges = accumulate((parameter.numel() for parameter in ordered), initial=0)
@@ -179,7 +194,10 @@ def lay_out(network: nn.Module) -> None:
 
 
 def _layer_gradient(outputs: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Write the gradient of a linear layer, given that of its outputs [B, q] and its inputs [B, p]."""
+    """Write a linear layer's gradients to `weight` and `bias`.
+
+    `outputs` is the gradient of the layer's outputs, [B, q], and `inputs` are the layer's inputs, [B, p].
+    """
     if outputs.dtype == inputs.dtype == weight.dtype:
         torch.mm(outputs.t(), inputs, out=weight)
     else:  # in half precision
@@ -192,12 +210,12 @@ def _through_relu(gradient: Tensor, outputs: Tensor) -> Tensor:
 
 
 def _mean_kind(network: DuelingQNetwork) -> str:
-    """The kind of parameter that a network without noise has alone, too."""
+    """Return the name suffix of mean weights: "_mean", or "" in a network without noise."""
     return "_mean" if network.is_noisy else ""
 
 
 def _stream_parameters(network: DuelingQNetwork, kind: str) -> list[Tensor]:
-    """In the order of `by_role`: kind is "_mean", "_deviation" or, without noise, ""."""
+    """Return the parameters of one kind in the order of `by_role`: "_mean", "_deviation" or, without noise, ""."""
     streams = [network.advantage] + ([network.value] if network.value is not None else [])
     names = [role.split(".") for role in _ROLES]
     return [getattr(stream[int(layer)], name + kind) for layer, name in names for stream in streams]
@@ -208,7 +226,7 @@ def _stream_gradients(network: DuelingQNetwork, kind: str) -> list[Tensor]:
 
 
 def _layers(flat: Tensor, network: DuelingQNetwork) -> _Layers:
-    """`flat` [all parameters of one kind] cut into layers."""
+    """Return views of the layers in `flat`, which holds all parameters of one kind."""
     shapes = [parameter.shape for parameter in _stream_parameters(network, _mean_kind(network))]
     edges = list(accumulate((shape.numel() for shape in shapes), initial=0))
     views = [flat[a:b].view(shape) for (a, b), shape in zip(pairwise(edges), shapes, strict=True)]
@@ -228,7 +246,7 @@ def _layers(flat: Tensor, network: DuelingQNetwork) -> _Layers:
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """One flat view of tensors that lie side by side."""
+    """Return one flat view of tensors that are adjacent in memory."""
     for tensor, following in pairwise(tensors):
         assert tensor.data_ptr() + tensor.numel() * tensor.element_size() == following.data_ptr()
     size = sum(tensor.numel() for tensor in tensors)

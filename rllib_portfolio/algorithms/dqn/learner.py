@@ -1,4 +1,4 @@
-"""A DQN learner with a tight loop: RLlib's loss on RLlib's seams, without its work per batch."""
+"""A DQN learner that computes RLlib's loss behind RLlib's interface, without RLlib's overhead per batch."""
 
 from __future__ import annotations
 
@@ -32,37 +32,38 @@ LEARNING_STATE = "learning_state"
 
 
 class Batch(NamedTuple):
-    """B observations with A actions each, as tensors; A is 1 for transitions as they were made."""
+    """B observations with A actions each, as tensors; A is 1 if only the action that was taken is evaluated."""
 
     observations: Tensor
     """[B, D]."""
     actions: Tensor
-    """[B, A], like rewards."""
+    """[B, A]."""
     rewards: Tensor
+    """[B, A]."""
     next_observations: Tensor
     """[B A, D]."""
     discounts: Tensor
-    """gamma^m, or 0 where the episode terminated, [B, 1]."""
+    """gamma^m for m-step returns, or 0 where the episode terminated, [B, 1]."""
     weights: Tensor
-    """[B, 1]."""
+    """Importance weights, [B, 1]."""
 
 
 class StepStats(NamedTuple):
-    """Of one gradient step, on the device."""
+    """Statistics of one gradient step, as tensors on the device."""
 
     loss: Tensor
     q_values: Tensor
-    """Of the actions learned from, [B, A]."""
+    """Action values of the actions in the batch, [B, A]."""
     td_errors: Tensor
-    """Absolute, [B], means over the actions."""
+    """Absolute TD errors, averaged over the actions of each observation, [B]."""
     gradient_norm: Tensor
 
 
 @reads_fragments(infos=False)
 class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
-    """Q-learning on batches of transitions, with double Q (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
+    """Q-learning on batches of transitions, with double Q-learning (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
 
-    Noise is drawn anew for every batch, for the online network and for its target apart.
+    Noise is drawn once per batch, independently for the online network and the target network.
     """
 
     parameter_order = staticmethod(by_role)
@@ -96,17 +97,17 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
             self._scaler.load_state_dict(ours["gradient_scaler"])
 
     def _restore_noise(self, state: Tensor) -> None:
-        """Go on with the noise of before; generators of a CPU and of a GPU have nothing in common."""
+        """Restore the noise generator, unless the checkpoint is from another kind of device (CPU or GPU)."""
         if len(state) != len(self._noise.get_state()):
             logger.warning("The checkpoint comes from another kind of device: the noise on the weights begins anew.")
             return
         self._noise.set_state(state)
 
     def gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], StepStats | None]:
-        """Absolute TD errors [B], and statistics unless a gradient was not finite and the step was left out."""
+        """Return absolute TD errors [B], and statistics, or None if a gradient was not finite and no step was made."""
         batch = self._batch(columns)
         with torch.no_grad():
-            with self._mixed_precision():  # one network after the other: the weights just drawn are in the cache
+            with self._mixed_precision():  # each network right after its draw, while its weights are in the cache
                 next_values = None
                 if self.config.gamma:
                     self._target.draw(self._noise)
@@ -119,8 +120,11 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
         return absolute.cpu().numpy(), None if norm is None else StepStats(loss, q_values, absolute, norm)
 
     def _apply_finite_gradient(self) -> Tensor | None:
-        """Clip and step; the norm, or None and no step if it was not finite, with the culprits named but for fp16."""
-        if self._scaler is not None:  # leaves out a gradient that overflowed
+        """Clip the gradient and make a step; return the norm before clipping.
+
+        If the norm is not finite, make no step and return None; without fp16, also log the parameters responsible.
+        """
+        if self._scaler is not None:  # the scaler skips a gradient that overflowed
             norm = self._apply_gradient()
             return norm if torch.isfinite(norm) else None
         norm = self._flat.clip_gradient(self.config.grad_clip)
@@ -148,10 +152,17 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
         )
 
     def _td_loss(self, batch: Batch, next_values: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted loss, TD errors Q(s, a) - (R + discount Q_target(s', a*)) and values Q(s, a); writes gradients.
+        """Write the gradients, and return the weighted loss, the TD errors and the values Q(s, a).
 
-        a* maximises the online network's Q(s', .) with double Q, and `next_values`, the target's [B A, K], without.
-        They are None where gamma is 0. Errors and values are [B, A].
+        TD errors are Q(s, a) - (R + discount Q_target(s', a*)). With double Q-learning, a* maximises the online
+        network's Q(s', .), otherwise the target network's.
+
+        Args:
+            batch: The batch.
+            next_values: The target network's Q(s', .), [B A, K], or None if gamma is 0.
+
+        Returns:
+            The loss, TD errors [B, A] and values [B, A].
         """
         targets = batch.rewards
         if next_values is not None:
@@ -181,13 +192,13 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
 
 
 def _huber(errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Huber's loss with its bend at 1 (1964, eq. 2.7), and its slope, which is NaN for an infinite error, too."""
+    """Return Huber's loss with threshold 1 (1964, eq. 2.7) and its slope; both are NaN for an infinite error."""
     slopes = torch.where(errors.isinf(), torch.nan, errors.clamp(-1.0, 1.0))
     return slopes * (errors - 0.5 * slopes), slopes
 
 
 def _squared(errors: Tensor) -> tuple[Tensor, Tensor]:
-    """The squared error and its slope."""
+    """Return the squared error and its slope."""
     return errors.square(), 2.0 * errors
 
 

@@ -1,4 +1,4 @@
-"""Settings of RLlib that DQN cannot follow: see `algorithms/refused_settings.py`."""
+"""Rules that refuse the RLlib settings which DQN does not support; see `algorithms/refused_settings.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rllib_portfolio.env.registration import ENV_ID
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 
 _LEARNED_THROUGH = ("setup", "_forward_train", "make_target_networks", "get_target_network_pairs")
-"""Methods of the Q-network's module whose work the fused learner does on the network's arrays."""
+"""Methods of the Q-network's RLModule that the fused learner replaces by its own computations."""
 
 
 def _is_our_buffer(config: Any) -> bool:
@@ -53,7 +53,7 @@ _NOT_OUR_NETWORKS = {
     "hiddens": "Change network.hidden_sizes",
     "epsilon": "Change training.epsilon_start, epsilon_end and epsilon_fraction",
 }
-"""Settings of RLlib's Q-network that ours does not read, and what to do instead."""
+"""RLlib's Q-network settings that our network does not read, and the advice to give instead."""
 
 
 def _unread(name: str, remedy: str) -> Rule:

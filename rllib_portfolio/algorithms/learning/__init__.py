@@ -1,1 +1,1 @@
-"""Parts that learners share: batches, advantages, the fused update and its metrics."""
+"""Parts that the learners share: batches, advantages, the fused update and its metrics."""

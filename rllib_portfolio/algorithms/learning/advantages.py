@@ -1,4 +1,4 @@
-"""Generalised advantage estimation over whole fragments, and the scale of the advantages."""
+"""Generalised advantage estimation over whole fragments, and standardisation of the advantages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy.signal import lfilter
 from rllib_portfolio.arrays import FloatArray
 
 SMALLEST_ADVANTAGE_STD = 1e-4
-"""The smallest deviation that advantages are divided by, as in RLlib's GAE connector."""
+"""The smallest standard deviation that advantages are divided by, as in RLlib's GAE connector."""
 NEWEST_SHARE = 0.02
-"""Share of the newest batch in the running variance of the advantages, once there have been 50 batches."""
+"""Weight of the newest batch in the running variance of the advantages after the first 50 batches."""
 
 
 def generalised_advantages(
@@ -25,18 +25,18 @@ def generalised_advantages(
     gamma: float,
     gae_lambda: float,
 ) -> FloatArray:
-    """Advantages of E episode chunks, laid end to end.
+    """Return the advantages of E concatenated episode chunks.
 
     delta_t = r_t + gamma V(s_{t+1}) - V(s_t),  A_t = sum_k (gamma lambda)^k delta_{t+k}
-    (Schulman et al. 2016, arXiv 1506.02438, eqs. 11-16). The value after the last step counts unless the chunk ended by
-    termination: truncation, by the environment or by the end of the fragment, bootstraps.
+    (Schulman et al. 2016, arXiv 1506.02438, eqs. 11-16). V after a chunk's last step is 0 if the chunk ended by
+    termination, and `last_values` if it was truncated by the environment or by the end of the fragment.
 
     Args:
         rewards: E arrays of lengths T_e.
-        values: V(s_t) of all steps, chunk after chunk, [S], S the sum of T_e.
+        values: V(s_t) of all steps, chunk after chunk, [S], where S is the sum of T_e.
         last_values: V of the observation after each chunk's last step, [E].
         terminated: Whether each chunk ended by termination, [E].
-        gamma: Discount.
+        gamma: Discount factor.
         gae_lambda: lambda.
 
     Returns:
@@ -47,7 +47,7 @@ def generalised_advantages(
     next_values = np.append(values[1:], 0.0)
     next_values[stops - 1] = np.where(terminated, 0.0, last_values)
     deltas = np.concatenate(rewards) + gamma * next_values - values
-    # All chunks reversed, one to a row, padded behind their first step: one recursive filter runs over all of them.
+    # Each row holds one chunk in reverse order, padded at its end, so that one recursive filter runs over all chunks.
     longest = int(lengths.max())
     rows = np.repeat(np.arange(len(lengths)), lengths)
     columns = np.repeat(stops, lengths) - 1 - np.arange(len(deltas))
@@ -58,11 +58,11 @@ def generalised_advantages(
 
 
 class AdvantageScale:
-    """The running standard deviation of the advantages.
+    """Standardises advantages by their running standard deviation.
 
-    A batch that is divided by its own deviation counts for less if it holds a rare large loss, because the loss makes
-    the deviation large: the gradient is then biased towards more risk. Batches are divided by the root of the mean
-    variance of those before them; the first one by its own.
+    Division by a batch's own standard deviation would bias the gradient towards more risk: a rare large loss increases
+    the standard deviation of its batch and thereby reduces the batch's weight. Each batch is therefore divided by the
+    square root of the running mean variance of the batches before it; the first batch is divided by its own.
     """
 
     def __init__(self) -> None:
@@ -73,22 +73,22 @@ class AdvantageScale:
     def standardised(
         self, advantages: FloatArray, total: Callable[[FloatArray], FloatArray] = np.asarray
     ) -> FloatArray:
-        """Return the advantages of a batch, [S], less their mean and divided by the running deviation.
+        """Return the advantages of a batch minus their mean, divided by the running standard deviation, [S].
 
         Args:
             advantages: A_t of the batch, [S].
-            total: Sums an array over all learners, which share mean and deviation.
+            total: Sums an array over all learners, which share the mean and the standard deviation.
         """
         exact = np.asarray(advantages, dtype=np.float64)
         count, all_advantages = total(np.array([len(exact), exact.sum()]))
-        with np.errstate(invalid="ignore"):  # a reward that is not finite: the learner leaves the update out
+        with np.errstate(invalid="ignore"):  # if a reward is not finite, the learner skips the update
             deviations = exact - all_advantages / count
         self._newest = float(total(np.square(deviations).sum(keepdims=True))[0] / count)
         variance = self._variance or self._newest
         return np.asarray(deviations / max(np.sqrt(variance), SMALLEST_ADVANTAGE_STD))
 
     def advance(self) -> None:
-        """Take in the variance of the newest batch, whose update has been made."""
+        """Update the running variance with the newest batch; called once the update on it is done."""
         self._num_batches += 1
         self._variance += max(NEWEST_SHARE, 1.0 / self._num_batches) * (self._newest - self._variance)
 

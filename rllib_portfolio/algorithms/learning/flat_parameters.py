@@ -1,4 +1,4 @@
-"""The parameters of a module as views of one flat buffer, so that clipping and the optimiser are one kernel each."""
+"""Module parameters as views of one flat buffer, so that clipping and the optimiser step take one kernel each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class FlatParameters:
-    """Moves the parameters and gradients of a module into two flat buffers that they become views of.
+    """Moves a module's parameters and gradients into two flat buffers, of which they become views.
 
     Args:
-        module: A module on its final device; it must not be moved or re-typed afterwards.
-        order: Of names; parameters of equal rank stay in the order of the module.
-        holds: Whether the parameter of a name is one of them; the others stay where they are.
+        module: A module on its final device; its device and dtype must not change afterwards.
+        order: Maps a parameter's name to its rank in the buffer; parameters of equal rank keep the module's order.
+        holds: Returns whether the parameter of a given name belongs in the buffers; the others are not moved.
     """
 
     def __init__(
@@ -41,26 +41,26 @@ class FlatParameters:
         self._matrices = [parameter.data for _, parameter in named if parameter.ndim > 1]
 
     def clip_gradient(self, max_norm: float | None) -> Tensor:
-        """Scale the gradient down to `max_norm`, unless it is not finite; returns the norm that it had."""
+        """Scale the gradient down to `max_norm` if its norm is larger and finite; return the norm before clipping."""
         norm = torch.linalg.vector_norm(self.gradient)
         if max_norm is None or (norm.device.type == "cpu" and not max_norm < norm.item() < math.inf):
-            return norm  # on CUDA the question would wait
+            return norm  # on CUDA this comparison would synchronise
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         self.gradient.mul_(torch.where(norm.isfinite(), scale, 1.0))
         return norm
 
     def shrink_matrices(self, share: float) -> None:
-        """Multiply every weight matrix by 1 - `share`; biases, LayerNorm scales and deviations are unchanged."""
+        """Multiply every weight matrix by 1 - `share`, but no biases, LayerNorm scales or log standard deviations."""
         torch._foreach_mul_(self._matrices, 1.0 - share)
 
     def non_finite_gradients(self) -> list[str]:
-        """Names of the parameters whose gradient holds a NaN or an infinity."""
+        """Return the names of the parameters whose gradient holds a NaN or an infinity."""
         pieces = self.gradient.split(self._sizes)
         return [name for name, piece in zip(self._names, pieces, strict=True) if not bool(torch.isfinite(piece).all())]
 
 
 class Snapshot:
-    """Parameters and optimiser state before an update, to go back to."""
+    """A copy of parameters and optimiser state, from which they can be restored."""
 
     def __init__(self, flat: FlatParameters, optimizer: torch.optim.Optimizer) -> None:
         self._flat, self._optimizer = flat, optimizer
@@ -68,7 +68,7 @@ class Snapshot:
         self._state = {name: value.clone() for name, value in _tensors(optimizer, flat).items()}
 
     def restore(self) -> None:
-        """Go back."""
+        """Restore the parameters and the optimiser state in place."""
         with torch.no_grad():
             self._flat.parameter.copy_(self._parameter)
         if not self._state:

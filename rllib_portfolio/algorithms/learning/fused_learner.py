@@ -1,4 +1,4 @@
-"""What our learners share: one module, flat parameters, fused optimisers, gradients averaged as one tensor each."""
+"""The base of our learners: one module, flat parameters, fused optimisers, and gradients averaged as flat tensors."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ logger = logging.getLogger(__name__)
 
 _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 INITIAL_SCALE = 2.0**10
-"""Of the loss in fp16. With torch's 2^16 the first gradients overflow, and the scaler leaves their steps out."""
+"""Initial scale of the loss in fp16. With torch's 2^16 the first gradients overflow and their steps are skipped."""
 
 
 class ParameterGroup(NamedTuple):
-    """Parameters that one optimiser moves."""
+    """Parameters that share an optimiser."""
 
     holds: Callable[[str], bool]
-    """Whether the parameter of a name is one of them."""
+    """Returns whether the parameter of a given name belongs to the group."""
     learning_rate: Any
     """A constant or a schedule, in RLlib's form."""
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = partial(torch.optim.Adam, fused=True)
-    """Makes the optimiser; RLlib sets its learning rate."""
+    """Makes the optimiser, whose learning rate RLlib sets."""
 
 
 class FusedLearner(TorchLearner):
-    """A base beside one of RLlib's Torch learners: `class Ours(FusedLearner, PPOTorchLearner)`.
+    """A mixin for one of RLlib's Torch learners: `class Ours(FusedLearner, PPOTorchLearner)`.
 
-    Several learners average flat gradients, weighted by the steps that each of them holds, so that n learners do what
-    one would do with n times the batch.
+    Several learners average their flat gradients, weighted by the number of steps in each learner's minibatch, so that
+    n learners make the same update as one learner with n times the batch.
     """
 
     @staticmethod
     def parameter_order(name: str) -> int:
-        """Rank of the parameter of this name in the flat buffer."""
+        """Return the rank in the flat buffer of the parameter with this name."""
         return 0
 
     def parameter_groups(self, config: Any) -> dict[str, ParameterGroup]:
-        """Return the groups of the module's parameters, by name; each parameter belongs to one of them."""
+        """Return the parameter groups by name; each parameter must belong to exactly one group."""
         return {DEFAULT_OPTIMIZER: ParameterGroup(lambda name: True, config.lr)}
 
     def build(self) -> None:
@@ -81,7 +81,7 @@ class FusedLearner(TorchLearner):
 
     @property
     def _flat(self) -> FlatParameters:
-        """The parameters of a learner with one group."""
+        """The flat parameters of a learner that has one group."""
         return self._groups[DEFAULT_OPTIMIZER]
 
     @property
@@ -93,7 +93,7 @@ class FusedLearner(TorchLearner):
         return torch.device(self._device).type
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """No wrapper: gradients are averaged as flat tensors. The first learner's weights are everyone's."""
+        """Send the first learner's weights to all learners; a DDP wrapper is not needed."""
         if self.config.num_learners > 1:
             for flat in self._groups.values():
                 torch.distributed.broadcast(flat.parameter.data, src=0)
@@ -103,15 +103,15 @@ class FusedLearner(TorchLearner):
     ) -> tuple[Tensor, Any]:
         """Write the gradient of a minibatch's loss, over all learners, into the flat buffer of a group.
 
-        What the loss adds to the gradients of other groups is zeroed when their own gradient is next written.
+        If the loss also adds to the gradients of other groups, the next `_backward` of those groups zeroes them first.
 
         Args:
-            loss: Gives the total loss and whatever else is of interest.
-            weight: Steps of this learner's minibatch over their mean over the learners.
+            loss: Returns the total loss and any further results.
+            weight: Steps in this learner's minibatch, divided by the mean over all learners.
             group: Name of the group.
 
         Returns:
-            What `loss` gave.
+            The result of `loss`.
         """
         self._groups[group].gradient.zero_()
         with self._mixed_precision():
@@ -121,12 +121,12 @@ class FusedLearner(TorchLearner):
         return total_loss, parts
 
     def _average_gradient(self, weight: float, group: str = DEFAULT_OPTIMIZER) -> None:
-        """Average a group's gradient over all learners; `weight` as for `_backward`."""
+        """Average a group's gradient over all learners, with the `weight` of `_backward`."""
         if self._team.size > 1:
             self._team.sum(self._groups[group].gradient.mul_(weight)).div_(self._team.size)
 
     def _apply_gradient(self, group: str = DEFAULT_OPTIMIZER) -> Tensor:
-        """Clip the gradient of a group and step its optimiser; return the norm before clipping."""
+        """Clip the gradient of a group and make a step of its optimiser; return the norm before clipping."""
         flat, optimizer = self._groups[group], self.get_optimizer(optimizer_name=group)
         if self._scaler is None:
             norm = flat.clip_gradient(self.config.grad_clip)
@@ -137,19 +137,19 @@ class FusedLearner(TorchLearner):
         norm = flat.clip_gradient(self.config.grad_clip)
         if norm.isfinite():
             self._decay_weights(flat, optimizer)
-        self._scaler.step(optimizer)  # leaves out a gradient that overflowed
+        self._scaler.step(optimizer)  # skips a gradient that overflowed
         self._scaler.update()
         return norm
 
     def _name_culprits(self, names: Sequence[str]) -> None:
-        """Log once which parameters had a gradient that was not finite; a metric counts these updates."""
+        """Log which parameters had a gradient that was not finite, once per learner; a metric counts such updates."""
         if not self._has_named_culprits:
             self._has_named_culprits = True
             logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))
 
     def _decay_weights(self, flat: FlatParameters, optimizer: torch.optim.Optimizer) -> None:
-        """Take learning_rate * weight_decay off the weight matrices, before the gradient's step as in AdamW."""
-        weight_decay = getattr(self.config, "weight_decay", 0.0)  # DQN has none
+        """Multiply the weight matrices by 1 - learning_rate * weight_decay before the optimiser step, as AdamW does."""
+        weight_decay = getattr(self.config, "weight_decay", 0.0)  # DQN does not have this setting
         if weight_decay:
             flat.shrink_matrices(weight_decay * optimizer.param_groups[0]["lr"])
 

@@ -1,7 +1,7 @@
 """A warning while a run waits for learners that do not answer.
 
-RLlib waits for learners in processes of their own without end. One whose process ended fails at once; one that is
-stopped, or hangs, would be waited for in silence.
+RLlib waits for remote learners without a time limit. If a learner's process has ended, the call fails at once. If the
+process is stopped or hangs, RLlib would wait without a message.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ logger = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 60.0
 TIMES_USUAL = 5.0
-"""An update that takes long is no silence: so many times the mean update is waited for."""
+"""The warning waits for at least this multiple of the mean duration of an update, since some updates are slow."""
 
 
 @contextmanager
 def warned_of_silence(algorithm: Algorithm) -> Iterator[None]:
-    """Warn once if an update, made in this context, waits for learners in processes of their own for a minute.
+    """Log a warning if an update within this context waits too long for remote learners.
 
-    They are waited for all the same.
+    The limit is `SILENT_AFTER_S` or `TIMES_USUAL` mean updates, whichever is longer. The update continues to wait.
 
     Args:
-        algorithm: The owner of the learners, which records how long updates take.
+        algorithm: The owner of the learners, whose metrics hold the duration of updates.
     """
     if algorithm.learner_group.is_local:
         yield

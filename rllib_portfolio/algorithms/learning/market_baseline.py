@@ -1,10 +1,11 @@
-"""A baseline for policy gradients that is a function of the market: it removes noise and leaves the gradient's mean.
+"""A policy-gradient baseline that depends on the market; it reduces the gradient's variance without bias.
 
-Asset returns do not answer to what a small portfolio does, so a baseline may depend on them, those of the future
-included (Mao et al. 2019, arXiv 1807.02264, input-dependent baselines). It must not depend on the actions that it
-corrects. A regression on the rewards that it corrects depends on them: it removes the share h of a day's own reward,
-where h is the day's leverage, near 1 on rare large days. So the coefficients for an episode are fitted to all others
-(cross-fitting, Chernozhukov et al. 2018, definition 3.1); no action of the episode changes their rewards.
+A small portfolio does not influence asset returns, so that a baseline may depend on them, including future returns (Mao
+et al. 2019, arXiv 1807.02264, input-dependent baselines). The baseline must not depend on the actions whose rewards it
+corrects. A regression fitted to the same rewards would depend on those actions: it removes the share h of a day's own
+reward, where h is the day's statistical leverage, which is near 1 on rare days with large moves. Therefore the
+coefficients for an episode are fitted to all other episodes, whose rewards no action of this episode changes
+(cross-fitting, Chernozhukov et al. 2018, definition 3.1).
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ import numpy as np
 from rllib_portfolio.arrays import FloatArray
 
 Total = Callable[[FloatArray], FloatArray]
-"""Sums an array over all learners."""
+"""A function that sums an array over all learners."""
 
 SMALLEST_EIGENVALUE = 1e-5
-"""Share of the largest eigenvalue of the scaled cross-products below which a direction is left out: a difference of two
-portfolios that only rounding or curvature makes says nothing about a day of large moves."""
+"""Eigenvalues of the scaled cross-products below this share of the largest one are left out of the regression.
+
+Their directions are differences between two portfolios that are due to rounding or curvature only, so that coefficients
+on them cannot be extrapolated to days of large moves."""
 LEAST_OTHERS = 20
-"""Steps of other chunks from which on a regression on two portfolios is better than none."""
+"""Smallest number of steps in other chunks for which the regression is used."""
 
 
 def mean_of_others(values: FloatArray, lengths: Sequence[int], total: Total = np.asarray) -> FloatArray:
-    """Return for each step the mean of the values over the steps of other chunks, or over all if there are no others.
+    """Return for each step the mean of the values over all other chunks, or over all steps if there is only one chunk.
 
     Args:
-        values: One row for each step, [S, P].
-        lengths: Steps of each episode chunk; they sum to S.
+        values: One row per step, [S, P].
+        lengths: Number of steps in each episode chunk; they sum to S.
         total: Sums an array over all learners.
 
     Returns:
@@ -46,19 +49,20 @@ def mean_of_others(values: FloatArray, lengths: Sequence[int], total: Total = np
 def without_market_noise(
     values: FloatArray, market: FloatArray, lengths: Sequence[int], total: Total = np.asarray
 ) -> FloatArray:
-    """Return rewards or advantages less their regression on the market, fitted to the other episode chunks.
+    """Return rewards or advantages minus their regression on the market, fitted to the other episode chunks.
 
-    Rewards may lose a function of the returns alone, since later rewards count towards earlier actions. Advantages may
-    lose a function of the state, too, since each belongs to one action.
+    For rewards, `market` must depend on asset returns only, because later rewards count towards earlier actions. For
+    advantages it may also depend on the state, because each advantage belongs to one action.
 
     Args:
         values: Rewards r_t or advantages A_t, [S].
         market: P functions of the returns of the same step that do not depend on the sampled action, [S, P].
-        lengths: Steps of each episode chunk; they sum to S. No action may change the values of another chunk.
+        lengths: Number of steps in each episode chunk; they sum to S. No action may change the values of another chunk.
         total: Sums an array over all learners.
 
     Returns:
-        The values less the slopes times the market, float32 [S]; as they were where other chunks have too few steps.
+        The values minus slopes times market, float32 [S]; unchanged where the other chunks have fewer than
+        `LEAST_OTHERS` steps.
     """
     columns = np.column_stack([np.ones(len(values)), market, values]).astype(np.float64)
     own = _sums(columns[:, :, None] * columns[:, None, :], lengths)

@@ -1,4 +1,4 @@
-"""What learners on batches of a replay buffer share: several gradient steps a visit, and their metrics."""
+"""The base of learners that learn from a replay buffer: several gradient steps per call, and their metrics."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from rllib_portfolio.algorithms.replay.replay_buffer import ReplayBatch
 
 
 class ReplayLearner(FusedLearner):
-    """A base beside one of RLlib's Torch learners: `class Ours(ReplayLearner, DQNTorchLearner)`."""
+    """A mixin for one of RLlib's Torch learners: `class Ours(ReplayLearner, DQNTorchLearner)`."""
 
     def build(self) -> None:
         super().build()
         self._untold: list[tuple[Any, int]] = []
-        """Of each gradient step that is not in the metrics yet: its statistics, if it was made, and its batch size."""
+        """Statistics (None if no step was made) and batch size of each gradient step that is not in the metrics yet."""
 
     @abstractmethod
     def gradient_step(self, columns: Mapping[str, Any], weight: float) -> tuple[NDArray[Any], Any]:
-        """Make one gradient step on a batch of B transitions, or days.
+        """Make one gradient step on a batch of B transitions, or of B days with several actions each.
 
         Args:
-            columns: The batch.
-            weight: B over its mean over the learners.
+            columns: Columns of the batch, as in `ReplayBatch`.
+            weight: B divided by its mean over all learners.
 
         Returns:
-            Absolute TD errors [B], and statistics, or None if a gradient was not finite and the step was left out.
+            Absolute TD errors [B], and statistics, or None if no step was made because a gradient was not finite.
         """
 
     @abstractmethod
     def step_metrics(self, stats: Sequence[Any]) -> dict[str, Tensor]:
-        """Return the metrics of gradient steps, one number each, given their statistics, at least one."""
+        """Return scalar metrics of one or more gradient steps, given the statistics of each step."""
 
     def update_from_buffer(
         self,
@@ -55,13 +55,13 @@ class ReplayLearner(FusedLearner):
         num_updates: int,
         timesteps: dict[str, Any],
     ) -> None:
-        """Gradient steps on batches of a buffer in this process; `gather_metrics` tells of them.
+        """Make gradient steps on batches of a buffer in this process; `gather_metrics` returns their metrics.
 
         Args:
-            draw: Gives a batch.
-            put_back: Takes its absolute TD errors, before the next one is drawn.
+            draw: Returns a batch.
+            put_back: Receives the batch's absolute TD errors before the next batch is drawn.
             num_updates: Number of gradient steps.
-            timesteps: What schedules and target updates are functions of.
+            timesteps: Step counts that schedules and target updates depend on.
         """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps)
@@ -69,12 +69,12 @@ class ReplayLearner(FusedLearner):
             td_errors, step = self.gradient_step(draw(), weight=1.0)
             put_back(td_errors)
             self._untold.append((step, len(td_errors)))
-            if update == num_updates - 1:  # the average takes the weights that the policy has reached
+            if update == num_updates - 1:  # updates the target network, once per call
                 self.after_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += num_updates
 
     def gather_metrics(self) -> Any:
-        """Metrics of all gradient steps since the last call."""
+        """Return the metrics of all gradient steps since the last call."""
         self._log()
         return self.metrics.reduce()
 
@@ -88,9 +88,9 @@ class ReplayLearner(FusedLearner):
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """RLlib's `Learner.update` on one batch; TD errors are among the metrics.
+        """Make one gradient step as RLlib's `Learner.update`, on one batch; the metrics include the TD errors.
 
-        The target network is updated after a gradient step that ends a visit to the learner.
+        The target network is updated only if `ends_visit` is true, that is, after the last of several steps.
         """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})
@@ -112,7 +112,7 @@ class ReplayLearner(FusedLearner):
         return None if _no_metrics_reduce else self.metrics.reduce()
 
     def _log(self) -> None:
-        """Means over the gradient steps that nobody was told of, and counts."""
+        """Log means over the gradient steps that are not in the metrics yet, and counts."""
         stats = [step for step, _ in self._untold if step is not None]
         left_out = len(self._untold) - len(stats)
         num_steps = sum(size for _, size in self._untold)

@@ -1,7 +1,7 @@
 """Reward normalisation: rewards divided by the running standard deviation of their discounted sum.
 
-The statistics live in the driver, which sees the episodes of every env runner, so they are merged by construction and
-the same for every learner. Evaluation never passes here. The scale is applied to copies: reported returns stay raw.
+The driver computes the statistics from the episodes of all env runners, so that they are the same for every learner.
+Evaluation episodes are not included. The scale is applied to copies, so that reported returns are not scaled.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ REWARD_SCALE = "reward_scale"
 
 
 class RunningRewardScale:
-    """Standard deviation of the discounted sum R_t = gamma R_{t-1} + r_t over all environments so far.
+    """The running standard deviation of the discounted sum R_t = gamma R_{t-1} + r_t over all environments.
 
-    The sum starts anew with each episode and goes on over its chunks; moments are merged as counts, means and squares.
+    The sum restarts with each episode and continues over the episode's chunks.
     Source: Engstrom et al. (2020), "Implementation Matters in Deep Policy Gradients", reward scaling (algorithm 1).
     """
 
@@ -39,12 +39,12 @@ class RunningRewardScale:
 
     @property
     def std(self) -> float:
-        """The running standard deviation; 1 before there are two rewards or while it is zero."""
+        """The running standard deviation, or 1 if there are fewer than two rewards or it is (nearly) zero."""
         variance = self.sum_of_squares / self.count if self.count > 1 else 0.0
         return math.sqrt(variance) if variance > 1e-16 else 1.0
 
     def update(self, episodes: Sequence[SingleAgentEpisode]) -> None:
-        """Take in the rewards of finished and unfinished episode chunks; one that is not finite counts as 0."""
+        """Update the statistics with the rewards of episode chunks; a reward that is not finite counts as 0."""
         open_sums: dict[str, float] = {}
         for episode in episodes:
             before = open_sums.get(episode.id_, self._open_sums.get(episode.id_, 0.0))
@@ -59,7 +59,7 @@ class RunningRewardScale:
     def scaled(self, episodes: Sequence[SingleAgentEpisode]) -> list[SingleAgentEpisode]:
         """Return shallow copies of the episodes whose rewards are divided by `std`.
 
-        They are not clipped: a loss of a hundred deviations is what a policy must learn to fear.
+        The rewards are not clipped, so that the policy learns from rare losses of many standard deviations.
         """
         return [self._scaled(episode) for episode in episodes]
 
@@ -104,7 +104,7 @@ class RunningRewardScale:
 
 
 class ScalesRewards(Algorithm):
-    """A base beside one of RLlib's algorithms, whose checkpoint then holds the running scale."""
+    """A mixin for one of RLlib's algorithms that adds a running reward scale, also to checkpoints."""
 
     def setup(self, config: Any) -> None:
         self.reward_scale = RunningRewardScale(config.gamma)

@@ -1,4 +1,4 @@
-"""Episodes as one batch of tensors; what is taken over the whole batch is taken over that of all learners."""
+"""Conversion of episodes to one batch of tensors, with statistics over the batches of all learners."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ class Batch(NamedTuple):
     actions: Tensor
     """[S, A]."""
     log_probabilities: Tensor
-    """Of the actions when they were sampled, [S]."""
+    """Log-probabilities of the actions under the policy that sampled them, [S]."""
     distribution_inputs: Tensor
-    """Of the policy that sampled, [S, 2A]."""
+    """Parameters of the action distribution of the policy that sampled, [S, 2A]."""
     advantages: Tensor
-    """Centred, and divided by their running deviation, [S]."""
+    """Advantages, centred and divided by their running standard deviation, [S]."""
     value_targets: Tensor
     """[S]."""
 
     def minibatches(self, num_minibatches: int, generator: torch.Generator | None) -> Iterator[Batch]:
-        """Minibatches of nearly equal sizes that use every step once, in the order drawn from `generator` if any."""
+        """Yield minibatches of nearly equal sizes that use every step once.
+
+        Args:
+            num_minibatches: Number of minibatches.
+            generator: Shuffles the steps; None keeps their order.
+        """
         epoch = self
         if generator is not None and num_minibatches > 1:
             order = torch.randperm(len(self.advantages), generator=generator).to(self.advantages.device)
@@ -46,25 +51,32 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Team:
-    """The learners that share an update, and sums over them."""
+    """The learners that make updates together; it computes sums over all of them."""
 
     size: int
     device: Any
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of everyone's tensor, in place."""
+        """Replace `tensor` by its sum over all learners, in place, and return it."""
         if self.size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
 
     def total(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The sum of everyone's array."""
+        """Return the sum of `array` over all learners."""
         return array if self.size == 1 else self.sum(torch.tensor(array, device=self.device)).cpu().numpy()
 
 
 @dataclass(frozen=True)
 class BatchBuilder:
-    """Makes batches for the module of an algorithm with configuration `config`."""
+    """Builds the train batches of a module.
+
+    Attributes:
+        module: The RLModule.
+        config: Configuration of the algorithm.
+        team: All learners of the algorithm.
+        scale: Running scale of the advantages.
+    """
 
     module: Any
     config: Any
@@ -72,7 +84,11 @@ class BatchBuilder:
     scale: AdvantageScale = field(default_factory=AdvantageScale)
 
     def build(self, episodes: Sequence[SingleAgentEpisode]) -> tuple[Batch, Tensor]:
-        """The batch of episode chunks, none of them empty, on the device; and the values of its observations, [S]."""
+        """Return the batch of non-empty episode chunks, and the values of its observations, [S], on the device.
+
+        Raises:
+            ConfigError: If `market_baseline` is set and the episodes do not hold asset returns.
+        """
         observations = [episode.get_observations() for episode in episodes]
         obs = self._tensor(np.concatenate([array[:-1] for array in observations]))
         values = self._values(obs)
@@ -105,10 +121,11 @@ class BatchBuilder:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.team.device)
 
     def _rewards(self, episodes: Sequence[SingleAgentEpisode], observations: Tensor) -> list[NDArray[Any]]:
-        """Return rewards chunk by chunk, less what the market explains of them, if episodes tell what assets returned.
+        """Return the rewards of each chunk, minus the part that the market explains if `market_baseline` is set.
 
-        The market is told by two portfolios that no action changes: equal weights of the risky assets, and what the
-        policy would hold if the weights it sees were always the mean of other episodes'.
+        The market is represented by the growth of two portfolios that no action of the episode changes: equal weights
+        of the risky assets, and the portfolio that the policy would choose if it always observed the mean portfolio
+        weights of the other episodes.
         """
         rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
         if not self._has_market_baseline(episodes):
@@ -128,14 +145,22 @@ class BatchBuilder:
     def _less_market_noise(
         self, advantages: NDArray[Any], inputs: Tensor, episodes: Sequence[SingleAgentEpisode]
     ) -> NDArray[Any]:
-        """Return advantages less what the portfolio of the mean action explains of them by its growth of that day."""
+        """Return the advantages, minus the part that the market explains if `market_baseline` is set.
+
+        The market is represented by the day's growth of the mean action's portfolio.
+        """
         if not self._has_market_baseline(episodes):
             return advantages
         growth = self._mean_action_growth(inputs, _outputs(episodes, ASSET_RETURNS).astype(np.float64))
         return without_market_noise(advantages, growth, [len(episode) for episode in episodes], self.team.total)
 
     def _mean_action_growth(self, inputs: Tensor, returns: NDArray[Any]) -> NDArray[Any]:
-        """Log growth before costs, [S, 1], of the weights that mean actions ask for, over asset returns [S, N+1]."""
+        """Return the log growth before costs, [S, 1], of the mean actions' portfolios.
+
+        Args:
+            inputs: Parameters of the action distributions, [S, 2 (N+1)].
+            returns: Asset returns of the same steps, cash last, [S, N+1].
+        """
         weights = self.module.deterministic_weights(inputs).cpu().numpy()
         return np.log1p((weights * returns).sum(-1, keepdims=True))
 

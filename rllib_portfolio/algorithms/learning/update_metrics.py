@@ -1,6 +1,6 @@
-"""What an update of the fused learner reports: means over its minibatches, under the names of RLlib's learner.
+"""Metrics of a PPO update of the fused learner: means over its minibatches, under the names of RLlib's learner.
 
-The KL divergence alone is the last minibatch's, as in RLlib, which reports the last minibatch's of everything.
+Only the KL divergence is that of the last minibatch. RLlib reports all metrics of the last minibatch only.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from torch import Tensor
 from rllib_portfolio.algorithms.learning.train_batch import Batch
 
 NUM_UPDATES_LEFT_OUT = "num_updates_left_out"
-"""Because of gradients that were not finite; the log names their parameters."""
+"""Number of updates that were left out because a gradient was not finite; the log names the parameters."""
 NUM_GRADIENT_STEPS = "num_gradient_steps"
-"""Gradient steps of the last update; fewer than usual if `max_kl` ended it."""
+"""Number of gradient steps in the last update, which is smaller than usual if `max_kl` ended it."""
 
 
 class MinibatchStats(NamedTuple):
-    """Means over the minibatch of one gradient step, as tensors on the device."""
+    """Statistics of one gradient step, averaged over its minibatch, as tensors on the device."""
 
     policy_loss: Tensor
     value_loss: Tensor
@@ -63,13 +63,13 @@ _STAT_KEYS = (
 
 
 def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, values: Tensor) -> None:
-    """Log the losses, how well the critic's `values` before the update explain their targets, and counts.
+    """Log losses, counts, and the share of the value targets' variance that the critic explained before the update.
 
     Args:
         metrics: The learner's `MetricsLogger`.
-        stats: Of each minibatch; none of an update that was left out.
-        batch: The train batch, S steps.
-        values: Of its observations, before the update, [S].
+        stats: Statistics of each minibatch; empty if the update was left out.
+        batch: The train batch of S steps.
+        values: Values of its observations before the update, [S].
     """
     residual = (batch.value_targets - values).var(correction=0)
     explained = 1.0 - residual / batch.value_targets.var(correction=0).clamp(min=1e-12)
@@ -77,7 +77,7 @@ def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, valu
     if stats:
         means = torch.stack([torch.stack(step[:-1]) for step in stats]).mean(0).tolist()
         scalars |= dict(zip(_STAT_KEYS, means, strict=True))
-        # How far the policy has come, to which the coefficient is adapted: at first every minibatch's is zero.
+        # RLlib adapts the KL coefficient to how far the policy has moved; a mean would include the first minibatch's 0.
         scalars[LEARNER_RESULTS_KL_KEY] = stats[-1].kl.item()
     metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
     metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), int(not stats), reduce="lifetime_sum")
@@ -98,7 +98,7 @@ def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, valu
 
 
 def log_weights(metrics: Any, weights_seq_no: int, episodes: Sequence[SingleAgentEpisode]) -> None:
-    """Log the number of this update, and how many of them the sampling weights lie behind, mean over steps."""
+    """Log the number of this update, and the mean over steps of how many updates older the sampling weights are."""
     sampled = np.concatenate([np.asarray(episode.get_extra_model_outputs(WEIGHTS_SEQ_NO)) for episode in episodes])
     scalars = {
         WEIGHTS_SEQ_NO: weights_seq_no,

@@ -1,1 +1,1 @@
-"""PPO over the portfolio environment."""
+"""PPO for the portfolio environment."""

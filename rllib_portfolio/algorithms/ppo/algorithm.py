@@ -41,17 +41,18 @@ from rllib_portfolio.statistics.metrics import kurtosis
 
 _LEARNERS = {"fused": FusedPPOLearner, "stock": StockPPOLearner}
 RARE_KURTOSIS = 100.0
-"""Kurtosis of an asset's training returns (3 of a normal distribution) above which a run says that PPO may over-bet.
+"""Kurtosis of an asset's training returns (3 for a normal distribution) above which a run warns that PPO may hold too
+much of the asset.
 
-One loss in 250 days that dwarfs all else has 250; the bundled stocks have 6 to 37."""
+Returns with one dominating loss in 250 days have a kurtosis of 250; the bundled stocks have 6 to 37."""
 WIDE_BATCH = 8192
-"""Steps of a batch from which on PPO weighs such days well enough: the markets with rare crashes of docs/results.md."""
+"""Smallest batch, in steps, with which PPO gives rare days enough weight (the rare crashes in docs/results.md)."""
 STEP_ASSETS = 20
-"""Largest number of assets for which a flat network learns at the stated rate."""
+"""Largest number of assets for which a flat network learns at the configured learning rate."""
 
 
 class PortfolioPPOConfig(RLlibPPOConfig):
-    """RLlib's PPO configuration, and what it does not have."""
+    """RLlib's PPO configuration with additional training settings."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PortfolioPPO)
@@ -71,15 +72,16 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         mixed_precision: str | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
-        """RLlib's settings, and ours.
+        """Set training settings: RLlib's and ours.
 
         Args:
-            normalize_rewards: Divide rewards by the running deviation of their discounted sum.
-            market_baseline: Regress out of the advantages what the day's market explains (fused learner).
-            weight_decay: Decoupled decay of the weight matrices (Loshchilov and Hutter 2019; fused learner).
-            max_kl: End the epochs of an update at the first minibatch over which the KL divergence from the policy
-                that sampled exceeds this; None never does (fused learner).
-            mixed_precision: "bf16", "fp16" or None; the fused learner's arithmetic.
+            normalize_rewards: Whether rewards are divided by the running standard deviation of their discounted sum.
+            market_baseline: Whether the part of rewards and advantages that the day's asset returns explain is removed
+                by a regression (fused learner only).
+            weight_decay: Decoupled decay of the weight matrices (Loshchilov and Hutter 2019; fused learner only).
+            max_kl: An update ends at the first minibatch on which the KL divergence from the policy that sampled
+                exceeds this value; None disables the check (fused learner only).
+            mixed_precision: "bf16", "fp16" or None; only the fused learner uses it.
             **kwargs: RLlib's own settings.
         """
         super().training(**kwargs)
@@ -103,10 +105,10 @@ class PortfolioPPOConfig(RLlibPPOConfig):
 
 @reads_fragments(infos=False)
 class PortfolioPPO(ScalesRewards, PPO):
-    """RLlib's PPO whose learners see normalised rewards."""
+    """RLlib's PPO with normalised rewards."""
 
     silent_env_runners: tuple[int, ...] = ()
-    """Numbers of those that did not answer in the last round of sampling."""
+    """Indices of the env runners that did not answer in the last round of sampling."""
 
     @classmethod
     def get_default_config(cls) -> PortfolioPPOConfig:
@@ -140,7 +142,7 @@ class PortfolioPPO(ScalesRewards, PPO):
             sync_weights(self.env_runner_group, self.learner_group)
 
     def _timesteps(self) -> dict[str, int]:
-        """What the learners' schedules are functions of."""
+        """Return the step counts that the learners' schedules depend on."""
         return {
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)),
             NUM_MODULE_STEPS_TRAINED_LIFETIME: self.metrics.peek(
@@ -150,12 +152,12 @@ class PortfolioPPO(ScalesRewards, PPO):
 
 
 def build(config: PPORunConfig, market_path: Path) -> PortfolioPPO:
-    """The algorithm of a run over the prepared market at `market_path`, which every env runner must be able to read."""
+    """Return the algorithm for the prepared market at `market_path`, which every env runner must be able to read."""
     return algorithm_config(config, market_path).build_algo()
 
 
 def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOConfig:
-    """Return RLlib's configuration of a run over the prepared market at `market_path`."""
+    """Return RLlib's configuration of a run for the prepared market at `market_path`."""
     take_market(str(market_path))
     market = resolve_market(market_path)
     config = config.for_assets(market.num_assets)
@@ -174,26 +176,27 @@ def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
 
 
 def step_scale(network: NetworkConfig, num_assets: int) -> float:
-    """Return the factor on the learning rate that keeps the policy's step independent of the number of assets.
+    """Return the factor on the learning rate that keeps the policy's step size independent of the number of assets.
 
-    Adam moves every weight by about the learning rate, whatever its gradient, so that what a layer computes moves in
-    proportion to the number of its inputs (Yang et al. 2022, arXiv 2203.03466, table 3). A flat network has inputs for
-    each asset: its rate falls with their number, from 20 assets on. One that scores each asset has as many for any.
+    Adam changes every weight by about the learning rate, whatever its gradient, so that a layer's outputs change in
+    proportion to the number of its inputs (Yang et al. 2022, arXiv 2203.03466, table 3). The number of inputs of a flat
+    network grows with the number of assets, so that its learning rate falls in proportion above 20 assets. The
+    per-asset network has the same number of inputs for any number of assets.
 
     Args:
-        network: Settings of the network, its architecture known.
+        network: Settings of the network, with a resolved architecture (not "auto").
         num_assets: N.
     """
     return 1.0 if network.architecture == PER_ASSET else min(1.0, STEP_ASSETS / num_assets)
 
 
 def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the weights as they are: the policy decides with what is learned."""
+    """Return the weights unchanged, because the policy decides with the learned weights."""
     return weights
 
 
 def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return notes on what the market means for the run: settings that it decides, and losses too rare for PPO."""
+    """Return notes on settings that follow from the market, on settings without effect, and on rare large moves."""
     num_assets = market.num_assets
     network = config.network.for_assets(num_assets)
     scale, is_chosen = step_scale(network, num_assets), config.network.architecture == "auto"
@@ -212,7 +215,7 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
 def learning_numbers(
     config: PPORunConfig, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
 ) -> dict[str, float]:
-    """Return the numbers that the batch with its shuffled copy and values, and a minibatch's activations hold."""
+    """Return how many numbers the batch, with its shuffled copy and values, and a minibatch's activations hold."""
     num_steps = config.training.rollout_steps * config.resources.num_envs
     return {
         "training.minibatch_size": 4.0 * config.training.minibatch_size * num_hidden,
@@ -221,7 +224,7 @@ def learning_numbers(
 
 
 def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
-    """Return a note if batches may hold a single episode, of which no baseline can be fitted to others."""
+    """Return a note if batches may hold a single episode: the market baseline is fitted to the other episodes."""
     days, steps = config.environment.episode_days, config.training.rollout_steps
     is_single = config.resources.num_envs == 1 and (days is None or steps * config.environment.rebalance_days <= days)
     if not (is_single and config.training.market_baseline):
@@ -233,7 +236,7 @@ def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
 
 
 def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return a note if an asset's returns hang on moves that are too rare for the batches of the run."""
+    """Return a note if an asset's returns are dominated by moves that are too rare for the batches of the run."""
     start, stop = market.windows["train"]
     measured = np.asarray(kurtosis(market.returns[start:stop]))
     names = [f"{market.assets[index]} ({measured[index]:.0f})" for index in np.flatnonzero(measured > RARE_KURTOSIS)]
@@ -251,7 +254,7 @@ def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
 
 
 def _ignored_by_stock_learner(config: PPORunConfig) -> tuple[str, ...]:
-    """Return a note on the settings that are in force with our learner alone, if the run has RLlib's."""
+    """Return a note on the settings that RLlib's learner ignores, if the run uses RLlib's learner."""
     training = config.training
     settings = {
         "market_baseline": training.market_baseline,

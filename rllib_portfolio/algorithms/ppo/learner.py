@@ -1,8 +1,8 @@
-"""A PPO learner with a tight minibatch loop: RLlib's loss on RLlib's seams, without its work per minibatch.
+"""A PPO learner that computes RLlib's loss behind RLlib's interface, without RLlib's overhead per minibatch.
 
 RLlib's learner builds a batch through connectors, checks each gradient tensor, logs metric objects at every minibatch
-and steps an unfused optimiser over many small tensors. Here episodes become arrays once, parameters lie in one flat
-buffer, and metrics are means over the update, under RLlib's names.
+and runs an unfused optimiser over many small tensors. This learner converts episodes to arrays once, keeps parameters
+in one flat buffer, and reports means over the update under RLlib's metric names.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CALLED_BY_RLLIB = ("_forward_train", "compute_values")
 
 @reads_fragments(infos=False)
 class StockPPOLearner(PPOTorchLearner):
-    """RLlib's learner, which also reports the KL divergence if it is not part of the loss; RLlib reports 0."""
+    """RLlib's PPO learner, but the KL divergence is reported even if it is not part of the loss (RLlib reports 0)."""
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
         loss: Tensor = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
@@ -53,7 +53,7 @@ class StockPPOLearner(PPOTorchLearner):
 
 @reads_fragments(infos=False)
 class FusedPPOLearner(FusedLearner, PPOTorchLearner):
-    """PPO on whole-array episodes of one module; several learners standardise advantages over all of them."""
+    """PPO for one module, on episodes of arrays; advantages are standardised over the batches of all learners."""
 
     def build(self) -> None:
         self._shuffle = torch.Generator()
@@ -65,7 +65,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         self._has_standard_forward = issubclass(module, PortfolioActorCritic) and all(
             getattr(module, name) is getattr(PortfolioActorCritic, name) for name in _CALLED_BY_RLLIB
         )
-        """Whether the module's `evaluate` gives what these methods give, which RLlib's learner calls."""
+        """Whether `evaluate` may replace the methods that RLlib's learner calls: the module overrides none of them."""
 
     def update(
         self,
@@ -80,7 +80,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """RLlib's `Learner.update` on episodes."""
+        """Make an update as RLlib's `Learner.update`, on episodes only."""
         self._check_is_built()
         self._timesteps = timesteps or {}
         self.before_gradient_based_update(timesteps=self._timesteps)
@@ -122,7 +122,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         if self._scaler is not None and ours["gradient_scaler"]:
             self._scaler.load_state_dict(ours["gradient_scaler"])
         self._timesteps = ours["timesteps"]
-        if "advantage_scale" in ours:  # not in checkpoints of before
+        if "advantage_scale" in ours:  # older checkpoints have none
             self._batches.scale.set_state(ours["advantage_scale"])
         step = self._timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         self.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].update(timestep=step)
@@ -130,7 +130,11 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _run_epochs(
         self, batch: Batch, num_epochs: int, minibatch_size: int | None, shuffle: bool
     ) -> list[MinibatchStats]:
-        """All gradient steps of an update; undone, with the culprits named, if a gradient was not finite."""
+        """Make all gradient steps of an update, and return the statistics of the steps.
+
+        If a gradient is not finite, undo the update, log the parameters responsible and return an empty list. With
+        fp16, only the steps whose gradient overflowed are left out.
+        """
         num_steps = len(batch.advantages)
         steps_per_learner = float(self._team.total(np.array([num_steps]))[0]) / self._team.size
         num_minibatches = max(1, round(steps_per_learner / minibatch_size)) if minibatch_size else 1
@@ -144,7 +148,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         self._trained_module.train()
         stats = self._gradient_steps(minibatches(), weight)
         is_finite = torch.isfinite(torch.stack([step.gradient_norm for step in stats])).tolist()
-        if all(is_finite) or self._scaler is not None:  # the scaler has left out the steps that overflowed
+        if all(is_finite) or self._scaler is not None:  # the scaler has skipped the steps that overflowed
             return [step for step, finite in zip(stats, is_finite, strict=True) if finite]
         before.restore()
         self._shuffle.set_state(generator_state)
@@ -155,7 +159,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         return []
 
     def _non_finite_gradients(self, minibatches: Iterator[Batch], weight: float) -> list[str]:
-        """Names of the parameters whose gradient is the first that is not finite, found by making the steps again."""
+        """Repeat the gradient steps and return the names of the parameters whose gradient is not finite first."""
         for minibatch in minibatches:
             self._backward(partial(self._minibatch_loss, minibatch), weight)
             if names := self._flat.non_finite_gradients():
@@ -166,7 +170,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     def _gradient_steps(self, minibatches: Iterator[Batch], weight: float) -> list[MinibatchStats]:
         """Make gradient steps until no minibatch is left or the KL divergence exceeds `max_kl`.
 
-        The divergence is measured from the policy that sampled, over all learners, so that all stop at the same step.
+        The KL divergence from the policy that sampled is averaged over all learners, so that all stop at the same step.
         """
         stats: list[MinibatchStats] = []
         for minibatch in minibatches:
@@ -180,7 +184,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         return stats
 
     def _minibatch_loss(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """PPO's clipped loss (Schulman et al. 2017, eqs. 7 and 9), term by term as RLlib's learner has it."""
+        """Return PPO's clipped loss (Schulman et al. 2017, eqs. 7 and 9) and its terms, which equal RLlib's."""
         config = self.config
         distribution, values = self._evaluate(batch.observations)
         ratio = torch.exp(distribution.logp(batch.actions) - batch.log_probabilities)
@@ -200,12 +204,12 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         return total, (policy_loss, value_loss, value_loss_unclipped, entropy, kl)
 
     def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
-        """Distribution of actions, and values, of observations [B, D]."""
+        """Return the action distribution and the values [B] for observations [B, D]."""
         module = self._trained_module
         if self._has_standard_forward:
             distribution, values = module.evaluate(observations)
             return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
         inputs = {Columns.OBS: observations}
-        outputs = module._forward_train(inputs)  # the public one walks all submodules to set `training`
+        outputs = module._forward_train(inputs)  # `forward_train` visits all submodules to set `training`
         distribution = module.get_train_action_dist_cls().from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())
         return distribution, module.compute_values(inputs, embeddings=outputs.get(Columns.EMBEDDINGS)).float()

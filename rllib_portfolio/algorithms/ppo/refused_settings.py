@@ -1,4 +1,4 @@
-"""Settings of RLlib that PPO cannot follow: see `algorithms/refused_settings.py`."""
+"""Rules that refuse the RLlib settings which PPO does not support; see `algorithms/refused_settings.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Prioritized experience replay (Schaul et al. 2016, arXiv 1511.05952) on arrays, behind RLlib's buffer interface.
+"""Prioritized experience replay (Schaul et al. 2016, arXiv 1511.05952) on arrays, with RLlib's buffer interface.
 
-RLlib's buffer keeps episode objects and draws transition by transition in Python. Here a batch is drawn, weighted and
-put back with whole-array operations.
+RLlib's buffer keeps episode objects and draws transitions one by one in Python. This buffer draws and weights a batch,
+and updates its priorities, with whole-array operations.
 """
 
 from __future__ import annotations
@@ -27,31 +27,32 @@ from rllib_portfolio.arrays import FloatArray
 ReplayBatch = dict[str, NDArray[Any]]
 """Columns of B transitions under RLlib's names: obs, actions, rewards, new_obs, terminateds, n_step, weights.
 
-Of B days with A actions each, actions, rewards and new_obs are [B, A, ...].
+In a batch of B days with A actions each, actions, rewards and new_obs are [B, A, ...].
 """
 WEIGHTS = "weights"
 N_STEP = "n_step"
 
 
 class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
-    """The last `capacity` observations, drawn in proportion to priority.
+    """A buffer of the last `capacity` observations whose transitions are drawn in proportion to their priority.
 
-    P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |TD error| + epsilon (eq. 1, proportional variant); one draw from each
-    of B equal segments (appendix B.2.1); weights w_i = (N P(i))^-beta (section 3.4). With beta 1 the weighted mean over
-    a batch estimates the mean over the buffer without bias; divided by the batch's largest weight, as in the paper, it
-    does not. New transitions have the largest priority so far.
+    Transition i has the probability P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |TD error| + epsilon (eq. 1,
+    proportional variant). One transition is drawn from each of B equal segments (appendix B.2.1). Its importance weight
+    is w_i = (N P(i))^-beta (section 3.4). With beta 1 the weighted mean over a batch estimates the mean over the buffer
+    without bias. The paper divides by the batch's largest weight, which would bias it and is not done here. New
+    transitions get the largest priority so far.
 
-    `replay_buffer_config={"type": BUFFER_TYPE, "capacity": ..., "alpha": ...}`.
+    `replay_buffer_config={"type": BUFFER_TYPE, "capacity": ..., "alpha": ...}` selects this buffer.
 
     Args:
-        capacity: Observations held. The last one of an episode counts, although no transition starts there.
-        alpha: How much priorities matter; 0 draws uniformly.
-        beta: Correction of the bias that drawing by priority brings, at step 0 and at `beta_steps` environment steps;
-            linear in between. One number is both.
-        beta_steps: 0 keeps beta at its last value.
-        epsilon: Priority of a transition without TD error.
-        seed: Of the draws.
-        extra_columns: Extra model outputs of the episodes that a batch holds, too.
+        capacity: Number of observations held, including the last one of each episode, where no transition starts.
+        alpha: Exponent of the priorities; 0 draws uniformly.
+        beta: Exponent of the importance weights at step 0 and after `beta_steps` environment steps, linear in between.
+            A single number sets both.
+        beta_steps: Environment steps over which beta changes; 0 keeps beta at its last value.
+        epsilon: Priority of a transition whose TD error is 0.
+        seed: Seed of the draws.
+        extra_columns: Extra model outputs of the episodes to store and to include in batches.
     """
 
     def __init__(
@@ -78,13 +79,13 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         self._last_rows = np.empty(0, dtype=np.int64)
 
     def beta(self, timestep: int) -> float:
-        """Beta after `timestep` environment steps."""
+        """Return beta after `timestep` environment steps."""
         if not self.beta_steps:
             return self.beta_end
         return self.beta_start + (self.beta_end - self.beta_start) * min(1.0, timestep / self.beta_steps)
 
     def add(self, episodes: SingleAgentEpisode | Sequence[SingleAgentEpisode]) -> None:
-        """Append episode chunks at the largest priority so far."""
+        """Append episode chunks with the largest priority so far."""
         rows = self._store.add([episodes] if isinstance(episodes, SingleAgentEpisode) else episodes)
         self._priorities[rows.written] = 0.0
         self._priorities[rows.with_transition] = self._max_priority
@@ -98,14 +99,14 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         beta: float = 1.0,
         **kwargs: Any,
     ) -> ReplayBatch:
-        """Draw a batch; `update_priorities` belongs to the last one drawn.
+        """Draw a batch, whose priorities the next call of `update_priorities` sets.
 
         Args:
-            num_items: B.
-            n_step: Steps whose rewards are summed, unless the episode ends before.
-            gamma: Discount of that sum.
+            num_items: B, the number of transitions; None takes RLlib's `batch_size_B`.
+            n_step: Number of steps whose rewards are summed; fewer if the episode ends before.
+            gamma: Discount factor of that sum.
             beta: Exponent of the importance weights.
-            **kwargs: Others of RLlib's arguments are ignored.
+            **kwargs: Other arguments of RLlib, which are ignored.
 
         Raises:
             ValueError: If the buffer is empty.
@@ -131,9 +132,12 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         }
 
     def update_priorities(self, priorities: FloatArray, module_id: str | None = None) -> None:
-        """Give the transitions drawn last the priorities of their absolute TD errors [B]; one that is not finite is 0.
+        """Set the priorities of the last batch drawn from its TD errors.
 
-        Else a single infinite reward would be the only transition drawn from then on.
+        Args:
+            priorities: TD errors, [B]. One that is not finite counts as 0, because a transition with an infinite
+                priority would be drawn exclusively from then on.
+            module_id: Ignored.
         """
         errors = np.nan_to_num(np.abs(np.asarray(priorities, dtype=np.float64)), nan=0.0, posinf=0.0)
         powered = (errors + self.epsilon) ** self.alpha
@@ -144,14 +148,14 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         return self._store.num_transitions
 
     def get_num_episodes(self, module_id: str | None = None) -> int:
-        """Not kept: transitions are what is stored."""
+        """Raise NotImplementedError, because the buffer does not keep track of episodes."""
         raise NotImplementedError("an ArrayEpisodeReplayBuffer holds transitions; ask for get_num_timesteps().")
 
     def get_added_timesteps(self, module_id: str | None = None) -> int:
         return self._store.num_added
 
     def counts(self) -> dict[str, int]:
-        """Transitions held, added and drawn so far, under RLlib's names."""
+        """Return the numbers of transitions held, added so far and drawn so far, under RLlib's metric names."""
         return {
             NUM_ENV_STEPS_STORED: len(self),
             NUM_ENV_STEPS_ADDED_LIFETIME: self._store.num_added,
@@ -159,7 +163,7 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         }
 
     def get_metrics(self) -> dict[str, Any]:
-        """`counts` as RLlib's metrics."""
+        """Return `counts` as RLlib metrics."""
         self.metrics.log_dict(self.counts(), window=1)
         return self.metrics.reduce()
 
@@ -181,4 +185,4 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
 
 
 BUFFER_TYPE = f"{ArrayEpisodeReplayBuffer.__module__}.{ArrayEpisodeReplayBuffer.__name__}"
-"""RLlib looks for "EpisodeReplayBuffer" in the name, so it must be given as text."""
+"""The buffer's type in `replay_buffer_config`; RLlib searches it for "EpisodeReplayBuffer", so that it must be text."""

@@ -1,4 +1,4 @@
-"""Sums over blocks of values, so that proportional sampling takes logarithmic time, for whole batches at once."""
+"""A tree of block sums, with which a whole batch is sampled in proportion to values in logarithmic time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rllib_portfolio.arrays import FloatArray
 
 IntArray = NDArray[np.integer[Any]]
 FAN_OUT = 64
-"""Children of a node: 100000 leaves take three levels, each of them one pass over [B, 64]."""
+"""Number of children of a node. With it 100000 values take three levels, each of which is one pass over [B, 64]."""
 
 
 class SumTree:
-    """Non-negative values and the sums over their blocks of 64, over blocks of blocks, and so on.
+    """Non-negative values, the sums of blocks of 64 values, the sums of blocks of 64 such sums, and so on.
 
-    Changing or finding B values costs O(B log n). A block is added up anew when one of its values changes, so that
-    rounding errors do not accumulate.
+    Changing or finding B values takes O(B log n). The sum of a block is recomputed when one of its values changes, so
+    that rounding errors do not accumulate.
 
     Args:
-        capacity: n, number of values.
+        capacity: n, the number of values.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -35,7 +35,7 @@ class SumTree:
 
     @property
     def total(self) -> float:
-        """Sum of all values."""
+        """The sum of all values."""
         return float(self._levels[-1].sum())
 
     def __getitem__(self, indices: IntArray | slice) -> FloatArray:
@@ -50,16 +50,18 @@ class SumTree:
             blocks = blocks // FAN_OUT
 
     def find(self, targets: FloatArray) -> IntArray:
-        """Where the running sum of the values first exceeds each target, [B]: never at a value of zero.
+        """Return the indices [B] at which the cumulative sum of the values first exceeds each target.
+
+        The values at these indices are never 0.
 
         Args:
-            targets: In [0, total), [B].
+            targets: Numbers in [0, total), [B].
         """
         nodes = np.zeros(len(targets), dtype=np.int64)
         rows = np.arange(len(targets))
         for level in reversed(self._levels):
             running = level[nodes].cumsum(-1)
-            # A sum over a block, taken in another order, may be off by a rounding error.
+            # A sum of the same block in a different order may differ by a rounding error.
             targets = np.minimum(targets, np.nextafter(running[:, -1], 0.0))
             slots = (running <= targets[:, None]).sum(-1)
             targets = targets - np.where(slots > 0, running[rows, slots - 1], 0.0)

@@ -1,4 +1,4 @@
-"""Transitions in a ring of arrays, each observation stored once."""
+"""A ring buffer of transitions in arrays, which stores each observation once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _COLUMNS = ("observations", "actions", "rewards", "terminated", "next_rows")
 
 
 class Rows(NamedTuple):
-    """Where an addition went."""
+    """The rows that an addition changed."""
 
     written: IntArray
-    """Rows that hold something new; what they held before is gone."""
+    """Rows that were written or overwritten."""
     with_transition: IntArray
-    """Rows that a transition starts from since then."""
+    """Rows at which a transition starts because of the addition."""
 
 
 class Transitions(NamedTuple):
@@ -33,27 +33,27 @@ class Transitions(NamedTuple):
     observations: NDArray[Any]
     actions: NDArray[Any]
     rewards: NDArray[np.float32]
-    """sum_{k < m} gamma^k r_{t+k}, m <= n the steps that the episode has from t on."""
+    """sum_{k < m} gamma^k r_{t+k}, where m <= n is the number of steps that the episode has from t on."""
     terminated: NDArray[np.bool_]
     num_steps: IntArray
-    """m."""
+    """The number of steps m."""
     next_observations: NDArray[Any]
     """o_{t+m}."""
     extra: dict[str, NDArray[Any]]
-    """Of each extra column, what was told at o_t."""
+    """Values of each extra column at o_t."""
 
 
 class TransitionStore:
     """The last `capacity` observations of any number of episodes, and the transitions between them.
 
-    Row i holds an observation, the action taken there, its reward, and the row of the observation after it. The last
-    observation of an episode has a row, too, but no transition. Episodes may come in chunks: a chunk continues the row
-    at which the one before it ended, unless one between them was lost. Rows are overwritten in the order in which they
-    were written, so that a transition disappears before the observation that it leads to.
+    Row i holds an observation, the action taken there, its reward, and the row of the next observation. An episode's
+    last observation has a row but no transition. Episodes may come in chunks: a chunk continues at the last row of the
+    chunk before it, unless a chunk between them was lost. Rows are overwritten in the order in which they were written,
+    so that a transition disappears before the observation that it leads to.
 
     Args:
         capacity: Number of rows.
-        extra_columns: Extra model outputs of the episodes that are kept, too.
+        extra_columns: Names of the episodes' extra model outputs to store.
     """
 
     def __init__(self, capacity: int, extra_columns: Sequence[str] = ()) -> None:
@@ -68,13 +68,13 @@ class TransitionStore:
         self._head = 0
         self._num_rows = 0
         self._open_rows: dict[str, tuple[int, int]] = {}
-        """Last row of each episode that is under way, and the time step of its observation."""
+        """Last row of each unfinished episode, and the time step of the observation in that row."""
 
     def add(self, episodes: Sequence[SingleAgentEpisode]) -> Rows:
         """Append episode chunks.
 
         Raises:
-            ValueError: If they do not fit into the store at once.
+            ValueError: If the chunks together have more observations than `capacity`.
         """
         episodes = [episode for episode in episodes if len(episode)]
         most_rows = sum(len(episode) + 1 for episode in episodes)
@@ -94,10 +94,10 @@ class TransitionStore:
         )
 
     def n_step(self, rows: IntArray, num_steps: int, gamma: float) -> Transitions:
-        """Transitions from `rows` [B] over `num_steps` steps, or fewer where the episode ends before.
+        """Return transitions from `rows` [B] over `num_steps` steps, or fewer where the stored episode ends before.
 
-        The observation to bootstrap from is the one where the sum of rewards stops: at truncation, and where later
-        steps are not there yet, too.
+        `next_observations` are those at which the sum of rewards stops, also at truncation and where later steps of an
+        unfinished episode are not stored yet.
         """
         rewards = np.zeros(len(rows))
         steps = np.zeros(len(rows), dtype=np.int64)
@@ -121,7 +121,7 @@ class TransitionStore:
         )
 
     def get_state(self) -> dict[str, Any]:
-        """What the store holds, compressed."""
+        """Return the contents of the store, compressed."""
         return {
             "columns": {name: _compressed(getattr(self, name)[: self._num_rows]) for name in _COLUMNS},
             "extra": {name: _compressed(column[: self._num_rows]) for name, column in self.extra.items()},
@@ -134,10 +134,10 @@ class TransitionStore:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Hold what `get_state` gave.
+        """Restore the contents that `get_state` returned.
 
         Raises:
-            ConfigError: If that was a store of another capacity, or of other extra columns.
+            ConfigError: If the contents are of a store with another capacity or other extra columns.
         """
         if state["capacity"] != self.capacity:
             raise ConfigError(
@@ -151,21 +151,21 @@ class TransitionStore:
             )
         self._num_rows, self._head = state["num_rows"], state["head"]
         self.num_transitions, self.num_added = state["num_transitions"], state["num_added"]
-        # an older store noted the row alone: such episodes start anew
+        # older checkpoints have the row only: a later chunk of such an episode is stored as a new episode
         self._open_rows = {id_: place for id_, place in state["open_rows"].items() if isinstance(place, tuple)}
         for name in _COLUMNS:
             setattr(self, name, self._column(state["columns"][name], NO_ROW if name == "next_rows" else 0))
         self.extra = {name: self._column(values) for name, values in extra.items()}
 
     def _write(self, episode: SingleAgentEpisode) -> tuple[IntArray, IntArray]:
-        """New rows of a chunk of T steps, and its T + 1 rows in order of time."""
+        """Store a chunk of T steps; return its new rows, and all of its T + 1 rows in order of time."""
         observations = np.asarray(episode.get_observations())
         actions = np.asarray(episode.get_actions())
         extra = {name: np.asarray(episode.get_extra_model_outputs(name)) for name in self.extra}
         if not self._num_rows:
             self._make_room(observations[0], actions[0], {name: values[0] for name, values in extra.items()})
         open_row, open_step = self._open_rows.pop(episode.id_, (NO_ROW, NO_ROW))
-        is_continued = open_step == episode.t_started  # or chunks between them were lost with an env runner's answer
+        is_continued = open_step == episode.t_started  # False if a chunk was lost in between
         rows = (self._head + np.arange(len(observations) - is_continued)) % self.capacity
         chain = np.concatenate([[open_row], rows]) if is_continued else rows
         self.num_transitions += len(episode) - int(np.count_nonzero(self.next_rows[rows] != NO_ROW))
@@ -199,7 +199,10 @@ class TransitionStore:
         self.extra = {name: np.zeros((self.capacity, *value.shape), value.dtype) for name, value in extra.items()}
 
     def _forget_open_rows(self, num_rows: int) -> None:
-        """Episodes whose last row is about to be overwritten, or was left without an end long ago, start anew."""
+        """Forget unfinished episodes whose last row is among the next `num_rows` to be overwritten.
+
+        A later chunk of such an episode is stored as a new episode.
+        """
         for id_, (row, _) in list(self._open_rows.items()):
             if (row - self._head) % self.capacity < num_rows:
                 del self._open_rows[id_]

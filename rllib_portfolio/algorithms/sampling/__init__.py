@@ -1,1 +1,1 @@
-"""Env runners, their episodes, and the way of weights and markets to them."""
+"""Env runners, their episodes, and the transfer of weights and market data to them."""

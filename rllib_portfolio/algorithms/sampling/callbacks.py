@@ -1,7 +1,7 @@
-"""What env runners report beyond RLlib's own metrics.
+"""Metrics that env runners report in addition to RLlib's.
 
-RLlib's `episode_return_mean` is missing until an episode ends and NaN in an iteration without one; the returns of all
-finished episodes, as a list, let the training loop keep a window of its own that is always finite.
+RLlib's `episode_return_mean` is missing until an episode ends, and NaN in an iteration in which none ends. From the
+list of all finished episodes' returns the training loop computes a mean over its own window, which is always finite.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FINISHED_RETURNS = "finished_episode_returns"
 
 @reads_fragments(infos=False)
 class ReportFinishedEpisodes(RLlibCallback):
-    """Logs the raw return of each finished episode."""
+    """Logs the return of each finished episode, without reward normalisation."""
 
     def on_episode_end(
         self, *, episode: Any, prev_episode_chunks: list[Any] | None = None, metrics_logger: Any = None, **kwargs: Any

@@ -1,19 +1,20 @@
-"""What other actions would have earned: the outcomes of a stored day for all of them, and for portfolios not held.
+"""Outcomes of stored days for actions that were not taken, and for portfolios that were not held.
 
-Prices do not answer to a small portfolio. So a day that was walked tells the reward and the next observation of every
-action, not only of the one taken: the inputs are exogenous (Sinclair et al. 2023, "Hindsight Learning for MDPs with
-Exogenous Inputs", arXiv 2207.06272). The environment's own simulation, set to where it stood, computes them exactly.
-Actions of one day share its returns, so that what is learned of their difference is free of what the market did to all
-of them, and their values are one pass through the network.
+A small portfolio does not influence prices. A stored day therefore determines the reward and the next observation of
+every action, not only of the action that was taken: the inputs are exogenous (Sinclair et al. 2023, "Hindsight Learning
+for MDPs with Exogenous Inputs", arXiv 2207.06272). The environment's own simulation, set to the state before the step,
+computes them exactly. All actions of a day share its returns, so that market noise does not affect the learned
+differences between actions. One forward pass gives the values of all actions.
 
-Each day has all actions. Where they are too many it has the one taken, which keeps learning where the policy is; that
-of holding, whose worth alone hangs on the weights that are held, so that a policy that mistakes it for its target is
-stuck; and others at random.
+Each day is evaluated for all actions, or for a subset if there are too many. The subset holds the action that was
+taken, so that learning covers the states and actions of the policy; the action of holding the current weights; and
+random other actions. Holding is always included because, apart from costs, only its outcome depends on the held
+weights: a policy that mistakes it for rebalancing to its target would never rebalance.
 
-What these would have led to is bootstrapped from, whether or not a policy ever goes there. So half of the days start
-one step later, from what an action at random would have left: the values of portfolios that nobody holds any more, such
-as the cash that every episode begins with, are learned, not extrapolated. A priority is that of a day, from wherever it
-was learned last.
+Targets bootstrap from the next portfolios of all these actions, including those that the policy never holds. Therefore
+half of the days start one step later, from the portfolio after a random action. The values of rarely held portfolios,
+such as the cash at the start of every episode, are thus learned instead of extrapolated. Each stored day has one
+priority, which comes from the state in which it was last learned.
 """
 
 from __future__ import annotations
@@ -31,22 +32,23 @@ from rllib_portfolio.env.transition import State, with_rows
 
 PREFIX = "simulation/"
 COLUMNS = tuple(PREFIX + name for name in State._fields)
-"""Where each environment stood before its step: extra outputs of an env runner, [B, ...] each."""
+"""Names of the extra outputs of an env runner that hold each environment's state before its step, [B, ...] each."""
 
 
 def state_columns(state: State) -> dict[str, NDArray[Any]]:
-    """Return where portfolios stand as `COLUMNS`."""
+    """Return the arrays of an environment state under the names of `COLUMNS`."""
     return {PREFIX + name: values for name, values in state._asdict().items()}
 
 
 class Counterfactuals:
-    """S days with A actions each, of transitions that were made one by one.
+    """Converts batches of S transitions to batches of S days with A actions each.
 
     Args:
-        simulation: The market, window and settings that the transitions were made with; discrete actions.
-        num_actions: A, or all of the table if there are fewer.
-        other_portfolios: Each day starts a step later with probability 1/2, from what an action at random left.
-        looks_ahead: Whether batches hold next observations, which a learner without a discount does not read.
+        simulation: The simulation in which the transitions were made, with discrete actions.
+        num_actions: Largest A; A is smaller if the action table has fewer actions.
+        other_portfolios: Whether half of the days, at random, start one step later from the portfolio after a random
+            action.
+        looks_ahead: Whether batches hold next observations. A learner with gamma 0 does not need them.
     """
 
     def __init__(
@@ -60,11 +62,16 @@ class Counterfactuals:
     def of(
         cls, env_config: Mapping[str, Any], num_actions: int, other_portfolios: bool, looks_ahead: bool = True
     ) -> Counterfactuals:
-        """Return those for transitions of environments of this configuration."""
+        """Return an instance for transitions of environments with the configuration `env_config`."""
         return cls(PortfolioVectorEnv(1, **env_config).simulation, num_actions, other_portfolios, looks_ahead)
 
     def batch(self, drawn: Mapping[str, NDArray[Any]], generator: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """S transitions with their `COLUMNS`, as S observations with A actions, rewards and next observations each."""
+        """Return a batch of S observations with A actions, rewards and next observations each.
+
+        Args:
+            drawn: S transitions, with `COLUMNS`.
+            generator: Draws the actions and the days that start one step later.
+        """
         batch = dict(drawn)
         state = State(*(batch.pop(name) for name in COLUMNS))
         taken = drawn[Columns.ACTIONS]
@@ -81,7 +88,7 @@ class Counterfactuals:
         return batch
 
     def _actions(self, taken: NDArray[Any], generator: np.random.Generator) -> NDArray[np.int64]:
-        """For each day all actions; or the one taken, hold and others without replacement, [S, A]."""
+        """Return the actions [S, A]: all of them, or those taken, hold, and others drawn without replacement."""
         if self._num_actions == len(self._table):
             return np.tile(self._table, (len(taken), 1))
         keys = generator.random((len(taken), len(self._table)))
@@ -90,7 +97,7 @@ class Counterfactuals:
         return np.argsort(keys, axis=1)[:, : self._num_actions]
 
     def _elsewhere(self, state: State, generator: np.random.Generator) -> State:
-        """Half of the days a step at random later, if their episodes go on after it."""
+        """Return `state` with each day advanced by a random action with probability 1/2, unless its episode ends."""
         after, *_ = self._simulation.step(state, generator.integers(len(self._table), size=len(state.row)))
         stays = after.is_over | (generator.random(len(state.row)) < 0.5)
         return with_rows(after, State(*(values[stays] for values in state)), stays)

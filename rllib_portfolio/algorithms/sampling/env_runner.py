@@ -1,8 +1,8 @@
-"""A vectorised env runner, which yields the same data as RLlib's, faster.
+"""A vectorised env runner, which yields the same data as RLlib's env runner in less time.
 
-RLlib's runner keeps one episode object per environment and calls into it at every step. The vectorised runner makes one
-batched forward pass and one vector-environment step into preallocated time-major arrays, and cuts them into episodes at
-the end of a fragment.
+RLlib's env runner keeps one episode object per environment and calls it at every step. The vectorised env runner makes
+one batched forward pass and one vector-environment step at a time, writes the results to preallocated time-major
+arrays, and cuts the arrays into episodes at the end of a fragment.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ STREAMS = "streams"
 
 
 class VectorisedEnvRunner(SeededEnvRunner):
-    """Samples fragments with whole-array operations; everything else is RLlib's runner.
+    """Samples fragments with whole-array operations and is RLlib's env runner otherwise.
 
-    Fragments of exploring, stateless modules with RLlib's default connectors take the fast path. Whole episodes
-    (`sample(num_episodes=...)`, as in evaluation), other connectors, and whatever may read more of an episode than the
-    fast path fills in (`fast_path.reads_fragments`) take RLlib's.
+    Fragments of exploring, stateless modules with RLlib's default connectors take the fast path. RLlib's sampling loop
+    runs for whole episodes (`sample(num_episodes=...)`, as in evaluation), for other connectors, and if a class may
+    read data that the fast path leaves out of episodes (see `fast_path.reads_fragments`).
 
-    What differs: callbacks on episode start and end come when the fragment is cut, in the order of the environments;
-    episodes have no lookback, and of the infos the last one alone if nobody reads them; and after a failed environment
-    all of its fragment is lost. The state of a runner in the driver holds the environments and their generators, so
-    that a restored runner continues the same random path.
+    The fast path differs from RLlib in this: callbacks on episode start and end are called when the fragment is cut, in
+    the order of the environments; episodes have no lookback, and only the last info of an episode unless a class reads
+    infos; and a failed environment step discards the whole fragment. The state of a local env runner includes the
+    environments and their random generators, so that a restored env runner continues the same random path.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -87,7 +87,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
 
     @property
     def _vector_env(self) -> Any:
-        """The vector environment below RLlib's wrapper, which would turn every info into a list of dicts."""
+        """The vector environment without RLlib's wrapper, which would convert infos to lists of dicts at every step."""
         return self.env.env
 
     def _start_streams(self) -> None:
@@ -100,8 +100,8 @@ class VectorisedEnvRunner(SeededEnvRunner):
         self._ongoing_episodes_for_metrics.clear()
 
     def _collect(self, num_timesteps: int) -> Fragment:
-        """Step until `num_timesteps` transitions are there; a step in which an environment is reset is none."""
-        self.module.eval()  # RLlib's forward pass switches all submodules to and fro at every step
+        """Step the environments until there are `num_timesteps` transitions, not counting steps that only reset."""
+        self.module.eval()  # once per fragment; RLlib's forward pass sets the mode of all submodules at every step
         fragment = Fragment(self.num_envs, rows=-(-num_timesteps // self.num_envs))
         while fragment.num_transitions < num_timesteps:
             observations, finished = self._streams.observations, self._streams.finished
@@ -110,7 +110,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             outputs |= self._states()
             fragment.inference_s += time.perf_counter() - started
             result = self._step(for_env)
-            if result is None:  # the environment failed and was made anew: what this fragment had is lost
+            if result is None:  # the step failed and the environments were recreated: discard the fragment
                 self._start_streams()
                 fragment = Fragment(self.num_envs, rows=-(-num_timesteps // self.num_envs))
                 continue
@@ -130,7 +130,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
     def _act(
         self, observations: NDArray[Any], steps_in_fragment: int
     ) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[Any]]]:
-        """Actions [B, ...] as sampled, as sent to the environment, and the module's other outputs."""
+        """Return the sampled actions [B, ...], the actions to send to the environment, and the other module outputs."""
         num_runners = self.config.num_env_runners or 1
         steps = (self.num_env_steps_sampled_lifetime // num_runners + steps_in_fragment) * num_runners
         batch = {Columns.OBS: torch.from_numpy(observations).to(self._device)}
@@ -148,7 +148,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         return actions, for_env, {name: value.cpu().numpy() for name, value in outputs.items()}
 
     def _step(self, actions: NDArray[Any]) -> Any:
-        """One vector step, or None after a failure that the configuration allows to restart from."""
+        """Make one vector step; return None if it failed and `restart_failed_sub_environments` is set."""
         try:
             return self._vector_env.step(actions)
         except Exception as error:
@@ -160,7 +160,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             return None
 
     def _cut(self, fragment: Fragment) -> list[SingleAgentEpisode]:
-        """Whole-array episodes, finished ones first, as RLlib's runner returns them."""
+        """Return the fragment's episode chunks; finished episodes come first, as from RLlib's env runner."""
         episodes = cut_episodes(
             fragment,
             self._streams,
@@ -177,7 +177,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         return done + ongoing
 
     def _log_probabilities(self, fragment: Fragment) -> dict[str, NDArray[Any]]:
-        """Log-probabilities of the sampled, unclipped actions, [R, B], in one pass over the fragment."""
+        """Return log-probabilities of the sampled, unclipped actions, [R, B], in one pass over the fragment."""
         inputs = fragment.outputs.get(Columns.ACTION_DIST_INPUTS)
         if inputs is None or Columns.ACTION_LOGP in fragment.outputs:
             return {}
@@ -220,7 +220,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         )
 
     def _is_in_checkpoint(self) -> bool:
-        """Whether the streams belong to a checkpoint: those of the runner that samples for training in the driver."""
+        """Return whether checkpoints hold the streams: only those of a local env runner for training are stored."""
         is_training_in_driver = not self.worker_index and not self.config.in_evaluation
         return self.env is not None and is_training_in_driver and hasattr(self._vector_env.unwrapped, "get_state")
 
@@ -248,7 +248,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
 
 
 def _rewards_only(id_: str, rewards: NDArray[Any]) -> SingleAgentEpisode:
-    """What a checkpoint keeps of an earlier chunk of an episode: its rewards, for the return of the whole."""
+    """Return an episode chunk that has only rewards, from which the return of a whole episode can be computed."""
     nothing = np.zeros((len(rewards) + 1, 0), dtype=np.float32)
     return SingleAgentEpisode(
         id_=id_,

@@ -1,6 +1,7 @@
-"""When the vectorised env runner may do what RLlib's does: what it is made of, and what reads its episodes, is known.
+"""Checks of whether the vectorised env runner may replace RLlib's sampling loop.
 
-Everything else samples through RLlib's own loop, so that no callback, connector or learner misses anything there.
+It may if the module is stateless, the connectors are RLlib's defaults, and all classes that read episodes are known to
+work with fragments. Otherwise RLlib's own loop samples, so that callbacks, connectors and learners get complete data.
 """
 
 from __future__ import annotations
@@ -54,14 +55,16 @@ _MARK = "_reads_fragments"
 
 
 def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
-    """Mark a class of callbacks, learners or algorithms as one for which the vectorised env runner's episodes suffice.
+    """Return a decorator that marks a class of callbacks, learners or algorithms as working with fragments.
 
-    A class without the mark, which a subclass does not inherit, has every step sampled through RLlib's own loop, which
-    is slower. What differs from there: callbacks are called when a fragment is cut, with the whole chunk of the episode
-    and after the environments have gone on, and never at a single step; and chunks have no lookback.
+    With a class that has no mark, every step is sampled through RLlib's own loop, which is slower. Subclasses do not
+    inherit the mark. The episodes of the vectorised env runner differ from those of RLlib's loop: callbacks are called
+    when a fragment is cut, with the whole chunk of the episode and after later steps of the environments, and never at
+    a single step; and chunks have no lookback.
 
     Args:
-        infos: Whether it reads the infos of every step; otherwise that of the last step of an episode is there alone.
+        infos: Whether the class reads the infos of every step. If no class does, only the last info of an episode is
+            kept.
     """
 
     def mark(cls: Class) -> Class:
@@ -72,7 +75,7 @@ def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
 
 
 def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
-    """Whether fragments of exploring steps can be sampled without RLlib's loop, and nobody would notice."""
+    """Return whether fragments can be sampled without RLlib's loop; log a warning if unmarked classes prevent it."""
     if runner.module is None or not _has_default_parts(runner):
         return False
     readers = _unknown_readers(runner)
@@ -87,13 +90,13 @@ def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
 
 
 def keeps_infos(runner: SingleAgentEnvRunner) -> bool:
-    """Whether somebody reads the infos of all steps."""
+    """Return whether a class of the env runner's configuration reads the infos of all steps."""
     readers = (*map(type, runner._callbacks), runner.config.learner_class, runner.config.algo_class)
     return any(vars(reader).get(_MARK, False) for reader in readers if isinstance(reader, type))
 
 
 def _has_default_parts(runner: SingleAgentEnvRunner) -> bool:
-    """Whether nothing but RLlib's default connectors stands between a stateless module and its environment."""
+    """Return whether the module is stateless and only RLlib's default connectors link it to the environment."""
     config, module = runner.config, runner.module
     return (
         not module.is_stateful()
@@ -116,7 +119,7 @@ def _is_array_environment(env: gym.vector.VectorEnv) -> bool:
 
 
 def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
-    """Names of what may read episodes and is not known to read fragments only."""
+    """Return the names of callbacks, connectors and classes that may read episodes and may not work with fragments."""
     config = runner.config
     names = [event for event in _EPISODE_EVENTS if getattr(config, f"callbacks_{event}") is not None]
     names += [type(callbacks).__name__ for callbacks in runner._callbacks if _watches_episodes(type(callbacks))]

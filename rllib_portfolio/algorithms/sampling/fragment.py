@@ -1,4 +1,4 @@
-"""A fragment of B environments in time-major arrays, and how it is cut into episodes."""
+"""A fragment of B environments in time-major arrays, and its division into episodes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 
 class Transitions(NamedTuple):
-    """One vector step; all with leading axis B."""
+    """The data of one vector step; all arrays have the leading axis B."""
 
     observations: NDArray[Any]
-    """Before the step."""
+    """Observations before the step."""
     actions: NDArray[Any]
-    """As sampled."""
+    """Actions as sampled, before clipping."""
     rewards: NDArray[Any]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
@@ -30,15 +30,15 @@ class Transitions(NamedTuple):
 
 @dataclass
 class Streams:
-    """Where B environments stand between two steps.
+    """The state of B environments and their current episodes between two steps.
 
     Attributes:
-        observations: What each policy sees next, [B, ...].
+        observations: Current observation of each environment, [B, ...].
         finished: Whether an environment's next step only resets it, [B].
-        episode_ids: Identifiers of the episodes under way, B.
-        episode_steps: Steps that these had made when the fragment began, [B].
-        infos: What each environment told with its observation, B; empty where nobody reads infos.
-        custom_data: What callbacks have noted about the episodes under way, B.
+        episode_ids: Identifiers of the current episodes, B.
+        episode_steps: Number of steps of the current episodes when the fragment began, [B].
+        infos: Infos of the current observations, B; empty dicts if no class reads infos.
+        custom_data: Data that callbacks have stored with the current episodes, B.
     """
 
     observations: NDArray[Any]
@@ -71,19 +71,19 @@ class Streams:
         streams = cls(state["observations"].copy())
         streams.finished, streams.episode_steps = state["finished"].copy(), state["episode_steps"].copy()
         streams.episode_ids = list(state["episode_ids"])
-        if "infos" in state:  # an older checkpoint has none
+        if "infos" in state:  # older checkpoints have neither infos nor custom data
             streams.infos, streams.custom_data = list(state["infos"]), copy.deepcopy(state["custom_data"])
         return streams
 
 
 class Fragment:
-    """Rows of B environments; row r holds the transition from observation r to observation r + 1.
+    """R rows of vector steps; row r holds the transitions of B environments from observation r to observation r + 1.
 
-    A row in which an environment is only reset (`AutoresetMode.NEXT_STEP`) is no transition of that environment.
+    A row in which an environment is only reset (`AutoresetMode.NEXT_STEP`) is not a transition of that environment.
 
     Args:
         num_envs: B.
-        rows: Rows to make room for; more are made when needed.
+        rows: Number of rows to allocate; more are allocated when needed.
     """
 
     def __init__(self, num_envs: int, rows: int) -> None:
@@ -91,18 +91,18 @@ class Fragment:
         self.num_rows = 0
         self.num_transitions = 0
         self.infos: dict[tuple[int, int], dict[str, Any]] = {}
-        """Infos by row and environment: of the last step of each episode that ended, or all."""
+        """Infos by row and environment: those of all steps, or only of the last step of each finished episode."""
         self.times = [time.perf_counter()]
-        """Seconds at the start, and after each row."""
+        """Clock time in seconds at the start and after each row."""
         self.inference_s = 0.0
-        """Seconds of them in forward passes."""
+        """Seconds spent in forward passes."""
         self._capacity = rows + 4
         self._arrays: dict[str, NDArray[Any]] = {}
         self._output_names: list[str] = []
 
     @property
     def actions(self) -> NDArray[Any]:
-        """[R, B, ...] as sampled."""
+        """Actions as sampled, [R, B, ...]."""
         return self._arrays["actions"][: self.num_rows]
 
     @property
@@ -113,7 +113,13 @@ class Fragment:
     def append(
         self, transitions: Transitions, outputs: Mapping[str, NDArray[Any]], is_transition: NDArray[np.bool_]
     ) -> None:
-        """One vector step, the module's outputs in it, and for which environments it was one, [B]."""
+        """Append one vector step.
+
+        Args:
+            transitions: The data of the step.
+            outputs: The module's outputs in this step, each [B, ...].
+            is_transition: Whether the step was a transition of each environment, and not only a reset, [B].
+        """
         values = {**transitions._asdict(), "is_transition": is_transition, **outputs}
         if not self._arrays:
             self._output_names = list(outputs)
@@ -129,22 +135,28 @@ class Fragment:
         self.times.append(time.perf_counter())
 
     def keep_infos(self, is_kept: NDArray[np.bool_], infos: Sequence[dict[str, Any]]) -> None:
-        """Keep what the last step told about some of the environments, [B]."""
+        """Keep the infos of the last step for the environments selected by `is_kept` [B]."""
         self.infos |= {(self.num_rows - 1, int(index)): infos[index] for index in np.flatnonzero(is_kept)}
 
     def chunk_infos(self, index: int, start: int, stop: int, before: dict[str, Any]) -> list[dict[str, Any]]:
-        """Infos of the observations of an environment's rows `start` to `stop`, those `before` the fragment first."""
+        """Return the stop - start + 1 infos of the observations of environment `index` in rows `start` to `stop`.
+
+        `before` is the info of the environment's observation at the start of the fragment.
+        """
         if len(self.infos) < self.num_rows * self.num_envs:
             return [{}] * (stop - start) + [self.infos.get((stop - 1, index), {})]
         first = self.infos[start - 1, index] if start else before
         return [first, *(self.infos[row, index] for row in range(start, stop))]
 
     def finish(self, observations: NDArray[Any]) -> None:
-        """Add the observations after the last step."""
+        """Add the observations after the last step, [B, ...]."""
         self._arrays["observations"][self.num_rows] = observations
 
     def env_major(self, name: str) -> NDArray[Any]:
-        """[B, R, ...] contiguous, observations [B, R + 1, ...]: the one copy that episodes are views of."""
+        """Return a contiguous copy of one array, of which episodes become views.
+
+        Its shape is [B, R, ...], and [B, R + 1, ...] for observations.
+        """
         rows = self.num_rows + (name == "observations")
         return np.ascontiguousarray(self._arrays[name][:rows].swapaxes(0, 1))
 
@@ -163,17 +175,17 @@ def cut_episodes(
     extra: Mapping[str, NDArray[Any]],
     constants: Mapping[str, Any],
 ) -> list[tuple[int, SingleAgentEpisode]]:
-    """Cut a fragment at episode boundaries; `streams` moves on to the episodes under way at its end.
+    """Cut a fragment at episode boundaries, and update `streams` to the current episodes at the end of the fragment.
 
     Args:
         fragment: A finished fragment of R rows.
-        streams: Where the environments stand, with the episodes that were under way when the fragment began.
+        streams: State of the environments, with the episodes that were current when the fragment began.
         spaces: Observation and action space of one environment.
-        extra: More outputs, each [R, B, ...].
+        extra: Further outputs, each [R, B, ...].
         constants: Outputs that are the same at every step.
 
     Returns:
-        Pairs of environment and episode chunk, by environment, then time.
+        Pairs of environment index and episode chunk, ordered by environment and then by time.
     """
     columns = {name: fragment.env_major(name) for name in (*Transitions._fields, "is_transition")}
     outputs = {name: fragment.env_major(name) for name in fragment.outputs}
@@ -207,7 +219,7 @@ def _episode(
     spaces: tuple[Any, Any],
     **kwargs: Any,
 ) -> SingleAgentEpisode:
-    """An episode whose buffers are the given arrays, uncopied."""
+    """Return an episode whose buffers are the given arrays, without a copy."""
     return SingleAgentEpisode(
         observation_space=spaces[0],
         action_space=spaces[1],
@@ -224,7 +236,7 @@ def _episode(
 
 
 def _runs(is_transition: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of consecutive transitions."""
+    """Return the half-open ranges [start, stop) of consecutive transitions."""
     breaks = np.flatnonzero(~is_transition)
     edges = [-1, *breaks.tolist(), len(is_transition)]
     return [(left + 1, right) for left, right in pairwise(edges) if right > left + 1]

@@ -1,7 +1,8 @@
-"""Rounds of sampling that do not wait twice for an env runner which says nothing.
+"""Rounds of sampling that do not wait twice in an iteration for an env runner that does not answer.
 
-An env runner whose process ended fails at once, and RLlib asks it no more. One that is cut off, or hangs, stays in
-service: RLlib waits the whole `sample_timeout_s` for it, and again in every further round of the same iteration.
+If an env runner's process has ended, its call fails at once, and RLlib does not call it again. If an env runner is
+disconnected or hangs, RLlib regards it as healthy and waits for the whole `sample_timeout_s` in every round of the
+iteration.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED
 
 
 class Round(NamedTuple):
-    """What env runners answered."""
+    """The answers of the env runners in one or more rounds of sampling."""
 
     episodes: list[Any]
     """Episode chunks."""
     results: list[Any]
-    """Metrics, of each env runner that answered."""
+    """Metrics of each env runner that answered."""
     silent: tuple[int, ...]
-    """Numbers of the env runners that are in service and did not answer."""
+    """Indices of the healthy env runners that did not answer."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether all answered that are in service."""
+        """Whether all healthy env runners answered, and at least one did."""
         return bool(self.episodes) and not self.silent
 
 
 def sample_round(env_runners: EnvRunnerGroup, timeout_s: float) -> Round:
-    """A fragment of each env runner; what comes after `timeout_s` is dropped, and not counted."""
+    """Sample one fragment from each env runner; answers after `timeout_s` seconds are dropped and not counted."""
     if not env_runners.num_remote_env_runners():
         return Round(env_runners.local_env_runner.sample(), [env_runners.local_env_runner.get_metrics()], ())
     answers = env_runners.foreach_env_runner(
@@ -43,7 +44,11 @@ def sample_round(env_runners: EnvRunnerGroup, timeout_s: float) -> Round:
 
 
 def sample_batch(env_runners: EnvRunnerGroup, num_steps: int, timeout_s: float) -> Round:
-    """Rounds in one, until there are `num_steps` environment steps or one was not complete."""
+    """Sample until there are `num_steps` environment steps or a round is not complete.
+
+    Returns:
+        The answers of all rounds, with the env runners that did not answer in the last round.
+    """
     episodes: list[Any] = []
     results: list[Any] = []
     num_sampled = 0

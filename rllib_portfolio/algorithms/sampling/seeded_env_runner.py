@@ -1,4 +1,4 @@
-"""RLlib's env runner with independent random streams, whose episodes tell what our algorithms learn from."""
+"""RLlib's env runner with independent random streams, and with the extra outputs that our algorithms learn from."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from rllib_portfolio.algorithms.sampling.shared_market import take_market
 
 _EVALUATION_STREAM = 1_000_000
 ASSET_RETURNS = "asset_returns"
-"""Name of the extra output that holds the returns of the step's assets, [B, N + 1], cash last."""
+"""Name of the extra output that holds the asset returns of the step, [B, N + 1], cash last."""
 
 
 class SeededEnvRunner(SingleAgentEnvRunner):
-    """RLlib's single-agent runner whose environments never share a random path.
+    """RLlib's single-agent env runner whose environments have independent random paths.
 
-    RLlib seeds runner k with seed + k, and a vector environment gives environment i the seed of its runner + i: the
-    environments of neighbouring runners would repeat each other. Here the seed of a runner is drawn from (seed, k).
+    RLlib seeds env runner k with seed + k, and a vector environment seeds its environment i with the env runner's seed
+    + i, so that environments of neighbouring env runners would repeat each other. Here (seed, k) is hashed to the seed
+    of env runner k.
 
-    Its episodes have two more extra model outputs. `asset_returns` is there if the environment has it in its infos.
-    Where the environment stood before each step is there if the algorithm learns from counterfactual actions.
+    Episodes have additional extra model outputs: `asset_returns`, if the environment's infos hold it, and the
+    environment's state before each step, if the algorithm learns from counterfactual actions.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -33,7 +34,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
             stream = (self.worker_index or 0) + _EVALUATION_STREAM * bool(config.in_evaluation)
             self._seed = stream_seed(config.seed, stream)
         self._tells_state = getattr(config, "counterfactual_actions", 0) > 0 and not config.in_evaluation
-        """Whether a learner wants to know where the environments stood before each step."""
+        """Whether a learner needs the environments' state before each step."""
 
     def make_env(self) -> None:
         if self.worker_index:
@@ -47,7 +48,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
             return results
         *_, infos = results
         for index, (episode, info) in enumerate(zip(self._ongoing_episodes, infos, strict=True)):
-            if not episode.is_reset:  # this step only resets its environment
+            if not episode.is_reset:  # the environment is only reset in this step
                 continue
             outputs = {name: values[index] for name, values in before.items()}
             if ASSET_RETURNS in info:
@@ -60,10 +61,10 @@ class SeededEnvRunner(SingleAgentEnvRunner):
         return results
 
     def _states(self) -> dict[str, Any]:
-        """Where the environments stand now, if a learner wants to know."""
+        """Return the current state of the environments, or nothing if no learner needs it."""
         return state_columns(self.env.unwrapped.state) if self._tells_state else {}
 
 
 def stream_seed(seed: int, stream: int) -> int:
-    """A seed for stream number `stream` of `seed`, 32 bits, far from the seeds of other streams."""
+    """Return a 32-bit seed for random stream number `stream` of `seed`, unrelated to the seeds of other streams."""
     return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])

@@ -1,8 +1,8 @@
-"""The market of a run for env runners on other machines: through Ray's object store, once for each machine.
+"""Sharing of a run's market with env runners on other machines through Ray's object store, once per machine.
 
-A run's configuration names its market as a file, which other machines may not have. The driver puts the market into the
-object store and leaves the reference with a small actor of its own machine, under a name made from the file's; env
-runners ask it when they make their environments, those that are started later or again included.
+A run's configuration names its market by a file, which other machines may not have. The driver puts the market into the
+object store and keeps the reference in a small actor on the driver's machine, whose name is derived from the file name.
+Env runners, including those started later or restarted, ask the actor when they create their environments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASK_TIMEOUT_S = 60.0
 
 @contextmanager
 def shared_market(path: str, market: MarketData) -> Iterator[None]:
-    """Have the market for env runners of this job that are told `path`, for as long as the context lasts."""
+    """Share the market with the env runners of this Ray job, under the name `path`, within this context."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     holder = ray.remote(_Holder).options(name=_name(path), num_cpus=0, scheduling_strategy=here).remote()
     try:
@@ -34,29 +34,29 @@ def shared_market(path: str, market: MarketData) -> Iterator[None]:
 
 
 def take_market(path: Any) -> None:
-    """Make the environments of this process walk the market that the driver shares under `path`, if it does."""
-    if not (isinstance(path, str) and ray.is_initialized()):  # else Ray would start itself
+    """Let the environments of this process use the market that the driver shares under `path`, if it does."""
+    if not (isinstance(path, str) and ray.is_initialized()):  # `ray.get_actor` would start Ray
         return
     try:
         holder = ray.get_actor(_name(path))
-    except ValueError:  # nobody shares it: it is a file here
+    except ValueError:  # it is not shared, so that it must be a file on this machine
         return
     (reference,) = ray.get(holder.reference.remote(), timeout=ASK_TIMEOUT_S)
     provide_market(path, ray.get(reference, timeout=ASK_TIMEOUT_S))
 
 
 class _Holder:
-    """Keeps a reference, so that others can ask for it by a name."""
+    """A Ray actor that keeps the reference to a market."""
 
     def __init__(self) -> None:
         self._references: list[ray.ObjectRef[MarketData]] = []
 
     def keep(self, references: list[ray.ObjectRef[MarketData]]) -> None:
-        """References in a list are passed as they are."""
+        """Keep the references; Ray would replace a reference that is not in a list by its object."""
         self._references = references
 
     def reference(self) -> list[ray.ObjectRef[MarketData]]:
-        """As `keep` got it."""
+        """Return the list that `keep` received."""
         return self._references
 
 

@@ -1,4 +1,4 @@
-"""New weights from the learners to the env runners."""
+"""Transfer of new weights from the learners to the env runners."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 
 def sync_weights(env_runners: EnvRunnerGroup, learners: LearnerGroup) -> None:
-    """Send the learners' weights to all env runners, once.
+    """Send the learners' weights to all env runners.
 
-    Between a learner and an env runner of this process they are copied; RLlib's way, which all others take, converts
-    them and puts them into the object store first.
+    If the learner and the env runner are both local, the weights are copied directly. Otherwise RLlib's method converts
+    them and puts them into the object store.
     """
     if env_runners.num_remote_env_runners() or learners.is_remote:
         env_runners.sync_weights(
