@@ -1,7 +1,7 @@
-"""The no-leak certificate of a configured environment and, where there is one, of its policy.
+"""The audit for look-ahead bias of an environment and, optionally, of its policy.
 
-Four questions, each of which can fail: does anything know the future, can every corner be held, is every trade paid
-for, and is everything repeatable? Neither ray nor torch is needed; a policy is anything that a back-test can walk.
+The audit makes four checks: results are deterministic, nothing depends on later prices, the portfolio can hold each
+asset alone and cash alone, and every trade is charged. It needs neither ray nor torch. A policy is any `Strategy`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ CHECKS: dict[str, Callable[[Specimen], str]] = {
     "corners reachable": lambda specimen: checker.require_reachable_corners(specimen.env),
     "costs charged": lambda specimen: checker.require_costs(specimen.env, specimen.seed),
 }
-"""Name to a function that says what it covered, or raises a `Counterexample`. Determinism comes first: what changes by
-itself also changes when prices do."""
+"""Functions by the name of the check. Each returns what it covered as text, or raises a `Counterexample`.
+
+Determinism comes first, because values that change by themselves would fail the scramble test, too."""
 
 
 def audit(specimen: Specimen, on_check: Callable[[str], None] = lambda name: None) -> Certificate:
-    """Make every check.
+    """Run all checks.
 
     Args:
-        specimen: What is audited.
-        on_check: Told of each check before it is made.
+        specimen: The market, the environment and the policy to audit.
+        on_check: Called with the name of each check before it runs.
 
     Returns:
-        The certificate, or the counterexamples. A user's feature that fails ends the audit: its market cannot be used.
+        The outcome of each check. If a feature of the user fails, no other check runs, since its market cannot be used.
 
     Raises:
         ConfigError: If the configuration cannot be used.
@@ -83,7 +84,7 @@ def _versions() -> dict[str, str]:
 
 
 def _market_facts(market: MarketData) -> dict[str, str]:
-    """What a certificate says of the data: label to text."""
+    """Return the source, the hash and the windows of the data as texts by label."""
     windows = {
         name: f"{market.dates[start]} to {market.dates[stop - 1]}" for name, (start, stop) in market.windows.items()
     }

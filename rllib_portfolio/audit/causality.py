@@ -1,8 +1,8 @@
-"""The scramble test: replace every price after t, and nothing that is known at t may change, not in the last bit.
+"""The scramble test: replace every price after day t, and require that everything known at t stays bit-identical.
 
-In both forms: t inside the training window with what was fitted frozen; and t at or after its end with everything
-fitted anew. What is known at t includes every decision that is traded up to the close of t + L, L the execution lag:
-prices after t may change what a portfolio has drifted to by then, but neither what is observed nor what is decided.
+The test has two forms. For t inside the training window the fitted models stay frozen; for t at its end or later they
+are fitted anew. With an execution lag of L days, the decisions that are traded up to the close of t + L are known at t,
+too. Prices after t may change the weights to which a portfolio has drifted by then, but no observation or decision.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from rllib_portfolio.market import CASH, MarketData, Window, prepare_market
 from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 WALK_DAYS = 45
-"""Days of decisions that are compared: baselines that are fitted every 21 days are fitted three times."""
+"""Number of compared days, in which baselines that are fitted every 21 days are fitted three times."""
 SHARES = (0.25, 0.5, 0.75)
 
 _AFTER = "once the prices after {date} are replaced"
 
 
 def require_causal_custom_features(specimen: Specimen) -> None:
-    """The user's own features by themselves: first of all, since a market with a bad one is refused.
+    """Scramble the prices of each feature of the user.
+
+    This runs first, because a market with a feature that fails is refused.
 
     Raises:
-        Counterexample: Names the feature, the day and both values.
+        Counterexample: If a feature depends on later prices; names the feature, the day and both values.
     """
     table = specimen.table
     if table is None:
@@ -53,13 +55,13 @@ def require_causal_custom_features(specimen: Specimen) -> None:
 
 
 def require_causal(specimen: Specimen) -> str:
-    """Scramble after several days, in both forms.
+    """Run both forms of the scramble test on several days.
 
     Returns:
-        What was covered, as a sentence.
+        A text about what was covered.
 
     Raises:
-        Counterexample: The first thing that knew of later prices, with its day and both values.
+        Counterexample: If a value depends on later prices; names the first one, its day and both values.
     """
     market, table = specimen.market, specimen.table
     lag = specimen.environment.execution_lag
@@ -92,7 +94,10 @@ def require_causal(specimen: Specimen) -> str:
 
 
 def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specimen, where: str) -> None:
-    """Everything that is known at the close of `row`: arrays, observations, baseline weights and policy decisions."""
+    """Require that two markets agree in all that is known at the close of `row`.
+
+    The comparison covers arrays, observations, decisions and traded weights.
+    """
     where = where.format(date=one.dates[row])
     lag, days = specimen.environment.execution_lag, specimen.environment.rebalance_days
     found = differences(one, other, row)
@@ -111,7 +116,7 @@ def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specim
     if difference is not None:
         raise Counterexample(f"{difference} {where}.")
     walks = [_walks(market, (start, stop), specimen) for market in (one, other)]
-    num_known = stop - start - lag  # with a lag, what is traded to after `row` also depends on what had drifted by then
+    num_known = stop - start - lag  # with a lag, weights traded after `row` also depend on the drift
     for ours, theirs in zip(*walks, strict=True):
         of_strategy = [f"of {asset} by {ours.name}" for asset in (*one.assets, CASH)]
         wanted, held = ([f"the {what} weight {asset}" for asset in of_strategy] for what in ("target", "traded"))
@@ -124,14 +129,14 @@ def _require_same(one: MarketData, other: MarketData, row: int, specimen: Specim
 
 
 def _strategies(specimen: Specimen, market: MarketData) -> list[Strategy]:
-    """The policy, where there is one, and every baseline."""
+    """Return the policy, if there is one, and every baseline."""
     policies = [] if specimen.policy is None else [specimen.policy]
     return [*policies, *all_strategies(market)]
 
 
 @dataclass(frozen=True, eq=False)
 class _Noted:
-    """A strategy whose answers are written down."""
+    """A strategy that records its decisions."""
 
     strategy: Strategy
     answers: list[NDArray[Any] | None] = field(default_factory=list)
@@ -147,7 +152,7 @@ class _Noted:
 
 
 class _Walk(NamedTuple):
-    """What one strategy wanted at each decision, [K, N+1], NaN where it held; and what it held each day, [T, N+1]."""
+    """The decisions of one strategy, [K, N+1] with NaN for "hold", and its traded weights on each day, [T, N+1]."""
 
     name: str
     targets: NDArray[Any]
@@ -155,9 +160,9 @@ class _Walk(NamedTuple):
 
 
 def _walks(market: MarketData, window: Window, specimen: Specimen) -> list[_Walk]:
-    """What each strategy wanted and held over the window."""
+    """Return the decisions and the traded weights of each strategy over the window."""
     noted = [_Noted(strategy) for strategy in _strategies(specimen, market)]
-    # Neither depends on what trades cost, and impact at the volatility of replaced prices may cost more than there is.
+    # Decisions and weights do not depend on costs. Impact at the volatility of replaced prices could exceed the wealth.
     walks = backtest(market, window, noted, specimen.environment.model_copy(update={"impact": 0.0}))
     hold = np.full(market.num_assets + 1, np.nan)
     return [
@@ -167,7 +172,7 @@ def _walks(market: MarketData, window: Window, specimen: Specimen) -> list[_Walk
 
 
 def _observations(market: MarketData, window: Window, config: EnvironmentConfig, seed: int) -> NDArray[Any]:
-    """What the environment shows at each decision of the window, under fixed random actions, [D, O]."""
+    """Return the observation on each day of the window under fixed random actions, [D, O]."""
     whole = config.model_copy(update={"episode_days": None, "rebalance_days": 1})
     simulation = Simulation(market, window, whole, random_start=False)
     space = simulation.action_space
@@ -181,20 +186,20 @@ def _observations(market: MarketData, window: Window, config: EnvironmentConfig,
 
 
 def _walk_window(market: MarketData, last: int, rebalance_days: int) -> Window:
-    """The window whose last decision is traded at the close of `last`, one of those every `rebalance_days` days."""
-    num_days = min(WALK_DAYS, last + 2 - market.windows["all"][0]) - 1  # after the first decision
+    """Return a window of at most `WALK_DAYS` days whose last decision is traded at the close of `last`."""
+    num_days = min(WALK_DAYS, last + 2 - market.windows["all"][0]) - 1  # days after the first decision
     return last + 1 - num_days // rebalance_days * rebalance_days, last + 2
 
 
 def _rows(market: MarketData, window: Window, execution_lag: int) -> list[int]:
-    """Days t of a window, with a day to earn after the last decision that is known at t."""
+    """Return the days t of a window; each leaves a day of returns after the last decision that is known at t."""
     start, stop = window
     rows = [start + int(share * (stop - start)) for share in SHARES]
     return sorted({min(row, market.num_days - 2 - execution_lag) for row in rows})
 
 
 def _later_rows(market: MarketData, execution_lag: int) -> list[int]:
-    """The last day of training, and one in the middle of each later window."""
+    """Return the last day of training and the middle day of each later window."""
     windows = market.windows
     last = [windows["train"][1] - 1] if "train" in windows else []
     later = [sum(windows[name]) // 2 for name in ("validation", "test", "new") if name in windows]

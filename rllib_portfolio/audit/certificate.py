@@ -1,4 +1,4 @@
-"""What an audit says: checks that passed with what they covered, or the first counterexample."""
+"""The certificate of an audit: the outcome of each check, and facts about the data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Check:
     """The outcome of one check.
 
     Attributes:
-        name: What was asked.
-        status: PASS, FAIL, or not run because an earlier one failed.
-        text: What was covered, the counterexample, or why it was not run.
+        name: Name of the check.
+        status: PASS, FAIL, or "not run" if an earlier check failed.
+        text: What was covered, the counterexample, or why the check was not run.
     """
 
     name: str
@@ -31,12 +31,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """All checks of one audit, and what they are about.
+    """The outcome of an audit.
 
     Attributes:
-        checks: In the order in which they were made.
-        facts: Data, dates, hash, settings and versions: label to text.
-        notes: What the certificate cannot say.
+        checks: Checks in the order in which they ran.
+        facts: Texts about the data, its hash, its windows, the subject and the versions, by label.
+        notes: Notes of the market, and the limits of the certificate.
     """
 
     checks: tuple[Check, ...]
@@ -50,11 +50,11 @@ class Certificate:
 
     @property
     def counterexample(self) -> str | None:
-        """The first counterexample."""
+        """The first counterexample; None if no check failed."""
         return next((check.text for check in self.checks if check.status == "FAIL"), None)
 
     def write(self, path: Path) -> None:
-        """Write everything as JSON.
+        """Write the certificate as JSON.
 
         Raises:
             ConfigError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""The same seed twice gives the same bits; the scalar and the vector environment are one."""
+"""The check of determinism: one seed gives the same bits twice, in the scalar and in the vector environment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WALK_DAYS = 252
 
 
 def require_deterministic_custom_features(specimen: Specimen) -> None:
-    """The user's own features twice, from the same prices.
+    """Compute each feature of the user twice from the same prices, and compare the values.
 
     Raises:
-        Counterexample: Names the feature, the day and both values.
+        Counterexample: If a value differs; names the feature, the day and both values.
     """
     if specimen.table is not None:
         same, last = specimen.table, len(specimen.table.prices) - 1
@@ -25,13 +25,13 @@ def require_deterministic_custom_features(specimen: Specimen) -> None:
 
 
 def require_deterministic(specimen: Specimen) -> str:
-    """The market twice, the environments twice and against each other, and the strategies' walks twice.
+    """Prepare the market twice, run both environments twice, back-test the strategies twice, and compare the results.
 
     Returns:
-        What was covered, as a sentence.
+        A text about what was covered.
 
     Raises:
-        Counterexample: The first thing that was another one, with both values.
+        Counterexample: If a value differs; names the first one and both values.
     """
     market = specimen.market
     _require_same_market(specimen)

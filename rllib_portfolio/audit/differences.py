@@ -1,4 +1,4 @@
-"""Where two markets that should agree differ first, and tables whose future is another one."""
+"""The first difference between two markets, and markets whose prices after a day are replaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class Difference(NamedTuple):
-    """The first value of an array that is another one in the other market."""
+    """The first value of an array that differs between two markets."""
 
     array: str
     column: str
@@ -31,9 +31,9 @@ class Difference(NamedTuple):
 
 
 def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
-    """Return `table` with every price, index level and extra value after row `after` replaced by a positive number.
+    """Return `table` with random positive numbers for every price, index level and extra value after row `after`.
 
-    New extra values are below 1, since the cash rate may be one of them.
+    The extra values are below 1, because the cash rate may be one of them.
     """
     rng = np.random.default_rng(seed)
 
@@ -48,7 +48,7 @@ def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
 
 
 def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketData:
-    """`market` with all that it holds after `row` replaced; cash returns are known one day ahead."""
+    """Return `market` with random values after `row`; cash returns, known one day ahead, change after `row + 1`."""
     rng = np.random.default_rng(seed)
 
     def other(array: Array, low: float, high: float, known_until: int = row) -> Array:
@@ -69,9 +69,9 @@ def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketDa
 
 
 def differences(one: MarketData, other: MarketData, row: int) -> list[Difference]:
-    """The first difference up to `row` of each array, the earliest day first; cash returns are known one day ahead.
+    """Return the first difference of each array up to `row`, sorted by day.
 
-    Values must agree to the last bit.
+    Values must agree bit for bit. Cash returns are compared up to `row + 1`, because they are known one day ahead.
     """
     found, others = [], _columns(other)
     for name, columns in _columns(one).items():
@@ -91,9 +91,9 @@ def differences(one: MarketData, other: MarketData, row: int) -> list[Difference
 def first_difference(
     array: str, columns: list[str], dates: NDArray[np.datetime64], one: Array, other: Array
 ) -> Difference | None:
-    """The first row, and in it the first column, at which [T, C] and [T, C] are not the same bits.
+    """Return the first row, and in it the first column, at which two arrays of shape [T, C] differ.
 
-    Arrays of other lengths differ at the end of the shorter one; NaN is the same as NaN.
+    If only the lengths differ, the difference is at the end of the shorter array. NaN equals NaN.
     """
     length = min(len(one), len(other))
     a, b = one[:length], other[:length]
@@ -110,7 +110,7 @@ def first_difference(
 
 
 def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:
-    """The first entry in which two nested JSON values differ, with both values; None where they agree."""
+    """Return a text on the first entry in which two nested JSON values differ; None if they agree."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = [*one, *(key for key in other if key not in one)]
         entries = ((one.get(key), other.get(key), f"{name}.{key}") for key in keys)
@@ -123,10 +123,17 @@ def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:
 
 
 def require_same_features(names: Iterable[str], table: PriceTable, other: PriceTable, row: int, where: str) -> None:
-    """Compute a user's own features from two tables, and compare them up to `row`.
+    """Compute features of the user from two tables, and require that they agree up to `row`.
+
+    Args:
+        names: Functions as `module:function`.
+        table: One table of prices.
+        other: The other table.
+        row: Last compared row.
+        where: End of the message of the counterexample.
 
     Raises:
-        Counterexample: Names the feature, the day and both values, and ends with `where`.
+        Counterexample: If a value differs; names the feature, the day and both values.
     """
     for name in names:
         function = import_function(name, "features.custom")
@@ -139,7 +146,7 @@ def require_same_features(names: Iterable[str], table: PriceTable, other: PriceT
 
 
 def _columns(market: MarketData) -> dict[str, list[str]]:
-    """Array to what each of its columns is, in the order in which they are compared."""
+    """Return a text for each column of each array, by the name of the array in the order of comparison."""
     assets = market.assets
     return {
         "dates": ["the date"],

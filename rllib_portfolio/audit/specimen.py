@@ -1,4 +1,4 @@
-"""What is audited: a configured market and environment, with a policy or without one."""
+"""The subject of an audit: a market and an environment, with or without a policy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rllib_portfolio.policies.strategy import Strategy
 
 @dataclass(frozen=True, eq=False)
 class Specimen:
-    """A configured market and environment, with a policy or without one.
+    """The subject of an audit: a market and an environment, with or without a policy.
 
     Attributes:
-        market_config: Where prices come from and what is computed of them.
+        market_config: Source of prices, features and windows.
         environment: Costs, limits, action map and reward.
-        policy: A trained policy or any other strategy.
-        fitted: `MarketData.fitted` that the policy was trained with; None fits anew.
-        trained_on: The market that the policy was trained on, as it was kept; None without one.
-        is_newer_data: Whether the prices are not those of training, so that nothing may be fitted on them.
-        seed: Of actions and episodes.
+        policy: A trained policy or any other strategy; None audits the baselines only.
+        fitted: `MarketData.fitted` with which the policy was trained; None fits anew.
+        trained_on: The saved market on which the policy was trained; None if there is none.
+        is_newer_data: Whether the prices are newer than those of training, so that nothing may be fitted on them.
+        seed: Seed of actions and episodes.
     """
 
     market_config: MarketConfig
@@ -39,13 +39,13 @@ class Specimen:
 
     @cached_property
     def table(self) -> PriceTable | None:
-        """The prices; None for a market that does not come from a table."""
+        """The table of prices; None for a simulated or a prepared market."""
         data = self.market_config.data
         return None if isinstance(data, dict) or data.endswith(".npz") else load_table(self.market_config)
 
     @cached_property
     def market(self) -> MarketData:
-        """The market as it is, fitted as the policy was.
+        """The market, with the fitted models of the policy if there are any.
 
         Raises:
             DataError: If the prices are not those that the policy was trained on.
@@ -65,11 +65,11 @@ class Specimen:
 
     @cached_property
     def env(self) -> PortfolioEnv:
-        """The environment over the days of training; over the whole market, where there is no training window."""
+        """The environment on the training window, or on all days if the market has no training window."""
         window = "train" if "train" in self.market.windows else "all"
         return PortfolioEnv(self.market, window, **self.environment.model_dump())
 
     @property
     def custom_features(self) -> tuple[str, ...]:
-        """The user's own features."""
+        """Names of the user's features, as `module:function`."""
         return () if self.table is None else self.market_config.features.custom

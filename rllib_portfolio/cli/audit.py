@@ -1,4 +1,4 @@
-"""`backtest.py audit`: the no-leak certificate of an environment and of a trained policy, or a counterexample."""
+"""`backtest.py audit`: check an environment and a policy for look-ahead bias, and print a certificate."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 TABLE_WIDTH = 100
 
 _DESCRIPTION = """\
-Prove that nothing leaks, or show the first counterexample.
+Check an environment and a policy for look-ahead bias: print a certificate, or the first counterexample.
 
-  determinism            the same seed twice gives the same bits; the scalar and the vector environment are one
-  no future (scramble)   replace every price after a day t: features, regimes, observations, baselines' weights and the
-                         policy's decisions up to t do not change, not in the last bit
-  corners reachable      each asset, and cash, can be all that is held
-  costs charged          at twice the cost, wealth and reward are lower by what was traded
+  determinism            the same seed gives the same bits twice, and the scalar and the vector environment agree
+  no future (scramble)   every price after a day t is replaced; features, regimes, observations, weights of baselines
+                         and decisions of the policy up to t must stay bit-identical
+  corners reachable      the portfolio can hold nothing but one asset, or nothing but cash
+  costs charged          when the cost is doubled, wealth and reward fall by the cost of what was traded
 
-With a run folder the run's environment and its best policy are audited; without one a configured environment and the
-baselines. The certificate goes to RUN_DIR/audit.json, or to --output.
+With RUN_DIR, the audit covers the environment of this run and its best policy. Without RUN_DIR, it covers the
+configured environment and the baselines. The certificate is written to RUN_DIR/audit.json or to --output.
 """
 
 _EPILOG = """\
@@ -39,7 +39,7 @@ examples:
   python backtest.py audit --set market.features.custom='["my_features:breadth"]' --data-path prices.csv
   python backtest.py audit --config my.yaml --set environment.reward=my_rewards:reward --output certificate.json
 
-exit code: 0 every check passed, 1 a counterexample was found, 2 something cannot be used
+exit code: 0 every check passed, 1 a counterexample was found, 2 a setting, file or argument cannot be used
 """
 
 
@@ -49,15 +49,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [RUN_DIR | --config FILE | --algo NAME] [options]"
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
     add_flags(parser, "--config", "--algo", "--set")
-    add_flags(parser, "--data-path", help="CSV or Parquet table of prices, newer ones for a run")
-    add_flags(parser, "--index-path", help="its index level, if that is not a column of it")
+    add_flags(parser, "--data-path", help="CSV or Parquet table of prices; with RUN_DIR, a newer table of its assets")
+    add_flags(parser, "--index-path", help="CSV or Parquet table of the index level, if --data-path has no such column")
     add_flags(parser, "--trust-custom")
     add_flags(parser, "--output", help="where to write (default: RUN_DIR/audit.json)")
-    add_flags(parser, "--quiet", help="no progress display; the certificate is still printed")
+    add_flags(parser, "--quiet", help="show no progress; the certificate is still printed")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Audit; the exit code."""
+    """Run the audit, print and write the certificate, and return the exit code."""
     require_path(arguments, "output", "Copy the certificate there when it is written.")
     output = None if arguments.output is None else Path(arguments.output)
     if output is None and arguments.run_dir is not None:
@@ -79,7 +79,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _warn_of_implausible(specimen: Specimen) -> None:
-    """Warn of implausible results on the test window: of the policy, 1/N and buy-and-hold."""
+    """Warn if the policy, 1/N or buy-and-hold has implausible results on the test window."""
     from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
     from rllib_portfolio.backtest.comparison import compare
     from rllib_portfolio.backtest.engine import backtest

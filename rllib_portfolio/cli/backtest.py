@@ -1,4 +1,4 @@
-"""`backtest.py`: runs on trial, beside what anyone can hold for free."""
+"""`backtest.py`: compare trained policies with the baselines."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
 WINDOWS = ("test", "validation", "all", "new")
 
 _DESCRIPTION = """\
-Is a trained policy better than what anyone can hold for free?
+Compare trained policies with the baselines.
 
-The best policy of each run walks a window beside every baseline (1/N, buy-and-hold, all cash, the index, minimum
-variance, risk parity, momentum, Merton, ...), on the same days, after the same costs. You get a table with verdicts
-here, and report.html with figures, CSV, JSON and Parquet files in the output directory.
+The best policy of each run trades through a window together with every baseline (1/N, buy-and-hold, all cash, the
+index, minimum variance, risk parity, momentum, Merton, ...), on the same days and after the same costs. The command
+prints a table with verdicts. It writes report.html with figures, CSV, JSON and Parquet files to the output directory.
 
-Runs that differ in their seed alone are one subject: their ensemble (the mean of their weights) is judged, and each
-seed is a row beside it. Runs of other settings or algorithms are subjects of their own. All of them must be of the same
-market and trade on the same terms.
+Runs that differ only in their seed are judged together as an ensemble, which holds the mean of their weights; each seed
+also has a row of its own. Runs with other settings or algorithms are judged separately. All runs must have
+the same market, costs, execution lag and limits.
 """
 
 _EPILOG = """\
 other commands:
-  python backtest.py walk-forward --help     train again on each of several windows, judge the pooled later days
-  python backtest.py audit --help            prove that nothing leaks, or show the first counterexample
+  python backtest.py walk-forward --help     train on successive windows and judge the pooled days after them
+  python backtest.py audit --help            check for look-ahead bias
 
 examples:
-  python backtest.py runs/ppo/20260131-120000                    its test window; the report goes to RUN_DIR/report
-  python backtest.py runs/ppo/seed-*                             one subject, its seed spread and its ensemble
-  python backtest.py runs/ppo/a runs/dqn/b --output-dir ab       two subjects side by side
-  python backtest.py RUN_DIR --cost-bps 25 --execution-lag 0     everyone pays more, and trades at the close that it saw
-  python backtest.py RUN_DIR --data-path newer.csv               days that did not exist when it was trained
+  python backtest.py runs/ppo/20260131-120000                    test window; the report goes to RUN_DIR/report
+  python backtest.py runs/ppo/seed-*                             an ensemble and the spread over its seeds
+  python backtest.py runs/ppo/a runs/dqn/b --output-dir ab       two policies side by side
+  python backtest.py RUN_DIR --cost-bps 25 --execution-lag 0     higher costs, and trades at the close that is observed
+  python backtest.py RUN_DIR --data-path newer.csv               days after those of the training data
   python backtest.py RUN_DIR --universe tech=AAPL,MSFT --start-shift 5 21 63
 
 windows:
-  test         after everything that was fitted, tuned or selected on (the default)
-  validation   the policy was selected on it: in-sample, and marked so
-  all          every day with features, training included: in-sample, and marked so
-  new          with --data-path: the days after the test window (the default where there are any)
+  test         days on which nothing was fitted, tuned or selected (the default)
+  validation   days on which the policy was selected; the report marks them as in-sample
+  all          every day that has features, training included; the report marks them as in-sample
+  new          days of --data-path after the test window (the default if there are any)
 """
 
 
@@ -60,30 +60,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = "%(prog)s RUN_DIR [RUN_DIR ...] [options]"
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
-    parser.add_argument("--window", choices=WINDOWS, help="days to walk (default: test; see below)")
-    add_flags(parser, "--output-dir", help="default: RUN_DIR/report, runs/backtest/<timestamp> for several")
+    parser.add_argument("--window", choices=WINDOWS, help="days of the back-test (default: test; see below)")
+    add_flags(
+        parser,
+        "--output-dir",
+        help="where to write (default: RUN_DIR/report; with several runs runs/backtest/<timestamp>)",
+    )
     add_flags(parser, "--quiet", "--tuning")
-    terms = parser.add_argument_group("terms of trade, the same for every row (default: those of training)")
-    terms.add_argument("--cost-bps", type=float, metavar="BPS", help="cost in basis points of what is traded")
-    terms.add_argument("--execution-lag", type=int, choices=(0, 1), help="days from the close seen to the close traded")
+    terms = parser.add_argument_group("costs and execution, the same for every row (default: as in training)")
+    terms.add_argument(
+        "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded value"
+    )
+    terms.add_argument(
+        "--execution-lag", type=int, choices=(0, 1), help="days from the observed close to the close of the trade"
+    )
     data = parser.add_argument_group("data")
-    add_flags(data, "--data-path", help="newer CSV or Parquet table of the same assets")
-    add_flags(data, "--index-path", help="its index level, if that is not a column of it")
+    add_flags(data, "--data-path", help="newer CSV or Parquet table of prices of the same assets")
+    add_flags(data, "--index-path", help="CSV or Parquet table of the index level, if --data-path has no such column")
     add_flags(data, "--trust-custom")
     more = parser.add_argument_group("sensitivity")
     more.add_argument(
-        "--universe", action="append", default=[], metavar="NAME=A,B,C", help="also on these assets; may be repeated"
+        "--universe",
+        action="append",
+        default=[],
+        metavar="NAME=A,B,C",
+        help="repeat the back-test on these assets; may be repeated",
     )
     more.add_argument(
-        "--start-shift", nargs="+", type=int, default=[], metavar="DAYS", help="also from later first days"
+        "--start-shift",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="DAYS",
+        help="repeat the back-test from a first day that is DAYS rows later",
     )
     more.add_argument(
-        "--no-costs-table", action="store_true", help="leave out the table of 0 to 50 basis points, impact and lag"
+        "--no-costs-table",
+        action="store_true",
+        help="leave out the table of other costs (0 to 50 basis points), impact and execution lag",
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Judge; the exit code."""
+    """Run the back-test and return the exit code."""
     from rllib_portfolio.cli import report_folder
 
     overrides = {
@@ -102,8 +121,11 @@ def execute(arguments: argparse.Namespace) -> int:
 def _judge(
     arguments: argparse.Namespace, folder: Path, overrides: dict[str, Any], subsets: dict[str, tuple[str, ...]]
 ) -> int:
-    """Walk the window, print, and write into a folder that no other back-test writes into; the exit code."""
-    # Everything before this is checked before the heavy imports: a typo must not cost seconds.
+    """Run the back-test, print and write the report, and return the exit code.
+
+    The caller holds the claim on `folder`, so that no other back-test writes into it.
+    """
+    # The arguments are checked before the slow imports, so that a typo is reported at once.
     quieten_libraries()
     from rllib_portfolio.cli import report_folder
     from rllib_portfolio.cli.evaluation import Evaluation
@@ -136,7 +158,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _market(arguments: argparse.Namespace, run: FinishedRun) -> MarketData:
-    """The run's own market, or a newer table as the run's policy reads it."""
+    """Return the market of the run, or the newer table with the fitted features of the run's policy."""
     from rllib_portfolio.market import load_market
     from rllib_portfolio.runs.subjects import newer_data
 
@@ -166,7 +188,7 @@ def _window_name(arguments: argparse.Namespace, market: MarketData) -> str:
 
 
 def _subset(text: str) -> tuple[str, tuple[str, ...]]:
-    """`tech=AAPL,MSFT` as a label and names of assets."""
+    """Split `tech=AAPL,MSFT` into a label and the names of assets."""
     label, equals, names = text.partition("=")
     assets = tuple(name.strip() for name in names.split(",") if name.strip())
     if not (label and equals and assets):

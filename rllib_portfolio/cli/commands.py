@@ -1,4 +1,4 @@
-"""The commands by their names, each called as a sub-command of `rllib-portfolio` or as a script of a checkout."""
+"""The table of commands. Each is a sub-command of `rllib-portfolio` and a script of a checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from rllib_portfolio.config.consent import trust
 
 
 class Command(NamedTuple):
-    """A command: its module here, with `configure(parser)` and `execute(arguments)`, its script, and what it does."""
+    """A command of the command line.
+
+    Attributes:
+        module: Module of this package that has `configure(parser)` and `execute(arguments)`.
+        script: How the command is called in a checkout.
+        summary: One line for the list of commands.
+    """
 
     module: str
     script: str
@@ -25,26 +31,28 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("train", "python train.py", "train a policy, and compare it with what anyone can hold"),
-    "tune": Command("tune", "python tune.py", "search for settings"),
-    "backtest": Command("backtest", "python backtest.py", "judge trained policies beside every baseline"),
+    "train": Command("train", "python train.py", "train a policy and compare it with the baselines"),
+    "tune": Command("tune", "python tune.py", "search for hyperparameters"),
+    "backtest": Command("backtest", "python backtest.py", "compare trained policies with every baseline"),
     "walk-forward": Command(
-        "walk_forward", "python backtest.py walk-forward", "train again on each of several windows, judge on later days"
+        "walk_forward", "python backtest.py walk-forward", "train on successive windows and judge on later days"
     ),
-    "audit": Command("audit", "python backtest.py audit", "prove that nothing leaks, or show the first counterexample"),
-    "data": Command("market", "python -m rllib_portfolio.market", "check a price file, or write it with its regimes"),
+    "audit": Command("audit", "python backtest.py audit", "check an environment and a policy for look-ahead bias"),
+    "data": Command(
+        "market", "python -m rllib_portfolio.market", "check a price file, or write it with its market regimes"
+    ),
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help names commands as they can be called here."""
+    """A parser whose help names each command as the user calls it: as a script, or as a sub-command of the program."""
 
     def format_help(self) -> str:
         return as_invoked(super().format_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `rllib-portfolio`: a command by its name."""
+    """Run the command of `rllib-portfolio` that the first argument names, and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in COMMANDS:
         return _run(words[0], words[1:])
@@ -66,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def backtest(arguments: Sequence[str] | None = None) -> int:
-    """Run `backtest.py`, which has two commands with names of their own: what begins otherwise is a run folder."""
+    """Run `backtest.py`, or its commands `walk-forward` and `audit` if the first argument names one of them."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in ("walk-forward", "audit"):
         return _run(words[0], words[1:])
@@ -74,7 +82,7 @@ def backtest(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str] | None = None) -> int:
-    """Parse the words that follow a command's name, those of this process by default, and return its exit code."""
+    """Run a command and return its exit code; `arguments` defaults to the arguments of this process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     script = COMMANDS[name].script
     module: Any = importlib.import_module(f"rllib_portfolio.cli.{COMMANDS[name].module}")

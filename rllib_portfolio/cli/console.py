@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from rllib_portfolio.market import MarketData
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray inside of `ray job submit`."""
+"""Environment variable that Ray sets in a job of `ray job submit`."""
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command even if its output cannot be written.
+    """Run a command and return its exit code, even if its output cannot be written.
 
-    An error of the user becomes one line and exit code 2, a fault of the machine one line and exit code 1.
-    The command imports no function that a file names, unless `consent.trust` says so.
+    A user error is printed as one line with exit code 2, a fault of the machine as one line with exit code 1.
+    The command imports a function that a file names only if `consent.trust` has admitted it.
     """
     outlast_readers()
     leave_to_main_thread()
@@ -69,38 +69,40 @@ def _answered(command: Callable[[], int]) -> int:
 
 
 def is_on_cluster(address: str | None) -> bool:
-    """Whether Ray is a cluster's: the one that `--address` names, or that of the surrounding job."""
+    """Return whether the command uses a Ray cluster, named by `--address` or by the Ray job that it runs in."""
     return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 def stay_on_loopback(address: str | None) -> None:
-    """Let a Ray of this machine alone listen to this machine alone: Ray's job is to run what it is sent.
+    """Make Ray listen on the loopback address only, unless the command uses a cluster.
 
-    Ray has that on systems for which it offers no clusters; its switch is read when it is imported.
+    Ray runs any code that reaches its ports. It listens on the loopback address only on systems for which it offers no
+    clusters (Windows, macOS). The environment variable that is set here selects this behaviour; Ray reads it when it is
+    imported.
 
     Args:
-        address: What `--address` says; a cluster has to be on the network.
+        address: Value of `--address`; a cluster must listen on the network.
     """
     if not is_on_cluster(address) and "ray" not in sys.modules:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def quieten_libraries() -> None:
-    """Ray's banners and hints are for people who build on Ray, not for people who train a policy."""
+    """Switch off the banners, hints and warnings of Ray and Gymnasium, which do not concern users of the commands."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    importlib.import_module("ray.rllib")  # sets its loggers' levels when it is imported
+    importlib.import_module("ray.rllib")  # it sets the levels of its loggers when it is imported
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("ray.tune.execution.tune_controller", "ray.rllib.utils.actor_manager"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the display tells of failures
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the progress display reports failures
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
 
 
 @contextmanager
 def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
-    """A Ray session for the run: the cluster at `address`, that of the surrounding job, or one on this machine."""
+    """Open a Ray session on the cluster at `address`, on that of the surrounding Ray job, or on this machine."""
     import ray
     import torch
 
@@ -126,7 +128,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
             "Start one, or leave it out. Where the cluster asks for a token, as those of cluster/ do, set "
             "RAY_AUTH_MODE=token and give the token of its head in RAY_AUTH_TOKEN or ~/.ray/auth_token."
         ) from None
-    except Exception as error:  # Ray raises nothing more exact where its own processes do not start in time
+    except Exception as error:  # Ray raises no specific error if its processes do not start in time
         if is_on_cluster(address):
             raise
         raise MachineError(
@@ -139,42 +141,45 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
 
 
 def _keep_token_private() -> None:
-    """Let nobody else read the token that Ray makes: it keeps the mode of a file that is there."""
+    """Create the file of Ray's token with mode 600; Ray keeps the mode of an existing file."""
     if os.environ.get("RAY_AUTH_MODE") == "disabled" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return
     token = Path.home() / ".ray" / "auth_token"
-    with suppress(OSError):  # a home that cannot be written is for Ray to report
+    with suppress(OSError):  # Ray reports a home folder that cannot be written
         token.parent.mkdir(exist_ok=True)
         token.touch(mode=0o600)
         token.chmod(0o600)
 
 
 def _quiet_processes() -> dict[str, Any]:
-    """Ray's processes do not warn, unless the surrounding job says what they do: Ray refuses what both of us set."""
+    """Return a runtime environment that silences warnings, unless the surrounding Ray job sets PYTHONWARNINGS itself.
+
+    Ray refuses a variable that both the job and the session set.
+    """
     of_job = json.loads(os.environ.get(JOB, "{}")).get("runtime_env") or {}
     return {} if "PYTHONWARNINGS" in of_job.get("env_vars", {}) else {"env_vars": {"PYTHONWARNINGS": "ignore"}}
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
-    """Print a text to standard output, or to another stream, with control characters as visible escapes."""
+    """Print a text to `stream` (default: standard output) with control characters as visible escapes."""
     print(displayable_lines(text), file=stream, flush=stream is not None)
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:
-    """A line on stderr, unless --quiet."""
+    """Print a line to standard error, unless --quiet is given."""
     if not arguments.quiet:
         tell(text, sys.stderr)
 
 
 def warn(text: str) -> None:
-    """A line on stdout that nobody overlooks, --quiet or not."""
+    """Print a line to standard output in bold red, with and without --quiet."""
     from rllib_portfolio.reporting.plain_console import PlainConsole
 
     PlainConsole().print(text, style="bold red", soft_wrap=True, highlight=False)
 
 
 def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) -> bool:
-    """Warn if a table of results over `num_days` days holds implausibly high figures; return whether it does."""
+    """Warn if results over `num_days` days are implausibly high, and return whether they are."""
     from rllib_portfolio.market.plausibility import implausible_result
 
     warning = implausible_result(table, market, num_days)

@@ -1,4 +1,4 @@
-"""Where a configuration finds its tables, put so that another command finds them from another folder."""
+"""Paths of price tables that stay valid when a later command runs in another folder."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from rllib_portfolio.config.user_values import user_path
 
 
 def with_lasting_paths(config: RunConfig) -> RunConfig:
-    """The configuration with the path of each table that it names as `lasting_path` puts it."""
+    """Return the configuration with `lasting_path` applied to each table that it names."""
     market = config.market
     found = {"data": _lasting_data(market.data), "index_path": market.index_path and lasting_path(market.index_path)}
     return config.model_copy(update={"market": market.model_copy(update=found)})
 
 
 def lasting_path(path: str) -> str:
-    """The path of a file as every folder of this machine knows it; what is the path of no file stays as it is.
+    """Return the absolute path of a file; a text that is not the path of a file is returned unchanged.
 
-    A Ray job works in a copy of its working directory that goes away with it. Files in there are named from there: the
-    next job has its own copy.
+    A Ray job works in a temporary copy of its working directory. The path of a file in this copy is returned relative
+    to it, because the next job has a copy of its own.
     """
-    found = Path(
-        os.path.abspath(user_path(path))
-    )  # not `resolve`: the name of a link says what kind of file it leads to
-    if not (found.suffix and os.path.isfile(found)):  # a file `sp500` is not what `sp500` means
+    found = Path(os.path.abspath(user_path(path)))  # `resolve` would follow a link, whose name may have another suffix
+    if not (found.suffix and os.path.isfile(found)):  # `sp500` names the bundled data, even if there is such a file
         return path
     is_copied = JOB in os.environ and found.is_relative_to(Path.cwd())
     return str(found.relative_to(Path.cwd()) if is_copied else found)
@@ -36,5 +34,5 @@ def lasting_path(path: str) -> str:
 def _lasting_data(data: str | dict[str, Any]) -> str | dict[str, Any]:
     if isinstance(data, str):
         return lasting_path(data)
-    table = data.get("table")  # of a bootstrap
+    table = data.get("table")  # a bootstrap market resamples a table
     return {**data, "table": lasting_path(table)} if isinstance(table, str) else data

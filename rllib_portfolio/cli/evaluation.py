@@ -1,4 +1,4 @@
-"""Subjects under evaluation: everything that is walked for a report, and what its reader must know."""
+"""The evaluation behind a report of `backtest.py`: all its back-tests and the notes for its reader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rllib_portfolio.runs.subjects import Subject
 
 
 class Evaluation:
-    """Subjects on a window of a market: what a report is made of."""
+    """The subjects (policies or ensembles under evaluation) on one window of a market."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Evaluation:
 
     @property
     def is_in_sample(self) -> bool:
-        """Whether a day of the window was fitted, tuned or selected on."""
+        """Whether a day of the window was used for fitting, tuning or selection."""
         return bool(self.market.dates[self.window[0]] <= self.trained_until)
 
     @property
@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def in_sample_sentence(self) -> str:
-        """What must be said of days that the policies have seen."""
+        """The warning about a window that is in-sample."""
         first, last = self.days
         return (
             f"IN-SAMPLE: the policies were fitted and selected on days up to {self.trained_until}, and these are "
@@ -61,8 +61,8 @@ class Evaluation:
         )
 
     def report(self) -> Report:
-        """Walk everything, and judge."""
-        # What can be refused comes first: the line-up takes longest.
+        """Run all back-tests and return the report."""
+        # The line-up takes longest, so everything that can fail on an input runs before it.
         tuning = None if self.arguments.tuning is None else TuningRecord.read(self.arguments.tuning)
         sensitivities = self._sensitivities()
         lineup = self._lineup()
@@ -90,7 +90,7 @@ class Evaluation:
         return report_of_walks(lineup, context=context)
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of this report must know beside what every report says."""
+        """Return the notes that only this report needs."""
         notes = []
         if self.is_in_sample:
             notes.append(self.in_sample_sentence)
@@ -102,7 +102,7 @@ class Evaluation:
         return tuple(notes)
 
     def record(self) -> dict[str, Any]:
-        """What was done, as JSON values."""
+        """Return the command, the runs, the window and the data as JSON values."""
         first, last = self.days
         return {
             "command": self.arguments.command_line,
@@ -133,7 +133,7 @@ class Evaluation:
         return [subject.strategy for subject in self.subjects]
 
     def _beside_references(self) -> list[Strategy]:
-        """What sensitivity tables hold: the subjects, and what they are measured by."""
+        """Return the strategies of the sensitivity tables: the subjects, 1/N and buy-and-hold."""
         return [*self._judged(), EqualWeight(), BuyAndHold()]
 
     def _cost_curve(self) -> Any:
@@ -159,7 +159,7 @@ class Evaluation:
         return tables
 
     def _validation(self) -> BacktestResult:
-        """The headline's walk of the window that it was selected on, on the market and the terms of its training."""
+        """Back-test the first subject on the validation window of its own market, at the costs of its training."""
         headline = self.subjects[0]
         run = headline.runs[0]
         return backtest(run.market, run.market.windows["validation"], [headline.strategy], run.config.environment)[0]

@@ -1,4 +1,4 @@
-"""Flags that several commands have, each defined once, and the settings that flags give."""
+"""Flags that several commands share, and the settings that flags override."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def whole_number(text: str) -> int:
     """Return a whole number from the command line, written as 50000, 50_000 or 5e4.
 
     Raises:
-        ArgumentTypeError: If it is not a whole number; `argparse` turns this into one line and exit code 2.
+        ArgumentTypeError: If it is not a whole number. `argparse` reports this in one line with exit code 2.
     """
     try:
         value = Decimal(text)
@@ -39,30 +39,30 @@ def _function_or_module(text: str) -> str:
 
 
 _FLAGS: dict[str, dict[str, Any]] = {
-    "--algo": {"choices": list(RUN_CONFIGS), "help": f"algorithm (default: that of --config, or {DEFAULT_ALGORITHM})"},
-    "--config": {"type": Path, "metavar": "FILE", "help": "YAML file (default: tune_configs/<algo>.yaml)"},
+    "--algo": {"choices": list(RUN_CONFIGS), "help": f"algorithm (default: that of --config or {DEFAULT_ALGORITHM})"},
+    "--config": {"type": Path, "metavar": "FILE", "help": "YAML configuration (default: tune_configs/<algo>.yaml)"},
     "--set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "override one setting; may be repeated"},
     "--seed": {"type": int, "help": "seed of networks, environments and sampling (default: 0)"},
     "--total-timesteps": {
-        "type": whole_number, "metavar": "N", "help": "environment steps of a run (default: the file's)"
+        "type": whole_number, "metavar": "N", "help": "environment steps of a run (default: as in the configuration)"
     },
     "--data-path": {"metavar": "FILE", "help": "CSV or Parquet table of prices (default: 20 S&P 500 stocks)"},
-    "--index-path": {"metavar": "FILE", "help": "CSV or Parquet table of the index level, for own data"},
+    "--index-path": {"metavar": "FILE", "help": "CSV or Parquet table of the index level, for your own data"},
     "--output-dir": {"metavar": "DIR", "help": "where to write"},
-    "--resume": {"metavar": "DIR", "help": "continue in DIR, a folder or URI, from the last checkpoint"},
+    "--resume": {"metavar": "DIR", "help": "continue in DIR, a folder or a URI, from the last checkpoint"},
     "--storage-path": {"metavar": "PATH"},
     "--trust-custom": {
         "action": "append", "default": [], "type": _function_or_module, "metavar": "NAME",
-        "help": "import this module:function, or any of a module, where saved settings name it; may be repeated",
+        "help": "allow saved settings to import this module:function, or every function of a module; may be repeated",
     },
-    "--tuning": {"type": Path, "metavar": "DIR", "help": "output of tune.py: its trials deflate the Sharpe ratio"},
-    "--address": {"metavar": "ADDRESS", "help": "Ray cluster to use, or `auto` (default: this machine)"},
+    "--tuning": {"type": Path, "metavar": "DIR", "help": "output of tune.py, for the deflated Sharpe ratio"},
+    "--address": {"metavar": "ADDRESS", "help": "address of a Ray cluster, or `auto` (default: this machine)"},
     "--wait-for-resources": {
         "action": "store_true",
-        "help": "wait for the machines that a cluster lacks: an autoscaler brings them, or they join by hand",
+        "help": "wait until an autoscaler or a person adds the machines that the cluster lacks",
     },
     "--output": {"metavar": "FILE"},
-    "--quiet": {"action": "store_true", "help": "no progress display; the closing table is still printed"},
+    "--quiet": {"action": "store_true", "help": "show no progress; the final table is still printed"},
 }  # fmt: skip
 
 _SETTINGS = {
@@ -80,7 +80,7 @@ _SETTINGS = {
     "num_gpus_per_learner": "resources.num_gpus_per_learner",
     "device": "resources.device",
 }
-"""Flags that give a setting of a run, in whichever command has them."""
+"""Arguments that override a setting of a run: the name of the argument and the setting."""
 
 
 def add_flags(parser: Any, *names: str, **changes: Any) -> None:
@@ -96,36 +96,48 @@ def add_flags(parser: Any, *names: str, **changes: Any) -> None:
 
 
 def flag(name: str) -> str:
-    """Return the flag of an argument: `--data-path` for `data_path`."""
+    """Return the flag that sets an argument, such as `--data-path` for `data_path`."""
     return f"--{name.replace('_', '-')}"
 
 
 def flag_settings(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the settings of a run that flags were given for, by the flags' arguments."""
+    """Return the settings that the given flags override, keyed by the name of the argument."""
     return {name: setting for name, setting in _SETTINGS.items() if getattr(arguments, name, None) is not None}
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that --set and the flags give; a flag wins."""
+    """Return the values of settings from --set and from flags; a flag takes precedence."""
     values = dict(parse_assignment(text) for text in arguments.set)
     return values | {setting: getattr(arguments, name) for name, setting in flag_settings(arguments).items()}
 
 
 def require_path(arguments: argparse.Namespace, name: str, remedy: str) -> None:
-    """Raise if a flag that takes a path was given a URI: it would name a folder `s3:` of this machine."""
+    """Require that a flag was given a path and not a URI, which would create a local folder such as `s3:`.
+
+    Args:
+        arguments: The parsed arguments.
+        name: Name of the argument.
+        remedy: A sentence that tells the user what to do.
+
+    Raises:
+        ConfigError: If the value is a URI.
+    """
     given = getattr(arguments, name)
     if given is not None and "://" in given:
         raise ConfigError(f"{flag(name)} must be a path, got the URI {given}. {remedy}")
 
 
 def require_alone(arguments: argparse.Namespace, fixed: Iterable[str], owner: str, remedy: str) -> None:
-    """Raise if --resume comes with a flag that would change what was begun.
+    """Require that --resume comes without flags that would change the work.
 
     Args:
         arguments: The parsed arguments.
-        fixed: Arguments that must not be given.
-        owner: Whose settings are kept, such as "the run's".
-        remedy: What to do, a sentence.
+        fixed: Names of arguments that must not be given.
+        owner: Owner of the settings, such as "the run's".
+        remedy: A sentence that tells the user what to do.
+
+    Raises:
+        ConfigError: If one of these flags is given.
     """
     values = {name: getattr(arguments, name) for name in fixed}
     given = [flag(name) for name, value in values.items() if not (value is None or value is False or value == [])]

@@ -1,4 +1,4 @@
-"""Signals and broken output streams."""
+"""Handling of signals and of output streams that can no longer be written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""They are sent by Ctrl-C, by a scheduler, and at the end of a terminal or an ssh connection."""
+"""Signals of Ctrl-C, of a scheduler, and of a terminal or an ssh connection that ends."""
 
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
@@ -32,7 +32,7 @@ class _LastingFile(io.FileIO):
 
 
 def outlast_readers() -> None:
-    """Make sure that no failure to write to standard output or standard error raises.
+    """Replace standard output and standard error by streams that never raise on a failed write.
 
     A pipe breaks when its reader ends (`| head`, or `| tee log`, which receives Ctrl-C, too), a terminal is closed with
     its connection, and a disk may be full. The command goes on in these cases, because its results are in files. A
@@ -88,8 +88,8 @@ def children_apart() -> Iterator[None]:
 
     A terminal, a shell and `timeout` send a signal to the whole process group of a command. Ray's processes would end
     at once and lose what they have not saved, and the command could not end in order without them. They still end when
-    the command does. `os.register_at_fork` hooks run in a `subprocess` child only if it has a `preexec_fn`, as Ray's
-    have.
+    the command does. `os.register_at_fork` hooks run in a `subprocess` child only if it has a `preexec_fn`. Ray's
+    processes have one.
     """
     global _is_apart
     _is_apart = True
@@ -103,7 +103,7 @@ def children_apart() -> Iterator[None]:
 def stop_signals(
     notice: str = "Stopping after this iteration, then writing a checkpoint ...",
 ) -> Iterator[list[int]]:
-    """Yield a list of the signals received so far; the first one prints `notice` and asks the command to end in order.
+    """Yield a list to which each signal is added; the first signal prints `notice`, and the command then ends in order.
 
     A second signal of the same kind ends the process at once. SIGHUP is an exception, because a lost connection may
     send it twice: from its shell and from the kernel. If SIGHUP is ignored when the command begins, as under `nohup`,

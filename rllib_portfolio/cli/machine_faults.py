@@ -1,4 +1,4 @@
-"""Faults of the machine that a command runs on: full disks, lost mounts, processes and machines that died."""
+"""Messages about faults of the machine: full disks, lost mounts, dead processes and dead machines."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _DISK_FAULTS = {
     errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN,
     errno.EREMOTEIO, errno.ENOLCK, errno.EISDIR, errno.ENOTDIR,
 }  # fmt: skip
-"""What an operating system says of a disk, and not of a mistake in the program."""
+"""Error numbers that mean a fault of the disk, and not a mistake in the program."""
 _REASON_LENGTH = 300
 _WRAPPERS = ("ray.tune", "optuna", "sqlalchemy")
-"""Packages that raise errors of their own for those of the machine."""
+"""Packages that wrap faults of the machine in errors of their own."""
 
 
 def described(error: Exception) -> str | None:
-    """Return one line about a fault of the machine and the error's notes; None for any other error."""
+    """Return one line with the fault of the machine and the notes of the error; None for any other error."""
     fault = next((text for cause in _with_causes(error) if (text := _fault(cause)) is not None), None)
     return None if fault is None else " ".join((fault, *getattr(error, "__notes__", ())))
 
 
 @contextmanager
 def way_back(note: Callable[[], str | None]) -> Iterator[None]:
-    """Note on errors how the work goes on, unless another process has taken it over.
+    """Add a note on how to continue to each error, unless another process has taken over the work.
 
     Args:
-        note: Returns what was saved and the command that continues; None if nothing was begun.
+        note: Function that returns what was saved and the command that continues; None if nothing was begun.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def _fault(error: BaseException) -> str | None:
         place = f" ({error.filename})" if error.filename else ""
         return f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Mend that."
     if isinstance(error, MemoryError):
-        got = one_line(getattr(error, "cause", error))  # of a process of Ray's: what was raised there
+        got = one_line(getattr(error, "cause", error))  # the error that was raised in a process of Ray
         return f"memory must hold what the command works on, got {got}. Free some, or use a larger machine."
     if _is_of_database(error):
         return f"the study's database must answer and have room, got {one_line(getattr(error, 'orig', error))}."
@@ -77,7 +77,7 @@ def _is_of_database(error: BaseException) -> bool:
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Whether Ray lost a process, a machine, or the memory that it keeps objects in."""
+    """Return whether Ray lost a process, a machine, or the memory of its object store."""
     if "ray" not in sys.modules:
         return False
     from ray import exceptions
@@ -96,9 +96,9 @@ def _is_loss(error: BaseException) -> bool:
 
 
 def leave_to_main_thread() -> None:
-    """Let no thread print a traceback about a file that it cannot write.
+    """Make background threads print no traceback about a file that they cannot write.
 
-    The thread that gave it the work gets the same error: TensorBoard's writer raises it again at the next record.
+    The main thread receives the same error, because TensorBoard's writer raises it again at the next record.
     """
     threading.excepthook = _tell_unless_file
 

@@ -1,4 +1,4 @@
-"""`python -m rllib_portfolio.market validate|process FILE`: check a price file, or write it with its regimes."""
+"""`python -m rllib_portfolio.market validate|process FILE`: check a price file, or write it with market regimes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from rllib_portfolio.shown_text import displayable
 _DESCRIPTION = """\
 Check a price file, or write it with its market regimes.
 
-Both read the file with the market settings of a training run. Prices that training would refuse are an error of
-`validate`, too.
+`validate` and `process` read the file with the market settings of a training run. `validate` ends with an error if
+training would refuse the prices.
 """
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
 
@@ -39,23 +39,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the two commands and their flags."""
     parser.description = _DESCRIPTION
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("validate", "check a price file"), ("process", "write it as Parquet, with its regimes")):
+    for name, text in (("validate", "check a price file"), ("process", "write a price file with its market regimes")):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("file", help="CSV or Parquet table of prices, or sp500")
-        add_flags(command, "--index-path", help="table with the level of the index")
+        command.add_argument("file", help="CSV or Parquet table of prices, or sp500 for the bundled stocks")
+        add_flags(command, "--index-path", help="CSV or Parquet table of the index level")
         command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
-        command.add_argument("--cash-rate", metavar="RATE", help="annual rate as a fraction, or the name of a column")
-        add_flags(command, "--config", help="YAML file whose market section is read")
+        command.add_argument(
+            "--cash-rate", metavar="RATE", help="annual rate of cash as a fraction, or a column that has it"
+        )
+        add_flags(command, "--config", help="YAML file from which the section `market` is read")
         add_flags(
             command, "--set", metavar="market.A=V",
-            help="one setting as in training, such as market.assets=[AAPL,MSFT]; may be repeated",
+            help="override a market setting, such as market.assets=[AAPL,MSFT]; may be repeated",
         )  # fmt: skip
         if name == "process":
-            add_flags(command, "--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
+            add_flags(
+                command, "--output", type=Path, default=DEFAULT_OUTPUT, help="where to write (default: %(default)s)"
+            )
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Check or write; the exit code."""
+    """Check or write the price file, and return the exit code."""
     config = _config(options)
     if options.command == "process":
         _require_output(options)
@@ -68,16 +72,16 @@ def execute(options: argparse.Namespace) -> int:
     if options.command == "process":
         print(displayable(f"written     {options.output}"))
     else:
-        for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note lists the first ones
+        for move in unaccepted_moves(market, config)[NUM_LISTED:]:  # a note of the market lists the first ones
             print(displayable(f"note        {move}"))
         require_accepted_moves(market, config)
     return 0
 
 
 def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
-    """Prices as `price_*`, the index, the user's columns and regime probabilities; `load_market` reads it back.
+    """Return prices as `price_*`, the index, the user's columns and regime probabilities, which `load_market` reads.
 
-    Regime probabilities are missing in their warm-up, and replace columns of the same name.
+    Regime probabilities are missing in the first rows, which the features need, and replace columns of the same name.
     """
     columns = {f"{PRICE_PREFIX}{name}": table.prices[name] for name in table.prices.columns}
     if table.index is not None:
@@ -86,12 +90,12 @@ def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
     regimes = RegimeModels.from_json(market.fitted).probabilities(market_log_returns(table))
     columns |= {name: pd.Series(values, index=table.prices.index) for name, values in regimes.items()}
     processed = pd.DataFrame(columns).rename_axis("date")
-    processed.attrs[FITTED_UNTIL] = str(market.dates[market.windows["train"][1] - 1])  # lasts in Parquet
+    processed.attrs[FITTED_UNTIL] = str(market.dates[market.windows["train"][1] - 1])  # Parquet keeps this attribute
     return processed
 
 
 def _config(options: argparse.Namespace) -> MarketConfig:
-    """Return the market settings: flags override `--set`, which overrides the file of a run."""
+    """Return the market settings: flags override `--set`, which overrides `--config`."""
     settings = dict(parse_assignment(text) for text in options.set)
     for name in settings:
         if not name.startswith("market."):
@@ -106,7 +110,7 @@ def _config(options: argparse.Namespace) -> MarketConfig:
 
 
 def _require_output(options: argparse.Namespace) -> None:
-    """Raise if the table cannot be written where it is to go, or would take the place of what it is made of."""
+    """Raise `ConfigError` if --output does not end in .parquet or is one of the input files."""
     output: Path = options.output
     if output.suffix.lower() != ".parquet":
         raise ConfigError(f"output must end in .parquet, got {output}. Correct its name.")

@@ -1,4 +1,4 @@
-"""The folder that a command writes into: where it is, how it is resumed, and what continues it afterwards."""
+"""The folder that a command writes into: its place, its lock, and the command that continues the work."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 def new_name(parent: str | Path) -> str:
-    """Return the name of what begins now in a folder: its time, with microseconds if another began in this second."""
+    """Return a time stamp as the name of a new folder in `parent`, with microseconds if the name is taken."""
     now = datetime.now()
     name = f"{now:%Y%m%d-%H%M%S}"
     return f"{name}-{now:%f}" if (Path(parent) / name).exists() else name
 
 
 def chosen_place(arguments: argparse.Namespace, kind: str) -> str:
-    """Return the path or URI that --resume or --output-dir names, else that of a new folder below --storage-path.
+    """Return the path or URI of --resume or --output-dir, else a new folder below --storage-path or `runs`.
 
     Args:
-        arguments: With these three flags.
-        kind: Folder below --storage-path, or below `runs`, in which the new one is.
+        arguments: Parsed arguments with these three flags.
+        kind: Name of the folder in which the new folder is placed.
     """
     from rllib_portfolio.runs.storage import join_place
 
@@ -48,15 +48,15 @@ def chosen_place(arguments: argparse.Namespace, kind: str) -> str:
 
 @contextmanager
 def opened(arguments: argparse.Namespace, place: str, script: str) -> Iterator[OutputFolder]:
-    """Open the folder of a command for this process alone, with all that it held before.
+    """Lock the folder of a command for this process, and fetch its files from an object store if it is kept there.
 
     Args:
-        arguments: With the flag --resume: without it the folder is made.
-        place: Path or URI.
-        script: What the command is called by in a checkout, such as `python train.py`.
+        arguments: Parsed arguments; without --resume the folder is created.
+        place: Path or URI of the folder.
+        script: How the command is called in a checkout, such as `python train.py`.
 
     Raises:
-        ConfigError: If another process writes there, or the folder cannot be written.
+        ConfigError: If another process holds the lock, or the folder cannot be written.
     """
     from rllib_portfolio.runs.storage import RunStorage
 
@@ -68,13 +68,13 @@ def opened(arguments: argparse.Namespace, place: str, script: str) -> Iterator[O
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """An open folder, and where it is kept if that is elsewhere.
+    """The open folder of a command.
 
     Attributes:
-        storage: Where it is kept.
-        name: Its name there.
-        path: Where the command works: the folder itself, or a local copy of what an object store keeps.
-        script: What the command is called by in a checkout.
+        storage: Storage that keeps the folder.
+        name: Name of the folder in the storage.
+        path: Path in which the command works: the folder itself, or the local copy of a folder in an object store.
+        script: How the command is called in a checkout.
     """
 
     storage: RunStorage
@@ -88,16 +88,16 @@ class OutputFolder:
         return self.storage.place(self.name) if self.storage.is_remote else str(self.path)
 
     def begin(self, arguments: argparse.Namespace, text: str, curves: str = "") -> None:
-        """Say which folder is used, and, --quiet or not, if it will be lost.
+        """Print which folder is used, and warn (even with --quiet) if it will not be kept.
 
         Args:
-            arguments: With the flag --quiet.
-            text: Names the folder.
-            curves: Where TensorBoard finds events; a URI is left out.
+            arguments: Parsed arguments with the flag --quiet.
+            text: Line that names the folder.
+            curves: Folder of TensorBoard events; a URI is not shown.
         """
         say(arguments, f"{text}   (tensorboard --logdir {curves})" if curves and "://" not in curves else text)
         if JOB in os.environ and not self.storage.is_remote and self.path.resolve().is_relative_to(Path.cwd()):
-            # a Ray job works in a copy of its working directory, which goes away when the job does
+            # A Ray job works in a copy of its working directory, which is deleted when the job ends.
             print(
                 f"Note: this job writes into its working directory, {Path.cwd()} on {platform.node()}, which is not "
                 "kept. Give --storage-path or --output-dir, as absolute paths.",
@@ -105,10 +105,10 @@ class OutputFolder:
             )
 
     def warn_if_foreign(self, record: str) -> None:
-        """Warn before checkpoints of a run, a search or an analysis are loaded that this user did not begin here.
+        """Warn before checkpoints are loaded if another user or another machine began the work.
 
         Args:
-            record: Name of the file in the folder that says who began it.
+            record: Name of the file in the folder that tells who began the work.
         """
         from rllib_portfolio.runs.folder import is_from_elsewhere
 
@@ -120,14 +120,14 @@ class OutputFolder:
             )
 
     def keep(self, *, without: Collection[str] = ()) -> None:
-        """Bring what is new to where the folder is kept, but for some folders in it."""
+        """Copy new files to the storage, except those in the sub-folders `without`."""
         self.storage.keep(self.name, without=without)
 
     def resume_command(self, settings: Sequence[object]) -> str:
         """Return the command that continues the work.
 
         Args:
-            settings: Settings of the work; for functions that they name the command asks to be trusted.
+            settings: Settings of the work; the command gets --trust-custom for each function that they name.
         """
         place, command = self.place, as_invoked(self.script)
         if not self.storage.is_remote:
@@ -143,12 +143,12 @@ class OutputFolder:
         settings: Sequence[object],
         saved: Callable[[], str] = lambda: "What was done is kept",
     ) -> AbstractContextManager[None]:
-        """Note on errors what is saved and how the work goes on.
+        """Return a context that adds to each error what was saved and how to continue.
 
         Args:
-            records: Files in the folder without which nothing was begun.
-            settings: As for `resume_command`.
-            saved: Returns what was saved.
+            records: Names of files that exist once the work has begun.
+            settings: See `resume_command`.
+            saved: Function that returns a text about what was saved.
         """
 
         def note() -> str | None:
@@ -158,12 +158,12 @@ class OutputFolder:
         return way_back(note)
 
     def stop(self, what: str, settings: Sequence[object], received: Sequence[int]) -> int:
-        """Say what was saved when a signal ended the work, and return the exit code.
+        """Print what was saved when a signal ended the work, and return the exit code.
 
         Args:
-            what: What was saved.
-            settings: As for `resume_command`.
-            received: The signals.
+            what: Text about what was saved.
+            settings: See `resume_command`.
+            received: Numbers of the received signals.
         """
         tell(f"Stopped; {what}. Continue with: {self.resume_command(settings)}")
         return 128 + received[0]

@@ -1,4 +1,4 @@
-"""Progress displays: a bar or a table on a terminal, lines elsewhere, and nothing with --quiet; what a search found."""
+"""Progress displays and the result of a search. Displays are a bar or a table on a terminal, otherwise lines."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from rllib_portfolio.runs.loop import Status
 
 LINE_INTERVAL_S = 10.0
-"""Time between two progress lines where the output is not a terminal."""
+"""Seconds between two progress lines if standard error is not a terminal."""
 SHOWN_RUNS = 6
 TABLE_WIDTH = 100
 _BAR_FORMAT = "{{desc}}{{percentage:3.0f}}% |{{bar:20}}| {{n_fmt}}/{{total_fmt}} {unit}s{{postfix}}"
 
 
 class ProgressMeter:
-    """A display of how much work is done. The rate and the time left are computed from this session alone.
+    """A display of how much work is done; the rate and the time left count the work of this process only.
 
     Args:
         quiet: Show nothing.
@@ -58,10 +58,10 @@ class ProgressMeter:
         """Show that `done` of `total` units are done.
 
         Args:
-            done: Units that need no more work.
+            done: Units that are done, earlier sessions included.
             total: Units in all.
             note: Text after the numbers.
-            made: Units that this session has made; None counts them from the first call on.
+            made: Units that this process has done; None counts them from the first call on.
         """
         if self._quiet:
             return
@@ -71,12 +71,12 @@ class ProgressMeter:
             self.tell_at_intervals(self.line(done, total, note, made=made))
 
     def line(self, done: int, total: int, note: str = "", *, made: int | None = None) -> str:
-        """Return how much is done as one line; the arguments are those of `show`."""
+        """Return how much is done as one line; see `show` for the arguments."""
         parts = [f"{done:,} of {total:,} {self._unit}s", *self._speed(done, total, made), *filter(None, [note])]
         return f"{self._label}{', '.join(parts)}"
 
     def tell_at_intervals(self, line: str) -> None:
-        """Print a line, unless one was printed a moment ago."""
+        """Print a line, unless another was printed in the last `LINE_INTERVAL_S` seconds."""
         if time.monotonic() - self._last_line >= LINE_INTERVAL_S:
             self._last_line = time.monotonic()
             self.tell(line)
@@ -132,7 +132,7 @@ class TrainingDisplay:
         self._meter.__exit__(*exception)
 
     def show(self, status: Status) -> None:
-        """Show a `loop.Status`; its notice and its message are printed on lines of their own."""
+        """Show a status; its notice and its message are printed on separate lines."""
         for line in (status.notice, status.message):
             if line is not None:
                 self._meter.tell(line)
@@ -146,7 +146,7 @@ class TrainingDisplay:
 
 @contextmanager
 def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows (done, total) on a labelled bar, which is removed at the end."""
+    """Yield a function that shows `done` and `total` on a labelled bar; the bar is removed at the end."""
     with ProgressMeter(arguments.quiet, unit, label, leave=False) as meter:
         if not sys.stderr.isatty():
             meter.tell(f"{label} ...")
@@ -157,12 +157,12 @@ def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterat
 
 
 class RunsDisplay:
-    """How far many runs are: a live table on a terminal, lines elsewhere, and a line for each run that ends.
+    """The progress of many runs: a live table on a terminal, otherwise lines, and a line for each run that ends.
 
     Args:
         quiet: Show nothing.
-        noun: What a run is called, in the singular.
-        is_contest: Whether the best run is of interest, as in a search.
+        noun: Name of a run in the singular, such as "trial".
+        is_contest: Show the best run so far, as in a search.
     """
 
     def __init__(self, quiet: bool, noun: str = "run", *, is_contest: bool = False) -> None:
@@ -180,7 +180,7 @@ class RunsDisplay:
             self._live.stop()
 
     def show(self, progress: Progress) -> None:
-        """Print a line for what has happened since the last call, and show where the runs are."""
+        """Print a line for each event since the last call, and show the progress of the runs."""
         if self._quiet:
             return
         for line in self._news(progress):
@@ -200,9 +200,9 @@ class RunsDisplay:
             self._meter.tell_at_intervals(shown)
 
     def _news(self, progress: Progress) -> Iterator[str]:
-        """Yield a line for each failure that a run went on after, and for each end, that has not been told."""
+        """Yield a line for each new retry after a failure and for each run that has newly ended."""
         num_runs, outcomes = progress.num_runs, progress.outcomes
-        if self._told is None:  # what ended in an earlier session is no news
+        if self._told is None:  # runs of an earlier session are counted in one line
             self._told = {outcome.run for outcome in outcomes[: progress.num_before]}
             if self._told:
                 yield f"{len(self._told)} of {num_runs} {self._noun}s ended before."
@@ -216,7 +216,7 @@ class RunsDisplay:
                 yield f"[{len(self._told)}/{num_runs}] {_sentence(outcome, self._is_contest)}{so_far}"
 
     def _counts(self, progress: Progress) -> str:
-        """Return how many runs have ended, and how if that differs."""
+        """Return how many runs have ended, with a count per status if there are several."""
         counts = Counter(outcome.status for outcome in progress.outcomes)
         how = ", ".join(f"{count} {status}" for status, count in counts.items())
         kinds = f" ({how})" if len(counts) > 1 else ""
@@ -234,7 +234,14 @@ class RunsDisplay:
 
 
 def table_of_runs(progress: Progress, noun: str, caption: str, *, is_contest: bool) -> Any:
-    """Return a table of the runs that train and, in a contest, the best so far, with a line below it."""
+    """Return a `rich` table of the running runs.
+
+    Args:
+        progress: The progress of all runs.
+        noun: Name of a run in the singular.
+        caption: Line below the table.
+        is_contest: Add a row for the best run so far.
+    """
     from rich import box
     from rich.table import Table
 
@@ -253,7 +260,7 @@ def table_of_runs(progress: Progress, noun: str, caption: str, *, is_contest: bo
 
 
 def _sentence(outcome: RunOutcome, is_contest: bool) -> str:
-    """Return what became of a run as one line."""
+    """Return one line about how a run ended."""
     if outcome.status == "failed":
         return f"{outcome.run}: failed ({outcome.error})"
     score = "undefined" if outcome.validation_sharpe is None else _number(outcome.validation_sharpe)
@@ -262,7 +269,7 @@ def _sentence(outcome: RunOutcome, is_contest: bool) -> str:
 
 
 def print_outcome(outcome: SearchOutcome, output: Path) -> None:
-    """Print the outcome of a search: counts, the best trials on fresh seeds, 1/N, and the files."""
+    """Print the outcome of a search: counts of trials, the best trials on fresh seeds, 1/N, and the files."""
     from rich import box
     from rich.table import Table
 

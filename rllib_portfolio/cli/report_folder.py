@@ -1,8 +1,8 @@
-"""The folder of a back-test: new, or one of ours that may be renewed; nothing else is written over.
+"""The report folder of a back-test. Only a new folder or that of an earlier back-test is written to.
 
-DIR/backtest.json names the command, the runs, the window and every file that a back-test wrote there. A new one is
-written in DIR/.unfinished first: one that is interrupted leaves the old one as it was, or files that are still ours.
-DIR/report_in_use.json names the process that writes there, while it does: see `folder_lock`.
+DIR/backtest.json records the command, the runs, the window and every file of the back-test. A new report is first
+written to DIR/.unfinished and then moved. An interruption therefore leaves the old report, or files that the record
+lists. While a process writes, DIR/report_in_use.json names it; see `folder_lock`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _UNFINISHED = ".unfinished"
 
 
 def require_renewable(folder: Path) -> None:
-    """Raise unless the folder is new, empty, or holds a back-test of ours and nothing else.
+    """Require that the folder is new, empty, or holds nothing but an earlier back-test.
 
     Raises:
-        ConfigError: Names a file that is not ours.
+        ConfigError: If the folder holds another file, which the message names.
     """
     if not folder.exists():
         return
@@ -42,15 +42,15 @@ def require_renewable(folder: Path) -> None:
 
 @contextmanager
 def renewed(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
-    """Where to write a back-test, which takes the place of an earlier one when it is complete.
+    """Yield a folder for the files of a new report, which replace those of an earlier report at the end.
 
     Args:
-        folder: New, or `require_renewable`.
-        values: What was done, for the record.
+        folder: Folder of the report, which passes `require_renewable`.
+        values: Facts about the back-test for its record.
 
     Raises:
-        ConfigError: If the folder cannot be written.
-        MachineError: If the disk is full or fails. A folder that was new or empty is then as it was.
+        ConfigError: If the folder cannot be written or holds other files.
+        MachineError: If the disk is full or fails. A folder that was new or empty is then left as it was.
     """
     require_renewable(folder)
     unfinished = folder / _UNFINISHED
@@ -62,14 +62,14 @@ def renewed(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
             _take_over(folder, unfinished, values)
         except (ConfigError, MachineError) as error:
             if isinstance(error.__cause__, OSError):
-                raise error.__cause__ from None  # of the folder that was asked for
+                raise error.__cause__ from None  # `begun` then names the folder of the report
             raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _take_over(folder: Path, unfinished: Path, values: Mapping[str, Any]) -> None:
-    """Move what was written into the folder; at each moment its record lists every file that is there."""
+    """Move the new files into the folder; the record lists every file of ours at all times."""
     old = _written_files(folder) - {folder / RECORD}
     new = {folder / path.relative_to(unfinished): path for path in _files(unfinished)}
     _write_record(folder, unfinished, values, old | new.keys())
@@ -82,7 +82,7 @@ def _take_over(folder: Path, unfinished: Path, values: Mapping[str, Any]) -> Non
 
 
 def _write_record(folder: Path, unfinished: Path, values: Mapping[str, Any], files: Collection[Path]) -> None:
-    """Note what was done, and which files are ours."""
+    """Write the record: the facts about the back-test and the names of its files."""
     names = sorted(str(path.relative_to(folder)) for path in files)
     record = unfinished / RECORD
     write_json(record, {**values, "files": names})
@@ -94,7 +94,7 @@ def _files(folder: Path) -> set[Path]:
 
 
 def _written_files(folder: Path) -> set[Path]:
-    """What the record of an earlier back-test lists, the record itself included; nothing without a readable one."""
+    """Return the record of an earlier back-test and the files that it lists; empty without a readable record."""
     record = folder / RECORD
     try:
         names = read_json(record, "back-test", "Restore it.")["files"]

@@ -1,4 +1,4 @@
-"""Services that the trials of a search are logged to, where they are asked for: Ray's own callbacks."""
+"""Logging of trials to Weights & Biases and MLflow with the callbacks of Ray."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ _HOOKS = (
     *("log_trial_start", "log_trial_result", "log_trial_restore", "log_trial_save", "log_trial_end"),
     "on_experiment_end",
 )
-"""Methods of Ray's `LoggerCallback` that reach a service while a search runs."""
+"""Methods of Ray's `LoggerCallback` that call a service during a search."""
 
 
 def service_callbacks(arguments: argparse.Namespace, group: str) -> list[Any]:
-    """Ray Tune callbacks for `--wandb PROJECT` and `--mlflow URI`, connected.
+    """Return connected Ray Tune callbacks for `--wandb PROJECT` and `--mlflow URI`.
+
+    Args:
+        arguments: Parsed arguments with these flags.
+        group: Name of the W&B group or the MLflow experiment.
 
     Raises:
         ConfigError: If a package is missing, or its service cannot be reached.
@@ -36,7 +40,7 @@ def service_callbacks(arguments: argparse.Namespace, group: str) -> list[Any]:
 
 
 def _release(callbacks: list[Any]) -> None:
-    """Let go while modules are still there: W&B's callback asks Ray something when it is deleted."""
+    """Delete the callbacks before Python unloads modules, because W&B's callback calls Ray when it is deleted."""
     callbacks.clear()
     gc.collect()
 
@@ -52,17 +56,17 @@ def _class(package: str, name: str) -> Any:
 
 
 def _connected(package: str, callback: Any) -> Any:
-    """Connect now: Tune would do it in the middle of the start, and end in a traceback."""
+    """Connect a callback to its service; Ray Tune would connect it later and end in a traceback on failure."""
     try:
         callback.setup()
-    except Exception as error:  # each service has its own
+    except Exception as error:  # each service has its own types of errors
         raise ConfigError(f"--{package} must lead to a service that answers, got {one_line(error)}.") from None
     _spare_search(f"--{package}", callback)
     return callback
 
 
 def _spare_search(flag: str, callback: Any) -> None:
-    """Make what fails in a connected callback a warning: a service that goes away ends no search."""
+    """Turn errors of a connected callback into one warning, so that a lost service does not end the search."""
     from rllib_portfolio.runs.tracking import Sparing
 
     def spared(hook: Callable[..., None]) -> Callable[..., None]:

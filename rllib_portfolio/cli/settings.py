@@ -1,4 +1,4 @@
-"""Which configuration a command runs, and whether this machine and its cluster can run it."""
+"""The configuration of a command, and checks that this machine and its cluster can run it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def default_config(algo: str) -> Path:
 
 
 def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
-    """Return what --algo says, or the file, or the default; the first two must agree."""
+    """Return the algorithm of --algo, else that of the configuration file, else the default.
+
+    Raises:
+        ConfigError: If --algo and the file name different algorithms.
+    """
     in_file = algorithm_in(config_path) if config_path is not None else None
     chosen = algo or in_file or DEFAULT_ALGORITHM
     if in_file is not None and in_file != chosen:
@@ -47,10 +51,10 @@ def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
 
 
 def chosen_config(arguments: argparse.Namespace) -> tuple[RunConfig, Path]:
-    """Return the configuration that --config, --algo, --set and the flags of settings describe, and its file.
+    """Return the configuration from --config, --algo, --set and other flags, and the path of its file.
 
     Raises:
-        ConfigError: If a setting cannot be used, or a flag is of a setting that the algorithm does not have.
+        ConfigError: If a setting cannot be used, or the algorithm does not have the setting of a flag.
     """
     overrides = given_settings(arguments)
     algo = chosen_algorithm(arguments.algo, arguments.config)
@@ -63,14 +67,18 @@ def chosen_config(arguments: argparse.Namespace) -> tuple[RunConfig, Path]:
 
 
 def own_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration that the user names for this command, and trust the functions that it names."""
+    """Load the configuration that the user chose for this command, and trust the functions that it names."""
     config = load_run_config(path, overrides)
     trust(named_functions(config.model_dump()))
     return config
 
 
 def require_device(config: RunConfig, address: str | None = None) -> None:
-    """Raise if the configuration wants a CUDA device that this machine has not; a cluster's learners have their own."""
+    """Require a CUDA device on this machine if the configuration uses one here, and not on a learner of a cluster.
+
+    Raises:
+        ConfigError: If torch finds no CUDA device.
+    """
     resources = config.resources
     is_cuda = resources.device == "cuda"
     if not (is_cuda or resources.gpus_per_learner) or (is_on_cluster(address) and resources.num_learners):
@@ -90,12 +98,15 @@ def require_device(config: RunConfig, address: str | None = None) -> None:
 
 
 def require_room(arguments: argparse.Namespace, bundles: Sequence[Mapping[str, float]], what: str) -> None:
-    """Raise if the Ray cluster is too small for the bundles; with --wait-for-resources, say what is waited for.
+    """Require that the Ray cluster can hold the bundles; with --wait-for-resources, print what is missing.
 
     Args:
-        arguments: With the flag --wait-for-resources.
-        bundles: Of `process_bundles`.
-        what: Who asks.
+        arguments: Parsed arguments with the flag --wait-for-resources.
+        bundles: CPUs and GPUs of each process, from `process_bundles`.
+        what: Name of what needs the bundles, for the message.
+
+    Raises:
+        ConfigError: If the cluster is too small and --wait-for-resources is not given.
     """
     from rllib_portfolio.algorithms.run_settings import require_room as require
 
@@ -105,7 +116,11 @@ def require_room(arguments: argparse.Namespace, bundles: Sequence[Mapping[str, f
 
 
 def require_run_folders(run_dirs: Sequence[Path]) -> None:
-    """Raise if a folder holds no run, or is given twice: asked before anything heavy is imported."""
+    """Require that each folder holds a run and is given once; this check needs no slow import.
+
+    Raises:
+        ConfigError: If a folder holds no run, or is given twice.
+    """
     for number, run_dir in enumerate(run_dirs):
         if not (run_dir / "config.yaml").is_file():
             what = "which is none of a run" if run_dir.is_dir() else "which does not exist"

@@ -1,4 +1,4 @@
-"""`train.py`: one training run from a configuration, or the continuation of one."""
+"""`train.py`: start a training run from a configuration, or continue one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rllib_portfolio.config.consent import require_consent
 from rllib_portfolio.config.registry import algorithms_with
 
 _DESCRIPTION = """\
-Train a portfolio-allocation policy with RLlib, and compare it with what anyone can hold.
+Train a portfolio-allocation policy with RLlib, and compare it with the baselines.
 
-While it runs: one progress bar here, TensorBoard events and progress.csv in the output directory, checkpoints under
-checkpoints/. At the end the policy that was best on the validation window walks the validation and test windows beside
-1/N, buy-and-hold, all cash, the index and a Merton portfolio, after the same costs.
+During training the command shows a progress bar. It writes TensorBoard events, progress.csv and checkpoints/ to the
+output directory. At the end the policy that was best on the validation window is back-tested on the validation and the
+test window, together with 1/N, buy-and-hold, all cash, the index and a Merton portfolio, after the same costs.
 """
 
 _EPILOG = """\
@@ -35,7 +35,7 @@ examples:
   python train.py --resume runs/ppo/20260131-120000              continue after Ctrl-C, SIGTERM, SIGHUP or a crash
   tensorboard --logdir runs
 
-Every setting that --set accepts stands in tune_configs/<algo>.yaml, with its meaning.
+tune_configs/<algo>.yaml lists every setting that --set accepts, with a comment.
 """
 
 
@@ -46,34 +46,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(run, "--algo", "--config", "--set", "--seed", "--total-timesteps")
     run.add_argument("--learning-rate", type=float, metavar="LR", help="learning rate of the optimiser")
     add_flags(run, "--output-dir", help="where to write (default: runs/<algo>/<timestamp>)")
-    add_flags(run, "--resume", help="continue the run in DIR, a folder or URI, from its last checkpoint")
+    add_flags(run, "--resume", help="continue the run in DIR, a folder or a URI, from its last checkpoint")
     add_flags(run, "--trust-custom", "--quiet")
     own = algorithms_with("training.buffer_capacity", "training.batch_size")
-    replay = parser.add_argument_group(f"{', '.join(own).upper()} alone")
-    replay.add_argument("--buffer-capacity", type=whole_number, metavar="N", help="observations in the replay buffer")
+    replay = parser.add_argument_group(f"{', '.join(own).upper()} only")
     replay.add_argument(
-        "--batch-size", type=whole_number, metavar="N", help="transitions (days) drawn for a gradient step"
+        "--buffer-capacity", type=whole_number, metavar="N", help="capacity of the replay buffer in observations"
     )
+    replay.add_argument("--batch-size", type=whole_number, metavar="N", help="transitions (days) per gradient step")
     add_flags(parser.add_argument_group("data"), "--data-path", "--index-path")
     machines = parser.add_argument_group("machines")
     machines.add_argument(
-        "--num-env-runners", type=int, metavar="N", help="processes that sample; 0 samples in this one (default: 0)"
+        "--num-env-runners", type=int, metavar="N", help="processes that sample; 0 samples in this process (default: 0)"
     )
-    machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments in each of them")
+    machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments per sampling process")
     machines.add_argument(
-        "--num-cpus-per-env-runner", type=float, metavar="X", help="CPUs reserved per env runner (default: 1)"
+        "--num-cpus-per-env-runner", type=float, metavar="X", help="CPUs reserved per sampling process (default: 1)"
     )
-    machines.add_argument("--num-learners", type=int, metavar="N", help="processes that learn; 0 learns here")
+    machines.add_argument(
+        "--num-learners", type=int, metavar="N", help="processes that learn; 0 learns in this process"
+    )
     machines.add_argument(
         "--num-gpus-per-learner", type=float, metavar="X",
-        help="GPUs reserved per learner (default: 1 with --device cuda, else 0)",
+        help="GPUs reserved per learner (default: 1 with --device cuda, otherwise 0)",
     )  # fmt: skip
-    machines.add_argument(
-        "--device", choices=["cpu", "cuda", "auto"], help="where the learner computes (default: auto)"
-    )
+    machines.add_argument("--device", choices=["cpu", "cuda", "auto"], help="device of the learner (default: auto)")
     add_flags(
         machines, "--storage-path",
-        help="keep the run in PATH/<algo>/<timestamp>: a folder that outlives this machine, or s3://, gs://",
+        help="write to PATH/<algo>/<timestamp>; PATH is a shared folder or a URI (s3://, gs://)",
     )  # fmt: skip
     add_flags(machines, "--address", "--wait-for-resources")
 
@@ -85,7 +85,7 @@ _FIXED_ON_RESUME = (
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Train; the exit code."""
+    """Start or continue a run, and return the exit code."""
     stay_on_loopback(arguments.address)
     require_path(arguments, "output_dir", "Give --storage-path, which takes URIs.")
     config, overrides = None, given_settings(arguments)
@@ -93,7 +93,7 @@ def execute(arguments: argparse.Namespace) -> int:
         require_alone(arguments, _FIXED_ON_RESUME, "the run's", "Leave it out, or start a new run.")
     else:
         config = with_lasting_paths(chosen_config(arguments)[0])
-    # Everything above is checked before the heavy imports: a typo must not cost seconds.
+    # The arguments are checked before the slow imports, so that a typo is reported at once.
     quieten_libraries()
     place = chosen_place(arguments, "" if config is None else config.algo)
     with opened(arguments, place, "python train.py") as output:
@@ -103,7 +103,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _train(
     arguments: argparse.Namespace, config: RunConfig | None, overrides: dict[str, Any], output: OutputFolder
 ) -> int:
-    """Open or make the run's folder, and train in it."""
+    """Train in the folder of a new or a resumed run, and return the exit code."""
     from rllib_portfolio.market import load_market
     from rllib_portfolio.market.plausibility import require_accepted_moves
     from rllib_portfolio.runs import loop
@@ -134,7 +134,7 @@ def _train(
 
 
 def _completion(place: str, steps: int, config: RunConfig) -> str:
-    """Return the line for a run that is complete."""
+    """Return the message about a complete run."""
     total = config.schedule.total_timesteps
     if steps >= total:
         return f"{place} is complete at {steps:,} steps. To continue, pass a larger --total-timesteps."
@@ -169,7 +169,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
         say(arguments, f"Note: {note}")
     display = TrainingDisplay(arguments.quiet)
     with _way_back(config, output), ray_session(config, arguments.address), stop_signals() as received, display:
-        _, *others = process_bundles(config.resources)  # the run's own process is this one
+        _, *others = process_bundles(config.resources)  # the first bundle is this process
         require_memory(config, market)
         require_room(arguments, others, "the run's processes")
         is_new = arguments.resume is None
@@ -195,7 +195,7 @@ def _train_in_folder(arguments: argparse.Namespace, config: RunConfig, market: A
 
 
 def _way_back(config: RunConfig, output: OutputFolder) -> AbstractContextManager[None]:
-    """Note on errors which checkpoint was saved last and how the run goes on, if it has begun."""
+    """Return a context that adds the last checkpoint and the command to continue to each error of a begun run."""
     from rllib_portfolio.policies.checkpoint import newest_checkpoint
     from rllib_portfolio.runs.folder import CONFIG, MARKET
 
@@ -207,5 +207,5 @@ def _way_back(config: RunConfig, output: OutputFolder) -> AbstractContextManager
 
 
 def _settings(config: RunConfig) -> list[object]:
-    """Return the settings whose functions a run that is resumed imports."""
+    """Return the settings whose functions a resumed run imports."""
     return [config.environment.model_dump()]

@@ -1,4 +1,4 @@
-"""`tune.py`: a search for settings, or the continuation of one."""
+"""`tune.py`: start a hyperparameter search, or continue one."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from rllib_portfolio.experiments.search.session import SearchSession
 
 _DESCRIPTION = """\
-Search for settings with Ray Tune and Optuna.
+Search for hyperparameters with Ray Tune and Optuna.
 
-Trials are training runs that differ in the settings of the search space (`search:` in tune_configs/<algo>.yaml). Each
-is judged by the Sharpe ratio of its policy on the validation window, after costs; the test window is never touched. The
-scheduler stops what falls behind. At the end the best settings are trained again on fresh seeds, and the winner is the
-one with the best median: best_config.yaml, which train.py --config takes as it is.
+Each trial is a training run with settings from the search space (`search:` in tune_configs/<algo>.yaml). Its objective
+is the Sharpe ratio of its policy on the validation window after costs; the test window is never used. The scheduler
+stops trials that fall behind. At the end the best trials are trained again on fresh seeds. The settings with the best
+median are written to best_config.yaml, which train.py --config accepts.
 
-Nothing is lost by Ctrl-C, SIGTERM, a lost connection, a crash or a lost machine: --resume continues every trial from
-its last checkpoint.
+After Ctrl-C, SIGTERM, a lost connection, a crash or a lost machine, --resume continues every trial from its last
+checkpoint.
 """
 
 _EPILOG = """\
@@ -45,7 +45,7 @@ examples:
   python tune.py --algo ppo --num-samples 50
   python tune.py --algo dqn --num-samples 30 --max-steps 100000 --output-dir models/dqn_search
   python tune.py --resume                                  continue the search in models/hyperparameter_search
-  python tune.py --resume --num-samples 80                 the same, with more trials than it was begun with
+  python tune.py --resume --num-samples 80                 continue it with more trials
   python tune.py --algo ppo --cpus-per-trial 0.5           four trials at a time on two cores
   python tune.py --algo ppo --time-budget 2h --search random --scheduler none
   python tune.py --algo ppo --address auto --storage-path /shared/search --storage postgresql://tuner@db/optuna
@@ -53,7 +53,7 @@ examples:
   tensorboard --logdir models/hyperparameter_search        curves of every trial, and the HPARAMS tab
   optuna-dashboard sqlite:///models/hyperparameter_search/ppo_study.db
 
-Exit codes: 0 done, 1 no trial finished or the machine failed, 2 a setting that cannot be used, 129, 130, 143 stopped.
+exit code: 0 done, 1 no trial finished or the machine failed, 2 an input cannot be used, 129, 130 or 143 stopped
 """
 
 OUTPUT = Path("models/hyperparameter_search")
@@ -66,41 +66,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(what, "--algo")
     add_flags(
         what, "--config",
-        help="YAML file with what trials start from and the search space (default: tune_configs/<algo>.yaml)",
+        help="YAML configuration of the trials, with the search space (default: tune_configs/<algo>.yaml)",
     )  # fmt: skip
-    add_flags(what, "--set", help="override one setting of all trials; repeatable")
+    add_flags(what, "--set", help="override one setting of all trials; may be repeated")
     for name, text in (
-        ("--num-samples", "trials in all (default: 50)"),
-        ("--max-steps", "environment steps of a trial (default: 50000)"),
-        ("--report-interval", "steps between evaluations (default: a tenth of --max-steps)"),
-        ("--grace-steps", "steps before which no trial is stopped (default: two intervals)"),
-        ("--retrain-top", "best trials to train again (default: 3)"),
-        ("--retrain-seeds", "fresh seeds of each (default: 3)"),
+        ("--num-samples", "total number of trials (default: 50)"),
+        ("--max-steps", "environment steps per trial (default: 50000)"),
+        ("--report-interval", "environment steps between evaluations (default: a tenth of --max-steps)"),
+        ("--grace-steps", "environment steps before a trial can be stopped early (default: two report intervals)"),
+        ("--retrain-top", "number of best trials to train again (default: 3)"),
+        ("--retrain-seeds", "fresh seeds per trial that is trained again (default: 3)"),
     ):
         what.add_argument(name, type=whole_number, metavar="N", help=text)
-    what.add_argument("--search", choices=["optuna", "random"], help="who proposes settings (default: optuna, its TPE)")
     what.add_argument(
-        "--scheduler", choices=["median", "asha", "none"], help="who stops trials early (default: median)"
+        "--search", choices=["optuna", "random"], help="search algorithm (default: optuna, the TPE sampler)"
+    )
+    what.add_argument(
+        "--scheduler", choices=["median", "asha", "none"], help="rule that stops trials early (default: median)"
     )
     add_flags(what, "--seed", help="seed of the sampler and of every trial (default: 0)")
     add_flags(what, "--data-path", "--index-path")
     places = parser.add_argument_group("places")
     add_flags(places, "--output-dir", help=f"where to write (default: {OUTPUT})")
-    add_flags(places, "--resume", nargs="?", const=str(OUTPUT), help=f"continue the search in DIR ({OUTPUT})")
+    add_flags(places, "--resume", nargs="?", const=str(OUTPUT), help=f"continue the search in DIR (default: {OUTPUT})")
     add_flags(places, "--trust-custom")
     places.add_argument(
-        "--storage", metavar="URL", help="database of the Optuna study (default: <output>/<algo>_study.db, SQLite)"
+        "--storage",
+        metavar="URL",
+        help="database of the Optuna study (default: SQLite in <output-dir>/<algo>_study.db)",
     )
     add_flags(
         places, "--storage-path",
-        help="where trials keep their runs: a folder that all machines share, or s3://, gs:// (default: the output)",
+        help="place of the trials' runs: a shared folder or a URI (s3://, gs://) (default: the output directory)",
     )  # fmt: skip
     _add_machines(parser.add_argument_group("machines and sessions"))
 
 
 def _add_machines(machines: Any) -> None:
     add_flags(machines, "--address", "--wait-for-resources")
-    machines.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time (default: as many as fit)")
+    machines.add_argument(
+        "--max-concurrent", type=int, metavar="N", help="largest number of concurrent trials (default: as many as fit)"
+    )
     machines.add_argument(
         "--cpus-per-trial", type=float, default=1.0, metavar="X",
         help="CPUs reserved per trial; fractions are allowed (default: 1)",
@@ -109,10 +115,12 @@ def _add_machines(machines: Any) -> None:
         "--gpus-per-trial", type=float, default=0.0, metavar="X",
         help="GPUs reserved per trial; fractions are allowed (default: 0)",
     )  # fmt: skip
-    machines.add_argument("--time-budget", metavar="TIME", help="stop searching after 90 (seconds), 30m or 2h")
-    machines.add_argument("--wandb", metavar="PROJECT", help="log trials to Weights & Biases (needs its package)")
     machines.add_argument(
-        "--mlflow", metavar="URI", help="log trials to an MLflow server or folder (needs its package)"
+        "--time-budget", metavar="TIME", help="stop the search after this time, such as 90 (seconds), 30m or 2h"
+    )
+    machines.add_argument("--wandb", metavar="PROJECT", help="log trials to Weights & Biases (needs the package wandb)")
+    machines.add_argument(
+        "--mlflow", metavar="URI", help="log trials to an MLflow server or folder (needs the package mlflow)"
     )
     add_flags(machines, "--quiet")
 
@@ -128,15 +136,15 @@ _SETTINGS = {
     "retrain_top": "num_retrained",
     "retrain_seeds": "num_retrain_seeds",
 }
-"""Flag to the setting of the search that it gives."""
+"""Settings of the search by the name of the argument that overrides them."""
 _FIXED = (
     *("algo", "config", "set", "data_path", "index_path", "output_dir", "storage_path"),
-    *(name for name in _SETTINGS if name != "num_samples"),  # which may grow
+    *(name for name in _SETTINGS if name != "num_samples"),  # --resume may raise it
 )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Search, train the best again, write; the exit code."""
+    """Start or continue a search, and return the exit code."""
     stay_on_loopback(arguments.address)
     arguments.time_budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
@@ -146,14 +154,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         require_alone(arguments, _FIXED, "the search's", "Leave it out, or start another search.")
     else:
-        record = _new(arguments)  # checked before the heavy imports: a typo must not cost seconds
+        record = _new(arguments)  # checked before the slow imports, so that a typo is reported at once
     place = Path(arguments.resume or arguments.output_dir or OUTPUT).resolve()
     with opened(arguments, str(place), "python tune.py") as output:
         return _execute(arguments, record, output)
 
 
 def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output: OutputFolder) -> int:
-    """Search in an open folder, from the record of a new search or from the folder's."""
+    """Search in an open folder and return the exit code; without `record` the search of the folder continues."""
     quieten_libraries()
     from rllib_portfolio.experiments.search.record import require_new_folder
 
@@ -175,14 +183,14 @@ def _execute(arguments: argparse.Namespace, record: SearchRecord | None, output:
 
 
 def _rewards(record: SearchRecord) -> list[Any]:
-    """Return the settings that may name functions."""
+    """Return the settings that may name reward functions."""
     return [record.config.environment.model_dump(), record.space.to_json()]
 
 
 def _search(
     arguments: argparse.Namespace, session: SearchSession, output: OutputFolder, callbacks: Sequence[Any]
 ) -> int:
-    """Train what is left of a search, write its results, and return the exit code."""
+    """Run what is left of a search, write its results, and return the exit code."""
     from rllib_portfolio.experiments.progress import Watch
     from rllib_portfolio.experiments.runner import Place
 
@@ -193,7 +201,7 @@ def _search(
     if arguments.resume is not None and not session.num_left and not session.retraining.num_left:
         trials = f"{record.settings.num_samples} trials have ended"
         say(arguments, f"{output.place} is complete: its {trials}. To continue, pass a larger --num-samples.")
-        session.retrain(place, Watch())  # reads the scores of earlier sessions
+        session.retrain(place, Watch())  # nothing is trained; this reads the scores of earlier sessions
     else:
         require_consent(_rewards(record))
         if arguments.resume is not None:
@@ -213,7 +221,7 @@ def _search(
 def _train(
     arguments: argparse.Namespace, session: SearchSession, output: OutputFolder, place: Place, callbacks: Sequence[Any]
 ) -> list[int]:
-    """Run the missing trials, then the best ones again; return the signals that were received."""
+    """Run the missing trials, train the best ones again, and return the received signals."""
     from rllib_portfolio.experiments.progress import Watch
     from rllib_portfolio.runs.loop import start_notes
 
@@ -253,7 +261,7 @@ def _train_again(arguments: argparse.Namespace, session: SearchSession, place: P
 
 
 def _new(arguments: argparse.Namespace) -> SearchRecord:
-    """What is asked for, checked against the models."""
+    """Return the record of a new search from the arguments, after a check of all settings."""
     config, path = chosen_config(arguments)
     config = with_lasting_paths(config)
 
@@ -276,7 +284,7 @@ def _new(arguments: argparse.Namespace) -> SearchRecord:
 
 
 def _resumed(arguments: argparse.Namespace, output: Path) -> SearchRecord:
-    """The search in a folder, with more trials if they are asked for."""
+    """Return the record of the search in a folder, with --num-samples and --storage if they are given."""
     from dataclasses import replace
 
     from rllib_portfolio.experiments.search.record import SearchRecord

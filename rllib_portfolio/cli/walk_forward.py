@@ -1,4 +1,4 @@
-"""`backtest.py walk-forward`: train on each window of the past, judge on what came after it."""
+"""`backtest.py walk-forward`: train on successive windows and judge on the days after them."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from rllib_portfolio.reporting.search_trials import TuningRecord
 
 _DESCRIPTION = """\
-Walk-forward analysis: train on each window of the past, judge on the days that came after it.
+Walk-forward analysis: train on successive windows, and judge on the days after them.
 
-The days are cut into folds of [training] [purge] [validation] [test]. Each fold prepares the market anew, trains every
-seed of every algorithm, and keeps the policy that was best on its validation window. One portfolio then walks the test
-windows of all folds, without a break, beside every baseline, after the same costs.
+The days are split into folds of [training] [purge] [validation] [test]. Each fold prepares the market anew, trains
+every seed of every algorithm, and keeps the policy that was best on its validation window. One portfolio then trades
+through the test windows of all folds without a break, and is compared with every baseline after the same costs.
 
-Folds and seeds train side by side, as many as the Ray cluster has room for. What is finished is never repeated: the
-same command, or --resume, continues after Ctrl-C, SIGTERM, a lost connection, a crash, or a failure whose cause was
-corrected.
+Folds and seeds train in parallel, as far as the Ray cluster has room. After Ctrl-C, SIGTERM, a lost connection, a
+crash, or a failure that you have corrected, --resume (or the same command with its --output-dir) continues the
+analysis. Finished runs are not repeated.
 """
 
 _EPILOG = """\
@@ -57,7 +57,7 @@ examples:
   python backtest.py walk-forward --resume runs/walk-forward/20260131-120000
   python backtest.py walk-forward --algo ppo --address auto --output-dir /shared/walk-forward
 
-Exit codes: 0 done, 1 runs or the machine failed, 2 a setting that cannot be used, 129, 130 and 143 stopped.
+exit code: 0 done, 1 a run or the machine failed, 2 an input cannot be used, 129, 130 or 143 stopped
 """
 
 
@@ -65,45 +65,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     runs = parser.add_argument_group("the runs")
-    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config, or {DEFAULT_ALGORITHM})")
+    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config or {DEFAULT_ALGORITHM})")
     add_flags(
         runs, "--config", nargs="+", default=[],
-        help="YAML file, one for each algorithm at most (default: tune_configs/<algo>.yaml)",
+        help="YAML configurations, at most one per algorithm (default: tune_configs/<algo>.yaml)",
     )  # fmt: skip
-    add_flags(runs, "--set", help="override one setting of all algorithms, or as ALGO.A.B=V of one; may be repeated")
-    runs.add_argument("--seeds", type=int, metavar="N", help="seeds of each algorithm and fold (default: 3)")
-    add_flags(runs, "--seed", metavar="S", help="the first seed; the others count up (default: 0)")
+    add_flags(
+        runs, "--set", help="override one setting of all algorithms (A.B=V) or of one (ALGO.A.B=V); may be repeated"
+    )
+    runs.add_argument("--seeds", type=int, metavar="N", help="seeds per algorithm and fold (default: 3)")
+    add_flags(runs, "--seed", metavar="S", help="first seed; the others follow it, S + 1, S + 2, ... (default: 0)")
     add_flags(runs, "--total-timesteps")
     folds = parser.add_argument_group("the folds")
-    folds.add_argument("--folds", type=int, metavar="N", help="test windows of equal length (default: 4)")
-    folds.add_argument("--rolling", action="store_true", help="training windows keep their length (default: expand)")
+    folds.add_argument("--folds", type=int, metavar="N", help="number of test windows, of equal length (default: 4)")
+    folds.add_argument(
+        "--rolling", action="store_true", help="move training windows at a fixed length (default: expand them)"
+    )
     folds.add_argument(
         "--test-start", metavar="DATE",
         help="first out-of-sample day (default: 2000-01-01 for sp500, after 40 %% of the days for other data)",
     )  # fmt: skip
     for name, text in (
-        ("--train-years", "length of the (first) training window (default: all there is)"),
-        ("--validation-years", "length of validation (default: 2, or a tenth of the days)"),
-        ("--test-years", "length of a test window; the number of folds follows"),
+        ("--train-years", "length of the (first) training window in years (default: all earlier days)"),
+        ("--validation-years", "length of a validation window in years (default: 2, or a tenth of the days)"),
+        ("--test-years", "length of a test window in years; it determines the number of folds"),
     ):
         folds.add_argument(name, type=float, metavar="Y", help=text)
     data = parser.add_argument_group("data and folders")
     add_flags(
         data, "--data-path",
-        help="CSV or Parquet table of prices (default: 20 S&P 500 stocks); with --resume, where it is now",
+        help="CSV or Parquet table of prices (default: 20 S&P 500 stocks); with --resume, its new place",
     )  # fmt: skip
     add_flags(
         data, "--index-path",
-        help="CSV or Parquet table of the index level, for own data; with --resume, where it is now",
+        help="CSV or Parquet table of the index level, for your own data; with --resume, its new place",
     )  # fmt: skip
-    add_flags(data, "--output-dir", help="where to write, or to continue (default: runs/walk-forward/<timestamp>)")
+    add_flags(
+        data, "--output-dir", help="where to write, or to continue an analysis (default: runs/walk-forward/<timestamp>)"
+    )
     add_flags(
         data, "--storage-path",
-        help="write to PATH/walk-forward/<timestamp>: a folder that all machines of the cluster share, or s3://, gs://",
+        help="write to PATH/walk-forward/<timestamp>; PATH is a shared folder or a URI (s3://, gs://)",
     )  # fmt: skip
-    add_flags(data, "--resume", help="continue the analysis in DIR, a folder or URI, with its own settings")
+    add_flags(data, "--resume", help="continue the analysis in DIR, a folder or a URI, with its own settings")
     add_flags(data, "--trust-custom")
-    add_flags(data, "--tuning", help="output of tune.py that the settings come from: its trials count")
+    add_flags(data, "--tuning", help="output of the tune.py search behind the settings, for the deflated Sharpe ratio")
     add_flags(data, "--address", "--wait-for-resources", "--quiet")
 
 
@@ -114,7 +120,7 @@ _FIXED = (
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Plan, train, pool, report; the exit code."""
+    """Start or continue an analysis, write its report, and return the exit code."""
     stay_on_loopback(arguments.address)
     configs = []
     if arguments.resume is not None:
@@ -122,18 +128,20 @@ def execute(arguments: argparse.Namespace) -> int:
         require_alone(arguments, _FIXED, "the analysis'", remedy)
     else:
         configs = _configs(arguments)
-    # Everything above is checked before the heavy imports: a typo must not cost seconds.
+    # The arguments are checked before the slow imports, so that a typo is reported at once.
     quieten_libraries()
     from rllib_portfolio.experiments.walk_forward.record import RECORD
     from rllib_portfolio.reporting.search_trials import TuningRecord
 
-    tuning = None if arguments.tuning is None else TuningRecord.read(arguments.tuning)  # before hours of training
+    tuning = (
+        None if arguments.tuning is None else TuningRecord.read(arguments.tuning)
+    )  # read before training, which may take hours
     place = chosen_place(arguments, "walk-forward")
-    place = place if "://" in place else str(Path(place).resolve())  # processes elsewhere write there
+    place = place if "://" in place else str(Path(place).resolve())  # processes in other folders write to this place
     with opened(arguments, place, "python backtest.py walk-forward") as output:
         plan = _plan(arguments, output.path, configs)
         _keep(output)
-        if not is_on_cluster(arguments.address):  # a cluster has other devices than this machine
+        if not is_on_cluster(arguments.address):  # the devices of a cluster are not those of this machine
             for config in plan.configs.values():
                 require_device(config)
         with output.way_back([RECORD], [plan.to_json()]):
@@ -141,12 +149,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _keep(output: OutputFolder) -> None:
-    """Bring what is new to where the analysis is kept; its runs' folders are brought there by themselves."""
+    """Copy new files of the analysis to its storage, except the folders of runs, which their own processes copy."""
     output.keep(without=tuple(RUN_CONFIGS))
 
 
 def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConfig]) -> WalkForwardPlan:
-    """What is to be done: what the record says, or a new plan that is recorded."""
+    """Return the recorded plan with --resume; otherwise make a plan and record it."""
     from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
     from rllib_portfolio.experiments.walk_forward.plan import plan_walk_forward
     from rllib_portfolio.experiments.walk_forward.record import read_plan, start_analysis
@@ -173,7 +181,7 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
 
 
 def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -> WalkForwardPlan:
-    """The plan with its tables where the flags say that they are now; recorded, if they hold what they did."""
+    """Return the plan with the new paths of its tables, and record it once the tables prove to be unchanged."""
     from rllib_portfolio.experiments.walk_forward.record import update_record
 
     data, index = (path and lasting_path(path) for path in (arguments.data_path, arguments.index_path))
@@ -189,11 +197,11 @@ def _moved(arguments: argparse.Namespace, plan: WalkForwardPlan, output: Path) -
 def _analyse(
     arguments: argparse.Namespace, plan: WalkForwardPlan, output: OutputFolder, tuning: TuningRecord | None
 ) -> int:
-    """Train what is not finished, then report on all that is; the exit code."""
+    """Train the unfinished runs, report on all finished ones, and return the exit code."""
     from rllib_portfolio.experiments.walk_forward.runs import finished_outcome
     from rllib_portfolio.policies.checkpoint import newest_checkpoint
 
-    require_consent(plan.market_config.model_dump())  # each fold prepares its market
+    require_consent(plan.market_config.model_dump())  # each fold computes the features of its market
     output.begin(arguments, f"Analysis folder: {output.place}")
     for fold, dates in enumerate(plan.fold_dates):
         windows = ", ".join(f"{name} {first} to {last}" for name, (first, last) in dates.items())
@@ -222,7 +230,7 @@ def _analyse(
 def _train(
     arguments: argparse.Namespace, plan: WalkForwardPlan, output: OutputFolder, known: Sequence[RunOutcome]
 ) -> tuple[Sequence[RunOutcome], list[int]]:
-    """The outcomes of all runs, and the signals that were received."""
+    """Train the unfinished runs, and return the outcomes of all runs and the received signals."""
     if len(known) == len(plan.runs):
         return known, []
     from rllib_portfolio.algorithms.run_settings import process_bundles
@@ -238,7 +246,7 @@ def _train(
     with ray_session(largest, arguments.address), stop_signals() as received, display:
         for algo, bundles in of_runs.items():
             require_room(arguments, bundles, f"a run of {algo}")
-        folders = RunStorage(output.place)  # each run is kept by itself
+        folders = RunStorage(output.place)  # each run copies its own folder to the storage
         outcomes = train_runs(
             plan, output.path, on_progress=display.show, should_stop=lambda: bool(received), folders=folders
         )
@@ -254,7 +262,7 @@ def _report(
     finished: Sequence[Run],
     tuning: TuningRecord | None,
 ) -> bool:
-    """Pool, write and print; False if there is nothing to pool."""
+    """Pool the test windows, write and print the report, and return whether there was anything to pool."""
     from rllib_portfolio.experiments.walk_forward.record import read_record, update_record
     from rllib_portfolio.experiments.walk_forward.results import pool_runs
     from rllib_portfolio.reporting import print_report, write_report
@@ -282,7 +290,7 @@ def _report(
 
 
 def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
-    """One configuration for each algorithm: its file, then what the flags say of all, then what they say of it."""
+    """Return one configuration per algorithm; later sources win: its file, flags for all algorithms, flags for it."""
     files: dict[str, Path] = {}
     for path in arguments.config:
         algo = algorithm_in(path) or DEFAULT_ALGORITHM
@@ -306,7 +314,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
 
 
 def _of_algorithm(algo: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The settings of all algorithms, then those that name this one."""
+    """Return the overrides of all algorithms, updated with those of the form ALGO.A.B=V for this one."""
     first = {setting: setting.split(".", 1) for setting in overrides}
     general = {setting: value for setting, value in overrides.items() if first[setting][0] not in RUN_CONFIGS}
     own = {first[setting][1]: value for setting, value in overrides.items() if first[setting][0] == algo}
