@@ -123,7 +123,7 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: tuple[str, int]) -> tuple[str, ...]:
     """Return notes on the inferred frequency, and on the longest window if a year has not about 252 rows.
 
-    `slowest` is the name of the feature with the longest window, and the rows of that.
+    `slowest` is the name of the feature with the longest window, and the length of this window in rows.
     """
     notes = []
     if config.periods_per_year is None and not isinstance(config.data, dict):

@@ -1,7 +1,7 @@
 """Meanings of column names: a field of the bars of a stock (close, volume), a reserved name, or an asset.
 
 Names are compared in lower case and without spaces, underscores or other marks. A label is a name, or the two names of
-a column that has two levels, as (field, ticker) or (ticker, field). Spaces around a name are no part of it.
+a column that has two levels, as (field, ticker) or (ticker, field). Spaces around a name are ignored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal",
 """Indicators computed from a price. In a joined name (AAPL_rsi_14) they are not prices; alone they may be tickers."""
 
 ALSO_TICKERS = ("open", "low", "bid")
-"""Fields that are symbols of stocks, too: Opendoor, Lowe's and Sotheby's."""
+"""Fields that are also ticker symbols: Opendoor, Lowe's and Sotheby's."""
 
 TICKER_NAMES = (
     *("ticker", "tickers", "tic", "symbol", "symbols", "asset", "security", "stock", "instrument", "company", "name"),
@@ -120,12 +120,12 @@ def role_of(name: str) -> str | None:
 def joined_cells(names: Sequence[str]) -> list[Cell]:
     """Return the names that join a ticker and a field, such as `AAPL_Close`, `Close_AAPL` or `AAPL Adj Close`.
 
-    If names can be read in both orders, the order is used in which more stocks have a close.
+    If names can be read in both orders, the order in which more stocks have a close is used.
     """
     readings = []
     last = [name for name in names if key(name).rstrip("0123456789").endswith(_KEYS)]
     first = [name for name in names if key(name).startswith(_KEYS)]
-    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # the patterns themselves are slow
+    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # candidates only: patterns are slow
         matches = [(name, pattern.fullmatch(name.strip())) for name in candidates]
         found = [
             Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or INDICATOR) for name, m in matches if m
