@@ -30,7 +30,7 @@ NO_PRICES = (
     *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
 )
 FIELDS = dict.fromkeys((*CLOSES, *OTHER_PRICES, *NO_PRICES))
-"""All fields, in order, quick to look up."""
+"""All fields, in this order, in a dictionary for fast look-up."""
 
 INDICATOR = "indicator"
 INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
@@ -53,7 +53,7 @@ CALENDAR_NAMES = {
     **{"weekofyear": "week", "weeknumber": "week", "isoweek": "week", "dayofmonth": "day", "dayofweek": "weekday"},
     **{"dow": "weekday", "isoweekday": "weekday", "dayofyear": "day_of_year"},
 }
-"""Names of a column that repeats a part of the day of its row, and the part."""
+"""Maps the names of a column that repeats a part of the day of its row to that part."""
 FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
 
 _KEYS = (*FIELDS, *INDICATORS)
@@ -125,7 +125,7 @@ def joined_cells(names: Sequence[str]) -> list[Cell]:
     readings = []
     last = [name for name in names if key(name).rstrip("0123456789").endswith(_KEYS)]
     first = [name for name in names if key(name).startswith(_KEYS)]
-    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # candidates only: patterns are slow
+    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # patterns are slow
         matches = [(name, pattern.fullmatch(name.strip())) for name in candidates]
         found = [
             Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or INDICATOR) for name, m in matches if m
@@ -152,7 +152,7 @@ def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]
 
 
 def split_labels(names: Sequence[str]) -> Sequence[Label]:
-    """Return the labels of two levels that were written as text, such as `('Volume', 'XOM')`; keep other names."""
+    """Return the labels of two levels that were written as text, `('Volume', 'XOM')`; other names do not change."""
     names = [name.strip() for name in names]
     pairs = []
     for name in names:

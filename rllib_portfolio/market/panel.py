@@ -26,7 +26,7 @@ from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
 
 LIMIT = 32.0
-"""Largest standardised value. A day on which a stock lost half of its price has 30 in the bundled universe."""
+"""Largest standardised value; in the bundled universe, a day on which a stock lost half of its price has 30."""
 
 ASSET_OUTLIER = 7.5
 """Threshold for the values of all assets, in median absolute deviations: 5 standard deviations of a Gaussian."""
@@ -59,7 +59,7 @@ class FeaturePanel:
 
     @property
     def purge_days(self) -> int:
-        """Rows between two windows such that no observation of the later one looks back into the earlier one."""
+        """Number of rows between two windows, so that no observation of the later one includes days of the earlier."""
         return self.longest_window + LARGEST_LAG
 
     def arrays(self) -> tuple[FloatArray, FloatArray]:

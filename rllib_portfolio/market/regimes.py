@@ -52,7 +52,7 @@ class GaussianMixtureModel:
         centred = (observations - np.array(self.center)) / np.array(self.scale)
         difference = centred[:, None, :] - np.array(self.means)
         covariances = np.array(self.covariances)
-        # einsum does not use BLAS, so that the result of a row does not depend on the number of rows.
+        # This einsum does not use BLAS, so that the result of a row does not depend on the number of rows.
         distance = np.einsum("tki,kij,tkj->tk", difference, np.linalg.inv(covariances), difference)
         log_density = np.log(self.weights) - 0.5 * (np.linalg.slogdet(covariances)[1] + distance)
         density = np.exp(log_density - log_density.max(axis=1, keepdims=True))

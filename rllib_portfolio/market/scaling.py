@@ -52,7 +52,7 @@ class Scaler:
 
 
 def _without_outliers(values: FloatArray, largest: float, units: FloatArray | float) -> FloatArray:
-    """Return the values of a feature, [T] or [T, N], without outliers, flattened; an asset of unit 0 keeps all."""
+    """Return the values of a feature, [T] or [T, N], flattened without outliers; an asset with unit 0 has none."""
     measured = values / np.where(units > ZERO_SCALE, units, np.nan)
     if np.isnan(measured).all():
         return values.ravel()

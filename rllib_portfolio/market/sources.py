@@ -97,7 +97,7 @@ def _as_table(
 
 
 def _stock(config: MarketConfig, source: str) -> str:
-    """Return the asset's name for unnamed bars: the file name, or the part of it in `market.assets`.
+    """Return the asset's name for bars of an unnamed stock: the file name, or a name of `market.assets` in it.
 
     Thus a policy that was trained on AAPL.csv can read AAPL_2024.csv.
     """

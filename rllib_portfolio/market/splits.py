@@ -33,7 +33,7 @@ LATEST_TENTHS = 7
 """Latest start of validation in a short table, in tenths of its rows, if training needs more days."""
 
 LARGEST_LAG = 1
-"""Largest execution lag: an observation is at most so many days older than the decision."""
+"""Largest execution lag: an observation is at most this many days older than the trade that it decides."""
 
 DateWindows = dict[str, tuple[str, str]]
 
@@ -164,7 +164,7 @@ def walk_forward(
     is_expanding: bool = True,
     purge_days: int | None = None,
 ) -> Iterator[Fold]:
-    """Yield folds whose test windows are contiguous and cover everything after the first training window.
+    """Yield folds whose test windows are contiguous and cover all rows after the first validation window.
 
     Each fold is [train] [purge] [validation] [test]; the last test window may be shorter. Lengths are in rows.
 

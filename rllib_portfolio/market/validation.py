@@ -19,7 +19,7 @@ from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
 MAX_CLOSURE_DAYS = 183
-"""Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""
+"""Calendar days for which an exchange may have been closed; New York's was closed for 138 days in 1914."""
 YEARS_PER_CLOSURE = 2
 """Fewest years per closure of an exchange; more frequent holes are an error in the table."""
 RECURRING = 3
@@ -100,10 +100,10 @@ def _check_days(table: PriceTable) -> None:
 
 
 def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
-    """Return a note on the rare weeks in which an exchange was closed.
+    """Return a note on the rare periods in which an exchange was closed.
 
     Raises:
-        DataError: If holes in the calendar are too many, or too long, for closures; says what they look like.
+        DataError: If holes in the calendar are too many, or too long, to be closures.
     """
     dates, largest = table.dates, largest_step(periods)
     steps = np.diff(dates).astype(int)

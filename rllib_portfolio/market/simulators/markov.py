@@ -1,4 +1,4 @@
-"""Synthetic markets whose return probabilities depend on the state of a Markov chain: observed, hidden or in prices."""
+"""Synthetic markets whose return probabilities depend on a Markov chain: observed, hidden, or determined by prices."""
 
 from __future__ import annotations
 
@@ -132,8 +132,9 @@ def mean_reverting_market(
 ) -> MarketData:
     """Return a market with one mean-reverting asset, RISKY, which follows the urn model of the Ehrenfests.
 
-    The balance x of gains and losses moves by 1 a day between -half_width and half_width; it rises with probability
-    (1 - x / half_width) / 2. The day's return is +move or -move. The feature `deviation` is x / half_width, unscaled.
+    The balance x, gains less losses so far, moves by 1 a day between -half_width and half_width; it rises with
+    probability (1 - x / half_width) / 2. The day's return is +move or -move. The feature `deviation` is x / half_width,
+    unscaled.
 
     Args:
         half_width: Largest balance, at least 1.

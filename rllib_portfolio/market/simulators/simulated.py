@@ -103,7 +103,7 @@ def shock_radius(means: FloatArray, scales: FloatArray, worst_loss: float) -> fl
         worst_loss: Largest loss of an asset in a day, a fraction.
 
     Raises:
-        ConfigError: If a mean alone loses as much.
+        ConfigError: If a mean return is as low as -`worst_loss`.
     """
     radius = float(((worst_loss + means) / np.maximum(scales, 1e-12)).min())
     if radius <= 0.0:

@@ -116,11 +116,11 @@ def crash_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """Return the market of `gbm_market` with one more asset before them, CRASH, which has rare, large losses.
+    """Return the market of `gbm_market` with an additional first asset, CRASH, which has rare, large losses.
 
     CRASH follows the distribution of `kelly_market` and is independent of the others. By default it gains 0.23 % a day
     and loses half of its value once in 250 days on average, so that its optimal weight without the others is a quarter.
-    There are no features. Parameters of CRASH are those of `kelly_market`, and others are those of `gbm_market`.
+    There are no features. `up`, `down` and `probability` are those of `kelly_market`; the others are of `gbm_market`.
     """
     check_outcomes(up, down)
     check_number("probability", probability, 0.0, 1.0)
@@ -154,7 +154,7 @@ def student_t_market(
 
     The days are independent, and there are no features. All assets have their extreme days together. The shocks of a
     day are cut to `shock_radius`, so that no asset loses more than `worst_loss`. The return of a portfolio w is then
-    distributed as w'mean + sqrt(w'S w) Y, where Y has the same distribution for all portfolios.
+    distributed as w'mean + sqrt(w'S w) Y, with scale matrix S and the same distribution of Y for all portfolios.
 
     Args:
         mean: Annual mean of each asset's simple returns, [N].
