@@ -18,8 +18,8 @@ execution lag. The known weights are w'_t for L = 0. For L = 1 they are w_{t-1},
 w'_t / w_{t-1} would reveal these returns (see `known_weights`).
 
 The cost is charged on the notional before costs, which neglects a second-order term. If w_t were instead a target for
-the wealth after costs, its share v = 1 - sum_i cost_i |v w_t,i - w'_t,i| would be left, and c_t differs from 1 - v by
-at most 1 - v times the largest rate. For example, a full swap of one asset for another at 50 bp costs c_t = 100 bp
+the wealth after costs, a share v = 1 - sum_i cost_i |v w_t,i - w'_t,i| of wealth would be left; c_t differs from 1 - v
+by at most (1 - v) times the largest rate. For example, a full swap of one asset for another at 50 bp costs c_t = 100 bp
 here and 1 - (1 - 0.005) / (1 + 0.005) = 99.50 bp in that case, a difference of 0.50 bp of wealth. At 10 bp the
 difference is 0.02 bp.
 

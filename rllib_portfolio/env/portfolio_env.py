@@ -38,8 +38,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     ## Action space
     `continuous`: `Box(-1, 1, (N + 1,), float32)`; target weights are softmax(logit_scale * action), cash last. The zero
     action is the uniform portfolio, and every corner of the simplex is reached to within 1e-3.
-    `discrete`: `Discrete(K)`; the index of a target portfolio in a table, whose last one holds the drifted weights.
-    `env.unwrapped.action_names` lists them.
+    `discrete`: `Discrete(K)`; the index of a target portfolio in a table. The last one holds the drifted weights;
+    `env.unwrapped.action_names` lists all of them.
 
     ## Observation space
     `Box(float32, (N F + M + N + 1,))`, names in `env.unwrapped.observation_names`:
@@ -78,7 +78,7 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     (prepared once for many environments). Default "sp500".
     window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
     cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` has its own).
-    features: A `FeatureConfig` or a dict of its fields. Default: all of them.
+    features: A `FeatureConfig` or a dict of its fields. Default: `FeatureConfig()`.
     Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels,
     reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
     max_turnover, min_cash, episode_days, random_start.
@@ -191,7 +191,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start all episodes; a seed, or one seed for each environment, resets all random generators.
+        """Start all episodes; a seed, or a sequence of one seed for each environment, resets all random generators.
 
         Raises:
             ConfigError: If there are several seeds, but not one for each environment.

@@ -85,7 +85,7 @@ class Simulation:
         return following._replace(reward_state=reward_state), reward, outcome
 
     def info(self, state: State, outcome: StepOutcome) -> dict[str, NDArray[Any]]:
-        """Return the `info` of a state and its outcome: arrays with leading axis B, which the caller may modify."""
+        """Return the `info` after a step or a reset: arrays with leading axis B, which the caller may modify."""
         return {
             "date": self.market.dates[state.row],
             "wealth": state.wealth.copy(),

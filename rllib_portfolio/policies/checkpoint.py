@@ -6,9 +6,9 @@
         progress.json    the training loop's state
         manifest.json    SHA-256 of every file, written last
 
-A checkpoint is written to a folder `step_000050000.unfinished`, which is renamed when it is complete. It is renamed to
-`step_000050000.removed` before it is removed. Both kinds of folders that killed processes have left are removed when
-checkpoints are pruned.
+A checkpoint is written to a folder `step_000050000.unfinished`, which is renamed when the checkpoint is complete.
+Before a checkpoint is removed, its folder is renamed to `step_000050000.removed`. If a killed process leaves a folder
+of either kind, the next pruning of checkpoints removes it.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def require_whole(checkpoint: Path) -> None:
 def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
     """Remove all checkpoints but the last `keep` and the one named `best`, and folders that killed processes left."""
     kept, folders = checkpoints(run_dir)[-keep:], checkpoint_folders(run_dir)
-    if len(kept) == keep:  # removes older folders even without a manifest, as earlier versions left them
+    if len(kept) == keep:  # removes older folders even without a manifest, as a removal may have left them
         folders = [folder for folder in folders if folder >= kept[0]]
     _keep_only(run_dir, {best, *(folder.name for folder in folders)})
 
