@@ -1,4 +1,4 @@
-"""The portfolio environment: one kernel, a scalar and a vector adapter over it, both imported when first asked for."""
+"""The portfolio environment: one kernel with a scalar and a vector adapter, which are imported on first use."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,6 @@
-"""Action maps: from what a policy says to target weights on the simplex.
+"""Action maps, which turn the actions of a policy into target weights on the simplex.
 
-An action is mapped once, here, by the environment. No policy applies a softmax of its own.
+Actions are mapped only here; no policy network applies a softmax of its own.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ AUTO_LATTICE_ASSETS = 3
 
 
 def softmax_weights(actions: FloatArray, logit_scale: float) -> FloatArray:
-    """Target weights softmax(logit_scale * action), [B, N+1], of actions in [-1, 1], [B, N+1].
+    """Return target weights softmax(logit_scale * action), [B, N+1], for actions in [-1, 1], [B, N+1].
 
-    The zero action is the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20.
+    The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20.
     """
     logits = logit_scale * np.asarray(actions, dtype=np.float64)
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
@@ -35,48 +35,49 @@ def softmax_weights(actions: FloatArray, logit_scale: float) -> FloatArray:
 
 
 class ActionMap(Protocol):
-    """What actions are, and the target weights that each of them asks for."""
+    """The valid actions, and the target weights that each of them asks for."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names for reports: of the actions, or of the columns of one."""
+        """Names of the discrete actions, or of the components of a continuous action, for reports."""
         ...
 
     @property
     def space(self) -> spaces.Space[Any]:
-        """The actions of one portfolio."""
+        """The Gymnasium space of the action of one portfolio."""
         ...
 
     def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return whether each number of a batch of actions may stand there; the shape is that of the batch."""
+        """Return whether each number of a batch of actions is valid; the result has the shape of the batch."""
         ...
 
     def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Return target weights [B, N+1] of B actions.
+        """Return target weights [B, N+1] for B actions.
 
         Args:
-            actions: In the space, with a leading axis B.
-            held: Weights to hold, [B, N+1]: an environment holds the drifted weights w'_t, whatever the lag.
-            volatility: Trailing daily volatility, [B, N]; a map that does not read it takes None.
+            actions: Actions in the space, with a leading axis B.
+            held: Weights that a hold action keeps, [B, N+1]. An environment passes the drifted weights w'_t, whatever
+                its execution lag.
+            volatility: Trailing daily volatility, [B, N]; may be None for a map that does not use it.
         """
         ...
 
     def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return whether each of B actions trades nothing whatever is held, [B]."""
+        """Return whether each of B actions trades nothing, whatever the portfolio holds, [B]."""
         ...
 
     def to_json(self) -> dict[str, Any] | None:
-        """Return what `action_map_of` needs beside the environment's settings; None if it needs nothing."""
+        """Return the values that `action_map_of` needs in addition to the environment's settings, or None."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxMap:
-    """Continuous actions: weights = softmax(logit_scale * action), of assets and cash.
+    """Continuous actions: weights = softmax(logit_scale * action) over the assets and cash.
 
     Attributes:
         assets: Names of the N risky assets.
-        logit_scale: Factor of the actions.
+        logit_scale: Factor by which the actions are multiplied.
     """
 
     assets: tuple[str, ...]
@@ -84,12 +85,12 @@ class SoftmaxMap:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns of an action."""
+        """Names of the components of an action."""
         return (*self.assets, CASH)
 
     @property
     def space(self) -> spaces.Box:
-        """Numbers in [-1, 1], [N+1]."""
+        """The space of N+1 numbers in [-1, 1]."""
         return spaces.Box(-1.0, 1.0, (len(self.assets) + 1,), np.float32)
 
     def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
@@ -97,24 +98,24 @@ class SoftmaxMap:
         return np.asarray(np.abs(actions) <= 1.0)
 
     def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Return the softmax of the scaled actions; neither what is held nor the volatility is read."""
+        """Return the softmax of the scaled actions; `held` and `volatility` are ignored."""
         return softmax_weights(actions, self.logit_scale)
 
     def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return False for each action: to hold is to ask for the weights that are held."""
+        """Return False for each action, since no continuous action means hold in every portfolio."""
         return np.zeros(len(actions), dtype=np.bool_)
 
     def to_json(self) -> None:
-        """Return None: the settings of the environment say all."""
+        """Return None, since the settings of the environment define the map."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActionTable:
-    """K discrete actions, each a target portfolio; the last one holds what there is and trades nothing.
+    """K discrete actions, each a target portfolio; the last one holds the current portfolio and trades nothing.
 
     Attributes:
         names: K names for reports.
-        weights: Target weights, [K, N+1]. The rows of the hold and of the inverse-volatility action are not read.
+        weights: Target weights, [K, N+1]. The rows of the hold and of the inverse-volatility action are ignored.
         inverse_volatility: Index of the action whose weights follow the trailing volatility, or None.
     """
 
@@ -124,7 +125,7 @@ class ActionTable:
 
     @property
     def num_actions(self) -> int:
-        """K."""
+        """Number of actions, K."""
         return len(self.names)
 
     @property
@@ -142,11 +143,11 @@ class ActionTable:
         return np.asarray((actions >= 0) & (actions < self.num_actions) & (actions % 1 == 0))
 
     def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return whether each is the action that trades nothing."""
+        """Return whether each action is the hold action, [B]."""
         return np.asarray(actions == self.hold)
 
     def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Return target weights [B, N+1] of actions [B]: see `ActionMap`.
+        """Return target weights [B, N+1] for actions [B]; `ActionMap.target` describes the arguments.
 
         Raises:
             ValueError: If the inverse-volatility action is chosen without a volatility.
@@ -165,15 +166,15 @@ class ActionTable:
 
 
 def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
-    """Return 1/N: `share` of the wealth in equal parts over the risky assets, the rest in cash, [N+1]."""
+    """Return the 1/N portfolio, [N+1]: `share` of the wealth in equal parts in the risky assets, the rest in cash."""
     return np.append(np.full(num_assets, share / num_assets), 1.0 - share)
 
 
 def inverse_volatility_weights(volatility: FloatArray) -> FloatArray:
-    """Weights proportional to 1 / sigma over the risky assets, no cash: [..., N+1] from [..., N].
+    """Return weights [..., N+1] proportional to 1 / sigma, without cash, for volatilities sigma [..., N].
 
-    An asset whose price stands still (filled days, a halt) is not free of risk: sigma counts as at least a tenth of the
-    day's median.
+    An asset whose price does not change (filled days, a trading halt) is not free of risk. Therefore sigma is raised to
+    at least a tenth of the median over the assets.
     """
     floor = np.maximum(0.1 * np.median(volatility, axis=-1, keepdims=True), 1e-8)
     inverse = 1.0 / np.maximum(volatility, floor)
@@ -189,14 +190,14 @@ def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...]) -> Acti
 
 
 def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
-    """Return the action map that `to_json` wrote, for an environment of this configuration."""
+    """Rebuild an action map from the values that its `to_json` returned and the environment's settings."""
     if values is None:
         return SoftmaxMap(assets, config.logit_scale)
     return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"])
 
 
 def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionTable:
-    """The table that the configuration names, for a universe of N assets."""
+    """Return the action table that the configuration names, for a universe of N assets."""
     kind = config.action_table
     if kind == "auto":
         kind = "lattice" if len(assets) <= AUTO_LATTICE_ASSETS else "ladder"
@@ -204,10 +205,10 @@ def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> Ac
 
 
 def lattice_table(assets: tuple[str, ...], levels: int) -> ActionTable:
-    """All portfolios whose N+1 weights are multiples of 1 / levels, and hold.
+    """Return a table of all portfolios whose N+1 weights are multiples of 1 / levels, and of the hold action.
 
     Raises:
-        ConfigError: If there are more than 10000 of them.
+        ConfigError: If there are more than 10000 such portfolios.
     """
     slots = len(assets) + 1
     size = comb(levels + slots - 1, slots - 1)
@@ -230,9 +231,10 @@ def _portfolio_name(weights: list[float], columns: tuple[str, ...]) -> str:
 
 
 def ladder_table(assets: tuple[str, ...], levels: int) -> ActionTable:
-    """Cash, equal weight in `levels` steps of equity, inverse volatility, one tilt per asset, and hold.
+    """Return a table of cash, equal weight at `levels` levels of exposure, inverse volatility, tilts, and hold.
 
-    A tilt is half equal weight and half the asset. For one asset the ladder alone is left: the rest would repeat it.
+    There is one tilt per asset: half equal weight and half that asset. With a single asset, inverse volatility and the
+    tilt are left out because they would repeat equal weight.
     """
     num_assets = len(assets)
     equal = equal_weights(num_assets)

@@ -1,6 +1,6 @@
-"""Checks of a portfolio environment, in the manner of Gymnasium's `check_env`: each raises where a promise is broken.
+"""Checks of a portfolio environment, like Gymnasium's `check_env`: each raises an error if a guarantee is violated.
 
-What they know of prices and weights comes from the environment; the arithmetic that they hold it to is their own.
+The checks read prices and weights from the environment, but compute the expected results themselves.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ COST_DAYS = 252
 CORNER_TOLERANCE = 1e-3
 WEALTH_TOLERANCE = 1e-9
 FALLBACK_COST_BPS = 10.0
-"""Charged where the configured cost is 0, so that there is something to double."""
+"""Transaction cost that is doubled if the configured cost is 0."""
 ROUNDING = 1e-9
-"""As a share of the reward and of the cost: what differs by less is the same."""
+"""Tolerance for rewards, as a share of the reward and of the additional cost; smaller differences count as none."""
 
 Answers = dict[str, NDArray[Any]]
 """Observations, rewards, truncations and infos of one step, by name, each with leading axis B."""
 
 
 class Counterexample(Exception):  # noqa: N818
-    """A check found something that must not be; its text says what, where, and the values."""
+    """The violation that a check found; the message says what is wrong and where, with the values."""
 
 
 def check_env(env: PortfolioEnv, seed: int = 0) -> tuple[str, ...]:
-    """Check that an environment is repeatable, reaches every corner, and charges what is traded.
+    """Check that an environment is reproducible, reaches every corner, and charges transaction costs.
 
     Args:
-        env: The environment; it is reset.
-        seed: Of episodes and random actions.
+        env: The environment to check; its own episode does not change.
+        seed: Seed of the episodes and of the random actions.
 
     Returns:
-        What was covered, one sentence for each check.
+        One sentence for each check that says what it covered.
 
     Raises:
-        Counterexample: The first promise that is broken.
+        Counterexample: If a guarantee is violated; describes the first violation.
     """
     return require_repeatable(env, seed), require_reachable_corners(env), require_costs(env, seed)
 
 
 def require_repeatable(env: PortfolioEnv, seed: int = 0) -> str:
-    """Check that a seed gives the same bits twice, and that the vector environment gives those of scalar ones.
+    """Check that a seed gives bit-identical results twice, and that vector and scalar environments agree.
 
     Returns:
-        What was covered.
+        A sentence that says what was covered.
 
     Raises:
-        Counterexample: The first answer that was another one, with both values.
+        Counterexample: If results differ; gives both values of the first difference.
     """
     simulation, dates = env.simulation, env.simulation.market.dates
     window = (str(dates[simulation.window[0]]), str(dates[simulation.window[1] - 1]))
@@ -81,15 +81,15 @@ def require_repeatable(env: PortfolioEnv, seed: int = 0) -> str:
 
 
 def require_reachable_corners(env: PortfolioEnv) -> str:
-    """Check that each asset, and cash, can be all that is held: to within 1e-3, or as near as the limits allow.
+    """Check that each asset, and cash, can be held alone to within 1e-3, or as closely as the limits allow.
 
-    Of a discrete environment, check that every action does what it is called; which corners are among them is told.
+    In a discrete environment, check instead that every action gives its target weights.
 
     Returns:
-        What was covered.
+        A sentence that says what was covered, with the corners that a discrete environment reaches.
 
     Raises:
-        Counterexample: Names the asset or the action, and the weight that the environment gave it.
+        Counterexample: If weights differ; names the asset or the action, with the actual and the expected weights.
     """
     simulation = copy(env.simulation)
     simulation.random_start = False
@@ -122,13 +122,13 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
 
 
 def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
-    """Check with random actions that twice the cost lowers wealth by the closed form, and the first reward at all.
+    """Check with random actions that a doubled cost lowers wealth by the expected amount, and lowers the first reward.
 
     Returns:
-        What was covered.
+        A sentence that says what was covered.
 
     Raises:
-        Counterexample: Names the day, with what was to be paid and what was.
+        Counterexample: If wealth or reward does not fall as expected; names the day, with the values.
     """
     market, config = env.simulation.market, env.simulation.config
     start, stop = env.simulation.window
@@ -149,14 +149,14 @@ def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Return a number with as many digits as tell it from its neighbours."""
+    """Return a number as text, with enough digits to identify the floating-point value."""
     if isinstance(value, np.float32):
         return f"{value:.9g}"
     return f"{value:.17g}" if isinstance(value, float) else str(value)
 
 
 def _answers(env: VectorEnv[Any, Any, Any], actions: Sequence[NDArray[Any]], seed: int) -> list[Answers]:
-    """What a vector environment says at a reset, which pays 0 and ends nothing, and at each step."""
+    """Return the results of a vector environment at a reset (with reward 0 and no truncation) and at each step."""
     observation, info = env.reset(seed=seed)
     steps = [(observation, np.zeros(NUM_ENVS), None, np.zeros(NUM_ENVS, dtype=np.bool_), info)]
     steps += [env.step(action) for action in actions]
@@ -188,7 +188,7 @@ def _require_same(
 
 
 def _limited(wanted: FloatArray) -> str:
-    """Which limit keeps a corner from being held whole, as the end of a sentence."""
+    """Return the end of a sentence on limits that keep a corner from being held alone; empty if none does."""
     reached = np.diag(wanted)
     if (reached >= 1.0 - CORNER_TOLERANCE).all():
         return ""
@@ -200,7 +200,7 @@ def _limited(wanted: FloatArray) -> str:
 
 
 def _reached(largest: FloatArray, names: NDArray[np.str_]) -> str:
-    """The corners that some action of a table holds, and how much of the others it reaches."""
+    """Return text on the corners that some action of a table holds, and on the largest weight of any other asset."""
     is_corner = largest >= 1.0 - CORNER_TOLERANCE
     corners = ", ".join(names[is_corner]) or "none"
     if is_corner.all():
@@ -210,7 +210,7 @@ def _reached(largest: FloatArray, names: NDArray[np.str_]) -> str:
 
 
 def _require_paid(cheap: Simulation, dear: Simulation, seed: int) -> int:
-    """The same random actions at both costs; the number of steps."""
+    """Compare wealth and first reward under the same random actions at both costs; return the number of steps."""
     market, space, factor = cheap.market, cheap.action_space, 1.0
     space.seed(seed)
     one, other = (simulation.fresh([np.random.default_rng(seed)]) for simulation in (cheap, dear))
@@ -239,6 +239,6 @@ def _require_paid(cheap: Simulation, dear: Simulation, seed: int) -> int:
 
 
 def _cost(move: FloatArray, config: ExecutionConfig, volatility: FloatArray) -> float:
-    """The cost of one trade, sum cost_i |dw_i| + k sum sigma_i |dw_i|^1.5, from |dw| [N]."""
+    """Return the cost of one trade, sum cost_i |dw_i| + k sum sigma_i |dw_i|^1.5, from |dw| [N]."""
     rates = 1e-4 * np.broadcast_to(np.asarray(config.cost_bps, dtype=np.float64), move.shape)
     return float((rates * move).sum() + config.impact * (volatility * move**1.5).sum())

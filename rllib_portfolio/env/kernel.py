@@ -1,9 +1,10 @@
 """The transition kernel: the only place where wealth changes.
 
-Pure and batch-first: the leading axis is B, there is no branch on B, and reductions are row sums, so that B = 1 and
-B = 64 agree bit for bit. Environments, back-tests and baselines all call `step`; nothing repeats its arithmetic.
+Its functions are pure and batch-first: the leading axis is B, there is no branch on B, and reductions are row sums, so
+that results for B = 1 and B = 64 agree bit for bit. Environments, back-tests and baselines all call `step`; no other
+code repeats its arithmetic.
 
-At the close of day t, with wealth V_t and drifted weights w'_t, cash the last of the N + 1 columns:
+A step starts at the close of day t with wealth V_t and drifted weights w'_t; cash is the last of the N + 1 columns:
 
 1. trade to the target weights w_t:      traded_t   = sum over risky i of |w_t,i - w'_t,i|
                                          turnover_t = 1/2 sum over all N + 1 of |w_t,i - w'_t,i|
@@ -12,19 +13,20 @@ At the close of day t, with wealth V_t and drifted weights w'_t, cash the last o
 4. the wealth:                           V_{t+1} = V_t (1 - c_t) g_{t+1}
 5. the weights drift:                    w'_{t+1,i} = w_t,i (1 + r_{t+1,i}) / g_{t+1}
 
-What is traded at close t was decided on what was known at close t - L, L the execution lag: prices, features and the
-portfolio's own weights. For L = 0 these are w'_t; for L = 1 they are w_{t-1}, before day t drifts them, because
-w'_t / w_{t-1} tells the return of day t (`known_weights`).
+The trade at close t is decided on prices, features and portfolio weights that were known at close t - L, where L is the
+execution lag. The known weights are w'_t for L = 0. For L = 1 they are w_{t-1}, without the returns of day t, because
+w'_t / w_{t-1} would reveal these returns (see `known_weights`).
 
-The cost is charged on the notional before the cost is paid; the second-order term is left out by definition. Trading to
-w_t of the wealth that is left would leave its share v = 1 - sum_i cost_i |v w_t,i - w'_t,i|, and c_t differs from 1 - v
-by at most 1 - v times the largest rate. A full swap of one asset for another at 50 bp pays c_t = 100 bp here and
-1 - (1 - 0.005) / (1 + 0.005) = 99.50 bp there: 0.50 bp of wealth more. At 10 bp it is 0.02 bp.
+The cost is charged on the notional before costs, which neglects a second-order term. If w_t were instead a target for
+the wealth after costs, a share v = 1 - sum_i cost_i |v w_t,i - w'_t,i| of wealth would be left; c_t differs from 1 - v
+by at most (1 - v) times the largest rate. For example, a full swap of one asset for another at 50 bp costs c_t = 100 bp
+here and 1 - (1 - 0.005) / (1 + 0.005) = 99.50 bp in that case, a difference of 0.50 bp of wealth. At 10 bp the
+difference is 0.02 bp.
 
 The impact term is the square-root law of market impact: trading a fraction q of an asset's daily volume moves its price
-by Y sigma sqrt(q), Y about 1. A fund of size A that trades |dw| of itself in an asset of daily dollar volume ADV trades
-q = |dw| A / ADV and pays that move on |dw| of its wealth, so k = Y sqrt(A / ADV): k = 0.1 is a fund of 1 % of the daily
-volume, k = 1 one as large as it.
+by Y sigma sqrt(q), with Y about 1. A fund of size A that trades a fraction |dw| of its wealth in an asset with a daily
+dollar volume ADV trades q = |dw| A / ADV and pays this price move on |dw| of its wealth. Hence k = Y sqrt(A / ADV):
+k = 0.1 describes a fund of 1 % of the daily volume, and k = 1 a fund as large as the daily volume.
 """
 
 from __future__ import annotations
@@ -42,31 +44,31 @@ class PortfolioState(NamedTuple):
     """Wealth and drifted weights at a close."""
 
     wealth: FloatArray
-    """V_t, [B]."""
+    """Wealth V_t, [B]."""
     weights: FloatArray
-    """w'_t, [B, N+1], rows sum to 1, cash last."""
+    """Drifted weights w'_t, [B, N+1]; rows sum to 1, and cash is last."""
 
 
 class Outcome(NamedTuple):
-    """What one day did to each portfolio. All fractions."""
+    """The result of one day for each portfolio; trades and costs are fractions of wealth."""
 
     traded: FloatArray
     """Traded notional of the risky assets, [B]."""
     turnover: FloatArray
     """Half the L1 distance over all N+1 weights, [B]."""
     cost: FloatArray
-    """c_t, fraction of wealth paid, [B]."""
+    """Transaction cost c_t, [B]."""
     growth: FloatArray
-    """V_{t+1} / V_t after costs, [B]."""
+    """Growth factor V_{t+1} / V_t after costs, [B]."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """What trading costs.
+    """Transaction costs.
 
     Attributes:
-        rates: Proportional cost of each risky asset, as a fraction, [N].
-        impact: k of the impact term, dimensionless.
+        rates: Proportional cost of each risky asset, as a fraction of the traded notional, [N].
+        impact: Coefficient k of the impact term, dimensionless.
     """
 
     rates: FloatArray
@@ -74,7 +76,7 @@ class CostModel:
 
     @classmethod
     def from_bps(cls, cost_bps: float | tuple[float, ...], num_assets: int, impact: float = 0.0) -> CostModel:
-        """Costs from basis points: one number, or one for each of `num_assets` assets.
+        """Return the costs for rates in basis points: one number, or one for each of `num_assets` assets.
 
         Raises:
             ConfigError: If there are several numbers, but not one for each asset.
@@ -87,19 +89,19 @@ class CostModel:
 
 
 def initial_state(num_portfolios: int, num_assets: int) -> PortfolioState:
-    """Wealth 1, all of it in cash: [B] and [B, N+1]."""
+    """Return the state of B portfolios with wealth 1, all in cash."""
     weights = np.zeros((num_portfolios, num_assets + 1))
     weights[:, -1] = 1.0
     return PortfolioState(np.ones(num_portfolios), weights)
 
 
 def known_weights(drifted: FloatArray, held: FloatArray, execution_lag: int) -> FloatArray:
-    """The portfolio's own weights as they were known at close t - L, after any trade of an earlier decision.
+    """Return the portfolio's own weights as known at close t - L, after the trades of all earlier decisions.
 
     Args:
-        drifted: w'_t, [B, N+1], which include day t's returns.
-        held: w_{t-1}, what was held after the close of row t - 1, traded or not, [B, N+1]; all cash before the first.
-        execution_lag: L, 0 or 1.
+        drifted: Weights w'_t, which include the returns of day t, [B, N+1].
+        held: Weights w_{t-1} after the close of row t - 1, traded or not, [B, N+1]; all cash before the first trade.
+        execution_lag: Execution lag L, 0 or 1.
 
     Returns:
         One of the two arrays, [B, N+1].
@@ -108,7 +110,7 @@ def known_weights(drifted: FloatArray, held: FloatArray, execution_lag: int) -> 
 
 
 def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -> FloatArray:
-    """c_t, [B], of moving the risky weights by |w_t - w'_t|, [B, N], at trailing daily volatility [B, N]."""
+    """Return the cost c_t, [B], of moving the risky weights by |w_t - w'_t|, [B, N], at daily volatility [B, N]."""
     cost = (costs.rates * move).sum(-1)
     if costs.impact > 0.0:
         cost = cost + (costs.impact * volatility_t * move**1.5).sum(-1)
@@ -121,14 +123,14 @@ def step(
     """Trade to `weights` at the close of day t and earn the returns of day t + 1.
 
     Args:
-        state: V_t [B] and w'_t [B, N+1].
+        state: Wealth V_t, [B], and drifted weights w'_t, [B, N+1].
         weights: Target weights w_t, [B, N+1], rows on the simplex.
         returns_t1: Simple returns r_{t+1}, cash last, [B, N+1] or [N+1], each above -1.
-        volatility_t: Trailing daily volatility of the risky assets, [B, N] or [N]; used by the impact term alone.
-        costs: What trading costs.
+        volatility_t: Trailing daily volatility of the risky assets, [B, N] or [N]; only the impact term uses it.
+        costs: Transaction costs.
 
     Returns:
-        The state at the close of day t + 1, and what happened.
+        The state at the close of day t + 1, and the outcome of the day.
     """
     move = np.abs(weights - state.weights)
     risky_move = move[..., :-1]

@@ -1,4 +1,4 @@
-"""The bounds on target weights that every kind of policy obeys, and by how much a portfolio lies outside of them."""
+"""Limits on target weights, which apply to every kind of policy, and the extent to which a portfolio violates them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rllib_portfolio.config import ExecutionConfig
 
 
 def constrained_weights(target: FloatArray, drifted: FloatArray, limits: ExecutionConfig) -> FloatArray:
-    """The target weights that the limits allow, [..., N+1], cash last.
+    """Return the target weights after the limits are applied, [..., N+1], cash last.
 
-    First the minimum cash (risky weights shrink together) and the maximum weight (what is above goes to cash); then the
-    move from the drifted weights is scaled to the maximum turnover. A move cut short may leave a bound violated that
-    the drift had violated before: `bound_violation` measures it.
+    The minimum cash comes first (all risky weights shrink by one factor), then the maximum weight (any excess goes to
+    cash). Finally the trade from the drifted weights is scaled down to the maximum turnover. A trade that is cut short
+    may not remove a violation that the drift has caused; `bound_violation` measures what remains.
     """
     weights = target
     if limits.min_cash > 0.0:
@@ -30,7 +30,7 @@ def constrained_weights(target: FloatArray, drifted: FloatArray, limits: Executi
 
 
 def bound_violation(weights: FloatArray, limits: ExecutionConfig) -> FloatArray:
-    """How far weights [..., N+1] lie outside the maximum weight and the minimum cash: the worst excess, [...]."""
+    """Return the largest violation, [...], of the maximum weight and the minimum cash by weights [..., N+1]."""
     if limits.max_weight == 1.0 and limits.min_cash == 0.0:
         return np.zeros(weights.shape[:-1])
     above = weights[..., :-1].max(-1) - limits.max_weight

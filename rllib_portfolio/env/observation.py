@@ -1,4 +1,4 @@
-"""The observation: features of one row, then the weights known at its close, as one flat float32 vector."""
+"""The observation: the features of one row, then the weights known at its close, as one flat float32 vector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEATURE_BOUND = float(np.finfo(np.float32).max)
 
 
 class ObservationLayout:
-    """Which number of an observation means what.
+    """The meaning of each number of an observation.
 
     | index | meaning | range |
     |---|---|---|
@@ -36,7 +36,7 @@ class ObservationLayout:
 
     @cached_property
     def space(self) -> spaces.Box:
-        """Bounds of each number. Made when it is asked for: gymnasium writes them out as text, which takes its time."""
+        """Bounds of each number; computed on first use, because Gymnasium formats them as text, which is slow."""
         low = np.full(len(self.names), -FEATURE_BOUND, dtype=np.float32)
         high = np.full(len(self.names), FEATURE_BOUND, dtype=np.float32)
         low[self._num_features :], high[self._num_features :] = 0.0, 1.0
@@ -44,18 +44,18 @@ class ObservationLayout:
 
     @cached_property
     def _features(self) -> FloatArray:
-        """Of all rows, one after the other as they are observed, float32 [T, N F + M]."""
+        """Features of all rows in the order of an observation, float32 [T, N F + M]."""
         by_day = self._market.asset_features.reshape(self._market.num_days, -1)
         return np.ascontiguousarray(np.concatenate([by_day, self._market.market_features], axis=1), dtype=np.float32)
 
     def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
-        """Observations float32 [B, D] from rows [B] of the features and known weights [B, N+1]."""
+        """Return observations, float32 [B, D], for rows [B] of the features and known weights [B, N+1]."""
         observation = np.empty((len(rows), len(self.names)), dtype=np.float32)
         observation[:, : self._num_features] = self._features[rows]
         observation[:, self._num_features :] = weights
         return observation
 
     def observe_one(self, row: int, weights: FloatArray) -> FloatArray:
-        """The same of one row, float32 [D] from known weights [N+1], without a copy of all rows to gather from."""
+        """Return the observation of one row, float32 [D], for known weights [N+1], without copying all features."""
         parts = (self._market.asset_features[row].ravel(), self._market.market_features[row], weights)
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")

@@ -1,4 +1,4 @@
-"""The scalar and the vector portfolio environment: thin adapters over one `Simulation`, which keep the state."""
+"""The scalar and the vector portfolio environment: thin adapters that keep the state of a stateless `Simulation`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     """Allocate wealth among N risky assets and cash, day by day, on a real or a synthetic market.
 
     ## Description
-    An episode starts with wealth 1, all in cash. The agent sees what was known at the close of day t - L (L the
-    execution lag): features, and its portfolio's weights. It chooses target weights, trades to them at the close of day
-    t, pays for what it trades, and earns the returns of day t + 1. Nothing observed depends on a price after t - L.
+    An episode starts with wealth 1, all in cash. The agent observes features and its portfolio's weights as known at
+    the close of day t - L, where L is the execution lag. It chooses target weights, trades to them at the close of day
+    t, pays transaction costs, and earns the returns of day t + 1. No observation depends on a price after day t - L.
 
     ## Action space
     `continuous`: `Box(-1, 1, (N + 1,), float32)`; target weights are softmax(logit_scale * action), cash last. The zero
     action is the uniform portfolio, and every corner of the simplex is reached to within 1e-3.
-    `discrete`: `Discrete(K)`; a table of target portfolios, the last of which holds the drifted weights
-    (`env.unwrapped.action_names`).
+    `discrete`: `Discrete(K)`; the index of a target portfolio in a table. The last one holds the drifted weights;
+    `env.unwrapped.action_names` lists all of them.
 
     ## Observation space
     `Box(float32, (N F + M + N + 1,))`, names in `env.unwrapped.observation_names`:
@@ -50,35 +50,35 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     | N F .. N F + M - 1 | features of the market (index, regimes, user columns) | -max float32 | max float32 |
     | N F + M .. end | weights known at close t - L, cash last | 0 | 1 |
 
-    The weights are the drifted ones, w'_t, for L = 0. For L = 1 they are those held after the close of day t - 1, its
-    trade included: w'_t would tell day t's returns. At the first decision they are all cash.
+    For L = 0 these are the drifted weights w'_t. For L = 1 they are the weights held after the trade at the close of
+    day t - 1, because w'_t would reveal the returns of day t. At the first decision all wealth is in cash.
 
     ## Rewards
-    `excess_log_return` (default): log(V_end / V_start) less the log growth of the uniform portfolio over all N + 1
-    assets, rebalanced daily, free of cost. Others: `log_return`, `drawdown_penalised`, `mean_variance`; in excess of
-    cash: `differential_sharpe`; over 1/N of the N risky assets, free of cost: `active_log_return`,
-    `active_mean_variance`, `differential_information`; or the user's own function as `module:function`, which takes a
-    `rllib_portfolio.env.rewards.StepOutcome` (with what cash and 1/N earned) and returns an array [B]. Costs are always
-    inside.
+    All rewards are computed after transaction costs. `excess_log_return` (default) is log(V_end / V_start) less the log
+    growth of the uniform portfolio over all N + 1 assets, rebalanced daily without transaction costs. `log_return`,
+    `drawdown_penalised` and `mean_variance` have no benchmark; `differential_sharpe` uses the return in excess of cash.
+    `active_log_return`, `active_mean_variance` and `differential_information` use the return in excess of 1/N over the
+    N risky assets, without transaction costs. A user's own function, given as `module:function`, takes a
+    `rllib_portfolio.env.rewards.StepOutcome` (with the returns of cash and of 1/N) and returns an array [B].
 
     ## Starting state
-    Wealth 1, all cash; the first trade pays like any other. The day is drawn uniformly among those that leave room for
-    a whole episode (`random_start`), else it is the first of the window.
+    Wealth is 1, all in cash; the first trade pays costs like any other. With `random_start` the first day is drawn
+    uniformly among those that leave room for a whole episode; otherwise it is the first day of the window.
 
     ## Episode end
     Truncated (never terminated) after `episode_days` days or at the end of the window.
 
     ## Info
     `date` (of the close), `wealth`, `weights` (target), `drifted_weights`, `turnover`, `cost`, `portfolio_return`,
-    `asset_returns` (cash last), `bound_violation` (how far the weights still lie outside a limit). All are as of
-    `date`: for records; with a lag, a decision may not know them.
+    `asset_returns` (cash last), `bound_violation` (by how much the weights still violate a limit). All values are as of
+    `date` and serve as records: with an execution lag, a decision must not use them.
 
     ## Arguments
     data: "sp500", a CSV or Parquet path, a DataFrame of prices by day, a synthetic market as a dict, or a `MarketData`
-    (which is prepared once for many environments). Default "sp500".
+    (prepared once for many environments). Default "sp500".
     window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
-    cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` brings its own).
-    features: A `FeatureConfig` or a dict of its fields. Default: all of them.
+    cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` has its own).
+    features: A `FeatureConfig` or a dict of its fields. Default: `FeatureConfig()`.
     Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels,
     reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
     max_turnover, min_cash, episode_days, random_start.
@@ -112,18 +112,18 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     @property
     def observation_names(self) -> tuple[str, ...]:
-        """What each number of an observation is."""
+        """Name of each number of an observation."""
         return self.simulation.layout.names
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """What each discrete action is, or the columns of a continuous one."""
+        """Names of the discrete actions, or of the components of a continuous action."""
         return self.simulation.action_map.names
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode; a seed starts the random stream of its days anew."""
+        """Start an episode; a seed resets the random generator that draws its first day."""
         super().reset(seed=seed)
         self.state = self.simulation.fresh([self.np_random])
         return self._answer(nothing_done(1, self.simulation.market.num_assets))
@@ -140,10 +140,11 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
 
 class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
-    """`num_envs` portfolios in one array program; otherwise exactly `PortfolioEnv`, to the bit.
+    """`num_envs` portfolios computed in common arrays; each equals a `PortfolioEnv` bit for bit.
 
-    A finished environment is reset by the next step, which ignores its action and pays 0 (`AutoresetMode.NEXT_STEP`). A
-    seed s gives environment i the generator of seed s + i. `info` holds arrays with leading axis B.
+    A finished environment is reset by the next step, which ignores its action and gives reward 0
+    (`AutoresetMode.NEXT_STEP`). With seed s, environment i has the random generator of seed s + i. `info` holds arrays
+    with leading axis B.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -179,18 +180,22 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
 
     @property
     def observation_names(self) -> tuple[str, ...]:
-        """What each number of an observation is."""
+        """Name of each number of an observation."""
         return self.simulation.layout.names
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """What each discrete action is, or the columns of a continuous one."""
+        """Names of the discrete actions, or of the components of a continuous action."""
         return self.simulation.action_map.names
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start all episodes; a seed starts all random streams anew."""
+        """Start all episodes; a seed, or a sequence of one seed for each environment, resets all random generators.
+
+        Raises:
+            ConfigError: If there are several seeds, but not one for each environment.
+        """
         if seed is not None or not self._generators:
             self._generators = [seeding.np_random(s)[0] for s in self._seeds(seed)]
         self.state = self.simulation.fresh(self._generators)
@@ -200,12 +205,12 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def step(
         self, actions: Any
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One step of every environment; those that had finished are reset instead."""
+        """Take one step in every environment; environments that had finished are reset instead."""
         if not self._generators:
             raise ResetNeeded("step must follow a reset, got none (PortfolioVectorEnv). Call reset first.")
         actions = np.array(actions)
         if self._finished.any() and len(actions) == self.num_envs:
-            actions[self._finished] = 0  # ignored, so it need not be an action at all
+            actions[self._finished] = 0  # ignored, so that it may be invalid
         self.state, reward, outcome = self.simulation.step(self.state, actions)
         if self._finished.any():
             which = np.flatnonzero(self._finished)
@@ -218,7 +223,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         return observations, reward, self._never.copy(), self._finished.copy(), info
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that later steps depend on, generators included, as values that pickle."""
+        """Return everything that later steps depend on, including the random generators, as picklable values."""
         return {
             "simulation": self.state._asdict(),
             "finished": self._finished.copy(),
@@ -226,7 +231,7 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
+        """Restore a state that `get_state` returned."""
         self.state = State(**state["simulation"])
         self._finished = state["finished"].copy()
         self._generators = [seeding.np_random(0)[0] for _ in state["generators"]]
@@ -254,7 +259,7 @@ def resolve_market(
     cash_rate: float | None = None,
     features: FeatureConfig | Mapping[str, Any] | None = None,
 ) -> MarketData:
-    """The market that an environment's arguments name; read and prepared once per process.
+    """Return the market that an environment's arguments name; a process reads and prepares a named market once.
 
     Raises:
         ConfigError: If `features` is given beside a market that is already prepared.
@@ -281,7 +286,7 @@ _provided: dict[str, MarketData] = {}
 
 
 def provide_market(path: str, market: MarketData) -> None:
-    """Let environments of this process that are given `path` walk `market`, whether the file is here or not."""
+    """Let environments of this process use `market` if their `data` is `path`, even if that file does not exist."""
     _provided[path] = market
 
 
@@ -296,7 +301,7 @@ def _modified_at(data: str | Mapping[str, Any]) -> float:
 
 
 def resolve_window(market: MarketData, window: WindowChoice) -> Window:
-    """Half-open row range of a window's name or of its first and last date.
+    """Return the half-open row range of a window, which is given by its name or by its first and last date.
 
     Raises:
         ConfigError: If the name is unknown or no trading day lies between the dates.

@@ -1,4 +1,4 @@
-"""The environment's name in Gymnasium's registry. Importing this module registers it, and loads nothing heavy."""
+"""Registration with Gymnasium: importing this module registers the environment without importing its code."""
 
 import gymnasium
 

@@ -1,6 +1,6 @@
-"""Rewards of a step. Costs are always inside: every reward is a function of what the kernel did to wealth.
+"""Rewards of a step, which are all computed after transaction costs, from the wealth that the kernel returns.
 
-A reward is a pure function of its state, [B, S], and of a `StepOutcome`; the state's rows are set anew at a reset.
+A reward is a pure function of its state, [B, S], and of a `StepOutcome`; a reset initialises the state's rows again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from rllib_portfolio.env.transition import StepOutcome
 from rllib_portfolio.errors import ConfigError
 
 PRIOR_DAILY_VOLATILITY = 0.01
-"""Deviation a day that a fresh differential Sharpe ratio assumes (16 % a year), so that its first steps are finite."""
+"""Daily standard deviation that a new differential Sharpe ratio assumes (16 % a year), so that it starts finite."""
 PRIOR_DAILY_ACTIVE_VOLATILITY = 0.002
-"""Deviation a day of the active return that a fresh differential information ratio assumes: 3 % a year."""
+"""Daily standard deviation of the active return that a new differential information ratio assumes (3 % a year)."""
 
 
 class Reward(Protocol):
@@ -29,23 +29,27 @@ class Reward(Protocol):
 
     @property
     def initial_state(self) -> FloatArray:
-        """State of a fresh episode, [S]."""
+        """State at the start of an episode, [S]."""
         ...
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
-        """State [B, S] and outcome to next state [B, S] and reward [B]."""
+        """Return the next state, [B, S], and the reward, [B]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Stateless:
-    """A reward that is a function of the outcome alone, the user's own included."""
+    """A reward that is a function of the outcome alone, such as a user's own function."""
 
     function: Callable[[StepOutcome], FloatArray]
     initial_state: FloatArray
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
-        """State as it was, and the function's value."""
+        """Return the unchanged state and the function's value.
+
+        Raises:
+            ConfigError: If the function does not return one number for each environment.
+        """
         reward = np.asarray(self.function(outcome), dtype=np.float64)
         if reward.shape != outcome.wealth.shape:
             raise ConfigError(
@@ -61,20 +65,20 @@ class DifferentialSharpe:
 
     With A, B the decayed first and second moments of the step return R_t:
     D_t = (B dA - A dB / 2) / (B - A^2)^(3/2),  dA = R_t - A,  dB = R_t^2 - B;  A += eta dA,  B += eta dB.
-    R_t is the return in excess of cash, as in a Sharpe ratio: of the raw return, all cash would have the highest ratio.
-    The differential information ratio takes the active return over 1/N instead.
+    R_t is the return in excess of cash; with the raw return, a portfolio of cash alone would have the highest ratio.
+    The differential information ratio uses the active return, in excess of 1/N, instead.
 
-    A starts at 0 and B at the variance that a fresh state assumes for the days of one step: B_0 = rebalance_days
-    sigma^2, sigma the deviation a day. eta is the weight of one step, however many days it has.
+    A starts at 0, and B at the assumed variance of one step: B_0 = rebalance_days sigma^2, where sigma is the assumed
+    daily standard deviation. eta (`decay`) is the weight of one step, whatever its number of days.
     """
 
     decay: float
     initial_state: FloatArray
     step_return: Callable[[StepOutcome], FloatArray]
-    """R_t: `return_over_cash` or `active_return`."""
+    """The function that computes R_t, `return_over_cash` or `active_return`."""
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
-        """State (A, B) and D_t."""
+        """Return the next state (A, B) and the reward D_t."""
         step_return = self.step_return(outcome)
         first, second = state[:, 0], state[:, 1]
         first_change, second_change = step_return - first, step_return**2 - second
@@ -85,13 +89,13 @@ class DifferentialSharpe:
 
 @dataclass(frozen=True, slots=True)
 class DrawdownPenalised:
-    """Log return less `penalty` times the increase of the drawdown (1 - wealth / its running peak) in the step."""
+    """Log return less `penalty` times the increase of the drawdown, 1 - wealth / its running peak, during the step."""
 
     penalty: float
     initial_state: FloatArray
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
-        """State (peak, drawdown) and the penalised log return."""
+        """Return the next state (peak, drawdown) and the penalised log return."""
         peak, drawdown = np.maximum(state[:, 0], outcome.wealth), state[:, 1]
         new_drawdown = 1.0 - outcome.wealth / peak
         reward = outcome.log_return - self.penalty * np.maximum(new_drawdown - drawdown, 0.0)
@@ -99,7 +103,7 @@ class DrawdownPenalised:
 
 
 def build_reward(config: EnvironmentConfig) -> Reward:
-    """The reward that the configuration names.
+    """Return the reward that the configuration names.
 
     Raises:
         ConfigError: If `config.reward` is neither a known name nor an importable `module:function`.
@@ -136,17 +140,17 @@ BUILT_IN = (
 
 
 def simple_return(outcome: StepOutcome) -> FloatArray:
-    """V_end / V_start - 1."""
+    """Return the simple return V_end / V_start - 1."""
     return np.asarray(np.expm1(outcome.log_return))
 
 
 def return_over_cash(outcome: StepOutcome) -> FloatArray:
-    """V_end / V_start less the growth of cash."""
+    """Return V_end / V_start less the growth factor of cash."""
     return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.cash_log_return))
 
 
 def active_return(outcome: StepOutcome) -> FloatArray:
-    """V_end / V_start less the growth of 1/N of the risky assets."""
+    """Return V_end / V_start less the growth factor of 1/N over the risky assets."""
     return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.equal_weight_log_return))
 
 
@@ -154,37 +158,38 @@ _STEP_RETURNS: dict[str, Callable[[StepOutcome], FloatArray]] = {
     "mean_variance": simple_return,
     "active_mean_variance": active_return,
 }
-"""The step return that a mean-variance utility rates."""
+"""The step return that each mean-variance utility uses."""
 
 _RATIOS: dict[str, tuple[Callable[[StepOutcome], FloatArray], float]] = {
     "differential_sharpe": (return_over_cash, PRIOR_DAILY_VOLATILITY),
     "differential_information": (active_return, PRIOR_DAILY_ACTIVE_VOLATILITY),
 }
-"""The step return that a differential ratio rates, and the deviation a day that a fresh state assumes for it."""
+"""The step return that each differential ratio uses, and the daily standard deviation that it assumes at first."""
 
 
 def log_return(outcome: StepOutcome) -> FloatArray:
-    """log(V_end / V_start)."""
+    """Return log(V_end / V_start)."""
     return outcome.log_return
 
 
 def excess_log_return(outcome: StepOutcome) -> FloatArray:
-    """log(V_end / V_start) less the log growth of the uniform portfolio."""
+    """Return log(V_end / V_start) less the log growth of the uniform portfolio."""
     return outcome.log_return - outcome.benchmark_log_return
 
 
 def active_log_return(outcome: StepOutcome) -> FloatArray:
-    """log(V_end / V_start) less the log growth of 1/N of the risky assets."""
+    """Return log(V_end / V_start) less the log growth of 1/N over the risky assets."""
     return outcome.log_return - outcome.equal_weight_log_return
 
 
 def mean_variance(
     outcome: StepOutcome, risk_aversion: float, step_return: Callable[[StepOutcome], FloatArray] = simple_return
 ) -> FloatArray:
-    """R - kappa / 2 R^2 of the step return R, simple or active: a mean-variance utility, one step at a time.
+    """Return the mean-variance utility R - kappa / 2 R^2 of each step, with return R and kappa = `risk_aversion`.
 
-    Of the active return it holds a portfolio near 1/N: where a tilt of size c earns c m with deviation c s, the best c
-    is m / (kappa s^2), whatever 1/N itself does, and then the active deviation is the information ratio over kappa.
+    With the active return, this utility keeps a portfolio close to 1/N. If a tilt of size c has the mean active return
+    c m and the active standard deviation c s, the optimal c is m / (kappa s^2), whatever the return of 1/N. The active
+    standard deviation is then the information ratio divided by kappa.
     """
     rated = step_return(outcome)
     return np.asarray(rated - 0.5 * risk_aversion * rated**2)

@@ -1,8 +1,8 @@
-"""What the scalar and the vector environment share: episodes of a market, as functions of the portfolios' state.
+"""The simulation behind the scalar and the vector environment: episodes as functions of the portfolios' state.
 
-A decision that is traded at the close of row t sees what was known at the close of row t - L (L the execution lag): the
-features of that row, and the weights that were held after it (for L = 0 the drifted weights w'_t). It earns the returns
-of row t + 1.
+A decision that is traded at the close of row t uses the features of row t - L, where L is the execution lag, and the
+weights that were held after the close of that row (for L = 0 the drifted weights w'_t). It earns the returns of row
+t + 1.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from rllib_portfolio.market import MarketData, Window
 
 
 class Simulation:
-    """Episodes over one window of one market. It holds no state: each method takes that of any number of portfolios.
+    """Episodes over one window of one market; the methods take the state of any number of portfolios as an argument.
 
     Args:
-        market: The market to walk.
+        market: The market to simulate.
         window: Half-open range of rows whose returns may be earned.
         config: Costs, limits, action map, reward and episode length.
         random_start: Whether an episode starts at a random day of the window.
 
     Raises:
-        ConfigError: If the window is too short, or the costs do not match the assets.
+        ConfigError: If the window is too short, or the costs, the action table or the reward cannot be used.
     """
 
     def __init__(self, market: MarketData, window: Window, config: EnvironmentConfig, random_start: bool) -> None:
@@ -49,7 +49,7 @@ class Simulation:
         self._reward = build_reward(config)
 
     def fresh(self, generators: Sequence[np.random.Generator]) -> State:
-        """Return portfolios at the start of their episodes, each at a day drawn from its own generator."""
+        """Return the state of new portfolios, one for each generator, which draws the first day if it is random."""
         days = self.last_row - self.first_decision
         length = min(self.config.episode_days or days, days)
         row = np.full(len(generators), self.first_decision)
@@ -58,7 +58,7 @@ class Simulation:
         return transition.initial_state(row, row + length, self.market.num_assets, self._reward.initial_state)
 
     def observe(self, state: State) -> NDArray[np.float32]:
-        """Return what each policy sees, float32 [B, D]."""
+        """Return the observation of each portfolio, float32 [B, D]."""
         lag = self.config.execution_lag
         return self.layout.observe(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
 
@@ -66,7 +66,7 @@ class Simulation:
         """Map actions [B, ...] to target weights, trade, and hold until the next decision.
 
         Returns:
-            The next state, the rewards, float64 [B], and what was held and earned.
+            The next state, the rewards, float64 [B], and the outcome of the step.
 
         Raises:
             InvalidAction: If an action is not in the action space; names the environment and the step.
@@ -85,7 +85,7 @@ class Simulation:
         return following._replace(reward_state=reward_state), reward, outcome
 
     def info(self, state: State, outcome: StepOutcome) -> dict[str, NDArray[Any]]:
-        """Return where the portfolios stand and what they did last, arrays of the caller's own with leading axis B."""
+        """Return the `info` after a step or a reset: arrays with leading axis B, which the caller may modify."""
         return {
             "date": self.market.dates[state.row],
             "wealth": state.wealth.copy(),

@@ -1,9 +1,9 @@
-"""The walk of B portfolios over a market, as pure functions of frozen values.
+"""Transitions of B portfolios from one close of a market to a later one, as pure functions.
 
 `one_day` trades at the close of row t and earns the returns of row t + 1. `step` is one decision: it limits the target
-weights, trades once, and holds until the next decision. What enters is the state at a close, the weights, and the terms
-of the walk; what leaves is the next state and what was held and earned. Arrays are never written into: each state has
-its own, or shares those that did not change.
+weights, trades once, and holds until the next decision. Both take the state at a close, the weights, and the terms of
+the simulation, and return the next state and the outcome. They never modify an array in place, so that states may share
+arrays that did not change.
 """
 
 from __future__ import annotations
@@ -26,62 +26,62 @@ Values = TypeVar("Values", "State", "StepOutcome")
 
 
 class State(NamedTuple):
-    """Where B portfolios stand at a close."""
+    """The state of B portfolios at a close."""
 
     wealth: FloatArray
-    """V_t, [B]."""
+    """Wealth V_t, [B]."""
     weights: FloatArray
     """Drifted weights w'_t, [B, N+1], cash last."""
     held: FloatArray
-    """Weights after the trade of the close before, w_{t-1}, [B, N+1]; all cash before the first."""
+    """Weights w_{t-1} after the trade at the previous close, [B, N+1]; all cash before the first trade."""
     reward_state: FloatArray
-    """What the reward remembers of the episode, [B, S]; the environment keeps it."""
+    """State of the reward, [B, S], which the environment maintains."""
     row: NDArray[np.int64]
     """Row t of the market, [B]."""
     end: NDArray[np.int64]
-    """Last row of the episode, whose returns are its last ones, [B]."""
+    """Last row of the episode, whose returns are the last ones earned, [B]."""
     steps: NDArray[np.int64]
-    """Decisions of the episode so far, [B]."""
+    """Number of decisions in the episode so far, [B]."""
 
     @property
     def is_over(self) -> NDArray[np.bool_]:
-        """Whether each episode has come to its end, [B]."""
+        """True for each episode that has ended, [B]."""
         return np.asarray(self.row >= self.end)
 
 
 class StepOutcome(NamedTuple):
-    """What B portfolios held from one decision to the next (one or more days), and what they earned."""
+    """The weights and returns of B portfolios from one decision to the next (one or more days)."""
 
     weights: FloatArray
-    """w_t after the trade, [B, N+1], cash last."""
+    """Weights w_t after the trade, [B, N+1], cash last."""
     traded: FloatArray
-    """Traded notional of the risky assets, [B]."""
+    """Traded notional of the risky assets, as a fraction of wealth, [B]."""
     turnover: FloatArray
     """Half the L1 distance over all N+1 weights, [B]."""
     cost: FloatArray
-    """c_t, fraction of wealth paid, [B]."""
+    """Transaction cost c_t, as a fraction of wealth, [B]."""
     wealth: FloatArray
-    """V_end, [B]; an episode starts at 1."""
+    """Wealth V_end at the end of the step, [B]; an episode starts at 1."""
     growth: FloatArray
-    """V_end / V_start, after costs, [B]."""
+    """Growth factor V_end / V_start after costs, [B]."""
     benchmark_growth: FloatArray
-    """Growth of the uniform portfolio over all N+1 assets, rebalanced daily, free of cost, [B]."""
+    """Growth factor of the uniform portfolio over all N+1 assets, rebalanced daily without transaction costs, [B]."""
     asset_growth: FloatArray
-    """Growth of each asset, cash last, [B, N+1]."""
+    """Growth factor of each asset, cash last, [B, N+1]."""
 
     @property
     def log_return(self) -> FloatArray:
-        """log(V_end / V_start), after costs, [B]."""
+        """Log return log(V_end / V_start) after costs, [B]."""
         return np.asarray(np.log(self.growth))
 
     @property
     def benchmark_log_return(self) -> FloatArray:
-        """Log growth of the uniform portfolio over all N+1 assets, rebalanced daily, free of cost, [B]."""
+        """Log growth of the uniform portfolio over all N+1 assets, rebalanced daily without transaction costs, [B]."""
         return np.asarray(np.log(self.benchmark_growth))
 
     @property
     def equal_weight_log_return(self) -> FloatArray:
-        """Log growth of 1/N: equal weights of the N risky assets at the start, held, free of cost, [B]."""
+        """Log growth of 1/N, [B]: equal weights of the N risky assets at the start, held without transaction costs."""
         return np.asarray(np.log(self.asset_growth[:, :-1].mean(-1)))
 
     @property
@@ -92,14 +92,14 @@ class StepOutcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """What stays the same over a walk.
+    """The constant inputs of a simulation.
 
     Attributes:
-        market: The market that is walked.
+        market: The market.
         execution: Limits, execution lag, and days between decisions.
         returns: Simple returns of the assets, cash last, [T, N+1].
-        benchmark_growth: Growth of the uniform portfolio over all N+1 assets on each day, [T].
-        costs: What trading costs.
+        benchmark_growth: Growth factor of the uniform portfolio over all N+1 assets on each day, [T].
+        costs: Transaction costs.
     """
 
     market: MarketData
@@ -110,10 +110,10 @@ class Terms:
 
     @classmethod
     def of(cls, market: MarketData, execution: ExecutionConfig) -> Terms:
-        """Return the terms of a market under an execution.
+        """Return the terms of a simulation of `market` with the settings `execution`.
 
         Raises:
-            ConfigError: If the costs do not match the assets.
+            ConfigError: If there are several costs, but not one for each asset.
         """
         costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
         returns = np.ascontiguousarray(np.column_stack([market.returns, market.cash_returns]))
@@ -121,13 +121,13 @@ class Terms:
 
 
 def initial_state(row: NDArray[np.int64], end: ArrayLike, num_assets: int, memory: FloatArray = NO_MEMORY) -> State:
-    """Return B portfolios of wealth 1, all in cash, at rows [B], whose episodes end at rows `end`.
+    """Return the state of B portfolios at the start of their episodes, with wealth 1, all in cash.
 
     Args:
-        row: First decision row of each.
-        end: Last row of each, or of all.
+        row: First decision row of each portfolio, [B].
+        end: Last row of each portfolio, [B], or of all.
         num_assets: N.
-        memory: What the reward remembers of a fresh episode, [S].
+        memory: State of the reward at the start of an episode, [S].
     """
     wealth, cash = kernel.initial_state(len(row), num_assets)
     steps = np.zeros(len(row), dtype=np.int64)
@@ -142,7 +142,7 @@ def nothing_done(num_portfolios: int, num_assets: int) -> StepOutcome:
 
 
 def with_rows(values: Values, others: Values, which: NDArray[Any]) -> Values:
-    """Return `values` with the rows `which`, indices or a mask, taken from `others`, which has these rows alone."""
+    """Return `values` with the rows `which` (indices or a mask) replaced by `others`, which holds only these rows."""
     copies = [array.copy() for array in values]
     for copy, other in zip(copies, others, strict=True):
         copy[which] = other
@@ -153,13 +153,13 @@ def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, StepOut
     """Trade once to the target weights, as far as the limits allow, and hold until the next decision.
 
     Args:
-        state: Where B portfolios stand; one past its end stands still.
+        state: State of B portfolios; a portfolio past its end does not change.
         target: Target weights, [B, N+1], rows on the simplex.
-        terms: Of the walk.
+        terms: Constant inputs of the simulation.
 
     Returns:
-        The state at the close of the next decision, or of the end, and what was held and earned on the way.
-        Growth is not positive where trading cost all wealth.
+        The state at the next decision or at the end of the episode, and the outcome. The growth factor is not positive
+        where trading costs all wealth.
     """
     state, outcome = one_day(state, constrained_weights(target, state.weights, terms.execution), terms)
     for _ in range(terms.execution.rebalance_days - 1):
@@ -187,7 +187,7 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
     volatility_t = terms.market.volatility[state.row]
     (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, terms.costs)
     held, growth = weights, day.growth
-    if not are_all_walking:  # a portfolio past its end stands still, to the bit
+    if not are_all_walking:  # the values of a portfolio past its end stay exactly the same
         wealth, growth = np.where(is_walking, wealth, state.wealth), np.where(is_walking, growth, 1.0)
         benchmark_growth = np.where(is_walking, benchmark_growth, 1.0)
         drifted = np.where(is_walking[:, None], drifted, state.weights)
@@ -199,10 +199,10 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
 
 
 def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tuple[int, int]:
-    """Return the first decision row and the last row of a window, the half-open range of rows whose returns are earned.
+    """Return the first decision row and the last row of a window, a half-open range of rows whose returns are earned.
 
     Raises:
-        ConfigError: If the window reaches outside the rows at which features exist, or holds no day.
+        ConfigError: If the window is empty, ends after the last row, or starts before the features are defined.
     """
     start, stop = window
     first_possible = market.first_row + execution_lag

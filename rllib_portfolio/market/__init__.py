@@ -1,11 +1,11 @@
-"""Prices in, `MarketData` out: sources, validation, features, regimes, splits and synthetic markets.
+"""Preparation of `MarketData` from prices: sources, validation, features, regimes, splits and synthetic markets.
 
-`load_market` goes from a file to a frame with days (`files`), whose columns get roles (`columns`) and become a
-`PriceTable` (`sources`), which must look like prices (`plausibility`). `prepare_market` then validates it
+`load_market` reads a file into a dated frame (`files`), gives its columns their roles (`columns`), makes a `PriceTable`
+of them (`sources`), and checks that they look like prices (`plausibility`). `prepare_market` validates the table
 (`validation`), computes features (`panel`), splits rows (`splits`), and fits scaler and regimes (`scaling`, `regimes`).
 
-Nothing here knows an environment, a policy, ray or torch. The invariant: what `MarketData` holds at row t is a function
-of prices up to t and of numbers that were fitted on the training window.
+This package does not depend on environments, policies, ray or torch. Its invariant is that row t of `MarketData` is a
+function of prices up to t and of values that were fitted on the training window.
 """
 
 from rllib_portfolio.market.data import CASH, MarketData, Window

@@ -1,4 +1,4 @@
-"""`python -m rllib_portfolio.market`, which is `rllib-portfolio data`; the command itself is in the floor `cli`."""
+"""Entry point of `python -m rllib_portfolio.market`, which runs the command `rllib-portfolio data` from `cli`."""
 
 import sys
 

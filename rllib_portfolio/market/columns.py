@@ -1,7 +1,7 @@
 """The role of each column of a dated table: an asset, the index, an extra column, or none.
 
-Volume, highs and lows, reserved names, row numbers and the calendar are never assets. What cannot be told apart is
-refused.
+Volume, highs and lows, reserved names, row numbers and the calendar are never assets. A column whose role is unclear
+raises an error.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Columns:
     """The role of each column."""
 
     assets: dict[str, str]
-    """Name of each asset to the column of its prices."""
+    """Maps the name of each asset to the column of its prices."""
     index: str | None = None
     """The column of the market index."""
     extra: dict[str, str] = field(default_factory=dict)
-    """Name of each extra column to the column in the table."""
+    """Maps the name of each extra column to the column in the table."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Each column, or field of several columns, without a role, and why it has none."""
+    """Maps each column without a role, or field of several such columns, to the reason why it has none."""
     shape: str = WIDE
     """The kind of table, in words."""
     remarks: list[str] = field(default_factory=list)
@@ -68,11 +68,11 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     Args:
         frame: A table as `files.read_frame` reads it.
         rate: The column of the cash rate, or None.
-        stock: Name of the asset where the table holds the bars of one stock and does not name it.
-        source: For messages.
+        stock: Name of the asset if the table holds the bars of one stock and does not name it.
+        source: Where the table came from, for messages.
 
     Raises:
-        DataError: If it is a long table, or a column cannot be told from an asset.
+        DataError: If the table is in long format, or the role of a column is unclear.
     """
     pairs, level_names = frame.attrs.get(LEVELS, ({}, ()))
     _require_wide(frame, source)
@@ -98,7 +98,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
 
 
 def _numbered(frame: pd.DataFrame, rate: str | None, source: str) -> dict[str, str]:
-    """Return the columns of row numbers and of parts of the date, and what they are."""
+    """Return the columns that hold row numbers or parts of the date, and the kind of each."""
     counted = [name for name in frame.columns if name.startswith(UNNAMED) or key(name) in ("index", "level0")]
     calendar = [name for name in frame.columns if name != rate and key(name) in CALENDAR_NAMES]
     numbered = {name: "row numbers" for name in counted if _holds_row_numbers(frame[name], source)}
@@ -120,7 +120,8 @@ def require_assets(columns: Columns, source: str) -> None:
 def _require_wide(frame: pd.DataFrame, source: str) -> None:
     """Raise an error that names the pandas call to pivot the table if each row holds one day of one asset."""
     repeats = not frame.index.is_unique
-    others = [name for name, dtype in frame.dtypes.items() if repeats or dtype.kind == "O"]  # else one sign at most
+    # A column of numbers in a table of unique days shows at most one of the signs of `_tells_stocks`.
+    others = [name for name, dtype in frame.dtypes.items() if repeats or dtype.kind == "O"]
     keys = [name for name in others if _tells_stocks(frame[name])]
     if not keys:
         return
@@ -195,7 +196,7 @@ def _wide_or_joined(names: Sequence[str], fields: Mapping[str, str], source: str
 
 
 def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -> dict[str, str]:
-    """Return the columns of other fields (AAPL_Volume) of assets whose price column has their name (AAPL)."""
+    """Return the columns with other fields (AAPL_Volume) of an asset whose prices are in a column AAPL, and why."""
     opened = {cell.ticker for cell in cells if cell.field in OPENS}
     beside = {}
     for cell in cells:

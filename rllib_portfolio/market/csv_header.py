@@ -1,4 +1,4 @@
-"""The header of a CSV file: one row of names or two, and what people have in its place."""
+"""The header of a CSV file: one or two rows of names; other content in its place raises an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rllib_portfolio.market.days import names_days
 from rllib_portfolio.market.labels import TICKER_NAMES, Label, key, level_cells, split_labels
 
 NUM_LINES = 8
-"""Lines that are looked at to find the header."""
+"""Number of rows that are searched for the header."""
 
 _DAY = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ].*)?|(19|20)\d{6}")
 
@@ -31,7 +31,7 @@ class CsvHeader:
     skipped_lines: list[int]
     """Physical lines, from 0, that pandas must not read: blank ones, and rows of the header but the first."""
     level_names: tuple[str, str] = ("", "")
-    """What the first cells of a header of two rows call its rows, as pandas writes it."""
+    """First cells of the rows of a two-row header, where pandas writes the names of its levels."""
 
 
 def read_header(path: Path) -> CsvHeader:
@@ -72,7 +72,7 @@ def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
 
 
 def _follows_title(row: Sequence[str], title: Sequence[str]) -> bool:
-    """Whether a row is the header of a table, and the cells of the row before it are not."""
+    """Return whether a row is the header of a table, and the row before it is only its title."""
     names = [cell for cell in row if cell.strip()]
     if len(names) < 2 or any(_is_number(name) or _is_day(name) for name in names):
         return False
@@ -81,7 +81,7 @@ def _follows_title(row: Sequence[str], title: Sequence[str]) -> bool:
 
 
 def _refuse_data(names: Sequence[str], path: Path) -> None:
-    """Raise if the first row is a day with its prices, or the days are the names of columns."""
+    """Raise if the first row is a day with its prices, or if its names of columns are days."""
     rest = [name for name in names[1:] if name.strip()]
     if len(rest) > 1 and all(map(_is_day, rest)):
         raise DataError(
@@ -120,7 +120,7 @@ def _two_levels(rows: Sequence[Row]) -> tuple[Sequence[Label], int] | None:
 
 
 def _named(names: Sequence[str], has_days: bool) -> list[str]:
-    """Return the names, with a name for a first column that has none: pandas writes days or row numbers there."""
+    """Return the names, and name an unnamed first column, where pandas writes days or row numbers."""
     first = names[0] if names[0].strip() else "Unnamed: 0" if has_days else "date"
     return [first, *names[1:]]
 

@@ -1,4 +1,4 @@
-"""The user's own features, named as `module:function`, checked before they are believed."""
+"""The user's own features, which are named as `module:function`, and checks of their values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CustomFeature = Callable[[pd.DataFrame], Feature]
 
 
 def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
-    """Compute the feature that a function, `module:function`, makes of prices [T, N]: a DataFrame [T, N] or a Series.
+    """Compute a feature of prices [T, N] by the function `module:function`: a DataFrame [T, N] or a Series [T].
 
-    NaN in the leading rows is its warm-up.
+    Leading rows with NaN are the warm-up of the feature.
 
     Raises:
         ConfigError: If there is no such function.
         DataError: If the result has another shape, other rows or columns, text, infinite values, NaN after the warm-up,
-            or changes when later rows are cut off (it then reads the future).
+            or changes when later rows are cut off, which is look-ahead bias.
     """
     function: CustomFeature = import_function(name, "features.custom")
     values = _checked(name, function(prices.copy()), prices)
@@ -68,7 +68,7 @@ def _check_cells(name: str, values: Feature) -> None:
 
 
 def _check_prefix(name: str, function: CustomFeature, prices: pd.DataFrame, values: Feature) -> None:
-    """Two thirds of the prices must give two thirds of the values."""
+    """Raise unless the function gives the same values for the first two thirds of the prices alone."""
     cut = 2 * len(prices) // 3
     prefix = _rows(function(prices.iloc[:cut].copy()), cut)
     same = np.isclose(prefix, _rows(values, cut), rtol=1e-9, atol=1e-12, equal_nan=True).all(axis=1)

@@ -1,7 +1,7 @@
-"""`MarketData`: everything that an environment or a back-test knows of a market, as frozen arrays.
+"""`MarketData`: everything that an environment or a back-test knows about a market, as read-only arrays.
 
-Row t is the close of day t. Nothing here depends on the future: `asset_features[t]`, `market_features[t]`,
-`volatility[t]` and `cash_returns[t + 1]` are functions of prices up to t.
+Row t is the close of day t. There is no look-ahead bias: `asset_features[t]`, `market_features[t]`, `volatility[t]` and
+`cash_returns[t + 1]` are functions of prices up to t.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class MarketData:
         returns: Simple returns, float64 [T, N]: `returns[t]` is earned from close t - 1 to close t; row 0 is zero.
         cash_returns: Simple returns of cash, float64 [T]; `cash_returns[t]` is known at close t - 1.
         volatility: Trailing standard deviation of daily returns, float64 [T, N].
-        asset_features: float32 [T, N, F], rows before `first_row` are zero.
-        market_features: float32 [T, M], rows before `first_row` are zero.
-        asset_feature_names: F names.
-        market_feature_names: M names.
+        asset_features: Features of each asset, float32 [T, N, F]; rows before `first_row` are zero.
+        market_features: Features of the market, float32 [T, M]; rows before `first_row` are zero.
+        asset_feature_names: Names of the F asset features.
+        market_feature_names: Names of the M market features.
         first_row: First row at which every feature is defined.
-        windows: Name ("train", "validation", "test", "all") to half-open row range.
+        windows: Maps names ("train", "validation", "test", "all") to half-open row ranges.
         index_returns: Simple returns of the index, float64 [T], or None.
-        periods_per_year: Rows per year, scales annual figures.
-        fitted: What was fitted on the training window (scaler, regime models) and how, as JSON values.
+        periods_per_year: Rows per year, by which annual figures are scaled.
+        fitted: Scaler and regime models fitted on the training window, and the settings of the fit, as JSON values.
         source: Where the prices came from, for messages and reports.
         data_hash: SHA-256 of dates, assets and prices.
         notes: Plain sentences that a report must repeat (no index, filled cells, user columns ...).
@@ -78,31 +78,31 @@ class MarketData:
 
     @property
     def num_days(self) -> int:
-        """T."""
+        """Number of days, T."""
         return len(self.dates)
 
     @property
     def num_assets(self) -> int:
-        """N, cash not counted."""
+        """Number of risky assets, N, without cash."""
         return len(self.assets)
 
     def with_cash_rate(self, annual_rate: float) -> MarketData:
-        """The same market with cash earning `annual_rate` (a fraction) instead."""
+        """Return a copy of the market in which cash earns `annual_rate`, a fraction."""
         per_day = (1.0 + annual_rate) ** (1.0 / self.periods_per_year) - 1.0
         return replace(self, cash_returns=np.full(self.num_days, per_day))
 
     def save(self, path: Path) -> None:
-        """Write everything to one .npz file, without pickle."""
+        """Write the market to one .npz file, without pickle."""
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         values = {name: getattr(self, name) for name in _VALUES} | {_SHAPES: _shapes(arrays)}
         np.savez(path, values=np.array(json.dumps(sealed(values))), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+        """Read a market that `save` wrote.
 
         Raises:
-            DataError: If the file is not a market that `save` wrote.
+            DataError: If the file does not hold such a market, or is damaged.
         """
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -114,13 +114,13 @@ class MarketData:
                 values[name] = tuple(values[name])
             values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
             return cls(**arrays, **values)
-        except Exception as error:  # numpy and zipfile raise almost any of files that are damaged
+        except Exception as error:  # numpy and zipfile raise almost any exception for damaged files
             text = f"market must be a prepared .npz file, got {path} ({one_line(error)})"
             raise file_error(error, text, "Prepare it again.", DataError) from None
 
 
 def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
-    """Type and shape of each array; the zip format has checksums of what they hold."""
+    """Return type and shape of each array; their values have checksums in the zip format."""
     return {name: [array.dtype.str, *array.shape] for name, array in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""The days of a table: which column holds them, which day a stamp means, and in which time zone it was written."""
+"""The days of a table: the column that holds them, and the day and the time zone that a timestamp means."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DATE_NAMES = ("date", "datetime", "timestamp", "time")
 """Names, as `labels.key` makes them, of a column that holds the days."""
 
 DATE_COLUMN, TIME_ZONE = "date_column", "time_zone"
-"""Attributes of a dated frame: the name that its column of days had, and the time zone of its stamps or None."""
+"""Attributes of a dated frame: the name that its column of days had, and the time zone of its timestamps or None."""
 
 LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/Chicago", "Australia/Sydney")
-"""Zones that are tried before all others where stamps tell offsets from UTC only."""
+"""Time zones that are tried before all others if timestamps have only offsets from UTC."""
 
 
 def names_days(label: object) -> bool:
@@ -28,14 +28,14 @@ def names_days(label: object) -> bool:
 
 
 def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Take the days out of the column that is named so, or else out of the first column.
+    """Take the days from the column with a name of `DATE_NAMES`, or from the first column if there is none.
 
     Returns:
         The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are
-        those of the clock that the stamps were written by; `attrs` hold the zone of that clock.
+        local days in the time zone of the timestamps, which `attrs` hold.
 
     Raises:
-        DataError: If there are two columns of days, or a cell that is no day, or stamps of several time zones.
+        DataError: If there are two columns of days, a cell that is no day, or timestamps of several time zones.
     """
     named = [position for position, label in enumerate(frame.columns) if names_days(label)]
     if len(named) > 1:
@@ -53,10 +53,10 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def repeats_calendar(column: pd.Series) -> bool:
-    """Return whether a column repeats what the days of the rows say: the year, the week, the day of the week.
+    """Return whether a column repeats a part of the days of the rows: the year, the week, the day of the week.
 
-    It is named so (`CALENDAR_NAMES`), and must hold these numbers: a stock may be called DAY. The hour is cut off from
-    days, so that any hours will do.
+    The column must have a name of `CALENDAR_NAMES`. Its numbers are compared, too, because a stock may be called DAY.
+    Any hours are accepted, because the days have none.
     """
     part = CALENDAR_NAMES[key(str(column.name))]
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
@@ -66,7 +66,7 @@ def repeats_calendar(column: pd.Series) -> bool:
 
 
 def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
-    """Return the numbers that days have by each convention: weeks count from 0 or 1, and begin on Sunday or Monday."""
+    """Return the numbers of days under each convention: weeks count from 0 or 1, and begin on Sunday or Monday."""
     if part == "weekday":
         from_monday = days.day_of_week.to_numpy(dtype=float)
         from_sunday = (from_monday + 1.0) % 7.0
@@ -78,9 +78,9 @@ def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
 
 
 def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFrame, index_source: str) -> None:
-    """Raise a DataError if the days of two tables are not those of one clock: one moment could then lie on two days.
+    """Raise a DataError unless two tables are in one time zone; otherwise one moment could lie on two days.
 
-    A table of plain days and one with a time zone are refused, too, as pandas refuses to join them.
+    A table of plain days and one with a time zone also raise an error, as pandas raises one when it joins them.
     """
     zones, sources = [frame.attrs[TIME_ZONE] for frame in (prices, index)], (prices_source, index_source)
     if zones[0] == zones[1]:
@@ -114,7 +114,7 @@ def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, tzinfo | No
 
 
 def _local_time(text: pd.Series, moments: pd.DatetimeIndex, source: str) -> pd.DatetimeIndex:
-    """Return the moments in the one time zone that has the offset of each stamp, with summer time."""
+    """Return the moments in the time zone that has the offset of each timestamp, including summer time."""
     offsets = text.str.extract(r"\d[T ].*?(Z|[+-]\d\d(?::?\d\d)?)$")[0]
     if offsets.notna().all():
         written = pd.to_datetime(text.str.replace(r"(Z|[+-]\d\d(?::?\d\d)?)$", "", regex=True), format="ISO8601")

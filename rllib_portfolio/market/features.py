@@ -1,9 +1,9 @@
 """Features of prices. Row t of each is a function of rows up to t: no global mean, no centred window, no back-fill.
 
-One feature is one small function from prices to values of the same shape, NaN until its window is full. All of them are
-unchanged when prices are multiplied by a constant, and treat each asset alone; ranks then compare the assets of a row.
-pandas' rolling and exponential windows run forward row by row, so later rows cannot change earlier results, not even in
-the last bit.
+Each feature is a function from prices to values of the same shape, NaN until its window is full. Features do not change
+if prices are multiplied by a constant. They are computed for each asset on its own; ranks then compare the assets of a
+row. The rolling and exponential windows of pandas run forward row by row, so that later rows cannot change earlier
+results, not even in the last bit.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from rllib_portfolio.config import FeatureConfig
 Table = TypeVar("Table", pd.DataFrame, "pd.Series[float]")
 
 VOLATILITY_DAYS = 21
-"""Window of `MarketData.volatility`; also one trading month, which momentum leaves out."""
+"""Window of `MarketData.volatility`, and the trading month that momentum leaves out, in rows."""
 
 
 def log_return(prices: Table, days: int) -> Table:
-    """log(p_t / p_{t - days})."""
+    """Return log(p_t / p_{t - days})."""
     return _log(prices / prices.shift(days))
 
 
 def momentum(prices: Table, days: int) -> Table:
-    """log(p_{t - 21} / p_{t - days}): the last month is left out because it tends to reverse.
+    """Return log(p_{t - 21} / p_{t - days}); the last month is left out because it tends to reverse.
 
     Source: Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".
     """
@@ -37,17 +37,17 @@ def momentum(prices: Table, days: int) -> Table:
 
 
 def volatility(prices: Table, days: int) -> Table:
-    """Sample standard deviation (ddof 1) of the last `days` daily log returns."""
+    """Return the sample standard deviation (ddof 1) of the last `days` daily log returns."""
     return log_return(prices, 1).rolling(days).std()
 
 
 def drawdown(prices: Table, days: int) -> Table:
-    """1 - p_t / max(p_{t - days + 1} ... p_t), in [0, 1)."""
+    """Return the drawdown 1 - p_t / max(p_{t - days + 1} ... p_t), in [0, 1)."""
     return 1.0 - prices / prices.rolling(days).max()
 
 
 def rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
-    """Relative strength index, scaled to [-1, 1]: (G - L) / (G + L), which is RSI / 50 - 1; 0 when nothing moved.
+    """Return the relative strength index scaled to [-1, 1], (G - L) / (G + L) = RSI / 50 - 1; 0 if no price moved.
 
     G and L are Wilder's averages of gains and losses: the plain mean of the first `days` changes, then
     G_t = G_{t-1} + (gain_t - G_{t-1}) / days.
@@ -69,10 +69,11 @@ def _wilder_average(values: pd.DataFrame, days: int) -> pd.DataFrame:
 
 
 def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
-    """MACD histogram over the price: (m_t - EMA_signal(m)_t) / p_t with m = EMA_fast(p) - EMA_slow(p), in [-1, 1].
+    """Return the MACD histogram as a fraction of the price: (m_t - EMA_signal(m)_t) / p_t, clipped to [-1, 1].
 
-    EMA_k starts at the first price and moves by 2 / (k + 1) of the distance. Rows before slow + signal - 2 are NaN. The
-    averages lag behind a price that collapses, so the histogram is limited to the price.
+    Here m = EMA_fast(p) - EMA_slow(p), and `spans` are fast, slow and signal. EMA_k starts at the first value and has
+    the smoothing factor 2 / (k + 1). Rows before slow + signal - 2 are NaN. The limit matters when a price collapses,
+    because the averages lag behind it.
     """
     fast, slow, signal = spans
     line = prices.ewm(span=fast, adjust=False).mean() - prices.ewm(span=slow, adjust=False).mean()
@@ -82,12 +83,12 @@ def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
 
 
 def moving_average_distance(prices: Table, days: int) -> Table:
-    """log(p_t / mean(p_{t - days + 1} ... p_t))."""
+    """Return log(p_t / mean(p_{t - days + 1} ... p_t))."""
     return _log(prices / prices.rolling(days).mean())
 
 
 def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.DataFrame]:
-    """Every configured feature of each asset: name to values [T, N], float64, NaN before its window is full."""
+    """Return the configured features of each asset by name, float64 [T, N], NaN until the window of each is full."""
     per_days: tuple[tuple[str, Callable[[pd.DataFrame, int], pd.DataFrame], tuple[int, ...]], ...] = (
         ("log_return", log_return, config.log_return_days),
         ("momentum", momentum, config.momentum_days),
@@ -103,19 +104,19 @@ def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.
 
 
 def cross_sectional_ranks(values: FloatArray) -> FloatArray:
-    """Ranks among the assets of the same row, [T, N], from -1 (lowest) to 1 (highest); NaN where any asset has none.
+    """Return ranks among the assets of each row, [T, N], from -1 (lowest) to 1 (highest).
 
-    Ties share the mean of their ranks; one asset alone ranks 0. What moves all assets alike is gone, and an outlier
-    counts no more than the next asset.
+    Ties share the mean of their ranks, a single asset has rank 0, and a row with any NaN becomes NaN. Ranks remove
+    moves that all assets share, and limit the influence of outliers.
     """
-    from scipy.stats import rankdata  # a second to import
+    from scipy.stats import rankdata  # imported here because it takes a second
 
     ranks = rankdata(values, axis=1, nan_policy="propagate")
     return np.asarray((2.0 * ranks - values.shape[1] - 1.0) / max(values.shape[1] - 1, 1))
 
 
 def index_features(index: pd.Series[float]) -> dict[str, pd.Series[float]]:
-    """Volatility and trend (log return) of the index: name to values [T]."""
+    """Return volatility and trend (log return) of the index by name, each [T]."""
     return {
         "index_volatility_21": volatility(index, 21),
         "index_volatility_63": volatility(index, 63),
@@ -125,16 +126,16 @@ def index_features(index: pd.Series[float]) -> dict[str, pd.Series[float]]:
 
 
 def trailing_volatility(returns: FloatArray) -> FloatArray:
-    """Sample standard deviation of the last 21 simple daily returns, [T, N]; row 0 is no return and is left out.
+    """Return the sample standard deviation of the last 21 simple daily returns, [T, N].
 
-    Rows 2 to 20 use the returns there are, rows 0 and 1 are zero.
+    Row 0 has no return and is left out. Rows 2 to 20 use the returns so far; rows 0 and 1 are zero.
     """
     values = pd.DataFrame(returns).iloc[1:].rolling(VOLATILITY_DAYS, min_periods=2).std()
     return values.reindex(range(len(returns))).fillna(0.0).to_numpy()
 
 
 def warm_up(values: FloatArray) -> int:
-    """First row without NaN, T if there is none; values are [T, ...]."""
+    """Return the first row of values [T, ...] without NaN, or T if there is none."""
     missing = np.isnan(values.reshape(len(values), -1)).any(axis=1)
     return len(values) if missing.all() else int(np.argmin(missing))
 

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file or a DataFrame, read to a dated table, with every surprise turned into a DataError.
+"""Reading of a CSV or Parquet file, or of a DataFrame, as a dated table; unusable content raises a DataError.
 
 Cells are not converted here: only the columns that get a role must be numbers (see `sources.py`).
 """
@@ -21,9 +21,9 @@ from rllib_portfolio.market.labels import Label, plain, price_among, split_label
 PARQUET_MAGIC = b"PAR1"
 SUFFIXES = (".csv", ".parquet")
 MOMENTS = ("datetime64", "datetime", "date", "period")
-"""What pandas calls an index that holds days."""
+"""Types, as pandas infers them, of an index that holds days."""
 LEVELS = "levels"
-"""Attribute of a table that was read: the two names of each column that has two, and the names of both levels."""
+"""Attribute of a table that was read: the two names of each column with two levels, and the names of both levels."""
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def read_frame(path: Path) -> pd.DataFrame:
         time zone and the name of the column of days (see `days.dated`).
 
     Raises:
-        DataError: If the file cannot be read, or holds something else than a table with dates and distinct names.
+        DataError: If the file cannot be read, or does not hold a table with dates and distinct names.
     """
     try:
         return _dated(_read(path), str(path))
@@ -145,7 +145,7 @@ def _with_days_in_a_column(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def _require_days_of_index(frame: pd.DataFrame, source: str) -> None:
-    """Raise if a column that is named so holds other days than the index, which holds days as well."""
+    """Raise if a column with a name for days (`names_days`) holds other days than the index."""
     index = dated(frame.index.to_frame(name="index"), source).index
     for name in filter(names_days, frame.columns):
         try:

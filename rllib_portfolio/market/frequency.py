@@ -25,10 +25,10 @@ EXACT_TOLERANCE = 0.05
 """Relative tolerance for other frequencies, which have no holidays: 13 periods of four weeks are not 12 months."""
 
 MIN_ROWS, MIN_DAILY_ROWS = 12, 20
-"""Fewest rows to infer a frequency from, and fewest daily rows: Monday to Friday alone do not exclude weekend rows."""
+"""Fewest rows from which a frequency is inferred, and fewest daily rows; one week does not exclude weekend rows."""
 PART_ROWS, MIXED = 60, 2.0
-"""A table has several rhythms if the rows a year of two parts of this many rows differ by this factor. Six trading days
-in place of five, or a few holidays, make a smaller difference."""
+"""A table has several rhythms if two parts of this many rows differ by this factor in their rows per year. Six trading
+days a week instead of five, or a few holidays, make a smaller difference."""
 MIN_HOLE_DAYS = 14
 """Largest step in calendar days that is never a hole: the longest holidays of an exchange are 11 to 12 days."""
 
@@ -39,7 +39,7 @@ class Frequency(NamedTuple):
     periods: int
     """Rows per year, by which annual figures are scaled."""
     rows_a_year: float
-    """Rows of a calendar year as counted, without holes."""
+    """Rows per calendar year as counted in the table, without holes."""
     rhythm: str
 
 
@@ -77,7 +77,7 @@ def frequency_of(dates: Dates) -> Frequency | None:
 
 
 def require_one_rhythm(dates: Dates, source: str) -> None:
-    """Raise a DataError if parts of a table have clearly different rhythms: no number of rows is a year then."""
+    """Raise a DataError if parts of a table have clearly different rhythms, so that its rows per year are undefined."""
     parts = np.array_split(dates, max(1, len(dates) // PART_ROWS))
     rhythms = [(found, part) for part in parts if (found := frequency_of(part)) is not None]
     if len(rhythms) < 2:
@@ -121,9 +121,9 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 
 
 def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: tuple[str, int]) -> tuple[str, ...]:
-    """Return notes on the inferred frequency, and on the longest window if a year has not about 252 rows.
+    """Return notes on the inferred frequency, and on the longest window unless a year has about 252 rows.
 
-    `slowest` is the name of the feature with the longest window, and the rows of that.
+    `slowest` is the name of the feature with the longest window, and the length of this window in rows.
     """
     notes = []
     if config.periods_per_year is None and not isinstance(config.data, dict):

@@ -1,7 +1,7 @@
 """Meanings of column names: a field of the bars of a stock (close, volume), a reserved name, or an asset.
 
 Names are compared in lower case and without spaces, underscores or other marks. A label is a name, or the two names of
-a column that has two levels, as (field, ticker) or (ticker, field). Spaces around a name are no part of it.
+a column that has two levels, as (field, ticker) or (ticker, field). Spaces around a name are ignored.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NO_PRICES = (
     *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
 )
 FIELDS = dict.fromkeys((*CLOSES, *OTHER_PRICES, *NO_PRICES))
-"""All fields, in order, quick to look up."""
+"""All fields, in this order, in a dictionary for fast look-up."""
 
 INDICATOR = "indicator"
 INDICATORS = ("rsi", "macd", "sma", "ema", "atr", "adx", "cci", "obv", "signal", "volatility")
 """Indicators computed from a price. In a joined name (AAPL_rsi_14) they are not prices; alone they may be tickers."""
 
 ALSO_TICKERS = ("open", "low", "bid")
-"""Fields that are symbols of stocks, too: Opendoor, Lowe's and Sotheby's."""
+"""Fields that are also ticker symbols: Opendoor, Lowe's and Sotheby's."""
 
 TICKER_NAMES = (
     *("ticker", "tickers", "tic", "symbol", "symbols", "asset", "security", "stock", "instrument", "company", "name"),
@@ -53,7 +53,7 @@ CALENDAR_NAMES = {
     **{"weekofyear": "week", "weeknumber": "week", "isoweek": "week", "dayofmonth": "day", "dayofweek": "weekday"},
     **{"dow": "weekday", "isoweekday": "weekday", "dayofyear": "day_of_year"},
 }
-"""Names of a column that repeats a part of the day of its row, and the part."""
+"""Maps the names of a column that repeats a part of the day of its row to that part."""
 FAMOUS_INDICES = ("sp500", "snp500", "sandp500", "spx", "gspc")
 
 _KEYS = (*FIELDS, *INDICATORS)
@@ -120,12 +120,12 @@ def role_of(name: str) -> str | None:
 def joined_cells(names: Sequence[str]) -> list[Cell]:
     """Return the names that join a ticker and a field, such as `AAPL_Close`, `Close_AAPL` or `AAPL Adj Close`.
 
-    If names can be read in both orders, the order is used in which more stocks have a close.
+    If names can be read in both orders, the order in which more stocks have a close is used.
     """
     readings = []
     last = [name for name in names if key(name).rstrip("0123456789").endswith(_KEYS)]
     first = [name for name in names if key(name).startswith(_KEYS)]
-    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # the patterns themselves are slow
+    for pattern, candidates in ((_TICKER_FIRST, last), (_FIELD_FIRST, first)):  # patterns are slow
         matches = [(name, pattern.fullmatch(name.strip())) for name in candidates]
         found = [
             Cell(name, m["ticker"].strip(), m["field"], field_of(m["field"]) or INDICATOR) for name, m in matches if m
@@ -152,7 +152,7 @@ def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]
 
 
 def split_labels(names: Sequence[str]) -> Sequence[Label]:
-    """Return the labels of two levels that were written as text, such as `('Volume', 'XOM')`; keep other names."""
+    """Return the labels of two levels that were written as text, `('Volume', 'XOM')`; other names do not change."""
     names = [name.strip() for name in names]
     pairs = []
     for name in names:

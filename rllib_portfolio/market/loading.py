@@ -1,4 +1,4 @@
-"""`load_market`: one call from what a configuration names to `MarketData`."""
+"""`load_market`, which loads and prepares the market that a configuration names."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def load_market(
     *,
     fitted: Mapping[str, Any] | None = None,
 ) -> MarketData:
-    """Load a market and compute everything that a policy may observe of it.
+    """Load a market and compute everything that a policy may observe about it.
 
     Args:
-        config: A configuration or its values; or only its `data`: `sp500`, the path of a CSV, Parquet or prepared .npz
-            file, or a synthetic market as {source: ..., ...parameters}: the names and parameters of `SIMULATORS`, and
-            for `bootstrap` the `table` to resample (`sp500` or a path). A prepared file is taken as it is; no other
-            setting applies to it. Prices may also be a DataFrame, with their days as index or in a column named date,
-            alone or as `data` among the values.
+        config: A configuration, a mapping of its values, or only its `data`. `data` is `sp500`, the path of a CSV,
+            Parquet or prepared .npz file, or a synthetic market as {source: ..., ...parameters} with a name of
+            `SIMULATORS` and the parameters of that function; `bootstrap` resamples a `table` (`sp500` or a path). No
+            other setting applies to a prepared file. `data` may also be a DataFrame of prices, with the days as index
+            or in a column named date.
         fitted: `MarketData.fitted` of another run. Its scaler and regime models are applied, and nothing is fitted.
 
     Raises:
@@ -143,7 +143,7 @@ def _resampled(parameters: dict[str, Any], config: MarketConfig, fitted: Mapping
 
 
 def _arguments(source: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters, which a user's file names, as the types of the simulator's signature."""
+    """Return the parameters from a user's file, converted to the types of the simulator's signature."""
     known = [name for name in inspect.signature(SIMULATORS[source]).parameters if name not in _INTERNAL]
     unknown = sorted(set(parameters) - set(known))
     if unknown:

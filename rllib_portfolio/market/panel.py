@@ -26,7 +26,7 @@ from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
 
 LIMIT = 32.0
-"""Largest standardised value. A day on which a stock lost half of its price has 30 in the bundled universe."""
+"""Largest standardised value; in the bundled universe, a day on which a stock lost half of its price has 30."""
 
 ASSET_OUTLIER = 7.5
 """Threshold for the values of all assets, in median absolute deviations: 5 standard deviations of a Gaussian."""
@@ -42,9 +42,9 @@ class FeaturePanel:
     """Features of N assets and of the market over T days."""
 
     asset: dict[str, FloatArray]
-    """Name to values [T, N], NaN in the warm-up."""
+    """Maps names to values [T, N], NaN in the warm-up."""
     market: dict[str, FloatArray]
-    """Name to values [T], NaN in the warm-up."""
+    """Maps names to values [T], NaN in the warm-up."""
     shape: tuple[int, int]
     """(T, N)."""
     slowest: str
@@ -59,18 +59,18 @@ class FeaturePanel:
 
     @property
     def purge_days(self) -> int:
-        """Rows between two windows such that no observation of the later one looks back into the earlier one."""
+        """Number of rows between two windows, so that no observation of the later one includes days of the earlier."""
         return self.longest_window + LARGEST_LAG
 
     def arrays(self) -> tuple[FloatArray, FloatArray]:
-        """Asset features [T, N, F] and market features [T, M], NaN in the warm-up."""
+        """Return asset features [T, N, F] and market features [T, M], NaN in the warm-up."""
         asset = np.stack([*self.asset.values()], axis=-1) if self.asset else np.empty((*self.shape, 0))
         market = np.stack([*self.market.values()], axis=-1) if self.market else np.empty((self.shape[0], 0))
         return asset, market
 
 
 def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
-    """Every configured feature of a table except its regimes, which need a training window."""
+    """Compute the configured features of a table, except its regimes, which need a training window."""
     asset = {name: np.asarray(values, dtype=float) for name, values in asset_features(table.prices, config).items()}
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
@@ -114,13 +114,13 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
 
 
 def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 to `first_row`.
+    """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 before `first_row`.
 
     Raises:
-        DataError: If the table does not give the features that `fitted` was fitted on.
+        DataError: If the table does not have the features that `fitted` was fitted on.
     """
     observed = {}
-    limit = fitted.get("feature_limit", np.inf)  # earlier fits had none
+    limit = fitted.get("feature_limit", np.inf)  # fits of earlier versions have no limit
     for kind, values, names in zip(("asset", "market"), panel.arrays(), (panel.asset, panel.market), strict=True):
         if list(names) != fitted[f"{kind}_feature_names"]:
             differing = sorted(set(names) ^ set(fitted[f"{kind}_feature_names"]))

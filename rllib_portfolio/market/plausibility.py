@@ -67,7 +67,7 @@ class Move(NamedTuple):
 
 
 def require_prices(name: str, values: FloatArray, periods_per_year: int, source: str) -> None:
-    """Raise a DataError, with the measurement and a guess of its kind, if `doubt` objects to a column."""
+    """Raise a DataError that says what was measured, and what the column may be, if `doubt` objects to it."""
     found = doubt(values, periods_per_year)
     if found is not None:
         measured, kind = found
@@ -78,7 +78,7 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
 
 
 def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
-    """Return the measurement and a guess of its kind if the values cannot be prices, else None.
+    """Return what was measured, and what the values may be, if they cannot be prices; else None.
 
     Args:
         values: Positive numbers, [T].

@@ -1,7 +1,7 @@
-"""From a price table to `MarketData`: validate, compute, split, fit on the training window, apply what was fitted.
+"""Preparation of `MarketData` from a price table: validate, compute, split, fit on the training window, apply the fit.
 
-The one place where the order of these steps is written down. With the `fitted` numbers of another run nothing is
-fitted: they are applied to the rows at hand, which is how a saved policy reads newer prices.
+Only this module defines the order of these steps. With the `fitted` values of another run nothing is fitted, and these
+values are applied to the table; in this way a saved policy reads newer prices.
 """
 
 from __future__ import annotations
@@ -35,28 +35,29 @@ from rllib_portfolio.market.table import PriceTable, data_hash
 from rllib_portfolio.market.validation import validate_table
 
 LARGEST_USUAL_RATE = 0.1
-"""A higher annual rate of cash may be a rate in per cent that was not divided by 100."""
+"""Annual rate of cash above which a note suggests that the rate is in per cent."""
 
 
 def prepare_market(
     table: PriceTable, config: MarketConfig, fitted: Mapping[str, Any] | None = None, *, is_for_training: bool = True
 ) -> MarketData:
-    """Compute everything that a policy may observe of a table.
+    """Compute everything that a policy may observe about a market.
 
     Args:
         table: Prices with their index and extra columns; they are validated first.
-        config: Features, windows, cash and filter.
+        config: Features, windows, cash rate and observation filter.
         fitted: `MarketData.fitted` of another run; its features, filter, scaler and regime models are applied as they
             are. `config.features` must then be the default or the same.
-        is_for_training: False to check a table only: features and volatility are then those of its first asset, which
-            stands for the others, unless the user's own features (`custom`) may depend on all of them.
+        is_for_training: False to only check a table. Features and volatility are then computed for its first asset
+            alone, unless there are custom features, which may depend on all assets.
 
     Returns:
-        The market. With `fitted`, windows without a row are left out, and `new` spans the rows after the test window.
+        The market. With `fitted`, windows without a row are left out, and an additional window `new` spans the rows
+        after the test window.
 
     Raises:
         DataError: If the table cannot be used.
-        ConfigError: If `config` contradicts `fitted`, or its windows are no windows.
+        ConfigError: If `config` contradicts `fitted`, or its windows are invalid.
     """
     if fitted is not None:
         config = _as_fitted(config, fitted)
@@ -101,7 +102,7 @@ def prepare_market(
 def _split(
     table: PriceTable, config: MarketConfig, panel: FeaturePanel, known: DateWindows | None
 ) -> tuple[DateWindows, dict[str, Window]]:
-    """Return days and rows of each window; `known` are the days of windows that were fitted on before."""
+    """Return the days and the rows of each window; `known` are the days of the windows of an earlier fit."""
     longest = nominal_window(config.features, table.index is not None)
     first_row, purge_days = max(panel.first_row, longest), max(panel.purge_days, longest + LARGEST_LAG)
     needs = RowsNeeded(first_row, purge_days, fewest_rows(config.features))
@@ -111,7 +112,7 @@ def _split(
 
 
 def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindows) -> None:
-    """Regimes that an earlier command computed may not have been fitted on days that decide or judge now."""
+    """Raise a ConfigError if an earlier command fitted the table's regimes on days of validation or test."""
     last, first = table.extra_fitted_until, by_date["validation"][0]
     if config.features.user_columns and last is not None and first <= last:
         raise ConfigError(
@@ -121,7 +122,7 @@ def _require_unseen(table: PriceTable, config: MarketConfig, by_date: DateWindow
 
 
 def market_log_returns(table: PriceTable) -> FloatArray:
-    """Daily log returns of the index, or without one of the equal-weight universe, [T]; row 0 is NaN."""
+    """Return daily log returns of the index, or of the equal-weight universe if there is none, [T]; row 0 is NaN."""
     if table.index_values is not None:
         simple = _simple_returns(table.index_values)
     else:
@@ -139,9 +140,10 @@ def _fit(
     by_date: DateWindows,
     train: Window,
 ) -> dict[str, Any]:
-    """Fit on the training days and those observed before the first; return all of it, and how, as JSON values.
+    """Fit regimes and scaler on the training window; return them and the settings of the fit as JSON values.
 
-    `table` and `panel` are of the assets whose features are scaled; `returns` are log returns of the market, [T].
+    The fit includes the days before the window that its first decision observes. `table` and `panel` have the assets
+    whose features are scaled; `returns` are log returns of the market, [T].
     """
     rows = slice(train[0] - 1 - LARGEST_LAG, train[1])
     regimes = RegimeModels.fit(returns, config.features, rows)
@@ -172,7 +174,7 @@ def _as_fitted(config: MarketConfig, fitted: Mapping[str, Any]) -> MarketConfig:
 
 
 def _new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindows) -> dict[str, Window]:
-    """Return the window `new`, of the rows after the test window, if there are any."""
+    """Return the window `new` with the rows after the test window, if there are any."""
     if "all" not in windows:
         raise DataError(
             f"the table must be longer than the longest feature window, got {len(table.dates)} days ({table.source}). "
@@ -191,7 +193,7 @@ def _simple_returns(prices: FloatArray) -> FloatArray:
 
 
 def _cash_returns(table: PriceTable, config: MarketConfig, periods: int) -> FloatArray:
-    """Return of cash per row, [T]; a rate that is known at t is earned from t to t + 1."""
+    """Return the returns of cash, [T]; a rate that is known at t is earned from t to t + 1."""
     if isinstance(config.cash_rate, str):
         annual = table.extra[config.cash_rate].to_numpy(dtype=float)
         annual = np.concatenate([annual[:1], annual[:-1]])

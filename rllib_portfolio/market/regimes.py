@@ -1,8 +1,8 @@
-"""Market regimes: a Gaussian mixture and a hidden Markov model, fitted on the training window, read forward only.
+"""Market regimes: a Gaussian mixture and a hidden Markov model, fitted on the training window without look-ahead bias.
 
-Both label their states from calm to wild, so that a label means the same in every run. Their probabilities at t use
-returns up to t and numbers fitted before: posterior probabilities of the mixture, FILTERED (never smoothed)
-probabilities of the Markov model. The fitted models are plain numbers and travel as JSON.
+Both order their states from low to high volatility, so that a label means the same in every run. Their probabilities at
+t use only returns up to t and parameters fitted before: posterior probabilities of the mixture, and FILTERED (never
+smoothed) probabilities of the Markov model. The fitted models are plain numbers, which are stored as JSON.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ ROWS_PER_STATE = 50
 """Fewest training days per regime."""
 
 EM_ROUNDS, EM_ITERATIONS, EM_TOLERANCE = 8, 25, 0.05
-"""The Markov model is fitted in rounds of iterations, until a round gains less log likelihood than the tolerance."""
+"""The Markov model is fitted in rounds of iterations until one round gains less log likelihood than the tolerance."""
 
 LARGEST_MOVE = 10.0
-"""Daily moves count as at most so many training standard deviations in the Markov model."""
+"""Limit of daily moves in the Markov model, in standard deviations of the training window."""
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianMixtureModel:
-    """K Gaussians over (monthly mean, monthly volatility) of market returns, in units of `scale` around `center`.
+    """A mixture of K Gaussians over the monthly mean and the monthly volatility of market returns.
 
-    Both units are those of the training window: its means and its standard deviations.
+    Both are standardised by `center` and `scale`, their means and standard deviations in the training window.
     """
 
     weights: list[float]  # [K]
@@ -48,11 +48,11 @@ class GaussianMixtureModel:
     has_converged: bool
 
     def probabilities(self, observations: FloatArray) -> FloatArray:
-        """Posterior probability of each component, [T, K]; rows sum to 1."""
+        """Return the posterior probability of each component, [T, K], for `mixture_observations`, [T, 2]."""
         centred = (observations - np.array(self.center)) / np.array(self.scale)
         difference = centred[:, None, :] - np.array(self.means)
         covariances = np.array(self.covariances)
-        # einsum without BLAS: a row's result cannot depend on how many rows there are.
+        # This einsum does not use BLAS, so that the result of a row does not depend on the number of rows.
         distance = np.einsum("tki,kij,tkj->tk", difference, np.linalg.inv(covariances), difference)
         log_density = np.log(self.weights) - 0.5 * (np.linalg.slogdet(covariances)[1] + distance)
         density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
@@ -65,10 +65,10 @@ class MarkovModel:
     """A Markov chain over K states, each with its own mean and variance of daily returns.
 
     Attributes:
-        parameters: In statsmodels' order: transitions, means, variances (of returns in units of `scale`).
-        order: State of statsmodels at each rank of variance, [K].
-        scale: Training standard deviation of returns.
-        has_converged: Whether the likelihood was maximised.
+        parameters: Transitions, means and variances (of returns in units of `scale`), in the order of statsmodels.
+        order: Indices in statsmodels of the states, sorted by variance, [K].
+        scale: Standard deviation of returns in the training window.
+        has_converged: Whether the maximisation of the likelihood converged.
     """
 
     parameters: list[float]
@@ -77,22 +77,25 @@ class MarkovModel:
     has_converged: bool
 
     def probabilities(self, returns: FloatArray) -> FloatArray:
-        """Filtered probability of each state, [T, K]; the chain starts from its stationary distribution."""
+        """Return the filtered probability of each state, [T, K], for log returns of the market, [T].
+
+        The chain starts from its stationary distribution.
+        """
         model = _markov_regression(_moves(returns, self.scale), len(self.order))
-        # The raw result: the full one would differentiate the likelihood for standard errors.
+        # The raw result is enough; the full one would differentiate the likelihood for standard errors.
         result = model.filter(np.array(self.parameters), return_raw=True)
         filtered: FloatArray = result.filtered_marginal_probabilities.T
         return np.ascontiguousarray(filtered[:, self.order])
 
 
 def mixture_observations(returns: FloatArray) -> FloatArray:
-    """Mean and sample standard deviation of the last 21 log returns, [T, 2]; NaN until there are 21."""
+    """Return mean and sample standard deviation of the last 21 log returns, [T, 2]; NaN until there are 21."""
     window = pd.Series(returns).rolling(VOLATILITY_DAYS)
     return np.column_stack([window.mean(), window.std()])
 
 
 def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureModel:
-    """Fit the mixture to `mixture_observations` of the training days, [T, 2].
+    """Fit a Gaussian mixture to the `mixture_observations` of the training days, [T, 2].
 
     Raises:
         DataError: If there are too few days, or they do not vary.
@@ -119,7 +122,7 @@ def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureMo
 
 
 def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
-    """Fit the hidden Markov model to log returns of the market on training days, [T], by expectation-maximisation.
+    """Fit a hidden Markov model to log returns of the market on training days, [T], by expectation-maximisation (EM).
 
     Raises:
         DataError: If there are too few days, or they do not vary.
@@ -135,16 +138,16 @@ def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
 
 
 def _maximise_likelihood(model: Any, moves: FloatArray, num_regimes: int) -> tuple[FloatArray, bool]:
-    """Rounds of EM until the log likelihood gains less than the tolerance; the last finite parameters are kept."""
+    """Run rounds of EM; return the last finite parameters, and whether the log likelihood converged."""
     parameters, likelihood = _markov_start(moves, num_regimes), -np.inf
     with warnings.catch_warnings():
-        # statsmodels warns when rounding puts a transition at 1 + 1e-16, and rescales it itself; a state that dies out
-        # makes it divide by zero. Both end in parameters that are checked below.
+        # statsmodels warns if a transition is rounded to 1 + 1e-16, and rescales it itself. It divides by zero if the
+        # probability of a state vanishes. In both cases the parameters are checked below.
         warnings.filterwarnings("ignore", message="Invalid regime transition probabilities")
         warnings.simplefilter("ignore", RuntimeWarning)
         for _ in range(EM_ROUNDS):
             try:
-                # maxiter=0: EM alone. BFGS on complex-step derivatives takes minutes for three states and more.
+                # maxiter=0 means EM alone: BFGS on complex-step derivatives takes minutes for three or more states.
                 found = model.fit(
                     parameters, em_iter=EM_ITERATIONS, maxiter=0, disp=0, warn_convergence=False, return_params=True
                 )
@@ -162,12 +165,12 @@ def _maximise_likelihood(model: Any, moves: FloatArray, num_regimes: int) -> tup
 
 
 def _moves(returns: FloatArray, scale: float) -> FloatArray:
-    # Some 38 deviations out the densities of all states underflow, and NaN would stay for good.
+    # Beyond about 38 standard deviations the densities of all states underflow, and all later rows would be NaN.
     return np.asarray(np.clip(returns / scale, -LARGEST_MOVE, LARGEST_MOVE))
 
 
 def _markov_start(moves: FloatArray, num_regimes: int) -> FloatArray:
-    """Persistent states whose variances are those of equally many days, sorted by the size of their move."""
+    """Return starting values: persistent states with the variances of equally many days, sorted by absolute move."""
     stay = 0.97
     transitions = np.full((num_regimes, num_regimes), (1.0 - stay) / (num_regimes - 1))
     np.fill_diagonal(transitions, stay)
@@ -202,14 +205,14 @@ def _check_rows(name: str, values: FloatArray, num_regimes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RegimeModels:
-    """The regime models of one run; None where one is switched off."""
+    """The regime models of one run; a model that is switched off is None."""
 
     mixture: GaussianMixtureModel | None
     markov: MarkovModel | None
 
     @classmethod
     def fit(cls, returns: FloatArray, config: FeatureConfig, rows: slice) -> Self:
-        """Fit what `config` asks for to log returns of the market, [T], on the training days after the warm-up."""
+        """Fit the models that `config` asks for to log returns of the market, [T], on the training rows `rows`."""
         num_gmm, num_hmm = config.num_gmm_regimes, config.num_hmm_regimes
         return cls(
             mixture=fit_mixture(mixture_observations(returns)[rows], num_gmm) if num_gmm > 1 else None,
@@ -223,11 +226,15 @@ class RegimeModels:
         return cls(gmm and GaussianMixtureModel(**gmm), hmm and MarkovModel(**hmm))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; floats survive JSON exactly."""
+        """Return the models as plain values; JSON preserves their floats exactly."""
         return {"gmm": self.mixture and asdict(self.mixture), "hmm": self.markov and asdict(self.markov)}
 
     def probabilities(self, returns: FloatArray) -> dict[str, FloatArray]:
-        """Name to probability, [T] each and NaN in the warm-up, of log returns of the market, [T], row 0 NaN."""
+        """Return the probabilities of regimes by name, each [T], NaN in the warm-up.
+
+        Args:
+            returns: Log returns of the market, [T]; row 0 is NaN.
+        """
         found = {}
         if self.mixture is not None:
             found["gmm"] = self.mixture.probabilities(mixture_observations(returns))
@@ -238,7 +245,7 @@ class RegimeModels:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each model whose fit stopped early."""
+        """A sentence for each model whose fit did not converge."""
         models = {"Gaussian mixture": self.mixture, "hidden Markov model": self.markov}
         stopped = [name for name, model in models.items() if model is not None and not model.has_converged]
         return tuple(f"The {name} did not converge; its regimes are those of the last iteration." for name in stopped)

@@ -18,7 +18,7 @@ LARGEST_INFLATION = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    """F means and standard deviations (ddof 0) of features; the scale of a feature that did not vary is 1."""
+    """Means and standard deviations (ddof 0) of F features; the scale of a feature that did not vary is 1."""
 
     mean: list[float]
     scale: list[float]
@@ -29,9 +29,9 @@ class Scaler:
 
         Args:
             values: The training days, [T, F] or [T, N, F].
-            outliers: F distances from the median, in median absolute deviations, beyond which a value is an outlier;
-                None for a feature that has none. Outliers are left out of the moments of a feature if they inflate
-                its standard deviation more than twofold; else they count like any other value.
+            outliers: For each of F features, the distance from the median, in median absolute deviations, beyond which
+                a value is an outlier, or None for a feature without outliers. Outliers are left out of the moments of a
+                feature if they inflate its standard deviation more than twofold; else they count as any other value.
             units: The usual daily move of each asset, [N], in which distances are measured, so that a more volatile
                 asset is no outlier.
         """
@@ -46,13 +46,13 @@ class Scaler:
         return cls(mean.tolist(), np.where(scale < ZERO_SCALE, 1.0, scale).tolist())
 
     def apply(self, values: FloatArray) -> FloatArray:
-        """(values - mean) / scale, [..., F]."""
+        """Return (values - mean) / scale, [..., F]."""
         scaled: FloatArray = (values - np.array(self.mean)) / np.array(self.scale)
         return scaled
 
 
 def _without_outliers(values: FloatArray, largest: float, units: FloatArray | float) -> FloatArray:
-    """Return the values of a feature, [T] or [T, N], without outliers, flattened; an asset of unit 0 keeps all."""
+    """Return the values of a feature, [T] or [T, N], flattened without outliers; an asset with unit 0 has none."""
     measured = values / np.where(units > ZERO_SCALE, units, np.nan)
     if np.isnan(measured).all():
         return values.ravel()

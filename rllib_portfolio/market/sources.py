@@ -1,4 +1,4 @@
-"""Where prices come from: the bundled universe, a user's own file or a DataFrame. Makes a `PriceTable` of them.
+"""Sources of prices: the bundled universe, a user's own file or a DataFrame, each read as a `PriceTable`.
 
 `columns.py` gives each column its role. The prices are not checked here but in `validation.py`.
 """
@@ -36,7 +36,7 @@ KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file"}
 """Name of each file type in the first note."""
 
 MOST_NAMES = 8
-"""Names that the sentence on what was read lists at most."""
+"""Largest number of names that the note on what was read lists."""
 
 
 def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
@@ -46,7 +46,7 @@ def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         The table. Unless it is the bundled one, its first note says what was read and what was left out.
 
     Raises:
-        DataError: If it cannot be read as a table of prices.
+        DataError: If the source cannot be read as a table of prices.
         ConfigError: If `assets`, `cash_rate` or `index_path` does not fit the table.
     """
     if frame is not None:
@@ -67,8 +67,8 @@ def _as_table(
 ) -> PriceTable:
     """Sort the columns of a frame into prices, index and extra columns.
 
-    The index may come from elsewhere, on its own days; its name then says from where. `kind` is what the first note
-    calls the source; without it there is no such note.
+    `index` is an index from another source, on its own days; its name says which source. `kind` is the kind of the
+    table's source in the first note; None omits that note.
     """
     rate = config.cash_rate if isinstance(config.cash_rate, str) else None
     if rate is not None and rate not in frame.columns:
@@ -97,9 +97,9 @@ def _as_table(
 
 
 def _stock(config: MarketConfig, source: str) -> str:
-    """Return the asset's name for unnamed bars: the file name, or the part of it in `market.assets`.
+    """Return the asset's name for bars of an unnamed stock: the file name, or a name of `market.assets` in it.
 
-    So a policy that was trained on AAPL.csv reads AAPL_2024.csv.
+    Thus a policy that was trained on AAPL.csv can read AAPL_2024.csv.
     """
     if source == FRAME:
         return config.assets[0] if config.assets else "stock"
@@ -138,7 +138,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _bundled(config: MarketConfig) -> PriceTable:
-    # Imported here: skfolio brings its optimisers along, which takes seconds.
+    # Imported here because skfolio also imports its optimisers, which takes seconds.
     from skfolio.datasets import load_sp500_dataset, load_sp500_index
 
     if config.index_path is not None:
@@ -205,7 +205,7 @@ def _numbers(frame: pd.DataFrame, names: Mapping[str, str], source: str) -> pd.D
     if not names:
         return pd.DataFrame(index=frame.index, dtype=float)
     numbers = frame[list(names.values())]
-    # A table has many columns of plain numbers, which there is nothing to check of, and few others.
+    # Most columns hold plain numbers, which need no check of each cell; only the others are converted one by one.
     others = [name for name, kind in numbers.dtypes.items() if not (isinstance(kind, np.dtype) and kind.kind in "fiu")]
     if others:
         numbers = numbers.assign(**{str(name): _number(frame[name], source) for name in others})

@@ -27,13 +27,13 @@ BUNDLED_DATES = {
     "test": ("2016-01-01", "2022-12-31"),
 }
 FRACTIONS = (0.6, 0.8)
-"""Where validation and test start in a table without dates of its own."""
+"""Fractions of the rows at which validation and test start in a table for which no windows are given."""
 
 LATEST_TENTHS = 7
-"""Tenths of a short table after which validation must have started, so that training holds enough days."""
+"""Latest start of validation in a short table, in tenths of its rows, if training needs more days."""
 
 LARGEST_LAG = 1
-"""Largest execution lag: an observation is at most so many days older than the decision."""
+"""Largest execution lag: an observation is at most this many days older than the trade that it decides."""
 
 DateWindows = dict[str, tuple[str, str]]
 
@@ -63,14 +63,14 @@ class RowsNeeded(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """Rows of the shortest table."""
+        """Number of rows of the shortest table that can be split."""
         return -(-self.before_validation * 10 // LATEST_TENTHS)
 
 
 def parse_day(text: str) -> date:
     """Return a day that is written as YYYY-MM-DD, or raise a ValueError.
 
-    Python also reads 20151231 and 2015-W53-4, and numpy takes the former for a year: one rule for every window.
+    Python also accepts 20151231 and 2015-W53-4, and numpy reads the former as a year; both are errors here.
     """
     day = date.fromisoformat(text)
     if day.isoformat() != text:
@@ -89,7 +89,7 @@ def split(
     """Return the days (`window_dates`) and the rows (`split_windows`) of each window of a table.
 
     Raises:
-        ConfigError: As `window_dates` does.
+        ConfigError: If the windows are invalid, see `window_dates`.
         DataError: If the table is too short for one of its windows, unless they are `known` from another run.
     """
     by_date = window_dates(dates, config, known, needs)
@@ -113,13 +113,13 @@ def window_dates(
 ) -> DateWindows:
     """Return first and last day of train, validation and test, both inclusive, for the days of a table.
 
-    The explicit windows of `config` come first, then those `known` of the run whose fitted objects are used, then the
-    bundled universe's own. Any other table is cut at 60 and 80 % of its rows. If that leaves fewer days for training
-    than the features need, validation starts later, at 70 % of the rows at most; it shares the rest with the test.
+    Windows in `config` take precedence, then the windows `known` from the run whose fitted objects are used, then those
+    of the bundled universe. Any other table is cut at 60 and 80 % of its rows. If that leaves fewer days for training
+    than the features need, validation starts later, at 70 % of the rows at most, and takes half of the remaining rows.
 
     Raises:
-        ConfigError: If a date is no date, some windows of own data are missing, or windows overlap.
-        DataError: If a table without dates of its own is too short; the message says how many rows it needs.
+        ConfigError: If a date is invalid, only some windows of the user's own data are given, or windows overlap.
+        DataError: If a table for which no windows are given is too short; the message says how many rows it needs.
     """
     explicit = {name: window for name in NAMES if (window := getattr(config, name)) is not None}
     default = known or (BUNDLED_DATES if config.data == BUNDLED else {})
@@ -141,8 +141,8 @@ def window_dates(
 def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days: int) -> dict[str, Window]:
     """Return the rows of `train` (purged), `validation`, `test` and `all`; windows without a row are left out.
 
-    Earning starts two rows after `first_row`, at which every feature is defined: the decision is at the close before,
-    and may have to be based on features of one more day before (execution lag 1).
+    Returns are earned from two rows after `first_row` on, at which every feature is defined. Their decision is at the
+    previous close, and with execution lag 1 it is based on the features of one more day before.
     """
     start = first_row + 1 + LARGEST_LAG
     windows = {}
@@ -164,10 +164,17 @@ def walk_forward(
     is_expanding: bool = True,
     purge_days: int | None = None,
 ) -> Iterator[Fold]:
-    """Yield folds whose test windows are contiguous and cover everything after the first training window.
+    """Yield folds whose test windows are contiguous and cover all rows after the first validation window.
 
-    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter. Training windows all start at
-    the first row, or keep their length and roll (`is_expanding` false). The purge is the market's own by default.
+    Each fold is [train] [purge] [validation] [test]; the last test window may be shorter. Lengths are in rows.
+
+    Args:
+        market: The market to split.
+        train_days: Length of the training windows, or of the first one if they expand.
+        validation_days: Length of the validation windows.
+        test_days: Length of the test windows.
+        is_expanding: True if all training windows start at the first row, False if they roll and keep their length.
+        purge_days: Rows between training and validation; by default those of the market's features.
 
     Raises:
         ConfigError: If a length is below 1, or the market is too short for one fold.
@@ -194,7 +201,7 @@ def walk_forward(
 
 
 def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketConfig:
-    """`config` with the dates of `fold`: preparing it again fits scaler and regimes on the fold's training window."""
+    """Return `config` with the dates of `fold`, so that scaler and regimes are fitted on the fold's training window."""
     return config.model_copy(update=_days(market.dates, fold))
 
 
@@ -217,7 +224,7 @@ def _by_fraction(dates: Dates, needs: RowsNeeded) -> DateWindows:
 
 
 def _days(dates: Dates, windows: Iterable[Window]) -> DateWindows:
-    """Return the first and the last day of train, validation and test, of which the rows are given."""
+    """Return the first and the last day of train, validation and test, for their ranges of rows."""
     return {name: (str(dates[start]), str(dates[stop - 1])) for name, (start, stop) in zip(NAMES, windows, strict=True)}
 
 

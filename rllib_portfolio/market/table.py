@@ -23,7 +23,7 @@ class PriceTable:
         extra: The user's own columns on the same days, [T, E], E may be 0.
         source: Where the prices came from, for messages and reports.
         notes: Plain sentences that a report must repeat; the first one says how a table was read.
-        extra_fitted_until: Last day, in ISO 8601, that regime columns among the extra ones were fitted on, where
+        extra_fitted_until: Last day, in ISO 8601, on which regime columns in `extra` were fitted, if
             `python -m rllib_portfolio.market process` computed them.
     """
 
@@ -51,7 +51,7 @@ class PriceTable:
 
 
 def data_hash(dates: NDArray[np.datetime64], assets: Sequence[str], values: FloatArray) -> str:
-    """SHA-256 over days, asset names and values (prices, or the returns of a market that has no prices), in hex."""
+    """Return the SHA-256 of days, asset names and values (prices, or returns of a market without prices), in hex."""
     digest = hashlib.sha256()
     digest.update(dates.astype("datetime64[D]").astype("<i8").tobytes())
     digest.update("\0".join(assets).encode())

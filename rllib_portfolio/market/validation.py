@@ -19,20 +19,20 @@ from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
 MAX_CLOSURE_DAYS = 183
-"""Calendar days for which an exchange may have been closed: New York's was for 138 days in 1914."""
+"""Calendar days for which an exchange may have been closed; New York's was closed for 138 days in 1914."""
 YEARS_PER_CLOSURE = 2
-"""An exchange closes once in so many years at most; more holes are a fault of the table."""
+"""Fewest years per closure of an exchange; more frequent holes are an error in the table."""
 RECURRING = 3
-"""From so many holes on, they are a pattern of the table."""
+"""Number of holes from which on they count as a pattern of the table."""
 LARGEST_SHARE_OF_CHANGES = 0.2
-"""A column with so many values of 0 or less holds changes and not prices."""
+"""A column with a larger share of values of 0 or less holds changes, not prices."""
 
 
 def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
-    """Check a table and forward-fill at most `config.fill_days` days, which a note tells, as one tells closures.
+    """Check a table and forward-fill at most `config.fill_days` days in a row; notes report fills and closures.
 
     Raises:
-        DataError: Naming table, column, day and remedy, for the first thing that is wrong.
+        DataError: If the table has a fault; names table, column, day and remedy of the first one.
     """
     _check_names(table)
     _check_days(table)
@@ -52,7 +52,7 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     """Return a note on each column of a valid table that does not look like prices but was accepted.
 
     Raises:
-        DataError: Naming the first such column, what was measured, and what it looks like, where nobody accepts it.
+        DataError: If such a column was not accepted; names the first one, what was measured, and what it may be.
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
@@ -66,7 +66,7 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
 
 
 def _levels(table: PriceTable) -> tuple[pd.DataFrame, ...]:
-    """Return the prices, and the level of the index in a table of its own: an asset may be called index, too."""
+    """Return the prices, and the level of the index in a separate table, because an asset may be called index, too."""
     return (table.prices,) if table.index is None else (table.prices, table.index.to_frame("index"))
 
 
@@ -100,10 +100,10 @@ def _check_days(table: PriceTable) -> None:
 
 
 def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
-    """Return a note on the rare weeks in which an exchange was closed.
+    """Return a note on the rare periods in which an exchange was closed.
 
     Raises:
-        DataError: If holes in the calendar are too many, or too long, for closures; says what they look like.
+        DataError: If holes in the calendar are too many, or too long, to be closures.
     """
     dates, largest = table.dates, largest_step(periods)
     steps = np.diff(dates).astype(int)
@@ -179,7 +179,7 @@ def _check_prices(prices: pd.DataFrame, source: str, fill_days: int) -> None:
 
 
 def _check_extra(extra: pd.DataFrame, source: str) -> None:
-    """Leading NaN is warm-up; anything not finite after it is an error."""
+    """Raise a DataError unless each extra column is finite after its leading NaN, which are a warm-up."""
     for name in extra.columns:
         values = extra[name].to_numpy(dtype=float)
         first = warm_up(values)

@@ -1,1 +1,1 @@
-"""Strategies and saved policies: what decides on portfolio weights, without training anything."""
+"""Strategies and saved policies, which decide on portfolio weights without training."""

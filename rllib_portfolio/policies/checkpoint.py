@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints, which are written and removed atomically.
 
     RUN/checkpoints/step_000050000/
         rllib/           RLlib's own state: networks, optimiser, connectors, reward scale, counters
@@ -6,8 +6,9 @@
         progress.json    the training loop's state
         manifest.json    SHA-256 of every file, written last
 
-A checkpoint is written beside its name and moved into place when it is complete; before it is removed it gives its name
-up. What a killed process leaves of either, `step_000050000.unfinished` or `.removed`, goes when checkpoints are pruned.
+A checkpoint is written to a folder `step_000050000.unfinished`, which is renamed when the checkpoint is complete.
+Before a checkpoint is removed, its folder is renamed to `step_000050000.removed`. If a killed process leaves a folder
+of either kind, the next pruning of checkpoints removes it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rllib_portfolio.atomic import read_json
 from rllib_portfolio.errors import ConfigError, file_error, reason
 
 CHECKPOINTS = "checkpoints"
-"""Folder of a run that holds them."""
+"""The folder of a run that holds its checkpoints."""
 MANIFEST = "manifest.json"
 _PROGRESS = "progress.json"
 _PARTS = {"rllib", "policy", _PROGRESS}
@@ -34,16 +35,23 @@ _NAME = re.compile(r"step_\d{9,}")
 
 
 def checkpoint_name(steps: int) -> str:
-    """`step_000050000` of 50000 steps: names sort as steps do."""
+    """Return the name of a checkpoint, `step_000050000` for 50000 steps; names sort in the order of steps."""
     return f"step_{steps:09d}"
 
 
 def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], None], progress: dict[str, Any]) -> Path:
-    """Write a checkpoint whole: what `write_files` writes into a folder, and JSON values of the training loop."""
+    """Write a checkpoint atomically and return its folder.
+
+    Args:
+        run_dir: Folder of the run.
+        steps: Steps trained so far.
+        write_files: Function that writes the files of the checkpoint into the folder that it is given.
+        progress: State of the training loop, as JSON values.
+    """
     final = run_dir / CHECKPOINTS / checkpoint_name(steps)
     unfinished = final.with_name(final.name + _UNFINISHED)
     _clear(unfinished)
-    final.parent.mkdir(exist_ok=True)  # and no parents: a run's folder that was removed does not come back in part
+    final.parent.mkdir(exist_ok=True)  # without parents, so that a removed run folder is not created again
     unfinished.mkdir()
     write_files(unfinished)
     (unfinished / _PROGRESS).write_text(json.dumps(progress, indent=1))
@@ -55,37 +63,37 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
 
 
 def checkpoint_folders(run_dir: Path) -> list[Path]:
-    """Checkpoints of a run with their manifests or without, oldest first."""
+    """Return the checkpoint folders of a run, with or without a manifest, oldest first."""
     return sorted(path for path in (run_dir / CHECKPOINTS).glob("step_*") if _NAME.fullmatch(path.name))
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """Finished checkpoints of a run, oldest first."""
+    """Return the finished checkpoints of a run, oldest first."""
     return [folder for folder in checkpoint_folders(run_dir) if (folder / MANIFEST).is_file()]
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The last finished checkpoint of a run, or None."""
+    """Return the newest finished checkpoint of a run, or None."""
     found = checkpoints(run_dir)
     return found[-1] if found else None
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
-    """Return the training loop's state, after `require_whole`."""
+    """Return the training loop's state in a checkpoint, after `require_whole`."""
     require_whole(checkpoint)
     return read_json(checkpoint / _PROGRESS, "checkpoint", _REMEDY, allow_nan=True)
 
 
 def best_checkpoint(run_dir: Path) -> Path | None:
-    """The checkpoint that was best on validation; the newest where none was evaluated, None where there is none.
+    """Return the checkpoint that was best on validation, or the newest one if none was evaluated; None if none exists.
 
     Raises:
-        ConfigError: If the best or the newest checkpoint is not whole, or the best one is gone.
+        ConfigError: If the best or the newest checkpoint is incomplete or damaged, or the best one is missing.
     """
     folders = checkpoint_folders(run_dir)
     if not folders:
         return None
-    newest = folders[-1]  # with its manifest or without: another one might name another best
+    newest = folders[-1]  # even without its manifest: an older one might name another best one
     name = read_progress(newest).get("best_checkpoint") or newest.name
     best = newest.parent / str(name)
     if not best.is_dir():
@@ -98,7 +106,7 @@ def best_checkpoint(run_dir: Path) -> Path | None:
 
 
 def require_whole(checkpoint: Path) -> None:
-    """Raise a `ConfigError`, which names the file, unless every file of the checkpoint is what was written."""
+    """Raise a `ConfigError` that names the file unless every file of the checkpoint is as it was written."""
     written = read_json(checkpoint / MANIFEST, "checkpoint", _REMEDY)
     try:
         found = _digests(checkpoint)
@@ -117,9 +125,9 @@ def require_whole(checkpoint: Path) -> None:
 
 
 def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
-    """Remove all but the last `keep` checkpoints and the one named `best`, and what killed processes left of others."""
+    """Remove all checkpoints but the last `keep` and the one named `best`, and folders that killed processes left."""
     kept, folders = checkpoints(run_dir)[-keep:], checkpoint_folders(run_dir)
-    if len(kept) == keep:  # what is older goes with its manifest or without, as removing it once left it
+    if len(kept) == keep:  # removes older folders even without a manifest, as a removal may have left them
         folders = [folder for folder in folders if folder >= kept[0]]
     _keep_only(run_dir, {best, *(folder.name for folder in folders)})
 
@@ -136,7 +144,7 @@ _REMEDY = "Remove it; the run resumes from the one before."
 
 
 def _keep_only(run_dir: Path, names: set[str | None]) -> None:
-    """Remove all checkpoints but those that are named, and what is left of others."""
+    """Remove all checkpoints except those in `names`, and the folders that killed processes left."""
     for folder in checkpoint_folders(run_dir):
         if folder.name not in names:
             _remove(folder)
@@ -146,19 +154,19 @@ def _keep_only(run_dir: Path, names: set[str | None]) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; one that is removed in part no longer counts as one."""
+    """Rename and then remove a checkpoint, so that one that is removed only in part does not count as a checkpoint."""
     removed = checkpoint.with_name(checkpoint.name + _REMOVED)
     _clear(removed)
     _clear(checkpoint.rename(removed))
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a checkpoint that cannot be used, so that it counts no more; return where it is now."""
+    """Rename an unusable checkpoint, so that it does not count as one any longer, and return its new path."""
     return checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.damaged-{time.time_ns()}"))
 
 
 def _clear(path: Path) -> None:
-    """Remove a folder, or a link in its place but not what it leads to; what cannot go stays for the next time."""
+    """Remove a folder, or a link but not its target; files of a folder that cannot be removed stay without an error."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.is_dir():
@@ -166,7 +174,7 @@ def _clear(path: Path) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest and those that file systems hide."""
+    """Return the SHA-256 of every file, by its path in the folder, except the manifest and hidden files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     files = [path for path in files if path != folder / MANIFEST]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,4 +1,4 @@
-"""Several policies as one strategy: the mean of what they want to hold."""
+"""Ensembles: several policies as one strategy, which holds the mean of their target weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Holds the mean of its members' target weights: the runs of one configuration under several seeds, as a rule.
+    """A strategy that holds the mean of its members' target weights, usually of one configuration under several seeds.
 
-    Each member sees the ensemble's own portfolio, and one that would hold counts with the weights of it that are known.
-    Where all of them, at least one, would hold, nothing is traded.
+    Each member sees the ensemble's own portfolio. A member that would hold contributes the known weights of that
+    portfolio. If all members would hold, nothing is traded.
     """
 
     members: Sequence[Strategy]
     name: str
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """The mean over members, [N+1]."""
+        """Return the mean of the members' target weights, [N+1], or None if all members would hold."""
         targets = [member.decide(view) for member in self.members]
         if all(target is None for target in targets):
             return None

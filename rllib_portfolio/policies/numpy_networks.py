@@ -1,10 +1,10 @@
 """The networks of saved policies in numpy, built from the arrays of a weights file.
 
-A back-test takes its decisions day by day, each from what the one before came to. Torch then spends its time on
-calling its kernels, not in them; numpy's calls are cheaper by far. A batch is worked off row by row, each row with
-products of a matrix and a vector of its own: a decision is the same to the bit, whatever it is taken together with.
+A back-test decides day by day, because each decision depends on the result of the previous one. With such small inputs
+torch spends most of its time on the overhead of its calls, which is far lower in numpy. Each row of a batch is
+multiplied on its own, so that a decision is bit-identical whatever other rows the batch has.
 
-The layers of each network and their names are those of the torch module that was trained, in `networks/`.
+The layers of each network and their names are those of the trained torch module in `networks/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 
 ArrayFunction = Callable[[NDArray[Any]], NDArray[Any]]
-"""Observations float32 [B, D] to decisions: mean actions float32 [B, N+1], or indices of actions [B]."""
+"""Maps observations, float32 [B, D], to decisions: mean actions, float32 [B, N+1], or indices of actions, [B]."""
 
 LAYER_NORM_EPSILON = 1e-5
 """Torch's default."""
@@ -29,17 +29,17 @@ LAYER_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layers:
-    """Layers one after the other: functions of [B, n, p] that give [B, n, q]; the last may give indices, [B, n]."""
+    """A sequence of layers, functions from [B, n, p] to [B, n, q]; the last one may return indices, [B, n]."""
 
     layers: tuple[ArrayFunction, ...]
 
     def __call__(self, observations: FloatArray) -> NDArray[Any]:
-        """Decisions for observations [B, D]."""
-        # each row alone and contiguous: rounding depends on the shape and, on some processors, on the strides
+        """Return decisions for observations [B, D]."""
+        # each row alone and contiguous: rounding depends on the shape and, on some CPUs, on the strides
         return self.rows(np.ascontiguousarray(observations)[:, None])[:, 0]
 
     def rows(self, hidden: FloatArray) -> NDArray[Any]:
-        """Outputs [B, n, q] of inputs [B, n, p], by B products of n rows, all of one shape."""
+        """Return outputs [B, n, q] for inputs [B, n, p], by B products of n rows, all of one shape."""
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
@@ -53,7 +53,7 @@ class Linear:
     bias: FloatArray
 
     def __call__(self, inputs: FloatArray) -> FloatArray:
-        """Outputs [..., q] of inputs [..., p]."""
+        """Return outputs [..., q] for inputs [..., p]."""
         outputs: FloatArray = inputs @ self.weight
         outputs += self.bias
         return outputs
@@ -67,10 +67,10 @@ class LayerNorm:
     shift: FloatArray
     epsilon: float
     average: FloatArray
-    """1 / p, [p, 1]: a product with it is a mean, in half the time of `numpy.mean`."""
+    """A column of values 1 / p, [p, 1]: a product with it is a mean, in half the time of `numpy.mean`."""
 
     def __call__(self, inputs: FloatArray) -> FloatArray:
-        """Outputs of the shape of the inputs, [..., p]."""
+        """Return outputs of the shape of the inputs, [..., p]."""
         centred: FloatArray = inputs - inputs @ self.average
         variance = (centred * centred) @ self.average
         centred *= self.scale / np.sqrt(variance + self.epsilon)
@@ -79,29 +79,29 @@ class LayerNorm:
 
 
 def relu(inputs: FloatArray) -> FloatArray:
-    """max(x, 0)."""
+    """Return max(x, 0)."""
     return np.maximum(inputs, 0.0)
 
 
 def greedy(values: FloatArray) -> NDArray[np.intp]:
-    """The best action of each row, the first of equals."""
+    """Return the index of the largest value in each row; the first one if several are equal."""
     return np.asarray(values.argmax(-1))
 
 
 @dataclass(frozen=True, slots=True)
 class NamedWeights:
-    """Makes layers of weights by name, and holds each array to the shape that the network's settings give it.
+    """Makes layers from named weights, and checks each array for the shape that the network's settings require.
 
     Attributes:
-        source: Arrays or tensors by the names of the torch module's state; more than the network needs are welcome.
-        taken: Copies of those that the network has, float32 and read-only.
+        source: Arrays or tensors by their names in the torch module's state; the network need not use all of them.
+        taken: Copies of the arrays that the network has, float32 and read-only.
     """
 
     source: Mapping[str, Any]
     taken: dict[str, FloatArray] = field(default_factory=dict)
 
     def take(self, name: str, *shape: int) -> FloatArray:
-        """Return a copy of one array; raise a KeyError or a ValueError if there is none of that name and shape."""
+        """Return a copy of one array; raise a KeyError if it is missing, or a ValueError if it has another shape."""
         values = np.asarray(self.source[name]).astype(np.float32, order="C")
         if values.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")
@@ -110,17 +110,17 @@ class NamedWeights:
         return values
 
     def linear(self, name: str, inputs: int, outputs: int, suffix: str = "") -> Linear:
-        """Torch's `Linear`, whose arrays may have names with a suffix."""
+        """Return a torch `Linear` layer; the names of its arrays may have a suffix."""
         weight = self.take(f"{name}.weight{suffix}", outputs, inputs)
         return Linear(np.ascontiguousarray(weight.T), self.take(f"{name}.bias{suffix}", outputs))
 
     def noisy_linear(self, name: str, inputs: int, outputs: int) -> Linear:
-        """A `NoisyLinear` with its mean weights; the deviations are taken along."""
+        """Return a `NoisyLinear` layer with its mean weights; its noise scales are only copied to `taken`."""
         self.linear(name, inputs, outputs, "_deviation")
         return self.linear(name, inputs, outputs, "_mean")
 
     def layer_norm(self, name: str, size: int) -> LayerNorm:
-        """Torch's `LayerNorm` over the last axis."""
+        """Return a torch `LayerNorm` over the last axis."""
         average = np.full((size, 1), 1.0 / size, dtype=np.float32)
         scale, shift = self.take(f"{name}.weight", size), self.take(f"{name}.bias", size)
         return LayerNorm(scale, shift, LAYER_NORM_EPSILON, average)
@@ -129,9 +129,9 @@ class NamedWeights:
 def flat_actor(
     weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], logit_scale: float
 ) -> Layers:
-    """Return the mean actions of a `LayerNormActorCritic` whose first hidden layer is the trunk.
+    """Return the network for the mean actions of a `LayerNormActorCritic` whose first hidden layer is the trunk.
 
-    They are divided by `logit_scale`, by which the softmax of the environment multiplies them.
+    The actions are divided by `logit_scale`, because the softmax of the environment multiplies them by it.
     """
     layers: list[ArrayFunction] = []
     sizes = (num_inputs, *hidden_sizes)
@@ -146,7 +146,7 @@ def flat_actor(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerAssetActor:
-    """The mean actions of a `PerAssetActorCritic`, which scores each asset with weights that all assets share."""
+    """The network for the mean actions of a `PerAssetActorCritic`, which scores each asset with shared weights."""
 
     encoder: Layers
     actor: Layers
@@ -156,7 +156,7 @@ class PerAssetActor:
     scale: float
 
     def __call__(self, observations: FloatArray) -> FloatArray:
-        """Mean actions [B, N+1] of observations [B, D]."""
+        """Return mean actions [B, N+1] for observations [B, D]."""
         batch, own = len(observations), self.num_assets * self.num_features
         market = observations[:, own : -self.num_assets - 1]
         inputs = np.empty((batch, self.num_assets, self.num_features + 1 + market.shape[1]), dtype=np.float32)
@@ -179,9 +179,9 @@ def per_asset_actor(
     hidden_sizes: Sequence[int],
     logit_scale: float,
 ) -> PerAssetActor:
-    """Return the mean actions of a `PerAssetActorCritic` whose first hidden layer is the encoder.
+    """Return the network for the mean actions of a `PerAssetActorCritic` whose first hidden layer is the encoder.
 
-    They are divided by `logit_scale`, by which the softmax of the environment multiplies them.
+    The actions are divided by `logit_scale`, because the softmax of the environment multiplies them by it.
     """
     num_market = num_inputs - num_assets * num_features - (num_assets + 1)
     encoder = Layers((weights.linear("encoder.0", num_features + 1 + num_market, hidden_sizes[0]), np.tanh))
@@ -194,17 +194,17 @@ def per_asset_actor(
         ]
         return Layers((*hidden, weights.linear(f"{name}.{len(hidden)}", hidden_sizes[-1], 1)))
 
-    weights.take("log_std", 2)  # of the assets, and of cash
+    weights.take("log_std", 2)  # one for the assets, and one for cash
     return PerAssetActor(encoder, branch("actor"), branch("cash"), num_assets, num_features, 1.0 / logit_scale)
 
 
 def greedy_actions(
     weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], *, dueling: bool, noisy: bool
 ) -> Layers:
-    """Return the greedy actions of a `DuelingNoisyQ` under its mean weights.
+    """Return the network for the greedy actions of a `DuelingNoisyQ` under its mean weights.
 
-    `hidden_sizes` are the width of the features, and of each stream. The advantages alone decide: what a dueling
-    network adds to them is the same for all actions.
+    `hidden_sizes` are the width of the feature layer and of each stream. Only the advantages decide, because a dueling
+    network adds the same value to all of them.
     """
     width, stream_width = hidden_sizes
     layer = weights.noisy_linear if noisy else weights.linear

@@ -1,6 +1,6 @@
-"""A trained policy in numpy: saved without pickle, loaded and asked for decisions without torch and Ray.
+"""Trained policies in numpy, which are saved without pickle, and which load and decide without torch and Ray.
 
-A policy folder holds `policy.json` (what it was trained on and how it is wired) and `weights.safetensors`.
+A policy folder holds `policy.json` (the settings of market, environment and network) and `weights.safetensors`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from rllib_portfolio.policies.strategy import MarketView
 
 FORMAT_VERSION = 1
 FILTER_CLIP = 10.0
-"""RLlib's MeanStdFilter clips what it has normalised to +-10."""
+"""RLlib's MeanStdFilter clips normalised values to +-10."""
 
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """All that is needed to rebuild a policy's network and to know which observations it understands."""
+    """Everything that is needed to rebuild a policy's network and to know which observations it accepts."""
 
     algo: str
     assets: tuple[str, ...]
@@ -55,21 +55,21 @@ class PolicySpec:
     environment: dict[str, Any]
     fitted: dict[str, Any]
     action_table: dict[str, Any] | None = None
-    """Of a policy with discrete actions: names, weights [K, N+1], and the index of the inverse-volatility action."""
+    """For discrete actions: their names, weights [K, N+1], and the index of the inverse-volatility action."""
     observation_mean: list[float] | None = None
     observation_std: list[float] | None = None
     num_asset_features: int | None = None
-    """Features of each asset; a network that scores each asset needs to know."""
+    """Number of features of each asset, which a network that scores each asset needs."""
     format_version: int = FORMAT_VERSION
 
     @property
     def settings(self) -> list[dict[str, Any]]:
-        """Sections of the specification in which functions can be named."""
+        """Sections of the specification that may name functions."""
         return [self.market, self.environment, self.fitted]
 
     @property
     def network_config(self) -> NetworkConfig | QNetworkConfig:
-        """Settings of the network: of a Q-network where actions are discrete, else of an actor-critic."""
+        """Settings of the network: a Q-network for discrete actions, else an actor-critic."""
         if self.action_table is not None:
             return validated(QNetworkConfig, self.network, "policy.json")
         network = {"architecture": "flat"} | self.network  # older policies do not name their architecture
@@ -82,30 +82,30 @@ class PolicySpec:
 
     @property
     def action_map(self) -> ActionMap:
-        """From what the network decides to target weights, as in the environment that the policy was trained in."""
+        """The map from the network's decisions to target weights in the environment that the policy was trained in."""
         return action_map_of(self.action_table, self.environment_config, self.assets)
 
     @property
     def market_config(self) -> MarketConfig:
-        """Settings of the market that it was trained on."""
+        """Settings of the market that the policy was trained on."""
         return validated(MarketConfig, self.market, "policy.json")
 
 
 @dataclass
 class PortfolioPolicy:
-    """Weights from observations, deterministically. Also a `Strategy` that a back-test can walk.
+    """A deterministic policy from observations to target weights, which is also a `Strategy` for back-tests.
 
     Attributes:
-        spec: What the policy was trained on.
-        weights: Of its network, by the names that the trained torch module gives them: arrays or tensors, of which it
-            keeps read-only copies. The critic's are left out.
+        spec: Specification of the network and of the training.
+        weights: Weights of the network, as arrays or tensors by their names in the trained torch module. The policy
+            keeps read-only copies, without those of the critic.
         name: Row label in tables.
-        action_map: From what the network decides to target weights.
+        action_map: Map from the network's decisions to target weights.
 
     Raises:
-        ConfigError: If a weight is not finite, of the critic, too.
+        ConfigError: If a weight is not finite, even one of the critic.
         KeyError: If a weight is missing.
-        ValueError: If a weight has another shape than the network's settings give it.
+        ValueError: If a weight has another shape than the network's settings require.
     """
 
     spec: PolicySpec
@@ -126,14 +126,14 @@ class PortfolioPolicy:
             self._std = np.asarray(self.spec.observation_std, dtype=np.float32)
 
     def __call__(self, observation: FloatArray, volatility: FloatArray | None = None) -> FloatArray:
-        """Target weights [N+1] or [B, N+1], cash last, of observations [D] or [B, D] as the environment gives them.
+        """Return target weights [N+1] or [B, N+1], cash last, for observations [D] or [B, D] of the environment.
 
         Args:
-            observation: Features, then weights; these are also what the hold action of a discrete policy gives.
+            observation: Features, then weights; the hold action of a discrete policy returns these weights.
             volatility: Trailing daily volatility [N] or [B, N], for the inverse-volatility action of a discrete policy.
 
         Raises:
-            ValueError: If the observation has another length than in training, or the volatility is needed.
+            ValueError: If the observation has another length than in training, or a required volatility is missing.
         """
         observation = np.asarray(observation, dtype=np.float32)
         observations = np.atleast_2d(observation)
@@ -141,7 +141,7 @@ class PortfolioPolicy:
         return weights if observation.ndim == 2 else weights[0]
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """Target weights for a back-test; None holds what there is."""
+        """Return target weights for a back-test, [N+1]; None holds the current portfolio."""
         observations = view.observation[None]
         decided = self._decided(observations)
         if self.action_map.is_hold(decided)[0]:
@@ -150,12 +150,12 @@ class PortfolioPolicy:
         return weights
 
     def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Target weights [B, N+1] of what the network decided for observations [B, D]."""
+        """Return target weights [B, N+1] for the network's decisions on observations [B, D]."""
         held = observations[:, -len(self.spec.assets) - 1 :].astype(np.float64)
         return self.action_map.target(decided, held, volatility)
 
     def _decided(self, observations: FloatArray) -> NDArray[Any]:
-        """What the network decides for observations [B, D]: actions [B, ...] of the environment."""
+        """Return the network's decisions for observations [B, D]: actions [B, ...] of the environment."""
         if observations.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
@@ -166,12 +166,12 @@ class PortfolioPolicy:
         return self._decisions(observations)
 
     def require_compatible(self, market: MarketData) -> None:
-        """Raise unless the market has the assets, observations and fitted numbers that the policy was trained on.
+        """Raise unless the market has the assets, observations and fitted values that the policy was trained on.
 
-        Newer rows of the same universe are welcome, prepared with `fitted=policy.spec.fitted`.
+        The market may have newer rows of the same universe, prepared with `fitted=policy.spec.fitted`.
 
         Raises:
-            ConfigError: Names the first difference.
+            ConfigError: If there is a difference; names the first one.
         """
         _require_same("assets", self.spec.assets, market.assets)
         _require_same("observations", self.spec.observation_names, ObservationLayout(market).names)
@@ -194,13 +194,13 @@ class PortfolioPolicy:
 
 _WEIGHTS = "weights.safetensors"
 _DIGEST = "weights_sha256"
-"""Entry of `policy.json`; former versions did not write it."""
+"""Entry of `policy.json`; earlier versions did not write it."""
 _FITTED = ("features", "observation_filter", "scaler", "gmm", "hmm")
-"""Entries of `MarketData.fitted` that the numbers of an observation depend on."""
+"""Entries of `MarketData.fitted` on which the values of an observation depend."""
 
 
 def _require_finite(weights: Mapping[str, Any]) -> None:
-    """Raise unless all weights are finite: a network with others decides nothing."""
+    """Raise unless all weights are finite; a network with other weights cannot decide."""
     for name, values in weights.items():
         is_finite = np.isfinite(np.asarray(values))
         if not is_finite.all():
@@ -209,7 +209,7 @@ def _require_finite(weights: Mapping[str, Any]) -> None:
 
 
 def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
-    """The forward pass of a policy's network, which takes the weights that it needs."""
+    """Return the forward pass of a policy's network, which takes the arrays that it needs from `weights`."""
     network, num_inputs = spec.network_config, len(spec.observation_names)
     sizes = network.hidden_sizes
     if isinstance(network, QNetworkConfig):
@@ -227,23 +227,24 @@ def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
 
 
 def _clipped(actor: ArrayFunction, observations: FloatArray) -> FloatArray:
-    """Return an actor's mean actions, cut at the bounds of the action space."""
+    """Return an actor's mean actions, clipped to the bounds of the action space."""
     return np.minimum(np.maximum(actor(observations), -1.0), 1.0)
 
 
 def load_policy(path: str | Path, *, trust_custom: str | Collection[str] = ()) -> PortfolioPolicy:
-    """The policy of a run (its best on validation), of one checkpoint, or of a policy folder.
+    """Load the policy of a run (the best one on validation), of one checkpoint, or of a policy folder.
 
-    Nothing of it is executed. What its market and its environment are later built from may name functions of its
-    author, so that a policy with a custom feature or reward is given to those alone who trust these.
+    Loading executes no code of the policy. However, its settings of market and environment may name functions of its
+    author, which are imported when these are built. A policy with a custom feature or reward is therefore loaded only
+    if its functions are trusted.
 
     Args:
         path: Run folder, checkpoint folder or policy folder.
-        trust_custom: Functions as `module:function`, or modules for all of their functions, that this process may
-            import from now on where saved settings name them.
+        trust_custom: Functions as `module:function`, or modules to trust all of their functions. This process may
+            import them from now on if saved settings name them.
 
     Raises:
-        ConfigError: If there is no policy, its files are damaged, or name a function that is not trusted.
+        ConfigError: If there is no policy, its files are damaged, or they name a function that is not trusted.
     """
     trust(trust_custom)
     policy = read_policy(path)
@@ -252,7 +253,7 @@ def load_policy(path: str | Path, *, trust_custom: str | Collection[str] = ()) -
 
 
 def read_policy(path: str | Path) -> PortfolioPolicy:
-    """Return what `load_policy` does, whatever functions it names: for commands, which import trusted ones alone."""
+    """Load a policy as `load_policy` does, but without a check of its functions: commands import only trusted ones."""
     folder = _policy_folder(Path(path))
     try:
         values = unsealed(json.loads((folder / "policy.json").read_text()))

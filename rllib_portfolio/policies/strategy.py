@@ -1,6 +1,6 @@
-"""What a strategy is, and all that it may see when it decides.
+"""The interface of strategies, and the data that they may use when they decide.
 
-A trained policy, a classical baseline and a user's own rule are the same thing to a back-test: a name and a `decide`.
+A back-test treats trained policies, classical baselines and a user's own rules alike: each has a name and a `decide`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ class Strategy(Protocol):
 
     @property
     def name(self) -> str:
-        """Row label of tables and figures, distinct within one back-test."""
+        """Row label in tables and figures, unique within one back-test."""
         ...
 
     def decide(self, view: MarketView, /) -> FloatArray | None:
-        """Target weights [N+1] on the simplex, cash last; None holds what there is and trades nothing."""
+        """Return target weights [N+1] on the simplex, cash last; None holds the current portfolio without trading."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarketView:
-    """What one strategy knows when it decides the trade at the close of row t: rows up to t - L, L the execution lag.
+    """The data that a strategy may use for the trade at the close of row t: rows up to t - L, for execution lag L.
 
-    Arrays are read-only and end where knowledge ends; nothing here leads to a later row.
+    Arrays are read-only and end at row t - L; no attribute gives access to later rows.
 
     Attributes:
         row: Decision row t.
-        is_first: Whether this is the first decision of the walk, out of cash.
-        weights: Of this strategy's portfolio as known at close t - L, [N+1], cash last: the drifted w'_t for L = 0; for
-            L = 1 those held after the close of row t - 1, since w'_t would tell the returns of row t.
+        is_first: Whether this is the first decision of the back-test, when all wealth is in cash.
+        weights: Weights of this strategy's portfolio as known at close t - L, [N+1], cash last. For L = 0 these are the
+            drifted weights w'_t. For L = 1 they are the weights held after the close of row t - 1, because w'_t would
+            reveal the returns of row t.
         past_returns: Simple returns of the risky assets, float64 [t - L, N]: rows 1 to t - L, the newest last.
         past_cash_returns: Simple returns of cash over the same rows, float64 [t - L].
         volatility: Trailing standard deviation of daily returns at row t - L, float64 [N].
@@ -53,19 +54,25 @@ class MarketView:
 
     @property
     def observation(self) -> FloatArray:
-        """What the environment's agent would see, float32 [D]: features of row t - L, then the weights."""
+        """The observation that the environment would return, float32 [D]: features of row t - L, then the weights."""
         return self._observe(self.weights)
 
 
 class MarketViewer:
-    """Hands out the views of one market, row by row; decisions see rows up to the execution lag before them."""
+    """Creates the views of one market row by row, each with the rows that are known under the execution lag."""
 
     def __init__(self, market: MarketData, execution_lag: int) -> None:
         self._market, self._execution_lag = market, execution_lag
         self._layout = ObservationLayout(market)
 
     def views(self, row: int, is_first: bool, known: FloatArray) -> list[MarketView]:
-        """The view of each strategy for the trade at the close of `row`, given the weights [K, N+1] that it knows."""
+        """Return the view of each of K strategies for the trade at the close of `row`.
+
+        Args:
+            row: Decision row.
+            is_first: Whether this is the first decision of the back-test.
+            known: Weights of each strategy's portfolio as known at close `row` - L, [K, N+1].
+        """
         seen = row - self._execution_lag
         known = known.copy()
         known.setflags(write=False)

@@ -1,4 +1,4 @@
-"""Synthetic markets whose odds depend on a state that is a Markov chain: seen, hidden, or made by the prices."""
+"""Synthetic markets whose return probabilities depend on a Markov chain: observed, hidden, or determined by prices."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def regime_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """Assets whose odds depend on an observable regime: the regime of day t decides the distribution of day t + 1.
+    """Return a market with an observable regime: the regime of day t determines the return distribution of day t + 1.
 
-    The regime is one-hot in `market_features` (regime_0 ... regime_{K-1}), never scaled. Given the regime, assets are
-    independent: asset i gains `up` with probability[regime][i] and loses `down` otherwise. By default the better one of
-    two assets changes with the regime. The exact growth of weights w is a sum over the 2^N outcomes.
+    `market_features` hold the regime, one-hot encoded and unscaled (regime_0 ... regime_{K-1}). Given the regime, the
+    assets are independent: asset i gains `up` with probability[regime][i] and loses `down` otherwise. By default the
+    better of two assets depends on the regime. The exact expected growth of weights w is a sum over the 2^N outcomes.
 
     Args:
-        probability: Of a gain, [K, N], each in [0, 1].
+        probability: Probability of a gain in each regime and of each asset, [K, N], each in [0, 1].
         up: Gain, a fraction above 0.
         down: Loss, a fraction in (0, 1).
-        stay: Probability that the next day has the same regime, in [0, 1]; the others are equally likely.
+        stay: Probability that the next day has the same regime, in [0, 1]; the other regimes are equally likely.
     """
     check_outcomes(up, down)
     check_number("stay", stay, 0.0, 1.0)
@@ -77,10 +77,10 @@ def hidden_regime_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """The market of `regime_market` whose regime is hidden: seen are the filtered probabilities of each regime.
+    """Return the market of `regime_market` with a hidden regime: features are its filtered probabilities.
 
-    `belief_k` at day t is P(regime of day t is k | returns up to t), from the true parameters: Bayes' rule on the gains
-    and losses of each day, then one step of the chain. Parameters are those of `regime_market`.
+    The feature `belief_k` at day t is P(regime of day t is k | returns up to t) under the true parameters: Bayes' rule
+    on the gains and losses of each day, then one step of the chain. The parameters are those of `regime_market`.
 
     Source: Hamilton (1994), "Time Series Analysis", equations 22.4.5 and 22.4.6.
     """
@@ -102,12 +102,12 @@ def hidden_regime_market(
 
 
 def filtered_beliefs(gains: NDArray[np.bool_], odds: FloatArray, stay: float) -> FloatArray:
-    """Probabilities [T, K] of K regimes after each of T - 1 days of gains [T - 1, N], the first row uniform.
+    """Return probabilities [T, K] of K regimes after each of T - 1 days; the first row is uniform.
 
     Args:
-        gains: Whether each asset gained; row t comes of the regime of row t of the result.
+        gains: Whether each asset gained, [T - 1, N]; row t depends on the regime in row t of the result.
         odds: Probability of a gain in each regime, [K, N].
-        stay: Probability that a regime lasts another day; the others are equally likely to follow.
+        stay: Probability that a regime lasts another day; the other regimes are equally likely to follow.
     """
     num_regimes = len(odds)
     chain = np.full((num_regimes, num_regimes), (1.0 - stay) / (num_regimes - 1))
@@ -130,14 +130,15 @@ def mean_reverting_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """One asset, RISKY, whose price is drawn back to where it was: the urn of the Ehrenfests.
+    """Return a market with one mean-reverting asset, RISKY, which follows the urn model of the Ehrenfests.
 
-    The balance x of gains and losses moves by 1 a day between -half_width and half_width, up with probability
-    (1 - x / half_width) / 2. The day's return is +move or -move. `deviation` is x / half_width, never scaled.
+    The balance x, gains less losses so far, moves by 1 a day between -half_width and half_width; it rises with
+    probability (1 - x / half_width) / 2. The day's return is +move or -move. The feature `deviation` is x / half_width,
+    unscaled.
 
     Args:
         half_width: Largest balance, at least 1.
-        move: Gain or loss of a day, a fraction in (0, 1).
+        move: Size of the gain or loss of each day, a fraction in (0, 1).
 
     Source: P. and T. Ehrenfest (1907), "Über zwei bekannte Einwände gegen das Boltzmannsche H-Theorem".
     """

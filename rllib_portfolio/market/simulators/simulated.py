@@ -1,6 +1,6 @@
-"""What all simulated markets share: `MarketData` of drawn returns, and the checks of their parameters.
+"""Functions that all simulated markets share: `MarketData` for drawn returns, and checks of parameters.
 
-Days are weekdays from 2000-01-03. Their prices are nobody's prices: reports must say so, and `notes` do.
+Days are weekdays from 2000-01-03. Reports must say that the prices are not real, as `notes` do.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rllib_portfolio.market.table import data_hash
 FIRST_DAY = "2000-01-03"
 MIN_DAYS = 10
 MOST_ASSETS, MOST_RETURNS = 5_000, 100_000_000
-"""Largest number of assets, and of days times assets: 0.8 GB an array."""
+"""Largest number of assets, and of days times assets (0.8 GB per array)."""
 
 
 def simulated_market(
     returns: FloatArray, assets: tuple[str, ...], source: str, cash_rate: float, periods_per_year: int
 ) -> MarketData:
-    """A market without features from simple returns [T, N], the first row of which is none and is set to zero."""
+    """Return a market without features for simple returns [T, N], whose first row is set to zero in place."""
     check_number("cash_rate", cash_rate, -0.99, 1.0)
     returns[0] = 0.0
     num_days, num_assets = returns.shape
@@ -69,7 +69,7 @@ def simulated_market(
 def with_features(
     market: MarketData, kind: Literal["asset", "market"], features: NDArray[Any], names: Sequence[str]
 ) -> MarketData:
-    """Return the market with other features of a kind, [T, N, F] or [T, M], which are never scaled."""
+    """Return the market with other asset features [T, N, F] or market features [T, M], which are never scaled."""
     changes: dict[str, Any] = {
         f"{kind}_features": np.ascontiguousarray(features, dtype=np.float32),
         f"{kind}_feature_names": tuple(names),
@@ -81,10 +81,11 @@ def with_features(
 def bounded_shocks(
     rng: np.random.Generator, num_days: int, num_assets: int, degrees: float, radius: float
 ) -> FloatArray:
-    """Draw uncorrelated shocks [T, N] of Student's multivariate t with unit scale, no longer than `radius`.
+    """Draw uncorrelated shocks [T, N] from a multivariate Student's t distribution of unit scale, cut at `radius`.
 
-    A longer one is cut to `radius` in its direction, so that the law is the same in all directions: the shock of any
-    portfolio is a multiple of the same number. Infinite `degrees` of freedom give normal shocks.
+    A longer vector is shortened to `radius` in its direction, so that the distribution is the same in all directions:
+    the shocks of all portfolios have the same distribution up to a factor. Infinite `degrees` of freedom give normal
+    shocks.
     """
     shocks = rng.standard_normal((num_days, num_assets))
     if np.isfinite(degrees):
@@ -94,7 +95,16 @@ def bounded_shocks(
 
 
 def shock_radius(means: FloatArray, scales: FloatArray, worst_loss: float) -> float:
-    """Length of a day's shocks [N] beyond which an asset with one of these means and scales could lose more."""
+    """Return the length of a day's shocks [N] beyond which an asset could lose more than `worst_loss`.
+
+    Args:
+        means: Mean daily returns of the assets.
+        scales: Factors from shocks to daily returns of the assets.
+        worst_loss: Largest loss of an asset in a day, a fraction.
+
+    Raises:
+        ConfigError: If a mean return is as low as -`worst_loss`.
+    """
     radius = float(((worst_loss + means) / np.maximum(scales, 1e-12)).min())
     if radius <= 0.0:
         raise ConfigError(
@@ -105,7 +115,11 @@ def shock_radius(means: FloatArray, scales: FloatArray, worst_loss: float) -> fl
 
 
 def correlation_factor(correlation: float | Sequence[Sequence[float]], num_assets: int) -> FloatArray:
-    """Lower Cholesky factor of the correlation matrix, [N, N]."""
+    """Return the lower Cholesky factor of the correlation matrix, [N, N].
+
+    Raises:
+        ConfigError: If it is no correlation matrix of N assets, or is not positive definite.
+    """
     try:
         matrix = np.array(correlation, dtype=float)
     except (TypeError, ValueError):
@@ -129,18 +143,18 @@ def correlation_factor(correlation: float | Sequence[Sequence[float]], num_asset
 
 
 def weekdays(num_days: int) -> NDArray[np.datetime64]:
-    """The first weekdays from 2000-01-03 on."""
+    """Return the first `num_days` weekdays from 2000-01-03 on."""
     return np.busday_offset(np.datetime64(FIRST_DAY, "D"), np.arange(num_days), roll="forward")
 
 
 def check_outcomes(up: float, down: float) -> None:
-    """Raise ConfigError unless a gain is above 0 and a loss leaves something."""
+    """Raise a ConfigError unless the gain `up` is above 0 and the loss `down` is above 0 and below the whole wealth."""
     check_number("up", up, 1e-9, 100.0)
     check_number("down", down, 1e-9, 0.999)
 
 
 def check_days(num_days: int, num_assets: int = 1) -> None:
-    """Raise ConfigError unless a market can have so many rows of so many assets."""
+    """Raise a ConfigError unless a market can have `num_days` rows of `num_assets` assets."""
     check_count("num_days", num_days, MIN_DAYS)
     if num_assets > MOST_ASSETS or num_days * num_assets > MOST_RETURNS:
         raise ConfigError(
@@ -150,13 +164,13 @@ def check_days(num_days: int, num_assets: int = 1) -> None:
 
 
 def check_count(name: str, value: int, low: int) -> None:
-    """Raise ConfigError unless a parameter is a whole number of at least `low`."""
+    """Raise a ConfigError unless a parameter is a whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ConfigError(f"{name} must be a whole number of at least {low}, got {value!r}. Raise it.")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
-    """Raise ConfigError unless a parameter is a number in [low, high]."""
+    """Raise a ConfigError unless a parameter is a number in [low, high]."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # type: ignore[operator]
         raise ConfigError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r} (synthetic market).")

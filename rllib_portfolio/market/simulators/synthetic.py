@@ -1,6 +1,6 @@
-"""Synthetic markets: known parameters, so that the best policy can be computed, and a bootstrap of real prices.
+"""Synthetic markets with known parameters, whose optimal policy can be computed, and a bootstrap of real prices.
 
-Days are weekdays from 2000-01-03. Their prices are nobody's prices: reports must say so, and `notes` do.
+Days are weekdays from 2000-01-03. Reports must say that the prices are not real, as `notes` do.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ def kelly_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """One asset, RISKY, that gains `up` with `probability` and loses `down` otherwise, each day alone. No features.
+    """Return a market with one asset, RISKY, that gains `up` with `probability` and loses `down` otherwise.
 
-    Without costs and with cash at 0, log wealth grows fastest with probability / down - (1 - probability) / up in RISKY
-    (0.8 by default, between 0 and 1 for a long-only portfolio).
+    The days are independent, and there are no features. Without transaction costs and with a cash rate of 0, log wealth
+    grows fastest if RISKY has the weight probability / down - (1 - probability) / up (0.8 by default; between 0 and 1
+    for a long-only portfolio).
 
     Args:
         up: Gain, a fraction above 0.
         down: Loss, a fraction in (0, 1).
-        probability: Of a gain, in [0, 1].
+        probability: Probability of a gain, in [0, 1].
 
     Source: Kelly (1956), "A new interpretation of information rate".
     """
@@ -75,15 +76,15 @@ def gbm_market(
     assets: Sequence[str] | None = None,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """Correlated geometric Brownian motions. No features: the days are independent.
+    """Return a market of correlated geometric Brownian motions; the days are independent, and there are no features.
 
-    In continuous time log wealth grows fastest with covariance^-1 (mean - log(1 + cash_rate)) in the assets.
+    In continuous time log wealth grows fastest with weights covariance^-1 (mean - log(1 + cash_rate)) of the assets.
 
     Args:
         mean: Annual drift of each asset, [N]: the expected simple return of a day is exp(mean / periods_per_year) - 1.
         volatility: Annual standard deviation of log returns of each asset, [N], not negative.
-        correlation: Of the Brownian motions: one number for all pairs, or a matrix [N, N].
-        assets: N names; null gives ASSET_0, ASSET_1 ...
+        correlation: Correlation of the Brownian motions: one number for all pairs, or a matrix [N, N].
+        assets: N names; None gives ASSET_0, ASSET_1 ...
 
     Source: Merton (1969), "Lifetime portfolio selection under uncertainty".
     """
@@ -115,11 +116,11 @@ def crash_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """The assets of `gbm_market` and before them one, CRASH, whose steady gains end in rare, large losses.
+    """Return the market of `gbm_market` with an additional first asset, CRASH, which has rare, large losses.
 
-    CRASH is the asset of `kelly_market`, independent of the others: by default it gains 0.23 % a day and halves once in
-    250 days, so that alone it deserves a quarter of the wealth. No features. Parameters are those of `kelly_market` for
-    CRASH, and those of `gbm_market` for the others.
+    CRASH follows the distribution of `kelly_market` and is independent of the others. By default it gains 0.23 % a day
+    and loses half of its value once in 250 days on average, so that its optimal weight without the others is a quarter.
+    There are no features. `up`, `down` and `probability` are those of `kelly_market`; the others are of `gbm_market`.
     """
     check_outcomes(up, down)
     check_number("probability", probability, 0.0, 1.0)
@@ -131,7 +132,7 @@ def crash_market(
         seed=seed,
         periods_per_year=periods_per_year,
     )
-    gains = np.random.default_rng((seed, 1)).random(num_days) < probability  # another stream than the others'
+    gains = np.random.default_rng((seed, 1)).random(num_days) < probability  # independent of the other assets
     returns = np.column_stack([np.where(gains, up, -down), others.returns])
     source = f"crash(up={up}, down={down}, probability={probability}, beside {others.source})"
     return simulated_market(returns, ("CRASH", *others.assets), source, cash_rate, periods_per_year)
@@ -149,17 +150,18 @@ def student_t_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """Simple returns with fat tails: Student's multivariate t, bounded. No features: the days are independent.
+    """Return a market of fat-tailed simple returns from a bounded multivariate Student's t distribution.
 
-    All assets have their wild days together. The shocks of a day are cut to `shock_radius`, so that no asset loses more
-    than `worst_loss`; the return of a portfolio w is then w'mean + sqrt(w'S w) Y with one Y for all of them.
+    The days are independent, and there are no features. All assets have their extreme days together. The shocks of a
+    day are cut to `shock_radius`, so that no asset loses more than `worst_loss`. The return of a portfolio w is then
+    distributed as w'mean + sqrt(w'S w) Y, with scale matrix S and the same distribution of Y for all portfolios.
 
     Args:
         mean: Annual mean of each asset's simple returns, [N].
-        volatility: Annual standard deviation of each asset, [N], were its shocks not cut.
+        volatility: Annual standard deviation of each asset before its shocks are cut, [N].
         correlation: One number for all pairs, or a matrix [N, N].
         degrees: Degrees of freedom, above 2; the fewer, the fatter the tails.
-        worst_loss: No asset loses more in a day, a fraction in (0, 1).
+        worst_loss: Largest loss of an asset in a day, a fraction in (0, 1).
     """
     _check_moments(mean, volatility)
     check_days(num_days, len(mean))
@@ -188,18 +190,18 @@ def signal_market(
     cash_rate: float = 0.0,
     periods_per_year: RowsPerYear = 252,
 ) -> MarketData:
-    """Many like assets, each with a signal of its own that says whether it will rise or fall on average the next day.
+    """Return a market of similar assets, each with a signal that determines the sign of its next day's mean return.
 
-    `signal` is +1 or -1 in `asset_features`, never scaled: the signal of day t makes the mean of day t + 1 +edge or
-    -edge. Simple returns are normal and bounded as in `student_t_market`.
+    The asset feature `signal` is +1 or -1, unscaled; a signal of +1 (-1) on day t means a mean return of +edge (-edge)
+    on day t + 1. Simple returns are normal, and bounded as in `student_t_market`.
 
     Args:
         num_assets: N, at least 2.
-        edge: Mean simple return of a day whose signal is +1, a fraction above 0.
-        volatility: Standard deviation of a day, a fraction above 0.
-        correlation: Of returns given their signals: one number for all pairs, or a matrix [N, N].
+        edge: Mean simple return of the day after a signal of +1, a fraction above 0.
+        volatility: Daily standard deviation given the signal, before shocks are cut; a fraction above 0.
+        correlation: Correlation of returns given their signals: one number for all pairs, or a matrix [N, N].
         stay: Probability that an asset's signal is the same on the next day.
-        worst_loss: No asset loses more in a day, a fraction in (0, 1).
+        worst_loss: Largest loss of an asset in a day, a fraction in (0, 1).
     """
     check_count("num_assets", num_assets, 2)
     check_days(num_days, num_assets)
@@ -230,18 +232,19 @@ def bootstrap_market(
     config: MarketConfig | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> MarketData:
-    """A stationary block bootstrap of real prices, prepared like a real table.
+    """Return a stationary block bootstrap of real prices, prepared like a real table.
 
-    Days of the table are drawn in blocks of random, geometric length, all assets and the index together, so that
-    correlations and short-lived dependence survive; what is longer than a block does not. Extra columns are left out.
+    Days of the table are drawn in blocks of random, geometrically distributed length, for all assets and the index
+    together. This preserves correlations and the dependence within a block, but no longer dependence. Extra columns are
+    left out.
 
     Args:
         table: Real prices.
-        num_days: Rows to draw; null draws as many as the table has.
+        num_days: Rows to draw; None draws as many as the table has.
         mean_block_days: Expected length of a block, at least 1.
-        seed: Of the draws.
-        config: Features, windows and cash; null takes the defaults.
-        fitted: `MarketData.fitted` of another run, applied instead of fitting.
+        seed: Seed of the random draws.
+        config: Features, windows and cash rate; None takes the defaults.
+        fitted: `MarketData.fitted` of another run, which is applied instead of fitting.
 
     Source: Politis and Romano (1994), "The stationary bootstrap".
     """
@@ -267,10 +270,11 @@ def bootstrap_market(
 
 
 def leaked(market: MarketData) -> MarketData:
-    """`market` with a LEAK: the asset feature `next_return`, the return of the next day, standardised.
+    """Return the market with look-ahead bias: the asset feature `next_return`, the standardised return of the next day.
 
-    For tests only: with execution lag 0 a policy that reads it must become absurdly rich, and a causality test must
-    fail on it. It is standardised by the training window; the last row, which has no next day, is zero.
+    This is for tests only: with execution lag 0 a policy that reads the feature must have implausibly high returns, and
+    a causality test must fail. The feature is standardised by moments of the training window. It is 0 in the last row,
+    which has no next day.
     """
     next_returns = np.zeros_like(market.returns)
     next_returns[:-1] = market.returns[1:]
@@ -303,7 +307,7 @@ def _numbered(num_assets: int) -> tuple[str, ...]:
 
 
 def _stationary_rows(num_rows: int, num_draws: int, mean_block_days: float, seed: int) -> NDArray[np.int64]:
-    """Rows in [0, num_rows), drawn in blocks that wrap around the end, [num_draws]."""
+    """Draw rows in [0, num_rows) in blocks that wrap around the end, [num_draws]."""
     rng = np.random.default_rng(seed)
     draw = np.arange(num_draws)
     starts_block = rng.random(num_draws) < 1.0 / mean_block_days
@@ -314,6 +318,6 @@ def _stationary_rows(num_rows: int, num_draws: int, mean_block_days: float, seed
 
 
 def _resampled(prices: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
-    """Prices that start at the first row's and earn the gross returns of `rows`."""
+    """Return prices that start at those of the first row and earn the gross returns of `rows`."""
     gross = (prices[1:] / prices[:-1])[rows]
     return np.vstack([prices[:1], prices[:1] * np.cumprod(gross, axis=0)])
