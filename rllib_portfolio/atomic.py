@@ -72,9 +72,9 @@ def read_json(path: Path, owner: str, remedy: str, *, allow_nan: bool = False) -
 
     Args:
         path: The file.
-        owner: What the file belongs to, for the error message.
+        owner: Name, in the error message, of the thing that the file belongs to.
         remedy: A sentence on what to do if the file cannot be read, for the error message.
-        allow_nan: Whether to accept NaN and infinite numbers, which are not valid JSON.
+        allow_nan: Accept NaN and infinite numbers, which are not valid JSON.
 
     Raises:
         ConfigError: If the file is missing, is not valid JSON, does not hold a mapping, or was changed.

@@ -43,7 +43,7 @@ def begun(
 
     Args:
         folder: The folder.
-        owner: What the folder is for the user, for the error message.
+        owner: Name of the folder in the error message.
         remedy: A sentence on what to do if the folder cannot be written, for the error message.
 
     Raises:

@@ -62,7 +62,7 @@ def require_names(names: Iterable[str], of: str, where: str, error: type[ValueEr
 
     Args:
         names: The names.
-        of: What has these names, for the error message.
+        of: The kind of things that have these names, such as `strategies`, for the error message.
         where: Source of the names, for the error message.
         error: Class of the error.
     """

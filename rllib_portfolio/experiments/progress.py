@@ -23,7 +23,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a training run ended.
+    """The outcome of a training run.
 
     Attributes:
         run: The run; for a trial, its name.

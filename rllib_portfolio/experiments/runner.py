@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
 NUM_RETRIES = 3
-"""How often a run is restarted, from its newest checkpoint, after its process or machine was lost."""
+"""Number of times that a run is restarted, from its newest checkpoint, after its process or machine was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,12 +74,12 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_here(self) -> bool:
-        """Whether the process belongs to this boot of this host, and to the process namespace of this process."""
+        """True if the process belongs to this boot of this host, and to the process namespace of this process."""
         return self.host == _host() and self.pid_space == _pid_space()
 
     @property
     def is_this_process(self) -> bool:
-        """Whether the process is this one, or an earlier one with the same process number."""
+        """True if the process is this one, or an earlier one with the same process number."""
         return self.is_here and self.pid == os.getpid()
 
     def is_gone(self, has_lock: bool) -> bool:

@@ -70,11 +70,11 @@ class Status:
     best_validation_sharpe: float
     """Sharpe ratio of the policy with the best validation score so far; NaN before the first that is defined."""
     is_evaluated: bool
-    """Whether this iteration ended with an evaluation."""
+    """True if this iteration ended with an evaluation."""
     is_finished: bool
-    """Whether this iteration was the run's last."""
+    """True if this iteration was the run's last."""
     is_saved: bool
-    """Whether a checkpoint was written after this iteration."""
+    """True if a checkpoint was written after this iteration."""
     elapsed_s: float
     """Seconds of sampling and learning without interruptions."""
     message: str | None = None
@@ -170,7 +170,7 @@ class _Run:
 
     @property
     def _may_stay_untrained(self) -> bool:
-        """Whether the untrained network may be selected."""
+        """True if the untrained network may be selected."""
         schedule = self.config.schedule
         has_filter = self.config.market.observation_filter == "running"  # the filter has no observations yet
         several = schedule.evaluation_interval < schedule.total_timesteps

@@ -59,7 +59,7 @@ class RunStorage:
 
     @property
     def is_remote(self) -> bool:
-        """Whether runs work in local copies."""
+        """True if runs work in local copies and are kept in an object store."""
         return "://" in self.root and not self.root.startswith("file://")
 
     @classmethod

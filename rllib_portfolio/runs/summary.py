@@ -56,7 +56,7 @@ class Results:
         """Print the tables and the verdict.
 
         Args:
-            place: Where the run is stored, if not in its folder.
+            place: Path or URI where the run is stored, if that is not its folder.
         """
         console = wide_console()
         steps = self.selected_steps

@@ -43,7 +43,7 @@ class Range(StrictModel):
     low: int | float
     high: int | float
     log: bool = False
-    """Whether to sample the logarithm uniformly."""
+    """Sample the logarithm uniformly."""
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Self:
