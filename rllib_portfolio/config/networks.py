@@ -25,7 +25,7 @@ PER_ASSET_SIZES = (16,)
 
 
 class NetworkConfig(AnyNetworkConfig):
-    """The actor-critic."""
+    """The actor-critic network."""
 
     architecture: Literal["auto", "flat", "per_asset"] = "auto"
     """flat: one network over the whole observation. per_asset: one small network with shared weights that scores each

@@ -62,11 +62,11 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
     with begun(run_dir):
         _save_market(run_dir / MARKET, market, market_file)
         write_json(run_dir / RECORD, sealed(_record(config, market)))
-        _write_config(run_dir, config)  # last: a run with a configuration has begun
+        _write_config(run_dir, config)  # written last, since it marks the run as begun
 
 
 def require_fresh(run_dir: Path) -> None:
-    """Raise a `ConfigError` if the folder of a new run is not empty, is no folder, or cannot be made."""
+    """Raise a `ConfigError` if the folder of a new run is not empty, is not a folder, or cannot be made."""
     if run_dir.is_dir() and is_unused(run_dir):
         return
     if run_dir.exists():

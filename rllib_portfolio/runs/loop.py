@@ -64,7 +64,7 @@ class Status:
     steps_per_second: float
     """Speed of sampling and learning in this iteration; NaN at step 0."""
     episode_return: float
-    """Mean over the last finished episodes; NaN before the first."""
+    """Mean return of the last finished episodes; NaN before the first."""
     validation_sharpe: float
     """Sharpe ratio of the last evaluation; NaN before the first."""
     best_validation_sharpe: float
@@ -127,7 +127,7 @@ def run(
 
 
 class _Run:
-    """The moving parts of a run."""
+    """A run in progress, with its algorithm, state and records."""
 
     def __init__(self, config: RunConfig, market: MarketData, run_dir: Path, resume: bool) -> None:
         self.config, self.market, self.run_dir = config, market, run_dir

@@ -98,7 +98,7 @@ class Retraining:
             for seed in range(settings.seed + 1, settings.seed + 1 + settings.num_retrain_seeds)
         }
         self.known = tuple(outcome for run in self._overrides if (outcome := self._finished(run)) is not None)
-        """Training runs that an earlier session finished."""
+        """Outcomes of the training runs that an earlier session finished."""
         self._outcomes = self.known
 
     @property

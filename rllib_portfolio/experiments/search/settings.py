@@ -18,7 +18,7 @@ class SearchSettings(StrictModel):
     """The settings of a search. Together with run configuration and search space they determine its results."""
 
     num_samples: Count = 50
-    """Trials, pruned and failed ones included."""
+    """Number of trials, including pruned and failed ones."""
     max_steps: Steps = 50_000
     """Environment steps of a trial that is not stopped early."""
     report_interval: Steps

@@ -44,7 +44,7 @@ def open_storage(url: str) -> BaseStorage:
         ConfigError: If the database cannot be opened. The message does not contain the password.
     """
     try:
-        return RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna fills in templates
+        return RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna expands templates in the URL
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = one_line(error).replace(url, without_password(url))
         raise ConfigError(
