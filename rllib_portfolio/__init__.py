@@ -1,4 +1,4 @@
-"""Portfolio allocation with Ray RLlib: an exact market simulator, fast training, honest back-tests.
+"""Portfolio allocation with Ray RLlib: an exact market simulator, fast training, out-of-sample back-tests.
 
 Importing the package registers `rllib_portfolio/Portfolio-v0` with Gymnasium; it loads neither ray nor torch.
 """

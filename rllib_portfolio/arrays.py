@@ -1,4 +1,4 @@
-"""The array that the whole package computes with."""
+"""The array type of the package."""
 
 from typing import Any
 
@@ -6,4 +6,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
-"""Floating-point numbers of either precision; docstrings give the shape."""
+"""An array of floating-point numbers of any precision; docstrings give the shape."""

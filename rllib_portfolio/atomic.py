@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them, and JSON that tells damage."""
+"""Atomic file writes, and JSON files with a digest.
+
+A file is complete or absent, even if the process that writes it is killed.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ from typing import Any
 from rllib_portfolio.errors import file_error, reason
 
 SEAL = "sha256"
-"""Entry of a sealed mapping: the SHA-256 of all others."""
+"""Key of a sealed mapping that holds the SHA-256 digest of all other entries."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` when it is complete: readers see it whole or not at all.
+    """Yield a temporary file to write, which replaces `path` when the context ends without an error.
 
-    The file is always a new one: a link that has its name is removed, not followed. It is removed if it cannot be
-    completed, and errors of a disk name `path`.
+    The temporary file is always created anew: a link with its name is removed and not followed. If the file cannot be
+    completed, it is removed, and errors of the disk name `path`.
     """
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
@@ -32,27 +35,29 @@ def whole_file(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             unfinished.unlink()
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a write that finds the disk full does not say of which file
+            error.filename = str(path)  # the error of a full disk does not name the file
         raise
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     with whole_file(path) as file:
         file.write_text(json.dumps(values, indent=1, allow_nan=False))
 
 
 def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON values with their digest, by which `unsealed` tells whether they were changed."""
+    """Return the JSON values with a digest by which `unsealed` detects changes."""
     rest = {name: value for name, value in values.items() if name != SEAL}
     return {**rest, SEAL: _digest(rest)}
 
 
 def unsealed(values: object) -> dict[str, Any]:
-    """What `sealed` was given; a mapping without a digest, as former versions wrote it, is taken as it is.
+    """Check the digest of a sealed mapping, and return the mapping without it.
+
+    A mapping without a digest, as former versions wrote it, is returned unchecked.
 
     Raises:
-        ValueError: If it is no mapping, or was changed.
+        ValueError: If `values` is not a mapping, or was changed.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{type(values).__name__} instead of a mapping")
@@ -63,12 +68,16 @@ def unsealed(values: object) -> dict[str, Any]:
 
 
 def read_json(path: Path, owner: str, remedy: str, *, allow_nan: bool = False) -> dict[str, Any]:
-    """Return the mapping in a JSON file; a sealed one is held to its digest.
+    """Return the mapping in a JSON file, after a check of its digest if it has one.
 
-    `owner` is what has the file, and `remedy` a sentence on what to do if it cannot be read, for the error.
+    Args:
+        path: The file.
+        owner: Name, in the error message, of the thing that the file belongs to.
+        remedy: A sentence on what to do if the file cannot be read, for the error message.
+        allow_nan: Accept NaN and infinite numbers, which are not valid JSON.
 
     Raises:
-        ConfigError: If the file is missing, is no JSON, holds something else than a mapping, or was changed.
+        ConfigError: If the file is missing, is not valid JSON, does not hold a mapping, or was changed.
         MachineError: If its disk fails.
     """
     try:
@@ -84,6 +93,6 @@ def _refused(constant: str) -> float:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON values. It does not change when they are written and read again."""
-    read = json.loads(json.dumps(values))  # tuples are lists there, and keys are texts
+    """Return the SHA-256 digest of JSON values, which does not change when they are written and read again."""
+    read = json.loads(json.dumps(values))  # turns tuples into lists, and keys into strings
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Commands as messages name them: scripts of a checkout, or the installed `rllib-portfolio` where that was called."""
+"""Names of commands in messages: scripts of a checkout, or the installed `rllib-portfolio` if that was called."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SCRIPT = re.compile(
 
 
 def as_invoked(text: str) -> str:
-    """Return a text of our own in which each command is written as it can be called again, from any folder.
+    """Return a text in which each command is written so that the user can call it again, from any folder.
 
     Args:
-        text: Names scripts, as `train.py` or `python train.py --resume`. It must hold nothing from outside, such as a
-            path, in which the same words would be replaced, too.
+        text: A text of this package that names scripts, such as `train.py` or `python train.py --resume`. It must not
+            contain input from outside, such as a path, since the same words would be replaced there, too.
     """
     called = os.path.abspath(sys.argv[0])
     if Path(called).stem != PROGRAM:

@@ -1,4 +1,4 @@
-"""Creation of the folders that commands write into; a folder is removed again if its command fails to begin."""
+"""Creation of the folders that commands write into, and their removal if a command fails to begin."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from rllib_portfolio.errors import file_error, reason
 
 IN_USE = "in_use.json"
-"""The claim of the process that writes into a folder, see `runs.folder_lock`."""
+"""Name of the file that names the process which writes into a folder, see `runs.folder_lock`."""
 REPORT_IN_USE = "report_in_use.json"
-"""The same in the folder of a back-test. It may lie in that of a run: neither keeps the other's process waiting."""
+"""Name of the corresponding file of a back-test. Both files may lie in the folder of a run, since a back-test and a
+training run do not block each other."""
 
 
 @contextmanager
 def made(folder: Path) -> Iterator[None]:
-    """Make a folder and those that it is in, and remove what is still empty of them at the end.
+    """Make a folder and its missing parents, and remove those of them that are still empty when the context ends.
 
     Raises:
         OSError: If it cannot be made.
@@ -36,9 +37,14 @@ def made(folder: Path) -> Iterator[None]:
 def begun(
     folder: Path, owner: str = "output directory", remedy: str = "Choose another --output-dir."
 ) -> Iterator[None]:
-    """Make a folder for what is written while this context is open; it goes away again if an error ends that.
+    """Make a folder for what is written while this context is open, and remove it if an error ends the context.
 
-    Of a folder that was there and held something, nothing is removed. `owner` and `remedy` are for the error.
+    Nothing is removed from a folder that already held something.
+
+    Args:
+        folder: The folder.
+        owner: Name of the folder in the error message.
+        remedy: A sentence on what to do if the folder cannot be written, for the error message.
 
     Raises:
         ConfigError: If the folder cannot be written.
@@ -58,7 +64,7 @@ def begun(
 
 
 def _clear(folder: Path) -> None:
-    """Remove what is in a folder, but for the claim of a process."""
+    """Remove everything in a folder except the claims of processes."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -68,5 +74,5 @@ def _clear(folder: Path) -> None:
 
 
 def is_unused(folder: Path, claims: Collection[str] = (IN_USE,)) -> bool:
-    """Return whether a folder holds nothing but the claim of a process."""
+    """Return whether a folder holds no files except `claims`, the names of files that claim it for a process."""
     return all(path.name in claims for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""Texts from outside (names, cells, paths, errors of libraries) as they may be shown on a terminal or a page."""
+"""Safe display of texts from outside (names, cells, paths, errors of libraries) on a terminal or a page."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 import reprlib
 
 LONGEST_NAME = 200
-"""Characters of a name; its file has a suffix, and file systems take 255 bytes."""
+"""Most characters of a name. The file named after it also has a suffix, and file systems allow 255 bytes."""
 LONGEST_ERROR = 2_000
 
 _UNSHOWABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # control characters: escape sequences of terminals, ends of lines
-    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"  # reverse the text around them, or are invisible
-    "\u2028\u2029\ud800-\udfff]"  # ends of lines; bytes of a path that are no text
+    "[\x00-\x1f\x7f-\x9f"  # control characters, such as terminal escapes and line breaks
+    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"  # reversal of the text, invisible characters
+    "\u2028\u2029\ud800-\udfff]"  # line separators; surrogates that stand for bytes of a path which are not text
 )
 _CUT = " ... [{:,} characters] ... "
 
 
 def displayable(text: str, longest: int | None = None) -> str:
-    r"""Return a text with each character that is not for readers as a visible escape, such as `\x1b` or `\n`.
+    r"""Return a text with each invisible or control character replaced by a visible escape, such as `\x1b` or `\n`.
 
     Args:
         text: Any text.
-        longest: Characters to keep; of a longer text, the first half and the last half of so many.
+        longest: Number of characters to keep of a longer text, half of them from its start and half from its end.
     """
     if longest is not None and len(text) > longest + len(_CUT):
         half = longest // 2
@@ -31,12 +31,12 @@ def displayable(text: str, longest: int | None = None) -> str:
 
 
 def displayable_lines(text: str) -> str:
-    """Return a text of several lines, each of them displayable."""
+    """Return a text of several lines after `displayable` was applied to each line."""
     return "\n".join(map(displayable, text.split("\n")))
 
 
 def is_name(text: str) -> bool:
-    """Return whether a text can name a strategy or an asset: it is shown as it is, and files can be named after it."""
+    """Return whether a text can name a strategy or an asset: it can be displayed unchanged and used in a file name."""
     return len(text) <= LONGEST_NAME and displayable(text) == text
 
 
@@ -50,5 +50,5 @@ _QUOTES.maxstring = _QUOTES.maxlong = _QUOTES.maxother = 200
 
 
 def quoted(value: object) -> str:
-    """Return the repr of a value in one line, cut where it is long, deep or wide, so that it takes little time."""
+    """Return the repr of a value on one line, shortened if the value is long, deep or wide, so that it is fast."""
     return displayable(" ".join(_QUOTES.repr(value).split()), LONGEST_ERROR)

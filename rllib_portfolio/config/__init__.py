@@ -1,6 +1,6 @@
-"""The run configuration: what a YAML file may say, with bounds, and nothing else.
+"""The run configuration: all settings that a YAML file may hold, with their bounds.
 
-Unknown keys are errors. This floor knows no ray and no torch.
+Unknown keys are errors. This package imports neither ray nor torch.
 """
 
 from rllib_portfolio.config.dqn import DQNConfig, DQNResourceConfig, DQNRunConfig, DQNScheduleConfig, QNetworkConfig

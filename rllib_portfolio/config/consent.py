@@ -1,8 +1,9 @@
 """Consent to import the functions that settings name as `module:function`.
 
-The files of a run, a policy, a search or an analysis may be a stranger's: what they name must not run by itself. A
-command imports only the functions that its user named this time, with --config, --set or --trust-custom. In Python,
-code that names a function consents to it, and `load_policy` asks for consent to what a policy's file names.
+The files of a run, a policy, a search or an analysis may come from a stranger, so that the code that they name must not
+run by itself. A command imports only the functions that its user named in this call, with --config, --set or
+--trust-custom. In Python, code that names a function thereby consents to its import, and `load_policy` asks for consent
+to the functions that a policy's file names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _NAMING = ("reward", "custom")
 
 @dataclass(slots=True)
 class _Consent:
-    """What this process may import, and which file named what."""
+    """The functions that this process may import, and the file that named each function."""
 
     trusted: set[str] = field(default_factory=set)
     is_restricted: bool = False
@@ -33,9 +34,10 @@ _current = _Consent()
 
 @contextmanager
 def restricted_to(names: Collection[str] | None) -> Iterator[None]:
-    """Import no functions but those trusted, in the whole process, until the block ends.
+    """Restrict the whole process to importing trusted functions until the context ends.
 
-    `names` are functions (`module:function`), or modules for all of their functions; None restricts nothing.
+    Args:
+        names: Trusted functions (`module:function`), or modules with all of their functions; None restricts nothing.
     """
     global _current
     before = _current
@@ -48,17 +50,17 @@ def restricted_to(names: Collection[str] | None) -> Iterator[None]:
 
 
 def consented() -> frozenset[str] | None:
-    """Return what another process has to be `restricted_to` to import what this one may."""
+    """Return the argument of `restricted_to` that lets another process import the same functions as this one."""
     return frozenset(_current.trusted) if _current.is_restricted else None
 
 
 def trust(names: str | Iterable[str]) -> None:
-    """Let functions, or modules with all of their functions, be imported in this process from now on."""
+    """Allow the import of functions, or of modules with all of their functions, in this process from now on."""
     _current.trusted.update([names] if isinstance(names, str) else names)
 
 
 def note_file(settings: object, file: Path) -> None:
-    """Remember which file named these functions, for the message of a refusal."""
+    """Remember the file that named the functions in `settings`, for the error message of a refusal."""
     for name in named_functions(settings):
         _current.files.setdefault(name, str(file))
 
@@ -72,7 +74,7 @@ def is_function_name(text: str) -> bool:
 def named_functions(settings: object) -> Iterator[str]:
     """Yield each `module:function` that nested settings name, whether their keys are dotted or not."""
     waiting = deque([(settings, False)])
-    while waiting:  # no recursion: a stranger's file may be nested as deep as it likes
+    while waiting:  # no recursion, since a stranger's file may be nested to any depth
         values, is_name = waiting.popleft()
         if isinstance(values, str):
             if is_name and is_function_name(values):
@@ -84,7 +86,7 @@ def named_functions(settings: object) -> Iterator[str]:
 
 
 def require_trusted(names: Iterable[str]) -> None:
-    """Raise a `ConfigError`, which names the first that is not and its file, unless all functions are trusted."""
+    """Raise a `ConfigError` unless all functions are trusted; it names the first untrusted function and its file."""
     for name in names:
         if not {name, name.partition(":")[0]} & _current.trusted:
             raise ConfigError(
@@ -95,6 +97,9 @@ def require_trusted(names: Iterable[str]) -> None:
 
 
 def require_consent(settings: object) -> None:
-    """Raise if a command's saved settings name functions that it may not import: asked before others work for it."""
+    """Raise a `ConfigError` if a command's saved settings name functions that it may not import.
+
+    It is called before the command starts other processes that work for it.
+    """
     if _current.is_restricted:
         require_trusted(named_functions(settings))

@@ -1,4 +1,4 @@
-"""DQN's own settings, and a run of it."""
+"""The settings of DQN, and the configuration of a DQN run."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ class QNetworkConfig(AnyNetworkConfig):
     """The dueling noisy Q-network."""
 
     hidden_sizes: tuple[LayerSize, LayerSize] = (256, 256)
-    """Width of the features, and of each stream."""
+    """Width of the shared feature layer, and of the hidden layer of each stream."""
     dueling: bool = True
-    """Two streams, value and advantage; or one for the action values."""
+    """Use two streams, one for the value and one for the advantages, instead of one for the action values."""
     noisy: bool = True
-    """Explore by noise on the weights; or epsilon-greedily (`training.epsilon_*`)."""
+    """Explore by noise on the weights instead of epsilon-greedily (`training.epsilon_*`)."""
     sigma0: float = Field(0.1, ge=0, le=100)
-    """Initial noise (Fortunato et al. 2017; their 0.5 is for networks that learn from the actions taken alone)."""
+    """Initial noise (Fortunato et al. 2017). Their 0.5 is for networks that learn only from the actions taken."""
 
 
 DISCOUNT_OF_A_ROW = 0.99
-"""DQN's discount for each row between two decisions, where a decision changes what later ones can earn."""
+"""Default discount for each row between two decisions, if a decision changes what later ones can earn."""
 REWARDS_OF_THE_STEP = ("log_return", "excess_log_return", "active_log_return", "mean_variance", "active_mean_variance")
-"""Rewards that depend on what one step did to wealth and on nothing before it. A user's own reward may read the wealth,
-so that it is not among them."""
+"""Rewards that depend only on how one step changed the wealth. A user's own reward may read the wealth itself, so that
+it is not included."""
 
 
 class DQNConfig(TrainingConfig):
-    """DQN's own settings."""
+    """The training settings of DQN."""
 
     learning_rate: LearningRate = 3e-4
     gamma: Fraction | None = None
-    """Discount from one decision to the next. null: 0 where a decision changes nothing for later ones but what the hold
-    action drifts to, that is, without costs, impact and a limit of turnover, with a reward of the step alone; else 0.99
-    a row of the table, so that the cost of a trade is weighed against what a hundred rows earn."""
+    """Discount from one decision to the next. null computes it. It is 0 if a decision changes nothing for later ones
+    except the weights that the hold action keeps: without costs, impact and turnover limit, and with a reward that
+    depends on the step alone. Otherwise it is 0.99 per row of the table, so that the cost of a trade is weighed against
+    the returns of about a hundred rows."""
     batch_size: Count = 16
-    """Transitions, or days, drawn from the replay buffer for each gradient step."""
+    """Transitions (days) drawn from the replay buffer for each gradient step."""
     buffer_capacity: Count = 100_000
-    """Observations in the replay buffer."""
+    """Largest number of observations in the replay buffer."""
     learning_starts: Count = 1000
     """Transitions added to the buffer before the first gradient step."""
     rollout_steps: Count = 4
@@ -51,54 +52,56 @@ class DQNConfig(TrainingConfig):
     steps_per_update: Count = 4
     """Environment steps, over all environments, for each gradient step."""
     target_update_interval: Steps = 1000
-    """Environment steps over which the target network averages the weights, older ones counting exponentially less
-    (Polyak averaging). The policy that is evaluated and saved decides with this average, too."""
+    """Environment steps over which the target network averages the weights, with exponentially less influence of older
+    ones (Polyak averaging). The policy that is evaluated and saved uses this average, too."""
     n_step: Count = 1
-    """Rewards summed before bootstrapping."""
+    """Number of rewards that are summed before bootstrapping."""
     counterfactual_actions: int = Field(64, ge=0, le=1_000_000)
-    """Learned from each day drawn, with what they would have earned, all if there are no more; 0: the one taken, as
-    with n_step above 1, RLlib's env runner or learner, or a running observation filter."""
+    """Largest number of actions that are learned from for each drawn day, with the rewards that they would have earned.
+    0 learns only from the action taken; so do n_step above 1, RLlib's env runner or learner, and a running observation
+    filter."""
     counterfactual_portfolios: bool = True
-    """Half of the days a step later, from what an action at random left: portfolios that no policy goes to any more."""
+    """Let half of the drawn days start one step later, from the portfolio that a random action would have left. This
+    covers portfolios that the policy no longer holds."""
     loss: Literal["huber", "mse"] = "mse"
-    """mse: the squared error, whose minimum is the expected return. huber: its minimum lies between mean and median, so
-    that rare large losses count for too little."""
+    """mse: the squared error, which the expected return minimises. huber: its minimiser lies between mean and median,
+    so that rare large losses count too little."""
     max_gradient_norm: Limit | None = None
-    """Largest norm of a gradient; null clips none. A clip cuts the batches with rare large losses, so that the mean is
-    lost."""
+    """Largest norm of a gradient; null does not clip. Clipping weakens the batches with rare large losses, so that the
+    network no longer learns the mean."""
     double_q: bool = True
     prioritized: bool = True
     per_alpha: Fraction = 0.6
     per_beta_start: Fraction = 1.0
-    """Exponent of the importance weights. Below 1 the days that surprise most count for too much."""
+    """Initial exponent of the importance weights. Below 1, the days with the largest errors count too much."""
     per_beta_end: Fraction = 1.0
-    """Reached at `total_timesteps`."""
+    """Exponent of the importance weights at `total_timesteps`."""
     per_epsilon: Limit = 1e-6
     epsilon_start: Fraction = 1.0
-    """Probability of a random action, where the network has no noise to explore with."""
+    """Initial probability of a random action, if the network is not noisy."""
     epsilon_end: Fraction = 0.05
     epsilon_fraction: float = Field(0.2, gt=0, le=1)
-    """Share of `total_timesteps` over which the probability falls."""
+    """Share of `total_timesteps` over which the probability falls to `epsilon_end`."""
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
     store_buffer_in_checkpoints: bool = True
-    """So that a resumed run continues exactly; without, it refills the buffer first."""
+    """Store the replay buffer, so that a resumed run continues exactly; otherwise it refills the buffer first."""
 
 
 class DQNScheduleConfig(ScheduleConfig):
-    """DQN's defaults: it makes fewer steps a second, so that it is looked at more often."""
+    """The schedule with DQN's default. DQN makes fewer steps a second, so that it is evaluated after fewer of them."""
 
     evaluation_interval: Steps = 10_000
 
 
 class DQNResourceConfig(ResourceConfig):
-    """DQN's defaults."""
+    """The resources with DQN's default."""
 
     num_envs_per_env_runner: Count = 8
 
 
 class DQNRunConfig(RunConfig):
-    """A run of DQN."""
+    """The configuration of a DQN run."""
 
     algo: Literal["dqn"] = "dqn"
     environment: DiscreteEnvironmentConfig = DiscreteEnvironmentConfig()
@@ -109,7 +112,7 @@ class DQNRunConfig(RunConfig):
 
     @property
     def discount(self) -> float:
-        """Return gamma, computed where `training.gamma` is null."""
+        """Discount from one decision to the next, computed if `training.gamma` is null."""
         if self.training.gamma is not None:
             return self.training.gamma
         environment = self.environment

@@ -10,18 +10,18 @@ from rllib_portfolio.config.fields import Coefficient, CostBps, Days, Fraction, 
 
 
 class ExecutionConfig(StrictModel):
-    """What trading costs and what a portfolio may hold: the same for every policy and every baseline."""
+    """Transaction costs and portfolio limits, which are the same for every policy and every baseline."""
 
     cost_bps: CostBps | tuple[CostBps, ...] = 10.0
-    """Proportional cost of traded notional in basis points, one number or one per asset."""
+    """Proportional cost in basis points of the traded notional: one number, or one per asset."""
     impact: float = Field(0.0, ge=0, le=100)
-    """k of the impact term k * sigma * |dw|^1.5, sigma the asset's trailing daily volatility."""
+    """k of the impact term k * sigma * |dw|^1.5, where sigma is the asset's trailing daily volatility."""
     execution_lag: Literal[0, 1] = 1
     """Days between the close that is observed and the close that is traded."""
     rebalance_days: Days = 1
     """Days between decisions."""
     max_weight: float = Field(1.0, gt=0, le=1)
-    """Largest target weight of a risky asset; what is above goes to cash."""
+    """Largest target weight of a risky asset; the excess goes to cash."""
     max_turnover: float = Field(1.0, gt=0, le=1)
     """Largest turnover (half the L1 distance) of one decision."""
     min_cash: Fraction = 0.0
@@ -29,29 +29,30 @@ class ExecutionConfig(StrictModel):
 
 
 class EnvironmentConfig(ExecutionConfig):
-    """How an environment walks its window, what it asks for and what it pays."""
+    """Actions, rewards and episodes of an environment."""
 
     action_mode: Literal["continuous", "discrete"] = "continuous"
     logit_scale: float = Field(10.0, gt=0, le=100)
     """Continuous actions: weights = softmax(logit_scale * action)."""
     action_table: Literal["auto", "lattice", "ladder"] = "auto"
-    """Discrete actions: simplex lattice, equity ladder with tilts, or `auto`: the lattice for up to 3 assets."""
+    """Discrete actions: lattice on the simplex, or ladder of equity shares with tilts. auto: the lattice for up to 3
+    assets, otherwise the ladder."""
     action_levels: int = Field(4, ge=1, le=100)
-    """Discrete actions: steps between no equity and all equity."""
+    """Discrete actions: number of steps between no equity and all equity."""
     reward: str = "excess_log_return"
-    """log_return; excess_log_return over the uniform portfolio with cash; differential_sharpe of the return over cash;
-    active_log_return, active_mean_variance and differential_information over 1/N of the risky assets;
-    drawdown_penalised; mean_variance; or `module:function`."""
+    """One of: log_return; excess_log_return, relative to the uniform portfolio with cash; differential_sharpe, of the
+    return over cash; active_log_return, active_mean_variance and differential_information, relative to 1/N of the risky
+    assets; drawdown_penalised; mean_variance; `module:function`."""
     sharpe_decay: float = Field(1 / 252, gt=0, lt=1)
     """eta of the differential Sharpe and information ratios: the weight of one decision's return in their moments."""
     drawdown_penalty: Coefficient = 1.0
-    """Weight of an increase of the drawdown."""
+    """Weight of an increase of the drawdown in the drawdown_penalised reward."""
     risk_aversion: Coefficient = 1.0
     """kappa of the mean-variance rewards."""
     episode_days: Days | None = 252
-    """Days before an episode is truncated; null walks the whole window."""
+    """Days after which an episode is truncated; null walks the whole window."""
     random_start: bool | None = None
-    """Start at a random day; null: true for the training window, false elsewhere."""
+    """Start episodes at a random day; null: true for the training window, false for all others."""
 
 
 class ContinuousEnvironmentConfig(EnvironmentConfig):

@@ -19,15 +19,15 @@ from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
-"""Adam moves each weight by about this much a step, whatever the gradient."""
+"""The amount by which Adam moves each weight per step, approximately and whatever the gradient."""
 Coefficient = Annotated[float, Field(ge=0, le=1e6)]
-"""A factor of a loss or a reward, whose product single precision must hold."""
+"""A factor of a loss or a reward; the product must stay within the range of single precision."""
 Limit = Annotated[float, Field(ge=1e-12, le=1e6)]
-"""A threshold that single precision must hold, and from zero tell."""
+"""A threshold that single precision can represent and distinguish from zero."""
 Days = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Steps = Annotated[int, Field(ge=1, le=900_000_000)]
-"""Environment steps; their number has the nine digits of a checkpoint's name."""
+"""Environment steps, whose number must fit into the nine digits of a checkpoint's name."""
 Processes = Annotated[int, Field(ge=0, le=10_000)]
 Share = Annotated[float, Field(ge=0, le=10_000)]
 """CPUs or GPUs that a process reserves; fractions are allowed."""
@@ -36,22 +36,22 @@ RowsPerYear = Annotated[int, Field(ge=1, le=366)]
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
 CostBps = Annotated[float, Field(ge=0, lt=5000)]
 IsoDay = Annotated[str, BeforeValidator(lambda day: day.isoformat() if isinstance(day, date) else day)]
-"""A date as ISO text; YAML reads one without quotes as a date."""
+"""A date as ISO text. YAML reads a date without quotes as a date object, which is converted."""
 ColumnName = Annotated[str, StringConstraints(strip_whitespace=True)]
-"""A column of a table, whose names have no spaces around them."""
+"""The name of a column of a table, without spaces around it."""
 DateWindow = tuple[IsoDay, IsoDay]
 """First and last date, both inclusive, as ISO text."""
 
 
 class StrictModel(BaseModel):
-    """A frozen model that refuses unknown keys, and true and false as numbers."""
+    """A frozen model that refuses unknown keys, and refuses true and false as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what pydantic would take for 1 and 0, also in lists."""
+        """Refuse true and false, also in lists, where pydantic would read them as 1 and 0."""
         kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
         if kinds & {int, float} and not kinds & {bool, Any} and _holds_bool(value):
             raise PydanticCustomError("bool_as_number", "a number must not be true or false")
@@ -73,7 +73,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 def _holds_bool(value: Any) -> bool:
     values = [value]
-    for each in values:  # what is in a list is appended and looked at in its turn, however deep
+    for each in values:  # items of nested lists are appended, and checked in a later iteration
         if isinstance(each, bool):
             return True
         if isinstance(each, list | tuple):

@@ -1,7 +1,7 @@
-"""A run configuration from its file and the command line.
+"""Loading of run configurations from a file and the command line.
 
-Precedence: defaults < file < `--set a.b=v` and flags. A file may also hold a `search` section, the search space of
-`tune.py`: it is no part of a run.
+Precedence: defaults < file < `--set a.b=v` and flags. A file may also hold a `search` section with the search space of
+`tune.py`, which is not part of a run's configuration.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 MOST_VALUES = 1_000_000
-"""Values that a file may hold when its aliases are written out: a few hundred bytes of them can stand for billions."""
+"""Most values that a file may hold with its aliases expanded: a few hundred bytes of aliases can stand for billions."""
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """Reads `1e-4` as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it is text."""
+    """A loader that reads `1e-4` as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it is text."""
 
     def construct_document(self, node: yaml.Node) -> Any:
-        """Construct a document unless its aliases stand for too many values, or for what they are part of."""
+        """Construct a document unless its aliases expand to too many values, or to a node that contains them."""
         if _num_values(node, {}) > MOST_VALUES:
             raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values when its aliases are written out")
         return super().construct_document(node)
 
 
 def _num_values(node: Any, known: dict[int, float]) -> float:
-    """Return the number of values of a node with its aliases written out; infinite where one is part of itself."""
+    """Return the number of values of a node with its aliases expanded; infinite if a node contains itself."""
     if id(node) not in known:
         known[id(node)] = math.inf
         inner = (child for pair in node.value for child in pair) if isinstance(node, yaml.MappingNode) else node.value
@@ -57,7 +57,11 @@ SEARCH = "search"
 
 
 def load_run_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return the run configuration of a YAML file, or the defaults, with overrides of dotted settings on top.
+    """Return the run configuration of a YAML file, or the defaults, with overrides on top.
+
+    Args:
+        path: The file; None for the defaults.
+        overrides: Maps dotted settings to their values.
 
     Raises:
         ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
@@ -86,7 +90,12 @@ def _known_algorithm(algo: object, where: str) -> str:
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any], where: str) -> Config:
-    """Return a configuration with other values for some dotted settings; `where` they come from is for the error.
+    """Return a configuration with other values for some settings.
+
+    Args:
+        config: The configuration.
+        overrides: Maps dotted settings to their values.
+        where: Source of the overrides, for the error message.
 
     Raises:
         ConfigError: If a setting is unknown or out of bounds.
@@ -105,7 +114,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = f"config must be a readable file, got {path} ({reason(error)})"
         raise file_error(error, text, "Correct the path.") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        # Not only YAML's own: of bytes that are no text, of 2016-02-30, of `!!bool x`, of a thousand brackets.
+        # Besides YAML's own errors: from bytes that are not text, 2016-02-30, `!!bool x` or a thousand brackets.
         text = " ".join(str(error).split())
         raise ConfigError(f"config must be a YAML file, got {path} ({text}). Correct the file.") from None
     if not isinstance(values, dict):
@@ -115,7 +124,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Return `training.gamma=0.95` as a dotted setting and a value, which is read as YAML; or raise a `ConfigError`."""
+    """Return the dotted setting and the value, which is read as YAML, of a text such as `training.gamma=0.95`.
+
+    Raises:
+        ConfigError: If the text has another form, or its value is not valid YAML.
+    """
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
@@ -123,7 +136,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return name.strip(), yaml.load(value, _YamlLoader)
     except (yaml.YAMLError, RecursionError):
         raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}). Quote it.") from None
-    except ValueError as error:  # of a date such as 2016-02-30
+    except ValueError as error:  # from an impossible date such as 2016-02-30
         raise ConfigError(f"--set must give a YAML value, got {value!r} ({name}: {error}). Correct it.") from None
 
 
@@ -134,4 +147,4 @@ def _set_dotted(values: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"{name} must name a setting of a section, but {section} is a value. Correct the name.")
         values = inner
-    values[setting] = deepcopy(value)  # a later override may be of a setting in it
+    values[setting] = deepcopy(value)  # a later override may change a setting inside the value

@@ -17,7 +17,7 @@ class FeatureConfig(StrictModel):
     log_return_days: tuple[Days, ...] = (1, 5, 21)
     """Log return over each horizon, per asset."""
     momentum_days: tuple[Annotated[int, Field(ge=22, le=1_000_000)], ...] = (126, 252)
-    """Log return over each horizon, the last 21 days left out, per asset."""
+    """Log return over each horizon without its last 21 days, per asset."""
     volatility_days: tuple[Annotated[int, Field(ge=2, le=1_000_000)], ...] = (21, 63)
     """Sample standard deviation of daily log returns, per asset."""
     drawdown_days: Days | None = 252
@@ -29,45 +29,47 @@ class FeatureConfig(StrictModel):
     moving_average_days: tuple[Days, ...] = (50, 200)
     """Log distance of the close from its moving average, per asset."""
     cross_section: Literal["values", "ranks"] = "values"
-    """Asset features as they are, or as ranks among the assets of the same day, scaled to [-1, 1]."""
+    """values: asset features as they are. ranks: their ranks among the assets of the same day, scaled to [-1, 1]."""
     index: bool = True
-    """Volatility (21, 63 days) and trend (21, 252 days) of the index, where there is one."""
+    """Volatility (21, 63 days) and trend (21, 252 days) of the index, if the market has one."""
     num_gmm_regimes: int = Field(3, ge=0, le=8)
     """Components of a Gaussian mixture on market return and volatility; 0 or 1 switches it off."""
     num_hmm_regimes: int = Field(2, ge=0, le=4)
-    """States of a hidden Markov model on market returns, filtered; 0 or 1 switches it off."""
+    """States of a hidden Markov model on market returns, whose filtered probabilities are the features; 0 or 1 switches
+    it off."""
     user_columns: bool = True
     """Use the extra columns of the user's own table: VIX, regimes, sentiment and the one that `cash_rate` names."""
     custom: tuple[str, ...] = ()
-    """The user's own features, each as `module:function`: prices (DataFrame) -> DataFrame per asset, or Series."""
+    """The user's own features, each as `module:function`. A function maps prices (DataFrame) to a DataFrame with a
+    column per asset, or to a Series."""
 
 
 class MarketConfig(StrictModel):
-    """Where prices come from, how they are split by date, and what is computed from them."""
+    """The source of the prices, their split by date, and what is computed from them."""
 
     data: str | dict[str, Any] = "sp500"
     """`sp500`, the path of a CSV or Parquet table, or a synthetic market as {source: kelly, ...}."""
     index_path: str | None = None
-    """CSV or Parquet table with the index level, for own data."""
+    """CSV or Parquet table with the index level, for the user's own data."""
     assets: tuple[ColumnName, ...] | None = None
     """A subset of the universe, in this order; null takes all."""
     fill_days: int = Field(0, ge=0, le=30)
-    """Forward-fill at most so many missing days in a row; 0 refuses any gap."""
+    """Forward-fill at most this many missing days in a row; 0 refuses any gap."""
     cash_rate: float | ColumnName = 0.02
     """Annual rate that cash earns, as a fraction, or the name of a column of the table."""
     train: DateWindow | None = None
     validation: DateWindow | None = None
     test: DateWindow | None = None
-    """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for own data.
-    The training window also loses its end to the purge, as many days as the longest feature looks back."""
+    """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for other data.
+    The purge removes the end of the training window, as many days as the longest feature looks back."""
     periods_per_year: RowsPerYear | None = None
     """Rows per year, for annual figures; null infers them from the dates (252 for weekdays and simulated markets)."""
     accept_moves: bool = False
     """Accept columns that do not look like prices, and moves beyond -60 % or +150 % from one row to the next."""
     features: FeatureConfig = FeatureConfig()
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
-    """Standardise features by moments of the training window that are robust to a single outlying asset, and limit them
-    to 32 in absolute value; or by RLlib's running MeanStdFilter; or not at all."""
+    """train_window: standardise features by moments of the training window that are robust to a single outlying asset,
+    and limit them to 32 in absolute value. running: use RLlib's running MeanStdFilter. none: raw features."""
 
     @field_validator("cash_rate", mode="before")
     @classmethod

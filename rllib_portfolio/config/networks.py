@@ -19,24 +19,25 @@ class AnyNetworkConfig(StrictModel):
 
 
 PER_ASSET_FROM = 50
-"""Number of assets from which on `network.architecture: auto` chooses per_asset."""
+"""Smallest number of assets for which `network.architecture: auto` chooses per_asset."""
 PER_ASSET_SIZES = (16,)
 """Hidden layers of the per_asset network that `auto` chooses; `hidden_sizes` applies to the flat one."""
 
 
 class NetworkConfig(AnyNetworkConfig):
-    """The actor-critic."""
+    """The actor-critic network."""
 
     architecture: Literal["auto", "flat", "per_asset"] = "auto"
     """flat: one network over the whole observation. per_asset: one small network with shared weights that scores each
     asset. auto: flat below 50 assets, otherwise per_asset with one hidden layer of 16."""
     hidden_sizes: tuple[LayerSize, ...] = Field((256, 256), min_length=1, max_length=16)
-    """The first is the shared trunk (per asset: the encoder of an asset), the rest is each branch; flat needs both."""
+    """The first size is that of the shared trunk (per_asset: of the encoder of an asset), the others are those of each
+    branch. flat needs at least two."""
     initial_log_std: float = Field(-0.7, ge=-5, le=2)
-    """Log standard deviation of a fresh policy, in logits."""
+    """Logarithm of the standard deviation of an untrained policy, in logits."""
     initial_cash_logit: float = Field(0.0, ge=-10, le=10)
-    """Logit of cash in a fresh policy, those of the assets being 0: 0 starts at the uniform portfolio over assets and
-    cash, -5 at 1/N of the assets with next to no cash."""
+    """Logit of cash in an untrained policy, where those of the assets are 0. With 0 it starts at the uniform portfolio
+    over assets and cash, with -5 at 1/N of the assets and almost no cash."""
 
     @field_validator("hidden_sizes")
     @classmethod

@@ -1,4 +1,4 @@
-"""PPO's own settings, and a run of it."""
+"""The settings of PPO, and the configuration of a PPO run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rllib_portfolio.config.run import RunConfig, TrainingConfig
 
 
 class PPOConfig(TrainingConfig):
-    """PPO's own settings (Schulman et al. 2017)."""
+    """The training settings of PPO (Schulman et al. 2017)."""
 
     learning_rate: LearningRate = 1e-3
-    """Learning rate of Adam for up to 20 assets. With N > 20 assets a flat network learns at 20 / N of it, so that the
-    step of the policy does not grow with N."""
+    """Learning rate of Adam for up to 20 assets. With N > 20 assets, a flat network uses 20 / N of it, so that the
+    change of the policy per step does not grow with N."""
     gamma: Fraction = 0.99
     gae_lambda: Fraction = 0.3
     clip: Limit = 0.2
@@ -35,10 +35,11 @@ class PPOConfig(TrainingConfig):
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
     market_baseline: bool = True
-    """Subtract what the growth of two portfolios explains of rewards and advantages, fitted to other episodes (fused
-    learner)."""
+    """Subtract the part of rewards and advantages that the growth of two portfolios explains, by a regression that is
+    fitted to other episodes (fused learner)."""
     weight_decay: Coefficient = 0.0
-    """Decoupled decay of the weight matrices: a step shrinks them by learning_rate * weight_decay (fused learner)."""
+    """Decoupled decay of the weight matrices: each step takes the share learning_rate * weight_decay off them (fused
+    learner)."""
     max_kl: Limit | None = 2.0
     """End the epochs of an update once the KL divergence from the sampling policy, in nats, exceeds this on a
     minibatch; null never does (fused learner). The first updates of healthy runs reach 0.8."""
@@ -55,7 +56,7 @@ class PPOConfig(TrainingConfig):
 
 
 class PPORunConfig(RunConfig):
-    """A run of PPO."""
+    """The configuration of a PPO run."""
 
     algo: Literal["ppo"] = "ppo"
     environment: ContinuousEnvironmentConfig = ContinuousEnvironmentConfig()

@@ -1,6 +1,7 @@
-"""The algorithms as their run configurations: what a command knows of them before it loads Ray.
+"""The run configurations of all algorithms by name, which commands can read before they load Ray.
 
-Nothing else below `algorithms/` names one. `algorithms/registry.py` has the code that trains under the same names.
+No other module that `algorithms/` imports lists the algorithms. `algorithms/registry.py` maps the same names to the
+code that trains.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ DEFAULT_ALGORITHM = "ppo"
 
 
 def algorithms_with(*settings: str) -> list[str]:
-    """Return the algorithms whose configuration has all these settings, each a section and a name: `training.gamma`."""
+    """Return the algorithms whose configuration has all these settings, each written as `section.name`."""
     return [algo for algo, model in RUN_CONFIGS.items() if all(_has(model, setting) for setting in settings)]
 
 

@@ -1,4 +1,4 @@
-"""One training run, whatever its algorithm: schedule, processes and devices, and all sections together."""
+"""The configuration of a training run of any algorithm: schedule, processes and devices, and all sections together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rllib_portfolio.config.networks import AnyNetworkConfig
 
 
 class ScheduleConfig(StrictModel):
-    """How long a run goes on and what it does on the way. All intervals in environment steps."""
+    """Length, checkpoints and evaluations of a run. All intervals are in environment steps."""
 
     total_timesteps: Steps = 500_000
     checkpoint_interval: Steps = 50_000
@@ -22,8 +22,8 @@ class ScheduleConfig(StrictModel):
     early_stopping_evaluations: Count | None = 8
     """Stop after this many evaluations in a row without a better validation score; null never stops early."""
     untrained_candidate: bool = True
-    """Evaluate the untrained network, too, so that it is kept if training finds nothing better. This has no effect on a
-    run that is evaluated only once, at its end."""
+    """Evaluate the untrained network as well, so that it is kept if training finds nothing better. This has no effect
+    on a run that is evaluated only once, at its end."""
     selection_metric: Literal["sharpe_ratio", "information_ratio"] = "sharpe_ratio"
     """The validation score: the Sharpe ratio, or the information ratio over 1/N at the same costs."""
 
@@ -36,21 +36,21 @@ class ResourceConfig(StrictModel):
     num_cpus_per_env_runner: Share = 1.0
     num_learners: Processes = 0
     num_gpus_per_learner: Share | None = None
-    """null: one where the device is cuda, else none."""
+    """null: one if the device is cuda, else none."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
-    """Of the learners; auto: a GPU where `num_gpus_per_learner` asks for one, else the CPU."""
+    """Device of the learners; auto: a GPU if `num_gpus_per_learner` asks for one, else the CPU."""
     torch_threads: int = Field(1, ge=1, le=1024)
     env_runner: Literal["vectorised", "stock"] = "vectorised"
-    """Our env runner, or RLlib's."""
+    """vectorised: the env runner of this package. stock: RLlib's."""
     learner: Literal["fused", "stock"] = "fused"
-    """Our learner, or RLlib's."""
+    """fused: the learner of this package. stock: RLlib's."""
     mixed_precision: Literal["bf16", "fp16"] | None = None
-    """Learn in half precision; pays on CUDA with wide networks and large minibatches."""
+    """Learn in half precision. This is faster on CUDA with wide networks and large minibatches."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_removed_settings(cls, values: Any) -> Any:
-        """Drop `compile_update: false`, which the files of runs made by former versions hold."""
+        """Drop `compile_update: false`, which the files of runs of former versions hold."""
         if not isinstance(values, dict) or "compile_update" not in values:
             return values
         if values["compile_update"] is not False:
@@ -71,29 +71,29 @@ class ResourceConfig(StrictModel):
 
     @property
     def gpus_per_learner(self) -> float:
-        """What each learner, or the run's own process where there is none, asks of a cluster."""
+        """GPUs that each learner, or the run's own process if it has no learners, asks of a cluster."""
         if self.num_gpus_per_learner is not None:
             return self.num_gpus_per_learner
         return 1.0 if self.device == "cuda" else 0.0
 
     @property
     def num_envs(self) -> int:
-        """Environments that sample at the same time, over all env runners."""
+        """Number of environments that sample at the same time, over all env runners."""
         return self.num_envs_per_env_runner * max(1, self.num_env_runners)
 
 
 class TrainingConfig(StrictModel):
-    """What every algorithm's own settings begin with."""
+    """The training settings that all algorithms have."""
 
     learning_rate: LearningRate
     learning_rate_end: Fraction | None = 0.0
-    """Falls linearly to this over `total_timesteps`; null keeps it constant."""
+    """Learning rate at `total_timesteps`, to which it falls linearly; null keeps it constant."""
     gamma: Fraction | None
     """Discount from one decision to the next."""
 
 
 class RunConfig(StrictModel):
-    """One training run, complete; what `network` and `training` hold is the algorithm's: see its subclasses."""
+    """The complete configuration of a training run. The subclass of each algorithm defines `network` and `training`."""
 
     algo: str
     seed: Seed = 0
@@ -106,7 +106,7 @@ class RunConfig(StrictModel):
 
     @property
     def discount(self) -> float:
-        """Return gamma."""
+        """Discount from one decision to the next."""
         assert self.training.gamma is not None
         return self.training.gamma
 

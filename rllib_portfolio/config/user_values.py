@@ -18,11 +18,20 @@ from rllib_portfolio.shown_text import NAME_RULE, is_name, quoted
 Model = TypeVar("Model", bound=BaseModel)
 
 LARGEST_RATE = 1.0
-"""An annual rate above 100 % is a percentage that was not divided by 100."""
+"""Largest annual rate that is accepted: one above 100 % is probably a percentage that was not divided by 100."""
 
 
 def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
-    """Build `model` from `values`, with every violation in one ConfigError that names `where` they came from."""
+    """Build `model` from `values`.
+
+    Args:
+        model: The model.
+        values: Its settings.
+        where: Source of the values, for the error message.
+
+    Raises:
+        ConfigError: If a value violates the model; lists every violation.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -49,17 +58,29 @@ def require_annual_rate(rate: float, name: str, where: str, error: type[ValueErr
 
 
 def require_names(names: Iterable[str], of: str, where: str, error: type[ValueError] = ConfigError) -> None:
-    """Raise `error`, which says what the names are `of` and `where`, unless each can be shown and name a file."""
+    """Raise `error` unless each name can be displayed and used in a file name.
+
+    Args:
+        names: The names.
+        of: The kind of things that have these names, such as `strategies`, for the error message.
+        where: Source of the names, for the error message.
+        error: Class of the error.
+    """
     for name in names:
         if not is_name(name):
             raise error(f"names of {of} must {NAME_RULE}, got {quoted(name)} ({where}). Rename it.")
 
 
 def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> Callable[..., Any]:
-    """Return the user's own function, named as `module:function`.
+    """Return a function of the user's.
+
+    Args:
+        reference: Its name as `module:function`.
+        setting: The setting that names it, for the error message.
+        known: Built-in names that the setting also accepts, for the error message.
 
     Raises:
-        ConfigError: If it may not or cannot be imported, or is no function; names `setting` and the built-in names.
+        ConfigError: If it may not or cannot be imported, or is not a function.
     """
     expected = f"{setting} must be " + ("one of " + ", ".join(known) + ", or " if known else "") + "module:function"
     if not is_function_name(reference):
@@ -77,11 +98,12 @@ def import_function(reference: str, setting: str, known: Sequence[str] = ()) -> 
 
 
 _UNION_MEMBER = re.compile(r"constrained-\w+|[\w-]+\[.*\]|str|float|int")
-"""What pydantic adds to the place of an error in a union, as in `cost_bps.constrained-float`: no name of a setting."""
+"""Parts that pydantic adds to the location of an error in a union, as in `cost_bps.constrained-float`. They are not
+names of settings."""
 
 
 def _violation(item: Any) -> str:
-    """One of the errors that pydantic lists, as the setting and what is wrong with it."""
+    """Return one of pydantic's errors as the name of the setting and what is wrong with it."""
     parts = [str(part) for part in item["loc"] if not _UNION_MEMBER.fullmatch(str(part))]
     name = ".".join(parts) or "configuration"
     if item["type"] == "extra_forbidden":

@@ -1,1 +1,1 @@
-"""Experiments of many training runs: a search for settings, and walk-forward analysis."""
+"""Experiments of many training runs: hyperparameter search and walk-forward analysis."""

@@ -1,4 +1,4 @@
-"""How far many training runs are: the folds of an analysis, the trials of a search, its winners on fresh seeds."""
+"""Progress of many training runs: those of a walk-forward analysis, of a search, or of its retraining."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ GOES_ON = "goes on from its last checkpoint after"
 
 
 class Run(Protocol):
-    """One of many training runs: a hashable value, whose text names it to people."""
+    """One of many training runs: a hashable value whose `str` is its name in messages."""
 
     @property
     def name(self) -> str:
-        """Name of its folder where the runs are kept."""
+        """Name of the run's folder in the storage of the runs."""
         ...
 
     def _asdict(self) -> dict[str, Any]: ...
@@ -23,16 +23,16 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a training run ended.
+    """The outcome of a training run.
 
     Attributes:
-        run: The run; of a trial its name.
-        status: `stopped` runs continue when the analysis is resumed; `failed` ones do, too, once the cause is mended.
-            `pruned` are trials that the scheduler stopped.
+        run: The run; for a trial, its name.
+        status: Runs that are `stopped` or `failed` continue when the analysis is resumed. Trials that the scheduler
+            stopped are `pruned`.
         steps: Environment steps done; 0 if unknown.
-        training_s: Seconds of sampling and learning, interruptions left out.
-        validation_sharpe: Of the policy that was best on validation; None before the first evaluation.
-        error: Of a failed run, one line.
+        training_s: Seconds of sampling and learning without interruptions.
+        validation_sharpe: Sharpe ratio of the policy that was best on validation; None before the first evaluation.
+        error: The error of a failed run, as one line.
     """
 
     run: Any
@@ -43,22 +43,22 @@ class RunOutcome:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the outcome as JSON values."""
         return {**self.run._asdict(), **{name: value for name, value in asdict(self).items() if name != "run"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Many runs at one moment.
+    """The progress of many runs at one moment.
 
     Attributes:
-        running: Runs that train at the moment, with their steps so far.
-        sharpes: Best validation Sharpe ratio so far of those that have one.
+        running: Maps each run that is training to its environment steps so far.
+        sharpes: Maps each of them that was evaluated to its best validation Sharpe ratio so far.
         steps_made: Environment steps that this session made.
-        totals: All runs, with the environment steps of each.
-        outcomes: Runs that have ended, in that order.
-        num_before: How many of these ended in an earlier session.
-        retries: Failures that a run went on after, each as one line.
+        totals: Maps every run to its planned environment steps.
+        outcomes: Outcomes of the runs that have ended, in the order in which they ended.
+        num_before: Number of outcomes from earlier sessions.
+        retries: Failures after which a run was retried, each as one line.
     """
 
     running: Mapping[Any, int]
@@ -71,23 +71,23 @@ class Progress:
 
     @property
     def num_runs(self) -> int:
-        """Runs in all."""
+        """Number of all runs."""
         return len(self.totals)
 
     @property
     def total_steps(self) -> int:
-        """Environment steps of all runs."""
+        """Planned environment steps of all runs."""
         return sum(self.totals.values())
 
     @property
     def steps(self) -> int:
-        """Environment steps done; a run that ended early counts as if it had made all of its steps."""
+        """Environment steps done; a run that ended early counts with all of its planned steps."""
         ended = sum(self.totals.get(outcome.run, 0) for outcome in self.outcomes)
         return ended + sum(min(steps, self.totals.get(run, 0)) for run, steps in self.running.items())
 
     @property
     def best(self) -> RunOutcome | None:
-        """The run with the highest Sharpe ratio among those that came to their end, or else among all that ended."""
+        """The run with the highest Sharpe ratio among the `finished` ones, or, without any, among all that ended."""
         known = [outcome for outcome in self.outcomes if outcome.validation_sharpe is not None]
         finished = [outcome for outcome in known if outcome.status == "finished"]
         return max(finished or known, key=lambda outcome: outcome.validation_sharpe or 0.0, default=None)
@@ -95,11 +95,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a caller sees of many runs, and how it ends them.
+    """Callbacks by which a caller watches and stops many runs.
 
     Attributes:
         on_progress: Called when something changed, and at least a few times a second.
-        should_stop: Asked as often. Runs that train then stop, each with a checkpoint.
+        should_stop: Called as often. If it returns true, running runs stop, each with a checkpoint.
         callbacks: Further callbacks of Ray Tune.
     """
 
@@ -109,7 +109,7 @@ class Watch:
 
 
 class Board:
-    """What runs that train tell of themselves, and whether they are to stop: an actor where they are Ray tasks."""
+    """Collects the progress of running runs and tells them to stop; it is an actor if the runs are Ray tasks."""
 
     def __init__(self) -> None:
         self._steps: dict[Any, int] = {}
@@ -118,7 +118,7 @@ class Board:
         self._is_stopping = False
 
     def report(self, run: Any, steps: int, sharpe: float = math.nan) -> bool:
-        """Note a run's steps and its best Sharpe ratio so far; returns whether it is to stop."""
+        """Record a run's steps and its best Sharpe ratio so far; return whether it has to stop."""
         if not self._is_stopping or run in self._steps:
             self._steps_made += max(0, steps - self._steps.get(run, steps))
             self._steps[run] = steps
@@ -127,18 +127,18 @@ class Board:
         return self._is_stopping
 
     def resume(self, run: Any, steps: int) -> None:
-        """Record that a run continues from `steps`, which an earlier session or process has made."""
+        """Record that a run continues from `steps` environment steps of an earlier session or process."""
         self._steps[run] = steps
 
     def end(self, run: Any) -> None:
-        """Forget a run that is over."""
+        """Remove a run that has ended."""
         self._steps.pop(run, None)
         self._sharpes.pop(run, None)
 
     def stop(self) -> None:
-        """Tell every run to stop after its iteration, and those that start from now on not to begin."""
+        """Tell every run to stop after its current iteration, and later runs not to begin."""
         self._is_stopping = True
 
     def read(self) -> tuple[dict[Any, int], dict[Any, float], int]:
-        """Return the steps and Sharpe ratios of the runs under way, and the steps that all have made on this board."""
+        """Return the steps and Sharpe ratios of the running runs, and the steps that all runs made in this session."""
         return dict(self._steps), dict(self._sharpes), self._steps_made

@@ -1,4 +1,4 @@
-"""The record of a search or an analysis: a sealed JSON file beside its runs, which `--resume` continues from."""
+"""The record of a search or an analysis: a sealed JSON file beside its runs, from which `--resume` continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rllib_portfolio.runs.folder import provenance
 
 
 def write_record(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a record over an earlier one, with the software that wrote it."""
+    """Write a record, with the versions of the software, in place of an earlier one."""
     write_json(path, sealed({**values, **provenance()}))
 
 
@@ -23,7 +23,7 @@ def read_record(path: Path, owner: str, remedy: str) -> dict[str, Any]:
     """Return the values of a record; the arguments are those of `read_json`.
 
     Raises:
-        ConfigError: If there is none, or it cannot be read.
+        ConfigError: If there is no record, or it cannot be read.
     """
     values = read_json(path, owner, remedy)
     note_file(values, path)
@@ -32,7 +32,11 @@ def read_record(path: Path, owner: str, remedy: str) -> dict[str, Any]:
 
 @contextmanager
 def parsed_record(path: Path, owner: str, remedy: str) -> Iterator[dict[str, Any]]:
-    """Give the values of a record to those who parse them; what is missing or malformed is a `ConfigError`."""
+    """Yield the values of a record to code that parses them; the arguments are those of `read_json`.
+
+    Raises:
+        ConfigError: If there is no record, or the code in the context finds values that are missing or malformed.
+    """
     values = read_record(path, owner, remedy)
     try:
         yield values
@@ -43,5 +47,5 @@ def parsed_record(path: Path, owner: str, remedy: str) -> Iterator[dict[str, Any
 
 
 def is_new_folder(output: Path) -> bool:
-    """Return whether a folder is not there, or holds nothing but the claim of a process."""
+    """Return whether a folder does not exist, or holds nothing but the claim of a process."""
     return not output.exists() or (output.is_dir() and is_unused(output))

@@ -1,7 +1,7 @@
-"""Many training runs as Ray tasks, each in a run folder of its own: the folds of an analysis, the winners of a search.
+"""Many training runs as Ray tasks, each in its own run folder: those of a walk-forward analysis or of retraining.
 
-A run that is finished leaves `finished.json` in its folder and is not repeated; one that was interrupted continues from
-its newest checkpoint; one that fails is reported, and the others go on.
+A finished run leaves `finished.json` in its folder and is not repeated. An interrupted run continues from its newest
+checkpoint. A run that fails is reported, and the others continue.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
 NUM_RETRIES = 3
-"""Times that a run whose process or machine was lost is begun again; it continues from its newest checkpoint."""
+"""Number of times that a run is restarted, from its newest checkpoint, after its process or machine was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where runs are trained.
+    """The resources of each run, and the number of runs at a time.
 
     Attributes:
         num_cpus: CPUs of a run's own process; fractions let runs share a core.
-        num_gpus: GPUs of a run's own process; 0 leaves it to the run's configuration.
-        max_concurrent: Runs at a time; None leaves it to the cluster's resources.
-        may_wait: Machines will come that Ray does not know of: a run that none of those here holds is waited for.
+        num_gpus: GPUs of a run's own process; 0 leaves them to the run's configuration.
+        max_concurrent: Runs at a time; None leaves the number to the cluster's resources.
+        may_wait: Whether to wait for machines that will join the cluster if a run fits on none of those present.
     """
 
     num_cpus: float = 1.0
@@ -55,7 +55,7 @@ class Place:
     may_wait: bool = False
 
     def bundles(self, resources: ResourceConfig) -> list[dict[str, float]]:
-        """What a run asks of the cluster: a bundle for its own process, then one for each that it starts."""
+        """Return the resource bundles of a run: one for its own process, then one for each process that it starts."""
         own, *others = process_bundles(resources, self.num_cpus)
         return [{**own, "GPU": self.num_gpus} if self.num_gpus else own, *others]
 
@@ -64,8 +64,8 @@ class Batch(NamedTuple):
     """Runs that share a market.
 
     Attributes:
-        configs: The runs, with the configuration of each.
-        load_market: Prepares their market; called only if one of them is left to train.
+        configs: Maps each run to its configuration.
+        load_market: Prepares their market. It is called only if one of the runs is left to train.
     """
 
     configs: Mapping[Run, RunConfig]
@@ -74,13 +74,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """What the processes of all runs are told.
+    """The settings that the processes of all runs receive.
 
     Attributes:
-        folders: Where runs are kept.
-        record: Name of a file beside the runs, which a machine that shares the file system sees; None if there is none.
-        market_file: The market as a file, which the runs' folders may share.
-        finish: Called with a run that came to its end, its folder and what it reached, before the folder is kept.
+        folders: Storage of the runs.
+        record: Name of a file beside the runs, by which a machine checks that it shares the file system; None for none.
+        market_file: The market as a file, which the runs' folders may link to.
+        finish: Called with a finished run, its folder and its outcome, before the folder is uploaded.
     """
 
     folders: RunStorage
@@ -90,14 +90,14 @@ class RunTask:
 
 
 class Runner:
-    """Trains everything that is not finished, as many runs at a time as the Ray cluster has room for.
+    """Trains all unfinished runs, as many at a time as the Ray cluster has room for.
 
     Args:
         batches: The runs.
-        task: What they have in common.
+        task: The settings that their processes share.
         known: Runs that an earlier session finished.
-        place: Where they run.
-        max_failures: Failures of a run that it goes on after, from its newest checkpoint.
+        place: Resources of each run.
+        max_failures: Number of failures after which a run is retried from its newest checkpoint.
     """
 
     def __init__(
@@ -114,23 +114,23 @@ class Runner:
         }
         self._outcomes, self._num_before = {outcome.run: outcome for outcome in known}, len(known)
         self._waiting: deque[tuple[Run, RunConfig, Any]] = deque()
-        """Runs that wait for their turn, each with its configuration and a reference to its market."""
+        """Runs that have not been submitted, each with its configuration and a reference to its market."""
         self._pending: dict[Any, tuple[Run, RunConfig, Any]] = {}
         self._groups: dict[Run, PlacementGroup] = {}
         self._failures: Counter[Run] = Counter()
         self._retries: list[str] = []
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        # Not on a node that may be lost while this process lives.
+        # The board runs on this process's node, since another node may be lost earlier.
         self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def train(self, watch: Watch) -> tuple[RunOutcome, ...]:
-        """Train the runs. Those that are under way when `watch` stops them finish their iteration.
+        """Train the runs. When `watch` stops them, running runs complete their iteration.
 
         Returns:
             One outcome per run, in their order; runs that never started are `stopped`.
 
         Raises:
-            ClaimLostError: If another process has taken over where the runs are kept.
+            ClaimLostError: If another process has taken over the storage of the runs.
         """
         try:
             for batch in self._batches:
@@ -152,7 +152,7 @@ class Runner:
                 progress = Progress(*told, self._totals, ended, self._num_before, tuple(self._retries))
                 watch.on_progress(progress)
                 if is_stopping and not progress.running:
-                    break  # what waits for a place has nothing to save
+                    break  # tasks that have not started have nothing to save
         finally:
             for group in self._groups.values():
                 remove_placement_group(group)
@@ -160,20 +160,20 @@ class Runner:
         return tuple(self._outcomes.get(run) or RunOutcome(run, "stopped") for run in self._totals)
 
     def _prepare(self, batch: Batch) -> None:
-        """Queue what is not finished of a batch; its market goes to the object store, once for all of its runs."""
+        """Queue the unfinished runs of a batch, and put their market into Ray's object store once."""
         left = [run for run in batch.configs if run not in self._outcomes]
         if not left:
             return
         try:
             market = ray.put(batch.load_market())
-        except Exception as error:  # the user's own feature may raise anything
+        except Exception as error:  # a user's own feature may raise any error
             reason = f"preparing its market: {one_line(error)}"
             self._outcomes |= {run: RunOutcome(run, "failed", error=reason) for run in left}
             return
         self._waiting.extend((run, batch.configs[run], market) for run in left)
 
     def _submit(self) -> None:
-        """Start the runs that wait, as many as may be under way."""
+        """Submit waiting runs, up to the number that may run at a time."""
         while self._waiting and len(self._pending) < (self._place.max_concurrent or math.inf):
             run, config, market = self._waiting.popleft()
             train = ray.remote(_train).options(max_retries=NUM_RETRIES, **self._options(run, config.resources))
@@ -181,7 +181,7 @@ class Runner:
             self._pending[task] = run, config, market
 
     def _options(self, run: Run, resources: ResourceConfig) -> dict[str, Any]:
-        """What a task asks of the cluster: its own process, and those that it starts, all or nothing."""
+        """Return the options of a task: resources of its own process and of those that it starts, reserved together."""
         bundles = self._place.bundles(resources)
         options = {"num_cpus": bundles[0]["CPU"], "num_gpus": bundles[0].get("GPU", 0)}
         if len(bundles) == 1:
@@ -197,7 +197,7 @@ class Runner:
         run = waited[0]
         try:
             outcome = ray.get(task)
-        except RayError as error:  # its process died, more than once
+        except RayError as error:  # its process died more often than Ray retries
             if isinstance(error, ClaimLostError):
                 raise error.cause from None
             outcome = RunOutcome(run, "failed", error=one_line(error))
@@ -215,13 +215,13 @@ class Runner:
 def _train(
     run: Run, config: RunConfig, market: MarketData, task: RunTask, board: Any, trusted: frozenset[str] | None
 ) -> RunOutcome:
-    """Train one run, from its newest checkpoint if there is one."""
+    """Train one run, from its newest checkpoint if there is one; failures are outcomes."""
     if ray.get(board.report.remote(run, 0)):
         return RunOutcome(run, "stopped")
     try:
         with restricted_to(trusted):
             return _train_in_folder(run, config, market, task, board)
-    except ClaimLostError:  # all runs have lost their place
+    except ClaimLostError:  # all runs have lost their storage
         raise
     except Exception as error:
         logger.exception("%s failed", run)

@@ -1,1 +1,1 @@
-"""One training run: its folder, its loop, its validation, and the place where it is kept."""
+"""One training run: its folder, its loop, its validation and its storage."""

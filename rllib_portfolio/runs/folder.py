@@ -1,12 +1,12 @@
-"""The folder of a run: what is written before training starts, and how it is found again.
+"""The folder of a run: the files that are written before training starts, and how they are opened again.
 
 RUN/config.yaml    the resolved configuration
 RUN/run.json       configuration, versions, data hash, git revision, seed
 RUN/market.npz     the prepared market that every env runner reads
 RUN/checkpoints/   see `policies.checkpoint`
 RUN/progress.csv   and TensorBoard events, see `tracking`
-RUN/results.json   results.csv equity_curve.png: the closing comparison
-RUN/in_use.json    the process that writes into the folder, while it does: see `folder_lock`
+RUN/results.json   and results.csv, equity_curve.png: the closing comparison
+RUN/in_use.json    the process that is writing into the folder, see `folder_lock`
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ CONFIG = "config.yaml"
 RECORD = "run.json"
 MARKET = "market.npz"
 FINISHED = "finished.json"
-"""In the folder of a run of a search or a walk-forward analysis that came to its end."""
+"""Name of the file that marks a run of a search or a walk-forward analysis as finished."""
 _CHANGEABLE = ("schedule", "resources")
-"""Sections that a resumed run may have otherwise."""
+"""Sections that may change when a run is resumed."""
 _PACKAGES = ("rllib-portfolio", "ray", "torch", "gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "statsmodels")
 
 
 def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, market_file: Path | None = None) -> None:
-    """Write configuration, record and market of a new run; what was written is removed if that fails.
+    """Write configuration, record and market of a new run; if that fails, the files are removed.
 
-    Choices that depend on the number of assets are written as resolved. A `market_file`, which holds the same market,
-    is linked, where the file system can do that, instead of written again.
+    Args:
+        run_dir: The folder.
+        config: The configuration. Choices that depend on the number of assets are resolved before it is written.
+        market: The prepared market.
+        market_file: A file that holds the same market. If the file system can, it is linked and not written again.
 
     Raises:
         ConfigError: If the folder cannot be written or already holds something.
@@ -59,11 +62,11 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
     with begun(run_dir):
         _save_market(run_dir / MARKET, market, market_file)
         write_json(run_dir / RECORD, sealed(_record(config, market)))
-        _write_config(run_dir, config)  # last: a run with a configuration has begun
+        _write_config(run_dir, config)  # written last, since it marks the run as begun
 
 
 def require_fresh(run_dir: Path) -> None:
-    """Raise a `ConfigError` if the folder of a new run is not empty, is no folder, or cannot be made."""
+    """Raise a `ConfigError` if the folder of a new run is not empty, is not a folder, or cannot be made."""
     if run_dir.is_dir() and is_unused(run_dir):
         return
     if run_dir.exists():
@@ -79,11 +82,15 @@ def require_fresh(run_dir: Path) -> None:
 
 
 def open_run_folder(run_dir: Path, overrides: dict[str, Any]) -> tuple[RunConfig, MarketData]:
-    """Return configuration, with overrides on top, and market of a run that was started before.
+    """Return configuration and market of a run that was started before.
+
+    Args:
+        run_dir: Its folder.
+        overrides: Maps dotted settings to values that replace those of the configuration.
 
     Raises:
         ConfigError: If the folder holds no run, or its configuration or newest checkpoint was changed.
-        DataError: If its market is damaged, or that of another run.
+        DataError: If its market is damaged, or is the market of another run.
     """
     if not has_begun(run_dir):
         raise ConfigError(f"run must be a folder with {CONFIG} and {MARKET}, got {run_dir}. Name a run's folder.")
@@ -111,12 +118,12 @@ def removed_if_refused(run_dir: Path) -> Iterator[None]:
 
 
 def _require_recorded_settings(run_dir: Path) -> None:
-    """Raise unless the configuration is that in the run's record, and its newest checkpoint was trained under it.
+    """Raise a `ConfigError` if the configuration differs from the run's record or from the newest checkpoint's.
 
     Settings that a checkpoint of a former version does not hold, or that may change on a resume, are not compared.
     """
     settings, record = read_yaml(run_dir / CONFIG), _read_record(run_dir)
-    # Between the two writes of `record_settings` the configuration is still the former one.
+    # `record_settings` may have been interrupted between its two writes: the configuration is then the former one.
     if settings not in (record.get("config"), record.get("former_config")):
         raise _other_settings(run_dir, f"the run's {RECORD}", record.get("config"), settings)
     if (checkpoint := newest_checkpoint(run_dir)) is not None:
@@ -138,14 +145,20 @@ def _other_settings(run_dir: Path, owner: str, recorded: Any, got: Any) -> Confi
 
 
 def _common(one: Any, other: Any) -> Any:
-    """Of nested settings those that the other has as well, which may be of another version."""
+    """Return the part of the nested settings `one` that `other`, perhaps of another version, has as well."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one
     return {name: _common(value, other[name]) for name, value in one.items() if name in other}
 
 
 def first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, Any]:
-    """Return the name and both values of the first leaf of two nested JSON values that differs."""
+    """Return the name and both values of the first difference between two nested JSON values.
+
+    Args:
+        name: Name of the two values, to which the path of the difference is appended.
+        recorded: One value.
+        wanted: The other one.
+    """
     inner: list[tuple[str, Any, Any]] = []
     if isinstance(recorded, dict) and isinstance(wanted, dict):
         start = f"{name} " if name.endswith("settings") else f"{name}."
@@ -157,7 +170,7 @@ def first_difference(name: str, recorded: Any, wanted: Any) -> tuple[str, Any, A
 
 
 def has_begun(run_dir: Path) -> bool:
-    """Return whether a folder holds what a run is opened with."""
+    """Return whether a folder holds the files with which a run is opened."""
     return not _missing(run_dir)
 
 
@@ -166,7 +179,7 @@ def _missing(run_dir: Path) -> list[str]:
 
 
 def require_kept(run_dir: Path) -> None:
-    """Raise a `MachineError` if somebody removed, during training, what a run cannot be continued or tested without."""
+    """Raise a `MachineError` if files that a run cannot be continued or tested without were removed during training."""
     if missing := _missing(run_dir):
         raise MachineError(
             f"run folder must stay as it is during training, got no {' and no '.join(missing)} ({run_dir}). Nothing "
@@ -175,7 +188,12 @@ def require_kept(run_dir: Path) -> None:
 
 
 def record_settings(run_dir: Path, config: RunConfig) -> None:
-    """Bring configuration and record of a run up to date: settings that it goes on with are those that it has now."""
+    """Write the settings with which a run continues into its configuration and its record.
+
+    Raises:
+        ConfigError: If the files cannot be written.
+        MachineError: If the disk is full or fails.
+    """
     settings = config.model_dump(mode="json")
     former = read_yaml(run_dir / CONFIG)
     if former == settings:
@@ -219,9 +237,9 @@ def _record(config: RunConfig, market: MarketData) -> dict[str, Any]:
 
 
 def is_from_elsewhere(folder: Path, record: str = RECORD) -> bool:
-    """Return whether the record of a run or of something else says that it was begun by another user or machine.
+    """Return whether a folder's record says that another user or machine began it.
 
-    Who wrote the folder can write there what he likes: this is a reason to warn, and no guard.
+    Whoever wrote the folder can also change its record, so that this is a reason for a warning, but no protection.
     """
     return _read_record(folder, record).get("origin") != origin()
 
@@ -231,12 +249,12 @@ def _read_record(folder: Path, name: str = RECORD) -> dict[str, Any]:
 
 
 def origin() -> str:
-    """Machine and user, told apart but not named."""
+    """Return a hash that identifies this machine and user without naming them."""
     return hashlib.sha256(f"{platform.node()} {os.getuid()}".encode()).hexdigest()[:16]
 
 
 def provenance() -> dict[str, Any]:
-    """What software makes a result: git revision, Python and packages, as JSON values."""
+    """Return the software behind a result, as JSON values: git revision, versions of Python and of packages."""
     return {
         "git_revision": git_revision(),
         "python": platform.python_version(),

@@ -1,14 +1,15 @@
 """One writer at a time: the claim of a process on a folder, or on a run in an object store.
 
-FOLDER/in_use.json names the process that writes into a folder, for as long as it does. The process also holds a lock
-of the operating system on that file. The lock ends with its process, however that ends. Readers need neither.
+FOLDER/in_use.json names the process that is writing into a folder, and is removed when it stops. The process also holds
+an operating system lock on that file, which ends with the process even if it is killed. Readers need neither.
 
-An object store has no such lock, nor have some network file systems, and others do not share theirs between hosts.
-There the claim itself decides. It is renewed every minute; it may be taken over when it is five minutes old, or at once
-if its process was on this host and is not alive; the clocks of hosts must agree to a minute or two. Nothing there
-writes on a condition, so a process writes its claim, waits a second and reads it back. Two processes can both go on if
-one needs more than a second between seeing the place free and writing its claim, or if one was suspended for more than
-five minutes. The one whose claim was replaced ends when it next renews it, and before it brings anything to a store.
+Object stores and some network file systems have no such locks, and other file systems do not share them between hosts.
+There the claim itself decides. It is renewed every minute. Another process may take it over when it is five minutes
+old, or at once if its process was on this host and is not alive. The clocks of hosts must agree to a minute or two.
+Conditional writes are not available there, so a process writes its claim, waits a second and reads it back. Two
+processes can both continue if one needs more than a second between finding the place free and writing its claim, or if
+one was suspended for more than five minutes. The process whose claim was replaced stops when it next renews the claim,
+and before it uploads anything to a store.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ RENEWED_EVERY_S = 60.0
 EXPIRES_AFTER = timedelta(minutes=5)
 SETTLES_AFTER_S = 1.0
 NUM_FOLDERS_ABOVE = 3
-"""How deep the run folders of a walk-forward analysis lie in its own; those of a search are less deep."""
+"""Depth of a run's folder below that of its walk-forward analysis; in a search the depth is smaller."""
 
 
 class Holder(BaseModel, frozen=True, extra="forbid"):
-    """The process that writes into a place."""
+    """The process that writes into a place, which is a folder or a run in an object store."""
 
     key: str
-    """Tells claims apart, whatever process makes them."""
+    """Unique key of the claim."""
     pid: int = Field(gt=0, lt=2**31)
     host: str = Field(pattern=r"^[A-Za-z0-9_.:-]*$", max_length=255)
     pid_space: str = Field("", max_length=255)
-    """Boot of the host and namespace of the process number. Empty in claims of earlier versions, and where the system
-    tells neither."""
+    """Boot of the host and namespace of the process number. Empty in claims of earlier versions, and if the system
+    reports neither."""
     started: AwareDatetime
     renewed: AwareDatetime
 
@@ -64,7 +65,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def parse(cls, text: bytes) -> Holder | None:
-        """Return the claim that a record holds; None if it holds none that can be read."""
+        """Return the claim in a record, or None if it holds no readable claim."""
         try:
             holder = cls.model_validate_json(text)
         except ValidationError:
@@ -73,16 +74,21 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_here(self) -> bool:
-        """Whether the process is or was on this host, since it started, and among the processes that are seen here."""
+        """True if the process belongs to this boot of this host, and to the process namespace of this process."""
         return self.host == _host() and self.pid_space == _pid_space()
 
     @property
     def is_this_process(self) -> bool:
-        """Whether the process is this one, or one that had its number before."""
+        """True if the process is this one, or an earlier one with the same process number."""
         return self.is_here and self.pid == os.getpid()
 
     def is_gone(self, has_lock: bool) -> bool:
-        """Return whether the claim is stale; with the operating system's lock nobody else on this host can hold it."""
+        """Return whether the claim is stale.
+
+        Args:
+            has_lock: Whether this process has the operating system's lock, so that no other process on this host can
+                hold the claim.
+        """
         if self.is_here and (has_lock or self.is_this_process or not _is_alive(self.pid)):
             return True
         return abs(_now() - self.renewed) > EXPIRES_AFTER  # a clock may have been set back
@@ -92,7 +98,7 @@ class Holder(BaseModel, frozen=True, extra="forbid"):
 
 
 class _Record(Protocol):
-    """The file or object that a claim stands in; one that is not there holds nothing."""
+    """The file or object that holds a claim. Reading one that does not exist returns no bytes."""
 
     def read(self) -> bytes: ...
     def write(self, text: bytes) -> None: ...
@@ -100,7 +106,13 @@ class _Record(Protocol):
 
 
 class Claim:
-    """The claim of this process on a place, which stands in a record; people know both by the names given."""
+    """The claim of this process on a place.
+
+    Args:
+        place: Name of the place in messages.
+        record: The file or object that holds the claim.
+        record_place: Name of the record in messages.
+    """
 
     def __init__(self, place: str, record: _Record, record_place: str) -> None:
         self._place, self._record, self._record_place = place, record, record_place
@@ -123,23 +135,23 @@ class Claim:
             self._write()
 
     def renew(self) -> None:
-        """Say that the claim still stands, after `require_held`."""
+        """Check that the claim is held, see `require_held`, and renew its time stamp."""
         with _one_at_a_time:
             self.require_held()
             self._write()
 
     def require_held(self) -> None:
-        """Read the record back.
+        """Check that the record holds this claim.
 
         Raises:
-            ClaimLostError: If it does not hold this claim, or did not at an earlier time. A record that is gone counts,
-                too: another process may have come and gone.
+            ClaimLostError: If it does not, or did not at an earlier check. A missing record also counts as lost, since
+                another process may have taken the place over and left it again.
             OSError: If the record cannot be read.
         """
         with _one_at_a_time:
             self.require_not_lost()
             found = self._found()
-            if found is None:  # some file systems show half of a record while it is written
+            if found is None:  # some file systems show a part of a record while it is written
                 time.sleep(SETTLES_AFTER_S)
                 found = self._found()
             if found is None or found.key != self._own.key:
@@ -148,13 +160,16 @@ class Claim:
             self.require_not_lost()
 
     def require_not_lost(self) -> None:
-        """Raise a `ClaimLostError` if the claim was found lost earlier; nothing is read."""
+        """Raise a `ClaimLostError` if an earlier check found the claim lost; this does not read the record."""
         if self._lost is not None:
             raise ClaimLostError(self._lost)
 
     @contextmanager
     def held(self, has_lock: bool = False) -> Iterator[None]:
         """Make the claim, renew it every minute while this context is open, and remove it at the end.
+
+        Args:
+            has_lock: Whether this process has the operating system's lock on the record.
 
         Raises:
             ConfigError: If another process holds the place.
@@ -183,9 +198,9 @@ class Claim:
         while not ended.wait(RENEWED_EVERY_S):
             try:
                 self.renew()
-            except ClaimLostError:  # `require_claims` tells the thread that works
+            except ClaimLostError:  # the main thread learns of it from `require_claims`
                 return
-            except OSError:  # the record may be within reach again before the claim expires
+            except OSError:  # the record may become available again before the claim expires
                 pass
 
     def _write(self) -> None:
@@ -199,17 +214,23 @@ class Claim:
 
 _made_here: set[Claim] = set()
 _one_at_a_time = threading.RLock()
-"""Records are rewritten by the thread that renews claims and by the one that works; neither may read half of one."""
+"""Keeps the renewing thread and the main thread from reading a record while the other one is rewriting it."""
 
 
 def require_claims() -> None:
-    """Raise a `ClaimLostError` if another process is known to have taken over what this one writes into."""
+    """Raise a `ClaimLostError` if an earlier check found that another process has taken over a place of this one."""
     for claim in tuple(_made_here):
         claim.require_not_lost()
 
 
 def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
-    """Return the error that refuses a place to this process."""
+    """Return the error that says that another process uses a place.
+
+    Args:
+        place: Name of the place.
+        holder: The other process, if it is known.
+        more: A sentence to append, with a leading space.
+    """
     return ConfigError(f"{place} is in use by {holder or 'another process'}. Wait for it or stop it.{more}")
 
 
@@ -217,11 +238,13 @@ def in_use(place: str, holder: Holder | None, more: str = "") -> ConfigError:
 def only_writer(folder: Path, *, is_new: bool, record: str = IN_USE) -> Iterator[None]:
     """Keep other processes from writing into a folder while this context is open.
 
-    A folder that `is_new` is made, and removed again if nothing is written into it. Where there is none otherwise, the
-    caller's own checks are to say what is wrong. Claims in files of another name than `record` are not looked at.
+    Args:
+        folder: The folder. If it is missing and not new, nothing happens: the caller reports what is wrong.
+        is_new: Whether to make the folder. It is removed again if nothing is written into it.
+        record: Name of the claim file. Claims in files of other names are ignored.
 
     Raises:
-        ConfigError: If another process writes into the folder, into one that it is in (a search, a walk-forward
+        ConfigError: If another process writes into the folder, into a folder that contains it (a search, a walk-forward
             analysis) or into a run inside of it, or if the folder cannot be written.
         MachineError: If the disk is full or fails.
     """
@@ -231,12 +254,12 @@ def only_writer(folder: Path, *, is_new: bool, record: str = IN_USE) -> Iterator
             if is_new:
                 stack.enter_context(made(folder))
             if folder.is_dir():
-                with TemporaryFile(dir=folder):  # the record may be there from before, and be all that can be written
+                with TemporaryFile(dir=folder):  # an old record may be writable in a folder that is not
                     pass
                 file, has_lock = _open_locked(folder, record)
                 stack.enter_context(closing(file))
                 stack.enter_context(Claim(str(folder), file, str(file.path)).held(has_lock))
-                # again: another may have looked around before this claim was there
+                # a second check, since another process may have made its check before this claim existed
                 _require_no_other_around(folder, record)
         except OSError as error:
             if error.errno not in _LEFT_TO_COMMANDS or os.path.isdir(folder):
@@ -249,16 +272,26 @@ _LEFT_TO_COMMANDS = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class _File:
-    """An open claim file of a folder; forked processes close it, since they would hold its lock, too."""
+    """An open claim file of a folder. Forked processes close it, since they would share its lock."""
 
     def __init__(self, path: Path, flags: int) -> None:
         self.path = path
-        # A folder may come from someone else: no link is followed, and no pipe is waited for.
+        # The folder may come from a stranger: do not follow a link, and do not wait for a pipe.
         self._descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         _open_files.add(self)
 
     def lock(self, kind: int) -> bool:
-        """Take the operating system's lock, or raise a BlockingIOError; return False where there is none."""
+        """Take the operating system's lock.
+
+        Args:
+            kind: `fcntl.LOCK_EX` or `fcntl.LOCK_SH`.
+
+        Returns:
+            Whether the file system has such locks.
+
+        Raises:
+            BlockingIOError: If another process holds the lock.
+        """
         try:
             fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -268,7 +301,7 @@ class _File:
         return True
 
     def is_there(self) -> bool:
-        """Return whether it is still the file at its path."""
+        """Return whether this file is still the one at its path."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
         except OSError:
@@ -302,7 +335,7 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _open_locked(folder: Path, record: str) -> tuple[_File, bool]:
-    """Open the claim file of a folder, and take the lock if there is one."""
+    """Open the claim file of a folder; return it, and whether the file system has locks and this one was taken."""
     while True:
         file = _File(folder / record, os.O_RDWR | os.O_CREAT)
         try:
@@ -313,7 +346,7 @@ def _open_locked(folder: Path, record: str) -> tuple[_File, bool]:
             raise in_use(str(folder), holder) from None
         if file.is_there():
             return file, has_lock
-        file.close()  # its process ended and removed it meanwhile
+        file.close()  # its former process has removed it in the meantime
 
 
 def _require_no_other_around(folder: Path, record: str) -> None:
@@ -326,7 +359,7 @@ def _require_no_other_around(folder: Path, record: str) -> None:
 
 def _require_unused(folder: Path, record: str) -> None:
     """Raise a `ConfigError` if another process writes into a folder."""
-    with suppress(OSError), closing(_File(folder / record, os.O_RDONLY)) as file:  # not there, or not to be read
+    with suppress(OSError), closing(_File(folder / record, os.O_RDONLY)) as file:  # it may be missing or unreadable
         holder = Holder.parse(file.read())
         try:
             is_used = holder is not None and not holder.is_gone(file.lock(fcntl.LOCK_SH))
@@ -341,7 +374,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # the process belongs to another user
         pass
     return True
 
@@ -351,10 +384,10 @@ def _host() -> str:
 
 
 def _pid_space() -> str:
-    """Return what tells process numbers of this boot and this container from others; empty where nothing does.
+    """Return an identifier of the boot and the container in which process numbers are valid; empty if unknown.
 
-    Containers may share a host's name (`docker --hostname`, Slurm, replicas of KubeRay), but not their processes'
-    numbers. Nothing but /proc tells which numbers a process sees.
+    Containers may share a host name (`docker --hostname`, Slurm, replicas of KubeRay), but not process numbers. Only
+    /proc says to which namespace a process number belongs.
     """
     told = []
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The processes that train: which of them are lost, silent or back, and when a run cannot go on without them."""
+"""Monitoring of the processes that train: which are lost, silent or back, and when a run cannot go on without them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rllib_portfolio.runs.tracking import LEFT_OUT
 
 HEALTHY, RESTARTS = "env_runners/healthy", "env_runners/restarts"
 NOBODY_SAMPLES_S = 600.0
-"""How long a run waits for env runners to come back if none of them samples."""
+"""Seconds that a run waits for env runners to come back if none of them samples."""
 LEARNER_TIMEOUT_S = 10.0
-"""How long learners are waited for when one of them failed, to see which of them live."""
+"""Seconds that learners have to answer, after one of them failed, in the check of which are alive."""
 
 
 class Health:
-    """Watches env runners, learners and updates; tells of each change once.
+    """Watches env runners, learners and updates, and reports each change once.
 
     Args:
-        algorithm: The algorithm that they train.
-        resources: How many of them there should be.
+        algorithm: The RLlib algorithm that they train.
+        resources: The planned number of env runners and learners.
     """
 
     def __init__(self, algorithm: Any, resources: ResourceConfig) -> None:
@@ -37,14 +37,19 @@ class Health:
         """Number of updates left out at the time of the last notice."""
 
     def scalars(self) -> dict[str, float]:
-        """Return how many env runners in processes of their own there are, and how many were started again."""
+        """Return the number of healthy remote env runners, and how often one was restarted; empty without any."""
         if not self._resources.num_env_runners:
             return {}
         group = self.algorithm.env_runner_group
         return {HEALTHY: group.num_healthy_remote_workers(), RESTARTS: group.num_remote_worker_restarts()}
 
     def require_env_runners(self, duration_s: float, has_sampled: bool) -> None:
-        """Raise `MachineError` if nobody has sampled for too long, the last iteration included."""
+        """Raise a `MachineError` if no env runner has sampled for longer than `NOBODY_SAMPLES_S`.
+
+        Args:
+            duration_s: Seconds of the last iteration.
+            has_sampled: Whether an env runner sampled in it.
+        """
         self._unsampled_s = 0.0 if has_sampled else self._unsampled_s + duration_s
         if self._unsampled_s > NOBODY_SAMPLES_S:
             raise MachineError(
@@ -53,7 +58,11 @@ class Health:
             )
 
     def require_learners(self, error: RayError) -> None:
-        """Raise `MachineError` if learners are dead; the error of one that lives may only be that it lost another."""
+        """Raise a `MachineError` if a learner is dead.
+
+        Args:
+            error: The error of the update. A learner that is alive may have raised it because it lost another one.
+        """
         if not self._resources.num_learners:
             return
         asked = self.algorithm.learner_group.foreach_learner(
@@ -74,7 +83,7 @@ class Health:
     def _env_runner_notices(self, scalars: Mapping[str, float]) -> list[str]:
         """Return lines if env runners were lost, fell silent or came back since the last iteration."""
         before = self._num_healthy
-        self._num_healthy = int(scalars.get(HEALTHY, before))  # the untrained network is judged before anything samples
+        self._num_healthy = int(scalars.get(HEALTHY, before))  # missing when the untrained network is evaluated
         silent_before, self._silent = self._silent, self.algorithm.silent_env_runners
         lines = []
         if count := abs(self._num_healthy - before):

@@ -52,39 +52,39 @@ logger = logging.getLogger(__name__)
 
 WAIT_S = 1.0
 RETURN_WINDOW = 100
-"""Finished episodes that the reported episode return is a mean of."""
+"""Number of finished episodes over which the reported episode return is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a progress display shows after an iteration."""
+    """The state of a run after an iteration, for a progress display."""
 
     steps: int
     total_steps: int
     steps_per_second: float
     """Speed of sampling and learning in this iteration; NaN at step 0."""
     episode_return: float
-    """Mean over the last finished episodes; NaN before the first."""
+    """Mean return of the last finished episodes; NaN before the first."""
     validation_sharpe: float
-    """Of the last evaluation; NaN before the first."""
+    """Sharpe ratio of the last evaluation; NaN before the first."""
     best_validation_sharpe: float
-    """Of the policy with the best validation score so far; NaN before the first that is defined."""
+    """Sharpe ratio of the policy with the best validation score so far; NaN before the first that is defined."""
     is_evaluated: bool
-    """Whether this iteration ended with an evaluation."""
+    """True if this iteration ended with an evaluation."""
     is_finished: bool
-    """Whether it was the run's last."""
+    """True if this iteration was the run's last."""
     is_saved: bool
-    """Whether a checkpoint was written after it."""
+    """True if a checkpoint was written after this iteration."""
     elapsed_s: float
-    """Seconds of sampling and learning, interruptions left out."""
+    """Seconds of sampling and learning without interruptions."""
     message: str | None = None
-    """What an evaluation found, as a line."""
+    """Result of an evaluation, as a line."""
     notice: str | None = None
-    """Something else worth a line: env runners that were lost, or are back."""
+    """Other events, one per line, such as env runners that were lost or came back."""
 
 
 def start_notes(config: RunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return sentences for the start of a run: how often it decides, and what its algorithm has to say."""
+    """Return sentences to print at the start of a run: how often it decides, and notes of its algorithm."""
     rows, periods = config.environment.rebalance_days, market.periods_per_year
     notes = ALGORITHMS[config.algo].start_notes(config, market)
     if rows == 1 or periods in (WEEKDAYS, ALL_DAYS):
@@ -104,15 +104,21 @@ def run(
 ) -> bool:
     """Train until the steps are done, validation no longer improves, or `should_stop`; leave a checkpoint in any case.
 
-    The folder is one that `create_run_folder` made. To `resume` is to continue from its newest checkpoint, if there is
-    one.
+    Args:
+        config: The configuration.
+        market: The prepared market.
+        run_dir: A folder that `create_run_folder` made.
+        resume: Whether to continue from the newest checkpoint, if there is one.
+        on_progress: Called after each iteration.
+        should_stop: Called before each iteration; the run stops if it returns true.
 
     Returns:
-        Whether the run came to its end, rather than being stopped.
+        Whether the run was completed and not stopped.
 
     Raises:
-        MachineError: If somebody removed the run's folder or files of it that it needs, if a learner died, or
-            if no env runner sampled for ten minutes.
+        ConfigError: If market or checkpoint cannot be used, or a weight of the policy is not finite.
+        MachineError: If the run's folder or files that it needs were removed, if a learner died, or if no env runner
+            sampled for ten minutes.
     """
     if not config.resources.num_env_runners:
         return _Run(config, market, run_dir, resume).loop(on_progress, should_stop)
@@ -121,12 +127,12 @@ def run(
 
 
 class _Run:
-    """The moving parts of a run."""
+    """A run in progress, with its algorithm, state and records."""
 
     def __init__(self, config: RunConfig, market: MarketData, run_dir: Path, resume: bool) -> None:
         self.config, self.market, self.run_dir = config, market, run_dir
         self.state = LoopState()
-        self.equal_weight = equal_weight_returns(market, config)  # first: it refuses a market that ruins 1/N
+        self.equal_weight = equal_weight_returns(market, config)  # first, since it refuses a market that ruins 1/N
         self.algorithm = ALGORITHMS[config.algo].build(config, (run_dir / MARKET).resolve())
         checkpoint = newest_checkpoint(run_dir) if resume else None
         unusable = checkpoint_folders(run_dir)[-1:] if resume else []
@@ -138,7 +144,7 @@ class _Run:
             self.algorithm.restore_from_path(str((checkpoint / "rllib").resolve()))
         self.tracker = Tracker(run_dir, resumed_at=None if checkpoint is None else self.state.steps)
         self.evaluated: tuple[PortfolioPolicy, BacktestResult] | None = None
-        """In the last iteration, if it ended with an evaluation."""
+        """Policy and back-test of the last iteration, if it ended with an evaluation."""
         self.gauges = Gauges(config.algo, run_dir.name)
         self.health = Health(self.algorithm, config.resources)
 
@@ -152,26 +158,26 @@ class _Run:
                 self._checkpoint()
             return finished
         except FileNotFoundError:
-            require_kept(self.run_dir)  # it was removed while something was written
+            require_kept(self.run_dir)  # the folder was removed while a file was written
             raise
         except RayError as error:
             self.health.require_learners(error)
             raise
         finally:
-            with suppress(OSError):  # of the last curves alone; the disk's other errors were raised
+            with suppress(OSError):  # it concerns only the last points of curves; other errors of the disk were raised
                 self.tracker.close()
             self.algorithm.stop()
 
     @property
     def _may_stay_untrained(self) -> bool:
-        """Whether the untrained network may be selected."""
+        """True if the untrained network may be selected."""
         schedule = self.config.schedule
-        has_filter = self.config.market.observation_filter == "running"  # which has seen nothing yet
+        has_filter = self.config.market.observation_filter == "running"  # the filter has no observations yet
         several = schedule.evaluation_interval < schedule.total_timesteps
         return schedule.untrained_candidate and several and not has_filter
 
     def _evaluate_untrained(self) -> Status:
-        """Make the network as it was initialised the first candidate: training may find nothing better."""
+        """Evaluate and save the untrained network as the first candidate, since training may find nothing better."""
         scalars: dict[str, float] = {}
         message = self._validate(scalars)
         self.tracker.log(0, scalars)
@@ -179,7 +185,7 @@ class _Run:
         return self._status(scalars, message)
 
     def _advance(self) -> Status:
-        """Iterate once; evaluate, record and write a checkpoint where that is due."""
+        """Iterate once; evaluate, record and write a checkpoint if they are due."""
         schedule, before = self.config.schedule, self.state.steps
         scalars = self._iterate()
         require_kept(self.run_dir)
@@ -188,7 +194,7 @@ class _Run:
         is_last = self.state.steps >= schedule.total_timesteps
         if is_last or _crossed(before, self.state.steps, schedule.evaluation_interval):
             message = self._validate(scalars)
-        if self.state.steps > before:  # before the checkpoint: a resumed run keeps rows up to it
+        if self.state.steps > before:  # before the checkpoint, since a resumed run keeps the rows up to it
             self.tracker.log(self.state.steps, scalars)
         improved = self.state.evaluations_without_improvement == 0 and message is not None
         if is_last or improved or _crossed(before, self.state.steps, schedule.checkpoint_interval):
@@ -200,14 +206,14 @@ class _Run:
         return newest is not None and newest.name == checkpoint_name(self.state.steps)
 
     def _iterate(self) -> dict[str, float]:
-        """One sample and one update; returns the scalars to record."""
+        """Sample and update once, and return the scalars to record."""
         started = time.perf_counter()
         self.evaluated = None
         result = self.algorithm.train()
         sampled = result.get(ENV_RUNNER_RESULTS, {})
         steps = int(sampled.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, self.state.steps))
         if steps == self.state.steps:
-            time.sleep(WAIT_S)  # no env runner answered: those that come back need a moment
+            time.sleep(WAIT_S)  # no env runner answered; give them time to restart
         duration = time.perf_counter() - started
         self.health.require_env_runners(duration, has_sampled=steps > self.state.steps)
         self.state.elapsed_s += duration
@@ -227,7 +233,7 @@ class _Run:
         return {name: value for name, value in scalars.items() if math.isfinite(value)}
 
     def _validate(self, scalars: dict[str, float]) -> str:
-        """Walk the validation window with the current policy; adds to `scalars`, returns a line for people."""
+        """Back-test the current policy on the validation window; add to `scalars` and return a line for people."""
         policy = self.current_policy()
         result = walk(policy, self.market, "validation", self.config)
         self.evaluated = policy, result
@@ -258,10 +264,10 @@ class _Run:
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
 
     def current_policy(self) -> PortfolioPolicy:
-        """Return the policy that was reached.
+        """Return the current policy.
 
         Raises:
-            ConfigError: If its weights are not finite; says what was saved last and how to go on.
+            ConfigError: If its weights are not finite. The message names the last checkpoint and how to go on.
         """
         try:
             return current_policy(self.algorithm, self.config, self.market)
@@ -295,7 +301,7 @@ class _Run:
 
 
 def resume_point(config: RunConfig, run_dir: Path) -> tuple[int, bool]:
-    """Return the environment steps from which a run continues, and whether it is complete."""
+    """Return the number of environment steps from which a run continues, and whether it is complete."""
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is None:
         return 0, False
@@ -304,5 +310,5 @@ def resume_point(config: RunConfig, run_dir: Path) -> tuple[int, bool]:
 
 
 def _crossed(before: int, after: int, interval: int) -> bool:
-    """Whether a multiple of `interval` lies in (before, after]."""
+    """Return whether a multiple of `interval` lies in (before, after]."""
     return before // interval < after // interval

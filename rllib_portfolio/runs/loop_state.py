@@ -1,4 +1,4 @@
-"""What a training run remembers across an interruption, and which of its policies is the best so far."""
+"""The state that a training run keeps across an interruption, with the best of its policies so far."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rllib_portfolio.policies.checkpoint import checkpoint_name, read_progress, 
 
 @dataclass(slots=True)
 class LoopState:
-    """The state of a run, which its checkpoints hold."""
+    """The state of a run, which is saved in its checkpoints."""
 
     steps: int = 0
     elapsed_s: float = 0.0
     best_score: float | None = None
-    """By `schedule.selection_metric`."""
+    """Best validation score so far, by `schedule.selection_metric`."""
     best_sharpe: float | None = None
     best_checkpoint: str | None = None
     evaluations_without_improvement: int = 0
@@ -35,7 +35,12 @@ class LoopState:
         return float(np.mean(self.recent_returns)) if self.recent_returns else math.nan
 
     def add_evaluation(self, score: float, sharpe: float) -> None:
-        """Make the policy of these steps the best one if its score on validation is higher than that so far."""
+        """Record an evaluation of the current policy, which becomes the best one if its score is the highest so far.
+
+        Args:
+            score: Its validation score, by `schedule.selection_metric`.
+            sharpe: Its Sharpe ratio on the validation window.
+        """
         self.validation_sharpe = sharpe if math.isfinite(sharpe) else None
         best = -math.inf if self.best_score is None else self.best_score
         if self.best_checkpoint is not None and not (math.isfinite(score) and score > best):
@@ -47,17 +52,27 @@ class LoopState:
         self.evaluations_without_improvement = 0
 
     def has_stopped_early(self, schedule: ScheduleConfig) -> bool:
-        """Return whether the last evaluations were no better, as many as the schedule waits for."""
+        """Return whether as many evaluations as the schedule waits for brought no improvement."""
         patience = schedule.early_stopping_evaluations
         return patience is not None and self.evaluations_without_improvement >= patience
 
     def is_finished(self, schedule: ScheduleConfig) -> bool:
-        """Return whether the run has come to its end."""
+        """Return whether the run has made all of its steps or has stopped early."""
         return self.has_stopped_early(schedule) or self.steps >= schedule.total_timesteps
 
 
 def restored_state(checkpoint: Path, warn: Callable[[str], None] = lambda text: None) -> LoopState:
-    """Return the state in a checkpoint; the best one so far must be whole, or gone, of which `warn` is told."""
+    """Return the state in a checkpoint.
+
+    The best checkpoint that it names must be complete. If that one is gone, the state has no best policy.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        warn: Called with a warning if the best checkpoint is gone.
+
+    Raises:
+        ConfigError: If a checkpoint is damaged, or does not hold the state of a run.
+    """
     progress = read_progress(checkpoint)
     values = {name: progress[name] for name in progress.keys() & LoopState.__dataclass_fields__.keys()}
     try:

@@ -1,6 +1,6 @@
-"""What a run tells Prometheus, by way of Ray's metrics: see docs/cluster.md for how they are collected and shown.
+"""Metrics of a run for Prometheus, exported by Ray: docs/cluster.md says how they are collected and shown.
 
-No failure of theirs ends a run.
+A failure of the metrics never ends a run.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _RESTARTS = "rllib_portfolio_env_runner_restarts"
 
 
 class Gauges:
-    """The metrics of a run, whose name tells runs apart."""
+    """The metrics of a run, tagged with its algorithm and the name of its folder."""
 
     def __init__(self, algo: str, run: str) -> None:
-        self._tags = {"algo": algo, "run": run.encode("ascii", "backslashreplace").decode()}  # Ray takes ASCII
+        self._tags = {"algo": algo, "run": run.encode("ascii", "backslashreplace").decode()}  # Ray accepts only ASCII
         self._sparing = Sparing("Ray's metrics")
         tags = tuple(self._tags)
         self._gauges: dict[str, Gauge] = {}
@@ -36,9 +36,13 @@ class Gauges:
         self._num_restarts = 0
 
     def set(self, steps_per_second: float, episode_return: float, num_restarts: int, result: Mapping[str, Any]) -> None:
-        """Set the metrics after an iteration, of which RLlib gave `result`.
+        """Set the metrics after an iteration.
 
-        The return is NaN before the first episode; restarts of env runners are counted since the process began.
+        Args:
+            steps_per_second: Environment steps a second in this iteration.
+            episode_return: Mean return of the last finished episodes; NaN before the first.
+            num_restarts: Restarts of env runners since this process began.
+            result: RLlib's result of the iteration, with its timers.
         """
         timers = result.get(TIMERS, {})
         values = {

@@ -1,4 +1,4 @@
-"""A training run as something that can be asked for any number of times: begun, continued, or finished already."""
+"""Training of a run that may be new, interrupted or finished, so that the same call can be repeated."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rllib_portfolio.runs.loop import Status, run
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """What a run reached."""
+    """The result of a training run."""
 
     steps: int
     training_s: float
-    """Seconds of sampling and learning, interruptions left out."""
+    """Seconds of sampling and learning without interruptions."""
     validation_sharpe: float | None
-    """Of the policy that was best on validation; None before the first evaluation that is defined."""
+    """Sharpe ratio of the policy that was best on validation; None before the first evaluation that is defined."""
 
 
 def train_in_folder(
@@ -39,13 +39,18 @@ def train_in_folder(
     should_stop: Callable[[], bool] = lambda: False,
     market_file: Path | None = None,
 ) -> tuple[TrainingOutcome, bool]:
-    """Train what is not trained yet of a run: all of it, the rest from its newest checkpoint, or nothing.
+    """Train a new run, continue one from its newest checkpoint, or return the outcome of a finished one.
 
-    The folder is made if it is not there; otherwise its own configuration and market hold. `market_file` holds the same
-    market, and a new run's folder may share it.
+    Args:
+        run_dir: Folder of the run; it is made if it does not exist.
+        config: Configuration of a new run; an existing run keeps its own.
+        market: Market of a new run; an existing run keeps its own.
+        on_progress: Called after each iteration.
+        should_stop: Called before each iteration; the run stops if it returns true.
+        market_file: A file that holds the same market, which the folder of a new run may link to.
 
     Returns:
-        What was reached, and whether the run came to its end.
+        The outcome, and whether the run was completed and not stopped.
     """
     if (outcome := finished_training(run_dir)) is not None:
         return outcome, True
@@ -53,7 +58,7 @@ def train_in_folder(
         config, market = open_run_folder(run_dir, {})
     else:
         require_memory(config, market)
-        shutil.rmtree(run_dir, ignore_errors=True)  # the configuration is written last: nothing was trained in it
+        shutil.rmtree(run_dir, ignore_errors=True)  # nothing was trained without a configuration, which is written last
         create_run_folder(run_dir, config, market, market_file)
     is_finished = run(config, market, run_dir, resume=True, on_progress=on_progress, should_stop=should_stop)
     outcome = _reached(run_dir)
@@ -63,10 +68,10 @@ def train_in_folder(
 
 
 def finished_training(run_dir: Path) -> TrainingOutcome | None:
-    """Return what a run reached that came to its end in `train_in_folder`, or None.
+    """Return the outcome of a run that `train_in_folder` completed, or None if it did not.
 
     Raises:
-        ConfigError: If its record of that was damaged.
+        ConfigError: If the record of the outcome is damaged.
     """
     path = run_dir / FINISHED
     if not path.is_file():
@@ -83,6 +88,6 @@ def finished_training(run_dir: Path) -> TrainingOutcome | None:
 
 def _reached(run_dir: Path) -> TrainingOutcome:
     newest = newest_checkpoint(run_dir)
-    assert newest is not None  # `run` leaves one in any case
+    assert newest is not None  # `run` always leaves one
     progress = read_progress(newest)
     return TrainingOutcome(progress["steps"], round(progress["elapsed_s"], 3), progress["best_sharpe"])

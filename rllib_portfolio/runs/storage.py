@@ -1,13 +1,14 @@
-"""Where runs keep their folders: on a file system that all machines share, or in an object store.
+"""Storage of run folders: on a file system that all machines share, or in an object store.
 
-On a shared file system a run works in its folder itself. For an object store it works in a local copy, which is
-brought there after each checkpoint: files first, then the configuration, without which a run has not begun, then the
-manifests of checkpoints, then what says that the run is finished. Files that are no longer needed are deleted last. So
-a run or a checkpoint there is whole or does not count.
+On a shared file system, a run works directly in its folder. For an object store, it works in a local copy, which is
+uploaded after each checkpoint: first the files, then the configuration, without which a run has not begun, then the
+manifests of checkpoints, and then the file that marks the run as finished. Files that are no longer needed are deleted
+last. So a run or a checkpoint in the store is either complete or not recognised as one.
 
-A store that cannot be reached ends no run: the next checkpoint brings what this one could not. The end of a run is
-tried again for two minutes. What could not be brought by then, or was not when the process was killed, stays on this
-machine. Nothing more is brought to a place that another process has taken over: the command ends.
+A store that cannot be reached does not end a run: the next upload includes the files that this one could not bring. The
+last upload of a run is retried for two minutes. Files that could not be uploaded by then, or were not uploaded when the
+process was killed, stay on this machine. If another process has taken over a place, nothing more is uploaded to it, and
+the command ends.
 """
 
 from __future__ import annotations
@@ -46,41 +47,41 @@ class RunStorage:
     """The folders of runs, by their names.
 
     Attributes:
-        root: Absolute path on a shared file system, or URI of a place in an object store; what follows its `?` says how
-            the store is reached.
-        claims: Those of the process that gave this one its work. They must stand whenever something is brought there.
+        root: Absolute path on a shared file system, or URI of a place in an object store. The query of a URI, after
+            `?`, says how the store is reached.
+        claims: Claims of the process that started this one. They must be valid at each upload.
     """
 
     root: str
     claims: tuple[Claim, ...] = field(default=(), kw_only=True, repr=False, compare=False)
     KEPT_WITHIN_S: ClassVar[float] = 120.0
-    """How long `keep` tries again after a store did not take all of a run."""
+    """Seconds for which `keep` retries an upload that failed."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether runs work in local copies."""
+        """True if runs work in local copies and are kept in an object store."""
         return "://" in self.root and not self.root.startswith("file://")
 
     @classmethod
     def of_run(cls, place: str) -> tuple[RunStorage, str]:
-        """Where the run at a place is kept, and its name there."""
+        """Return the storage of the run at a path or URI, and the run's name in it."""
         root, name = split_place(place)
         return cls(root), name
 
     def place(self, name: str) -> str:
-        """Path or URI of a run; without a name, of the place where all of them are."""
+        """Return the path or URI of a run, or with an empty name that of the folder of all runs."""
         return join_place(self.root, name) if name else self.root
 
     def beside(self, name: str) -> Self:
-        """The folders of other runs, at the same place."""
+        """Return the storage called `name` in the folder that contains this one."""
         return replace(self, root=join_place(split_place(self.root)[0], name))
 
     def under_claims(self) -> Self:
-        """The same folders for other processes that work for this one, under its claims on object stores."""
+        """Return this storage with the claims of this process, for other processes that work for it."""
         return replace(self, claims=tuple(_claims.values()))
 
     def local(self, name: str) -> Path:
-        """Where a run works."""
+        """Return the folder in which a run works on this machine."""
         if self.is_remote:
             place = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             return Path(tempfile.gettempdir()) / f"rllib_portfolio-{place}" / name
@@ -91,8 +92,14 @@ class RunStorage:
     def only_writer(self, name: str, *, is_new: bool) -> Iterator[None]:
         """Keep other processes from writing into a run while this context is open, as `folder_lock.only_writer` does.
 
-        An empty name stands for the place where all runs are. If an object store refuses the claim, a warning is
-        printed and the command goes on without a lock.
+        If an object store refuses the claim, a warning is printed and the command continues without a lock.
+
+        Args:
+            name: Name of the run, or an empty name for the folder of all runs.
+            is_new: Whether the run is a new one, whose folder need not exist.
+
+        Raises:
+            ConfigError: If another process writes there, or the folder cannot be written.
         """
         if not self.is_remote:
             with only_writer(self.local(name), is_new=is_new):
@@ -115,10 +122,10 @@ class RunStorage:
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
-        """The folder of a run with all that it held before.
+        """Yield the local folder of a run, with all files that are stored of it.
 
-        A local copy goes away at the end; what could not be kept of it is set aside, and a warning says where. So is
-        what a process that was killed could not keep.
+        A local copy is removed at the end. If it was not uploaded completely, it is moved to another folder, and a
+        warning names that folder. The same is done with a copy that a killed process left.
         """
         folder = self.local(name)
         if not self.is_remote:
@@ -128,20 +135,24 @@ class RunStorage:
         try:
             self.bring(name, folder)
             yield folder
-        except ClaimLostError as error:  # what this process wrote is not to be copied over what the other one writes
+        except ClaimLostError as error:  # the user must not copy these files over those of the other process
             if self._is_unkept(name):
                 error.add_note(f"What was not brought there stays in {self._moved(name)} on {platform.node()}.")
             raise
         except BaseException as error:
             if told := self._rescue(name):
-                error.add_note(told)  # where the run is in a process of Ray's, its error is all that comes back
+                error.add_note(told)  # a run in a process of Ray returns nothing but its error
             raise
         finally:
             self._rescue(name)
             shutil.rmtree(folder, ignore_errors=True)
 
     def bring(self, name: str, folder: Path) -> None:
-        """Make a local folder what is kept of a run; nothing to do where the run works in its folder itself."""
+        """Replace a local folder by the stored files of a run. On a shared file system this does nothing.
+
+        Raises:
+            ConfigError: If the object store cannot be used.
+        """
         if not self.is_remote:
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -154,14 +165,16 @@ class RunStorage:
             raise self._unusable(error) from None
 
     def keep(self, name: str, *, without: Collection[str] = ()) -> None:
-        """Bring what changed in a local copy to the object store, when nothing more will be written.
+        """Upload the changes of a local copy to the object store, after the last write of a run.
 
-        Folders in it that others keep are left out (`without`).
+        Args:
+            name: Name of the run.
+            without: Names of folders in the copy that are not uploaded.
 
         Raises:
-            ClaimLostError: If another process has taken over the run or what it is a part of.
-            MachineError: If not all of it got there in two minutes. The local copy is then where the error says, and no
-                longer in use.
+            ClaimLostError: If another process has taken over the run, or the search or analysis that it belongs to.
+            MachineError: If the upload did not succeed within two minutes. The error says where the local copy was
+                moved.
         """
         if not self.is_remote:
             return
@@ -181,7 +194,11 @@ class RunStorage:
             time.sleep(RETRY_EVERY_S)
 
     def keep_so_far(self, name: str) -> None:
-        """`keep` while a run goes on: what does not get there now is brought by the next one, and a warning says so."""
+        """Upload the changes of a local copy while its run continues. A failure is a warning; the next upload retries.
+
+        Raises:
+            ClaimLostError: If another process has taken over the run, or the search or analysis that it belongs to.
+        """
         if not self.is_remote:
             return
         try:
@@ -203,12 +220,12 @@ class RunStorage:
         self._unkept(name).unlink()
 
     def _unkept(self, name: str) -> Path:
-        """Is there while the local copy of a run holds what is kept nowhere else, even if its process is killed."""
+        """Return the path of a marker file, which exists while the local copy of a run is not completely uploaded."""
         folder = self.local(name)
         return folder.with_name(f"{folder.name}.unkept")
 
     def _rescue(self, name: str) -> str:
-        """Set a local copy aside that holds what is kept nowhere else; what a warning says of it."""
+        """Move a local copy aside if it was not completely uploaded; print and return a warning, or return nothing."""
         if not self._is_unkept(name):
             return ""
         told = f"Warning: not all of {self.place(name)} was kept. {self._set_aside(name)}"
@@ -219,18 +236,18 @@ class RunStorage:
         return self._unkept(name).is_file() and self.local(name).is_dir()
 
     def _set_aside(self, name: str) -> str:
-        """Move a local copy aside; return where, and what for."""
+        """Move a local copy aside; return a sentence that says where it is and what to do with it."""
         return f"All of it stays in {self._moved(name)} on {platform.node()}: copy that to the store, then continue."
 
     def _moved(self, name: str) -> Path:
-        """Move a local copy to where the next run of that name does not clear it away; returns where."""
+        """Move a local copy to a folder that the next run of that name does not clear, and return that folder."""
         folder = self.local(name)
         place = folder.rename(tempfile.mkdtemp(prefix=f"{folder.name}-unkept-", dir=folder.parent))
         self._unkept(name).unlink(missing_ok=True)
         return place
 
     def require_new(self) -> None:
-        """Raise a `ConfigError` if there are runs already: a new search would take them for its own."""
+        """Raise a `ConfigError` if the storage holds runs already, which a new search would take for its own."""
         file_system, place = self._remote()
         try:
             found = file_system.get_file_info(FileSelector(place, allow_not_found=True))
@@ -255,18 +272,18 @@ class RunStorage:
 
 @lru_cache(maxsize=32)
 def _file_system(uri: str) -> tuple[FileSystem, str]:
-    """Return the file system of a URI and the place in it; one that was found once stays so if the store is away."""
+    """Return the file system of a URI and the path in it. The cache keeps it usable if the store goes away later."""
     file_system, place = FileSystem.from_uri(uri)
     return file_system, place
 
 
 _claims: dict[str, Claim] = {}
-"""Of this process on runs in object stores, by place. Each upload renews them."""
+"""Claims of this process on runs in object stores, by place. Each upload renews the claim on its run."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ClaimObject:
-    """The object in a folder of an object store that says which process writes there."""
+    """The object in a folder of an object store that holds the claim of the process which writes there."""
 
     file_system: FileSystem
     folder: str
@@ -291,26 +308,26 @@ class _ClaimObject:
 
 
 def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> None:
-    """Raise if another process writes into what a run is a part of: a search or a walk-forward analysis."""
+    """Raise a `ConfigError` if another process writes into the search or walk-forward analysis of a run."""
     for _ in range(NUM_FOLDERS_ABOVE):
         if "/" not in path:
             return
         place, path = split_place(place)[0], path.rpartition("/")[0]
         holder = None
-        with suppress(OSError):  # a key may be for the run alone, and not for what is above
+        with suppress(OSError):  # the access key may be valid only for the run, and not for the folders above it
             holder = Holder.parse(_ClaimObject(file_system, path).read())
         if holder is not None and not holder.is_gone(has_lock=False):
             raise in_use(place, holder)
 
 
 def join_place(root: str, name: str) -> str:
-    """Path or URI of what is called `name` at a path or URI, whose query stays at the end."""
+    """Append a name to a path or URI; the query of a URI stays at the end."""
     path, query = _path_and_query(root)
     return f"{path.rstrip('/')}/{name}{query}"
 
 
 def split_place(place: str) -> tuple[str, str]:
-    """What `join_place` joined."""
+    """Split a path or URI into its parent and its last name, as the inverse of `join_place`."""
     path, query = _path_and_query(place)
     root, _, name = path.rstrip("/").rpartition("/")
     return f"{root}{query}", name
@@ -324,7 +341,7 @@ def _path_and_query(place: str) -> tuple[str, str]:
 
 
 def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collection[str]) -> None:
-    """Make a remote folder what a local one is, but for some folders in it."""
+    """Make a remote folder equal to a local one, except for the folders in `without` and the claim."""
     there = {
         info.path.removeprefix(place).lstrip("/"): info.size
         for info in file_system.get_file_info(FileSelector(place, recursive=True, allow_not_found=True))
@@ -339,7 +356,7 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
             f"the local copy of a run must stay whole, got no {' and no '.join(lost)} ({folder}). What is kept in "
             f"{place} was left as it was."
         )
-    # What is there of a checkpoint without its manifest is of another attempt: its files may differ and be as long.
+    # Remote files of a checkpoint without a manifest are from another attempt: they may differ at the same size.
     half_there = tuple(
         name.removesuffix(MANIFEST) for name in here.keys() - there.keys() if Path(name).name == MANIFEST
     )
@@ -358,11 +375,11 @@ def _mirror(folder: Path, file_system: FileSystem, place: str, without: Collecti
 
 
 def _is_written_once(name: str) -> bool:
-    """Whether a file of a run never changes: those are the large ones."""
+    """Return whether a file of a run, such as the large ones, never changes."""
     return name == MARKET or CHECKPOINTS in Path(name).parts
 
 
 def _is_same(path: Path, file_system: FileSystem, place: str) -> bool:
-    """Whether a remote file of the same size holds the same."""
+    """Return whether a remote file of the same size has the same content."""
     with file_system.open_input_stream(place) as file:
         return bool(file.read() == path.read_bytes())

@@ -1,4 +1,4 @@
-"""Which runs are judged, and as what: runs that differ in their seed alone are one subject."""
+"""Grouping of runs into the subjects of a verdict: runs that differ only in their seed are one subject."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rllib_portfolio.shown_text import LONGEST_NAME, displayable
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A finished run: what it was told, what it saw, and its best policy."""
+    """A finished run: its folder, configuration, market and best policy."""
 
     run_dir: Path
     config: RunConfig
@@ -31,18 +31,18 @@ class FinishedRun:
 
     @property
     def trained_until(self) -> np.datetime64:
-        """Last day that anything was fitted or selected on: that of the validation window."""
+        """Last day on which anything was fitted or selected, which is the last day of the validation window."""
         return self.market.dates[self.market.windows["validation"][1] - 1]
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What one verdict is about.
+    """The strategy that one verdict is about.
 
     Attributes:
-        strategy: The policy; of several seeds, their ensemble.
+        strategy: The policy of a single run, or the ensemble of several seeds.
         runs: One run per seed.
-        seeds: The policies of several seeds as rows of their own; empty for a single run.
+        seeds: The policies of the seeds, as rows of their own; empty for a single run.
     """
 
     strategy: Strategy
@@ -56,7 +56,11 @@ class Subject:
 
 
 def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None) -> list[FinishedRun]:
-    """The runs with their best policies; `overrides` are dotted settings on top of their configurations.
+    """Return finished runs with their best policies.
+
+    Args:
+        run_dirs: Their folders.
+        overrides: Maps dotted settings to values that replace those of the configurations.
 
     Raises:
         ConfigError: If a folder holds no run or no whole policy.
@@ -69,7 +73,15 @@ def open_runs(run_dirs: Sequence[Path], overrides: dict[str, Any] | None = None)
 
 
 def newer_data(run: FinishedRun, data_path: str | None, index_path: str | None) -> MarketConfig | None:
-    """Another table for the policy of a run, with its assets and settings; None where none is named.
+    """Return the configuration of a market on another table, with the assets and settings of a run's policy.
+
+    Args:
+        run: The run.
+        data_path: The other table of prices; None for no other table.
+        index_path: The table with its index.
+
+    Returns:
+        The configuration, or None without another table.
 
     Raises:
         ConfigError: If an index comes without prices, or the run's market was not a table of prices.
@@ -89,10 +101,14 @@ def newer_data(run: FinishedRun, data_path: str | None, index_path: str | None) 
 
 
 def require_comparable(runs: Sequence[FinishedRun], overrides: dict[str, Any]) -> ExecutionConfig:
-    """The execution that all runs share, with the command's `overrides` on top.
+    """Return the execution settings that all runs share.
+
+    Args:
+        runs: The runs.
+        overrides: Execution settings of the command, which replace those of the runs.
 
     Raises:
-        ConfigError: If two runs saw other prices, dates or features, or traded on other terms; says what differs.
+        ConfigError: If two runs differ in prices, dates, features or execution settings; the message says in which.
     """
     first = runs[0]
     terms = _terms(first.config, overrides)
@@ -113,10 +129,10 @@ def require_comparable(runs: Sequence[FinishedRun], overrides: dict[str, Any]) -
 
 
 def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
-    """The subjects, in the order in which their first runs were named.
+    """Return the subjects, in the order of their first runs.
 
     Raises:
-        ConfigError: If two runs are the same but for their folder.
+        ConfigError: If two runs differ only in their folder.
     """
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
@@ -132,7 +148,7 @@ def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
 
 
 def _settings(config: RunConfig) -> str:
-    """What the seeds of one subject share: where tables lay and on what they ran is left out."""
+    """Return the settings that all seeds of one subject share, without paths of tables and the hardware used."""
     tables = {"data": "", "index_path": config.market.index_path and ""}
     machine = {
         name: ResourceConfig.model_fields[name].default

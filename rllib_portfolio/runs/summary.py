@@ -1,4 +1,4 @@
-"""The closing comparison of a run: the best policy beside what anyone can hold, on validation and test."""
+"""The closing comparison of a run: its best policy and the reference strategies, on validation and test."""
 
 from __future__ import annotations
 
@@ -33,27 +33,31 @@ _SHOWN = {
     "turnover_per_year": "turnover/y",
     "cost_per_year": "cost/y",
 }
-"""Maps each column to its heading on the screen."""
+"""Maps each column to its heading in the printed table."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """Tables, verdict and picture of a run, which were written into its folder."""
+    """Tables and verdict of a run, which were written into its folder."""
 
     run_dir: Path
     tables: dict[str, pd.DataFrame]
-    """Window to one row per strategy, as `backtest.comparison.compare` makes it and results.csv holds it."""
+    """Maps each window to a table with one row per strategy, see `backtest.comparison.compare`."""
     dates: dict[str, tuple[str, str]]
-    """Window to its first and last day."""
+    """Maps each window to its first and last day."""
     verdict: Verdict
-    """Of the policy against 1/N on the test window."""
+    """Verdict on the policy against 1/N on the test window."""
     selected_steps: int
-    """Environment steps of the policy that validation selected; 0 is the untrained network."""
+    """Environment steps after which the selected policy was saved; 0 for the untrained network."""
     steps: int
     """Environment steps of the whole run."""
 
     def print(self, place: str | None = None) -> None:
-        """Print the tables and the verdict; `place` is that of the run if it is kept elsewhere than in its folder."""
+        """Print the tables and the verdict.
+
+        Args:
+            place: Path or URI where the run is stored, if that is not its folder.
+        """
         console = wide_console()
         steps = self.selected_steps
         which = f"the policy after {steps:,} steps" if steps else "the untrained network"
@@ -67,23 +71,26 @@ class Results:
 
 
 def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) -> Results:
-    """Walk a run's best policy and the reference strategies over validation and test; write and return the results.
+    """Back-test a run's best policy and the reference strategies on validation and test; write and return the results.
 
     Raises:
-        ConfigError: If the run has no policy, or it does not fit the market.
+        ConfigError: If the run has no policy, or the policy does not fit the market.
     """
     policy = best_policy(run_dir, market)
     policy.name = f"{config.algo.upper()} policy"
     walks, tables, periods = {}, {}, market.periods_per_year
     for window in WINDOWS:
-        rows, lineup = market.windows[window], [policy, *reference_strategies(market)]  # no row at its average weights
+        rows, lineup = (
+            market.windows[window],
+            [policy, *reference_strategies(market)],
+        )  # no mix of average weights
         walks[window] = list(walk_lineup(market, rows, config.environment, baselines=lineup).results)
         tables[window] = compare(walks[window], market.cash_returns[slice(*rows)], periods)
     dates = {window: (str(results[0].dates[0]), str(results[0].dates[-1])) for window, results in walks.items()}
     policy_walk, equal_weight = walks["test"][:2]
     judged = verdict(policy_walk, equal_weight, market.cash_returns[slice(*market.windows["test"])], periods)
     best, newest = best_checkpoint(run_dir), newest_checkpoint(run_dir)
-    assert best is not None  # its policy was loaded
+    assert best is not None  # since its policy was loaded
     assert newest is not None
     steps = read_progress(best)["steps"], read_progress(newest)["steps"]
     results = Results(run_dir, tables, dates, judged, *steps)

@@ -1,4 +1,4 @@
-"""What a run leaves for people to look at while it goes on: TensorBoard events and `progress.csv`."""
+"""Records of a run's progress for people: TensorBoard events and `progress.csv`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from rllib_portfolio.errors import ConfigError, one_line
 logger = logging.getLogger(__name__)
 
 LEFT_OUT = "training/updates_left_out"
-"""Number of updates left out so far because a gradient was not finite."""
+"""Name of the scalar that counts the updates left out so far because a gradient was not finite."""
 
 
 class Sparing:
-    """A context for what only shows how a run goes: a failure of `what` is told once, and does not end the run."""
+    """A context for optional output of a run: its failure is reported once and does not end the run.
+
+    Args:
+        what: Name of the output in the warning.
+    """
 
     def __init__(self, what: str) -> None:
         self._what, self._is_told = what, False
@@ -43,8 +47,12 @@ class Sparing:
 class Tracker:
     """Writes scalars, by environment step, to TensorBoard and to `progress.csv`.
 
-    The table is part of the run; a failure of TensorBoard's is a warning. A resumed run continues both: rows and events
-    after `resumed_at` steps are dropped, since they will come again. It is None for a fresh run.
+    A failure of TensorBoard is a warning; one of the table, which is part of the run, is an error.
+
+    Args:
+        run_dir: Folder of the run.
+        resumed_at: Environment steps from which a run is resumed; None for a new run. Later rows and events are
+            dropped, since the resumed run makes them again.
     """
 
     def __init__(self, run_dir: Path, resumed_at: int | None = None) -> None:
@@ -58,7 +66,7 @@ class Tracker:
         self._rewrite()
 
     def log(self, steps: int, scalars: Mapping[str, float]) -> None:
-        """Record scalars at `steps`; a scalar that a row does not have is left empty in the table."""
+        """Record scalars at `steps`; missing scalars are empty cells of the table."""
         row = {"steps": str(steps), **{name: repr(float(value)) for name, value in scalars.items()}}
         self._rows.append(row)
         new_columns = [name for name in row if name not in self._columns]
@@ -93,13 +101,18 @@ def log_hyperparameters(
     metrics: Mapping[str, float],
     steps: int,
 ) -> None:
-    """Record what a run was given and what it came to, for TensorBoard's HPARAMS tab.
+    """Record the hyperparameters and final metrics of a run for TensorBoard's HPARAMS tab.
 
-    The records go into the run's own folder, beside its curves, so that TensorBoard shows it as one run. All runs under
-    one log directory should have the same names: TensorBoard takes its columns from one of them. Call it when the run's
-    `Tracker` is closed, as TensorBoard reads a folder's event files one after the other. A run that is resumed may be
-    recorded again: the newest metrics hold, and the first hyperparameters. A metric with the name of one of the run's
-    curves would add a point to it.
+    The records go into the run's own folder, beside its curves, so that TensorBoard shows them as one run. Call this
+    after the run's `Tracker` is closed, since TensorBoard reads the event files of a folder one after the other. If a
+    resumed run is recorded again, TensorBoard shows the newest metrics and the first hyperparameters.
+
+    Args:
+        run_dir: Folder of the run.
+        hyperparameters: Their values by name. All runs under one log directory should have the same names, since
+            TensorBoard takes its columns from one of them.
+        metrics: Their values by name. A metric with the name of one of the run's curves would add a point to it.
+        steps: Environment steps of the run.
     """
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in hyperparameters.items()}
     with TemporaryDirectory() as folder:
@@ -109,7 +122,7 @@ def log_hyperparameters(
             for name, value in metrics.items():
                 events.add_scalar(name, value, steps)
         (written,) = Path(folder).iterdir()
-        # read in the order of names, which tell the second only: an earlier file that came later would undo this one
+        # files are read by name, with a time stamp in seconds: an older file that sorts later would override this one
         earlier = sorted(path.name for path in run_dir.glob("events.out.tfevents.*"))
         shutil.move(written, run_dir / (f"{earlier[-1]}.hparams" if earlier else written.name))
 
@@ -120,7 +133,7 @@ def _rows_until(path: Path, steps: int | None) -> list[dict[str, str]]:
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        if rows and None in rows[-1].values():  # the process was killed while it wrote this one
+        if rows and None in rows[-1].values():  # the process was killed while it wrote this row
             rows.pop()
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("rows of another length than its first line")
@@ -133,7 +146,7 @@ def _rows_until(path: Path, steps: int | None) -> list[dict[str, str]]:
 
 
 def learner_scalars(results: dict[str, Any]) -> dict[str, float]:
-    """Losses and statistics of the learner's last updates; those that the algorithm has."""
+    """Return those losses and statistics of the learner's last updates that the algorithm reports."""
     names = {
         "policy_loss": "training/policy_loss",
         "vf_loss": "training/value_loss",
@@ -154,6 +167,6 @@ def learner_scalars(results: dict[str, Any]) -> dict[str, float]:
 
 
 def buffer_scalars(results: dict[str, Any]) -> dict[str, float]:
-    """Contents of the replay buffer, where there is one."""
+    """Return statistics of the replay buffer; none if the algorithm has no buffer."""
     names = {"num_env_steps_stored": "replay/transitions", "beta": "replay/beta"}
     return {ours: float(results[theirs]) for theirs, ours in names.items() if theirs in results}

@@ -1,4 +1,4 @@
-"""How a policy does on the window that it is selected on, and what of that is kept beside its checkpoint."""
+"""The back-test of a policy on the validation window, and its results in the folder of a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,32 +23,39 @@ from rllib_portfolio.statistics.metrics import (
 )
 
 VALIDATION_RETURNS = "validation_returns.parquet"
-"""In a checkpoint: the daily net returns of its policy on the validation window."""
+"""File in a checkpoint with the daily net returns of its policy on the validation window."""
 
 
 def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunConfig) -> BacktestResult:
-    """The back-test of a policy over a named window, under the run's costs and limits."""
+    """Return the back-test of a policy over a named window, with the run's costs and limits."""
     (result,) = backtest(market, market.windows[window], [policy], config.environment)
     return result
 
 
 def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
-    """Return the policy of a run that was best on validation; raise a `ConfigError` if it does not fit the market."""
+    """Return the policy of a run that was best on validation.
+
+    Raises:
+        ConfigError: If the run has no whole policy, or the policy does not fit the market.
+    """
     policy = read_policy(run_dir)
     policy.require_compatible(market)
     return policy
 
 
 def equal_weight_returns(market: MarketData, config: RunConfig) -> FloatArray:
-    """Daily net returns of 1/N over the validation window, under the run's costs and limits."""
+    """Return the daily net returns of 1/N over the validation window, with the run's costs and limits."""
     (result,) = backtest(market, market.windows["validation"], [EqualWeight()], config.environment)
     return result.returns
 
 
 def validation_scalars(result: BacktestResult, market: MarketData, equal_weight: FloatArray) -> dict[str, float]:
-    """Return the metrics of a walk that TensorBoard shows, and that policies are selected by.
+    """Return the metrics of a back-test for TensorBoard and for the selection of policies.
 
-    `equal_weight` holds the daily returns of 1/N on the same days.
+    Args:
+        result: The back-test.
+        market: Its market.
+        equal_weight: Daily net returns of 1/N on the same days.
     """
     periods = market.periods_per_year
     start, stop = np.searchsorted(market.dates, [result.dates[0], result.dates[-1]]) + np.array([0, 1])
@@ -64,12 +71,12 @@ def validation_scalars(result: BacktestResult, market: MarketData, equal_weight:
 
 
 def write_validation_returns(checkpoint: Path, result: BacktestResult) -> None:
-    """Keep the daily returns of a walk over the validation window in a checkpoint's folder."""
+    """Write the daily net returns of a back-test on the validation window into a checkpoint's folder."""
     result.to_frame()[["return"]].to_parquet(checkpoint / VALIDATION_RETURNS)
 
 
 def best_validation_returns(run_dir: Path) -> pd.Series | None:
-    """Return daily net returns on the validation window, by date, of a run's best policy; None before there is one."""
+    """Return the daily net returns of a run's best policy on the validation window, by date; None before it has any."""
     best = best_checkpoint(run_dir)
     if best is None or not (path := best / VALIDATION_RETURNS).is_file():
         return None

@@ -1,1 +1,1 @@
-"""Search for settings: Ray Tune trials, an Optuna study, validation Sharpe ratios after costs."""
+"""Hyperparameter search: Ray Tune trials, an Optuna study, and validation Sharpe ratios after costs."""

@@ -1,7 +1,8 @@
-"""Ray Tune's Optuna search over a study that outlives it.
+"""Ray Tune's Optuna search over a study that persists between sessions.
 
-What Ray's own does differently: it files a trial that the scheduler stopped as complete, leaves one with an undefined
-value running for ever, numbers evaluations instead of counting environment steps, and knows only trials that it began.
+Ray's own search differs in four ways: it records a trial that the scheduler stopped as complete, it leaves a trial with
+an undefined value running for ever, it numbers evaluations instead of counting environment steps, and it knows only the
+trials that it began itself.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ OBJECTIVE = "objective"
 """Validation Sharpe ratio after costs at an evaluation; always finite."""
 IS_FINISHED = "is_finished"
 SPEC = "spec"
-"""What a trial is given: its number in the study, the name of its folder, its settings."""
+"""Key of a trial's specification: its number in the study, the name of its folder, and its settings."""
 NUMBER, NAME, OVERRIDES = "number", "name", "overrides"
 _BEGUN = (TrialState.RUNNING, *ENDED)
-"""A trial that a person has put into the study to be tried waits, and is the next that `ask` gives."""
+"""States of trials that count as begun. A trial that a user enqueued is in state WAITING, and `ask` returns it next."""
 
 
 class StudySearch(OptunaSearch):
     """Proposes first the trials that an earlier session left unfinished, then new ones.
 
     Args:
-        space: What to sample.
-        settings: Sampler, seed, and how many trials there are to be in all.
-        storage: Where the study is.
-        study_name: Its name there.
+        space: The search space.
+        settings: Settings of the search, with sampler, seed and total number of trials.
+        storage: Database of the study.
+        study_name: Name of the study in the database.
     """
 
     def __init__(self, space: SearchSpace, settings: SearchSettings, storage: BaseStorage, study_name: str) -> None:
@@ -57,7 +58,7 @@ class StudySearch(OptunaSearch):
         self._unwritten: list[tuple[optuna.trial.Trial, dict[str, Any]]] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The settings of the next trial; `FINISHED` when there are as many as there are to be."""
+        """Return the specification of the next trial, or `FINISHED` if the total number of trials is reached."""
         self.write()
         if self._interrupted:
             trial = self._continued(self._interrupted.pop(0))
@@ -72,7 +73,7 @@ class StudySearch(OptunaSearch):
         return {SPEC: {NUMBER: trial.number, NAME: trial_name(trial.number), OVERRIDES: overrides}}
 
     def _continued(self, number: int) -> optuna.trial.Trial:
-        """A trial of an earlier session; what it was not given before that was killed, it is given now."""
+        """Return a trial of an earlier session. Settings that were not sampled before it was killed are sampled now."""
         trial = optuna.trial.Trial(
             self._ot_study, self._storage.get_trial_id_from_study_id_trial_number(self._ot_study._study_id, number)
         )
@@ -81,18 +82,18 @@ class StudySearch(OptunaSearch):
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note an evaluation at its environment steps, for `write` to file."""
+        """Queue an evaluation, by its environment steps, for `write`."""
         trial, steps = self._ot_trials[trial_id], int(result[STEPS])
-        if steps in self._reported[trial_id]:  # it was retried from a checkpoint before this evaluation
+        if steps in self._reported[trial_id]:  # the trial was retried from an earlier checkpoint
             return
         self._reported[trial_id].add(steps)
         self._unwritten.append((trial, result))
 
     def write(self) -> None:
-        """File what was noted.
+        """Write the queued evaluations into the study.
 
-        A trial waits until its report has been taken, and a database takes its time: write when it has gone on. A
-        trial that is continued tells its last evaluation again, so that none is lost between the two.
+        A trial waits until its report is accepted, and a database is slow, so that this is called after the trial has
+        continued. No evaluation is lost in between, since a continued trial reports its last evaluation again.
         """
         while self._unwritten:
             trial, result = self._unwritten.pop(0)
@@ -101,9 +102,9 @@ class StudySearch(OptunaSearch):
                 trial.set_user_attr(name, result[name])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """File a trial that came to its end, or that the scheduler stopped; a failure is for `fail`, with its reason.
+        """Record a finished trial, or one that the scheduler stopped, in the study; `fail` records failed ones.
 
-        Tune does not pass the last result of a stopped trial to `on_trial_result`.
+        Tune does not pass the last result of a stopped trial to `on_trial_result`, so that this method does.
         """
         if error or trial_id in self._completed_trials or not result or OBJECTIVE not in result:
             return
@@ -113,11 +114,11 @@ class StudySearch(OptunaSearch):
         trial = self._ot_trials[trial_id]
         if result[IS_FINISHED]:
             self._ot_study.tell(trial, result[BEST])
-        else:  # `tell` would file its last value, and a policy is its best
+        else:  # `tell` would record the last value of the trial instead of its best one
             self._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [result[BEST]])
 
     def fail(self, trial_id: str, reason: str) -> None:
-        """File a trial that failed more often than it may."""
+        """Record a trial that failed too often, with the reason, in the study."""
         self.write()
         self._completed_trials.add(trial_id)
         self._ot_trials[trial_id].set_user_attr(ERROR, reason)
@@ -125,7 +126,10 @@ class StudySearch(OptunaSearch):
 
 
 def _sampler(settings: SearchSettings, num_before: int) -> optuna.samplers.BaseSampler:
-    """A fresh search with the same seed draws the same; one that is continued must not draw its first trials again."""
+    """Return the sampler. New searches with the same seed sample the same trials; a continued one must not repeat them.
+
+    Its seed therefore depends on the number of trials before.
+    """
     seed = (
         int(np.random.SeedSequence([settings.seed, num_before]).generate_state(1)[0]) if num_before else settings.seed
     )

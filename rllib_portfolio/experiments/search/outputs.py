@@ -1,11 +1,11 @@
-"""What a search leaves as tables and settings, for people and for the judge of its winner.
+"""The tables and settings that a search writes, for people and for the evaluation of its best settings.
 
 OUTPUT/<algo>_hyperparameter_results.csv   one row for each trial
-OUTPUT/trial_returns.parquet               daily validation returns of the trials that came to their end
-OUTPUT/summary.json                        how many trials, how much their Sharpe ratios differ, what it took
-OUTPUT/best_config.yaml                    the configuration to train with: `train.py --config` takes it as it is
+OUTPUT/trial_returns.parquet               daily validation returns of the finished trials
+OUTPUT/summary.json                        number of trials, variance of their Sharpe ratios, steps and time
+OUTPUT/best_config.yaml                    the best configuration, for `train.py --config`
 
-All of it is written whole or not at all, and anew whenever the study has grown.
+Each file is written atomically, and again whenever the study has grown.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ STATES = {
     TrialState.RUNNING: "interrupted",
     TrialState.WAITING: "waiting",
 }
-"""What became of a trial, in the words of tables and plots."""
+"""The words for the states of a trial in tables and plots."""
 
 
 def searched_settings(trials: Sequence[FrozenTrial]) -> list[str]:
-    """Dotted names of the settings that were searched, in the order of the search space."""
+    """Return the dotted names of the settings that were searched, in the order of the search space."""
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
@@ -48,10 +48,10 @@ def searched_settings(trials: Sequence[FrozenTrial]) -> list[str]:
 
 
 def results_table(study: optuna.Study) -> pd.DataFrame:
-    """One row for each trial, by its number; a cell without a value is empty.
+    """Return a table with one row for each trial, by its number; a cell without a value is empty.
 
-    `sharpe_ratio` is the trial's best on the validation window, after costs and annualised; `steps` are environment
-    steps; `training_s` is training time in seconds, over all attempts.
+    `sharpe_ratio` is the trial's best one on the validation window, after costs and annualised; `steps` are environment
+    steps; `training_s` is the training time in seconds, over all attempts.
     """
     trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
     settings = searched_settings(trials)
@@ -70,7 +70,7 @@ def results_table(study: optuna.Study) -> pd.DataFrame:
         }
         for trial in trials
     ]
-    return pd.DataFrame(rows, columns=columns, dtype=object)  # whole numbers stay so beside empty cells
+    return pd.DataFrame(rows, columns=columns, dtype=object)  # keeps integers in columns with empty cells
 
 
 def write_results(study: optuna.Study, algo: str, output: Path) -> Path:
@@ -91,16 +91,16 @@ def _second(moment: datetime | None) -> str | None:
 def write_trial_returns(
     study: optuna.Study, returns_of: Callable[[int], pd.Series | None], output: Path
 ) -> Path | None:
-    """Write `trial_returns.parquet`: validation days x trials that came to their end.
+    """Write `trial_returns.parquet`, with a row for each validation day and a column for each finished trial.
 
     Args:
         study: The study.
-        returns_of: Trial number to its best policy's daily validation returns after costs, indexed by date, or None
-            where they are not to be had.
+        returns_of: Maps a trial's number to the daily validation returns of its best policy after costs, indexed by
+            date, or to None if they are not available.
         output: The folder.
 
     Returns:
-        The path; None, and no file, where no trial has returns.
+        The path, or None if no trial has returns and no file was written.
     """
     finished = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
     columns = {trial_name(number): returns_of(number) for number in sorted(finished)}
@@ -119,16 +119,17 @@ def write_trial_returns(
 def summarise(
     study: optuna.Study, description: Mapping[str, Any], wall_s: float, winner: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What `summary.json` holds.
+    """Return the content of `summary.json`.
 
-    `num_trials` and `sharpe_variance` are what the deflated Sharpe ratio wants: every trial that ended counts, pruned
-    and failed ones included; the variance (ddof 1, 0 of fewer than two) is over those with a Sharpe ratio.
+    `num_trials` and `sharpe_variance` are the inputs of the deflated Sharpe ratio. The number counts every trial that
+    ended, including pruned and failed ones. The variance (ddof 1; 0 with fewer than two) is over the trials among them
+    that have a Sharpe ratio.
 
     Args:
         study: The study.
-        description: What the search was asked for, and what its Sharpe ratios are compared with, as JSON values.
-        wall_s: How long it took, in seconds.
-        winner: What re-training on fresh seeds came to, as JSON values; None where there was none.
+        description: Settings of the search, and the benchmark of its Sharpe ratios, as JSON values.
+        wall_s: Duration of the search in seconds.
+        winner: Result of retraining on fresh seeds, as JSON values; None without retraining.
     """
     trials = study.get_trials(deepcopy=False)
     sharpes = [trial.value for trial in trials if trial.state in ENDED and trial.value is not None]
@@ -152,7 +153,7 @@ def write_summary(
     wall_s: float,
     winner: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `summary.json`, which `reporting.TuningRecord` reads; arguments as of `summarise`."""
+    """Write `summary.json`, which `reporting.TuningRecord` reads; the arguments are those of `summarise`."""
     path = output / SUMMARY
     write_json(path, sealed(summarise(study, description, wall_s, winner)))
     return path
@@ -166,7 +167,7 @@ def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, Any] 
 
 
 def settings_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Dotted setting to value, with lists as lists again: the study holds them as JSON text."""
+    """Return the values of a trial by dotted setting, with lists decoded from the JSON text in the study."""
     return {name: _choice(value) for name, value in trial.params.items()}
 
 
@@ -178,11 +179,11 @@ def _choice(value: Any) -> Any:
 
 
 def write_best_config(config: RunConfig, notes: Sequence[str], output: Path) -> Path:
-    """Write `best_config.yaml`, complete.
+    """Write `best_config.yaml` with all settings.
 
     Args:
         config: The run configuration to train with.
-        notes: Where it is from, a line of comment each.
+        notes: Comments on its origin, which become lines at the top of the file.
         output: The folder.
     """
     path = output / BEST_CONFIG

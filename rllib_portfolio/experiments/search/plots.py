@@ -1,4 +1,4 @@
-"""Optuna's plots of a search on one page, which loads nothing: OUTPUT/<algo>_optimization_history.html."""
+"""Optuna's plots of a search on one self-contained page: OUTPUT/<algo>_optimization_history.html."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ BIAS = (
     "Fresh seeds and days that no trial has seen tell what it is worth."
 )
 IMPORTANCE_SEED = 0
-"""Seed of the random forest behind the importances, so that one study always gives the same page."""
+"""Seed of the random forest behind the importances, so that a study always gives the same page."""
 NUM_CONTOUR_SETTINGS = 4
-"""Settings in the contour plot, the most important ones: the page grows with their square."""
+"""Number of settings in the contour plot, the most important ones. The size of the page grows with its square."""
 COLUMN_WIDTH = 190
-"""Pixels of each setting of a plot that has them side by side; where that is wider than the window, it is scrolled."""
+"""Pixels per setting in a plot that shows settings side by side. A plot wider than the window can be scrolled."""
 
 
 class NothingToDrawError(Exception):
-    """Raised with a sentence that says why a plot cannot be drawn."""
+    """A plot cannot be drawn; the message is a sentence that says why."""
 
 
 class Plot(NamedTuple):
@@ -47,11 +47,11 @@ class Plot(NamedTuple):
 
     Attributes:
         title: Its heading.
-        reading: How to read it.
+        reading: A sentence that says how to read the plot.
         draw: Returns Optuna's figure of a study, or raises `NothingToDrawError`.
-        num_settings: Searched settings of finished trials that it needs; None where it needs no finished trial.
+        num_settings: Number of searched settings that finished trials must have; None if no finished trial is needed.
         height: Its height in pixels.
-        most_columns: Most settings that it shows side by side; 0 where its width does not grow with their number.
+        most_columns: Most settings that it shows side by side; 0 if its width does not depend on their number.
     """
 
     title: str
@@ -68,10 +68,10 @@ def write_plots(study: optuna.Study, algo: str, output: Path, equal_weight_sharp
     A plot that cannot be drawn is replaced by a sentence that says why.
 
     Args:
-        study: A study that maximises; its values are validation Sharpe ratios.
+        study: A study that maximises validation Sharpe ratios.
         algo: Name of the algorithm, for the file's name and the title.
         output: The folder.
-        equal_weight_sharpe: Sharpe ratio of 1/N on the same days; None where it is undefined.
+        equal_weight_sharpe: Sharpe ratio of 1/N on the same days; None if it is undefined.
 
     Returns:
         The path of the page.
@@ -195,7 +195,7 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _require(study: optuna.Study, num_settings: int) -> None:
-    """Raise `NothingToDrawError` unless a trial has finished and so many settings were searched."""
+    """Raise a `NothingToDrawError` unless a trial has finished and at least `num_settings` settings were searched."""
     finished = _finished(study)
     if not finished:
         raise NothingToDrawError("No trial has come to its end, so that there is nothing to draw.")
@@ -207,7 +207,7 @@ def _require(study: optuna.Study, num_settings: int) -> None:
 
 
 def _importance_of_settings(study: optuna.Study) -> dict[str, float]:
-    """Return the share of each setting in the differences between finished trials, the largest first."""
+    """Return the share of the differences between finished trials that each setting explains, the largest first."""
     if len({trial.value for trial in _finished(study)}) < 2:
         raise NothingToDrawError("Importances need at least two finished trials with different Sharpe ratios.")
     try:
@@ -226,7 +226,7 @@ def _section(plot: Plot, study: optuna.Study, panels: Panels, equal_weight_sharp
             _require(study, plot.num_settings)
         figure = plot.draw(study)
     except NothingToDrawError as reason:
-        return f"{head}<p>{reason}</p></section>"  # names in it are literal texts already
+        return f"{head}<p>{reason}</p></section>"  # its names are escaped already
     if plot.draw is _history and equal_weight_sharpe is not None:
         figure.add_hline(equal_weight_sharpe, line_dash="dot", line_width=1.4, annotation_text="1/N")
     figure.update_xaxes(automargin=True).update_yaxes(automargin=True)
@@ -264,7 +264,7 @@ def _facts(trials: Sequence[FrozenTrial], equal_weight_sharpe: float | None) -> 
 
 
 def _with_literal_texts(study: optuna.Study) -> optuna.Study:
-    """Return a copy in memory whose names, choices and errors plotly.js shows as they are: it reads markup in texts."""
+    """Return a copy of the study with escaped names, choices and errors, since plotly.js reads markup in texts."""
     copy = optuna.create_study(study_name=literal_text(study.study_name), direction="maximize")
     for trial in sorted(study.get_trials(), key=lambda trial: trial.number):
         trial.distributions = {literal_text(name): _literal(kind) for name, kind in trial.distributions.items()}
@@ -282,7 +282,7 @@ def _literal(value: Any) -> Any:
 
 @contextmanager
 def _silent_optuna() -> Iterator[None]:
-    """Keep Optuna from telling the terminal what the page says in its own words."""
+    """Suppress Optuna's messages on the terminal, since the page gives the same information."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -1,10 +1,10 @@
-"""What a search was asked for, kept beside its study so that `--resume` needs no other word.
+"""The record of a search, kept beside its study so that `--resume` needs no other argument.
 
 OUTPUT/<algo>_search.json   settings, configuration, search space, places, command, software
 OUTPUT/<algo>_study.db      the Optuna study, unless it is kept elsewhere
 OUTPUT/market.npz           the prepared market, the same for all trials
 OUTPUT/trials/trial_0007/   a complete run folder for each trial, unless they are kept elsewhere
-OUTPUT/retrained/...        likewise for the best trials on fresh seeds
+OUTPUT/retrained/...        the same for the best trials on fresh seeds
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ _REMEDY = "Restore it, or choose another --output-dir."
 
 @dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """A search: what it is, and where.
+    """The settings and places of a search.
 
     Attributes:
-        settings: How many trials, how long, who proposes and who stops.
+        settings: Settings of the search.
         config: The configuration that trials start from.
-        space: What they change.
-        storage: Database URL of the study without its password; None for the SQLite file in the output folder.
-        storage_path: Where run folders are kept: absolute path or URI; None for the output folder.
-        command: How it was asked for.
-        wall_s: Seconds that its sessions took.
-        origin: Machine and user that began it; see `run_folder.is_from_elsewhere`.
+        space: The search space.
+        storage: Database URL of the study; None for the SQLite file in the output folder. Records hold it without its
+            password.
+        storage_path: Absolute path or URI of the storage of run folders; None for the output folder.
+        command: The command that began the search.
+        wall_s: Duration of its sessions in seconds.
+        origin: Hash of the machine and user that began it, see `runs.folder.is_from_elsewhere`.
     """
 
     settings: SearchSettings
@@ -59,10 +60,10 @@ class SearchRecord:
 
     @classmethod
     def read(cls, output: Path) -> Self:
-        """The record in a folder.
+        """Return the record in a folder.
 
         Raises:
-            ConfigError: If there is none, or it cannot be read.
+            ConfigError: If there is no record, or it cannot be read.
         """
         path = _record_path(output)
         if path is None:
@@ -90,7 +91,7 @@ class SearchRecord:
 
         Raises:
             ConfigError: If the folder cannot be written, or already holds something.
-            MachineError: If the disk is full or fails. What was written is removed.
+            MachineError: If the disk is full or fails. The written files are then removed.
         """
         require_new_folder(output)
         with begun(output):
@@ -98,7 +99,7 @@ class SearchRecord:
             self.write(output)
 
     def write(self, output: Path) -> None:
-        """Write the record over an earlier one."""
+        """Write the record in place of an earlier one."""
         values = {
             "command": self.command,
             "settings": self.settings.model_dump(mode="json"),
@@ -113,28 +114,28 @@ class SearchRecord:
 
     @property
     def file_name(self) -> str:
-        """Name of its file in the folder of the search."""
+        """Name of the record's file in the folder of the search."""
         return f"{self.config.algo}{_SUFFIX}"
 
     def after(self, seconds: float) -> Self:
-        """The record after a session of so many seconds."""
+        """Return the record with the duration of a session added."""
         return replace(self, wall_s=round(self.wall_s + seconds, 3))
 
     def storage_url(self, output: Path) -> str:
-        """Database URL of the study."""
+        """Return the database URL of the study."""
         return self.storage or study_url(output, self.config.algo)
 
     def task(self, output: Path) -> TrialTask:
-        """What all trials have in common."""
+        """Return the settings that all trials share."""
         folders = RunStorage(join_place(self.storage_path or str(output), TRIALS)).under_claims()
         return TrialTask(self.settings, self.config, folders, output / MARKET, consented())
 
 
 def require_new_folder(output: Path) -> None:
-    """Raise if a new search would write into something.
+    """Check that a new search can write into a folder.
 
     Raises:
-        ConfigError: If the folder exists and is not empty; says how to continue where it holds a search.
+        ConfigError: If the folder exists and is not empty. If it holds a search, the message says how to continue it.
     """
     if is_new_folder(output):
         return

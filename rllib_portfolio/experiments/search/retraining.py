@@ -1,4 +1,4 @@
-"""The best trials again, on seeds that nothing was selected by: what the search found, and how much of it was luck."""
+"""Retraining of the best trials on fresh seeds, by which nothing was selected, to measure the selection bias."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rllib_portfolio.policies.checkpoint import keep_best_checkpoint
 from rllib_portfolio.runs.resumable import TrainingOutcome, finished_training
 
 FOLDER = "retrained"
-"""Beside the trials'."""
+"""Name of the folder of these runs, beside the folder of the trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Candidate:
     Attributes:
         number: The trial's number.
         searched: The validation Sharpe ratio that the search found for it.
-        retrained: The same of fresh seeds, those that failed left out.
+        retrained: Validation Sharpe ratios of the fresh seeds, without those that failed.
     """
 
     number: int
@@ -40,21 +40,21 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """`trial_0007`."""
+        """The trial's name, such as `trial_0007`."""
         return trial_name(self.number)
 
     @property
     def median(self) -> float:
-        """Of the fresh seeds: what these settings are worth."""
+        """Median validation Sharpe ratio of the fresh seeds."""
         return statistics.median(self.retrained)
 
     @property
     def selection_bias(self) -> float:
-        """What the search's figure has of luck: it is the best of many."""
+        """Sharpe ratio found by the search, as the best of many, minus the median of the fresh seeds."""
         return self.searched - self.median
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the candidate as JSON values."""
         return {
             "trial": self.name,
             "searched": self.searched,
@@ -72,7 +72,7 @@ class FreshRun(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`trial_0007_seed_1`."""
+        """The run's name, such as `trial_0007_seed_1`."""
         return f"{trial_name(self.trial)}_seed_{self.seed}"
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class FreshRun(NamedTuple):
 
 
 class Retraining:
-    """The training of a study's best trials on fresh seeds: the finished runs and those that are left.
+    """The training of a study's best trials on fresh seeds.
 
     Args:
         task: Settings that all trials of the search share.
@@ -98,12 +98,12 @@ class Retraining:
             for seed in range(settings.seed + 1, settings.seed + 1 + settings.num_retrain_seeds)
         }
         self.known = tuple(outcome for run in self._overrides if (outcome := self._finished(run)) is not None)
-        """Training runs that an earlier session finished."""
+        """Outcomes of the training runs that an earlier session finished."""
         self._outcomes = self.known
 
     @property
     def num_left(self) -> int:
-        """Training runs that are not finished."""
+        """Number of training runs that are not finished."""
         return len(self._overrides) - len(self._sharpes())
 
     def train(self, market: MarketData, place: Place, watch: Watch) -> None:
@@ -118,7 +118,7 @@ class Retraining:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Return the candidates with at least one finished seed, best median first."""
+        """The candidates with at least one finished seed, best median first."""
         sharpes = self._sharpes()
         found = (
             Candidate(
@@ -132,13 +132,13 @@ class Retraining:
         return tuple(sorted(found, key=lambda candidate: (-candidate.median, candidate.number)))
 
     def _sharpes(self) -> dict[FreshRun, float]:
-        """Return the validation Sharpe ratio of each run that is finished."""
+        """Return the validation Sharpe ratio of each finished run."""
         return {
             outcome.run: finite(outcome.validation_sharpe) for outcome in self._outcomes if outcome.status == "finished"
         }
 
     def _finished(self, run: FreshRun) -> RunOutcome | None:
-        """Return a run that an earlier session finished, or None."""
+        """Return the outcome of a run that an earlier session finished, or None."""
         with self._folders.fetched(run.name) as folder:
             outcome = finished_training(folder)
         return None if outcome is None else RunOutcome(run, "finished", **asdict(outcome))
@@ -147,6 +147,6 @@ class Retraining:
 def _finish(
     run: FreshRun, folder: Path, outcome: TrainingOutcome, overrides: Mapping[FreshRun, Mapping[str, Any]]
 ) -> None:
-    """Leave the best checkpoint of a run alone, and note its settings beside its curves."""
+    """Keep only the best checkpoint of a run, and record its settings for TensorBoard."""
     keep_best_checkpoint(folder)
     note_hyperparameters(folder, overrides[run], outcome.validation_sharpe, outcome.steps)

@@ -1,4 +1,4 @@
-"""A search as a Ray Tune experiment: trials side by side, in processes that are used again, until the study is full."""
+"""A search as a Ray Tune experiment, which runs trials in parallel in reused processes until the study is complete."""
 
 from __future__ import annotations
 
@@ -38,16 +38,28 @@ from rllib_portfolio.runs.folder_lock import require_claims
 from rllib_portfolio.runs.storage import split_place
 
 TUNE_FOLDER = "ray_tune"
-"""Beside the trials: what Ray Tune keeps for itself."""
+"""Name of the folder of Ray Tune's own files, beside the trials."""
 
 
 def search(
     task: TrialTask, space: SearchSpace, market: MarketData, storage: BaseStorage, place: Place, watch: Watch
 ) -> None:
-    """Run the trials that the study lacks: those that were interrupted from their last checkpoints, then new ones.
+    """Run the missing trials of a study: first interrupted ones, from their last checkpoints, then new ones.
 
-    Returns when the study holds as many trials as the search is to have, or when `watch` says so; trials that run then
+    It returns when the planned number of trials has ended, or when `watch` asks to stop; trials that are running then
     stay unfinished in the study.
+
+    Args:
+        task: Settings that all trials share.
+        space: The search space.
+        market: The market, the same for all trials.
+        storage: Database of the study.
+        place: Resources of each trial.
+        watch: Receives the progress, and may stop the search.
+
+    Raises:
+        ConfigError: If the cluster has no room for a trial.
+        ClaimLostError: If another process has taken over the storage of the trials.
     """
     algo = task.base.algo
     study = open_study(storage, algo)
@@ -66,7 +78,7 @@ def search(
         max_concurrent_trials=place.max_concurrent,
         trial_name_creator=_name,
         trial_dirname_creator=_name,
-        reuse_actors=True,  # a process that has imported torch and ray once is worth keeping
+        reuse_actors=True,  # saves the time to import torch and ray again
     )
     run_config = RunConfig(
         name=TUNE_FOLDER,
@@ -78,7 +90,7 @@ def search(
     )
     bundles = place.bundles(task.base.resources)
     require_room(bundles, "a trial", may_wait=place.may_wait)
-    with_market = tune.with_parameters(run_trial, task=task, market=market)  # in the object store, once for all trials
+    with_market = tune.with_parameters(run_trial, task=task, market=market)  # put into the object store once
     os.environ |= _QUIET
     trainable = tune.with_resources(with_market, PlacementGroupFactory(bundles))
     tune.Tuner(trainable, tune_config=how, run_config=run_config).fit()
@@ -87,7 +99,7 @@ def search(
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0 it prints nothing
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial writes its own table and TensorBoard events
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller has its own, for SIGTERM as well
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller has its own handler, also for SIGTERM
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -98,7 +110,7 @@ def _name(trial: Trial) -> str:
 
 
 class _StopOnRequest(Stopper):
-    """Ends the experiment when its owner wants to."""
+    """Ends the experiment when `should_stop` returns true."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self._should_stop = should_stop
@@ -112,13 +124,13 @@ class _StopOnRequest(Stopper):
 
 
 class _Reporter(Callback):
-    """Has reports filed when the trials that made them have gone on, and shows how far the trials are.
+    """Shows the progress of the trials, and lets the searcher write their reports after the trials have continued.
 
     Args:
-        trials: What the study holds before this session.
-        settings: The search.
-        watch: Whom to show it.
-        searcher: What files the reports, and the trials that failed for good.
+        trials: Trials of the study before this session.
+        settings: Settings of the search.
+        watch: Receives the progress.
+        searcher: Writes reports and failed trials into the study.
     """
 
     INTERVAL_S = 0.2
@@ -137,7 +149,7 @@ class _Reporter(Callback):
 
     @property
     def progress(self) -> Progress:
-        """Where the search is."""
+        """The progress of the search."""
         ended = tuple(self._outcomes.values())
         return Progress(*self._board.read(), self._totals, ended, self._num_before, tuple(self._retries))
 
@@ -169,7 +181,7 @@ class _Reporter(Callback):
         self._end(RunOutcome(_name(trial), "failed", error=reason))
 
     def _end(self, outcome: RunOutcome) -> None:
-        self._board.report(outcome.run, outcome.steps)  # Tune does not tell the last result of a stopped trial before
+        self._board.report(outcome.run, outcome.steps)  # Tune has not reported the last result of a stopped trial
         self._board.end(outcome.run)
         self._outcomes[outcome.run] = outcome
         self._show()
@@ -180,10 +192,12 @@ class _Reporter(Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Why a trial failed last, as one line: from the driver's own file, as what Ray's `get_error` reads comes later.
+    """Return the last error of a trial as one line.
+
+    It is read from the driver's own file, since the file that Ray's `get_error` reads is written later.
 
     Raises:
-        ClaimLostError: If another process has taken over where trials are kept: that is no failure of the trial.
+        ClaimLostError: If another process has taken over the storage of the trials, which is no failure of this trial.
     """
     path = trial.pickled_error_file
     if path is None or not Path(path).is_file():

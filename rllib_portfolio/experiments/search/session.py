@@ -1,4 +1,4 @@
-"""A search from its beginning, or from where it was left, to the files that people open."""
+"""A new or resumed search in its folder, up to its output files."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ from rllib_portfolio.statistics.metrics import sharpe_ratio
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        counts: Trials by what became of them.
-        candidates: The best trials on fresh seeds, best median first; empty where none was trained again.
-        best: Name and validation Sharpe ratio of the trial whose settings are in `best_config.yaml`; None without one.
-        equal_weight_sharpe: Validation Sharpe ratio of 1/N; None where it is undefined.
-        num_left: Trials that the search still lacks.
-        files: What was written.
+        counts: Number of trials in each state.
+        candidates: The best trials on fresh seeds, best median first; empty if none was trained again.
+        best: Name and validation Sharpe ratio of the trial whose settings are in `best_config.yaml`, or None.
+        equal_weight_sharpe: Validation Sharpe ratio of 1/N; None if it is undefined.
+        num_left: Number of trials that are still missing.
+        files: Paths of the written files.
     """
 
     counts: Mapping[str, int]
@@ -69,11 +69,11 @@ class SearchOutcome:
 
 
 class SearchSession:
-    """A search in its folder, for as long as this process lasts.
+    """A search in its folder, as this process runs it.
 
     Args:
-        record: What it is.
-        output: Its folder, absolute.
+        record: The record of the search.
+        output: Absolute path of its folder.
     """
 
     def __init__(self, record: SearchRecord, output: Path) -> None:
@@ -84,7 +84,7 @@ class SearchSession:
 
     @cached_property
     def market(self) -> MarketData:
-        """The market that all trials are judged on."""
+        """The market on which all trials are evaluated."""
         return MarketData.load(self.output / MARKET)
 
     @cached_property
@@ -105,12 +105,15 @@ class SearchSession:
 
     @property
     def trials_root(self) -> str:
-        """Where the trials' run folders are."""
+        """Path or URI of the folder of the trials' run folders."""
         return self.record.task(self.output).folders.root
 
     @contextmanager
     def only_writer(self, *, is_new: bool) -> Iterator[None]:
-        """Keep other processes from writing where trials are kept, if that is not in the search's own folder.
+        """Keep other processes from writing into the trials' storage, if that is not in the search's own folder.
+
+        Args:
+            is_new: Whether the search is a new one, whose storage need not exist.
 
         Raises:
             ConfigError: If another process writes there.
@@ -124,10 +127,10 @@ class SearchSession:
             yield
 
     def prepare(self) -> None:
-        """Prepare the market of a new search; nothing is written yet.
+        """Prepare the market of a new search without writing any file.
 
         Raises:
-            ConfigError: If database or storage path are not new, or they or the market cannot be used.
+            ConfigError: If the database or the storage path holds another search, or they or the market cannot be used.
             DataError: If the prices cannot be used, or hold extreme moves that are not accepted.
         """
         record = self.record
@@ -140,7 +143,7 @@ class SearchSession:
         self._require_searched_network(self._prepared.num_assets)
 
     def _require_searched_network(self, num_assets: int) -> None:
-        """Raise if the search is over layers that the network for so many assets does not have."""
+        """Raise a `ConfigError` if the search is over layer sizes that the network for these assets does not use."""
         name, config = "network.hidden_sizes", self.record.config
         chosen = config.for_assets(num_assets).network
         if name in self.record.space.distributions() and chosen.hidden_sizes != config.network.hidden_sizes:
@@ -151,10 +154,10 @@ class SearchSession:
             )
 
     def start(self) -> None:
-        """Make the folder, with the market in it.
+        """Make the folder with the record and the market of a new search.
 
         Raises:
-            ConfigError: If the folder is not new, or as `prepare` does where that has not been asked for.
+            ConfigError: If the folder is not new, or for the reasons of `prepare`, which is called if it was not yet.
         """
         if self._prepared is None:
             self.prepare()
@@ -163,19 +166,19 @@ class SearchSession:
 
     @property
     def num_left(self) -> int:
-        """Trials that the search still lacks."""
+        """Number of trials that are still missing."""
         return max(0, self.record.settings.num_samples - num_ended(self._study))
 
     @property
     def retraining(self) -> Retraining:
-        """The training of the best trials on fresh seeds; it is read only after the search has ended."""
+        """The retraining of the best trials on fresh seeds. It may be read only after the search has ended."""
         if self._retraining is None:
             self._retraining = Retraining(self.record.task(self.output), self._study, self.record.space)
         return self._retraining
 
     def search(self, place: Place, watch: Watch) -> None:
         """Run the trials that are missing."""
-        self.record.write(self.output)  # it may have grown
+        self.record.write(self.output)  # the number of trials may have grown
         record = self.record
         self._timed(lambda: search(record.task(self.output), record.space, self.market, self._storage, place, watch))
 
@@ -224,7 +227,7 @@ class SearchSession:
         return {**self._candidates[0].to_json(), "candidates": [found.to_json() for found in self._candidates]}
 
     def _best(self, study: optuna.Study) -> tuple[str, float] | None:
-        """The best on fresh seeds; the best of the search where none was trained again."""
+        """Return the best candidate on fresh seeds or, if none was trained again, the best trial of the search."""
         if self._candidates:
             return self._candidates[0].name, self._candidates[0].median
         found = best_trials(study, 1)
@@ -250,7 +253,7 @@ class SearchSession:
         return write_best_config(config, [found, luck, f"1/N on the same days: {bar}."], self.output)
 
     def _timed(self, work: Callable[[], None]) -> None:
-        """Do something, and add the time that it took to the record, however it ends."""
+        """Call `work`, and add its duration to the record even if it raises an error."""
         started = time.monotonic()
         try:
             work()
@@ -260,6 +263,6 @@ class SearchSession:
 
 
 def _validation_returns(folders: RunStorage, number: int) -> pd.Series | None:
-    """Daily net returns on the validation window of a trial's best policy; None if it has none."""
+    """Return the daily net returns of a trial's best policy on the validation window, or None if it has none."""
     with folders.fetched(trial_name(number)) as folder:
         return best_validation_returns(folder)

@@ -1,11 +1,12 @@
-"""The search space of a configuration file: which settings a search may change, and within which bounds.
+"""The search space of a configuration file: the settings that a search may change, and their bounds.
 
     search:
       training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}
-      training.target_update_interval: {low: 500, high: 2000}   # whole ends: whole numbers
+      training.target_update_interval: {low: 500, high: 2000}   # integers, since both bounds are
       network.hidden_sizes: {choices: [[128, 128], [256, 256]]}
 
-What the policy is judged by is no dimension: a search over costs, dates or assets would choose its own exam.
+Settings on which the evaluation of a policy depends cannot be searched: with other costs, dates or assets, the scores
+of trials could not be compared.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _MARKET_MODEL = frozenset((*ExecutionConfig.model_fields, "action_mode"))
 
 
 class Range(StrictModel):
-    """An interval, both ends included; of whole numbers if both ends are."""
+    """A closed interval, of integers if both ends are integers."""
 
     low: int | float
     high: int | float
@@ -54,14 +55,14 @@ class Range(StrictModel):
 
     @property
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """As Optuna samples it."""
+        """The distribution that Optuna samples from."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return optuna.distributions.IntDistribution(self.low, self.high, log=self.log)
         return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Values that must be valid settings, so that all between them are: of fractions one that is not whole, too."""
+        """Values whose validity implies that of all values between; with fractions they include a non-integer one."""
         if isinstance(self.distribution, optuna.distributions.IntDistribution):
             return self.low, self.high
         return self.low, self.low + (self.high - self.low) / math.pi, self.high
@@ -74,33 +75,33 @@ class Choice(StrictModel):
 
     @property
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """As Optuna samples it."""
+        """The distribution that Optuna samples from."""
         return optuna.distributions.CategoricalDistribution([_encoded(value) for value in self.choices])
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Values that must be valid settings."""
+        """All choices, each of which must be a valid setting."""
         return self.choices
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """The dimensions of a search, by dotted setting."""
+    """The ranges and choices of a search, by dotted setting."""
 
     dimensions: Mapping[str, Range | Choice]
 
     @classmethod
     def parse(cls, values: object, config: RunConfig, where: str) -> Self:
-        """A search space that the configuration's model agrees with.
+        """Return the search space of a file's section, after a check against the model of the configuration.
 
         Args:
-            values: The `search` section of a file: dotted setting to {low, high, log} or {choices}.
+            values: The `search` section of a file, which maps dotted settings to {low, high, log} or {choices}.
             config: The configuration that trials start from.
-            where: The file, for errors.
+            where: The file, for the error message.
 
         Raises:
-            ConfigError: If there is no dimension, or one is malformed, unknown, out of the setting's bounds, or belongs
-                to what policies are judged by.
+            ConfigError: If there is no setting, or one is malformed, unknown, out of its bounds, or cannot be searched
+                since the evaluation of policies depends on it.
         """
         if not isinstance(values, Mapping) or not values:
             raise ConfigError(
@@ -110,15 +111,15 @@ class SearchSpace:
         return cls({str(name): _dimension(str(name), value, config, where) for name, value in values.items()})
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """What Optuna samples from."""
+        """Return the distributions that Optuna samples from, by dotted setting."""
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
     def overrides(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that sampled parameters stand for."""
+        """Return the settings for parameters that Optuna sampled, with sequences decoded."""
         return {name: _decoded(value, self.dimensions[name]) for name, value in params.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """As the `search` section that it was parsed from."""
+        """Return the `search` section that `parse` reads, as JSON values."""
         return {name: dimension.model_dump(mode="json") for name, dimension in self.dimensions.items()}
 
 
@@ -147,7 +148,7 @@ def _require_searchable(name: str, where: str) -> None:
 
 
 def _encoded(value: Any) -> str | int | float | bool | None:
-    """Optuna stores plain values only: sequences become JSON text."""
+    """Return a value as Optuna can store it: a sequence becomes JSON text."""
     return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""Which trials are stopped early, counted in environment steps, and remembered over an interruption."""
+"""Schedulers that stop trials early, by environment steps, and that continue after an interruption."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rllib_portfolio.experiments.search.settings import SearchSettings
 from rllib_portfolio.experiments.search.study import STEPS
 
 History = Mapping[int, Mapping[int, float]]
-"""What trials reported before: number of the trial to environment steps to objective."""
+"""Earlier reports: maps the number of a trial and its environment steps to the objective."""
 MIN_OTHERS = 3
-"""Trials that must have come as far before the median of them means anything."""
+"""Smallest number of other trials that must have come as far for a comparison with their median."""
 
 
 def scheduler(settings: SearchSettings, history: History) -> TrialScheduler:
-    """The scheduler of a search, with what an earlier session reported."""
+    """Return the scheduler of a search, with the reports of earlier sessions."""
     if settings.scheduler == "median":
         return StepMedianStopping(settings, history)
     if settings.scheduler == "asha":
@@ -28,10 +28,10 @@ def scheduler(settings: SearchSettings, history: History) -> TrialScheduler:
 
 
 class StepMedianStopping(MedianStoppingRule):
-    """Ray's median stopping rule, its clock in environment steps (Golovin et al. 2017, section 3.2.3).
+    """Ray's median stopping rule in environment steps (Golovin et al. 2017, section 3.2.3).
 
-    At an evaluation after t >= `grace_steps` steps a trial is stopped if its best objective so far is below the median,
-    over the other trials that have come to t, of their mean objective over [`grace_steps`, t].
+    At an evaluation after t >= `grace_steps` steps, each of the other trials that has reached t is represented by its
+    mean objective over [`grace_steps`, t]. The trial is stopped if its best objective so far is below their median.
     """
 
     def __init__(self, settings: SearchSettings, history: History) -> None:
@@ -39,30 +39,30 @@ class StepMedianStopping(MedianStoppingRule):
             time_attr=STEPS,
             grace_period=settings.grace_steps,
             min_samples_required=MIN_OTHERS,
-            min_time_slice=float("inf"),  # else it pauses each trial once to let others catch up
+            min_time_slice=float("inf"),  # otherwise each trial is paused once until others have caught up
         )
         for number, values in history.items():
             if values:
                 self._results[number] = _results(values)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Give a trial that goes on what it reported before. One that is retried is added again."""
+        """Assign earlier reports to a trial that continues. A trial that is retried is added again."""
         super().on_trial_add(tune_controller, trial)
         number = trial.config[SPEC][NUMBER]
         if number in self._results:
             self._results[trial] = self._results.pop(number)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Stop or continue. An evaluation that comes again, after a retry or as a trial's last word, counts once."""
+        """Return whether to stop. An evaluation that is reported twice, after a retry or at the end, counts once."""
         self._results[trial] = [past for past in self._results[trial] if past[STEPS] != result[STEPS]]
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Its last result was told to `on_trial_result`."""
+        """Do nothing, since `on_trial_result` received the last result already."""
 
 
 class StepHalving(AsyncHyperBandScheduler):
-    """Ray's asynchronous successive halving, its clock in environment steps (Li et al. 2020): a quarter goes on."""
+    """Ray's asynchronous successive halving in environment steps (Li et al. 2020): a quarter of trials continues."""
 
     def __init__(self, settings: SearchSettings, history: History) -> None:
         super().__init__(
@@ -76,7 +76,7 @@ class StepHalving(AsyncHyperBandScheduler):
                 self._bracket.on_result(_Past(_past_id(number)), steps, value)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Give a trial that goes on the rungs that it has passed."""
+        """Assign the rungs that a continued trial has passed."""
         super().on_trial_add(tune_controller, trial)
         past = _past_id(trial.config[SPEC][NUMBER])
         for _, recorded in self._bracket._rungs:
@@ -85,7 +85,7 @@ class StepHalving(AsyncHyperBandScheduler):
 
 
 class _Past:
-    """Stands for a trial of an earlier session."""
+    """A placeholder for a trial of an earlier session."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id

@@ -1,7 +1,7 @@
-"""The Optuna study of a search: the one record of what was tried, what it reached, and what is still to be done.
+"""The Optuna study of a search: the only record of the trials, of their results, and of the work that is left.
 
-It is written before a trial starts and after every evaluation, so that a search whose driver was killed goes on from
-it. Ray Tune's own snapshots are seconds old by then, and are not used.
+It is written before a trial starts and after every evaluation, so that a search can continue after its driver was
+killed. Ray Tune's own snapshots may be seconds older, and are not used.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ BEST = "validation_sharpe"
 STEPS = "steps"
 TRAINING_S = "training_s"
 ERROR = "error"
-"""User attributes of a trial: its best value so far, environment steps, seconds of training, why it failed."""
+"""User attributes of a trial: its best value so far, environment steps, seconds of training, and error if it failed."""
 _STATUS = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 ENDED = tuple(_STATUS)
 
 
 def study_path(output: Path, algo: str) -> Path:
-    """The study's SQLite file, unless it is kept elsewhere."""
+    """Return the path of the study's SQLite file, which is used unless the study is kept elsewhere."""
     return output / f"{algo}_study.db"
 
 
 def study_url(output: Path, algo: str) -> str:
-    """The URL of the study's SQLite file; a `?` in its path, for instance, is escaped."""
+    """Return the URL of the study's SQLite file, with characters such as `?` escaped."""
     return URL.create("sqlite", database=str(study_path(output, algo))).render_as_string()
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Optuna's storage at a database URL.
+    """Return Optuna's storage at a database URL.
 
     Raises:
-        ConfigError: If the database cannot be opened. The password is not repeated.
+        ConfigError: If the database cannot be opened. The message does not contain the password.
     """
     try:
-        return RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna fills in templates
+        return RDBStorage(url.replace("{", "{{").replace("}", "}}"))  # Optuna expands templates in the URL
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = one_line(error).replace(url, without_password(url))
         raise ConfigError(
@@ -54,7 +54,7 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def without_password(url: str) -> str:
-    """A database URL that may be shown."""
+    """Return a database URL with its password replaced by asterisks."""
     scheme, separator, rest = url.partition("://")
     credentials, at, place = rest.rpartition("@")
     if not at:
@@ -63,10 +63,15 @@ def without_password(url: str) -> str:
 
 
 def require_new_study(storage: BaseStorage, algo: str, url: str) -> None:
-    """Raise if a database holds the study of another search: a new one would take its trials for its own.
+    """Check that a database holds no study of another search, whose trials a new search would take for its own.
+
+    Args:
+        storage: The database.
+        algo: Name of the algorithm, which is also that of the study.
+        url: URL of the database, for the error message.
 
     Raises:
-        ConfigError: If so.
+        ConfigError: If it holds such a study.
     """
     if algo in optuna.get_all_study_names(storage):
         raise ConfigError(
@@ -76,7 +81,7 @@ def require_new_study(storage: BaseStorage, algo: str, url: str) -> None:
 
 
 def open_study(storage: BaseStorage, algo: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-    """The study of an algorithm; made if it is not there."""
+    """Return the study of an algorithm; it is made if it does not exist."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         storage=storage, sampler=sampler, study_name=algo, direction="maximize", load_if_exists=True
@@ -84,17 +89,17 @@ def open_study(storage: BaseStorage, algo: str, sampler: optuna.samplers.BaseSam
 
 
 def trial_name(number: int) -> str:
-    """`trial_0007`: the folder of a trial, and its name wherever it is shown."""
+    """Return the name of a trial and of its folder, such as `trial_0007`."""
     return f"trial_{number:04d}"
 
 
 def num_ended(study: optuna.Study) -> int:
-    """Trials that need nothing more."""
+    """Return the number of trials that are finished, pruned or failed."""
     return len(study.get_trials(deepcopy=False, states=ENDED))
 
 
 def ended_trials(trials: Iterable[FrozenTrial]) -> list[RunOutcome]:
-    """Return what became of the trials that need nothing more."""
+    """Return the outcomes of the trials that are finished, pruned or failed."""
     return [
         RunOutcome(
             trial_name(trial.number),
@@ -110,6 +115,6 @@ def ended_trials(trials: Iterable[FrozenTrial]) -> list[RunOutcome]:
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """The trials that came to their end, best first, at most `count`."""
+    """Return at most `count` finished trials, the best one first."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]

@@ -1,4 +1,4 @@
-"""A trial: a training run with some settings changed, in a run folder of its own, that reports each evaluation."""
+"""A trial: a training run with some settings changed, in its own run folder, that reports each evaluation."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from rllib_portfolio.runs.storage import RunStorage
 from rllib_portfolio.runs.tracking import Sparing, log_hyperparameters
 
 NO_RISK = 0.0
-"""The objective of a policy that only holds cash: its Sharpe ratio is undefined, and it earns nothing over cash."""
+"""Objective of a policy with an undefined Sharpe ratio, such as one that only holds cash and earns nothing over it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialTask:
-    """What all trials of a search have in common.
+    """The settings that all trials of a search share.
 
     Attributes:
-        settings: The search.
+        settings: Settings of the search.
         base: The configuration that trials start from.
-        folders: Where they work.
-        market_file: The prepared market on the file system of `folders`, if it is there.
-        trusted: The functions that trials may import where settings name them; None: all of them.
+        folders: Storage of the trials.
+        market_file: The prepared market as a file on the file system of `folders`, if there is one.
+        trusted: The functions that trials may import if settings name them; None for all functions.
     """
 
     settings: SearchSettings
@@ -47,12 +47,12 @@ class TrialTask:
 
 
 def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> None:
-    """Tune's trainable: `train_in_folder` with overrides. Continues where the trial's folder is.
+    """Train one trial, as the trainable of Ray Tune, or continue it from its folder.
 
     Args:
-        config: From `StudySearch.suggest`: name and overrides of the trial.
-        task: What all trials have in common.
-        market: The market, the same for all.
+        config: Number, name and overrides of the trial, from `StudySearch.suggest`.
+        task: Settings that all trials share.
+        market: The market, the same for all trials.
     """
     name, overrides = config[SPEC][NAME], config[SPEC][OVERRIDES]
     run_config = task.settings.trial_config(task.base, overrides, name)
@@ -71,19 +71,19 @@ def run_trial(config: dict[str, Any], task: TrialTask, market: MarketData) -> No
 
 
 class _Reports:
-    """What a trial tells Tune: at each evaluation but the last, and at the end."""
+    """The reports of a trial to Tune: at each evaluation except the last one, and at the end."""
 
     def __init__(self, folders: RunStorage, name: str) -> None:
         self._folders, self._name = folders, name
         self._last: Status | None = None
 
     def repeat(self, run_dir: Path, total_steps: int) -> None:
-        """Tell the last evaluation before an interruption again: the driver may have ended before it heard of it."""
+        """Report the last evaluation before an interruption again, since it may not have reached the driver."""
         newest = newest_checkpoint(run_dir)
         if newest is None or finished_training(run_dir) is not None:
             return
         state = read_progress(newest)
-        if state["steps"] < total_steps:  # else it is the last word, which `finish` has
+        if state["steps"] < total_steps:  # otherwise `finish` reports it
             reached = TrainingOutcome(state["steps"], state["elapsed_s"], state["best_sharpe"])
             tune.report(_result(state["validation_sharpe"], reached, is_finished=False))
 
@@ -101,7 +101,7 @@ class _Reports:
         tune.report(_result(last, outcome, is_finished=True))
 
     def close(self, run_dir: Path, overrides: dict[str, Any]) -> None:
-        """Note the trial's settings beside its curves, and bring all of it to where it is kept."""
+        """Record the trial's settings for TensorBoard, and upload its folder."""
         if self._last is not None:
             note_hyperparameters(run_dir, overrides, self._last.best_validation_sharpe, self._last.steps)
         if run_dir.is_dir():
@@ -109,7 +109,7 @@ class _Reports:
 
 
 def _result(last: float | None, reached: TrainingOutcome, *, is_finished: bool) -> dict[str, Any]:
-    """What Tune, the scheduler and the study are told: the last evaluation, and what was reached so far."""
+    """Return a report for Tune, the scheduler and the study: the last evaluation, and the outcome so far."""
     return {
         OBJECTIVE: finite(last),
         BEST: finite(reached.validation_sharpe),
@@ -120,7 +120,14 @@ def _result(last: float | None, reached: TrainingOutcome, *, is_finished: bool) 
 
 
 def note_hyperparameters(run_dir: Path, overrides: Mapping[str, Any], best: float | None, steps: int) -> None:
-    """Note the settings of a run for TensorBoard, with the best Sharpe ratio that it reached."""
+    """Record the settings of a run for TensorBoard.
+
+    Args:
+        run_dir: Folder of the run.
+        overrides: Its settings, by dotted name.
+        best: Its best validation Sharpe ratio.
+        steps: Its environment steps.
+    """
     searched = {
         name: value if isinstance(value, int | float | str) else str(value)
         for name, value in overrides.items()
@@ -131,5 +138,5 @@ def note_hyperparameters(run_dir: Path, overrides: Mapping[str, Any], best: floa
 
 
 def finite(sharpe: float | None) -> float:
-    """The objective that a Sharpe ratio stands for."""
+    """Return a Sharpe ratio as an objective, which is `NO_RISK` if it is undefined."""
     return float(sharpe) if sharpe is not None and math.isfinite(sharpe) else NO_RISK

@@ -1,1 +1,1 @@
-"""Walk-forward analysis: train on each window of the past, judge on the days after it, pool the days."""
+"""Walk-forward analysis: train on a window of the past, test on the days after it, and pool all test days."""

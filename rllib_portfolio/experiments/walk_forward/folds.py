@@ -1,4 +1,4 @@
-"""How the days of a market are cut into walk-forward folds."""
+"""Division of the days of a market into walk-forward folds."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from rllib_portfolio.market.splits import parse_day
 
 NUM_FOLDS = 4
 FIRST_TEST_DAY = {BUNDLED: "2000-01-01"}
-"""Six years of training come before it, and every crisis window of the reports after it."""
+"""Default first test day by data source. It leaves about six years of training before it, and every crisis window of
+the reports after it."""
 FIRST_TEST_FRACTION = 0.4
-"""Where out-of-sample days start in a table without a day of its own."""
+"""Share of the days before the first test day, for all other data sources."""
 VALIDATION_YEARS = 2.0
 VALIDATION_FRACTION = 0.1
-"""Validation takes at most this share of the days, unless it is given."""
+"""Largest share of the days in a validation window of the default length."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldLengths:
-    """How the days are cut into folds. Years are of `periods_per_year` rows; None takes the default.
+    """Lengths of the folds. A year has `periods_per_year` rows; None takes the default.
 
     Attributes:
-        num_folds: Equal test windows, up to the last day; None if `test_years` says how many there are.
-        test_years: Length of each test window, the last of which may be shorter.
-        validation_years: Length of each validation window, the days before a test window: 2, at most a tenth of all.
-        train_years: Length of the training window, of the first one if it expands; all days that there are.
-        first_test_day: ISO date: follows from `train_years` if that is given; else 2000-01-01 for `sp500`, and after
-            40 % of the days of any other market.
-        is_expanding: Whether training windows keep their first day, rather than their length.
+        num_folds: Number of equal test windows, which end with the last day; default 4, unless `test_years` is given.
+        test_years: Length of each test window; the last one may be shorter.
+        validation_years: Length of each validation window, which precedes a test window; default 2 years, but at most a
+            tenth of all days.
+        train_years: Length of the (first, if they expand) training window; default: all days before the validation
+            window and the purge.
+        first_test_day: ISO date. The default follows from `train_years` if that is given; otherwise it is 2000-01-01
+            for `sp500`, and the day after 40 % of the days for any other market.
+        is_expanding: Whether all training windows start on the same day; otherwise they have the same length.
     """
 
     num_folds: int | None = None
@@ -45,13 +48,13 @@ class FoldLengths:
 
 
 def plan_folds(market: MarketData, lengths: FoldLengths, data: object = None) -> tuple[Fold, ...]:
-    """The folds of a market, in chronological order; their test windows are contiguous and end with the market.
+    """Return the folds of a market in chronological order; their test windows are contiguous and end with the market.
 
-    Equal test windows need a number of days that the folds divide: up to J - 1 days go to the first training window.
+    If J equal test windows do not divide the test days, the first test day moves later by up to J - 1 days.
 
     Args:
-        market: Gives the days.
-        lengths: How they are cut.
+        market: The market whose days are divided.
+        lengths: Lengths of the folds.
         data: `market.data` of the configuration, for the default of `first_test_day`.
 
     Raises:
@@ -85,7 +88,7 @@ def plan_folds(market: MarketData, lengths: FoldLengths, data: object = None) ->
 
 
 def _test_days(market: MarketData, lengths: FoldLengths, test_start: int) -> tuple[int, int]:
-    """Rows of a test window, and the row of the first one."""
+    """Return the number of rows of a test window, and the first row of the first one."""
     stop = market.windows["all"][1]
     if lengths.test_years is not None:
         if lengths.num_folds is not None:
@@ -136,5 +139,5 @@ def _row_of(day: str, market: MarketData) -> int:
 
 
 def purge_days(market: MarketData) -> int:
-    """Rows between the end of a training window and the start of its validation window."""
+    """Return the number of rows between the end of a training window and the start of its validation window."""
     return int(market.fitted.get("purge_days", market.first_row))

@@ -1,4 +1,4 @@
-"""What a walk-forward analysis will do: its folds, the configuration of each training run, and where each one goes."""
+"""The plan of a walk-forward analysis: its folds, and the configuration and the folder of each training run."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Run(NamedTuple):
     seed: int
 
     def folder(self, output: Path) -> Path:
-        """Its run folder, a complete one like those of `train.py`."""
+        """Return its run folder, which is complete like those of `train.py`."""
         return output / self.name
 
     @property
     def name(self) -> str:
-        """That of its folder in the analysis' folder."""
+        """Path of its run folder, relative to the folder of the analysis."""
         return f"{self.algo}/fold-{self.fold}/seed-{self.seed}"
 
     def __str__(self) -> str:
@@ -40,17 +40,17 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class WalkForwardPlan:
-    """All that the training runs of an analysis depend on.
+    """Everything on which the training runs of an analysis depend.
 
     Attributes:
-        configs: Algorithm to its configuration; all have the same market, costs and limits. The windows of
-            `config.market` are those of no fold: see `run_config`.
+        configs: Maps each algorithm to its configuration. All have the same market, costs and limits. The windows of
+            `config.market` do not belong to a fold, see `run_config`.
         seeds: S seeds, the same for each algorithm and fold.
         folds: J folds as row windows of the market, in chronological order.
-        fold_dates: First and last day of each fold's windows.
+        fold_dates: First and last day of the windows of each fold.
         purge_days: Rows between the end of a training window and the start of its validation window.
-        data_hash: Of the prices.
-        index_and_cash_hash: Of what index and cash earn each day; None in records that are older than this field.
+        data_hash: Hash of the prices.
+        index_and_cash_hash: Hash of the daily returns of index and cash; None in records older than this field.
     """
 
     configs: dict[str, RunConfig]
@@ -63,30 +63,30 @@ class WalkForwardPlan:
 
     @property
     def market_config(self) -> MarketConfig:
-        """What all runs read, before any fold's windows."""
+        """The market of all runs, without the windows of a fold."""
         return next(iter(self.configs.values())).market
 
     @property
     def execution(self) -> ExecutionConfig:
-        """Costs and limits of all runs, and of the pooled walk."""
+        """Costs and limits of all runs and of the pooled back-test."""
         return _execution(next(iter(self.configs.values())))
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Every training run, by fold first: the early folds come first."""
+        """All training runs, sorted by fold first."""
         return tuple(
             Run(algo, fold, seed) for fold in range(len(self.folds)) for algo in self.configs for seed in self.seeds
         )
 
     def fold_market_config(self, fold: int) -> MarketConfig:
-        """The market with the windows of one fold: preparing it fits scaler and regimes on that fold's training."""
+        """Return the market with the windows of a fold, whose training window then fits scaler and regimes."""
         return self.market_config.model_copy(update=dict(self.fold_dates[fold]))
 
     def load_fold(self, fold: int) -> MarketData:
         """Prepare the market of one fold.
 
         Raises:
-            ConfigError: If its windows are not those of the plan.
+            ConfigError: If its windows or tables are not those of the plan.
             DataError: If the prices cannot be used.
         """
         market = load_market(self.fold_market_config(fold))
@@ -105,14 +105,14 @@ class WalkForwardPlan:
         return market
 
     def run_config(self, run: Run) -> RunConfig:
-        """The complete configuration of one training run."""
+        """Return the complete configuration of one training run."""
         return self.configs[run.algo].model_copy(update={"seed": run.seed, "market": self.fold_market_config(run.fold)})
 
     def merged_with(self, other: WalkForwardPlan) -> WalkForwardPlan:
-        """This plan with the algorithms and seeds of another one that has the same folds, and with its tables.
+        """Return this plan with the algorithms, seeds and tables of another plan that has the same folds.
 
         Raises:
-            ConfigError: If their algorithms have other markets, costs or limits.
+            ConfigError: If the algorithms differ in market, costs or limits.
         """
         tables = other.market_config.data, other.market_config.index_path
         configs = {**self.with_tables(*tables).configs, **other.configs}
@@ -120,11 +120,11 @@ class WalkForwardPlan:
         return replace(self, configs=configs, seeds=tuple(sorted({*self.seeds, *other.seeds})))
 
     def with_tables(self, data: str | dict[str, Any] | None, index_path: str | None) -> WalkForwardPlan:
-        """This plan with its tables elsewhere.
+        """Return this plan with other paths of its tables.
 
         Args:
-            data: Where the prices are now; None: where they were.
-            index_path: Likewise the index.
+            data: The new source of the prices; None keeps the old one.
+            index_path: The new path of the index; None keeps the old one.
 
         Raises:
             ConfigError: If there was no index before.
@@ -143,7 +143,7 @@ class WalkForwardPlan:
         return replace(self, configs=configs)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values."""
+        """Return the plan as JSON values."""
         return {
             "algorithms": {algo: config.model_dump(mode="json") for algo, config in self.configs.items()},
             "seeds": list(self.seeds),
@@ -158,7 +158,7 @@ class WalkForwardPlan:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WalkForwardPlan:
-        """The plan that `to_json` wrote."""
+        """Return the plan that `to_json` wrote."""
         return cls(
             configs={
                 algo: validated(RUN_CONFIGS[algo], config, "walk-forward record")
@@ -178,13 +178,13 @@ class WalkForwardPlan:
 def plan_walk_forward(
     configs: Sequence[RunConfig], num_seeds: int, lengths: FoldLengths, market: MarketData | None = None
 ) -> WalkForwardPlan:
-    """Cut the market of the configurations into folds.
+    """Divide the market of the configurations into folds, and return the plan.
 
     Args:
-        configs: One for each algorithm; the first seed is that of the first.
-        num_seeds: S.
-        lengths: How the days are cut.
-        market: What `load_market` makes of the configurations' market, if it is there already.
+        configs: One configuration for each algorithm; the seeds start with that of the first one.
+        num_seeds: Number of seeds S.
+        lengths: Lengths of the folds.
+        market: The prepared market of the configurations, if it is loaded already.
 
     Raises:
         ConfigError: If the configurations do not go together, or the folds do not fit the market.
@@ -213,12 +213,12 @@ def _index_and_cash_hash(market: MarketData) -> str:
     columns = {"cash": market.cash_returns}
     if market.index_returns is not None:
         columns["index"] = market.index_returns
-    values = np.stack(list(columns.values())).round(12)  # processors differ in the last bit of a power
+    values = np.stack(list(columns.values())).round(12)  # CPUs differ in the last bit of a power
     return data_hash(market.dates, list(columns), values)
 
 
 def _require_comparable(configs: Sequence[RunConfig]) -> None:
-    """Rows of one table are of the same prices, features, costs and limits."""
+    """Raise a `ConfigError` unless all configurations have the same prices, features, costs and limits."""
     algos = [config.algo for config in configs]
     if not configs or len(set(algos)) < len(algos):
         raise ConfigError(

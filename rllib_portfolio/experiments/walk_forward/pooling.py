@@ -1,8 +1,8 @@
-"""One continuous walk over the test windows of all folds.
+"""One continuous back-test over the test windows of all folds.
 
-Each day is decided with the policy of the fold that it belongs to, on that fold's own market: its scaler and its regime
-models. Weights drift across the boundary of two folds, and the change to the next policy is paid for like any trade.
-There is no fresh start in cash.
+The policy of each fold decides on the days of its test window, with the scaler and the regime models of that fold.
+Weights drift across the boundary between two folds, and the rebalancing to the next policy pays transaction costs like
+any trade. The portfolio does not start in cash again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
 
 @dataclass(frozen=True, eq=False)
 class FoldPolicy:
-    """The policy that decides over one test window.
+    """The policy that decides in one test window.
 
     Attributes:
         market: The market as it was prepared for this fold.
-        test: Rows whose returns it earns.
-        policy: Of the fold; an `Ensemble` of several seeds, as a rule.
+        test: Half-open range of the rows whose returns the policy earns.
+        policy: The policy of the fold, which is usually an `Ensemble` of several seeds.
     """
 
     market: MarketData
@@ -37,17 +37,17 @@ class FoldPolicy:
 
 
 class PooledPolicy:
-    """A `Strategy` for the days of several folds: each day is decided by the policy of its own fold.
+    """A `Strategy` for the days of several folds: the policy of a fold decides on the days of that fold.
 
-    It is shown the weights of this strategy's one portfolio, and the features of its own fold's market. On days of no
-    fold the portfolio is held.
+    Each policy sees the weights of this strategy's single portfolio and the features of its own fold's market. On days
+    that belong to no fold, the portfolio is held.
 
     Args:
         name: Row label.
-        folds: In chronological order.
+        folds: The policies in chronological order.
 
     Raises:
-        ConfigError: If the folds overlap, or their markets have other days or prices.
+        ConfigError: If the folds overlap, or their markets differ in days or returns.
     """
 
     def __init__(self, name: str, folds: Sequence[FoldPolicy]) -> None:
@@ -63,7 +63,7 @@ class PooledPolicy:
         self._viewers: dict[tuple[int, int], MarketViewer] = {}
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """Target weights [N+1]; None holds."""
+        """Return the target weights [N+1], or None to hold the portfolio."""
         earned = view.row + 1
         index = next((k for k, fold in enumerate(self._folds) if fold.test[0] <= earned < fold.test[1]), None)
         if index is None:
@@ -71,7 +71,7 @@ class PooledPolicy:
         return self._folds[index].policy.decide(self._own_view(index, view))
 
     def _own_view(self, index: int, view: MarketView) -> MarketView:
-        """The same moment in the market of fold `index`, seen as late as `view` sees it."""
+        """Return the view of the same row, with the same execution lag, in the market of fold `index`."""
         execution_lag = view.row - len(view.past_returns)
         key = (index, execution_lag)
         if key not in self._viewers:
@@ -81,7 +81,7 @@ class PooledPolicy:
 
 
 def _require_same_days(markets: Sequence[MarketData]) -> None:
-    """Row numbers mean the same day, and returns are the same, in all of them."""
+    """Raise a `ConfigError` unless all markets have the same days, assets, returns and volatilities in each row."""
     for market in markets[1:]:
         for name in ("dates", "assets", "returns", "cash_returns", "volatility"):
             if not np.array_equal(getattr(market, name), getattr(markets[0], name)):
@@ -92,7 +92,7 @@ def _require_same_days(markets: Sequence[MarketData]) -> None:
 
 
 def missing_rows(window: Window, tests: Iterable[Window]) -> NDArray[np.intp]:
-    """Rows of a window that lie in none of the test windows, increasing."""
+    """Return the rows of a window that lie in none of the test windows, in increasing order."""
     start, stop = window
     is_missing = np.ones(stop - start, dtype=bool)
     for first, last in tests:
@@ -101,7 +101,7 @@ def missing_rows(window: Window, tests: Iterable[Window]) -> NDArray[np.intp]:
 
 
 def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> BacktestResult:
-    """A walk as if the days had not been: their returns, trades and costs are left out."""
+    """Return a back-test without the returns, trades and costs of some days."""
     kept = ~np.isin(result.dates, days)
     names = ("dates", "returns", "weights", "turnover", "traded", "cost")
     wealth = np.concatenate([[1.0], np.cumprod(1.0 + result.returns[kept])])
@@ -109,7 +109,7 @@ def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> Backte
 
 
 def without_rows(market: MarketData, rows: NDArray[np.intp]) -> MarketData:
-    """A market without some of its days, its windows shortened accordingly: for tables of walks without them."""
+    """Return a market without some of its rows and with shorter windows, for the results of `without_days`."""
     kept = np.delete(np.arange(market.num_days), rows)
     names = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
     arrays = {name: getattr(market, name)[kept] for name in names if getattr(market, name) is not None}

@@ -1,9 +1,9 @@
-"""`walk_forward.json`: what an analysis is, what became of its runs, and what they pooled to.
+"""`walk_forward.json`: the plan of an analysis, the outcomes of its runs, and the pooled results.
 
 OUTPUT/walk_forward.json               this record
 OUTPUT/<algo>/fold-<k>/seed-<s>/       a complete run folder for each training run
 OUTPUT/results.csv                     the pooled table
-OUTPUT/walks/*.parquet                 the pooled walk of each row of the table
+OUTPUT/walks/*.parquet                 the pooled back-test of each row of the table
 OUTPUT/report/                         the report
 """
 
@@ -32,20 +32,20 @@ _REMEDY = as_invoked("Name a folder that `backtest.py walk-forward` wrote, or re
 def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> WalkForwardPlan:
     """Make the folder of an analysis, or continue in it.
 
-    Algorithms and seeds may be added to what is there, and its tables may have moved; folds, settings, and what prices,
-    index and cash earn must stay what they were.
+    When it continues, algorithms and seeds may be added, and tables may have moved. Folds, settings, and the returns of
+    prices, index and cash must be unchanged.
 
     Args:
-        plan: What is to be done.
+        plan: The plan.
         output: The folder.
-        command: How to do it all again, for the report.
+        command: The command that repeats the analysis, for the report.
 
     Returns:
         The plan, with the algorithms and seeds that the folder had before.
 
     Raises:
-        ConfigError: If the folder cannot be written, holds something else, or an analysis with other settings.
-        MachineError: If the disk is full or fails. What was written of a new analysis is removed.
+        ConfigError: If the folder cannot be written, or holds something else or an analysis with other settings.
+        MachineError: If the disk is full or fails. The files of a new analysis are then removed.
     """
     path = output / RECORD
     if path.is_file():
@@ -65,19 +65,19 @@ def start_analysis(plan: WalkForwardPlan, output: Path, command: str = "") -> Wa
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """The record of an analysis.
+    """Return the record of an analysis.
 
     Raises:
-        ConfigError: If there is none, or it cannot be read.
+        ConfigError: If there is no record, or it cannot be read.
     """
     return record.read_record(output / RECORD, _OWNER, _REMEDY)
 
 
 def read_plan(output: Path) -> WalkForwardPlan:
-    """The plan of an analysis.
+    """Return the recorded plan of an analysis.
 
     Raises:
-        ConfigError: If there is none, or it cannot be read.
+        ConfigError: If there is no record, or it cannot be read.
     """
     with parsed_record(output / RECORD, _OWNER, _REMEDY) as values:
         if not isinstance(values.get("sessions", []), list):
@@ -86,14 +86,22 @@ def read_plan(output: Path) -> WalkForwardPlan:
 
 
 def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
-    """Write the plan and `entries` over those that are there."""
+    """Replace the plan and the given entries of the record; all others stay."""
     write_record(output / RECORD, read_record(output) | {"plan": plan.to_json(), **entries})
 
 
 def note_training(
     output: Path, plan: WalkForwardPlan, outcomes: Sequence[RunOutcome], started: datetime, wall_s: float
 ) -> None:
-    """Record what became of the runs, and how many seconds this session took by a clock that is never set back."""
+    """Record the outcomes of the runs, and the start and the duration of this session.
+
+    Args:
+        output: Folder of the analysis.
+        plan: The plan.
+        outcomes: Outcomes of its runs.
+        started: Start of the session.
+        wall_s: Seconds that the session took, by a monotonic clock.
+    """
     session = {"started": started.isoformat(timespec="seconds"), "wall_s": round(wall_s, 3)}
     update_record(
         output,
@@ -113,7 +121,7 @@ def _require_same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], output
 
 
 def _without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An algorithm's settings, but for where its tables are: hashes say whether they hold the same."""
+    """Return an algorithm's settings without the paths of its tables, whose contents are compared by hashes."""
     market = settings["market"]
     data = market["data"]
     data = {**data, "table": "a table"} if isinstance(data, dict) and "table" in data else data
@@ -122,7 +130,7 @@ def _without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_same_value(name: str, recorded: Any, wanted: Any, output: Path) -> None:
-    wanted = json.loads(json.dumps(wanted))  # tuples are lists there
+    wanted = json.loads(json.dumps(wanted))  # turns tuples into lists
     if recorded == wanted:
         return
     where = first_difference(name, recorded, wanted)

@@ -1,4 +1,4 @@
-"""What the finished runs of an analysis pool to: one table, on the same days, after the same costs."""
+"""The pooled results of the finished runs of an analysis: one table, on the same days, after the same costs."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ WALKS = "walks"
 TABLE = "results.csv"
 Progress = Callable[[int, int], None]
 Markets = Mapping[int, MarketData]
-"""Fold to the market that was prepared for it."""
+"""Maps each fold to the market that was prepared for it."""
 ByFold = Mapping[int, Mapping[int, PortfolioPolicy]]
-"""Fold to seed to the policy that was best on that fold's validation window."""
+"""Maps each fold and seed to the policy that was best on that fold's validation window."""
 
 
 @dataclass(frozen=True, eq=False)
 class PooledResult:
-    """The out-of-sample walk over all folds.
+    """The out-of-sample back-test over all folds.
 
     Attributes:
-        lineup: Ensembles (of several seeds), single seeds, baselines, index and constant mixes.
-        market: The market that they walked, without missing days.
-        window: The rows of the walk in it.
-        subjects: Names of the rows that are judged: one per algorithm, the ensemble, or the only seed.
-        seed_walks: Subject to one walk per seed that has a policy for each fold.
-        seed_summaries: Subject to the interquartile mean of the Sharpe ratios of seeds and folds.
-        costs: What the subjects earn at other costs and lags; None with missing days.
-        missing: First and last days of the folds that have no policy, in the middle or at either end.
+        lineup: Ensembles (if there are several seeds), single seeds, baselines, index and constant mixes.
+        market: Their market, without missing days.
+        window: Rows of the back-test in this market.
+        subjects: Names of the rows that are judged: for each algorithm, its ensemble or its only seed.
+        seed_walks: Maps each subject to one back-test per seed that has a policy for each fold.
+        seed_summaries: Maps each subject to the interquartile mean of the Sharpe ratios of its seeds and folds.
+        costs: Results of the subjects at other costs and lags; None if days are missing.
+        missing: First and last test day of each fold that has no policy.
         notes: Sentences that belong to the table.
     """
 
@@ -74,25 +74,25 @@ class PooledResult:
 
     @property
     def trained_until(self) -> np.datetime64:
-        """The last day before the walk: each day of it is decided by a policy that was selected before that day."""
+        """The last day before the back-test: each of its days is decided by a policy that was selected earlier."""
         return self.market.dates[self.window[0] - 1]
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per strategy: see `compare`."""
+        """The table with one row per strategy, see `compare`."""
         return compare(self.lineup.results, self.market.cash_returns[slice(*self.window)], self.market.periods_per_year)
 
     def report(self, context: ReportContext) -> Report:
-        """Table, crises and verdicts."""
+        """Return the report, with table, crises and verdicts."""
         return report_of_walks(self.lineup, context=context)
 
     def context(self, plan: WalkForwardPlan, command: str, tuning: TuningRecord | None = None) -> ReportContext:
-        """What a report must know beside the walks.
+        """Return what a report needs in addition to the back-tests.
 
         Args:
-            plan: The analysis.
-            command: How to make it again.
-            tuning: The search that the configurations come from. Days that it selected on are in-sample.
+            plan: The plan of the analysis.
+            command: The command that repeats the analysis.
+            tuning: The search that the configurations come from. The days on which it selected are in-sample.
         """
         selected_until, tuned = _selected_until(tuning, self.trained_until)
         return ReportContext(
@@ -111,7 +111,7 @@ class PooledResult:
         )
 
     def write(self, output: Path) -> dict[str, Any]:
-        """Write each walk and the table; returns what the record says of them, as JSON values."""
+        """Write each back-test and the table; return their entry in the record, as JSON values."""
         folder = output / WALKS
         folder.mkdir(exist_ok=True)
         files = {result.name: f"{WALKS}/{_slug(result.name)}.parquet" for result in self.lineup.results}
@@ -135,21 +135,21 @@ class PooledResult:
 def pool_runs(
     plan: WalkForwardPlan, output: Path, finished: Sequence[Run], *, progress: Progress | None = None
 ) -> PooledResult | None:
-    """Walk the policies of finished runs, and every baseline, over the test windows.
+    """Back-test the policies of finished runs, and every baseline, over the test windows.
 
-    A fold counts if each algorithm has a policy for it; an algorithm without any is left out.
+    A fold is used if every algorithm has a policy for it; algorithms without any policy are left out.
 
     Args:
-        plan: The analysis.
-        output: Its folder.
+        plan: The plan of the analysis.
+        output: Folder of the analysis.
         finished: The runs that have a policy.
-        progress: Called after each day of the baselines' walk.
+        progress: Called after each day of the back-test with the days done and the days in all.
 
     Returns:
-        The result, or None if no fold counts.
+        The result, or None if no fold can be used.
 
     Raises:
-        ConfigError: If a policy is damaged, or was trained on other numbers than its fold's.
+        ConfigError: If a policy is damaged, or was trained on other data than its fold's.
     """
     algos = [algo for algo in plan.configs if any(run.algo == algo for run in finished)]
     used = [
@@ -206,7 +206,7 @@ def _pool(
 
 
 def _single_seeds(plan: WalkForwardPlan, algo: str, markets: Markets, by_fold: ByFold) -> list[PooledPolicy]:
-    """One strategy per seed that has a policy for each fold."""
+    """Return one strategy per seed that has a policy for each fold."""
     complete = [seed for seed in plan.seeds if all(seed in by_seed for by_seed in by_fold.values())]
     return [
         PooledPolicy(
@@ -221,7 +221,7 @@ def _single_seeds(plan: WalkForwardPlan, algo: str, markets: Markets, by_fold: B
 
 
 def _ensemble(plan: WalkForwardPlan, algo: str, markets: Markets, by_fold: ByFold) -> PooledPolicy:
-    """The ensemble of the seeds that each fold has."""
+    """Return a strategy that uses, in each fold, the ensemble of the seeds that the fold has."""
     name = f"{algo.upper()} ensemble"
     return PooledPolicy(
         name,
@@ -238,7 +238,7 @@ def _seed_summaries(
     market: MarketData,
     used: Sequence[int],
 ) -> tuple[dict[str, SeedSummary], list[str]]:
-    """Interquartile means over seeds and folds, and a note for each that is not defined."""
+    """Return interquartile means over seeds and folds, and a note for each of them that is undefined."""
     summaries, notes = {}, []
     for name, walks in walked.items():
         scores = np.array([[_fold_sharpe(walk, market, plan.folds[fold].test) for fold in used] for walk in walks])
@@ -258,7 +258,7 @@ def _fold_sharpe(walk: BacktestResult, market: MarketData, test: Window) -> floa
 
 
 def _selected_until(tuning: TuningRecord | None, trained_until: np.datetime64) -> tuple[np.datetime64, tuple[str, ...]]:
-    """The last day that settings or policies of the first fold were chosen on, and what is to be said of it."""
+    """Return the last day on which settings or policies of the first fold were selected, and notes about it."""
     if tuning is None:
         return trained_until, ()
     if tuning.trial_returns is None or not isinstance(tuning.trial_returns.index, pd.DatetimeIndex):

@@ -23,21 +23,21 @@ def train_runs(
     should_stop: Callable[[], bool] = lambda: False,
     folders: RunStorage | None = None,
 ) -> tuple[RunOutcome, ...]:
-    """Train everything that is not finished, as many runs at a time as the Ray cluster has room for.
+    """Train all unfinished runs, as many at a time as the Ray cluster has room for.
 
     Args:
-        plan: What to train.
-        output: Absolute path of the analysis' folder, on a file system that all machines share unless `folders` says
-            where else runs are kept. It holds every run that is finished when this returns.
+        plan: The plan of the analysis.
+        output: Absolute path of the analysis' folder, on a file system that all machines share, unless `folders` is
+            another storage. It holds all finished runs when this function returns.
         on_progress: Called a few times a second.
-        should_stop: Asked as often. Runs that train then stop after their iteration, each with a checkpoint.
-        folders: Where runs are kept, by their folder's name in `output`; default: there.
+        should_stop: Called as often. If it returns true, running runs stop after their iteration with a checkpoint.
+        folders: Storage of the runs, under the names of their folders in `output`; default: `output`.
 
     Returns:
         One outcome per run of the plan, in its order; runs that never started are `stopped`.
 
     Raises:
-        ClaimLostError: If another process has taken over where the runs are kept.
+        ClaimLostError: If another process has taken over the storage of the runs.
     """
     folders = folders or RunStorage(str(output))
     batches = [
