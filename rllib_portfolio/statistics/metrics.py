@@ -54,7 +54,7 @@ def annualised_volatility(returns: FloatArray, periods_per_year: float = PERIODS
 def sharpe_ratio(
     returns: FloatArray, cash_returns: FloatArray | float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
 ) -> Measure:
-    """Compute sqrt(periods_per_year) mean(e) / std(e), where e is the return in excess of cash (Sharpe 1994)."""
+    """Compute the Sharpe ratio sqrt(periods_per_year) mean(e) / std(e) of the excess return e (Sharpe 1994)."""
     excess = _less(returns, cash_returns)
     return _ratio(np.sqrt(periods_per_year) * _mean(excess), _std(excess))
 

@@ -159,9 +159,9 @@ class BacktestOverfitting:
     Attributes:
         probability: PBO, the share of splits in which the best in-sample trial is not above the out-of-sample median.
         probability_of_loss: Share of splits in which that trial has an out-of-sample Sharpe ratio below 0.
-        logits: log(w / (1 - w)) of its relative out-of-sample rank w in each split, [C].
-        best_in_sample: Its daily in-sample Sharpe ratio in each split, [C].
-        same_out_of_sample: Its daily out-of-sample Sharpe ratio in each split, [C].
+        logits: log(w / (1 - w)) in each split, where w is that trial's relative out-of-sample rank, [C].
+        best_in_sample: That trial's daily in-sample Sharpe ratio in each split, [C].
+        same_out_of_sample: That trial's daily out-of-sample Sharpe ratio in each split, [C].
     """
 
     probability: float

@@ -10,7 +10,7 @@ With v = (mean a, mean b, mean a^2, mean b^2) of the two excess returns a and b,
 
 and its standard error is s = sqrt(grad' Psi grad / T), where Psi is the long-run covariance of the four moments.
 
-Three departures from the paper make the results independent of leverage and of the unit of returns:
+There are three departures from the paper, with which results do not depend on leverage or on the unit of returns:
 
 - The prewhitening coefficients are bounded in another way (`_whitened`).
 - The bandwidth is chosen for the one series that determines the difference, grad' D e_t, and not for four moments of
