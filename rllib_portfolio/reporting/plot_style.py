@@ -99,7 +99,7 @@ def strategy_line(
         rows: Rows of the days of `values`.
         values: Values of the line, one per row.
         pattern: Format of the values under the pointer, such as ":.1%".
-        more: Further properties of the trace.
+        **more: Further properties of the trace.
     """
     look = {"line": line_of(inputs, name), "visible": is_shown(inputs, name), "meta": name, "name": name}
     hover = f"{name}: %{{y{pattern}}}"
