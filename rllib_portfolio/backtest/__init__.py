@@ -1,1 +1,1 @@
-"""Back-tests of strategies and baselines on the same days, at the same costs, through the environments' kernel."""
+"""Back-tests of strategies and baselines on the same days, at the same costs, with the environments' kernel."""

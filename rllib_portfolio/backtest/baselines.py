@@ -1,7 +1,6 @@
 """Reference strategies that every report shows beside a policy.
 
-All of them go through the same back-test, costs and limits as the policy. Rules that estimate moments are in
-`classical`.
+They have the same back-test, costs and limits as the policy. Rules that estimate moments are in `classical`.
 """
 
 from __future__ import annotations
@@ -25,48 +24,48 @@ logger = logging.getLogger(__name__)
 INDEX_NAME = "index"
 
 SMALLEST_EIGENVALUE = 1e-10
-"""As a fraction of the largest: what is less negative than this is rounding."""
+"""Tolerated size of a negative eigenvalue, as a fraction of the largest eigenvalue."""
 
 
 @dataclass(frozen=True, eq=False)
 class EqualWeight:
-    """1/N over the risky assets, rebalanced at each decision: the bar of DeMiguel, Garlappi and Uppal (2009).
+    """1/N over the risky assets, rebalanced at each decision.
 
-    "Optimal Versus Naive Diversification: How Inefficient is the 1/N Portfolio Strategy?", Review of Financial Studies
-    22(5).
+    Source: DeMiguel, Garlappi and Uppal (2009), "Optimal Versus Naive Diversification: How Inefficient is the 1/N
+        Portfolio Strategy?", Review of Financial Studies 22(5).
     """
 
     name: str = "1/N"
     role: Role = Role.BENCHMARK
 
     def decide(self, view: MarketView) -> FloatArray:
-        """Equal weights, no cash."""
+        """Return equal weights without cash."""
         return equal_weights(len(view.weights) - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class BuyAndHold:
-    """1/N bought at the first decision and left to drift.
+    """1/N that is bought at the first decision and then drifts.
 
-    It buys once: under a maximum turnover below 1, what could not be bought then stays in cash.
+    With a maximum turnover below 1, the part that cannot be bought at the first decision stays in cash.
     """
 
     name: str = "buy-and-hold"
     role: Role = Role.REFERENCE
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """Equal weights at first, then hold."""
+        """Return equal weights at the first decision and None (hold) afterwards."""
         return equal_weights(len(view.weights) - 1) if view.is_first else None
 
 
 @dataclass(frozen=True, eq=False)
 class AllCash:
-    """Everything in cash."""
+    """A portfolio of cash only."""
 
     name: str = "all cash"
 
     def decide(self, view: MarketView) -> FloatArray:
-        """Cash alone."""
+        """Return a weight of 1 for cash and 0 for all risky assets."""
         weights = np.zeros(len(view.weights))
         weights[-1] = 1.0
         return weights
@@ -77,9 +76,9 @@ class ConstantMix:
     """Fixed target weights, rebalanced at each decision.
 
     Attributes:
-        weights: [N+1] on the simplex, cash last.
+        weights: Target weights [N+1] on the simplex, cash last.
         name: Row label.
-        role: What it is in a line-up.
+        role: Role in a line-up.
     """
 
     weights: FloatArray
@@ -87,14 +86,14 @@ class ConstantMix:
     role: Role = Role.BASELINE
 
     def decide(self, view: MarketView) -> FloatArray:
-        """The fixed weights."""
+        """Return the fixed weights."""
         return self.weights
 
 
 def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float = 1.0) -> FloatArray:
-    """Weights that maximise w'(mu - r) - gamma/2 w' Sigma w over w >= 0, sum w <= 1; the rest is cash.
+    """Maximise w'(mu - r) - gamma/2 w' Sigma w over w >= 0, sum w <= 1; the rest is cash.
 
-    Where no bound binds this is Sigma^-1 (mu - r) / gamma.
+    If no bound binds, the solution is Sigma^-1 (mu - r) / gamma.
 
     Args:
         mean_excess: mu - r of the N risky assets, [N], in the time unit of `covariance`.
@@ -105,7 +104,8 @@ def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversio
         Weights [N+1] on the simplex, cash last.
 
     Raises:
-        ConfigError: If `risk_aversion` is not positive, the moments are not moments, or the solver fails.
+        ConfigError: If `risk_aversion` is not positive, a moment is not finite, `covariance` is not positive
+            semi-definite, or the solver fails.
 
     Source: Merton (1969), "Lifetime Portfolio Selection under Uncertainty: The Continuous-Time Case", Review of
         Economics and Statistics 51(3); the bounds make it the quadratic programme of Markowitz (1952).
@@ -126,10 +126,10 @@ def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversio
 
 
 def index_result(market: MarketData, window: Window, execution: ExecutionConfig) -> BacktestResult | None:
-    """Buy-and-hold of the index over the same days, through the same kernel; None for a market without an index.
+    """Back-test buying and holding the index over the same days; return None for a market without an index.
 
-    The index is one fund: it pays the proportional cost (the mean, where each asset has its own) and no impact, and the
-    limits, which are about single assets and how they are traded, do not apply to it.
+    The index is a single fund. It pays the proportional cost (the mean if each asset has its own) and no market impact.
+    The limits do not apply to it, since they restrict single assets and their trading.
     """
     if market.index_returns is None:
         return None
@@ -150,9 +150,9 @@ def index_result(market: MarketData, window: Window, execution: ExecutionConfig)
 
 
 def _solve_long_only(mean_excess: FloatArray, covariance: FloatArray, risk_aversion: float) -> FloatArray:
-    import cvxpy  # a second to import
+    import cvxpy  # takes a second to import
 
-    cp: Any = cvxpy  # its annotations are partial
+    cp: Any = cvxpy  # cvxpy's annotations are partial
     weights = cp.Variable(len(mean_excess), nonneg=True)
     utility = mean_excess @ weights - 0.5 * risk_aversion * cp.quad_form(weights, cp.psd_wrap(covariance))
     problem = cp.Problem(cp.Maximize(utility), [cp.sum(weights) <= 1.0])

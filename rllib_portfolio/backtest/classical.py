@@ -1,15 +1,15 @@
-"""The classical allocation rules: functions of the trailing days alone, from a `History` to target weights [N+1].
+"""The classical allocation rules, which map a `History` of trailing days to target weights [N+1].
 
-All are long only. Moments are plain sample moments of daily simple returns, without shrinkage; skfolio solves. Returns
-go to it in per cent: its tolerances are absolute, and daily variances, of the order of 1e-4, would be small beside
-them; no rule here depends on the unit. A solution that the solver calls inaccurate counts as none.
+All rules are long-only. They use plain sample moments of daily simple returns, without shrinkage, and skfolio as the
+solver. It gets returns in per cent, since its tolerances are absolute and daily variances are only of the order of
+1e-4; no rule depends on the unit. A solution that the solver calls inaccurate is rejected.
 
-A covariance matrix that is singular, or so nearly that the solver gives up, is shrunk by 1e-5 towards equal variances
-without correlation: where an asset is a copy or a multiple of another, and where there are no more days than assets. An
-asset that earns the same each day of the history (a price that stands still, a deposit that accrues steadily) has no
-risk that could be measured, and beside it there is cash, which is the riskless asset of these rules. The rules that
-optimise leave it out, with weight 0: it would be the whole portfolio of least risk, and the ratio of any mean to its
-risk is infinite. `inverse_volatility` puts a floor under its volatility; `momentum` and `merton` look at what it earns.
+A covariance matrix that is singular, or so close to it that the solver gives up, is shrunk by 1e-5 towards equal
+variances without correlation. This happens if an asset is a copy or a multiple of another one, or if there are no more
+days than assets. An asset whose return is the same on each day of the history (a constant price, a deposit) has no
+measurable risk. The optimising rules give it weight 0, because it would otherwise be the whole minimum-risk portfolio
+with an infinite ratio of mean to risk; their riskless asset is cash. `inverse_volatility` sets a lower bound on its
+volatility; `momentum` and `merton` use its return.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ SHRINKAGE, SHRUNK_TOLERANCE = 1e-5, 1e-8
 """Shrinkage applied to a singular covariance matrix, and the solver tolerance used with it."""
 
 LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
-"""Where logarithms are solved for, Clarabel stalls now and then short of more; risks are then equal to 4 digits."""
+"""Tolerances for problems with logarithms, at which Clarabel does not stall; risk contributions agree to 4 digits."""
 
 
 def equal_weight(history: History, share: float = 1.0) -> FloatArray:
-    """1/N over the risky assets of `share` of the wealth, the rest in cash."""
+    """Spread the fraction `share` of the wealth equally over the risky assets, with the rest in cash."""
     return equal_weights(history.num_assets, share)
 
 
 def inverse_volatility(history: History) -> FloatArray:
-    """w_i proportional to 1 / sigma_i: risk parity where all correlations are equal."""
+    """Return weights w_i proportional to 1 / sigma_i, which is risk parity if all correlations are equal."""
     return inverse_volatility_weights(history.returns.std(0, ddof=1))
 
 
 def minimum_variance(history: History) -> FloatArray:
-    """The w that minimises w' Sigma w over w >= 0, sum w = 1.
+    """Minimise w' Sigma w over w >= 0, sum w = 1.
 
     Source: Markowitz (1952), "Portfolio Selection", Journal of Finance 7(1).
     """
@@ -57,9 +57,9 @@ def minimum_variance(history: History) -> FloatArray:
 
 
 def maximum_sharpe(history: History) -> FloatArray:
-    """The tangency portfolio: the w that maximises (mu - r)' w / sqrt(w' Sigma w) over w >= 0, sum w = 1.
+    """Maximise (mu - r)' w / sqrt(w' Sigma w) over w >= 0, sum w = 1 (the tangency portfolio).
 
-    There is none where no asset earned more than cash.
+    There is no solution if no asset earned more than cash.
 
     Source: Sharpe (1966), "Mutual Fund Performance", Journal of Business 39(1), for the ratio.
     """
@@ -74,9 +74,10 @@ def maximum_sharpe(history: History) -> FloatArray:
 
 
 def mean_cvar(history: History) -> FloatArray:
-    """The w that maximises (mu - r)' w / CVaR_95(w) over w >= 0, sum w = 1: the tangency portfolio of mean and CVaR.
+    """Maximise (mu - r)' w / CVaR_95(w) over w >= 0, sum w = 1 (the tangency portfolio of mean and CVaR).
 
-    CVaR is of the days themselves, not of a fitted law. There is none where no asset earned more than cash.
+    CVaR is that of the historical days, not of a fitted distribution. There is no solution if no asset earned more than
+    cash.
 
     Source: Rockafellar and Uryasev (2000), "Optimization of Conditional Value-at-Risk", Journal of Risk 2(3).
     """
@@ -94,7 +95,7 @@ def mean_cvar(history: History) -> FloatArray:
 
 
 def risk_parity(history: History) -> FloatArray:
-    """The w > 0, sum w = 1, at which w_i (Sigma w)_i is the same for all i: equal contributions to the variance.
+    """Find the w > 0, sum w = 1, with equal contributions w_i (Sigma w)_i of all assets to the variance.
 
     Source: Maillard, Roncalli and Teiletche (2010), "The Properties of Equally Weighted Risk Contribution Portfolios",
         Journal of Portfolio Management 36(4).
@@ -105,9 +106,10 @@ def risk_parity(history: History) -> FloatArray:
 
 
 def hierarchical_risk_parity(history: History) -> FloatArray:
-    """Variance split down the halves of the assets in order of their clustering: no matrix is inverted.
+    """Split the weights by inverse variance between recursive halves of the clustered assets.
 
-    Ward linkage of the distances sqrt((1 - correlation) / 2); the paper takes single linkage.
+    No matrix is inverted.
+    The clustering uses the distances sqrt((1 - correlation) / 2) and Ward linkage; the paper uses single linkage.
 
     Source: López de Prado (2016), "Building Diversified Portfolios that Outperform Out of Sample", Journal of
         Portfolio Management 42(4).
@@ -118,10 +120,10 @@ def hierarchical_risk_parity(history: History) -> FloatArray:
 
 
 def momentum(history: History, num_winners: int, skip_days: int = MONTH_DAYS) -> FloatArray:
-    """Equal weights in the `num_winners` assets of highest return over the history, its last `skip_days` left out.
+    """Hold the `num_winners` assets with the highest return over the history without its last `skip_days` days.
 
-    Over 252 days with 21 skipped these are the eleven-month returns lagged one month of Carhart (1997). Ties go to the
-    asset that comes first.
+    The winners have equal weights; of assets with equal returns the first one wins. With 252 days, 21 of them skipped,
+    these are the eleven-month returns lagged one month of Carhart (1997).
 
     Source: Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers: Implications for Stock Market
         Efficiency", Journal of Finance 48(1).
@@ -134,16 +136,16 @@ def momentum(history: History, num_winners: int, skip_days: int = MONTH_DAYS) ->
 
 
 def merton(history: History, risk_aversion: float = 1.0, periods_per_year: int = YEAR_DAYS) -> FloatArray:
-    """`merton_weights` of the history's annualised moments: full covariance, cash allowed."""
+    """Return `merton_weights` for the history's annualised moments, with the full covariance and cash allowed."""
     mean_excess, covariance = periods_per_year * history.mean_excess, periods_per_year * history.covariance
     return merton_weights(mean_excess, covariance, risk_aversion)
 
 
 def _solved(model: Any, history: History) -> FloatArray:
-    """Weights [N+1] of a skfolio optimisation, without cash; a ConfigError where it has no solution."""
+    """Return the weights [N+1] of a skfolio optimisation, without cash; raise ConfigError if it has no solution."""
     from skfolio.exceptions import SkfolioError
 
-    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # the solver refuses NaN
+    moves = ~(history.returns.std(0) <= SMALLEST_DENOMINATOR)  # NaN counts as moving, and the solver then refuses it
     returns = PER_CENT * history.returns[:, moves]
     if not moves.any():
         raise ConfigError(
@@ -173,7 +175,7 @@ def _fitted(model: Any, returns: FloatArray) -> FloatArray:
 
 
 def _shrunk(model: Any) -> Any:
-    """Return the model with a shrunk estimate of the covariance, which is regular."""
+    """Return the model with a shrunk covariance estimate, which is invertible."""
     from skfolio.moments import ShrunkCovariance
     from skfolio.prior import EmpiricalPrior
 

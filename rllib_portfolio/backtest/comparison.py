@@ -1,4 +1,4 @@
-"""Tables and verdicts: strategies side by side on the same days. What makes a verdict is in `verdicts`."""
+"""Comparison of strategies on the same days: the table of their measures, and verdicts by the tests of `verdicts`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from rllib_portfolio.statistics.verdicts import Pair, Verdict, judge
 def compare(
     results: Sequence[BacktestResult], cash_returns: FloatArray, periods_per_year: float = metrics.PERIODS_PER_YEAR
 ) -> pd.DataFrame:
-    """One row per strategy, indexed by its name, in the order of `results`.
+    """Return one row per strategy, indexed by its name, in the order of `results`.
 
-    Columns, fractions except for the Sharpe ratio: total_return, annual_return, annual_volatility, sharpe_ratio (excess
-    over cash), max_drawdown, turnover_per_year (half the L1 distance, summed over a year: 1 is the whole portfolio
-    once), cost_per_year (summed fractions of wealth).
+    The columns are fractions except for the Sharpe ratio: total_return, annual_return, annual_volatility, sharpe_ratio
+    (excess over cash), max_drawdown, turnover_per_year (half the L1 distance, summed over a year; 1 is one trade of the
+    whole portfolio) and cost_per_year (fractions of wealth, summed over a year).
 
     Args:
         results: K results over the same days.
-        cash_returns: What cash earned on these days, [T].
+        cash_returns: Cash return on each of these days, [T].
         periods_per_year: Days per year.
 
     Raises:
-        ConfigError: If the results are over different days.
+        ConfigError: If there is no result, or the results and `cash_returns` are not over the same days.
     """
     _require_same_days(results, cash_returns)
     returns = np.stack([result.returns for result in results], axis=1)
@@ -57,18 +57,18 @@ def verdict(
     window_name: str = "test",
     seed: int = 0,
 ) -> Verdict:
-    """Whether `policy` beat `benchmark`, by both tests of `verdicts`.
+    """Judge whether `policy` beat `benchmark` by both tests of `verdicts`.
 
     Args:
-        policy: The result that is judged.
-        benchmark: What it is judged against, over the same days: 1/N on the same assets.
-        cash_returns: What cash earned on these days, [T].
+        policy: Result of the policy.
+        benchmark: Result of 1/N on the same assets and days.
+        cash_returns: Cash return on each of these days, [T].
         periods_per_year: Days per year.
         window_name: Name of the window in the sentence.
-        seed: Of the bootstraps.
+        seed: Seed of the bootstraps.
 
     Raises:
-        ConfigError: If the results are over different days.
+        ConfigError: If the results and `cash_returns` are not over the same days.
     """
     _require_same_days((policy, benchmark), cash_returns)
     days = f"the {window_name} window ({policy.dates[0]} to {policy.dates[-1]})"

@@ -1,7 +1,7 @@
-"""The back-test: strategies walk the same days, under the same costs and limits, through the environments' transition.
+"""The back-test of strategies on the same days, at the same costs and limits, with the environments' transition.
 
-Whole walks of `PortfolioEnv` and of `backtest` agree to the bit. Every strategy starts with wealth 1, all in cash; its
-first trade pays like any other.
+The results of `PortfolioEnv` and of `backtest` agree to the last bit. Every strategy starts with wealth 1, all in cash,
+and pays transaction costs from the first trade on.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ ROUNDING = 1e-12
 
 
 class Role(Enum):
-    """What a strategy is in a line-up; nothing hangs on its display name."""
+    """Role of a strategy in a line-up, independent of its display name."""
 
     SUBJECT = "subject"
-    """What is judged: a policy."""
+    """The strategy that is judged, such as a policy."""
     BENCHMARK = "benchmark"
-    """What subjects are judged against: 1/N on the same assets."""
+    """The strategy that subjects are judged against: 1/N on the same assets."""
     REFERENCE = "reference"
-    """A baseline that is shown wherever a subject is: buy-and-hold."""
+    """A baseline that is always shown beside a subject: buy-and-hold."""
     BASELINE = "baseline"
     INDEX = "index"
-    """One fund whose holdings are not known."""
+    """A single fund whose holdings are not known."""
     CONSTANT_MIX = "constant mix"
-    """The average weights of a subject, known at the end of the walk alone: nobody could have held it."""
+    """The average weights of a subject, which nobody could have held, since they are known only after the walk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
-    """What one strategy did on the T days of a window. Fractions throughout, after costs.
+    """Result of one strategy on the T days of a window; returns and wealth are after costs.
 
     Attributes:
-        name: The strategy's name.
+        name: Name of the strategy.
         assets: Names of the N risky assets.
-        dates: Days whose returns were earned, datetime64[D] [T]; the trade was at the close before.
+        dates: Days whose returns were earned, datetime64[D] [T]; each trade is at the close before.
         returns: Net simple returns, [T].
-        wealth: Wealth path from 1, [T+1].
+        wealth: Wealth path that starts at 1, [T+1].
         weights: Weights held over each day, after trading, [T, N+1], cash last.
-        turnover: Half the L1 distance that each day's trade moved all N+1 weights, [T].
-        traded: Traded notional of the risky assets, [T].
-        cost: Fraction of wealth that trading cost, [T].
-        role: The strategy's own `role`; a strategy without one is a baseline.
+        turnover: Half the L1 distance between all N+1 weights before and after each trade, [T].
+        traded: Traded notional of the risky assets as a fraction of wealth, [T].
+        cost: Transaction cost as a fraction of wealth, [T].
+        role: `role` of the strategy, or baseline if it has none.
     """
 
     name: str
@@ -74,7 +74,7 @@ class BacktestResult:
     role: Role = Role.BASELINE
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per day: return, wealth at its close, turnover, traded, cost, and `weight.<asset>` columns."""
+        """Return one row per day: return, wealth at the close, turnover, traded, cost and `weight.<asset>` columns."""
         columns: dict[str, Any] = {
             "return": self.returns,
             "wealth": self.wealth[1:],
@@ -95,21 +95,21 @@ def backtest(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[BacktestResult, ...]:
-    """Walk `strategies` over `window`, all on the same days.
+    """Back-test `strategies` on the same days of `window`.
 
     Args:
-        market: The market to walk.
+        market: Market data.
         window: Half-open range of rows whose returns are earned; the first decision is at the close before it.
-        strategies: K strategies with distinct names. Weights are checked, limited by `execution`, and traded.
+        strategies: K strategies with distinct names; `execution` limits the weights that they ask for.
         execution: Costs, limits, lag and days between decisions.
-        progress: Called after each day with the days done and the days in all.
+        progress: Called after each day with the number of days done and in total.
 
     Returns:
-        One result per strategy, in their order.
+        One result per strategy, in the order of `strategies`.
 
     Raises:
-        ConfigError: If the window or the costs do not fit the market, names repeat, or a strategy fails or gives
-            weights that are not a portfolio; names the strategy and the date.
+        ConfigError: If the window or the costs do not fit the market, names repeat, a strategy fails or returns weights
+            that are not a portfolio, or market impact leaves no wealth.
     """
     strategies = tuple(strategies)
     first_row, last_row = transition.decision_rows(market, window, execution.execution_lag)
@@ -135,7 +135,7 @@ def backtest(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _TradeLog:
-    """What happened so far; time leads, so that each day is one contiguous row."""
+    """Outcomes of the days so far; time is the first axis, so that each day is one contiguous row."""
 
     weights: FloatArray
     growth: FloatArray
@@ -175,7 +175,7 @@ class _TradeLog:
 def _targets(
     strategies: Sequence[Strategy], views: Sequence[MarketView], drifted: FloatArray, market: MarketData
 ) -> FloatArray:
-    """What each strategy wants to hold, [K, N+1]; one that holds keeps its drifted weights [N+1]."""
+    """Return the target weights of each strategy, [K, N+1]; a strategy that returns None keeps its drifted weights."""
     target = np.empty((len(strategies), market.num_assets + 1))
     for k, (strategy, view) in enumerate(zip(strategies, views, strict=True)):
         try:
@@ -196,7 +196,7 @@ def _targets(
 
 
 def _exact(weights: FloatArray) -> FloatArray:
-    """Weights that are a portfolio within the tolerance, made one to rounding: the excess would earn from nothing."""
+    """Rescale weights within the tolerance to at least 0 and a sum of 1, since an excess would earn returns, too."""
     weights = weights.astype(np.float64)
     if weights.min() < 0.0 or abs(weights.sum() - 1.0) > ROUNDING:
         weights = np.maximum(weights, 0.0)
@@ -209,14 +209,14 @@ def _where(strategy: Strategy, view: MarketView, market: MarketData) -> str:
 
 
 def _is_portfolio(weights: FloatArray, market: MarketData) -> bool:
-    """Whether weights are N + 1, at least 0, and sum to 1, within the tolerance; NaN and infinity are none of it."""
+    """Return whether weights have shape [N+1] and, within the tolerance, are at least 0 and sum to 1; False for NaN."""
     if weights.shape != (market.num_assets + 1,) or not weights.min() >= -SIMPLEX_TOLERANCE:
         return False
     return bool(abs(weights.sum(dtype=np.float64) - 1.0) <= SIMPLEX_TOLERANCE)
 
 
 def _no_portfolio(weights: FloatArray, market: MarketData, where: str) -> ConfigError:
-    """What is wrong with weights that are no portfolio."""
+    """Return the error that says why weights are not a portfolio."""
     if weights.shape != (market.num_assets + 1,):
         return ConfigError(
             f"weights must have shape ({market.num_assets + 1},), one for each asset and cash last, got shape "

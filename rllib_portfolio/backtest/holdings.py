@@ -1,4 +1,4 @@
-"""What a strategy held and what its trading cost, from the weights of a back-test.
+"""Measures of the holdings and the trading of a strategy, from the results of a back-test.
 
 Cash counts as one asset: half in cash and half in one stock is less concentrated than all in that stock. NaN weights
 give NaN.
@@ -21,16 +21,17 @@ BPS = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Trading and concentration of one strategy, means over days unless said.
+    """Trading and concentration of one strategy.
 
     Attributes:
-        turnover_per_year: Half the L1 distance over all N+1 weights, summed over a year: 1 is the whole portfolio once.
-        cost_per_year: Fractions of wealth that trading cost, summed over a year.
-        cost_drag: Annualised return before costs less annualised return after them.
-        break_even_cost_bps: See `break_even_cost_bps`.
-        effective_assets: 1 / sum(w^2); N for 1/N, 1 for a single asset.
-        herfindahl: sum(w^2), from 1 / (N+1) to 1.
-        active_share: Half the L1 distance to 1/N over the risky assets, from 0 to 1.
+        turnover_per_year: Half the L1 distance over all N+1 weights, summed over a year; 1 is one trade of the whole
+            portfolio.
+        cost_per_year: Transaction costs as fractions of wealth, summed over a year.
+        cost_drag: Annualised return before costs minus annualised return after costs.
+        break_even_cost_bps: Result of the function of this name.
+        effective_assets: Mean over days of 1 / sum(w^2); N for 1/N, 1 for a single asset.
+        herfindahl: Mean over days of sum(w^2), from 1 / (N+1) to 1.
+        active_share: Mean over days of half the L1 distance to 1/N over the risky assets, from 0 to 1.
     """
 
     turnover_per_year: float
@@ -45,7 +46,16 @@ class Holdings:
 def holdings(
     result: BacktestResult, benchmark: BacktestResult, periods_per_year: float = metrics.PERIODS_PER_YEAR
 ) -> Holdings:
-    """The figures of one strategy; `benchmark`, over the same days, is what the break-even cost compares it with."""
+    """Compute the measures of one strategy.
+
+    Args:
+        result: Result of the strategy.
+        benchmark: Result over the same days that the break-even cost refers to.
+        periods_per_year: Days per year.
+
+    Raises:
+        ConfigError: If the two are over different days.
+    """
     return Holdings(
         turnover_per_year=_per_year(result.turnover, periods_per_year),
         cost_per_year=_per_year(result.cost, periods_per_year),
@@ -58,20 +68,20 @@ def holdings(
 
 
 def herfindahl_index(weights: FloatArray) -> FloatArray:
-    """sum(w^2) over all N+1 weights of each day: [T, N+1] gives [T].
+    """Compute sum(w^2) over all N+1 weights of each day: [T, N+1] gives [T].
 
-    Source: Herfindahl (1950) and Hirschman (1945), of market shares; here of weights.
+    Source: Herfindahl (1950) and Hirschman (1945), who use it for market shares.
     """
     return np.asarray((np.asarray(weights, dtype=np.float64) ** 2).sum(axis=-1))
 
 
 def effective_assets(weights: FloatArray) -> FloatArray:
-    """1 / sum(w^2): how many equally weighted assets would be as concentrated, [T, N+1] gives [T]."""
+    """Compute 1 / sum(w^2), the number of equally weighted assets of the same concentration: [T, N+1] gives [T]."""
     return np.asarray(1.0 / herfindahl_index(weights))
 
 
 def active_share(weights: FloatArray) -> FloatArray:
-    """Half the L1 distance of each day's weights to 1/N over the risky assets: [T, N+1] gives [T], in [0, 1].
+    """Compute half the L1 distance of each day's weights to 1/N over the risky assets: [T, N+1] gives [T], in [0, 1].
 
     Source: Cremers and Petajisto (2009), "How Active Is Your Fund Manager? A New Measure That Predicts Performance",
         Review of Financial Studies 22(9), equation (1), with 1/N for the benchmark index.
@@ -81,18 +91,18 @@ def active_share(weights: FloatArray) -> FloatArray:
 
 
 def gross_returns(result: BacktestResult) -> FloatArray:
-    """Returns before costs, [T]: g - 1 where V_t+1 = V_t (1 - c) g. Weights do not depend on what was paid."""
+    """Compute the returns before costs, [T]: g - 1 where V_t+1 = V_t (1 - c) g. Weights do not depend on costs."""
     return np.asarray((1.0 + result.returns) / (1.0 - result.cost) - 1.0)
 
 
 def cost_drag(result: BacktestResult, periods_per_year: float = metrics.PERIODS_PER_YEAR) -> float:
-    """Annualised return before costs less annualised return after them."""
+    """Compute the annualised return before costs minus the annualised return after costs."""
     before = metrics.annualised_return(gross_returns(result), periods_per_year)
     return float(before - metrics.annualised_return(result.returns, periods_per_year))
 
 
 def log_lead(result: BacktestResult, benchmark: BacktestResult, cost_bps: float) -> float:
-    """Log of the final wealth over the benchmark's, had each paid `cost_bps` for its own trades, over the same days."""
+    """Compute log(final wealth / the benchmark's) over the same days if the cost of both were `cost_bps`."""
     ours, theirs = (
         (np.log1p(gross_returns(each)) + np.log1p(-cost_bps * BPS * each.traded)).sum() for each in (result, benchmark)
     )
@@ -100,13 +110,14 @@ def log_lead(result: BacktestResult, benchmark: BacktestResult, cost_bps: float)
 
 
 def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> float:
-    """Cost per traded notional at which both end with the same wealth, each paying it for its own trades.
+    """Find the cost per traded notional at which strategy and benchmark end with the same wealth.
 
-    The trades stay those of the back-test, at any cost: sum_t log((1 - k traded_t) g_t) is the same for both at k.
+    Both pay the cost k for their own trades, which are those of the back-test at any cost. At the solution,
+    sum_t log((1 - k traded_t) g_t) is the same for both.
 
     Returns:
-        Basis points. NaN where there is no such cost: the strategy is behind free of cost already, or is ahead at any
-        cost because it trades less.
+        Cost in basis points. NaN if there is no such cost, since the strategy is not ahead without costs or is ahead at
+        any cost.
 
     Raises:
         ConfigError: If the two are over different days.

@@ -1,4 +1,4 @@
-"""The whole line-up of a report: policies beside every baseline, on the same days, costs and kernel."""
+"""The line-up of a report: policies and all baselines, back-tested on the same days at the same costs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from rllib_portfolio.policies.strategy import Strategy
 
 EQUITY_SHARE = 0.6
 MIX_OF = "constant mix of"
-"""Begins the names of the rows of `Role.CONSTANT_MIX`, for the reader."""
+"""Beginning of the names of rows with `Role.CONSTANT_MIX`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lineup:
-    """What the strategies of a report did over one window.
+    """Results of the strategies of a report over one window.
 
     Attributes:
-        results: Policies, baselines, the index (where the market has one), and a constant mix for each policy. The name
-            of a refitted row says how many of its fits failed.
-        failures: The failed fits: strategy, date, reason.
-        schedules: Name to schedule of each row that is fitted again.
+        results: Policies, baselines, the index (if the market has one) and a constant mix for each policy. The name of
+            a refitted row says how many of its fits failed.
+        failures: One row per failed fit: strategy, date, reason.
+        schedules: Maps the names of refitted strategies to their schedules.
     """
 
     results: tuple[BacktestResult, ...]
@@ -45,17 +45,17 @@ def all_strategies(
     risk_aversions: Sequence[float] = (1.0,),
     num_winners: int | None = None,
 ) -> list[Strategy]:
-    """Every baseline of a report that trades the risky assets and cash.
+    """Return all baselines of a report that trade the risky assets and cash.
 
-    What is estimated is fitted again on each fit's trailing days; nothing is fitted on a training window. 1/N monthly
-    and 60/40 trade every month, momentum at the schedule's frequency on a year but for its last month, all others as
-    their schedule says. A month and a year are 21 and 252 days, or what they are by the market's `periods_per_year`.
+    Each fit uses only the trailing days before it, never a training window. 1/N monthly and 60/40 trade every month.
+    Momentum is fitted as often as `schedule` says, on one year without its last month; the other rules follow
+    `schedule`. A month has 21 and a year 252 days if `market.periods_per_year` is 252, and in proportion otherwise.
 
     Args:
-        market: The market that they will walk.
-        schedule: When the fitted ones are fitted, and on how many days; every month on three years by default.
-        risk_aversions: One Merton row for each.
-        num_winners: Assets that momentum holds; a quarter of the assets by default, at least one.
+        market: The market of the back-test.
+        schedule: When rules are fitted, and on how many days; by default every month on three years.
+        risk_aversions: Risk aversions of the Merton rule, which gets one row for each.
+        num_winners: Number of assets that momentum holds; by default a quarter of the assets, at least one.
 
     Raises:
         ConfigError: If the schedule's `min_days`, `num_winners` or a risk aversion is out of range.
@@ -87,16 +87,15 @@ def all_strategies(
 
 
 def reference_strategies(market: MarketData) -> list[Strategy]:
-    """Return the baselines of a run's closing table, as in `all_strategies`: 1/N, buy-and-hold, cash and Merton."""
+    """Return the baselines of the table at the end of a run: 1/N, buy-and-hold, cash and Merton."""
     schedule = RefitSchedule.of_calendar(market.periods_per_year)
     return [EqualWeight(), BuyAndHold(), AllCash(), _merton(market, schedule, risk_aversion=1.0)]
 
 
 def average_mix(result: BacktestResult) -> ConstantMix:
-    """The constant mix at a walk's average weights: what its strategy held, without its timing.
+    """Return the constant mix of the average weights of a result, which shows what the strategy's timing added.
 
-    The average is known only at the end of the walk: this row answers whether timing added anything, and cannot be
-    held.
+    Nobody could have held it, since the average is known only after the walk.
     """
     return ConstantMix(result.weights.mean(0), name=f"{MIX_OF} {result.name}", role=Role.CONSTANT_MIX)
 
@@ -110,18 +109,18 @@ def walk_lineup(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Lineup:
-    """Walk policies and baselines over one window.
+    """Back-test policies and baselines over one window.
 
     Args:
-        market: The market to walk.
+        market: Market data.
         window: Half-open range of rows whose returns are earned.
         execution: Costs, limits, lag and days between decisions, the same for all.
-        policies: What is judged; each of them gets a constant mix at its own average weights.
-        baselines: What it is judged against; `all_strategies` by default.
-        progress: Called after each day with the days done and the days in all.
+        policies: Strategies that are judged; for each, a constant mix of its average weights is back-tested as well.
+        baselines: Strategies to compare them with, by default `all_strategies`.
+        progress: Called after each day with the number of days done and in total.
 
     Raises:
-        ConfigError: As `backtest`.
+        ConfigError: If a name is not allowed, or `backtest` raises it.
     """
     require_names([f"{MIX_OF} {policy.name}" for policy in policies], "strategies", "back-test")
     strategies = [*policies, *(all_strategies(market) if baselines is None else baselines)]

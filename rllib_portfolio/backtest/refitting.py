@@ -1,8 +1,8 @@
-"""Strategies that are fitted again and again, each time on what was known by then.
+"""Strategies that are refitted at regular intervals on the data known at each fit.
 
-A rule is a function of the trailing days alone, from a `History` to target weights. `Refitted` asks it at a stated
-frequency and lets the portfolio drift in between. A fit that fails trades nothing and is reported by its date. If
-the first fit of a walk fails, 1/N is bought, so that the portfolio is not left in cash.
+A rule is a function from a `History` of trailing days to target weights. `Refitted` calls it at a given frequency and
+lets the portfolio drift in between. If a fit fails, there is no trade, and a report lists its date. If the first fit of
+a walk fails, 1/N is bought, so that the portfolio is not left in cash.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ YEAR_DAYS = 252
 
 
 def month_days(periods_per_year: int) -> int:
-    """Rows of a month in a market with so many a year: 21 of 252, 4 of 52 weeks; at least one."""
+    """Return the number of rows of a month, at least 1: 21 if a year has 252, 4 if it has 52 (weeks)."""
     return max(1, round(periods_per_year / 12))
 
 
 @dataclass(frozen=True, slots=True)
 class RefitSchedule:
-    """When a rule is fitted, and on what.
+    """When a rule is fitted, and on how many days.
 
-    Days are rows of the market: weeks where it has 52 of them a year.
+    Days are rows of the market, so they are weeks in a market with weekly rows.
 
     Attributes:
-        refit_days: Trading days from one fit to the next, at least 1. A fit happens at a decision: the first one so
-            many days after the fit before.
-        window_days: Trailing days that a fit is made on; early in a market's history, all that there are.
-        min_days: Fewest days that a fit is made on, at most `window_days`; with fewer it fails. Moments need 2, a fixed
-            mix none.
+        refit_days: Smallest number of days between two fits, at least 1. A fit takes place at the first decision after
+            this number of days.
+        window_days: Number of trailing days that a fit uses, or all days if the market's history is shorter.
+        min_days: Smallest number of days of a fit, at most `window_days`; with fewer days the fit fails. Sample moments
+            need 2 days, a fixed mix none.
     """
 
     refit_days: int = MONTH_DAYS
@@ -52,7 +52,7 @@ class RefitSchedule:
 
     @classmethod
     def of_calendar(cls, periods_per_year: int) -> Self:
-        """The default, every month on three years, in a market with so many rows a year."""
+        """Return the default schedule, every month on three years, for a market with this number of rows a year."""
         return cls(month_days(periods_per_year), 3 * periods_per_year, max(2, periods_per_year // 2))
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class RefitSchedule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """What a rule is fitted on: D trailing days, the newest last.
+    """The D trailing days that a rule is fitted on, the newest last.
 
     Attributes:
         returns: Simple returns of the risky assets, [D, N].
@@ -79,7 +79,7 @@ class History:
 
     @property
     def num_assets(self) -> int:
-        """N, cash not counted."""
+        """Number of risky assets, N."""
         return int(self.returns.shape[1])
 
     @property
@@ -94,12 +94,12 @@ class History:
 
 
 Rule = Callable[[History], FloatArray]
-"""Target weights [N+1] on the simplex, cash last, of the days in a history; a ConfigError where there are none."""
+"""Returns target weights [N+1] on the simplex, cash last, for a history; raises ConfigError if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedFit:
-    """A failed fit and its reason. The holdings, or 1/N after a failed first fit, are kept until the next fit."""
+    """A failed fit at a decision row, and its reason."""
 
     row: int
     reason: str
@@ -107,14 +107,14 @@ class FailedFit:
 
 @dataclass(eq=False)
 class Refitted:
-    """Trades to the weights of a rule at each fit and lets them drift until the next.
+    """A strategy that trades to the weights of a rule at each fit and lets them drift until the next fit.
 
     Attributes:
         name: Row label.
-        rule: What is fitted.
-        schedule: When, and on how many days.
-        num_fits: Fits of the latest walk, failed ones included.
-        failures: The failed fits of the latest walk, in order of time.
+        rule: The rule that gives the weights.
+        schedule: When the rule is fitted, and on how many days.
+        num_fits: Number of fits in the latest walk, including failed ones.
+        failures: Failed fits of the latest walk, in order of time.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Refitted:
 
     @property
     def row_name(self) -> str:
-        """The name of the latest walk's row, which says how many of its fits failed."""
+        """Name of the row of the latest walk, with the number of failed fits if any."""
         if not self.failures:
             return self.name
         return f"{self.name} ({len(self.failures)} of {self.num_fits} fits failed)"
@@ -158,10 +158,7 @@ class Refitted:
 
 
 def failed_fits(strategies: Sequence[Strategy], market: MarketData) -> pd.DataFrame:
-    """One row per failed fit of the latest walk: strategy, date (of the decision), reason.
-
-    Strategies that are not refitted have none.
-    """
+    """Return one row per failed fit of the latest walk: strategy, date (of the decision), reason."""
     rows = [
         (strategy.name, market.dates[failure.row], failure.reason)
         for strategy in strategies

@@ -1,7 +1,7 @@
-"""How much of a result hangs on the cost, the lag, the universe and the first day.
+"""Sensitivity of results to the cost, the execution lag, the universe and the first day.
 
-The strategies stay as they are: nothing is trained or chosen again. Each function returns the columns of `compare`,
-one row per strategy and condition.
+The strategies are fixed: nothing is trained or selected again. Each table has the columns of `compare` and one row per
+strategy and condition.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ Condition = TypeVar("Condition")
 
 COSTS_BPS = (0.0, 5.0, 10.0, 25.0, 50.0)
 IMPACT = 0.1
-"""Of a fund of 1 % of the daily volume: see `env/kernel.py`."""
+"""Impact coefficient k of a fund of 1 % of the daily volume; see `env/kernel.py`."""
 LAGS = (0, 1)
 
 
 def repriced(
     result: BacktestResult, market: MarketData, window: Window, cost_bps: float | tuple[float, ...], impact: float = 0.0
 ) -> BacktestResult:
-    """The same walk under other costs, to the bit what walking again would give.
+    """Return the result at other costs, bit for bit as a new back-test would give it.
 
-    Costs shrink wealth and leave weights alone, and no strategy sees its wealth or what it paid: the weights held are
-    the same. So the days are the batch of one call of the kernel.
+    Costs reduce wealth but do not change weights, and no strategy sees its wealth or its costs, so the weights held are
+    the same. All days can therefore be one batch of the kernel.
 
     Args:
-        result: A walk over `window`.
-        market: The market that was walked.
-        window: The window that was walked.
+        result: Result of a strategy over `window`.
+        market: The market of the back-test.
+        window: The window of the back-test.
         cost_bps: Proportional cost in basis points, one number or one per asset.
-        impact: k of the impact term.
+        impact: Impact coefficient k.
 
     Raises:
-        ConfigError: If the window is not the walk's, the costs do not fit the market, or impact leaves no wealth.
+        ConfigError: If the window is not that of the result, the costs do not fit the market, or impact leaves no
+            wealth.
     """
     start, stop = window
     if not np.array_equal(result.dates, market.dates[start:stop]):
@@ -62,7 +63,7 @@ def repriced(
     in_cash = kernel.initial_state(stop - start, market.num_assets)
     drifted, _ = kernel.step(
         in_cash, result.weights, returns, volatility, costs
-    )  # weights drift alike, whatever they cost
+    )  # the drift of weights does not depend on costs
     before = np.concatenate([in_cash.weights[:1], drifted.weights[:-1]])
     _, outcome = kernel.step(in_cash._replace(weights=before), result.weights, returns, volatility, costs)
     if not (outcome.growth > 0.0).all():
@@ -82,18 +83,18 @@ def cost_curve(
     impact: float | None = IMPACT,
     impact_cost_bps: float = 10.0,
 ) -> pd.DataFrame:
-    """What the same walks earn at each cost, indexed by strategy, cost_bps and impact.
+    """Compare the same results at several costs; the table is indexed by strategy, cost_bps and impact.
 
     Args:
-        results: Walks over `window`.
-        market: The market that was walked.
-        window: The window that was walked.
+        results: Results over `window`.
+        market: The market of the back-test.
+        window: The window of the back-test.
         costs_bps: Proportional costs without impact, one row for each.
-        impact: k of one row more, with impact; None leaves it out.
-        impact_cost_bps: The proportional cost of that row.
+        impact: Impact coefficient k of an additional row; None leaves this row out.
+        impact_cost_bps: Proportional cost of the additional row.
 
     Raises:
-        ConfigError: As `repriced`.
+        ConfigError: If there is no cost, or `repriced` raises it.
     """
     conditions = [(cost, 0.0) for cost in costs_bps] + ([] if impact is None else [(impact_cost_bps, impact)])
     tables = {
@@ -113,23 +114,23 @@ def cost_sensitivity(
     impact: float | None = IMPACT,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """What fixed strategies earn at each cost, each with execution lag 0 and 1.
+    """Compare fixed strategies at several costs, each with execution lag 0 and 1.
 
     Args:
-        market: The market to walk.
+        market: Market data.
         window: Half-open range of rows whose returns are earned.
-        strategies: Decided anew for each lag.
-        execution: Limits and days between decisions. Its cost (the mean, where each asset has its own) is that of the
-            row with impact.
-        costs_bps: Proportional costs without impact.
-        impact: k of the row with impact; None leaves it out.
-        progress: Called after each walk with the walks done and the walks in all.
+        strategies: Strategies, which decide anew for each lag.
+        execution: Limits and days between decisions. Its cost (the mean if each asset has its own) is that of the row
+            with impact.
+        costs_bps: Proportional costs without impact, one row for each.
+        impact: Impact coefficient k of the row with impact; None leaves this row out.
+        progress: Called after each back-test with the number of back-tests done and in total.
 
     Returns:
-        Indexed by strategy, execution_lag, cost_bps and impact.
+        A table indexed by strategy, execution_lag, cost_bps and impact.
 
     Raises:
-        ConfigError: As `backtest` and `repriced`.
+        ConfigError: If there is no cost, or `backtest` or `repriced` raises it.
     """
     tables = {}
     for lag in _told(LAGS, progress):
@@ -140,13 +141,13 @@ def cost_sensitivity(
 
 @dataclass(frozen=True, eq=False)
 class Restricted:
-    """A strategy kept to some of its assets: what it would hold of the others goes to these, in proportion.
+    """A strategy restricted to some assets, which get the weights of the excluded assets in proportion to their own.
 
-    Cash stays as it was; where it holds none of the assets that are kept, all is in cash.
+    The weight of cash is unchanged, except that everything is in cash if the strategy holds none of the kept assets.
 
     Attributes:
-        strategy: The strategy as it is, which sees the whole market.
-        kept: Which assets may be held, bool [N].
+        strategy: The unrestricted strategy, which sees the whole market.
+        kept: Whether each asset may be held, bool [N].
     """
 
     strategy: Strategy
@@ -154,11 +155,11 @@ class Restricted:
 
     @property
     def name(self) -> str:
-        """The strategy's own name."""
+        """Name of the unrestricted strategy."""
         return self.strategy.name
 
     def decide(self, view: MarketView) -> FloatArray | None:
-        """Its weights on the assets that are kept; hold where it holds."""
+        """Return the strategy's weights, restricted to the kept assets; None (hold) if the strategy holds."""
         weights = self.strategy.decide(view)
         if weights is None:
             return None
@@ -179,21 +180,21 @@ def universe_sensitivity(
     *,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """What fixed strategies earn on parts of the universe, each `Restricted` to the part; 1/N is 1/N of the part.
+    """Compare fixed strategies on subsets of the universe, with each strategy `Restricted` to the subset.
 
     Args:
-        market: The market to walk.
+        market: Market data.
         window: Half-open range of rows whose returns are earned.
-        strategies: The strategies, as for the whole universe.
+        strategies: Strategies for the whole universe; 1/N becomes 1/N of the subset.
         execution: Costs, limits, lag and days between decisions.
-        subsets: Label to names of assets.
-        progress: Called after each walk with the walks done and the walks in all.
+        subsets: Maps labels to names of assets.
+        progress: Called after each back-test with the number of back-tests done and in total.
 
     Returns:
-        Indexed by strategy and universe.
+        A table indexed by strategy and universe.
 
     Raises:
-        ConfigError: If a subset is empty or names an asset that the market has not; otherwise as `backtest`.
+        ConfigError: If there is no subset, one is empty or names an unknown asset, or `backtest` raises it.
     """
     tables = {}
     for label in _told(list(subsets), progress):
@@ -212,23 +213,23 @@ def start_sensitivity(
     *,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """What fixed strategies earn from later first days on, all to the same last day.
+    """Compare fixed strategies over windows with later first days and the same last day.
 
-    A shift by less than a month also moves the days on which the monthly ones trade.
+    A shift that is not a multiple of a month also changes the days on which monthly strategies trade.
 
     Args:
-        market: The market to walk.
+        market: Market data.
         window: Half-open range of rows whose returns are earned.
-        strategies: The strategies.
+        strategies: Strategies to compare.
         execution: Costs, limits, lag and days between decisions.
-        shifts_days: Rows by which the window starts later, each at least 0.
-        progress: Called after each walk with the walks done and the walks in all.
+        shifts_days: Numbers of rows by which the window starts later, each at least 0.
+        progress: Called after each back-test with the number of back-tests done and in total.
 
     Returns:
-        Indexed by strategy and start, the first day whose return is earned.
+        A table indexed by strategy and start, the first day whose return is earned.
 
     Raises:
-        ConfigError: If a shift leaves no day; otherwise as `backtest`.
+        ConfigError: If there is no shift, one is negative or leaves no day, or `backtest` raises it.
     """
     start, stop = window
     tables = {}
@@ -259,7 +260,7 @@ def _table(results: Sequence[BacktestResult], market: MarketData, window: Window
 
 
 def _by_strategy(tables: Mapping[Any, pd.DataFrame], names: list[str], strategies: list[str]) -> pd.DataFrame:
-    """The tables of the conditions as one, strategy first, in the order of strategies and conditions."""
+    """Join the tables of all conditions, with the strategy as the first level of the index and of the order."""
     if not tables:
         raise ConfigError("conditions must be at least one, got none (sensitivity). Give a cost, subset or shift.")
     joined: pd.DataFrame = pd.concat(tables, names=names)
@@ -270,7 +271,7 @@ def _by_strategy(tables: Mapping[Any, pd.DataFrame], names: list[str], strategie
 
 
 def _told(conditions: Sequence[Condition], progress: Progress | None) -> Iterator[Condition]:
-    """The conditions in turn; tells of each one that is done."""
+    """Yield the conditions and report progress after each one."""
     for done, condition in enumerate(conditions, start=1):
         yield condition
         if progress is not None:

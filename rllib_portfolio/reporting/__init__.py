@@ -1,4 +1,4 @@
-"""Reports: strategies judged on the same days, on the screen, in files and on one page."""
+"""Reports that judge strategies on the same days, on the terminal, in files and on one HTML page."""
 
 from rllib_portfolio.reporting.console import print_report
 from rllib_portfolio.reporting.files import write_report

@@ -1,4 +1,4 @@
-"""The columns of the table: their names in files, their labels for readers, and how their values are written."""
+"""Columns of the table: their names in files, their labels for readers, and the format of their values."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ DASH = "–"
 
 
 class Column(NamedTuple):
-    """One figure of every strategy."""
+    """A column of the table, which holds one figure of every strategy."""
 
     name: str
-    """In files."""
+    """Name of the column in files."""
     label: str
     pattern: str
-    """Of its text; "{}" for texts."""
+    """Format of a value as text; "{}" for texts."""
     meaning: str
-    """For the reader, in a few words."""
+    """Short explanation for the reader."""
 
 
 GROUPS: dict[str, tuple[Column, ...]] = {
@@ -92,7 +92,7 @@ GROUPS: dict[str, tuple[Column, ...]] = {
 
 COLUMNS: dict[str, Column] = {column.name: column for group in GROUPS.values() for column in group}
 UNDEFINED = "undefined"
-"""Column of the files that says of each empty cell why it is empty."""
+"""Name of the column in files that gives the reasons for the empty cells of a row."""
 
 _DRAWDOWN = ("calmar_ratio", "drawdown_peak", "drawdown_trough", "drawdown_days")
 _DIFFERENCE = ("sharpe_difference", "difference_lower", "difference_upper", "sharpe_p_value")
@@ -114,16 +114,16 @@ _WHY_EMPTY: dict[str, tuple[str, ...]] = {
     "nobody could have held it: it knows the end of the walk": ("confidence_set_p_value",),
     "the index is one fund: what it holds is not known": ("effective_assets", "herfindahl", "active_share"),
 }
-"""Maps each reason to the columns that it is of."""
+"""Maps each reason to the columns that it applies to."""
 
 WHY_EMPTY = dict.fromkeys(COLUMNS, "nothing to divide by") | {
     column: reason for reason, columns in _WHY_EMPTY.items() for column in columns
 }
-"""Maps each column to the reason why a cell of it may be empty."""
+"""Maps each column to the reason why one of its cells may be empty."""
 
 
 def text_of(name: str, value: Any) -> str:
-    """A value of a column for the reader; a dash where it is undefined."""
+    """Return a value of the column `name` as text for the reader; a dash if it is undefined."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return DASH
     column = COLUMNS.get(name)

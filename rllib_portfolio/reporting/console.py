@@ -1,4 +1,4 @@
-"""The report on a terminal: the columns that fit, the verdicts, and what the reader must know."""
+"""Output of a report on the terminal: the most important columns, the verdicts and the statements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rllib_portfolio.reporting.report import Report
 from rllib_portfolio.shown_text import displayable_lines
 
 TABLE_WIDTH = 100
-"""Off a terminal."""
+"""Number of characters per line if the output does not go to a terminal."""
 
 _PERFORMANCE = {
     "annual_return": "return/y",
@@ -37,7 +37,7 @@ _DIFFERENCE = {
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print tables, verdicts and statements."""
+    """Print the tables, verdicts and statements of a report, by default on a new console."""
     console = console or wide_console()
     inputs = report.inputs
     console.print(_table(report, f"{inputs.title}: {inputs.days}", _PERFORMANCE), markup=False)
@@ -66,7 +66,7 @@ def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
 
 
 def _cost_table(curve: pd.DataFrame, subjects: tuple[str, ...]) -> Table:
-    """A row per strategy and lag, a column per cost."""
+    """Return a table of Sharpe ratios with one row per strategy and lag, and one column per cost."""
     sharpes: dict[Any, float] = curve["sharpe_ratio"].to_dict()
     rows = dict.fromkeys((name, lag) for name, lag, _, _ in sharpes)
     costs = dict.fromkeys((cost_bps, impact) for _, _, cost_bps, impact in sharpes)
@@ -87,7 +87,7 @@ def wide_console() -> Console:
 
 
 def empty_table(title: str, labels: list[str]) -> Table:
-    """Return a table of strategies without rows; long names are folded, so that no figure is cut."""
+    """Return a table of strategies without rows; long names are wrapped, so that no figure is cut off."""
     table = Table(
         title=Text(displayable_lines(title), "bold"),
         title_justify="left",

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 POLICY_COLOUR = "#1756a9"
 MUTED_COLOURS = ("#4d4d4d", "#c99a5b", "#86a882", "#a58bb5", "#8b98a7", "#c58c85")
-"""Of the baselines, in their order; they repeat after the last."""
+"""Colours of the baselines, in their order; they repeat after the last one."""
 
 INK, FAINT = "#333333", "#e4e4e4"
 LEGEND_WIDTH = 30
-"""Characters of a line of the legend; longer names take several lines, and leave room for the curves."""
+"""Characters per line of the legend; longer names take several lines, which leaves room for the curves."""
 
 
 def equity_curve(results: Sequence[BacktestResult], path: Path, title: str = "") -> None:
     """Draw wealth (log scale) above drawdown into a PNG, 1800 pixels wide.
 
     Args:
-        results: The policy first, then baselines over the same days, 1/N the first of them.
-        path: File to write.
+        results: Results over the same days: the policy, then 1/N, then other baselines.
+        path: PNG file to write.
         title: One line above the figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -59,7 +59,7 @@ def _draw_wealth(axes: Axes, results: Sequence[BacktestResult]) -> None:
 
 
 def _draw_drawdown(axes: Axes, results: Sequence[BacktestResult]) -> None:
-    """The policy's and the first baseline's; more lines would hide both."""
+    """Draw the drawdowns of the policy and of the first baseline only, since more lines would hide both."""
     for rank, result in enumerate(results[:2]):
         depth = -100.0 * drawdown(result.returns)
         if rank == 0:
@@ -71,7 +71,7 @@ def _draw_drawdown(axes: Axes, results: Sequence[BacktestResult]) -> None:
 
 
 def _tick_wealth(axes: Axes) -> None:
-    """Round multiples of the start; other ticks where the range holds too few or too many of them."""
+    """Set ticks at round multiples of the starting wealth, or other ticks if there are too few or too many of them."""
     from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
     low, high = axes.get_ylim()
@@ -112,7 +112,7 @@ def _line(rank: int) -> dict[str, Any]:
 
 
 def _closes(result: BacktestResult) -> NDArray[np.datetime64]:
-    """The T+1 closes of the wealth path; the first is drawn a day before the first return."""
+    """Return the T+1 closes of the wealth path; the first one is drawn one day before the first return."""
     return np.concatenate([result.dates[:1] - np.timedelta64(1, "D"), result.dates])
 
 

@@ -1,4 +1,4 @@
-"""The last section: what would show that the claims of the report are wrong."""
+"""Last section of the page: observations that would show that the claims of the report are wrong."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rllib_portfolio.statistics.verdicts import (
 )
 
 POWER_FACTOR = (1.960 + 0.842) ** 2
-"""(z_0.975 + z_0.80)^2: years times the squared information ratio that a two-sided 5 % test of 80 % power asks for."""
+"""(z_0.975 + z_0.80)^2: a two-sided 5 % test has 80 % power if years x squared information ratio is this large."""
 
 SMALLEST_RATIO = 0.01
-"""An information ratio below this takes 78 000 years and more to tell from zero."""
+"""It takes 78 000 years or more to tell a smaller information ratio from zero."""
 
 SHOWN_VERDICTS = 4
-"""Of many judged strategies, so many are asked what would undo their verdicts."""
+"""Largest number of judged strategies whose verdicts the section covers."""
 
 _OF_WALKS = (
     "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "
@@ -48,13 +48,13 @@ def falsification(report: Report) -> list[str]:
 
 
 def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str) -> str:
-    """What would overturn a verdict; begins behind the name of its subject.
+    """Return what would overturn a verdict, as text that continues the name of the judged strategy.
 
     Args:
         judged: The verdict.
-        benchmark: Name of what it is against.
-        years: Years of days that it is of.
-        last_day: The last of them, in words.
+        benchmark: Name of the benchmark.
+        years: Length in years of the days that the verdict is on.
+        last_day: The last of these days, in words.
     """
     if judged.outcome == "no significant difference":
         return _of_no_difference(judged, benchmark, years)
@@ -114,7 +114,7 @@ def _of_costs(report: Report) -> list[str]:
 
 
 def _of_seeds(report: Report) -> list[str]:
-    """What other seeds gave; the benchmark's figure stands beside it where it is of the same days."""
+    """Return sentences on the results of other seeds, with the benchmark's Sharpe ratio if it is on the same days."""
     benchmark = report.inputs.benchmark
     if benchmark is None:
         return []

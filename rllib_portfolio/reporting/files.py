@@ -1,9 +1,10 @@
-"""The report as files.
+"""The files of a report.
 
 report.html   the page                          report.csv       the table
 results.json  everything but the daily figures  crisis_*.csv     one crisis each, all strategies
-returns/      *.parquet, one per strategy       weights/         *.parquet, one per strategy that was walked
-cost_curve.csv, seeds.csv, failed_fits.csv and sensitivity_*.csv where there is something to tell
+returns/      *.parquet, one per strategy       weights/         *.parquet, one per back-tested strategy
+
+The files cost_curve.csv, seeds.csv, failed_fits.csv and sensitivity_*.csv are written if they have any row.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from rllib_portfolio.reporting.serialisation import json_value, write_csv
 from rllib_portfolio.statistics.crises import CRISES
 
 NO_FOLDERS = (".htm", ".json", ".parquet", ".pdf", ".png", ".txt", ".xls", ".xlsx")
-"""Suffixes of other formats, which nobody means a folder by."""
+"""Suffixes of other file formats, which are refused as names of folders."""
 
 
 def write_report(report: Report, output_path: Path | str) -> tuple[Path, ...]:
-    """Write a report; return the files that were written.
+    """Write a report and return the paths of the written files.
 
     Args:
         report: The report.
-        output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise
-            a folder, for everything.
+        output_path: A path that ends in .csv is for the table, with one CSV per crisis and the notes beside it. A path
+            that ends in .html is for the page. Any other path is a folder for all files.
 
     Raises:
-        ConfigError: If it ends in another format's suffix, or cannot be written.
-        MachineError: If the disk is full or fails. A folder that was new or empty is then as it was.
+        ConfigError: If `output_path` has the suffix of another format, or cannot be written.
+        MachineError: If the disk is full or fails. A folder that was new or empty is then left as it was before.
     """
     path = Path(output_path)
     suffix = path.suffix.lower()
@@ -81,7 +82,7 @@ def _table(report: Report, path: Path) -> Path:
 
 
 def _notes(report: Report, path: Path) -> Path:
-    """Verdicts and statements, which have no place in a table."""
+    """Write the verdicts and statements, which do not fit into the table."""
     notes = path.with_name(f"{path.stem}_notes.txt")
     sentences = [judged.sentence for judged in report.verdicts.values()]
     notes.write_text("\n".join((*sentences, *report.statements)) + "\n", encoding="utf-8")
@@ -89,7 +90,7 @@ def _notes(report: Report, path: Path) -> Path:
 
 
 def _crises(report: Report, folder: Path, prefix: str) -> Iterable[Path]:
-    """One file for each crisis, those without data included: they say so."""
+    """Write one file per crisis, including crises without data, whose note says so."""
     if report.crises is None:
         return
     for crisis in CRISES:
@@ -99,7 +100,7 @@ def _crises(report: Report, folder: Path, prefix: str) -> Iterable[Path]:
 
 
 def _daily(report: Report, folder: Path) -> Iterable[Path]:
-    """Returns and, of walks, weights of each strategy by day."""
+    """Write the daily returns of each strategy, and the daily weights if it was back-tested."""
     inputs = report.inputs
     index: Any = (
         pd.DatetimeIndex(inputs.dates, name="date")
@@ -119,7 +120,7 @@ def _daily(report: Report, folder: Path) -> Iterable[Path]:
 
 
 def _extras(report: Report, folder: Path) -> Iterable[Path]:
-    """Tables that only some reports have."""
+    """Write the tables that only some reports have."""
     context, failures = report.inputs.context, report.inputs.failures
     tables: dict[str, pd.DataFrame | None] = {"failed_fits": failures, "seeds": report.seed_scores}
     if context is not None:
@@ -171,7 +172,7 @@ def _slug(name: str) -> str:
 
 
 def _slugs(names: Iterable[str]) -> list[str]:
-    """File names, numbered where two names look alike without their signs."""
+    """Return file names for strategies, numbered if two names differ only in special characters or case."""
     slugs: list[str] = []
     for name in names:
         slug, number = _slug(name), 2

@@ -1,4 +1,4 @@
-"""What a report is about: K strategies on the same T days, from walks of a market or from anyone's value series."""
+"""Inputs of a report: K strategies on the same T days, from walks (back-tests) or from value series."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from rllib_portfolio.statistics.seeds import SeedSummary
 Dates = NDArray[np.datetime64]
 
 FIRST_DAY = np.datetime64("1970-01-01")
-"""Day 0 of series without dates."""
+"""Date that stands for day 0 of series without dates."""
 
 SHOWN_NAMES = 20
-"""Number of assets that the header names."""
+"""Largest number of assets or series that the header names."""
 
 
 HINDSIGHT = (
@@ -38,26 +38,26 @@ HINDSIGHT = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportContext:
-    """What the walks alone do not tell.
+    """Information for a report that the walks do not contain.
 
     Attributes:
         title: Heading of the report.
-        market: The market that was walked.
+        market: The market of the walks.
         window: Half-open range of rows whose returns were earned.
         execution: Costs, limits and lag that all rows share.
         subjects: Names of the rows that are judged; the first is the headline.
-        trained_until: Last day that anything was fitted, tuned or selected on: a crisis that begins by then is
-            in-sample. None: nobody knows.
-        command: What regenerates the report.
-        cost_curve: From `sensitivity.cost_sensitivity`.
-        sensitivities: Title to a table of `sensitivity`: universes, first days.
-        seed_walks: Subject to one walk per seed.
-        seed_summaries: Subject to the interquartile mean over seeds and folds, which is shown in place of one over the
-            walks of its seeds.
-        tuning: How many trials there were.
-        validation: The walk that the policy was selected on: the deflated Sharpe ratio is of these days. None: it is
-            of the trial in `tuning` that did best.
-        notes: More sentences for the reader.
+        trained_until: Last day that anything was fitted, tuned or selected on; a crisis that begins on or before it is
+            in-sample. None if it is not known.
+        command: Command that regenerates the report.
+        cost_curve: Table of `sensitivity.cost_sensitivity`.
+        sensitivities: Maps titles to other tables of `sensitivity` (universes, first days).
+        seed_walks: Maps subjects to one walk per seed.
+        seed_summaries: Maps subjects to the interquartile mean over seeds and folds, which replaces the one over the
+            seed walks.
+        tuning: Record of the trials that the policy was selected from.
+        validation: Walk on the days that the policy was selected on, for the deflated Sharpe ratio. If None, the ratio
+            is that of the best trial in `tuning`.
+        notes: Additional sentences for the reader.
     """
 
     title: str
@@ -78,23 +78,23 @@ class ReportContext:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportInputs:
-    """Returns of K strategies on the same T days, and what is known of them.
+    """Returns of K strategies on the same T days, and further information on them.
 
     Attributes:
         title: Heading of the report.
         names: K distinct names.
-        roles: What each of them is, in the order of the names.
-        dates: Days whose returns were earned, datetime64[D] [T]; counted from `FIRST_DAY` where series had none.
+        roles: Roles of the strategies, in the order of `names`.
+        dates: Days whose returns were earned, datetime64[D] [T]; counted from `FIRST_DAY` for series without dates.
         returns: Daily simple returns, [T, K].
-        cash_returns: What cash earned, [T].
+        cash_returns: Cash return per day, [T].
         periods_per_year: Days per year.
-        subjects: Names that are judged, the headline first.
-        benchmark: Name of what they are judged against; None where nothing was given.
-        walks: Their walks, in the order of the names; empty for value series.
-        has_dates: Whether `dates` are days of a calendar.
-        statements: Sentences that the reader must know, omissions among them.
-        context: Of walks; None for value series.
-        failures: Fits that failed: strategy, date, reason; None for value series.
+        subjects: Names of the judged strategies, the headline first.
+        benchmark: Name of the benchmark; None without a benchmark.
+        walks: Walks of the strategies, in the order of `names`; empty for value series.
+        has_dates: Whether `dates` are calendar days.
+        statements: Sentences that the reader must know, including those on omissions.
+        context: Context of the walks; None for value series.
+        failures: One row per failed fit: strategy, date, reason; None for value series.
     """
 
     title: str
@@ -114,29 +114,29 @@ class ReportInputs:
 
     @property
     def num_days(self) -> int:
-        """T."""
+        """Number of days, T."""
         return len(self.dates)
 
     @property
     def headline(self) -> str:
-        """Name of the strategy that the report is about."""
+        """Name of the first judged strategy, which the report is about."""
         return self.subjects[0]
 
     @property
     def benchmark_returns(self) -> FloatArray | None:
-        """[T], or None without a benchmark."""
+        """Returns of the benchmark, [T]; None without a benchmark."""
         return None if self.benchmark is None else self.of(self.benchmark)
 
     @property
     def days(self) -> str:
-        """The days in words."""
+        """Number and range of the days, in words."""
         if not self.has_dates:
             return f"{self.num_days} days without dates"
         return f"the {self.num_days} days from {self.dates[0]} to {self.dates[-1]}"
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """Rows that somebody could have held: all but the mixes of average weights."""
+        """Names of the strategies that could have been held: all but the constant mixes of average weights."""
         return tuple(name for name in self.names if self.role_of(name) is not Role.CONSTANT_MIX)
 
     @property
@@ -157,28 +157,28 @@ class ReportInputs:
         return f"{len(assets)} assets and cash: {_listed(assets)}"
 
     def of(self, name: str) -> FloatArray:
-        """Returns of one strategy, [T]."""
+        """Return the daily returns of one strategy, [T]."""
         return self.returns[:, self.names.index(name)]
 
     def role_of(self, name: str) -> Role:
-        """What a strategy is in the line-up."""
+        """Return the role of a strategy."""
         return self.roles[self.names.index(name)]
 
     def walk_of(self, name: str) -> BacktestResult | None:
-        """The walk of one strategy; None for value series."""
+        """Return the walk of one strategy; None for value series."""
         return self.walks[self.names.index(name)] if self.walks else None
 
     def day(self, date: np.datetime64) -> str:
-        """A day as the reader writes it: 2020-03-23, or "day 17"."""
+        """Return a day as text: 2020-03-23, or "day 17" for series without dates."""
         return str(date) if self.has_dates else f"day {int((date - FIRST_DAY).astype(int))}"
 
 
 def inputs_of_walks(lineup: Lineup, context: ReportContext) -> ReportInputs:
-    """The walks of a line-up as inputs, judged against its 1/N.
+    """Return the inputs of a report on a line-up, whose subjects are judged against its 1/N.
 
     Raises:
-        ConfigError: If the line-up has no 1/N or lacks a subject, a name repeats, or walks are over other days than the
-            market's.
+        ConfigError: If the line-up has no 1/N or lacks a subject, a name repeats, walks are over different days, or the
+            market does not have these days.
     """
     names, roles = tuple(walk.name for walk in lineup.results), tuple(walk.role for walk in lineup.results)
     benchmark = _require_names(names, roles, context.subjects)
@@ -214,7 +214,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
-    """What cash earned on these days, [T]; None where the market has not all of them."""
+    """Return the cash returns of these days, [T]; None if the market does not have all of them."""
     rows = np.searchsorted(market.dates, dates)
     if not len(rows) or rows.max() >= market.num_days or not np.array_equal(market.dates[rows], dates):
         return None
@@ -222,7 +222,7 @@ def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
 
 
 def _cash_returns(lineup: Lineup, market: MarketData, dates: Dates) -> FloatArray:
-    """What cash earned on the days of a line-up, [T], once all walks are known to be over these days."""
+    """Check that all walks of a line-up are over the same days, and return the cash returns of these days, [T]."""
     for walk in lineup.results:
         if not np.array_equal(walk.dates, dates):
             raise ConfigError(
@@ -239,7 +239,7 @@ def _cash_returns(lineup: Lineup, market: MarketData, dates: Dates) -> FloatArra
 
 
 def _require_names(names: tuple[str, ...], roles: tuple[Role, ...], subjects: tuple[str, ...]) -> str:
-    """Check the names of a line-up; return that of its benchmark."""
+    """Check the names of a line-up and return the name of its benchmark."""
     if Role.BENCHMARK not in roles:
         one_nth = EqualWeight().name
         raise ConfigError(f"lineup must hold {one_nth}, got {', '.join(names) or 'none'} (report). Walk it, too.")
@@ -256,7 +256,7 @@ def _require_names(names: tuple[str, ...], roles: tuple[Role, ...], subjects: tu
 
 
 def _missing_days(context: ReportContext, dates: Dates) -> tuple[str, ...]:
-    """Days of the window that no walk covers: a fold that failed leaves such a gap."""
+    """Return a sentence on days of the window that no walk covers, such as those of a failed fold."""
     start, stop = context.window
     num_missing = int((~np.isin(context.market.dates[start:stop], dates)).sum())
     if not num_missing:
@@ -265,7 +265,7 @@ def _missing_days(context: ReportContext, dates: Dates) -> tuple[str, ...]:
 
 
 def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
-    """How often each strategy could not be fitted and held its weights."""
+    """Return a sentence on the number of failed fits of each strategy."""
     if not len(failures):
         return ()
     counts = failures.groupby("strategy", sort=False).size()

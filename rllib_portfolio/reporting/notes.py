@@ -1,4 +1,4 @@
-"""What a reader must know before believing a table: the sentences that every report repeats."""
+"""Sentences of every report that a reader must know before believing its table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ONE_WINDOW = (
 
 
 def report_notes(market: MarketData, execution: ExecutionConfig) -> tuple[str, ...]:
-    """What the market says of itself (survivorship, price-only index, filled cells), then how all rows were traded."""
+    """Return the market's notes (survivorship bias, price-only index, filled cells) and those on how rows trade."""
     return (*market.notes, execution_note(execution), ONE_WINDOW)
 
 
 def execution_note(execution: ExecutionConfig) -> str:
-    """Costs, lag and limits that all rows of a table share, as one sentence."""
+    """Return a sentence on the costs, lag and limits that all rows of a table share."""
     cheapest, dearest = np.min(execution.cost_bps), np.max(execution.cost_bps)
     cost = f"{cheapest:g} bp" if cheapest == dearest else f"{cheapest:g} to {dearest:g} bp"
     impact = f", impact coefficient {execution.impact:g}" if execution.impact > 0.0 else ""
@@ -45,11 +45,11 @@ def execution_note(execution: ExecutionConfig) -> str:
 
 
 def refit_notes(schedules: Mapping[str, RefitSchedule], rebalance_days: int) -> tuple[str, ...]:
-    """Return how often, and on what, baselines are fitted again, as one sentence; empty where no row is.
+    """Return a sentence on how often baselines are refitted, and on how many days; empty if none is.
 
     Args:
-        schedules: Name of a row to its schedule.
-        rebalance_days: Days between decisions, at which alone a row can be fitted.
+        schedules: Maps names of rows to their schedules.
+        rebalance_days: Days between decisions; a fit takes place only at a decision.
     """
     names: dict[RefitSchedule, list[str]] = {}
     for name, schedule in schedules.items():

@@ -1,6 +1,6 @@
-"""The page: one file with everything inside, for a reader who has never seen the project.
+"""HTML page of a report: one self-contained file for readers who do not know the project.
 
-Its words and their order stand in `templates/report.html.j2`, which escapes every text.
+Its texts and their order are in `templates/report.html.j2`, which escapes every value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rllib_portfolio.statistics.significance import textbook_tests
 from rllib_portfolio.statistics.verdicts import SIGNIFICANCE_LEVEL, p_text
 
 SHOWN_VERDICTS = 3
-"""Beside the headline's; further ones are folded."""
+"""Number of verdicts that are visible after the headline's; the others are folded."""
 
 CLAIMS = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}
 TILES = (
@@ -46,10 +46,10 @@ NO_BREAK = "\u00a0"
 
 
 class Panels:
-    """The plots of a page, by the id of the element that each of them is drawn into.
+    """The plots of a page, by the id of the HTML element that each plot is drawn into.
 
     Args:
-        names: Of strategies and assets; plotly.js would read markup in them.
+        names: Names of strategies and assets, which are escaped, since plotly.js would interpret markup in them.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -58,19 +58,19 @@ class Panels:
         self._marked = re.compile("|".join(map(re.escape, marked))) if marked else None
 
     def plot(self, name: str, figure: Figure) -> Markup:
-        """Return the element of a plot, and keep the plot."""
-        element = f"plot-{name}"  # sections have their own names
+        """Store a plot and return its HTML element."""
+        element = f"plot-{name}"  # the ids of sections have no such prefix
         self.figures[element] = self._unmarked(figure) if self._marked else figure
         height = figure["layout"]["height"]
         return Markup('<div class="panel" id="{}" style="min-height:{}px"></div>').format(element, height)
 
     def as_json(self) -> Markup:
-        """Return the plots as JSON that no parser of HTML reads as an element."""
+        """Return the plots as JSON in which an HTML parser finds no element."""
         text = json.dumps(json_value(self.figures), separators=(",", ":"), allow_nan=False)
         return Markup(text.replace("<", "\\u003c"))
 
     def _unmarked(self, value: Any) -> Any:
-        """Return a value of a figure with the names in its texts written out; `meta` is compared, and never shown."""
+        """Return a value of a figure with escaped names; `meta` is unchanged, since it is compared and never shown."""
         if isinstance(value, dict):
             return {name: each if name == "meta" else self._unmarked(each) for name, each in value.items()}
         if isinstance(value, list | tuple):
@@ -81,7 +81,7 @@ class Panels:
 
 
 def literal_text(name: str) -> str:
-    """Return a name as plotly.js shows it literally: it reads HTML, and `%{x}` as a value."""
+    """Return an escaped name that plotly.js shows literally; it would interpret HTML, and `%{x}` as a value."""
     return str(escape(name)).replace("%{", "%&#123;")
 
 
@@ -125,7 +125,7 @@ def document(title: str, header: str, main: str, footer: str, panels: Panels) ->
 
 @cache
 def _environment() -> Environment:
-    """Return the templates' environment: it escapes every text, and shows control characters as visible escapes."""
+    """Return the templates' environment, which escapes HTML and shows control characters as visible escapes."""
     environment = Environment(
         loader=PackageLoader("rllib_portfolio.reporting"),
         autoescape=True,
@@ -160,17 +160,17 @@ def _environment() -> Environment:
 
 
 def _read(name: str) -> Markup:
-    """Return a file beside the templates as it is."""
+    """Return the content of a file in the templates folder, without escaping."""
     return Markup((resources("rllib_portfolio.reporting") / "templates" / name).read_text(encoding="utf-8"))
 
 
 def _plotly() -> Markup:
-    """Return plotly.js as the wheel carries it; importing plotly itself would cost a second."""
+    """Return plotly.js from the files of the plotly package; importing the package would take a second."""
     return Markup((resources("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8"))
 
 
 def _facts(report: Report) -> dict[str, str]:
-    """Return the line of facts: date, revision, data, days and universe."""
+    """Return the facts of the header: date, revision, data, days and universe."""
     inputs = report.inputs
     return {
         "Made": f"{datetime.now().astimezone():%Y-%m-%d}",
@@ -190,7 +190,7 @@ def _revision() -> str:
 
 
 class _ShownCrisis(NamedTuple):
-    """One crisis; `figure` is None where no day of the report lies in it."""
+    """A crisis on the page; `figure` is None if no day of the report lies in it."""
 
     place: int
     name: str
@@ -200,7 +200,7 @@ class _ShownCrisis(NamedTuple):
 
 
 def _crises(report: Report) -> list[_ShownCrisis]:
-    """Return all crises; none of them where no day of the report lies in any."""
+    """Return all crises, or none if no day of the report lies in any of them."""
     inputs, table = report.inputs, report.crises
     if table is None or not table["num_days"].any():
         return []
@@ -229,12 +229,12 @@ def _of_subjects(report: Report, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row_class(report: Report, name: str) -> str:
-    """Return the class of a strategy's row; empty for rows of anything else."""
+    """Return the CSS class of a strategy's row; empty for other rows."""
     return report.inputs.role_of(name).name.lower() if name in report.inputs.names else ""
 
 
 def _why_empty(table: pd.DataFrame, columns: Iterable[Column]) -> dict[str, list[str]]:
-    """Return each reason for empty cells among some columns, and the labels of the columns that it is of."""
+    """Return the reasons for empty cells of some columns, each with the labels of the columns that it applies to."""
     found: dict[str, list[str]] = {}
     for column in columns:
         if table[column.name].isna().any() and column.label != "to":
@@ -243,7 +243,7 @@ def _why_empty(table: pd.DataFrame, columns: Iterable[Column]) -> dict[str, list
 
 
 def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return the labels and the texts of a table, its index as the first columns."""
+    """Return the column labels and the cell texts of a table, with its index as the first columns."""
     flat = frame.reset_index() if frame.index.names != [None] else frame
     names = [str(name) for name in flat.columns]
     labels = [COLUMNS[name].label if name in COLUMNS else name.replace("_", " ") for name in names]
@@ -261,7 +261,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Return a text in which no line ends between a number and its sign."""
+    """Return a text with no-break spaces, so that no line ends between a number and its sign."""
     for sign in (" %", " = ", " < "):
         text = text.replace(sign, sign.replace(" ", NO_BREAK))
     return text

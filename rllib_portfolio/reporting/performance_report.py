@@ -1,4 +1,4 @@
-"""The report on anyone's value series in one call."""
+"""A report on value series in one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rllib_portfolio.reporting.value_series import Series, inputs_of_values
 from rllib_portfolio.statistics.bootstrap import BootstrapPlan
 
 NUM_DRAWS = 2000
-"""Resampled histories: the ends of an interval then hang on 50 of them at either side."""
+"""Number of resampled histories; 50 of them lie beyond each end of a 95 % interval."""
 
 
 def generate_performance_report(
@@ -25,28 +25,28 @@ def generate_performance_report(
     periods_per_year: float | None = None,
     title: str = "Performance report",
 ) -> pd.DataFrame:
-    """Compare anyone's strategies, given their value series, and write the report.
+    """Compare strategies by their value series and write the report.
 
     ```
     generate_performance_report({"mine": wealth}, benchmark=index_level, output_path="report.html")
     ```
 
     Args:
-        strategies: Name to values (wealth, prices: above 0): pandas Series with dates (ISO 8601 texts will do), or
-            arrays of one length.
-        benchmark: Values of what they are judged against; without it there are no verdicts.
-        output_path: Ends in .csv: the table, one CSV per crisis, and the notes. Ends in .html: the page. Otherwise a
-            folder, for everything. None writes nothing.
-        cash_rate: What cash earned, annual, a fraction.
+        strategies: Maps names to values above 0 (wealth, prices): pandas Series with dates (or ISO 8601 texts), or
+            arrays of equal length.
+        benchmark: Values of the benchmark; without it there are no verdicts.
+        output_path: A path that ends in .csv is for the table, with one CSV per crisis and the notes beside it. A path
+            that ends in .html is for the page. Any other path is a folder for all files. None writes nothing.
+        cash_rate: Annual return of cash, a fraction.
         periods_per_year: Values per year; by default inferred from the dates, or 252 without dates.
         title: Heading of the report.
 
     Returns:
-        One row per strategy, the benchmark last; its last column says of each empty cell why it is empty. What is left
-        out altogether is in `attrs["statements"]`, and in every file.
+        One row per strategy, the benchmark last. The last column gives the reasons for empty cells;
+        `attrs["statements"]` says what is left out altogether, as does every file.
 
     Raises:
-        DataError: If the series cannot be compared: see `value_series.inputs_of_values`.
+        DataError: If the series cannot be compared (see `value_series.inputs_of_values`).
         ConfigError: If `output_path` cannot be written, or a setting is out of range.
     """
     inputs = inputs_of_values(

@@ -1,4 +1,4 @@
-"""The look of the plots: colours, axes, and how many of many days are drawn."""
+"""Style of the plots: colours, axes, and the selection of the days that are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rllib_portfolio.reporting.equity_curve import INK, MUTED_COLOURS, POLICY_CO
 from rllib_portfolio.reporting.inputs import ReportInputs
 
 Figure = dict[str, Any]
-"""A figure as plotly.js takes it: `data` and `layout`."""
+"""A figure for plotly.js, with `data` and `layout`, or a part of one."""
 
 GAIN_COLOUR, LOSS_COLOUR = POLICY_COLOUR, "#b5542b"
 SUBJECT_COLOURS = (POLICY_COLOUR, LOSS_COLOUR, "#2b7a5b", "#7a4a9e", "#a3872c")
@@ -27,17 +27,17 @@ LEGEND_BELOW = {"orientation": "h", "x": 0, "y": -0.18, "yanchor": "top", "font"
 
 SHOWN_SUBJECTS = 3
 SHOWN_FIRST = (Role.BENCHMARK, Role.REFERENCE, Role.INDEX)
-"""Drawn from the start, beside the first subjects; the others wait for a click."""
+"""Roles that are visible when the page opens, like the first subjects; others become visible by a click."""
 
 NARROW, MOST_TICKS = 1.5, 8
 """Ratio of highest to lowest wealth below which ticks are evenly spaced, and the largest number of ticks of an axis."""
 
 MAX_POINTS = 900
-"""Of one line. A phone has 400 pixels across, a desktop 1100."""
+"""Largest number of points of a line. A plot is about 400 pixels wide on a phone and 1100 on a desktop."""
 
 
 def colour_of(inputs: ReportInputs, name: str) -> str:
-    """The subjects in strong colours, the benchmark in black, the others muted."""
+    """Return the colour of a strategy: strong for subjects, black for the benchmark, muted for the others."""
     if name in inputs.subjects and len(inputs.subjects) <= len(SUBJECT_COLOURS):
         return SUBJECT_COLOURS[inputs.subjects.index(name)]
     if name == inputs.headline:
@@ -49,7 +49,7 @@ def colour_of(inputs: ReportInputs, name: str) -> str:
 
 
 def line_of(inputs: ReportInputs, name: str) -> dict[str, Any]:
-    """Colour, width and dash of a strategy's line."""
+    """Return colour, width and dash of a strategy's line."""
     colour = colour_of(inputs, name)
     if name == inputs.headline:
         return {"color": colour, "width": 2.4}
@@ -60,50 +60,59 @@ def line_of(inputs: ReportInputs, name: str) -> dict[str, Any]:
 
 
 def is_shown(inputs: ReportInputs, name: str) -> bool:
-    """Whether the line is drawn before anyone clicks."""
+    """Return whether a strategy's line is visible when the page opens."""
     if name in inputs.subjects:
         return inputs.subjects.index(name) < SHOWN_SUBJECTS
     return inputs.role_of(name) in SHOWN_FIRST
 
 
 def drawing_order(inputs: ReportInputs) -> list[str]:
-    """The headline last, so that it lies on top."""
+    """Return the names in the order of drawing, with the headline last, so that it lies on top."""
     first = [name for name in inputs.names if name not in inputs.subjects and name != inputs.benchmark]
     benchmark = [] if inputs.benchmark is None else [inputs.benchmark]
     return [*first, *benchmark, *(name for name in reversed(inputs.subjects))]
 
 
 def figure(traces: Iterable[Figure], height: int, **more: Any) -> Figure:
-    """A figure of some traces; `more` overrides the house's layout."""
+    """Return a figure of `height` pixels with these traces; `more` overrides the common layout."""
     return {"data": list(traces), "layout": layout(height, **more)}
 
 
 def trace(kind: str, x: list[Any], y: list[Any], hover: str, **more: Any) -> Figure:
-    """Bars, points or lines, with the text that shows when the pointer is over one of them."""
+    """Return a trace of bars, points or lines; `hover` is the template of the text under the pointer."""
     return {"type": kind, "x": x, "y": y, "hovertemplate": f"{hover}<extra></extra>", **more}
 
 
 def marks(x: list[Any], y: list[Any], hover: str, look: Mapping[str, Any], **more: Any) -> Figure:
-    """Points of one look."""
+    """Return a trace of points; `look` is their marker style."""
     return trace("scatter", x, y, hover, **{"mode": "markers", "marker": look, **more})
 
 
 def strategy_line(
     inputs: ReportInputs, name: str, rows: NDArray[np.intp], values: FloatArray, pattern: str, **more: Any
 ) -> Figure:
-    """A line over the days of `rows`, which the page's buttons show and hide; `pattern` is how its values are shown."""
+    """Return a strategy's line, which the buttons of the page show and hide.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+        rows: Rows of the days of `values`.
+        values: Values of the line, one per row.
+        pattern: Format of the values under the pointer, such as ":.1%".
+        **more: Further properties of the trace.
+    """
     look = {"line": line_of(inputs, name), "visible": is_shown(inputs, name), "meta": name, "name": name}
     hover = f"{name}: %{{y{pattern}}}"
     return trace("scatter", days_of(inputs, rows), rounded(values), hover, mode="lines", **look, **more)
 
 
 def days_of(inputs: ReportInputs, rows: NDArray[np.intp]) -> list[Any]:
-    """Days of a plot's axis."""
+    """Return the days of some rows for the axis of a plot: dates, or numbers from 1 for series without dates."""
     return [str(day) for day in inputs.dates[rows]] if inputs.has_dates else [int(row) + 1 for row in rows]
 
 
 def drawn_rows(num_days: int, kept: Iterable[int] = (), limit: int = MAX_POINTS) -> NDArray[np.intp]:
-    """Evenly spaced rows from the first to the last, `limit` at most, and those that must be seen."""
+    """Return at most `limit` evenly spaced rows from the first to the last, together with the rows in `kept`."""
     if num_days <= limit:
         return np.arange(num_days)
     even = np.linspace(0, num_days - 1, limit).round().astype(np.intp)
@@ -111,12 +120,12 @@ def drawn_rows(num_days: int, kept: Iterable[int] = (), limit: int = MAX_POINTS)
 
 
 def rounded(values: FloatArray, digits: int = 5) -> list[float | None]:
-    """To so many significant digits, which no eye can tell from all of them; None for what is not a number."""
+    """Return the values rounded to `digits` significant digits; None for NaN and infinity."""
     return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in np.asarray(values)]
 
 
 def layout(height: int, **more: Any) -> Figure:
-    """The house's layout; `more` overrides it."""
+    """Return the common layout of a figure of `height` pixels; `more` overrides it."""
     return {
         "height": height,
         "margin": {"l": 52, "r": 14, "t": 10, "b": 34},
@@ -133,7 +142,7 @@ def layout(height: int, **more: Any) -> Figure:
 
 
 def axis(title: str = "", **more: Any) -> Figure:
-    """An axis in the house's style."""
+    """Return an axis in the common style; `more` overrides it."""
     return {
         "gridcolor": GRID,
         "zeroline": False,
@@ -148,13 +157,13 @@ def axis(title: str = "", **more: Any) -> Figure:
 
 
 def horizontal(y: float, colour: str, dash: str = "solid") -> Figure:
-    """A line from side to side."""
+    """Return a horizontal line over the whole width at height `y`."""
     line = {"color": colour, "width": 1, "dash": dash}
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
 
 
 def vertical(x: float, colour: str, dash: str = "solid") -> Figure:
-    """A line from bottom to top, behind the marks."""
+    """Return a vertical line over the whole height at `x`, behind the marks."""
     line = {"color": colour, "width": 1, "dash": dash}
     return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": line, "layer": "below"}
 

@@ -36,7 +36,7 @@ from rllib_portfolio.statistics.crises import Crisis
 from rllib_portfolio.statistics.rolling import rolling_sharpe_ratio
 
 SHOWN_ASSETS = 10
-"""Number of assets with a band of their own in the plots of weights; the others share one."""
+"""Number of assets with their own bands in the plots of weights; the others share one band."""
 
 WEIGHT_POINTS = 260
 ASSET_COLOURS = (
@@ -66,7 +66,7 @@ SMALLEST_TILT = 0.0005
 
 
 def wealth_figure(inputs: ReportInputs) -> Figure:
-    """Wealth on a log scale, drawdown below, on one time axis."""
+    """Plot wealth on a logarithmic scale above drawdown, with a common time axis."""
     wealth = np.cumprod(1.0 + inputs.returns, axis=0)
     under_water = -metrics.drawdown(inputs.returns)[1:]
     turns = [*under_water.argmin(axis=0), *wealth.argmax(axis=0), *wealth.argmin(axis=0)]
@@ -89,12 +89,12 @@ def wealth_figure(inputs: ReportInputs) -> Figure:
 
 
 def rolling_days(inputs: ReportInputs) -> int:
-    """A year: 252 days, or as many values as the series have in one."""
+    """Return the window of the rolling Sharpe ratio: one year, such as 252 days."""
     return max(2, round(inputs.periods_per_year))
 
 
 def rolling_figure(inputs: ReportInputs) -> Figure | None:
-    """Sharpe ratio of the last `rolling_days`; None where there are fewer."""
+    """Plot the Sharpe ratio of the last `rolling_days` days; return None if the series are shorter."""
     window = rolling_days(inputs)
     if inputs.num_days < window:
         return None
@@ -105,7 +105,7 @@ def rolling_figure(inputs: ReportInputs) -> Figure | None:
 
 
 def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
-    """Plot the weights of a strategy, stacked to 100 %; return None for value series. Labels hold the means."""
+    """Plot the weights of a strategy, stacked to 100 %, with means in the labels; return None for value series."""
     walk = inputs.walk_of(name)
     if walk is None:
         return None
@@ -119,10 +119,10 @@ def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
 
 
 def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tuple[str, FloatArray, str]]:
-    """Return label, weights [T, n] and colour of each of the largest assets, and of all others as one band.
+    """Return label, weights [T, n] and colour of a band for each of the largest assets, and of one for all others.
 
     Args:
-        weights: Weights, or differences of weights, [T, N]; the largest assets have the largest mean absolute values.
+        weights: Weights or differences of weights, [T, N]; assets are ordered by their mean absolute values.
         names: Names of the N assets.
         pattern: Format of the mean weight in the label.
     """
@@ -146,7 +146,7 @@ def share_text(share: float, pattern: str) -> str:
 def band(
     inputs: ReportInputs, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any
 ) -> Figure:
-    """Return one band of a stacked plot over the days of `rows`."""
+    """Return one band of a stacked plot over the days of `rows`; `held` is its height on all days, [T]."""
     look = {"mode": "lines", "line": {"width": 0, "color": colour}, "fillcolor": colour, "name": label}
     hover = f"{label} on average, %{{y:.2%}} here"
     return trace("scatter", days_of(inputs, rows), rounded(held[rows], 4), hover, **look, **more)
@@ -190,7 +190,7 @@ def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     yaxis = axis(f"Weight minus that of {inputs.benchmark}", tickformat="+.1~%", nticks=7, zeroline=True)
     height = 0.5 * np.abs(active).sum(axis=1)
     usual = 1.25 * float(np.quantile(height, SHOWN_DAYS))
-    if 0.0 < usual < 0.5 * height.max():  # a day in cash would flatten all others
+    if 0.0 < usual < 0.5 * height.max():  # otherwise a single day in cash would flatten all others
         yaxis["range"] = [-usual, usual]
         yaxis["title"]["text"] += " (some days lie outside)"
     return figure(data, 360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)
@@ -216,7 +216,7 @@ def tilts(inputs: ReportInputs, name: str) -> str:
 
 
 def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
-    """Return of every month, years from the newest down; None for series without dates."""
+    """Plot the return of every month as a heat map with a row per year; return None for series without dates."""
     if not inputs.has_dates:
         return None
     months = inputs.dates.astype("datetime64[M]").astype(int)
@@ -252,7 +252,7 @@ def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
 
 
 def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
-    """Wealth from the close before the window; None where there is no day in it."""
+    """Plot the return since the close before the crisis; return None if no day of the report lies in it."""
     start = int(np.searchsorted(inputs.dates, crisis.first_day))
     stop = int(np.searchsorted(inputs.dates, crisis.last_day, side="right"))
     if stop <= start:
@@ -270,7 +270,7 @@ def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
 
 
 def _strategy_lines(inputs: ReportInputs, rows: NDArray[np.intp], values: FloatArray, pattern: str) -> list[Figure]:
-    """Return one line per strategy over the days of `rows`; `values` is [rows, K]."""
+    """Return one line per strategy over the days of `rows`; `values` is [R, K] for R rows."""
     columns = dict(zip(inputs.names, values.T, strict=True))
     return [strategy_line(inputs, name, rows, columns[name], pattern) for name in drawing_order(inputs)]
 

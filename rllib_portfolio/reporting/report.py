@@ -1,4 +1,4 @@
-"""The report as a value: every figure, worked out once. What shows it (`console`, `files`, `page`) imports it."""
+"""The computed report, with all figures that `console`, `files` and `page` show."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ NO_TUNING_RECORD = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """Strategies side by side, with the tests.
+    """Figures and tests of strategies on the same days.
 
     Attributes:
         inputs: The strategies and their days.
-        statistics: Every figure of every strategy.
-        superior: Hansen's test of the contenders against the benchmark; None without one, and for fewer than three
-            rows.
-        confidence_set: Model confidence set over the contenders; None for fewer than three.
-        selection: The trials that the headline was chosen from; None without a tuning record.
-        seed_scores: One row per subject and seed: its figures; empty without walks of seeds.
-        seeds: One row per subject: interquartile mean of the seeds' Sharpe ratios with its interval, and the basis.
+        statistics: All figures of every strategy.
+        superior: Hansen's test of the contenders against the benchmark; None without a benchmark or with fewer than
+            three contenders.
+        confidence_set: Model confidence set over the contenders; None with fewer than three.
+        selection: Trials that the headline was selected from; None without a tuning record.
+        seed_scores: Figures of each seed, one row per subject and seed; empty without seed walks.
+        seeds: Interquartile mean of the seeds' Sharpe ratios, its interval and its basis, one row per subject.
         crises: One row per crisis and strategy; None for series without dates.
         omissions: Sentences on what is left out, and why.
     """
@@ -63,37 +63,37 @@ class Report:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per strategy; its last column says of each empty cell why it is empty."""
+        """Table with one row per strategy, whose last column gives the reasons for empty cells."""
         return self.statistics.frame
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """Of the judged strategies, the headline first; empty without a benchmark."""
+        """Verdicts on the judged strategies, the headline first; empty without a benchmark."""
         found = self.statistics.verdicts
         return {name: found[name] for name in self.inputs.subjects if name in found}
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """What the reader must know, omissions among it."""
+        """Sentences that the reader must know, including those on omissions."""
         return (*self.inputs.statements, *self.omissions)
 
 
 def report_of_walks(lineup: Lineup, *, context: ReportContext, plan: BootstrapPlan | None = None) -> Report:
-    """Return the report on a line-up that was walked.
+    """Return the report on the results of a line-up.
 
     Args:
-        lineup: Walks over the same days, 1/N among them.
-        context: What the walks alone do not tell.
-        plan: How intervals are bootstrapped.
+        lineup: Results over the same days, including 1/N.
+        context: Information that the results do not contain.
+        plan: Settings of the bootstrap.
 
     Raises:
-        ConfigError: If the line-up and the context do not belong together.
+        ConfigError: If the line-up and the context do not match (see `inputs.inputs_of_walks`).
     """
     return report_of(inputs_of_walks(lineup, context), plan)
 
 
 def report_of(inputs: ReportInputs, plan: BootstrapPlan | None = None) -> Report:
-    """Return the report on any strategies; `plan.seed` is that of every bootstrap."""
+    """Return the report on any inputs; `plan.seed` seeds all bootstraps over days."""
     plan, context = plan or BootstrapPlan(), inputs.context
     superior, confidence_set, too_few = _best_of_many(inputs, plan.seed)
     selection = None if context is None else find_selection(context)
@@ -120,7 +120,7 @@ def report_of(inputs: ReportInputs, plan: BootstrapPlan | None = None) -> Report
 def _best_of_many(
     inputs: ReportInputs, seed: int
 ) -> tuple[SuperiorAbilityTest | None, ConfidenceSet | None, tuple[str, ...]]:
-    """Test all rows that could have been held at once; with too few of them, return a sentence instead."""
+    """Test all contenders at once; if there are too few of them, return only a sentence that says so."""
     if len(inputs.contenders) < FEWEST_ROWS:
         return None, None, (TOO_FEW,)
     superior = None

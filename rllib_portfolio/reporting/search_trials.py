@@ -1,4 +1,4 @@
-"""What a search leaves behind for the judge: how many trials there were, and what each of them earned."""
+"""Record of a hyperparameter search for the report: the number of trials and their returns."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from rllib_portfolio.statistics.overfitting import (
 SUMMARY = "summary.json"
 TRIAL_RETURNS = "trial_returns.parquet"
 NUM_BLOCKS = 16
-"""Of the cross-validation, as in Bailey, Borwein, Lopez de Prado and Zhu (2017)."""
+"""Number of blocks of the cross-validation, as in Bailey, Borwein, Lopez de Prado and Zhu (2017)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TuningRecord:
-    """The search behind a policy.
+    """Record of the hyperparameter search that a policy was selected from.
 
     Attributes:
-        num_trials: All trials, pruned and failed ones included.
-        sharpe_variance: Of the trials' annualised Sharpe ratios on the days that were selected on.
-        periods_per_year: Days per year that they were annualised with.
-        trial_returns: Daily returns on these days, one column per trial that came to its end, [T, N]; None where the
-            search kept none.
+        num_trials: Number of all trials, including pruned and failed ones.
+        sharpe_variance: Variance of the trials' annualised Sharpe ratios on the selection days, i.e. the days that
+            trials were selected on.
+        periods_per_year: Days per year of the annualisation.
+        trial_returns: Daily returns on the selection days, one column per finished trial, [T, N]; None if the search
+            kept none.
     """
 
     num_trials: int
@@ -46,11 +47,10 @@ class TuningRecord:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """From the output folder of a search: summary.json, and trial_returns.parquet where there is one.
+        """Read summary.json and, if it exists, trial_returns.parquet from the output folder of a search.
 
         Raises:
-            DataError: If summary.json is missing, is no JSON, was changed or lacks one of its numbers, or
-                trial_returns.parquet cannot be read.
+            DataError: If summary.json is missing, invalid or changed, or trial_returns.parquet cannot be read.
         """
         path = Path(folder) / SUMMARY
         try:
@@ -73,20 +73,23 @@ class TuningRecord:
         return cls(num_trials, variance, periods_per_year, returns)
 
     def deflated_sharpe_ratio(self, returns: FloatArray, cash_returns: FloatArray | float = 0.0) -> float:
-        """One less the p-value of a Sharpe ratio that is at most what the best of so many worthless trials shows.
+        """Compute the deflated Sharpe ratio of the selected trial for this number of trials and this variance.
 
         Args:
-            returns: Its daily returns on the days that it was selected on, [T].
-            cash_returns: What cash earned on them.
+            returns: Daily returns of the selected trial on the selection days, [T].
+            cash_returns: Cash return per day on these days, a number or [T].
         """
         sample = SharpeSample.of(returns, cash_returns, self.periods_per_year)
         return deflated_sharpe_ratio(sample, self.num_trials, self.sharpe_variance)
 
     def selected_trial(self, cash_returns: FloatArray | float = 0.0) -> tuple[str, FloatArray] | None:
-        """Name and daily returns [T] of the trial with the highest Sharpe ratio; None where no whole one has any.
+        """Return name and daily returns [T] of the trial without gaps that has the highest Sharpe ratio.
 
         Args:
-            cash_returns: What cash earned on the days that were selected on.
+            cash_returns: Cash return per day on the selection days, a number or [T].
+
+        Returns:
+            None if no trial has returns without gaps and a defined Sharpe ratio.
         """
         if self.trial_returns is None:
             return None
@@ -99,10 +102,13 @@ class TuningRecord:
         return str(whole.columns[best]), returns[:, best]
 
     def overfitting(self, cash_returns: FloatArray | float = 0.0) -> tuple[BacktestOverfitting | None, str]:
-        """PBO by CSCV over the trials' excess returns, and a sentence on what it is of, or why there is none.
+        """Compute the PBO by CSCV over the excess returns of the trials without gaps.
 
         Args:
-            cash_returns: What cash earned on the days that were selected on, [T] or one rate for all.
+            cash_returns: Cash return per day on the selection days, a number or [T].
+
+        Returns:
+            The PBO and a sentence on its trials and days; or None and a sentence on why there is no PBO.
         """
         if self.trial_returns is None:
             return None, f"The search kept no {TRIAL_RETURNS}: the probability of backtest overfitting is left out."

@@ -1,4 +1,4 @@
-"""How much is the luck of the seed: each seed's figures, and their interquartile mean."""
+"""Variation between training seeds: the figures of each seed, and their interquartile mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.seeds import seed_summary
 
 FEWEST_SEEDS = 2
-"""One seed has no spread: drawn again and again it is always the same, and its interval has no width."""
+"""Smallest number of seeds with an interval; resampling a single seed would give an interval of no width."""
 
 OVER_DAYS = "one Sharpe ratio per seed, over all days"
 OVER_FOLDS = "one Sharpe ratio per seed and fold, seeds drawn within each fold"
@@ -27,11 +27,11 @@ COLUMNS = ["subject", "seed", "walk", "sharpe_ratio", "annual_return", "max_draw
 
 
 class SeedSpread(NamedTuple):
-    """Seeds of the judged strategies.
+    """Figures of the seeds of the judged strategies.
 
     Attributes:
-        scores: One row per subject and seed: its figures.
-        summaries: One row per subject: a `SeedSummary`, and its `basis`, which says what a run is.
+        scores: Figures of each seed, one row per subject and seed.
+        summaries: Fields of a `SeedSummary`, and `basis`, which says what a run is; one row per subject.
         statements: Sentences on what is left out.
     """
 
@@ -41,7 +41,7 @@ class SeedSpread(NamedTuple):
 
 
 def find_seed_spread(context: ReportContext, periods_per_year: float) -> SeedSpread:
-    """Each seed's figures and the mean over them; a mean over seeds and folds that the context brings comes first."""
+    """Compute the figures of each seed and their mean; a mean over seeds and folds in the context has priority."""
     rows = [row for subject in context.seed_walks for row in _scores(context, subject, periods_per_year)]
     summaries: dict[str, dict[str, Any]] = {
         subject: {**summary._asdict(), "basis": OVER_FOLDS} for subject, summary in context.seed_summaries.items()

@@ -1,4 +1,4 @@
-"""What is left of the headline after counting the trials that it was chosen from."""
+"""Correction of the headline's Sharpe ratio for the number of trials that it was selected from."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ CASH = "in excess of what cash earned on these days in the market of this report
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """The trials, and what was selected among them.
+    """Selection of the headline from the trials of a search.
 
     Attributes:
-        num_trials: All of them.
-        hurdle: Annual Sharpe ratio that the best of so many worthless trials is expected to show.
-        validation_sharpe: Annual Sharpe ratio on the days that were selected on; NaN where it is left out.
-        deflated: The deflated Sharpe ratio on these days; NaN where it is left out.
-        series: The series that both are of, and its cash; or why they are left out.
-        overfitting: PBO; None where the trials' returns were not kept.
-        note: On the trials that it is of, or why it is missing.
+        num_trials: Number of all trials, including pruned and failed ones.
+        hurdle: Annualised Sharpe ratio that the best of `num_trials` trials without skill is expected to show.
+        validation_sharpe: Annualised Sharpe ratio on the days that were selected on; NaN if it is left out.
+        deflated: Deflated Sharpe ratio on these days; NaN if it is left out.
+        series: Sentence on the returns and the cash behind both ratios, or on why they are left out.
+        overfitting: PBO; None if it is left out.
+        note: Sentence on the trials behind the PBO, or on why it is left out.
     """
 
     num_trials: int
@@ -47,7 +47,7 @@ class Selection:
 
 
 class _Selected(NamedTuple):
-    """Daily returns that were selected on; empty ones come with the reason."""
+    """Daily returns that the selection was based on; if they are empty, `series` gives the reason."""
 
     series: str
     returns: FloatArray = np.empty(0)
@@ -55,7 +55,7 @@ class _Selected(NamedTuple):
 
 
 def find_selection(context: ReportContext) -> Selection | None:
-    """The selection behind the headline; None without a tuning record."""
+    """Return the selection of the headline; None without a tuning record."""
     tuning = context.tuning
     if tuning is None:
         return None
@@ -72,7 +72,7 @@ def find_selection(context: ReportContext) -> Selection | None:
 
 
 def _overfitting(context: ReportContext) -> tuple[BacktestOverfitting | None, str]:
-    """PBO over the trials, or why it is left out."""
+    """Return the PBO over the trials, or None and the reason why it is left out."""
     tuning = context.tuning
     assert tuning is not None
     if tuning.trial_returns is None:
@@ -84,7 +84,7 @@ def _overfitting(context: ReportContext) -> tuple[BacktestOverfitting | None, st
 
 
 def _cash_of_the_trials(context: ReportContext, trial_returns: pd.DataFrame) -> FloatArray | None:
-    """What cash earned on the days of the trials' returns; None if it is not known."""
+    """Return the cash returns on the days of the trials' returns; None if they are not known."""
     days = trial_returns.index
     if not isinstance(days, pd.DatetimeIndex):
         return None
@@ -92,7 +92,7 @@ def _cash_of_the_trials(context: ReportContext, trial_returns: pd.DataFrame) -> 
 
 
 def _validation_walk(context: ReportContext) -> _Selected:
-    """The walk that the caller says was selected on."""
+    """Return the returns of the walk on the selection days that the context gives."""
     walk = context.validation
     assert walk is not None
     cash = cash_returns_on(context.market, walk.dates)
@@ -105,7 +105,7 @@ def _validation_walk(context: ReportContext) -> _Selected:
 
 
 def _selected_trial(context: ReportContext) -> _Selected:
-    """The best trial of the search, from the returns that it kept."""
+    """Return the returns of the best trial, from those that the search kept."""
     tuning = context.tuning
     assert tuning is not None
     if tuning.trial_returns is None:

@@ -1,4 +1,4 @@
-"""CSV that no spreadsheet runs as a formula, and values that JSON can hold."""
+"""Values for JSON, and CSV files whose cells no spreadsheet runs as formulas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def json_value(value: Any) -> Any:
-    """Plain values with displayable texts, and null for what is undefined: JSON has no NaN."""
+    """Return a value as plain types with displayable texts; NaN and infinity become None, since JSON has neither."""
     if isinstance(value, dict):
         return {displayable(str(name)): json_value(each) for name, each in value.items()}
     if isinstance(value, str):
@@ -30,7 +30,7 @@ def json_value(value: Any) -> Any:
 
 
 def write_csv(table: pd.DataFrame | pd.Series[Any], path: Path, *, index: bool = True) -> None:
-    """Write a table for spreadsheets: a text that they would run as a formula begins with an apostrophe."""
+    """Write a table as CSV, with an apostrophe before texts that a spreadsheet would run as formulas."""
     rows = csv.reader(io.StringIO(table.to_csv(index=index)))
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(map(_without_formula, row) for row in rows)

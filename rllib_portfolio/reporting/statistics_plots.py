@@ -1,4 +1,4 @@
-"""Plots of figures: Sharpe ratios with intervals, cost curve, seed spread, overfitting."""
+"""Plots of statistics: Sharpe ratios with intervals, cost curve, seed spread, overfitting."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _sharpe_mark(inputs: ReportInputs, name: str, row: pd.Series[Any]) -> Figure
 
 
 def cost_figure(inputs: ReportInputs) -> Figure | None:
-    """Plot the Sharpe ratio by proportional cost, solid at the lag that was walked; return None without a curve."""
+    """Plot the Sharpe ratio by proportional cost, solid at the lag of the report; return None without a curve."""
     curve = None if inputs.context is None else inputs.context.cost_curve
     if inputs.context is None or curve is None or not len(curve):
         return None
@@ -74,7 +74,7 @@ def cost_figure(inputs: ReportInputs) -> Figure | None:
 
 
 def _cost_lines(part: pd.DataFrame, name: str, colour: str, dash: str) -> list[Figure]:
-    """Return the line of proportional costs of one strategy and lag, and the marks with market impact if any."""
+    """Return the line of one strategy and lag over proportional costs, and the marks with market impact if any."""
     proportional, with_impact = part[part["impact"] == 0.0].sort_values("cost_bps"), part[part["impact"] > 0.0]
 
     def line(rows: pd.DataFrame, note: str, look: dict[str, Any], **more: Any) -> Figure:
@@ -92,7 +92,10 @@ def _cost_lines(part: pd.DataFrame, name: str, colour: str, dash: str) -> list[F
 
 
 def seeds_figure(report: Report) -> Figure | None:
-    """Plot each seed's Sharpe ratio, the interquartile mean with its interval, and 1/N; return None without seeds."""
+    """Plot each seed's Sharpe ratio, their interquartile mean with its interval, and the benchmark's Sharpe ratio.
+
+    Return None without seeds.
+    """
     inputs, scores = report.inputs, report.seed_scores
     if not len(scores):
         return None
@@ -125,7 +128,7 @@ def _seed_mean(summary: pd.Series[Any], height: float, subject: str, colour: str
 
 
 def overfitting_figure(report: Report) -> Figure | None:
-    """Plot where the best trial of one half of the days ranks on the other; return None without trials' returns."""
+    """Plot the out-of-sample ranks of the best in-sample trial over all splits; return None without a PBO."""
     overfitting = None if report.selection is None else report.selection.overfitting
     if overfitting is None:
         return None
@@ -152,7 +155,7 @@ def _interval(value: float, lower: float, upper: float, colour: str, thickness: 
 
 
 def _benchmark_line(report: Report) -> list[Figure]:
-    """Return the line at the benchmark's Sharpe ratio; none without a benchmark, or where its ratio is undefined."""
+    """Return the line at the benchmark's Sharpe ratio; no line without a benchmark, or if its ratio is undefined."""
     name = report.inputs.benchmark
     ratio = math.nan if name is None else report.statistics.number(name, "sharpe_ratio")
     return [] if math.isnan(ratio) else [vertical(ratio, BENCHMARK_COLOUR, "dot")]

@@ -1,4 +1,4 @@
-"""The table: every figure of every strategy."""
+"""The table of a report, with every figure of every strategy."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class StatisticsTable:
     """Figures of K strategies.
 
     Attributes:
-        frame: One row per strategy, columns as in `columns`, and `undefined`: why a cell is empty. Columns that nothing
-            is known of are not there: the inputs state which and why.
-        verdicts: Of every strategy but the benchmark; empty without one.
-        block_days: Mean length of a block of the intervals' bootstrap.
-        num_draws: Its resampled histories.
+        frame: One row per strategy, with the columns of `columns` and a last column `undefined` with the reasons for
+            empty cells. Columns without any data are left out; the inputs state which and why.
+        verdicts: Verdicts on all strategies but the benchmark; empty without a benchmark.
+        block_days: Mean length of a block of the bootstrap.
+        num_draws: Number of resampled histories of the bootstrap.
     """
 
     frame: pd.DataFrame
@@ -42,7 +42,7 @@ class StatisticsTable:
     num_draws: int
 
     def number(self, strategy: str, column: str) -> float:
-        """One figure; NaN where it is undefined."""
+        """Return one figure; NaN if it is undefined."""
         value: Any = self.frame.at[strategy, column]
         return float(value)
 
@@ -50,12 +50,12 @@ class StatisticsTable:
 def statistics_table(
     inputs: ReportInputs, plan: BootstrapPlan, confidence_p_values: FloatArray | None
 ) -> StatisticsTable:
-    """Work out every figure.
+    """Compute all figures.
 
     Args:
         inputs: The strategies and their days.
-        plan: How the intervals are bootstrapped.
-        confidence_p_values: Of the model confidence set, one per contender; None where there is none.
+        plan: Settings of the bootstrap.
+        confidence_p_values: P-values of the model confidence set, one per contender; None without a set.
     """
     verdicts = _verdicts(inputs, plan.seed)
     frame, block_days = _measures(inputs, plan)
@@ -73,7 +73,7 @@ def statistics_table(
 
 
 def _measures(inputs: ReportInputs, plan: BootstrapPlan) -> tuple[pd.DataFrame, int]:
-    """All that returns alone tell, with intervals."""
+    """Return the measures that need only returns, with their intervals, and the block length of the bootstrap."""
     returns, cash, periods = inputs.returns, inputs.cash_returns, inputs.periods_per_year
     benchmark = inputs.benchmark_returns
     intervals = bootstrap_intervals(returns, benchmark, cash, periods, plan)
@@ -132,7 +132,7 @@ def _drawdown_dates(inputs: ReportInputs) -> pd.DataFrame:
 
 
 def _verdicts(inputs: ReportInputs, seed: int) -> dict[str, Verdict]:
-    """Of every strategy but the benchmark."""
+    """Return the verdicts on all strategies but the benchmark."""
     benchmark, name = inputs.benchmark_returns, inputs.benchmark
     if benchmark is None or name is None:
         return {}

@@ -1,4 +1,4 @@
-"""Anyone's value series, checked and aligned: a gap is an error or a sentence in the report, never a silent NaN."""
+"""Check and alignment of value series; a gap gives an error or a sentence in the report, never a silent NaN."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rllib_portfolio.reporting.inputs import FIRST_DAY, ReportInputs
 from rllib_portfolio.statistics import metrics
 
 Series = pd.Series | ArrayLike
-"""Values of one strategy: pandas with dates, or an array; a table or matrix of one column will do."""
+"""Values of one strategy: a pandas object, or an array; a table or matrix must have one column."""
 
 MIN_VALUES = 12
-"""Eleven returns: fewer say nothing about a Sharpe ratio."""
+"""Smallest number of values; fewer than eleven returns say nothing about a Sharpe ratio."""
 
 
 def inputs_of_values(
@@ -34,24 +34,24 @@ def inputs_of_values(
 ) -> ReportInputs:
     """Check and align value series.
 
-    Series with dates are cut to the days that all of them have, and the report says so; values missing at either end
-    are cut likewise. Dates may be written out, as ISO 8601 ("2020-01-31"). Arrays have no dates and must be of one
-    length; so have series with other labels, which must be the same for all. Stamps with a time zone belong to the day
-    of their own clock, so that all series must have the same zone, or none.
+    Series with dates are cut to the days that all of them have, and the report says so; missing values at either end of
+    a series are cut as well. Dates may be ISO 8601 texts ("2020-01-31"). Arrays have no dates and must have the same
+    length. Series with other labels have no dates either, and their labels must be the same. A time stamp with a time
+    zone belongs to the day of its local time, so all series must have the same time zone, or none.
 
     Args:
-        strategies: Name to values (wealth, prices: above 0), at least one.
-        benchmark: Values of what they are judged against.
-        cash_rate: What cash earned, annual, a fraction.
-        periods_per_year: Values per year; by default what the dates tell, and 252 without dates.
+        strategies: Maps names to values above 0 (wealth, prices), at least one.
+        benchmark: Values of the benchmark.
+        cash_rate: Annual return of cash, a fraction.
+        periods_per_year: Values per year; by default inferred from the dates, or 252 without dates.
         title: Heading of the report.
 
     Raises:
-        DataError: If there is no strategy, a series has several columns, a gap inside, a value that is not above 0,
-            dates that repeat or fall, labels that are no dates and differ from another's, a time zone that is not that
-            of the others, no day in common with them, or fewer than 12 values are left, or these have several rhythms.
-        ConfigError: If `strategies` is no mapping, two names are written alike, a setting is out of range, or
-            `periods_per_year` is more than 10 % off what the dates tell.
+        DataError: If there is no strategy; if a series has several columns, an inner gap, a value that is not above 0,
+            or dates that do not increase; if only some series have dates, or they differ in time zone or in labels that
+            are not dates; or if the days that they share are fewer than 12 or have several frequencies.
+        ConfigError: If `strategies` is not a mapping, two names are the same text, a setting is out of range, or
+            `periods_per_year` differs by more than 10 % from what the dates tell.
     """
     _require_settings(cash_rate, periods_per_year)
     given = _named(strategies)
@@ -102,7 +102,7 @@ def _require_settings(cash_rate: float, periods_per_year: float | None) -> None:
 
 
 def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tuple[float, tuple[str, ...]]:
-    """Values per year: what is stated, or what the dates tell, and then a sentence that says so."""
+    """Return the values per year, as stated or inferred from the dates, and a sentence on it if it is inferred."""
     if dates is not None:
         require_one_rhythm(dates, "report")
     found = None if dates is None else frequency_of(dates)
@@ -121,7 +121,7 @@ def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tu
 
 
 def _named(strategies: Mapping[str, Series]) -> dict[str, Series]:
-    """The series by the texts of their names."""
+    """Return the series with their names as texts, which must be distinct."""
     if not isinstance(strategies, Mapping):
         kind = type(strategies).__name__
         raise ConfigError(f"strategies must be a dict of name to values, got {kind} (report). Name each series.")
@@ -135,7 +135,7 @@ def _named(strategies: Mapping[str, Series]) -> dict[str, Series]:
 
 
 def _series(name: str, values: Series) -> pd.Series:
-    """Float values with increasing days, or with the labels that they came with where these are no dates."""
+    """Return a series as floats with increasing days as labels, or with its own labels if they are not dates."""
     series = _one_column(name, values)
     try:
         series = series.astype(np.float64)
@@ -157,7 +157,7 @@ def _series(name: str, values: Series) -> pd.Series:
 
 
 def _one_column(name: str, values: Any) -> pd.Series:
-    """A series, or the only column of a table or matrix with the dates that it has."""
+    """Return a series as it is, or the only column of a table or matrix as a series."""
     if isinstance(values, pd.Series):
         return values
     table = values if isinstance(values, pd.DataFrame) else np.asarray(values)
@@ -168,17 +168,17 @@ def _one_column(name: str, values: Any) -> pd.Series:
 
 
 def _stamps(labels: pd.Index) -> tuple[pd.DatetimeIndex, pd.TimedeltaIndex | None] | None:
-    """Times of the clock that dates were written by, and its offsets from UTC if it had any; None for other labels.
+    """Return the local times of date labels, and their offsets from UTC if they have a time zone.
 
-    Dates may be written out as texts, or kept as objects.
+    The labels may also be texts or date objects; the result is None if they are not dates.
     """
     if isinstance(labels, pd.PeriodIndex):
         labels = labels.to_timestamp()
     elif labels.inferred_type in ("string", "date", "datetime"):
         try:
-            # other formats are ambiguous: 01/02/2020 is in January or in February
+            # other formats are ambiguous: 01/02/2020 may be in January or in February
             instants = pd.DatetimeIndex(pd.to_datetime(labels, format="ISO8601", utc=True))
-            # summer time makes several offsets of one zone, which pandas does not read into one index
+            # summer time gives one zone several offsets, which pandas does not read into one index
             clock = pd.DatetimeIndex([pd.Timestamp(label).tz_localize(None) for label in labels])
         except (ValueError, TypeError):
             return None
@@ -191,9 +191,9 @@ def _stamps(labels: pd.Index) -> tuple[pd.DatetimeIndex, pd.TimedeltaIndex | Non
 
 
 def _require_one_zone(given: Mapping[str, Series]) -> None:
-    """Refuse series whose clocks differ on a day that both have: one would know the other's tomorrow.
+    """Raise DataError if two series have different offsets from UTC on a common day, which allows look-ahead bias.
 
-    Plain days beside a time zone are refused, too, as in tables of prices (`market.days.require_one_zone`).
+    It is also raised if only some series have a time zone, as for tables of prices (`market.days.require_one_zone`).
     """
     zoned: dict[str, tuple[str, pd.Series]] = {}
     plain = []
@@ -224,7 +224,7 @@ def _require_one_zone(given: Mapping[str, Series]) -> None:
 
 
 def _by_position(columns: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
-    """Series without dates, paired by place: that is right only where their labels are the same, or count places."""
+    """Return series without dates, aligned by position; their labels must be equal, or count positions from 0."""
     first, labels = next((name, series.index) for name, series in columns.items())
     for name, series in columns.items():
         count_places = all(each.equals(pd.RangeIndex(len(each))) for each in (series.index, labels))
@@ -238,7 +238,7 @@ def _by_position(columns: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
 
 
 def _without_gaps(name: str, series: pd.Series) -> pd.Series:
-    """The series from its first to its last value."""
+    """Return the series from its first to its last value, which must have no gap and only values above 0."""
     first, last = series.first_valid_index(), series.last_valid_index()
     if first is None:
         raise DataError(f"values must hold numbers, got none (strategy {name}). Look at the series.")
@@ -281,7 +281,7 @@ def _have_dates(columns: Mapping[str, pd.Series]) -> bool:
 def _aligned(
     columns: Mapping[str, pd.Series], benchmark: str | None, has_dates: bool
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The days that all have, and a sentence for each series that had others."""
+    """Return a table of the days that all series have, and a sentence for each series that has other days."""
     if not has_dates and len({len(series) for series in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(series)}" for name, series in columns.items())
         raise DataError(f"arrays must be of one length, got {lengths} (report). Give pandas Series with dates instead.")
@@ -319,7 +319,7 @@ def _span(series: pd.Series) -> str:
 
 
 def _what_is_not_known(benchmark: str | None, has_dates: bool, cash_rate: float) -> tuple[str, ...]:
-    """Sentences on what value series leave out, and on what was taken for cash."""
+    """Return sentences on what value series do not tell, and on the assumed cash return."""
     sentences = [
         "The values are taken as given: costs, execution lag, survivorship and the rule that made them are not known "
         "here. Ask for them before believing a figure.",

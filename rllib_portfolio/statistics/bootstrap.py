@@ -1,9 +1,9 @@
-"""Confidence intervals by the stationary bootstrap: all strategies and their benchmark live the same resampled days.
+"""Confidence intervals by the stationary bootstrap; all strategies and their benchmark share the same resampled days.
 
-Drawing whole blocks keeps what one day has to do with the next; drawing all strategies' days together keeps what they
-have to do with each other, so that an interval of a difference is as narrow as their correlation makes it. Intervals
-are percentile intervals: not studentised, without correction of bias. That of a drawdown is the most biased of them:
-crashes longer than a block are broken up.
+Drawing blocks of days preserves serial dependence. Drawing the same days for all strategies preserves the correlation
+between strategies, which narrows the interval of a difference. The intervals are percentile intervals, neither
+studentised nor bias-corrected. The interval of the maximum drawdown is the most biased one, since resampling breaks up
+crashes that are longer than a block.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SMALLEST_DEVIATION = metrics.SMALLEST_DENOMINATOR
 """A standard deviation below this counts as zero, as in the metrics."""
 
 MIN_DAYS_FOR_BLOCKS = 10
-"""Autocorrelations of fewer days say nothing."""
+"""Series of fewer days get blocks of one day, since their autocorrelations cannot be estimated."""
 
 DRAWS_AT_ONCE = 64
 TAIL = 0.05
@@ -35,13 +35,13 @@ TAIL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class BootstrapPlan:
-    """How to resample.
+    """Settings of the bootstrap.
 
     Attributes:
-        num_draws: Resampled histories.
+        num_draws: Number of resampled histories.
         level: Coverage of the intervals, a fraction.
-        block_days: Mean length of a block; None leaves it to `joint_block_days`.
-        seed: Of the draws; the same seed gives the same intervals.
+        block_days: Mean length of a block; `joint_block_days` chooses it if None.
+        seed: Seed of the draws.
     """
 
     num_draws: int = 10_000
@@ -51,7 +51,7 @@ class BootstrapPlan:
 
 
 class Interval(NamedTuple):
-    """An estimate and its interval: numbers, or one entry per strategy, [K]."""
+    """An estimate and the ends of its interval, each one number or an array [K] with one entry per strategy."""
 
     estimate: FloatArray
     lower: FloatArray
@@ -60,16 +60,16 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BootstrapIntervals:
-    """Intervals of K strategies. NaN where the measure is undefined, in the data or in any of the draws.
+    """Intervals of K strategies; NaN where the measure is undefined in the data or in any draw.
 
     Attributes:
-        sharpe_ratio: Annualised.
-        sharpe_difference: Sharpe ratio less the benchmark's; None without a benchmark.
-        max_drawdown: Positive fraction.
-        conditional_value_at_risk: CVaR 95 %, one day, a positive loss.
+        sharpe_ratio: Annualised Sharpe ratio.
+        sharpe_difference: Sharpe ratio minus the benchmark's; None without a benchmark.
+        max_drawdown: Maximum drawdown, a positive fraction.
+        conditional_value_at_risk: One-day CVaR 95 %, a positive loss.
         block_days: Mean length of a block.
-        num_draws: Resampled histories.
-        level: Coverage.
+        num_draws: Number of resampled histories.
+        level: Coverage, a fraction.
     """
 
     sharpe_ratio: Interval
@@ -88,19 +88,19 @@ def bootstrap_intervals(
     periods_per_year: float = metrics.PERIODS_PER_YEAR,
     plan: BootstrapPlan | None = None,
 ) -> BootstrapIntervals:
-    """Intervals of Sharpe ratio, its difference to the benchmark's, maximum drawdown and CVaR.
+    """Compute intervals of the Sharpe ratio, its difference to the benchmark's, the maximum drawdown and the CVaR.
 
     Args:
         returns: Daily simple returns above -1, [T, K] or [T].
-        benchmark: Those of the benchmark, [T], resampled with them.
-        cash_returns: What cash earned, a number or [T], resampled with them.
+        benchmark: Daily simple returns of the benchmark, [T], on the same resampled days.
+        cash_returns: Cash return per day, a number or [T], on the same resampled days.
         periods_per_year: Days per year.
-        plan: How to resample.
+        plan: Settings of the bootstrap.
 
     Raises:
         ConfigError: If there are fewer than two days, or a return is not a number above -1.
 
-    Source: Politis and Romano (1994), "The Stationary Bootstrap", JASA 89(428), section 2; the draws are arch's.
+    Source: Politis and Romano (1994), "The Stationary Bootstrap", JASA 89(428), section 2; arch makes the draws.
     """
     plan = plan or BootstrapPlan()
     paths = _paths(returns, benchmark)
@@ -128,10 +128,10 @@ def bootstrap_intervals(
 
 
 def joint_block_days(excess: FloatArray) -> int:
-    """Mean block length for all columns together: the longest that any of them, or its square, asks for.
+    """Return the mean block length for all columns: the longest optimal length of any column or squared column.
 
-    Drawdown and CVaR hang on clusters of volatility, which returns do not show and their squares do. Too long a block
-    costs little, too short a one makes intervals too narrow.
+    Drawdown and CVaR depend on volatility clusters, which show in the squares of returns but not in the returns. Blocks
+    that are too long cost little; blocks that are too short make the intervals too narrow.
     """
     deviation = excess - excess.mean(axis=0)
     return max(
@@ -140,7 +140,7 @@ def joint_block_days(excess: FloatArray) -> int:
 
 
 def block_length(series: FloatArray, bootstrap: Literal["stationary", "circular"] = "stationary") -> int:
-    """Optimal (mean) block length of a series [T], at least 1 and at most T; 1 where nothing can be estimated.
+    """Return the optimal (mean) block length of a series [T], from 1 to T; 1 if it cannot be estimated.
 
     Source: Politis and White (2004), "Automatic Block-Length Selection for the Dependent Bootstrap", Econometric
         Reviews 23(1), corrected by Patton, Politis and White (2009); arch's implementation.
@@ -156,7 +156,7 @@ def block_length(series: FloatArray, bootstrap: Literal["stationary", "circular"
 def _draws(
     paths: FloatArray, excess: FloatArray, block_days: int, plan: BootstrapPlan
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Daily Sharpe ratio, maximum drawdown and CVaR of every draw and column, each [num_draws, K]."""
+    """Return the daily Sharpe ratio, maximum drawdown and CVaR of every draw and column, each [num_draws, K]."""
     sharpe, drawdown, tail_loss = np.empty((3, plan.num_draws, paths.shape[1]))
     log_growth, tails = np.log1p(paths), [_Tail.of(path) for path in paths.T]
     for rows, days in _drawn_days(len(paths), block_days, plan):
@@ -168,7 +168,7 @@ def _draws(
 
 
 def _drawn_days(num_days: int, block_days: int, plan: BootstrapPlan) -> Iterator[tuple[slice, IntArray]]:
-    """Chunks of draws: their rows, and their days [C, T]."""
+    """Yield the draws in chunks of C: their rows in the output, and the drawn days [C, T]."""
     from arch.bootstrap import StationaryBootstrap
 
     bootstrap = StationaryBootstrap(block_days, np.arange(num_days), seed=plan.seed)
@@ -179,14 +179,14 @@ def _drawn_days(num_days: int, block_days: int, plan: BootstrapPlan) -> Iterator
 
 
 def _counts(days: IntArray) -> FloatArray:
-    """How often each day was drawn, [C, T]: all that a mean or a quantile needs to know of a draw."""
+    """Return how often each day was drawn, [C, T]; means and quantiles of a draw need nothing else."""
     num_days = days.shape[1]
     offset = num_days * np.arange(len(days))[:, None]
     return np.bincount((days + offset).ravel(), minlength=days.size).reshape(days.shape).astype(np.float64)
 
 
 def _sharpe_ratios(counts: FloatArray, excess: FloatArray) -> FloatArray:
-    """Mean / std (ddof 1) of each draw, [C, K], from the first two moments about the mean of all days."""
+    """Return mean / std (ddof 1) of each draw, [C, K], from its first two moments about the mean of all days."""
     num_days, mean = len(excess), excess.mean(axis=0)
     deviation = excess - mean
     first, second = np.split(counts @ np.hstack([deviation, deviation**2]) / num_days, 2, axis=1)
@@ -195,7 +195,7 @@ def _sharpe_ratios(counts: FloatArray, excess: FloatArray) -> FloatArray:
 
 
 def _max_drawdowns(log_growth: FloatArray) -> FloatArray:
-    """Of the path [T, K] from wealth 1, [K]."""
+    """Return the maximum drawdowns [K] of paths [T, K] that start at wealth 1."""
     log_wealth = np.cumsum(log_growth, axis=0)
     highest = np.maximum(np.maximum.accumulate(log_wealth, axis=0), 0.0)
     return np.asarray(-np.expm1(-(highest - log_wealth).max(axis=0)))
@@ -203,13 +203,13 @@ def _max_drawdowns(log_growth: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tail:
-    """The losing end of one path, sorted once for all draws.
+    """The returns of one path, sorted once for the CVaR of all draws.
 
     Attributes:
-        order: Days from the lowest return upwards, [T].
-        values: Their returns, [T].
-        last_equal: For each, the last position with the same return, [T].
-        num_likely: So many first positions hold the tail of nearly every draw.
+        order: Days in ascending order of their returns, [T].
+        values: Returns in ascending order, [T].
+        last_equal: Last position with the same return as each position, [T].
+        num_likely: Number of first positions that contain the tail of nearly every draw.
     """
 
     order: IntArray
@@ -227,12 +227,12 @@ class _Tail:
         )
 
     def losses(self, counts: FloatArray) -> FloatArray:
-        """CVaR of each draw, [C].
+        """Return the CVaR of each draw, [C].
 
-        The quantile at position TAIL (T - 1) lies between two neighbours of the ordered draw and, unless they are
-        equal, below the upper one: the returns at or below it are those up to the lower neighbour, and its equals.
+        The quantile at position TAIL (T - 1) lies between two neighbours of the sorted draw, below the upper one unless
+        both are equal. The returns at or below the quantile are therefore those up to the lower neighbour, and ties.
         """
-        rank = math.floor(TAIL * (len(self.values) - 1)) + 1  # of the lower neighbour, counted from 1
+        rank = math.floor(TAIL * (len(self.values) - 1)) + 1  # rank of the lower neighbour, counted from 1
         num_held = self.num_likely
         reached = counts[:, self.order[:num_held]].cumsum(axis=1)
         if (reached[:, -1] < rank).any():
@@ -250,7 +250,7 @@ def _percentile_interval(estimate: FloatArray, draws: FloatArray, level: float) 
 
 
 def _paths(returns: FloatArray, benchmark: FloatArray | None) -> FloatArray:
-    """[T, K], and the benchmark as a last column."""
+    """Return the returns as a matrix [T, K], with the benchmark as an additional last column if there is one."""
     returns = np.asarray(returns, dtype=np.float64)
     paths = returns.reshape(len(returns), -1)
     if benchmark is not None:

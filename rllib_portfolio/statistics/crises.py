@@ -1,7 +1,7 @@
-"""How strategies went through the crises of the last decades.
+"""Performance of strategies in the market crises since 2000.
 
-A crisis that a strategy was trained or selected on proves little: it is marked as in-sample. One without data is said
-to have none, and is not left out.
+A crisis that a strategy was trained or selected on proves little and is marked as in-sample. A crisis without data
+stays in the table, marked as having none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Dates = NDArray[np.datetime64]
 Sample = Literal["in-sample", "out of sample", "unknown", "no data"]
 
 FREE_DAYS = 5
-"""Weekends and holidays at the edge of a window: so many calendar days without data leave it complete."""
+"""Calendar days (weekends, holidays) that may lack data at either end of a window without a note."""
 
 
 class Crisis(NamedTuple):
@@ -53,24 +53,24 @@ def crisis_table(
     trained_until: np.datetime64 | None = None,
     periods_per_year: float = metrics.PERIODS_PER_YEAR,
 ) -> pd.DataFrame:
-    """One row per crisis and strategy, indexed by both names.
+    """Return one row per crisis and strategy, indexed by both names.
 
-    Columns: total_return, max_drawdown (from the close before the window), sharpe_ratio, recovery_days (trading days
-    from the trough inside the window until wealth is back at the peak before it, after the window's end too; NaN if
-    that is not within the data or nothing was lost), num_days, sample ("in-sample", "out of sample", "unknown" or "no
-    data") and note.
+    Columns: total_return, max_drawdown (from the close before the window), sharpe_ratio, recovery_days, num_days,
+    sample ("in-sample", "out of sample", "unknown" or "no data") and note. `recovery_days` counts the trading days from
+    the trough inside the window until wealth is back at its peak since the close before the window, even if that is
+    after the window's end. It is NaN if wealth does not recover within the data or never fell.
 
     Args:
         returns: Daily simple returns, [T, K].
-        dates: Their days, datetime64[D] [T], increasing.
-        names: The K names.
-        cash_returns: What cash earned, a number or [T].
-        trained_until: Last day that anything was fitted, tuned or selected on: a window that begins by then is
-            in-sample. None: nobody knows.
+        dates: Days of the returns, datetime64[D] [T], increasing.
+        names: Names of the K strategies.
+        cash_returns: Cash return per day, a number or [T].
+        trained_until: Last day that anything was fitted, tuned or selected on; a window that begins on or before it is
+            in-sample. None if it is not known.
         periods_per_year: Days per year.
 
     Raises:
-        ConfigError: If names, dates and returns do not belong together.
+        ConfigError: If the shapes of names, dates and returns do not match, or the dates do not increase.
     """
     returns, dates = np.asarray(returns, dtype=np.float64), np.asarray(dates, dtype="datetime64[D]")
     _require_table(returns, dates, names)
@@ -97,7 +97,7 @@ def crisis_table(
 def _measures(
     returns: FloatArray, dates: Dates, cash: FloatArray, num_days: int, periods_per_year: float
 ) -> dict[str, float | str]:
-    """Of one strategy from a window's first day to the end of the data, `num_days` of them inside."""
+    """Return the measures of one strategy from its data since a window's first day, `num_days` of them inside it."""
     inside = returns[:num_days]
     fall = worst_drawdown(returns, dates, num_days) if num_days else None
     return {
@@ -117,7 +117,7 @@ def _sample(crisis: Crisis, has_data: bool, trained_until: np.datetime64 | None)
 
 
 def _note(crisis: Crisis, days: Dates) -> str:
-    """What the data leave out, as a sentence; empty where they cover the window."""
+    """Return a sentence on missing days of the window; empty if the data cover it."""
     if not len(days):
         return f"No data from {crisis.first_day} to {crisis.last_day}."
     free = np.timedelta64(FREE_DAYS, "D")

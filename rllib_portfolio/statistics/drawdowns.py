@@ -1,4 +1,4 @@
-"""When the largest drawdown began, when it ended, and how long it took."""
+"""Dates and durations of the largest drawdown."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.statistics import metrics
 
 SMALLEST_DRAWDOWN = 1e-12
-"""What is less is rounding: wealth is back at its peak."""
+"""A smaller drawdown is a rounding error: wealth counts as being at its peak."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawdownPeriod:
-    """A fall from a peak to a trough, and the way back. Days are trading days.
+    """A fall from a peak to a trough, and the recovery; durations are in trading days.
 
     Attributes:
         depth: Fraction of the peak that was lost, positive.
-        peak: Last day at the peak; the first day of the series where the peak is the starting value, whose own close
-            is not among the dates.
+        peak: Last day at the peak. If the peak is the starting value, whose close is not among the dates, it is the
+            first day of the series.
         trough: Day of the lowest wealth.
-        recovery: First day back at the peak; NaT if that is not within the data.
+        recovery: First day back at the peak; NaT if wealth does not recover within the data.
         fall_days: Days from peak to trough.
-        recovery_days: Days from trough to recovery; None if there is no recovery.
-        length_days: Days from the peak to the recovery, or to the last day if there is none.
+        recovery_days: Days from trough to recovery; None without a recovery.
+        length_days: Days from the peak to the recovery, or to the last day without a recovery.
     """
 
     depth: float
@@ -41,17 +41,18 @@ class DrawdownPeriod:
 def worst_drawdown(
     returns: FloatArray, dates: NDArray[np.datetime64], trough_within_days: int | None = None
 ) -> DrawdownPeriod | None:
-    """The largest drawdown of one strategy, the first of several equal ones.
+    """Return the largest drawdown of one strategy, the first one if several are equally deep.
 
     Args:
         returns: Daily simple returns, [T].
-        dates: Their days, datetime64[D] [T].
-        trough_within_days: Where given, the trough must lie in so many first days; the recovery may come after them.
+        dates: Days of the returns, datetime64[D] [T].
+        trough_within_days: Number of first days in which the trough must lie, or None for all; the recovery may be
+            later.
 
     Returns:
-        The drawdown; None where wealth never falls, or is not a number.
+        The drawdown; None if wealth never falls or is NaN.
     """
-    under_water = metrics.drawdown(returns)  # row 0 is the start, row t + 1 the close of day t
+    under_water = metrics.drawdown(returns)  # row 0 is the start, row t + 1 is the close of day t
     trough = int(np.argmax(under_water[: None if trough_within_days is None else trough_within_days + 1]))
     depth = float(under_water[trough])
     if not depth > SMALLEST_DRAWDOWN:

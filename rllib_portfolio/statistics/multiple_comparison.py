@@ -1,8 +1,7 @@
-"""Many strategies at once: whether any beats the benchmark, and which may be the best.
+"""Tests of many strategies at once: whether any beats the benchmark, and which may be the best.
 
-Both look at mean daily returns, not at risk: pass excess returns, or returns scaled to one volatility. The best of many
-looks good by chance; these tests know how many there are on the table, but not what was tried before: that is
-`selection`'s part.
+Both tests look at mean daily returns, not at risk: pass excess returns, or returns scaled to one volatility. They
+correct for the number of strategies that they compare, but not for trials that were run before; see `overfitting`.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ class SuperiorAbilityTest(NamedTuple):
     """One-sided test that no strategy has a higher mean return than the benchmark."""
 
     p_value: float
-    """Hansen's consistent one."""
+    """Hansen's consistent p-value."""
     p_value_lower: float
-    """Bound that takes poor strategies for absent."""
+    """Lower bound, which ignores strategies that are worse than the benchmark."""
     p_value_upper: float
-    """Bound that takes all strategies for as good as the benchmark (White's reality check, studentised)."""
+    """Upper bound, which treats all strategies as equal to the benchmark (White's reality check, studentised)."""
     num_compared: int
-    """Strategies that ever differ from the benchmark."""
+    """Number of strategies that differ from the benchmark on any day."""
     block_days: int
 
 
 class ConfidenceSet(NamedTuple):
-    """Strategies among which is the best, with probability `level` or more."""
+    """Set of strategies that contains the best one with probability `level` or more."""
 
     included: BoolArray
-    """[K]."""
+    """Whether each strategy is in the set, [K]."""
     p_values: FloatArray
-    """The smallest size at which each strategy would be left out, [K]."""
+    """Smallest significance level at which each strategy would be left out, [K]."""
     level: float
     block_days: int
 
@@ -47,19 +46,19 @@ class ConfidenceSet(NamedTuple):
 def superior_ability_test(
     returns: FloatArray, benchmark: FloatArray, num_resamples: int = 2000, seed: int = 0
 ) -> SuperiorAbilityTest:
-    """Hansen's SPA: the largest t statistic of K mean active returns, against its bootstrap distribution.
+    """Run Hansen's SPA test: compare the largest t statistic of K mean active returns with its bootstrap distribution.
 
-    arch does not divide by the standard errors omega_k that the statistic asks for, so the active returns are divided
-    by them before it sees them. Where no strategy is ahead the statistic is 0, as small as it can be, and p is 1.
+    arch does not divide by the standard errors omega_k that the statistic contains, so the active returns are divided
+    by omega_k before arch gets them. If no strategy is ahead, the statistic is 0, its smallest value, and p is 1.
 
     Args:
         returns: Daily returns, [T, K].
-        benchmark: Those of the benchmark on the same days, [T].
-        num_resamples: Resampled histories of the stationary bootstrap.
-        seed: Of the draws.
+        benchmark: Daily returns of the benchmark on the same days, [T].
+        num_resamples: Number of resampled histories of the stationary bootstrap.
+        seed: Seed of the draws.
 
     Raises:
-        ConfigError: If a return is NaN.
+        ConfigError: If returns are not [T, K] with at least 2 days, or one is NaN.
 
     Source: Hansen (2005), "A Test for Superior Predictive Ability", Journal of Business & Economic Statistics 23(4).
     """
@@ -88,21 +87,22 @@ def superior_ability_test(
 def model_confidence_set(
     returns: FloatArray, level: float = 0.95, num_resamples: int = 2000, seed: int = 0
 ) -> ConfidenceSet:
-    """The strategies that cannot be told from the best by their mean return, by the T_max statistic.
+    """Find the strategies whose mean return is not significantly below the best one, by the T_max statistic.
 
-    Strategies that never differ are one, and share its p-value. A large set means that the data say little.
+    Strategies whose returns never differ are tested as one and get the same p-value. A large set means that the data
+    say little.
 
     Args:
         returns: Daily returns, [T, K].
-        level: Probability with which the set holds the best.
-        num_resamples: Resampled histories of the stationary bootstrap.
-        seed: Of the draws.
+        level: Probability that the set contains the best strategy.
+        num_resamples: Number of resampled histories of the stationary bootstrap.
+        seed: Seed of the draws.
 
     Raises:
-        ConfigError: If a return is NaN.
+        ConfigError: If returns are not [T, K] with at least 2 days, or one is NaN.
 
-    Source: Hansen, Lunde and Nason (2011), "The Model Confidence Set", Econometrica 79(2), section 3.1.2; arch's MCS
-        with minus the returns as losses.
+    Source: Hansen, Lunde and Nason (2011), "The Model Confidence Set", Econometrica 79(2), section 3.1.2; computed by
+        arch's MCS with minus the returns as losses.
     """
     from arch.bootstrap import MCS
 
@@ -122,10 +122,11 @@ def model_confidence_set(
 
 
 def _long_run_deviation(active: FloatArray, block_days: int) -> FloatArray:
-    """omega: the deviation of sqrt(T) times a mean under the stationary bootstrap, without drawing, [K].
+    """Return omega [K], the standard deviation of sqrt(T) times a mean under the stationary bootstrap.
 
-    omega^2 = gamma_0 + 2 sum_i kappa_i gamma_i, kappa_i = (T - i)/T (1 - p)^i + i/T (1 - p)^(T - i), p = 1 / block_days
-    (Politis and Romano 1994, lemma 1). Autocovariances by Fourier transform.
+    No draws are needed: omega^2 = gamma_0 + 2 sum_i kappa_i gamma_i, where p = 1 / block_days and
+    kappa_i = (T - i)/T (1 - p)^i + i/T (1 - p)^(T - i) (Politis and Romano 1994, lemma 1). The autocovariances gamma_i
+    are computed by Fourier transform.
     """
     num_days = len(active)
     spectrum = np.fft.rfft(active - active.mean(axis=0), 2 * num_days, axis=0)
@@ -141,7 +142,7 @@ def _longest_block(columns: FloatArray) -> int:
 
 
 def _first_equal(returns: FloatArray) -> NDArray[np.intp]:
-    """Return for each column the first one that never differs from it by 5e-7 or more."""
+    """Return for each column the index of the first column that never differs from it by 5e-7 or more."""
     num = returns.shape[1]
     is_equal = [
         [np.abs(returns[:, j] - returns[:, k]).max() < SMALLEST_DEVIATION for j in range(num)] for k in range(num)

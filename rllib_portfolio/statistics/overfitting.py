@@ -1,7 +1,7 @@
-"""What is left of a Sharpe ratio that is the best of many trials.
+"""Probabilistic and deflated Sharpe ratio, and the probability of backtest overfitting (PBO).
 
-The series of a deflated ratio is the one that was selected on, and the trials are all that were ever run: pruned and
-failed ones too. Days that nothing was selected on have nothing to deflate: their figure is the probabilistic ratio.
+Compute the deflated Sharpe ratio from the returns that the selection was based on, and count all trials that were ever
+run, including pruned and failed ones. Days that were not used for selection need the probabilistic Sharpe ratio.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SPLITS_AT_ONCE = 2048
 
 @dataclass(frozen=True, slots=True)
 class SharpeSample:
-    """A Sharpe ratio and what its precision hangs on.
+    """A Sharpe ratio and the statistics that its standard error depends on.
 
     Attributes:
-        sharpe_ratio: Annualised.
-        num_days: T.
-        skewness: Of the daily excess returns.
-        kurtosis: Raw: 3 for a normal distribution.
+        sharpe_ratio: Annualised Sharpe ratio.
+        num_days: Number of days, T.
+        skewness: Skewness of the daily excess returns.
+        kurtosis: Raw kurtosis of the daily excess returns, 3 for a normal distribution.
         periods_per_year: Days per year.
     """
 
@@ -46,7 +46,7 @@ class SharpeSample:
         cash_returns: FloatArray | float = 0.0,
         periods_per_year: float = metrics.PERIODS_PER_YEAR,
     ) -> Self:
-        """Of daily returns [T]."""
+        """Compute the sample statistics of daily returns [T]; `cash_returns` is a number or [T]."""
         excess = np.asarray(returns, dtype=np.float64) - cash_returns
         return cls(
             sharpe_ratio=float(metrics.sharpe_ratio(excess, 0.0, periods_per_year)),
@@ -58,14 +58,14 @@ class SharpeSample:
 
 
 def probabilistic_sharpe_ratio(sample: SharpeSample, threshold: float = 0.0) -> float:
-    """One less the one-sided p-value of a true Sharpe ratio of at most `threshold`; NaN if the ratio is undefined.
+    """Return 1 minus the one-sided p-value of H0: the true Sharpe ratio is at most `threshold`; NaN if undefined.
 
-    Phi((SR - SR0) sqrt(T - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)), SR and SR0 per day. Days are taken for
-    independent. It is the chance of a lower ratio in the sample where the true one is SR0, and not the probability that
-    the true one is above SR0, which nothing tells without a prior.
+    The formula is Phi((SR - SR0) sqrt(T - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)) with SR and SR0 per day; it
+    assumes that days are independent. The result is the probability of a lower sample ratio if the true ratio is SR0.
+    It is not the probability that the true ratio is above SR0, which would need a prior.
 
     Args:
-        sample: The ratio, and what its precision hangs on.
+        sample: The ratio and the statistics of its standard error.
         threshold: SR0, annualised.
 
     Source: Bailey and Lopez de Prado (2012), "The Sharpe Ratio Efficient Frontier", Journal of Risk 15(2), section 3.
@@ -79,13 +79,13 @@ def probabilistic_sharpe_ratio(sample: SharpeSample, threshold: float = 0.0) -> 
 
 
 def sharpe_ratio_interval(sample: SharpeSample, level: float = 0.95) -> tuple[float, float]:
-    """Central confidence interval of the annualised Sharpe ratio, by the standard error of the probabilistic ratio.
+    """Return the ends of the central confidence interval of the annualised Sharpe ratio; NaN if the ratio is undefined.
 
-    Its ends are the thresholds whose one-sided p-values are (1 - level) / 2, from below and from above; they are NaN if
-    the ratio is undefined.
+    The standard error is that of the probabilistic ratio, so the ends are the thresholds whose one-sided p-values, from
+    below and from above, are (1 - level) / 2.
 
     Args:
-        sample: The ratio, and what its precision hangs on.
+        sample: The ratio and the statistics of its standard error.
         level: Coverage, in (0, 1).
 
     Source: Bailey and Lopez de Prado (2012), section 3.
@@ -99,16 +99,20 @@ def sharpe_ratio_interval(sample: SharpeSample, level: float = 0.95) -> tuple[fl
 
 
 def _variance(sample: SharpeSample) -> float:
-    """Variance of the estimated ratio per day, times T - 1."""
+    """Return T - 1 times the variance of the estimated daily Sharpe ratio."""
     per_day = sample.sharpe_ratio / math.sqrt(sample.periods_per_year)
     return 1.0 - sample.skewness * per_day + 0.25 * (sample.kurtosis - 1.0) * per_day**2
 
 
 def expected_best_sharpe_ratio(num_trials: int, trial_variance: float) -> float:
-    """Expected highest of `num_trials` independent Sharpe ratios of mean 0, in the units of sqrt(trial_variance).
+    """Return the expected maximum of `num_trials` independent Sharpe ratios of mean 0; 0 for one trial.
 
-    sqrt(V) ((1 - g) Phi^-1(1 - 1/n) + g Phi^-1(1 - 1/(n e))), g the Euler-Mascheroni constant; 0 for one trial. Trials
-    that resemble each other count for fewer: with n of them it is an upper bound.
+    It is sqrt(V) ((1 - g) Phi^-1(1 - 1/n) + g Phi^-1(1 - 1/(n e))) with the Euler-Mascheroni constant g, in the units
+    of sqrt(V). For n correlated trials it is an upper bound, since they count as fewer independent ones.
+
+    Args:
+        num_trials: Number of trials, n.
+        trial_variance: Variance of the trials' Sharpe ratios, V.
 
     Raises:
         ConfigError: If there is no trial or the variance is negative.
@@ -130,34 +134,34 @@ def expected_best_sharpe_ratio(num_trials: int, trial_variance: float) -> float:
 
 
 def deflated_sharpe_ratio(sample: SharpeSample, num_trials: int, trial_variance: float) -> float:
-    """Probabilistic Sharpe ratio against what the best of `num_trials` worthless trials is expected to show.
+    """Return the probabilistic Sharpe ratio with the expected best of `num_trials` trials without skill as threshold.
 
-    It is one less the one-sided p-value of a true ratio of at most that much.
+    It is 1 minus the one-sided p-value of H0: the true ratio is at most this threshold.
 
     Args:
-        sample: The selected strategy, on the series that it was selected on and on no other.
-        num_trials: All trials, pruned and failed ones included.
-        trial_variance: Of the annualised Sharpe ratios of the trials.
+        sample: Statistics of the selected strategy, on exactly the days that the selection was based on.
+        num_trials: Number of all trials, including pruned and failed ones.
+        trial_variance: Variance of the trials' annualised Sharpe ratios.
 
     Raises:
-        ConfigError: As in `expected_best_sharpe_ratio`.
+        ConfigError: If there is no trial or the variance is negative.
 
-    Source: Bailey and Lopez de Prado (2014), equation (2). Their example: an annual Sharpe ratio of 2.5 over 1250 days
-        (250 a year), 100 trials of variance 0.5, skewness -3, kurtosis 10, gives 0.9004.
+    Source: Bailey and Lopez de Prado (2014), equation (2). In their example, an annual Sharpe ratio of 2.5 over 1250
+        days (250 a year), 100 trials of variance 0.5, skewness -3 and kurtosis 10 give 0.9004.
     """
     return probabilistic_sharpe_ratio(sample, expected_best_sharpe_ratio(num_trials, trial_variance))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestOverfitting:
-    """What selecting the best trial on one half of the days is worth on the other.
+    """Out-of-sample results of the best in-sample trial, over all C splits of the days into two halves.
 
     Attributes:
-        probability: PBO: share of splits where the best in-sample trial is not above the median out of sample.
-        probability_of_loss: Share of splits where its out-of-sample Sharpe ratio is below 0.
-        logits: log(w / (1 - w)) per split, w its relative out-of-sample rank, [C].
-        best_in_sample: Its Sharpe ratio per day in each split, [C].
-        same_out_of_sample: That of the same trial on the other half, [C].
+        probability: PBO, the share of splits in which the best in-sample trial is not above the out-of-sample median.
+        probability_of_loss: Share of splits in which that trial has an out-of-sample Sharpe ratio below 0.
+        logits: log(w / (1 - w)) in each split, where w is that trial's relative out-of-sample rank, [C].
+        best_in_sample: That trial's daily in-sample Sharpe ratio in each split, [C].
+        same_out_of_sample: That trial's daily out-of-sample Sharpe ratio in each split, [C].
     """
 
     probability: float
@@ -168,23 +172,23 @@ class BacktestOverfitting:
 
 
 def backtest_overfitting(returns: FloatArray, num_blocks: int = 16) -> BacktestOverfitting:
-    """PBO by combinatorially symmetric cross-validation over a trial matrix.
+    """Compute the PBO of a matrix of trials by combinatorially symmetric cross-validation.
 
-    The days are cut into S blocks; each of the C(S, S/2) halves of them is in-sample once. The trial with the highest
-    Sharpe ratio there has rank r of N out of sample (equal ones share their mean rank), w = r / (N + 1), and counts as
-    overfitted where log(w / (1 - w)) <= 0. Days that do not fill a block are left out at the start. A trial that never
-    moves has Sharpe ratio 0 here, so that it can be ranked.
+    The days are cut into S blocks; each of the C(S, S/2) choices of half of the blocks is in-sample once. In each split
+    the trial with the highest in-sample Sharpe ratio has out-of-sample rank r of N (ties share their mean rank) and
+    relative rank w = r / (N + 1). The split counts as overfitted if log(w / (1 - w)) <= 0. Days at the start that do
+    not fill a block are left out. A trial whose return never changes gets Sharpe ratio 0, so that it can be ranked.
 
     Args:
         returns: Daily excess returns of N trials, [T, N], N at least 2.
-        num_blocks: S, even.
+        num_blocks: Number of blocks S, even.
 
     Raises:
         ConfigError: If there are too few trials or days, S is odd, or a return is NaN.
 
     Source: Bailey, Borwein, Lopez de Prado and Zhu (2017), "The Probability of Backtest Overfitting", Journal of
-        Computational Finance 20(4). The published R package pbo (Barry) takes w = r / N instead, which is 1 for the
-        best trial and moves even odds from the median to N / 2.
+        Computational Finance 20(4). The published R package pbo (Barry) uses w = r / N instead, which is 1 for the
+        best trial and moves even odds from the median to rank N / 2.
     """
     returns = _require_trials(returns, num_blocks)
     sums, squares, block_days = _block_moments(returns, num_blocks)
@@ -204,7 +208,10 @@ def backtest_overfitting(returns: FloatArray, num_blocks: int = 16) -> BacktestO
 
 
 def _block_moments(returns: FloatArray, num_blocks: int) -> tuple[FloatArray, FloatArray, int]:
-    """Sums of returns and of their squares per block, each [S, N], in units of each trial's deviation."""
+    """Return the sums per block of scaled returns and of their squares, each [S, N], and the days of a block.
+
+    The returns of each trial are divided by their standard deviation.
+    """
     num_trials, block_days = returns.shape[1], len(returns) // num_blocks
     kept = returns[len(returns) - block_days * num_blocks :]
     deviation = kept.std(axis=0)
@@ -214,14 +221,14 @@ def _block_moments(returns: FloatArray, num_blocks: int) -> tuple[FloatArray, Fl
 
 
 def _sharpe_ratios(sums: FloatArray, squares: FloatArray, days: int) -> FloatArray:
-    """Mean / std (ddof 1) per day; 0 for a trial that never moves."""
+    """Return the daily mean / std (ddof 1); 0 for a trial whose return never changes."""
     mean = sums / days
     variance = np.maximum(squares / days - mean**2, 0.0) * days / (days - 1)
     return np.asarray(np.where(variance > 1e-12, mean / np.sqrt(np.maximum(variance, 1e-12)), 0.0))
 
 
 def _judge_best(in_sample: FloatArray, out_of_sample: FloatArray) -> FloatArray:
-    """Logit, in-sample and out-of-sample Sharpe ratio of each split's best trial, [3, C]."""
+    """Return the logit, in-sample and out-of-sample Sharpe ratio of each split's best in-sample trial, [3, C]."""
     best = in_sample.argmax(axis=1)[:, None]
     chosen = np.take_along_axis(out_of_sample, best, axis=1)
     rank = (out_of_sample < chosen).sum(axis=1) + 0.5 * ((out_of_sample == chosen).sum(axis=1) + 1)

@@ -1,8 +1,8 @@
-"""Measures over a moving window of days: each is the measure of `metrics`, taken of every window at once.
+"""Measures over a moving window of days, each computed by the function of `metrics` for all windows at once.
 
 Row t is the measure of the `window_days` days that end with day t. It is NaN before the first window is full, in every
-window that holds a NaN, and where the measure itself is undefined. Of fewer days than a window nothing is left but NaN;
-a report leaves such a series out and says so.
+window that contains a NaN, and where the measure itself is undefined. A series that is shorter than a window gives only
+NaN; a report leaves it out and says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def rolling_sharpe_ratio(
     window_days: int = WINDOW_DAYS,
     periods_per_year: float = metrics.PERIODS_PER_YEAR,
 ) -> FloatArray:
-    """Sharpe ratio of each window, of the shape of `returns`: [T] or [T, K]."""
+    """Compute the annualised Sharpe ratio of each window, in the shape of `returns`: [T] or [T, K]."""
     return _rolling(
         lambda window, cash: metrics.sharpe_ratio(window, cash, periods_per_year), window_days, returns, cash_returns
     )
@@ -34,12 +34,12 @@ def rolling_sharpe_ratio(
 def rolling_volatility(
     returns: FloatArray, window_days: int = WINDOW_DAYS, periods_per_year: float = metrics.PERIODS_PER_YEAR
 ) -> FloatArray:
-    """Annualised volatility of each window, of the shape of `returns`."""
+    """Compute the annualised volatility of each window, in the shape of `returns`."""
     return _rolling(lambda window: metrics.annualised_volatility(window, periods_per_year), window_days, returns)
 
 
 def rolling_max_drawdown(returns: FloatArray, window_days: int = WINDOW_DAYS) -> FloatArray:
-    """Largest drawdown within each window, the value at its start included, of the shape of `returns`."""
+    """Compute the largest drawdown in each window, including the window's starting value, in the shape of `returns`."""
     return _rolling(metrics.max_drawdown, window_days, returns)
 
 
@@ -49,14 +49,14 @@ def rolling_beta(
     cash_returns: FloatArray | float = 0.0,
     window_days: int = WINDOW_DAYS,
 ) -> FloatArray:
-    """Beta against `benchmark` [T] in each window, of the shape of `returns`."""
+    """Compute the beta to `benchmark` [T] in each window, in the shape of `returns`."""
     return _rolling(metrics.beta, window_days, returns, benchmark, cash_returns)
 
 
 def _rolling(
     measure: Callable[..., metrics.Measure], window_days: int, returns: FloatArray, *others: FloatArray | float
 ) -> FloatArray:
-    """`measure(windows, *windows of others)` of each column; windows are [window_days, T'], one per column."""
+    """Return `measure(windows, *windows of others)` for each column; windows are [window_days, T'], one per column."""
     if window_days < 2:
         raise ConfigError(f"window_days must be at least 2, got {window_days} (rolling measures). Widen it.")
     returns = np.asarray(returns, dtype=np.float64)
@@ -65,17 +65,17 @@ def _rolling(
     if num_days < window_days:
         return rolled
     beside = [_windows(np.broadcast_to(np.asarray(other, dtype=np.float64), num_days), window_days) for other in others]
-    # One strategy at a time: what a measure makes of its windows is window_days times as large as the series.
+    # Loop over strategies, since the arrays that a measure allocates are window_days times as large as the series.
     for source, target in zip(_columns(returns), _columns(rolled), strict=True):
         target[window_days - 1 :] = measure(_windows(source, window_days), *beside)
     return rolled
 
 
 def _columns(series: FloatArray) -> list[FloatArray]:
-    """Views of the K columns; of [T], the series itself."""
+    """Return views of the K columns of a matrix, or a series [T] itself as the only column."""
     return [series] if series.ndim == 1 else list(series.T)
 
 
 def _windows(series: FloatArray, window_days: int) -> FloatArray:
-    """[window_days, T - window_days + 1], one window per column, without a copy."""
+    """Return a view [window_days, T - window_days + 1] with one window per column."""
     return sliding_window_view(series, window_days).T

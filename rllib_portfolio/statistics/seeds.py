@@ -1,4 +1,4 @@
-"""How much of a result is the luck of the seed."""
+"""Variation of a result between training seeds."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class SeedSummary(NamedTuple):
 
 
 def seed_summary(scores: FloatArray, num_draws: int = 10_000, level: float = 0.95, seed: int = 0) -> SeedSummary:
-    """Interquartile mean over S seeds and J folds, with its stratified-bootstrap interval.
+    """Compute the interquartile mean over S seeds and J folds, with its stratified-bootstrap interval.
 
-    Seeds are drawn with replacement within each fold, so that every draw holds every fold as often as the data do. The
-    interval is of the luck of training, not of the market: the days are the same in all draws. With fewer than 4 runs
-    nothing is trimmed.
+    Seeds are drawn with replacement within each fold, so that every draw contains each fold as often as the data do.
+    The interval covers the randomness of training, not that of the market, since all draws use the same days. Fewer
+    than 4 runs are not trimmed.
 
     Args:
         scores: One number per run, [S, J], or [S] for one fold.
-        num_draws: Resampled sets of runs.
-        level: Coverage of the interval.
-        seed: Of the draws.
+        num_draws: Number of resampled sets of runs.
+        level: Coverage of the interval, a fraction.
+        seed: Seed of the draws.
 
     Raises:
         ConfigError: If there is no run or a score is NaN.
@@ -55,10 +55,10 @@ def seed_summary(scores: FloatArray, num_draws: int = 10_000, level: float = 0.9
 
 
 def interquartile_mean(runs: FloatArray) -> FloatArray:
-    """Mean of the middle half of each row, floor(n / 4) runs cut at either end: [..., n] gives [...].
+    """Compute the mean of the middle half of each row, cutting floor(n / 4) runs at either end: [..., n] gives [...].
 
-    Source: Agarwal et al. (2021), section 4.3; in their published code, rliable, `metrics.aggregate_iqm`, which is
-        scipy's `trim_mean` at 0.25.
+    Source: Agarwal et al. (2021), section 4.3; their published code, rliable, has it as `metrics.aggregate_iqm`, which
+        is scipy's `trim_mean` at 0.25.
     """
     cut = int(TRIMMED * runs.shape[-1])
     return np.asarray(np.sort(runs, axis=-1)[..., cut : runs.shape[-1] - cut].mean(axis=-1))

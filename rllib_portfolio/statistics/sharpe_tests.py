@@ -1,19 +1,22 @@
-"""Whether two Sharpe ratios differ by more than chance, for returns with heavy tails and memory.
+"""Tests of equal Sharpe ratios for returns with heavy tails and serial dependence.
 
-Ledoit and Wolf (2008), "Robust performance hypothesis testing with the Sharpe ratio", Journal of Empirical Finance
-15(5): both of their tests, the HAC test of section 3.1, prewhitened, and the studentised bootstrap of section 3.2. The
-bootstrap is theirs of choice; over decades of daily returns the two agree.
+Both tests are from Ledoit and Wolf (2008), "Robust performance hypothesis testing with the Sharpe ratio", Journal of
+Empirical Finance 15(5): the HAC test of section 3.1 with prewhitening, and the studentised bootstrap of section 3.2.
+The authors prefer the bootstrap; over decades of daily returns the two agree.
 
-With v = (mean a, mean b, mean a^2, mean b^2) of the two excess returns, the difference per day is
+With v = (mean a, mean b, mean a^2, mean b^2) of the two excess returns a and b, the daily difference is
 
     f(v) = v1 / sqrt(v3 - v1^2) - v2 / sqrt(v4 - v2^2)
 
-and s = sqrt(grad' Psi grad / T) its standard error, Psi the long-run covariance of the four moments.
+and its standard error is s = sqrt(grad' Psi grad / T), where Psi is the long-run covariance of the four moments.
 
-Departures from the paper: the bound of the prewhitening (`_whitened`); the bandwidth is chosen for the one series that
-the difference hangs on, grad' D e_t, and not for four moments of different scale; the block length is Politis and
-White's for z_t = grad' (y_t - v), y_t the four moments' summands, instead of the calibration of Algorithm 3.1. They
-leave results as they are at any leverage and in any unit.
+There are three departures from the paper, with which results do not depend on leverage or on the unit of returns:
+
+- The prewhitening coefficients are bounded in another way (`_whitened`).
+- The bandwidth is chosen for the one series that determines the difference, grad' D e_t, and not for four moments of
+  different scale.
+- The block length is Politis and White's for z_t = grad' (y_t - v), where y_t are the summands of the four moments,
+  instead of the calibration of Algorithm 3.1.
 """
 
 from __future__ import annotations
@@ -31,20 +34,20 @@ from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.bootstrap import SMALLEST_DEVIATION, BootstrapPlan, block_length
 
 MIN_DAYS = 10
-"""Fewer do not identify the sixteen coefficients of the prewhitening."""
+"""Fewer days do not identify the sixteen coefficients of the prewhitening."""
 
 NUMBERS_AT_ONCE = 4_000_000
 LARGEST_AUTOCORRELATION = 0.97
-"""As in Andrews and Monahan (1992): nearer to 1, whitening would divide by next to nothing."""
+"""Bound of Andrews and Monahan (1992); closer to 1, prewhitening would divide by almost zero."""
 
 
 class HacTest(NamedTuple):
     """Two-sided test of equal Sharpe ratios by a robust standard error."""
 
     difference: float
-    """Of the annualised Sharpe ratios; NaN where one is undefined."""
+    """Difference of the annualised Sharpe ratios; NaN where one is undefined."""
     standard_error: float
-    """Annualised."""
+    """Standard error of `difference`."""
     p_value: float
     bandwidth_days: float
 
@@ -55,7 +58,7 @@ class BootstrapTest(NamedTuple):
     difference: float
     standard_error: float
     p_value: float
-    """In [1 / (num_draws + 1), 1]."""
+    """P-value between 1 / (num_draws + 1) and 1, or that of the HAC test where its standard error is 0 or NaN."""
     block_days: int
 
 
@@ -65,18 +68,19 @@ def hac_sharpe_test(
     cash_returns: FloatArray | float = 0.0,
     periods_per_year: float = metrics.PERIODS_PER_YEAR,
 ) -> HacTest:
-    """H0: equal Sharpe ratios; p = 2 Phi(-|f| / s), section 3.1. s by the Parzen kernel after prewhitening by a VAR(1).
+    """Test H0: equal Sharpe ratios by p = 2 Phi(-|f| / s), section 3.1.
 
-    Where the two ratios are one by construction (the same returns, or the same at another leverage) p is 1.
+    The standard error s uses the Parzen kernel after prewhitening by a VAR(1). If the two ratios are equal by
+    construction (the same returns, or the same returns at another leverage), p is 1.
 
     Args:
         returns: Daily simple returns of the strategy, [T], T at least 10.
-        benchmark: Those of the benchmark on the same days, [T].
-        cash_returns: What cash earned, a number or [T].
+        benchmark: Daily simple returns of the benchmark on the same days, [T].
+        cash_returns: Cash return per day, a number or [T].
         periods_per_year: Days per year.
 
     Raises:
-        ConfigError: If the days do not belong together, or a return is NaN.
+        ConfigError: If the two series differ in length or have fewer than 10 days, or a return is NaN.
     """
     pair = _scaled_excess(returns, benchmark, cash_returns)
     if np.isnan(pair).any():
@@ -99,25 +103,25 @@ def bootstrap_sharpe_test(
     periods_per_year: float = metrics.PERIODS_PER_YEAR,
     plan: BootstrapPlan | None = None,
 ) -> BootstrapTest:
-    """H0: equal Sharpe ratios; p = (1 + #{d* >= d}) / (num_draws + 1), section 3.2.
+    """Test H0: equal Sharpe ratios by p = (1 + #{d* >= d}) / (num_draws + 1), section 3.2.
 
-    d = |f| / s with the HAC standard error, d* = |f* - f| / s* in each resampled history of l = floor(T / b) blocks of
-    b days from a circle. s* is natural to blocks: Psi* = (1 / l) sum_j zeta_j zeta_j', where zeta_j is the sum of
-    y* - v* over block j, divided by sqrt(b).
+    d = |f| / s uses the HAC standard error. Each resampled history has l = floor(T / b) blocks of b days, which may
+    continue from the last day to the first, and gives d* = |f* - f| / s*. s* is the standard error for blocks:
+    Psi* = (1 / l) sum_j zeta_j zeta_j', where zeta_j is the sum of y* - v* over block j, divided by sqrt(b).
 
     Args:
-        returns: As in `hac_sharpe_test`.
-        benchmark: As there.
-        cash_returns: As there.
+        returns: Daily simple returns of the strategy, [T], T at least 10.
+        benchmark: Daily simple returns of the benchmark on the same days, [T].
+        cash_returns: Cash return per day, a number or [T].
         periods_per_year: Days per year.
-        plan: How to resample, by default 4999 times; its `level` plays no part.
+        plan: Settings of the bootstrap, by default with 4999 draws; `level` has no effect.
 
     Raises:
-        ConfigError: If the days do not belong together, or a return is NaN.
+        ConfigError: If the two series differ in length or have fewer than 10 days, or a return is NaN.
     """
     plan = plan or BootstrapPlan(num_draws=4999)
     hac = hac_sharpe_test(returns, benchmark, cash_returns, periods_per_year)
-    if not hac.standard_error > SMALLEST_DEVIATION:  # 0, or NaN: nothing to divide by
+    if not hac.standard_error > SMALLEST_DEVIATION:  # nothing to divide by
         return BootstrapTest(*hac[:3], 1)
     pair = _scaled_excess(returns, benchmark, cash_returns)
     _, moments, deviation = _moments(pair)
@@ -131,7 +135,7 @@ def bootstrap_sharpe_test(
 
 
 def _resampled_statistics(pair: FloatArray, block_days: int, plan: BootstrapPlan) -> Iterator[FloatArray]:
-    """Chunks of d*, together num_draws numbers."""
+    """Yield d* in chunks, num_draws numbers in all."""
     generator = np.random.default_rng(plan.seed)
     num_days, moments, _ = _moments(pair)
     difference, num_blocks = _difference(moments), num_days // block_days
@@ -141,7 +145,7 @@ def _resampled_statistics(pair: FloatArray, block_days: int, plan: BootstrapPlan
         drawn = generator.integers(num_days, size=(min(chunk, plan.num_draws - start), num_blocks))
         blocks = sums[drawn]  # [C, l, 4]
         moments = blocks.mean(axis=1) / block_days
-        with np.errstate(divide="ignore", invalid="ignore"):  # a history of one day over and over
+        with np.errstate(divide="ignore", invalid="ignore"):  # a history may consist of one repeated day
             zeta = (blocks - block_days * moments[:, None]) / math.sqrt(block_days)
             projected = np.einsum("clm,cm->cl", zeta, _gradient(moments))
             standard_error = np.sqrt((projected**2).mean(axis=1) / (num_blocks * block_days))
@@ -149,7 +153,7 @@ def _resampled_statistics(pair: FloatArray, block_days: int, plan: BootstrapPlan
 
 
 def _scaled_excess(returns: FloatArray, benchmark: FloatArray, cash_returns: FloatArray | float) -> FloatArray:
-    """Both excess returns [T, 2], each over its own deviation, which leaves Sharpe ratios and tests as they are."""
+    """Return both excess returns, [T, 2], each divided by its standard deviation, which changes no Sharpe ratio."""
     returns, benchmark = np.asarray(returns, dtype=np.float64), np.asarray(benchmark, dtype=np.float64)
     if returns.shape != benchmark.shape or returns.ndim != 1 or len(returns) < MIN_DAYS:
         raise ConfigError(
@@ -164,20 +168,21 @@ def _scaled_excess(returns: FloatArray, benchmark: FloatArray, cash_returns: Flo
 
 
 def _moments(pair: FloatArray) -> tuple[int, FloatArray, FloatArray]:
-    """T, v [4] and y_t - v [T, 4]."""
+    """Return T, v [4] and y_t - v [T, 4]."""
     summands = np.hstack([pair, pair**2])
     moments = summands.mean(axis=0)
     return len(pair), moments, summands - moments
 
 
 def _whitened(deviation: FloatArray, gradient: FloatArray) -> FloatArray:
-    """The series grad' D e_t, e_t = x_t - A x_t-1 residuals of a VAR(1) of x = `deviation` [T, 4], D = (I - A)^-1.
+    """Return the prewhitened series grad' D e_t of x = `deviation` [T, 4], with D = (I - A)^-1.
 
-    Its long-run variance is that of grad' x, but most of its memory is taken out before a kernel must find it.
+    e_t = x_t - A x_t-1 are the residuals of a VAR(1). The series has the long-run variance of grad' x, but most of the
+    autocorrelation is removed, so that the kernel has less to estimate.
 
     Source: Andrews and Monahan (1992), "An Improved Heteroskedasticity and Autocorrelation Consistent Covariance Matrix
-        Estimator", Econometrica 60(4). They bound singular values; those of moments and of their squares hang on the
-        unit, so that here the largest absolute eigenvalue is bound.
+        Estimator", Econometrica 60(4). They bound the singular values of A. Since x contains returns and their squares,
+        these depend on the unit of returns, and the largest absolute eigenvalue is bounded here instead.
     """
     before, now = deviation[:-1], deviation[1:]
     coefficients = np.linalg.lstsq(before, now)[0].T
@@ -188,14 +193,17 @@ def _whitened(deviation: FloatArray, gradient: FloatArray) -> FloatArray:
 
 
 def _difference(moments: FloatArray) -> FloatArray:
-    """f, of moments [..., 4]."""
+    """Return f of moments [..., 4]."""
     first, second = moments[..., :2], moments[..., 2:]
     ratios = first / np.sqrt(second - first**2)
     return np.asarray(ratios[..., 0] - ratios[..., 1])
 
 
 def _gradient(moments: FloatArray) -> FloatArray:
-    """Of f: (v3 / s1^3, -v4 / s2^3, -v1 / (2 s1^3), v2 / (2 s2^3)), s_i^3 the cubed deviations; [..., 4]."""
+    """Return the gradient of f, [..., 4]: (v3 / s1^3, -v4 / s2^3, -v1 / (2 s1^3), v2 / (2 s2^3)).
+
+    s1 and s2 are the standard deviations of the two excess returns.
+    """
     first, second = moments[..., :2], moments[..., 2:]
     cubed = (second - first**2) ** 1.5
     signs = np.array([1.0, -1.0])
@@ -203,14 +211,16 @@ def _gradient(moments: FloatArray) -> FloatArray:
 
 
 def _block_sums(summands: FloatArray, block_days: int) -> FloatArray:
-    """Sums over the block_days days that begin with each day, around the circle: [T, 4] gives [T, 4]."""
+    """Return the sums over the block that begins at each day, [T, 4]; the first day follows the last."""
     around = np.concatenate([summands, summands[: block_days - 1]])
     cumulative = np.concatenate([np.zeros((1, summands.shape[1])), around.cumsum(axis=0)])
     return np.asarray(cumulative[block_days:] - cumulative[:-block_days])
 
 
 def _parzen_bandwidth(series: FloatArray) -> float:
-    """2.6614 (alpha(2) T)^(1/5), alpha(2) = 4 rho^2 / (1 - rho)^4 of a first-order autoregression; at most T - 1.
+    """Return the bandwidth 2.6614 (alpha(2) T)^(1/5), at most T - 1.
+
+    alpha(2) = 4 rho^2 / (1 - rho)^4, where rho is the coefficient of a first-order autoregression.
 
     Source: Andrews (1991), "Heteroskedasticity and Autocorrelation Consistent Covariance Matrix Estimation",
         Econometrica 59(3), equations (6.2) and (6.4) for one series.
@@ -225,7 +235,10 @@ def _parzen_bandwidth(series: FloatArray) -> float:
 
 
 def _long_run_variance(series: FloatArray, bandwidth: float) -> float:
-    """sum_j k(j / bandwidth) gamma_j over all lags, k Parzen's kernel, gamma autocovariances; of a centred series."""
+    """Return sum_j k(j / bandwidth) gamma_j over all lags of a centred series.
+
+    k is Parzen's kernel and gamma_j is the autocovariance at lag j.
+    """
     num_days = len(series)
     total = float(series @ series)
     for lag in range(1, math.ceil(bandwidth)):

@@ -1,9 +1,9 @@
-"""Whether the mean return of one strategy differs from another's by more than chance.
+"""Tests of equal mean returns of a strategy and its benchmark.
 
-Here: the stationary-bootstrap test of the mean active return, one of the two that `verdicts` rest on, and three
-textbook tests that readers ask for, each with what it ignores. Elsewhere: `sharpe_tests` (Sharpe ratios), `bootstrap`
-(intervals), `multiple_comparison` (many strategies at once), `selection` (how many were tried), `seeds` (how many
-seeds).
+The stationary-bootstrap test of the mean active return is one of the two tests behind `verdicts`. Readers also ask for
+the three textbook tests, each of which comes with a sentence on what it ignores. Related modules are `sharpe_tests`
+(Sharpe ratios), `bootstrap` (intervals), `multiple_comparison` (many strategies at once), `overfitting` (number of
+trials) and `seeds` (training seeds).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ActiveReturnTest(NamedTuple):
     """Two-sided test that the mean daily active return is zero."""
 
     p_value: float
-    """In [1 / (num_resamples + 1), 1]."""
+    """P-value between 1 / (num_resamples + 1) and 1."""
     block_days: int
     """Mean length of a resampled block."""
 
@@ -29,14 +29,14 @@ class ActiveReturnTest(NamedTuple):
 def mean_active_return_test(active: FloatArray, num_resamples: int = 2000, seed: int = 0) -> ActiveReturnTest:
     """Test H0: E[a] = 0 against E[a] != 0 by the stationary bootstrap.
 
-    Days of policy and benchmark are drawn jointly, which for a mean is the same as drawing days of their difference a.
-    The resampled means m* are centred at the sample mean m, where H0 would put them at 0:
-    p = (1 + #{|m* - m| >= |m|}) / (num_resamples + 1). The mean is not studentised.
+    Drawing days of the active return a draws the days of policy and benchmark jointly. The resampled means m* are
+    centred at the sample mean m, which H0 moves to 0, so p = (1 + #{|m* - m| >= |m|}) / (num_resamples + 1). The mean
+    is not studentised.
 
     Args:
-        active: Daily returns of the policy less those of the benchmark, [T], T at least 1.
+        active: Daily returns of the policy minus those of the benchmark, [T], T at least 1.
         num_resamples: Number of resampled series.
-        seed: Of the draws; the same seed gives the same p-value.
+        seed: Seed of the draws.
 
     Source: Politis and Romano (1994), "The Stationary Bootstrap", JASA 89(428). Block length: Politis and White (2004),
         "Automatic Block-Length Selection for the Dependent Bootstrap", corrected by Patton, Politis and White (2009).
@@ -53,28 +53,30 @@ def mean_active_return_test(active: FloatArray, num_resamples: int = 2000, seed:
 
 
 class TextbookTest(NamedTuple):
-    """One of the three textbook tests, two-sided."""
+    """Result of one of the three textbook tests, two-sided."""
 
     name: str
     statistic: float
     p_value: float
     ignores: str
-    """What it leaves out, as a sentence for the reader."""
+    """Sentence for the reader on what the test ignores."""
 
 
 def textbook_tests(returns: FloatArray, benchmark: FloatArray) -> tuple[TextbookTest, ...]:
-    """Paired t, Wilcoxon signed-rank and two-sample Kolmogorov-Smirnov on the same days.
+    """Run the paired t, the Wilcoxon signed-rank and the two-sample Kolmogorov-Smirnov test, in this order.
 
-    Where the two never differ by 5e-7 or more, p is 1 and the statistic NaN. Wilcoxon drops days without difference.
+    If the two series never differ by 5e-7 or more, p is 1 and the statistic NaN. Wilcoxon drops days without a
+    difference.
 
     Args:
         returns: Daily returns of the strategy, [T], T at least 2.
-        benchmark: Those of the benchmark on the same days, [T].
+        benchmark: Daily returns of the benchmark on the same days, [T].
 
     Raises:
-        ConfigError: If the two are not of one length of at least 2 days, or hold a NaN.
+        ConfigError: If the two series differ in length, have fewer than 2 days, or contain a NaN.
 
-    Source: Student (1908), Biometrika 6(1); Wilcoxon (1945), Biometrics Bulletin 1(6); Smirnov (1939); as in SciPy.
+    Source: Student (1908), Biometrika 6(1); Wilcoxon (1945), Biometrics Bulletin 1(6); Smirnov (1939); SciPy computes
+        them.
     """
     from scipy import stats  # a second to import
 
@@ -113,7 +115,7 @@ _TEXTBOOK = (
 
 
 def _t_test(active: FloatArray) -> tuple[float, float]:
-    """A constant difference has no noise to measure it by: p is 0, the statistic NaN."""
+    """Return statistic and p-value; NaN and 0 for a constant difference, which has no noise to compare it with."""
     from scipy import stats
 
     if active.std() < SMALLEST_DEVIATION:

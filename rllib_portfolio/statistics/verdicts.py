@@ -1,21 +1,21 @@
-"""Whether a strategy beat its benchmark: two tests, one word, one sentence.
+"""Verdicts on whether a strategy beat its benchmark, from two tests, in one word and one sentence.
 
-The tests look at the same days, drawn jointly, each two-sided:
+Both tests are two-sided and draw the days of strategy and benchmark jointly. Their null hypotheses are:
 
-- the mean active return is zero (stationary bootstrap): did it earn more? The more powerful one between portfolios
-  that move together.
-- the Sharpe ratios are equal (Ledoit and Wolf 2008, studentised circular bootstrap): did it earn more per unit of risk?
+- The mean active return is zero (stationary bootstrap). This is the more powerful test between portfolios that move
+  together.
+- The Sharpe ratios are equal (Ledoit and Wolf 2008, studentised circular bootstrap).
 
-Two tests are two chances to be fooled. Holm's step-down holds the chance of any false claim at 5 %: the smaller p-value
-is significant up to 2.5 %, and then the larger one up to 5 %. The outcome follows from both:
+Holm's multiple-testing correction keeps the probability of any false claim at 5 %: the smaller p-value is significant
+up to 2.5 %, and if it is, the larger one is significant up to 5 %. The outcome is
 
-- "beats" where at least one difference is significant and neither points the other way,
-- "loses" likewise, to the other side,
-- "no significant difference" where neither is significant, or where return and Sharpe ratio point in opposite
-  directions: a higher return at a lower Sharpe ratio, or the reverse, shows a choice of risk and not skill.
+- "beats" if at least one difference is significant and neither is negative,
+- "loses" if at least one difference is significant and neither is positive,
+- "no significant difference" if neither is significant, or if return and Sharpe ratio point in opposite directions: a
+  higher return at a lower Sharpe ratio, or the reverse, shows a choice of risk and not skill.
 
-A test that is undefined (nothing to divide by, or fewer than 10 days) can be neither significant nor contrary; it still
-counts as one of the two. The deflated Sharpe ratio is no part of a verdict, and a window is one draw of history.
+An undefined test (nothing to divide by, or fewer than 10 days) is never significant and has no direction, but counts as
+one of the two in Holm's correction. The deflated Sharpe ratio has no influence on a verdict.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Outcome = Literal["beats", "no significant difference", "loses"]
 
 SIGNIFICANCE_LEVEL = 0.05
 SUSPICIOUS_SHARPE_GAIN = 0.3
-"""A Sharpe ratio so far above 1/N on real prices is more often leakage than skill."""
+"""A Sharpe ratio this far above that of 1/N on real prices is more often due to leakage than to skill."""
 
 SMALLEST_DIFFERENCE = 1e-9
-"""What is less is rounding and points nowhere: the same strategy at another leverage has the same Sharpe ratio."""
+"""A smaller difference is a rounding error without direction, as between two leverages of the same strategy."""
 
 SHARPE_DRAWS = 1999
-"""As many as those of the mean active return: a p-value of 5 % is then known to half a per cent."""
+"""Number of draws, about that of the mean test; a p-value of 5 % then has a standard error of 0.5 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +51,12 @@ class Pair:
     """A strategy and its benchmark on the same T days.
 
     Attributes:
-        name: Of the strategy.
-        benchmark_name: Of the benchmark.
-        days: The days in words, for the sentence: "the test window (2016-01-04 to 2022-12-28)".
+        name: Name of the strategy.
+        benchmark_name: Name of the benchmark.
+        days: The days in words, for the sentence, such as "the test window (2016-01-04 to 2022-12-28)".
         returns: Daily simple returns of the strategy, [T].
-        benchmark: Those of the benchmark, [T].
-        cash_returns: What cash earned, a number or [T].
+        benchmark: Daily simple returns of the benchmark, [T].
+        cash_returns: Cash return per day, a number or [T].
         periods_per_year: Days per year.
     """
 
@@ -71,15 +71,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a strategy beat its benchmark on the same days.
+    """Result of the comparison of a strategy with its benchmark on the same days.
 
     Attributes:
-        outcome: "beats", "no significant difference" or "loses", at the 5 % level over both tests: see the module.
-        mean_p_value: Two-sided, of the stationary-bootstrap test of the mean daily active return.
-        sharpe_p_value: Two-sided, of the Ledoit-Wolf test of the Sharpe difference; NaN where it is undefined.
-        information_ratio: Annualised; NaN where the two never differ.
-        sharpe_difference: Sharpe ratio of the strategy less the benchmark's; NaN where either is undefined.
-        leakage_suspected: Whether that difference is 0.3 or more.
+        outcome: "beats", "no significant difference" or "loses", at the 5 % level over both tests (see the module).
+        mean_p_value: Two-sided p-value of the stationary-bootstrap test of the mean daily active return.
+        sharpe_p_value: Two-sided p-value of the Ledoit-Wolf test of the Sharpe difference; NaN where it is undefined.
+        information_ratio: Annualised information ratio; NaN if the active return never changes.
+        sharpe_difference: Sharpe ratio of the strategy minus the benchmark's; NaN where either is undefined.
+        leakage_suspected: Whether `sharpe_difference` is 0.3 or more.
         sentence: The verdict in plain English, with its figures.
     """
 
@@ -93,11 +93,11 @@ class Verdict:
 
 
 def judge(pair: Pair, seed: int = 0) -> Verdict:
-    """The verdict over a pair.
+    """Return the verdict on a pair.
 
     Args:
         pair: The strategy, its benchmark and their days.
-        seed: Of both bootstraps.
+        seed: Seed of both bootstraps.
     """
     active = pair.returns - pair.benchmark
     mean_p = mean_active_return_test(active, seed=seed).p_value
@@ -120,10 +120,10 @@ def judge(pair: Pair, seed: int = 0) -> Verdict:
 
 
 def holm_rejections(p_values: Sequence[float], level: float = SIGNIFICANCE_LEVEL) -> tuple[bool, ...]:
-    """Which of m hypotheses Holm's step-down rejects so that any false rejection has probability `level` at most.
+    """Return which of m hypotheses Holm's step-down rejects if any false rejection has probability `level` at most.
 
-    In the order of their p-values, the j-th (from 0) is rejected up to level / (m - j), until the first that is not. A
-    NaN counts as 1.
+    In ascending order of the p-values, hypothesis j (from 0) is rejected if its p-value is at most level / (m - j) and
+    all hypotheses before it are rejected. A NaN counts as 1.
 
     Source: Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics
         6(2).
@@ -138,11 +138,11 @@ def holm_rejections(p_values: Sequence[float], level: float = SIGNIFICANCE_LEVEL
 
 
 def outcome_of(differences: tuple[float, float], p_values: tuple[float, float]) -> Outcome:
-    """What both tests say together: see the module.
+    """Return the outcome that follows from both tests, as the module describes.
 
     Args:
         differences: Mean active return and Sharpe difference; NaN where undefined.
-        p_values: Of the two, in the same order; NaN where undefined.
+        p_values: P-values of the two differences, in the same order; NaN where undefined.
     """
     rejected = holm_rejections(p_values)
     signs = {float(np.sign(each)) for each in differences if abs(each) > SMALLEST_DIFFERENCE}
@@ -152,7 +152,7 @@ def outcome_of(differences: tuple[float, float], p_values: tuple[float, float]) 
 
 
 def p_text(p_value: float) -> str:
-    """As in `p = 0.031`, `p < 0.001`, or `p undefined`."""
+    """Return a p-value as text, such as `p = 0.031`, `p < 0.001` or `p undefined`."""
     if math.isnan(p_value):
         return "p undefined"
     if p_value < 0.001:
@@ -187,7 +187,7 @@ def _sentence(
 
 
 def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
-    """How the two tests make the outcome, with Holm's correction named."""
+    """Return a sentence on how the outcome follows from the two tests and Holm's correction."""
     mean, sharpe = holm_rejections(p_values)
     if not (mean or sharpe):
         return "Neither is significant at 5 % over both tests (Holm)."

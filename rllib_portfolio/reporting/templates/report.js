@@ -24,7 +24,7 @@ const fit = () => {
 const details = [...document.querySelectorAll("details")];
 let closed = [];
 const heights = panels.map(panel => panel.layout.height);
-addEventListener("beforeprint", () => {  // a page of paper has one size and cannot be clicked
+addEventListener("beforeprint", () => {  // paper has a fixed size, and folded details cannot be opened on it
   closed = details.filter(each => !each.open);
   for (const each of closed) each.open = true;
   panels.forEach((panel, k) => {
