@@ -1,4 +1,4 @@
-"""The commands in every file of cluster/ and in docs/cluster.md are ones that Ray and the project's scripts understand."""
+"""The commands in the files of cluster/ and in docs/cluster.md are ones that Ray and the scripts understand."""
 
 from __future__ import annotations
 
