@@ -1,4 +1,4 @@
-"""An editable install is imported from anywhere; a wheel has the command, the configurations and the templates."""
+"""An editable install is imported from anywhere; a wheel has the command, the configurations, templates and types."""
 
 import shutil
 import subprocess
@@ -23,6 +23,7 @@ def clone(tmp_path: Path) -> Path:
     (folder / "rllib_portfolio" / "__init__.py").touch()
     shutil.copytree(ROOT / TEMPLATES, folder / TEMPLATES)
     (folder / TEMPLATES).with_name("__init__.py").touch()
+    shutil.copy(ROOT / "rllib_portfolio" / "py.typed", folder / "rllib_portfolio")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "tune_configs", folder / "tune_configs")
@@ -47,11 +48,12 @@ def test_a_script_in_the_parent_folder_of_the_clone_imports_the_package(clone: P
     assert Path(done.stdout.strip()) == clone / "rllib_portfolio" / "__init__.py"
 
 
-def test_a_wheel_has_the_command_the_configurations_and_the_templates(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_has_the_command_the_configurations_the_templates_and_the_mark_of_types(clone: Path, tmp_path: Path) -> None:
     with built(clone, "build_wheel", tmp_path / "wheel") as wheel:
         names = wheel.namelist()
         (scripts,) = [wheel.read(name).decode() for name in names if name.endswith("entry_points.txt")]
     assert "rllib-portfolio = rllib_portfolio.cli:main" in scripts.splitlines()
+    assert "rllib_portfolio/py.typed" in names
     installed = [name.partition(".data/data/")[2] for name in names if name.endswith(".yaml")]
     assert {f"{TEMPLATES}/{path.name}" for path in (ROOT / TEMPLATES).iterdir()} <= set(names)
     expected = [f"share/rllib_portfolio/tune_configs/{path.name}" for path in (ROOT / "tune_configs").glob("*.yaml")]
