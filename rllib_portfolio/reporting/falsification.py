@@ -26,8 +26,7 @@ SHOWN_VERDICTS = 4
 _OF_WALKS = (
     "The audit command changes all prices after a given day and checks whether earlier decisions change. If one does, "
     "there is look-ahead bias and all figures above are invalid.",
-    "A universe that includes failed companies would be the missing test for survivorship bias; no bundled price table "
-    "has one.",
+    "A test for survivorship bias needs a universe that includes failed companies; no bundled price table has one.",
 )
 _OF_VALUES = (
     "Omitted costs, look-ahead bias or survivorship bias would invalidate all figures above; none of them is visible "
@@ -71,8 +70,8 @@ def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str
         raised, now, turned = "its p-value", p_text(judged.mean_p_value), "this"
     return (
         f"{claim} {benchmark} on {which}. This verdict no longer holds if further days after {last_day} raise "
-        f"{raised} above {50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}) or reverse the sign of {turned} "
-        "difference."
+        f"{raised} above {50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}) or reverse the sign of "
+        f"{turned} difference."
     )
 
 
@@ -81,19 +80,20 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     if min(ratio, difference) < -SMALLEST_DIFFERENCE and max(ratio, difference) > SMALLEST_DIFFERENCE:
         return (
             f"against {benchmark}: return and Sharpe ratio point in opposite directions (information ratio "
-            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days of this kind will not give a verdict; one of the "
-            "two differences must change its sign."
+            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days of this kind will not give a verdict; one of "
+            "the two differences must change its sign."
         )
     if math.isnan(ratio) or abs(ratio) < SMALLEST_RATIO:
         apart = f" The Sharpe difference ({p_text(judged.sharpe_p_value)}) could become significant."
-        return f"and {benchmark} have the same mean return: no number of days of this kind would show a difference." + (
-            apart if abs(difference) > SMALLEST_DIFFERENCE else ""
+        return (
+            f"and {benchmark} have practically the same mean: no number of days of this kind would show a difference."
+            + (apart if abs(difference) > SMALLEST_DIFFERENCE else "")
         )
     needed = POWER_FACTOR / ratio**2
     if needed > years:
         return (
-            f"against {benchmark}: at an information ratio of {ratio:.2f}, about {needed:.0f} years are needed to detect "
-            f'a difference with 80 % power; this report has {years:.1f}. "No significant difference" does not mean '
+            f"against {benchmark}: at an information ratio of {ratio:.2f}, about {needed:.0f} years are needed to "
+            f'detect a difference with 80 % power; this report has {years:.1f}. "No significant difference" does not mean '
             '"equal": more days can change the verdict in either direction.'
         )
     return (
@@ -127,6 +127,6 @@ def _of_seeds(report: Report) -> list[str]:
         beside = "" if folds or math.isnan(bar) else f" against {bar:.2f} of {benchmark}"
         sentences.append(
             f"Training {name} with {summary['num_runs']} {runs} gave an interquartile mean Sharpe ratio of "
-            f" {summary['interquartile_mean']:.2f} ({summary['lower']:.2f} to {summary['upper']:.2f}){beside}."
+            f"{summary['interquartile_mean']:.2f} ({summary['lower']:.2f} to {summary['upper']:.2f}){beside}."
         )
     return sentences

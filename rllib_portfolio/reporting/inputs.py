@@ -273,6 +273,6 @@ def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
     counts = failures.groupby("strategy", sort=False).size()
     listed = ", ".join(f"{name} {count} times" for name, count in counts.items())
     return (
-        f"Some fits failed; the previous holdings (1/N after a failed first fit) were kept: {listed}. Their dates are "
-        "in failed_fits.csv of a report folder.",
+        f"Some fits failed; the previous holdings (1/N after a failed first fit) were kept: {listed}. A report "
+        "that is written as a folder has their dates in failed_fits.csv.",
     )

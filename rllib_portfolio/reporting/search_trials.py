@@ -114,7 +114,11 @@ class TuningRecord:
             return None, f"The search kept no {TRIAL_RETURNS}, so the probability of backtest overfitting is left out."
         whole = self.trial_returns.dropna(axis="columns")
         left_out = self.trial_returns.shape[1] - whole.shape[1]
-        gaps = f" {left_out} {'trial' if left_out == 1 else 'trials'} with gaps left out." if left_out else ""
+        gaps = (
+            f" {left_out} {'trial with gaps is' if left_out == 1 else 'trials with gaps are'} left out."
+            if left_out
+            else ""
+        )
         try:
             excess = whole.to_numpy(dtype=np.float64) - np.broadcast_to(cash_returns, len(whole))[:, None]
             found = backtest_overfitting(excess, NUM_BLOCKS)

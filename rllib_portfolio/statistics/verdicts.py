@@ -192,9 +192,9 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
     if not (mean or sharpe):
         return "Neither is significant at 5 % over both tests (Holm)."
     which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
-    contrary = ", but return and Sharpe ratio point in opposite directions, which indicates a different level of risk, not skill"
+    contrary = ", but return and Sharpe ratio point in opposite directions, which indicates a different level of risk, "
     is_contrary = outcome == "no significant difference"
-    return f"{which} significant at 5 % over both tests (Holm){contrary if is_contrary else ''}."
+    return f"{which} significant at 5 % over both tests (Holm){f'{contrary}not skill' if is_contrary else ''}."
 
 
 def _number(value: float) -> str:
