@@ -93,8 +93,8 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     if needed > years:
         return (
             f"against {benchmark}: at an information ratio of {ratio:.2f}, about {needed:.0f} years are needed to "
-            f'detect a difference with 80 % power; this report has {years:.1f}. "No significant difference" does not mean '
-            '"equal": more days can change the verdict in either direction.'
+            f'detect a difference with 80 % power; this report has {years:.1f}. "No significant difference" does not '
+            'mean "equal": more days can change the verdict in either direction.'
         )
     return (
         f"against {benchmark}: at an information ratio of {ratio:.2f}, about {needed:.1f} years of independent days "

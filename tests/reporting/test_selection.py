@@ -50,8 +50,8 @@ def test_without_a_walk_the_series_is_that_of_the_best_trial(searched: ReportCon
     # z = (2.59808 - 0.10744) sqrt(3) = 4.31391, Phi = 0.999992
     assert selection.deflated == pytest.approx(0.999992, abs=5e-7)
     assert selection.series == (
-        "Based on the returns of B from 2020-01-07 to 2020-01-10, in excess of cash (rate of this report's market data). "
-        "B is the trial with the highest Sharpe ratio, which is assumed to be the selected one."
+        "Based on the returns of B from 2020-01-07 to 2020-01-10, in excess of cash (rate of this report's market "
+        "data). B is the trial with the highest Sharpe ratio, which is assumed to be the selected one."
     )
 
 

@@ -149,7 +149,7 @@ def test_what_arrays_leave_out_is_stated() -> None:
     assert "The series have no dates: crises, monthly returns and dates of drawdowns are left out." in told
     assert "No benchmark was given" in told
     assert "Value series contain no weights" in told
-    assert "Cash was taken to earn nothing" in told
+    assert "The cash return is taken as 0" in told
 
 
 @pytest.mark.parametrize(
