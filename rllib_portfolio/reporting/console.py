@@ -29,7 +29,7 @@ _PERFORMANCE = {
 _DIFFERENCE = {
     "information_ratio": "IR",
     "mean_p_value": "p (mean)",
-    "sharpe_difference": "Sharpe diff.",
+    "sharpe_difference": "Δ Sharpe",
     "sharpe_p_value": "p (Sharpe)",
     "beta": "beta",
     "verdict": "verdict",

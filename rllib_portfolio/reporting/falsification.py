@@ -61,16 +61,16 @@ def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str
     claim = "beats" if judged.outcome == "beats" else "loses to"
     mean, sharpe = holm_rejections((judged.mean_p_value, judged.sharpe_p_value))
     which = "both differences" if mean and sharpe else f"the {'mean active return' if mean else 'Sharpe difference'}"
-    raised, now, turned = (
+    left, now, turned = (
         "both p-values",
         f"{p_text(judged.mean_p_value)} and {p_text(judged.sharpe_p_value)}",
         "either",
     )
     if math.isnan(judged.sharpe_p_value):
-        raised, now, turned = "its p-value", p_text(judged.mean_p_value), "this"
+        left, now, turned = "its p-value", p_text(judged.mean_p_value), "this"
     return (
-        f"{claim} {benchmark} on {which}. This verdict no longer holds if further days after {last_day} raise "
-        f"{raised} above {50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}) or reverse the sign of "
+        f"{claim} {benchmark} on {which}. This verdict no longer holds if further days after {last_day} leave "
+        f"{left} above {50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}) or reverse the sign of "
         f"{turned} difference."
     )
 

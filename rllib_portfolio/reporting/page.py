@@ -204,7 +204,7 @@ def _crises(report: Report) -> list[_ShownCrisis]:
     inputs, table = report.inputs, report.crises
     if table is None or not table["num_days"].any():
         return []
-    unknown = {"unknown": "not known whether these days were used for training or selection"}
+    unknown = {"unknown": "unknown whether these days were used for training or selection"}
     crises = []
     for place, crisis in enumerate(CRISES):
         rows: Any = table.loc[crisis.name]

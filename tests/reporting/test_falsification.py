@@ -33,7 +33,7 @@ def test_a_win_rests_on_what_holm_rejects_and_falls_when_nothing_is_rejected(
     # one p-value of 13 % is beside a win already; the win ends where the smaller one is above 5 % / 2
     text = undone(verdict("beats", p_values))
     assert text.startswith(
-        f"beats 1/N on {which}. This verdict no longer holds if further days after 2022-12-28 raise "
+        f"beats 1/N on {which}. This verdict no longer holds if further days after 2022-12-28 leave "
     )
     assert "both p-values above 2.5 % (Holm's first step; now p" in text
     assert text.endswith("or reverse the sign of either difference.")
@@ -42,7 +42,7 @@ def test_a_win_rests_on_what_holm_rejects_and_falls_when_nothing_is_rejected(
 def test_a_loss_and_a_win_without_sharpe_ratio_are_worded_by_what_they_are() -> None:
     assert undone(verdict("loses", (0.001, 0.001), -0.8, -0.2)).startswith("loses to 1/N on both differences.")
     text = undone(verdict("beats", (0.001, math.nan), math.nan, math.nan))
-    assert "raise its p-value above 2.5 % (Holm's first step; now p = 0.001) or reverse the sign of this" in text
+    assert "leave its p-value above 2.5 % (Holm's first step; now p = 0.001) or reverse the sign of this" in text
 
 
 def test_a_win_at_an_information_ratio_near_zero_is_not_called_a_tie() -> None:
