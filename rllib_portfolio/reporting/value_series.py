@@ -321,8 +321,8 @@ def _span(series: pd.Series) -> str:
 def _what_is_not_known(benchmark: str | None, has_dates: bool, cash_rate: float) -> tuple[str, ...]:
     """Return sentences on what value series do not tell, and on the assumed cash return."""
     sentences = [
-        "The values are taken as given: costs, execution lag, survivorship bias and how they were produced are not "
-        "known here. Ask for this information before trusting the figures.",
+        "The values are taken as given: costs, execution lag, survivorship bias and how the values were produced "
+        "are not known here. Ask for this information before trusting the figures.",
         "Value series contain no weights: turnover, costs, concentration and active share are left out.",
     ]
     no_benchmark = "No benchmark was given: information ratio, alpha, beta, difference tests and verdicts are left out."
