@@ -22,24 +22,24 @@ class Column(NamedTuple):
 
 GROUPS: dict[str, tuple[Column, ...]] = {
     "Return and risk": (
-        Column("total_return", "total return", "{:.1%}", "final over first wealth, less 1"),
-        Column("annual_return", "return a year", "{:.1%}", "geometric"),
-        Column("mean_daily_return", "mean daily return", "{:.3%}", "arithmetic"),
+        Column("total_return", "total return", "{:.1%}", "final wealth / initial wealth − 1"),
+        Column("annual_return", "return a year", "{:.1%}", "geometric mean, annualised"),
+        Column("mean_daily_return", "mean daily return", "{:.3%}", "arithmetic mean"),
         Column("annual_volatility", "volatility", "{:.1%}", "annualised standard deviation of daily returns"),
         Column("sharpe_ratio", "Sharpe", "{:.2f}", "annualised, excess over cash"),
         Column("sharpe_lower", "Sharpe from", "{:.2f}", "lower end of the 95 % interval"),
         Column("sharpe_upper", "to", "{:.2f}", "upper end of the 95 % interval"),
-        Column("sortino_ratio", "Sortino", "{:.2f}", "downside deviation over all days"),
-        Column("calmar_ratio", "Calmar", "{:.2f}", "return a year over maximum drawdown"),
-        Column("omega_ratio", "Omega", "{:.2f}", "gains over losses beyond what cash earned"),
-        Column("profit_factor", "profit factor", "{:.2f}", "sum of gains over sum of losses"),
-        Column("win_rate", "win rate", "{:.1%}", "share of all days that gained"),
+        Column("sortino_ratio", "Sortino", "{:.2f}", "excess return over downside deviation of all days, annualised"),
+        Column("calmar_ratio", "Calmar", "{:.2f}", "return a year / maximum drawdown"),
+        Column("omega_ratio", "Omega", "{:.2f}", "sum of gains above cash / sum of losses below cash"),
+        Column("profit_factor", "profit factor", "{:.2f}", "sum of gains / sum of losses"),
+        Column("win_rate", "win rate", "{:.1%}", "share of days with a positive return"),
     ),
     "Losses and tails": (
         Column("max_drawdown", "max drawdown", "{:.1%}", "largest fall from a peak, the start included"),
         Column("drawdown_lower", "drawdown from", "{:.1%}", "lower end of the 95 % interval"),
         Column("drawdown_upper", "to", "{:.1%}", "upper end of the 95 % interval"),
-        Column("drawdown_peak", "peak", "{}", "last day at the peak before it"),
+        Column("drawdown_peak", "peak", "{}", "last day at the peak before the maximum drawdown"),
         Column("drawdown_trough", "trough", "{}", "day of the lowest wealth"),
         Column("drawdown_recovery", "recovery", "{}", "first day back at the peak"),
         Column("drawdown_days", "length", "{:.0f} d", "trading days from the peak to the recovery, or to the last day"),
@@ -50,38 +50,52 @@ GROUPS: dict[str, tuple[Column, ...]] = {
         Column("cvar_upper", "to", "{:.2%}", "upper end of the 95 % interval"),
         Column("skewness", "skew", "{:.2f}", "third standardised moment"),
         Column("kurtosis", "kurtosis", "{:.1f}", "fourth standardised moment: 3 for a normal distribution"),
-        Column("tail_ratio", "tail ratio", "{:.2f}", "95 % quantile over 5 % quantile: above 1, gains reach further"),
+        Column(
+            "tail_ratio",
+            "tail ratio",
+            "{:.2f}",
+            "absolute 95 % quantile / absolute 5 % quantile; above 1 if the upper tail is longer",
+        ),
     ),
     "Against the benchmark": (
-        Column("information_ratio", "information ratio", "{:.2f}", "annualised mean over deviation of active returns"),
+        Column(
+            "information_ratio", "information ratio", "{:.2f}", "annualised mean / standard deviation of active returns"
+        ),
         Column("mean_p_value", "p, mean active return", "{:.3f}", "stationary block bootstrap, two-sided"),
-        Column("sharpe_difference", "Sharpe difference", "{:.2f}", "Sharpe ratio less the benchmark's"),
+        Column("sharpe_difference", "Sharpe difference", "{:.2f}", "Sharpe ratio minus that of the benchmark"),
         Column("difference_lower", "difference from", "{:.2f}", "lower end of the 95 % interval, days drawn jointly"),
         Column("difference_upper", "to", "{:.2f}", "upper end of the 95 % interval, days drawn jointly"),
         Column("sharpe_p_value", "p, Sharpe difference", "{:.3f}", "Ledoit and Wolf (2008), studentised bootstrap"),
         Column("verdict", "verdict", "{}", "from both p-values, Holm's step-down at 5 %"),
-        Column("paired_t_p_value", "p, paired t", "{:.3f}", "textbook test, see what it ignores"),
-        Column("wilcoxon_p_value", "p, Wilcoxon", "{:.3f}", "textbook test, see what it ignores"),
-        Column("kolmogorov_smirnov_p_value", "p, Kolmogorov-Smirnov", "{:.3f}", "textbook test, see what it ignores"),
+        Column("paired_t_p_value", "p, paired t", "{:.3f}", "textbook test, see below for its assumptions"),
+        Column("wilcoxon_p_value", "p, Wilcoxon", "{:.3f}", "textbook test, see below for its assumptions"),
+        Column(
+            "kolmogorov_smirnov_p_value",
+            "p, Kolmogorov-Smirnov",
+            "{:.3f}",
+            "textbook test, see below for its assumptions",
+        ),
         Column("alpha", "alpha a year", "{:.1%}", "Jensen's, from daily returns in excess of cash"),
         Column("beta", "beta", "{:.2f}", "to the benchmark, in excess of cash"),
     ),
-    "All at once": (
+    "Multiple testing": (
         Column(
             "probabilistic_sharpe_ratio",
             "probabilistic Sharpe",
             "{:.1%}",
-            "1 less the one-sided p-value of a Sharpe ratio of at most 0",
+            "1 minus the one-sided p-value of H0: true Sharpe ratio at most 0",
         ),
         Column(
-            "confidence_set_p_value", "p, may be the best", "{:.3f}", "model confidence set: below 0.05 is out of it"
+            "confidence_set_p_value", "p, best strategy", "{:.3f}", "model confidence set; below 0.05: not in the set"
         ),
     ),
     "Trading and exposure": (
-        Column("turnover_per_year", "turnover a year", "{:.2f}x", "1x is the whole portfolio once"),
-        Column("cost_per_year", "cost a year", "{:.2%}", "summed fractions of wealth"),
-        Column("cost_drag", "cost drag", "{:.2%}", "return a year before costs less after them"),
-        Column("break_even_cost_bps", "break-even cost", "{:.1f} bp", "cost at which it ends level with the benchmark"),
+        Column("turnover_per_year", "turnover a year", "{:.2f}x", "1x: the whole portfolio is traded once"),
+        Column("cost_per_year", "cost a year", "{:.2%}", "transaction costs per year as a share of wealth"),
+        Column("cost_drag", "cost drag", "{:.2%}", "annual return before costs minus annual return after costs"),
+        Column(
+            "break_even_cost_bps", "break-even cost", "{:.1f} bp", "cost at which final wealth equals the benchmark's"
+        ),
         Column(
             "effective_assets", "effective assets", "{:.1f}", "1 / sum of squared weights, mean, cash counts as one"
         ),
@@ -97,26 +111,27 @@ UNDEFINED = "undefined"
 _DRAWDOWN = ("calmar_ratio", "drawdown_peak", "drawdown_trough", "drawdown_days")
 _DIFFERENCE = ("sharpe_difference", "difference_lower", "difference_upper", "sharpe_p_value")
 _TESTS = ("information_ratio", "mean_p_value", "paired_t_p_value", "wilcoxon_p_value", "kolmogorov_smirnov_p_value")
-_NO_RISK = "excess return never changes, or on so few days that some resampled histories hold no risk to divide by"
+_NO_RISK = "excess return is constant, or there are so few days that some resamples have zero volatility"
 _WHY_EMPTY: dict[str, tuple[str, ...]] = {
     f"its {_NO_RISK}": ("sharpe_ratio", "sharpe_lower", "sharpe_upper"),
-    f"it is the benchmark itself, or its or the benchmark's {_NO_RISK}": _DIFFERENCE,
-    "it is the benchmark itself, or never differs from it, or always by the same": _TESTS,
-    "it is the benchmark itself, or the benchmark's return never changes": ("alpha", "beta"),
-    "it is the benchmark itself": ("verdict",),
-    "it is the benchmark itself, or behind it even free of cost, or ahead of it at any cost, or both are level free of "
-    "cost": ("break_even_cost_bps",),
-    "no day was behind cash": ("sortino_ratio", "omega_ratio"),
-    "it never fell": _DRAWDOWN,
-    "it never fell, or is not back at the peak by the last day": ("drawdown_recovery",),
-    "no day lost": ("profit_factor",),
-    "its return never changes": ("skewness", "kurtosis", "tail_ratio", "probabilistic_sharpe_ratio"),
-    "nobody could have held it: it knows the end of the walk": ("confidence_set_p_value",),
-    "the index is one fund: what it holds is not known": ("effective_assets", "herfindahl", "active_share"),
+    f"it is the benchmark, or its or the benchmark's {_NO_RISK}": _DIFFERENCE,
+    "it is the benchmark, or its difference to the benchmark is constant": _TESTS,
+    "it is the benchmark, or the benchmark's excess return is constant": ("alpha", "beta"),
+    "it is the benchmark": ("verdict",),
+    "it is the benchmark, or it is not ahead of the benchmark without costs, or ahead of it at any cost": (
+        "break_even_cost_bps",
+    ),
+    "no day had a return below cash": ("sortino_ratio", "omega_ratio"),
+    "it has no drawdown": _DRAWDOWN,
+    "it has no drawdown, or is not back at the peak by the last day": ("drawdown_recovery",),
+    "no day has a loss": ("profit_factor",),
+    "its return is constant": ("skewness", "kurtosis", "tail_ratio", "probabilistic_sharpe_ratio"),
+    "it could not have been held: it uses weights that are known only at the end": ("confidence_set_p_value",),
+    "the index is a single fund, whose holdings are not known": ("effective_assets", "herfindahl", "active_share"),
 }
 """Maps each reason to the columns that it applies to."""
 
-WHY_EMPTY = dict.fromkeys(COLUMNS, "nothing to divide by") | {
+WHY_EMPTY = dict.fromkeys(COLUMNS, "its denominator is zero") | {
     column: reason for reason, columns in _WHY_EMPTY.items() for column in columns
 }
 """Maps each column to the reason why one of its cells may be empty."""

@@ -28,9 +28,9 @@ _PERFORMANCE = {
 }
 _DIFFERENCE = {
     "information_ratio": "IR",
-    "mean_p_value": "p mean",
-    "sharpe_difference": "Sharpe -",
-    "sharpe_p_value": "p Sharpe",
+    "mean_p_value": "p (mean)",
+    "sharpe_difference": "Δ Sharpe",
+    "sharpe_p_value": "p (Sharpe)",
     "beta": "beta",
     "verdict": "verdict",
 }

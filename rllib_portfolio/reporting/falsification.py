@@ -24,13 +24,13 @@ SHOWN_VERDICTS = 4
 """Largest number of judged strategies whose verdicts the section covers."""
 
 _OF_WALKS = (
-    "The audit command scrambles every price after a day and looks whether a decision before it moves: one that does "
-    "is a leak, and every figure above is void.",
-    "Another universe, with the companies that failed in it, is the test that no bundled price table can give.",
+    "The audit command changes all prices after a given day and checks whether earlier decisions change. If one does, "
+    "there is look-ahead bias and all figures above are invalid.",
+    "A test for survivorship bias needs a universe that includes failed companies; no bundled price table has one.",
 )
 _OF_VALUES = (
-    "Costs that the values leave out, a price that was used before it was known, or assets chosen because they did "
-    "well: any of them voids every figure above, and none can be seen in a value series.",
+    "Omitted costs, look-ahead bias or survivorship bias would invalidate all figures above; none of them is visible "
+    "in a value series.",
 )
 
 
@@ -61,16 +61,17 @@ def what_would_undo(judged: Verdict, benchmark: str, years: float, last_day: str
     claim = "beats" if judged.outcome == "beats" else "loses to"
     mean, sharpe = holm_rejections((judged.mean_p_value, judged.sharpe_p_value))
     which = "both differences" if mean and sharpe else f"the {'mean active return' if mean else 'Sharpe difference'}"
-    lifted, now, turned = (
+    left, now, turned = (
         "both p-values",
         f"{p_text(judged.mean_p_value)} and {p_text(judged.sharpe_p_value)}",
         "either",
     )
     if math.isnan(judged.sharpe_p_value):
-        lifted, now, turned = "its p-value", p_text(judged.mean_p_value), "this"
+        left, now, turned = "its p-value", p_text(judged.mean_p_value), "this"
     return (
-        f"{claim} {benchmark} on {which}. That falls once days after {last_day} are added that lift {lifted} above "
-        f"{50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}), or turn the sign of {turned} difference."
+        f"{claim} {benchmark} on {which}. This verdict no longer holds if further days after {last_day} leave "
+        f"{left} above {50.0 * SIGNIFICANCE_LEVEL:g} % (Holm's first step; now {now}) or reverse the sign of "
+        f"{turned} difference."
     )
 
 
@@ -78,27 +79,27 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     ratio, difference = judged.information_ratio, judged.sharpe_difference
     if min(ratio, difference) < -SMALLEST_DIFFERENCE and max(ratio, difference) > SMALLEST_DIFFERENCE:
         return (
-            f"and {benchmark}: return and Sharpe ratio point in opposite directions (information ratio {ratio:.2f}, "
-            f"Sharpe difference {difference:.2f}). However many days like these are added, that is no verdict: one of "
-            "the two must turn its sign."
+            f"against {benchmark}: return and Sharpe ratio point in opposite directions (information ratio "
+            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days of this kind will not give a verdict; one of "
+            "the two differences must change its sign."
         )
     if math.isnan(ratio) or abs(ratio) < SMALLEST_RATIO:
         apart = f" The Sharpe difference ({p_text(judged.sharpe_p_value)}) could become significant."
         return (
-            f"and {benchmark} earned the same on average: no number of days like these would tell their means apart."
+            f"and {benchmark} have practically the same mean: no number of days of this kind would show a difference."
             + (apart if abs(difference) > SMALLEST_DIFFERENCE else "")
         )
     needed = POWER_FACTOR / ratio**2
     if needed > years:
         return (
-            f"against {benchmark}: at an information ratio of {ratio:.2f} it takes about {needed:.0f} years to tell a "
-            f'difference with 80 % power, and these are {years:.1f}. "No significant difference" is not "equal": more '
-            "days can overturn it either way."
+            f"against {benchmark}: at an information ratio of {ratio:.2f}, about {needed:.0f} years are needed to "
+            f'detect a difference with 80 % power; this report has {years:.1f}. "No significant difference" does not '
+            'mean "equal": more days can change the verdict in either direction.'
         )
     return (
-        f"against {benchmark}: at an information ratio of {ratio:.2f} independent days would tell a difference after "
-        f"about {needed:.1f} years with 80 % power. These are {years:.1f} years of days that hang together, and tell "
-        f"less ({p_text(judged.mean_p_value)}): more days can overturn it either way."
+        f"against {benchmark}: at an information ratio of {ratio:.2f}, about {needed:.1f} years of independent days "
+        f"are needed to detect a difference with 80 % power; these {years:.1f} years have dependent days, which carry "
+        f"less information ({p_text(judged.mean_p_value)}). More days can change the verdict in either direction."
     )
 
 
@@ -109,7 +110,7 @@ def _of_costs(report: Report) -> list[str]:
     for name in report.inputs.subjects:
         cost = report.statistics.number(name, "break_even_cost_bps")
         if not math.isnan(cost):
-            sentences.append(f"Costs above {cost:.1f} bp: from there on {name} ends behind {report.inputs.benchmark}.")
+            sentences.append(f"With costs above {cost:.1f} bp, {name} ends behind {report.inputs.benchmark}.")
     return sentences
 
 
@@ -122,10 +123,10 @@ def _of_seeds(report: Report) -> list[str]:
     sentences = []
     for name, summary in report.seeds.iterrows():
         folds = summary["basis"] == OVER_FOLDS
-        runs = "runs, one per seed and fold," if folds else "of them"
+        runs = "runs (one per seed and fold)" if folds else "seeds"
         beside = "" if folds or math.isnan(bar) else f" against {bar:.2f} of {benchmark}"
         sentences.append(
-            f"Training {name} again with other seeds: {summary['num_runs']} {runs} gave an interquartile mean Sharpe "
-            f"ratio of {summary['interquartile_mean']:.2f} ({summary['lower']:.2f} to {summary['upper']:.2f}){beside}."
+            f"Training {name} with {summary['num_runs']} {runs} gave an interquartile mean Sharpe ratio of "
+            f"{summary['interquartile_mean']:.2f} ({summary['lower']:.2f} to {summary['upper']:.2f}){beside}."
         )
     return sentences

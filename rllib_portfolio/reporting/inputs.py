@@ -31,8 +31,8 @@ SHOWN_NAMES = 20
 
 
 HINDSIGHT = (
-    f'A row "{MIX_OF} ..." holds the average weights of that strategy, which are known only at the end: it shows what '
-    "the strategy's timing added, and nobody could have held it."
+    f"A row \"{MIX_OF} X\" holds X's average weights throughout. It shows what X's timing added. It could not have "
+    "been held, since the average is known only at the end."
 )
 
 
@@ -261,7 +261,9 @@ def _missing_days(context: ReportContext, dates: Dates) -> tuple[str, ...]:
     num_missing = int((~np.isin(context.market.dates[start:stop], dates)).sum())
     if not num_missing:
         return ()
-    return (f"{num_missing} of the {stop - start} days of the window were not walked, and are in no figure.",)
+    return (
+        f"{num_missing} of the {stop - start} days of the window are missing from the back-test and from all figures.",
+    )
 
 
 def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
@@ -271,6 +273,6 @@ def _failure_statements(failures: pd.DataFrame) -> tuple[str, ...]:
     counts = failures.groupby("strategy", sort=False).size()
     listed = ", ".join(f"{name} {count} times" for name, count in counts.items())
     return (
-        f"Some fits failed, and the holdings before them (1/N after a failed first fit) were kept: {listed}. A report "
-        "that is written as a folder lists their dates (failed_fits.csv).",
+        f"Some fits failed; the previous holdings (1/N after a failed first fit) were kept: {listed}. A report "
+        "that is written as a folder has their dates in failed_fits.csv.",
     )

@@ -12,7 +12,8 @@ from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.market import MarketData
 
 ONE_WINDOW = (
-    "One window is one draw of history: the standard error of an annual Sharpe ratio over T years is about 1 / sqrt(T)."
+    "One window is a single sample of history: the standard error of an annual Sharpe ratio over T years is about "
+    "1 / sqrt(T)."
 )
 
 
@@ -27,7 +28,7 @@ def execution_note(execution: ExecutionConfig) -> str:
     cost = f"{cheapest:g} bp" if cheapest == dearest else f"{cheapest:g} to {dearest:g} bp"
     impact = f", impact coefficient {execution.impact:g}" if execution.impact > 0.0 else ""
     days = "every day" if execution.rebalance_days == 1 else f"every {execution.rebalance_days} days"
-    fill = "at the close that it saw" if execution.execution_lag == 0 else "one close after the one that it saw"
+    fill = "at the close of the decision" if execution.execution_lag == 0 else "one day after the decision"
     limits = [
         f"{label} {value:g}"
         for label, value, is_set in (
@@ -38,8 +39,8 @@ def execution_note(execution: ExecutionConfig) -> str:
         if is_set
     ]
     return (
-        f"Every row covers the same days and pays {cost} of what it trades{impact}; each may trade {days}, {fill}"
-        + (f", within {', '.join(limits)} (the index row, one fund, apart)" if limits else "")
+        f"All rows cover the same days and pay {cost} of the traded amount{impact}. They may trade {days}, {fill}"
+        + (f", within {', '.join(limits)} (except for the index, which is a single fund)" if limits else "")
         + "."
     )
 
@@ -55,13 +56,13 @@ def refit_notes(schedules: Mapping[str, RefitSchedule], rebalance_days: int) -> 
     for name, schedule in schedules.items():
         names.setdefault(schedule, []).append(name)
     parts = [f"{', '.join(alike)}: {_schedule_text(schedule, rebalance_days)}" for schedule, alike in names.items()]
-    return (f"When rows are fitted again, and drift in between: {'; '.join(parts)}.",) if parts else ()
+    return (f"Refitting intervals, with drifting weights in between: {'; '.join(parts)}.",) if parts else ()
 
 
 def _schedule_text(schedule: RefitSchedule, rebalance_days: int) -> str:
     interval = math.ceil(schedule.refit_days / rebalance_days) * rebalance_days
     days = "every day" if interval == 1 else f"every {interval} days"
     if not schedule.window_days:
-        return f"{days}, to the same weights"
+        return f"{days}, rebalanced to fixed weights"
     fewest = f" (at least {schedule.min_days})" if schedule.min_days < schedule.window_days else ""
     return f"{days}, on the last {schedule.window_days} days{fewest}"

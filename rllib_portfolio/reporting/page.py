@@ -204,7 +204,7 @@ def _crises(report: Report) -> list[_ShownCrisis]:
     inputs, table = report.inputs, report.crises
     if table is None or not table["num_days"].any():
         return []
-    unknown = {"unknown": "whether anything was trained on these days is not known"}
+    unknown = {"unknown": "unknown whether these days were used for training or selection"}
     crises = []
     for place, crisis in enumerate(CRISES):
         rows: Any = table.loc[crisis.name]
@@ -212,7 +212,7 @@ def _crises(report: Report) -> list[_ShownCrisis]:
         note = ". ".join(filter(None, (unknown.get(first["sample"], first["sample"]), first["note"])))
         shown = rows[["total_return", "max_drawdown", "sharpe_ratio", "recovery_days"]].copy()
         shown["recovery_days"] = [
-            f"{days:.0f} d" if days == days else "not back" if fall > 0.0 else "never fell"
+            f"{days:.0f} d" if days == days else "not recovered" if fall > 0.0 else "no drawdown"
             for days, fall in zip(rows["recovery_days"], rows["max_drawdown"], strict=True)
         ]
         judged = [name for name in (*inputs.subjects, inputs.benchmark) if name in rows.index]

@@ -130,7 +130,7 @@ def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tu
     largest, rest = order[:SHOWN_ASSETS], order[SHOWN_ASSETS:]
     parts = [(names[i], [i], colour) for i, colour in zip(largest, ASSET_COLOURS, strict=False)]
     if len(rest):
-        parts.append((f"{len(rest)} others, together", list(rest), OTHERS_COLOUR))
+        parts.append((f"{len(rest)} other {'asset' if len(rest) == 1 else 'assets'}", list(rest), OTHERS_COLOUR))
     return [
         (f"{name} {share_text(weights[:, which].sum(axis=1).mean(), pattern)}", weights[:, which], colour)
         for name, which, colour in parts
@@ -192,7 +192,7 @@ def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     usual = 1.25 * float(np.quantile(height, SHOWN_DAYS))
     if 0.0 < usual < 0.5 * height.max():  # otherwise a single day in cash would flatten all others
         yaxis["range"] = [-usual, usual]
-        yaxis["title"]["text"] += " (some days lie outside)"
+        yaxis["title"]["text"] += " (axis cut off on some days)"
     return figure(data, 360, showlegend=True, legend=LEGEND_BELOW, yaxis=yaxis)
 
 
@@ -208,7 +208,7 @@ def tilts(inputs: ReportInputs, name: str) -> str:
         for sign, side in ((1.0, order), (-1.0, order[::-1]))
     )
     elsewhere = share_text(0.5 * np.abs(active).sum(axis=1).mean(), "{:.1%}")
-    sides = [f"more of {', '.join(above)}"] * bool(above) + [f"less of {', '.join(below)}"] * bool(below)
+    sides = [f"overweight {', '.join(above)}"] * bool(above) + [f"underweight {', '.join(below)}"] * bool(below)
     return (
         f"The active share of {name} against {inputs.benchmark} is {elsewhere} on average over these days. "
         f"Largest mean tilts, as shares of the portfolio: {'; '.join(sides) or 'none'}."

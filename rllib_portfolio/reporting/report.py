@@ -24,13 +24,10 @@ from rllib_portfolio.statistics.multiple_comparison import (
 from rllib_portfolio.statistics.verdicts import Verdict
 
 FEWEST_ROWS = 3
-TOO_FEW = (
-    "With fewer than three rows there is no best of many: the superior ability test and the model confidence set are "
-    "left out."
-)
+TOO_FEW = "The superior ability test and the model confidence set need at least three rows and are left out."
 NO_TUNING_RECORD = (
-    "No tuning record was given: how many trials were run before is not known, so the deflated Sharpe ratio and the "
-    "probability of backtest overfitting are left out."
+    "No tuning record was given, so the number of trials is not known; the deflated Sharpe ratio and the probability "
+    "of backtest overfitting are left out."
 )
 
 

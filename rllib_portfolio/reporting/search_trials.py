@@ -111,13 +111,17 @@ class TuningRecord:
             The PBO and a sentence on its trials and days; or None and a sentence on why there is no PBO.
         """
         if self.trial_returns is None:
-            return None, f"The search kept no {TRIAL_RETURNS}: the probability of backtest overfitting is left out."
+            return None, f"The search kept no {TRIAL_RETURNS}, so the probability of backtest overfitting is left out."
         whole = self.trial_returns.dropna(axis="columns")
         left_out = self.trial_returns.shape[1] - whole.shape[1]
-        gaps = f" {left_out} with gaps left out." if left_out else ""
+        gaps = (
+            f" {left_out} {'trial with gaps is' if left_out == 1 else 'trials with gaps are'} left out."
+            if left_out
+            else ""
+        )
         try:
             excess = whole.to_numpy(dtype=np.float64) - np.broadcast_to(cash_returns, len(whole))[:, None]
             found = backtest_overfitting(excess, NUM_BLOCKS)
         except ConfigError as error:
             return None, f"The probability of backtest overfitting is left out: {error}"
-        return found, f"Over {whole.shape[1]} trials with returns on {len(whole)} selection days.{gaps}"
+        return found, f"Based on {whole.shape[1]} trials with returns on {len(whole)} selection days.{gaps}"

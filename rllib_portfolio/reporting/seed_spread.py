@@ -15,14 +15,10 @@ from rllib_portfolio.statistics.seeds import seed_summary
 FEWEST_SEEDS = 2
 """Smallest number of seeds with an interval; resampling a single seed would give an interval of no width."""
 
-OVER_DAYS = "one Sharpe ratio per seed, over all days"
-OVER_FOLDS = "one Sharpe ratio per seed and fold, seeds drawn within each fold"
+OVER_DAYS = "one per seed, over all days"
+OVER_FOLDS = "one per seed and fold; seeds are resampled within each fold"
 
-NO_SEEDS = "No walks of single seeds were given: how much is the luck of the seed is not known."
-UNDEFINED_SEEDS = (
-    "The Sharpe ratio of a single seed is undefined: it never moved, or walked days that the report's market has not, "
-    "so that what cash earned on them is not known. Its subject has no mean over seeds."
-)
+NO_SEEDS = "No walks of single seeds were given, so the variation between seeds is not known."
 COLUMNS = ["subject", "seed", "walk", "sharpe_ratio", "annual_return", "max_drawdown"]
 
 
@@ -52,7 +48,7 @@ def find_seed_spread(context: ReportContext, periods_per_year: float) -> SeedSpr
         if subject in summaries:
             continue
         if not np.isfinite(sharpes).all():
-            statements.append(UNDEFINED_SEEDS)
+            statements.append(_undefined(subject))
         elif len(sharpes) < FEWEST_SEEDS:
             statements.append(_too_few(subject, len(sharpes)))
         else:
@@ -85,6 +81,13 @@ def _scores(context: ReportContext, subject: str, periods_per_year: float) -> li
 def _too_few(subject: str, num_seeds: int) -> str:
     had = "one seed" if num_seeds else "no seed"
     return (
-        f"{subject} has {had}: how much is the luck of the seed is not known, and the interquartile mean over seeds is "
+        f"{subject} has {had}, so the variation between seeds is not known and the interquartile mean over seeds is "
         "left out."
+    )
+
+
+def _undefined(subject: str) -> str:
+    return (
+        f"The Sharpe ratio of a seed of {subject} is undefined: its return is constant, or its days are missing in the "
+        "market data. No mean over seeds is shown for this strategy."
     )

@@ -17,10 +17,10 @@ from rllib_portfolio.statistics.overfitting import BacktestOverfitting, expected
 
 LEFT_OUT = "The deflated Sharpe ratio is left out: "
 NO_CASH = (
-    f"{TRIAL_RETURNS} has no dates, or days that the market of this report has not, so that what cash earned on them "
-    "is not known."
+    f"{TRIAL_RETURNS} has no dates, or has days that are missing in this report's market data, so the cash return is "
+    "not known."
 )
-CASH = "in excess of what cash earned on these days in the market of this report"
+CASH = "in excess of cash (rate of this report's market data)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,10 +98,11 @@ def _validation_walk(context: ReportContext) -> _Selected:
     cash = cash_returns_on(context.market, walk.dates)
     if cash is None:
         return _Selected(
-            f"{LEFT_OUT}the market of this report has not all of the days that were selected on, so that what cash "
-            "earned on them is not known."
+            f"{LEFT_OUT}this report's market data lacks some of the selection days, so the cash return is not known."
         )
-    return _Selected(f"Of {walk.name}, {walk.dates[0]} to {walk.dates[-1]}, {CASH}.", walk.returns, cash)
+    return _Selected(
+        f"Based on the returns of {walk.name} from {walk.dates[0]} to {walk.dates[-1]}, {CASH}.", walk.returns, cash
+    )
 
 
 def _selected_trial(context: ReportContext) -> _Selected:
@@ -109,7 +110,7 @@ def _selected_trial(context: ReportContext) -> _Selected:
     tuning = context.tuning
     assert tuning is not None
     if tuning.trial_returns is None:
-        return _Selected(f"{LEFT_OUT}no walk of the days that were selected on was given, and no {TRIAL_RETURNS}.")
+        return _Selected(f"{LEFT_OUT}neither a walk on the selection days nor {TRIAL_RETURNS} was given.")
     cash = _cash_of_the_trials(context, tuning.trial_returns)
     if cash is None:
         return _Selected(f"{LEFT_OUT}{NO_CASH}")
@@ -119,8 +120,8 @@ def _selected_trial(context: ReportContext) -> _Selected:
     name, returns = best
     days = tuning.trial_returns.index
     return _Selected(
-        f"Of {name}, the trial with the highest Sharpe ratio, which is taken for the one that was selected: its own "
-        f"returns, {days.min().date()} to {days.max().date()}, {CASH}.",
+        f"Based on the returns of {name} from {days.min().date()} to {days.max().date()}, {CASH}. {name} is the trial "
+        "with the highest Sharpe ratio, which is assumed to be the selected one.",
         returns,
         cash,
     )

@@ -69,7 +69,7 @@ def cost_figure(inputs: ReportInputs) -> Figure | None:
     for (name, lag), part in rows[rows["strategy"].isin(wanted)].groupby(["strategy", "execution_lag"], sort=False):
         colour = colour_of(inputs, str(name))
         data += _cost_lines(part, f"{name}, lag {lag}", colour, "solid" if lag == own_lag else "dot")
-    axes = {"xaxis": axis("Cost, basis points of what is traded"), "yaxis": axis("Sharpe")}
+    axes = {"xaxis": axis("Cost, basis points of the traded amount"), "yaxis": axis("Sharpe")}
     return figure(data, 340, showlegend=True, legend=LEGEND_BELOW | {"y": -0.2}, **axes) if data else None
 
 

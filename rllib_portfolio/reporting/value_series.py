@@ -110,7 +110,7 @@ def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tu
         return stated or metrics.PERIODS_PER_YEAR, ()
     if stated is None:
         counted = f"There are {found.rows_a_year:.0f} values in a calendar year, {found.rhythm}"
-        return found.periods, (f"{counted}: {found.periods} are taken for a year.",)
+        return found.periods, (f"{counted}: a year is taken as {found.periods} values.",)
     if abs(stated - found.periods) > TOLERANCE * found.periods:
         raise ConfigError(
             f"periods_per_year must be within {TOLERANCE:.0%} of what the dates tell, got {stated:g}, and a calendar "
@@ -321,12 +321,12 @@ def _span(series: pd.Series) -> str:
 def _what_is_not_known(benchmark: str | None, has_dates: bool, cash_rate: float) -> tuple[str, ...]:
     """Return sentences on what value series do not tell, and on the assumed cash return."""
     sentences = [
-        "The values are taken as given: costs, execution lag, survivorship and the rule that made them are not known "
-        "here. Ask for them before believing a figure.",
-        "Value series carry no weights: turnover, costs, concentration and active share are left out.",
+        "The values are taken as given: costs, execution lag, survivorship bias and how the values were produced "
+        "are not known here. Ask for this information before trusting the figures.",
+        "Value series contain no weights: turnover, costs, concentration and active share are left out.",
     ]
     no_benchmark = "No benchmark was given: information ratio, alpha, beta, difference tests and verdicts are left out."
     no_dates = "The series have no dates: crises, monthly returns and dates of drawdowns are left out."
-    no_cash = "Cash was taken to earn nothing: Sharpe ratios are of plain returns."
+    no_cash = "The cash return is taken as 0, so Sharpe ratios use returns without deduction."
     sentences += [no_benchmark] * (benchmark is None) + [no_dates] * (not has_dates)
-    return (*sentences, f"Cash earned {100.0 * cash_rate:g} % a year." if cash_rate else no_cash)
+    return (*sentences, f"The cash return is taken as {100.0 * cash_rate:g} % a year." if cash_rate else no_cash)

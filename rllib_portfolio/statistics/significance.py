@@ -99,17 +99,17 @@ def textbook_tests(returns: FloatArray, benchmark: FloatArray) -> tuple[Textbook
 _TEXTBOOK = (
     (
         "paired t",
-        "It takes days for independent and is blind to risk: a mean bought with leverage passes it.",
+        "It assumes independent days and ignores risk: leverage alone can make it significant.",
     ),
     (
         "Wilcoxon signed-rank",
-        "It takes days for independent, ranks days and so plays down the largest gains and losses, and calls skew a "
-        "difference of location.",
+        "It assumes independent days, uses ranks and so gives less weight to the largest gains and losses, and may "
+        "report skewness as a difference of location.",
     ),
     (
         "Kolmogorov-Smirnov",
-        "It takes days for independent and the two strategies for unrelated, though they live the same days; a "
-        "difference of volatility alone is enough to reject.",
+        "It assumes independent days and unrelated strategies, although both are on the same days; a difference in "
+        "volatility alone can make it significant.",
     ),
 )
 

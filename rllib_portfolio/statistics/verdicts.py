@@ -12,7 +12,7 @@ up to 2.5 %, and if it is, the larger one is significant up to 5 %. The outcome 
 - "beats" if at least one difference is significant and neither is negative,
 - "loses" if at least one difference is significant and neither is positive,
 - "no significant difference" if neither is significant, or if return and Sharpe ratio point in opposite directions: a
-  higher return at a lower Sharpe ratio, or the reverse, shows a choice of risk and not skill.
+  higher return at a lower Sharpe ratio, or the reverse, indicates a different level of risk, not skill.
 
 An undefined test (nothing to divide by, or fewer than 10 days) is never significant and has no direction, but counts as
 one of the two in Holm's correction. The deflated Sharpe ratio has no influence on a verdict.
@@ -113,8 +113,8 @@ def judge(pair: Pair, seed: int = 0) -> Verdict:
     sentence = _sentence(pair, outcome, (mean_p, sharpe_p), ratio, (sharpe, benchmark_sharpe))
     if suspected:
         sentence += (
-            f" On real prices a Sharpe ratio {difference:.2f} above {pair.benchmark_name} is more often leakage than "
-            "skill: hunt for leakage first."
+            f" On real prices a Sharpe ratio {difference:.2f} above {pair.benchmark_name} is more often due to "
+            "leakage than to skill: check for leakage first."
         )
     return Verdict(outcome, mean_p, sharpe_p, ratio, difference, suspected, sentence)
 
@@ -192,9 +192,9 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
     if not (mean or sharpe):
         return "Neither is significant at 5 % over both tests (Holm)."
     which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
-    contrary = ", but return and Sharpe ratio point in opposite directions, which shows a choice of risk and not skill"
+    contrary = ", but return and Sharpe ratio point in opposite directions, which indicates a different level of risk, "
     is_contrary = outcome == "no significant difference"
-    return f"{which} significant at 5 % over both tests (Holm){contrary if is_contrary else ''}."
+    return f"{which} significant at 5 % over both tests (Holm){f'{contrary}not skill' if is_contrary else ''}."
 
 
 def _number(value: float) -> str:

@@ -121,7 +121,7 @@ def test_a_sharpe_ratio_too_good_to_be_true_is_called_suspicious() -> None:
     judged = verdict(_result(MARKET + 0.0005), BENCHMARK, CASH)
     assert judged.sharpe_difference > 0.3
     assert judged.leakage_suspected
-    assert judged.sentence.endswith("hunt for leakage first.")
+    assert judged.sentence.endswith("check for leakage first.")
 
 
 def test_the_verdict_is_the_same_for_the_same_seed() -> None:
@@ -187,7 +187,7 @@ def test_more_return_for_less_sharpe_ratio_is_a_choice_of_risk() -> None:
     assert judged.outcome == "no significant difference"
     assert judged.sentence.endswith(
         "Both are significant at 5 % over both tests (Holm), but return and Sharpe ratio point in opposite directions, "
-        "which shows a choice of risk and not skill."
+        "which indicates a different level of risk, not skill."
     )
 
 

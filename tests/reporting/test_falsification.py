@@ -32,15 +32,17 @@ def test_a_win_rests_on_what_holm_rejects_and_falls_when_nothing_is_rejected(
 ) -> None:
     # one p-value of 13 % is beside a win already; the win ends where the smaller one is above 5 % / 2
     text = undone(verdict("beats", p_values))
-    assert text.startswith(f"beats 1/N on {which}. That falls once days after 2022-12-28 are added that lift both ")
+    assert text.startswith(
+        f"beats 1/N on {which}. This verdict no longer holds if further days after 2022-12-28 leave "
+    )
     assert "both p-values above 2.5 % (Holm's first step; now p" in text
-    assert text.endswith("or turn the sign of either difference.")
+    assert text.endswith("or reverse the sign of either difference.")
 
 
 def test_a_loss_and_a_win_without_sharpe_ratio_are_worded_by_what_they_are() -> None:
     assert undone(verdict("loses", (0.001, 0.001), -0.8, -0.2)).startswith("loses to 1/N on both differences.")
     text = undone(verdict("beats", (0.001, math.nan), math.nan, math.nan))
-    assert "lift its p-value above 2.5 % (Holm's first step; now p = 0.001), or turn the sign of this" in text
+    assert "leave its p-value above 2.5 % (Holm's first step; now p = 0.001) or reverse the sign of this" in text
 
 
 def test_a_win_at_an_information_ratio_near_zero_is_not_called_a_tie() -> None:
@@ -51,7 +53,7 @@ def test_a_win_at_an_information_ratio_near_zero_is_not_called_a_tie() -> None:
     assert (judged.outcome, round(judged.information_ratio, 2)) == ("beats", 0.0)
     text = what_would_undo(judged, "wild", 15.9, "day 4000")
     assert text.startswith("beats wild on the Sharpe difference.")
-    assert "earned the same" not in text
+    assert "the same mean" not in text
 
 
 def test_opposite_signs_are_no_question_of_years() -> None:
@@ -62,23 +64,23 @@ def test_opposite_signs_are_no_question_of_years() -> None:
     assert judged.outcome == "no significant difference"
     text = what_would_undo(judged, "steady", 4000 / 252, "day 4000")
     assert "return and Sharpe ratio point in opposite directions" in text
-    assert "one of the two must turn its sign" in text
+    assert "one of the two differences must change its sign" in text
     assert "years" not in text
 
 
 def test_the_years_that_a_difference_takes_are_more_than_there_are() -> None:
     # (1.96 + 0.842)^2 = 7.85: at 0.5 it takes 31.4 years, at 2 it takes 1.96
-    assert "it takes about 31 years to tell a difference with 80 % power, and these are 10.0." in undone(
+    assert "about 31 years are needed to detect a difference with 80 % power; this report has 10.0." in undone(
         verdict("no significant difference", (0.2, 0.3), 0.5)
     )
     text = undone(verdict("no significant difference", (0.06, 0.3), 2.0))
-    assert "independent days would tell a difference after about 2.0 years" in text
-    assert "These are 10.0 years of days that hang together, and tell less (p = 0.060)" in text
-    assert "it takes" not in text
+    assert "about 2.0 years of independent days are needed to detect a difference" in text
+    assert "these 10.0 years have dependent days, which carry less information (p = 0.060)" in text
+    assert "this report has" not in text
 
 
 def test_no_difference_at_all_is_told_as_such() -> None:
     same = undone(verdict("no significant difference", (1.0, 1.0), math.nan, 0.0))
-    assert same == "and 1/N earned the same on average: no number of days like these would tell their means apart."
+    assert same == "and 1/N have practically the same mean: no number of days of this kind would show a difference."
     calmer = undone(verdict("no significant difference", (0.99, 0.2), 0.001, 0.2))
     assert calmer.endswith("The Sharpe difference (p = 0.20) could become significant.")

@@ -11,8 +11,9 @@ def test_limits_impact_and_several_costs_are_told() -> None:
             cost_bps=(5.0, 20.0), impact=0.1, execution_lag=0, rebalance_days=5, max_weight=0.2, min_cash=0.05
         )
     )
-    assert "pays 5 to 20 bp of what it trades, impact coefficient 0.1;" in note
-    assert "every 5 days, at the close that it saw, within maximum weight 0.2, minimum cash 0.05 (the index" in note
+    assert "pay 5 to 20 bp of the traded amount, impact coefficient 0.1." in note
+    limits = "within maximum weight 0.2, minimum cash 0.05 (except for the index"
+    assert f"every 5 days, at the close of the decision, {limits}" in note
 
 
 def test_rows_that_are_fitted_again_are_told_by_their_schedule() -> None:
@@ -24,9 +25,9 @@ def test_rows_that_are_fitted_again_are_told_by_their_schedule() -> None:
         "momentum top-5": RefitSchedule(1, 252, 252),
     }
     assert refit_notes(schedules, 1) == (
-        "When rows are fitted again, and drift in between: 1/N monthly, 60/40 with cash: every 21 days, to the same "
-        "weights; risk parity: every 21 days, on the last 756 days (at least 126); momentum top-5: every day, on the "
-        "last 252 days.",
+        "Refitting intervals, with drifting weights in between: 1/N monthly, 60/40 with cash: every 21 days, "
+        "rebalanced to fixed weights; risk parity: every 21 days, on the last 756 days (at least 126); momentum top-5: "
+        "every day, on the last 252 days.",
     )
     assert refit_notes({}, 1) == ()
 
@@ -36,4 +37,4 @@ def test_rows_are_fitted_at_decisions_alone() -> None:
     weekly, daily = RefitSchedule(4, 156, 26), RefitSchedule(30, 0, 0)
     (note,) = refit_notes({"minimum variance": weekly, "1/N monthly": daily}, 21)
     assert "minimum variance: every 21 days, on the last 156 days (at least 26)" in note
-    assert "1/N monthly: every 42 days, to the same weights" in note
+    assert "1/N monthly: every 42 days, rebalanced to fixed weights" in note

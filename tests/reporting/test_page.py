@@ -165,7 +165,7 @@ def test_the_page_of_value_series_has_what_they_give_and_says_what_is_missing(tm
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == ["wealth", "verdict", "data", "figures", "trials", "falsify"]
     assert re.findall(r'<a href="#(\w+)">', text) == sections
-    assert "There is no verdict: no benchmark was given" in text
+    assert "There is no verdict, because no benchmark was given" in text
     assert "The series have no dates: crises, monthly returns and dates of drawdowns are left out." in text
     generate_performance_report({f"number {k}": paths[:, k] for k in range(6)}, paths[:, 6], tmp_path / "many.html")
     assert without_scripts(tmp_path / "many.html").count('class="verdict') == 6

@@ -56,7 +56,7 @@ def test_active_weights_are_stacked_to_either_side_and_named() -> None:
     np.testing.assert_allclose(sides["below"], [-0.2, -0.2])
     assert tilts(inputs_of([0.65, 0.3, 0.05]), "mine") == (
         "The active share of mine against 1/N is 20.0 % on average over these days. Largest mean tilts, as shares of "
-        "the portfolio: more of A (+15.0 %), cash (+5.0 %); less of B (−20.0 %)."
+        "the portfolio: overweight A (+15.0 %), cash (+5.0 %); underweight B (−20.0 %)."
     )
 
 
@@ -78,7 +78,7 @@ def test_beyond_the_ten_largest_assets_share_one_band_with_a_stated_share() -> N
     assert largest == ["asset 10 30.0 %", "asset 11 20.0 %", "asset 12 10.0 %", "asset 3 3.0 %"]
     assert len(bands) == 11
     label, held, _ = bands[-1]
-    assert label == "3 others, together 6.0 %"
+    assert label == "3 other assets 6.0 %"
     np.testing.assert_allclose(held.sum(axis=1), 0.06)
     assert len({colour for _, _, colour in bands}) == 11
 

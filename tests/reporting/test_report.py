@@ -85,8 +85,8 @@ def test_one_seed_has_no_interval(context: ReportContext) -> None:
     assert len(spread.scores) == 1
     assert not len(spread.summaries)
     assert spread.statements == (
-        "PPO policy has one seed: how much is the luck of the seed is not known, and the interquartile mean over seeds "
-        "is left out.",
+        "PPO policy has one seed, so the variation between seeds is not known and the interquartile mean over seeds is "
+        "left out.",
     )
 
 
@@ -141,18 +141,17 @@ def test_failed_fits_days_that_nobody_walked_and_seeds_over_folds_are_told(
     failures = pd.DataFrame({"strategy": ["minimum variance"] * 2, "date": ["2001-01-02", "2001-02-01"], "reason": "x"})
     given = replace(context, seed_summaries={"PPO policy": seed_summary(np.array([[0.0, 1.0], [0.2, 1.4]]))})
     report = report_of_walks(Lineup(short_lineup.results, failures), context=given, plan=FEW)
-    told = (
-        "Some fits failed, and the holdings before them (1/N after a failed first fit) were kept: "
-        "minimum variance 2 times."
-    )
+    told = "Some fits failed; the previous holdings (1/N after a failed first fit) were kept: minimum variance 2 times."
     assert any(sentence.startswith(told) for sentence in report.statements)
-    assert any("written as a folder lists their dates" in sentence for sentence in report.statements)
-    assert "5798 of the 6098 days of the window were not walked, and are in no figure." in report.statements
+    assert any("written as a folder has their dates" in sentence for sentence in report.statements)
+    assert (
+        "5798 of the 6098 days of the window are missing from the back-test and from all figures." in report.statements
+    )
     write_report(report, tmp_path)
     assert len(pd.read_csv(tmp_path / "failed_fits.csv")) == 2
     page = " ".join((tmp_path / "report.html").read_text().split())
     assert "interquartile mean 0.60 (" in page
-    assert "of 4 runs, one Sharpe ratio per seed and fold, seeds drawn within each fold. The mean" in page
+    assert "of 4 runs (one per seed and fold; seeds are resampled within each fold). This is a mean" in page
 
 
 def test_the_screen_shows_table_verdicts_and_statements_uncut(whole_report: Report) -> None:

@@ -48,7 +48,7 @@ def test_overfitting_is_worked_out_over_whole_trials() -> None:
     trials.iloc[10:, 2] = np.nan  # pruned
     found, note = TuningRecord(6, 0.1, 252, trials).overfitting()
     assert found.probability == backtest_overfitting(trials.drop(columns="trial_2").to_numpy()).probability
-    assert note == "Over 5 trials with returns on 64 selection days. 1 with gaps left out."
+    assert note == "Based on 5 trials with returns on 64 selection days. 1 trial with gaps is left out."
 
 
 def test_overfitting_is_of_returns_in_excess_of_cash() -> None:
@@ -63,7 +63,7 @@ def test_overfitting_is_of_returns_in_excess_of_cash() -> None:
 def test_what_keeps_overfitting_from_being_worked_out_is_said() -> None:
     assert TuningRecord(6, 0.1).overfitting() == (
         None,
-        "The search kept no trial_returns.parquet: the probability of backtest overfitting is left out.",
+        "The search kept no trial_returns.parquet, so the probability of backtest overfitting is left out.",
     )
     found, note = TuningRecord(6, 0.1, 252, noise(days=20)).overfitting()
     assert found is None

@@ -50,8 +50,8 @@ def test_without_a_walk_the_series_is_that_of_the_best_trial(searched: ReportCon
     # z = (2.59808 - 0.10744) sqrt(3) = 4.31391, Phi = 0.999992
     assert selection.deflated == pytest.approx(0.999992, abs=5e-7)
     assert selection.series == (
-        "Of B, the trial with the highest Sharpe ratio, which is taken for the one that was selected: its own returns, "
-        "2020-01-07 to 2020-01-10, in excess of what cash earned on these days in the market of this report."
+        "Based on the returns of B from 2020-01-07 to 2020-01-10, in excess of cash (rate of this report's market "
+        "data). B is the trial with the highest Sharpe ratio, which is assumed to be the selected one."
     )
 
 
@@ -67,7 +67,7 @@ def test_a_walk_that_was_given_goes_before_the_trials(searched: ReportContext, c
     assert context.validation is not None
     walk = replace(context.validation, name="PPO", dates=searched.market.dates[4:8], returns=np.array([2.1, 1.1] * 2))
     selection = find_selection(replace(searched, validation=walk))
-    assert selection.series.startswith("Of PPO, 2020-01-07 to 2020-01-10, in excess of what cash earned")
+    assert selection.series.startswith("Based on the returns of PPO from 2020-01-07 to 2020-01-10, in excess of cash")
     # in excess of cash 2.099, 1.099: mean 1.599, std sqrt(4 x 0.25 / 3)
     assert selection.validation_sharpe == pytest.approx(1.599 / math.sqrt(1.0 / 3.0) * math.sqrt(252.0))
 
@@ -102,18 +102,18 @@ def test_a_walk_on_days_that_the_market_has_not_is_left_out(searched: ReportCont
     assert context.validation is not None
     walk: BacktestResult = replace(context.validation, dates=late, returns=np.array([0.02, 0.01] * 2))
     text = left_out(replace(searched, validation=walk))
-    assert text == (
-        "the market of this report has not all of the days that were selected on, so that what cash earned on them is "
-        "not known."
-    )
+    assert text == "this report's market data lacks some of the selection days, so the cash return is not known."
 
 
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("no returns", "no walk of the days that were selected on was given, and no trial_returns.parquet."),
-        ("no dates", "trial_returns.parquet has no dates, or days that the market of this report has not, so that"),
-        ("other days", "trial_returns.parquet has no dates, or days that the market of this report has not, so that"),
+        ("no returns", "neither a walk on the selection days nor trial_returns.parquet was given."),
+        ("no dates", "trial_returns.parquet has no dates, or has days that are missing in this report's market data,"),
+        (
+            "other days",
+            "trial_returns.parquet has no dates, or has days that are missing in this report's market data,",
+        ),
         ("gaps", "no trial in trial_returns.parquet has all days and a defined Sharpe ratio."),
         ("all in cash", "no trial in trial_returns.parquet has all days and a defined Sharpe ratio."),
     ],
@@ -133,4 +133,4 @@ def test_trials_that_tell_too_little_are_left_out(searched: ReportContext, what:
 def test_a_walk_without_a_sharpe_ratio_is_left_out(searched: ReportContext, context: ReportContext) -> None:
     assert context.validation is not None
     walk = replace(context.validation, name="PPO", dates=searched.market.dates[4:8], returns=np.full(4, CASH))
-    assert left_out(replace(searched, validation=walk)).startswith("it is undefined. Of PPO, ")
+    assert left_out(replace(searched, validation=walk)).startswith("it is undefined. Based on the returns of PPO ")

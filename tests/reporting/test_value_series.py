@@ -148,8 +148,8 @@ def test_what_arrays_leave_out_is_stated() -> None:
     told = statements({"mine": np.linspace(1.0, 2.0, 40)})
     assert "The series have no dates: crises, monthly returns and dates of drawdowns are left out." in told
     assert "No benchmark was given" in told
-    assert "Value series carry no weights" in told
-    assert "Cash was taken to earn nothing" in told
+    assert "Value series contain no weights" in told
+    assert "The cash return is taken as 0" in told
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_values_per_year_are_inferred_and_another_number_is_refused(
 ) -> None:
     inputs = inputs_of_values({"mine": series(index=days)})
     assert inputs.periods_per_year == found
-    assert any(f": {found} are taken for a year." in sentence for sentence in inputs.statements)
+    assert any(f": a year is taken as {found} values." in sentence for sentence in inputs.statements)
     with pytest.raises(
         ConfigError, match=rf"periods_per_year must be within 10% .*, got {stated}, .* Give {found}, or"
     ):
