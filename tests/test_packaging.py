@@ -48,7 +48,7 @@ def test_a_script_in_the_parent_folder_of_the_clone_imports_the_package(clone: P
     assert Path(done.stdout.strip()) == clone / "rllib_portfolio" / "__init__.py"
 
 
-def test_a_wheel_has_the_command_the_configurations_the_templates_and_the_mark_of_types(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_has_the_command_and_all_files_that_are_no_modules(clone: Path, tmp_path: Path) -> None:
     with built(clone, "build_wheel", tmp_path / "wheel") as wheel:
         names = wheel.namelist()
         (scripts,) = [wheel.read(name).decode() for name in names if name.endswith("entry_points.txt")]
