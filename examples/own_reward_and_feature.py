@@ -1,8 +1,8 @@
-"""A reward and a feature of your own, audited for look-ahead bias and trained with.
+"""Audit a reward and a feature of your own for look-ahead bias, and train with them.
 
     python examples/own_reward_and_feature.py
 
-The functions stand in this file and are named as `own_reward_and_feature:NAME`.
+The functions are defined in this file and are named as `own_reward_and_feature:NAME`.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Train Stable-Baselines3's PPO in the environment, and walk the test window with it beside 1/N.
+"""Train Stable-Baselines3's PPO in the environment, and back-test it with 1/N on the test window.
 
     python examples/sb3_ppo.py
 
-Needs stable-baselines3, which the test extra installs.
+This needs stable-baselines3, which the extra `test` installs.
 """
 
 import gymnasium

@@ -23,10 +23,10 @@ TABLE_WIDTH = 100
 _DESCRIPTION = """\
 Check an environment and a policy for look-ahead bias: print a certificate, or the first counterexample.
 
-  determinism            the same seed gives the same bits twice, and the scalar and the vector environment agree
+  determinism            two runs with one seed are bit-identical, and the scalar and the vector environment agree
   no future (scramble)   every price after a day t is replaced; features, regimes, observations, weights of baselines
                          and decisions of the policy up to t must stay bit-identical
-  corners reachable      the portfolio can hold nothing but one asset, or nothing but cash
+  corners reachable      some action puts the whole portfolio into one asset, or into cash
   costs charged          when the cost is doubled, wealth and reward fall by the cost of what was traded
 
 With RUN_DIR, the audit covers the environment of this run and its best policy. Without RUN_DIR, it covers the
@@ -39,7 +39,7 @@ examples:
   python backtest.py audit --set market.features.custom='["my_features:breadth"]' --data-path prices.csv
   python backtest.py audit --config my.yaml --set environment.reward=my_rewards:reward --output certificate.json
 
-exit code: 0 every check passed, 1 a counterexample was found, 2 a setting, file or argument cannot be used
+exit code: 0 every check passed, 1 a counterexample was found or the machine failed, 2 an input cannot be used
 """
 
 

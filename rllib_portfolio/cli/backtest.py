@@ -52,6 +52,8 @@ windows:
   validation   days on which the policy was selected; the report marks them as in-sample
   all          every day that has features, training included; the report marks them as in-sample
   new          days of --data-path after the test window (the default if there are any)
+
+exit code: 0 done, 1 the machine failed, 2 an input cannot be used, 130 stopped
 """
 
 
@@ -72,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded value"
     )
     terms.add_argument(
-        "--execution-lag", type=int, choices=(0, 1), help="days from the observed close to the close of the trade"
+        "--execution-lag", type=int, choices=(0, 1), help="days from the observed close to the traded close"
     )
     data = parser.add_argument_group("data")
     add_flags(data, "--data-path", help="newer CSV or Parquet table of prices of the same assets")

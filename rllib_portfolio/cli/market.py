@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add_flags(command, "--index-path", help="CSV or Parquet table of the index level")
         command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
         command.add_argument(
-            "--cash-rate", metavar="RATE", help="annual rate of cash as a fraction, or a column that has it"
+            "--cash-rate", metavar="RATE", help="annual rate of cash as a fraction, or the name of a column"
         )
         add_flags(command, "--config", help="YAML file from which the section `market` is read")
         add_flags(

@@ -36,6 +36,8 @@ examples:
   tensorboard --logdir runs
 
 tune_configs/<algo>.yaml lists every setting that --set accepts, with a comment.
+
+exit code: 0 done, 1 the machine failed, 2 an input cannot be used, 129, 130 or 143 stopped
 """
 
 
@@ -57,14 +59,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("data"), "--data-path", "--index-path")
     machines = parser.add_argument_group("machines")
     machines.add_argument(
-        "--num-env-runners", type=int, metavar="N", help="processes that sample; 0 samples in this process (default: 0)"
+        "--num-env-runners", type=int, metavar="N", help="env-runner processes; 0 samples in this process (default: 0)"
     )
-    machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments per sampling process")
+    machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments per env runner")
     machines.add_argument(
-        "--num-cpus-per-env-runner", type=float, metavar="X", help="CPUs reserved per sampling process (default: 1)"
+        "--num-cpus-per-env-runner", type=float, metavar="X", help="CPUs reserved per env runner (default: 1)"
     )
     machines.add_argument(
-        "--num-learners", type=int, metavar="N", help="processes that learn; 0 learns in this process"
+        "--num-learners", type=int, metavar="N", help="learner processes; 0 learns in this process (default: 0)"
     )
     machines.add_argument(
         "--num-gpus-per-learner", type=float, metavar="X",

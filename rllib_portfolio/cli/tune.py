@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--search", choices=["optuna", "random"], help="search algorithm (default: optuna, the TPE sampler)"
     )
     what.add_argument(
-        "--scheduler", choices=["median", "asha", "none"], help="rule that stops trials early (default: median)"
+        "--scheduler", choices=["median", "asha", "none"], help="scheduler that stops trials early (default: median)"
     )
     add_flags(what, "--seed", help="seed of the sampler and of every trial (default: 0)")
     add_flags(what, "--data-path", "--index-path")
@@ -97,7 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(
         places, "--storage-path",
-        help="place of the trials' runs: a shared folder or a URI (s3://, gs://) (default: the output directory)",
+        help="where to write the trials' runs: a shared folder or a URI (s3://, gs://) (default: the output directory)",
     )  # fmt: skip
     _add_machines(parser.add_argument_group("machines and sessions"))
 
