@@ -15,8 +15,8 @@ from rllib_portfolio.runs.tracking import Sparing
 
 _GAUGES = {
     "rllib_portfolio_steps_per_second": "Environment steps a second, sampling and learning, in the last iteration",
-    "rllib_portfolio_sampling_seconds": "Seconds that the last iteration sampled",
-    "rllib_portfolio_learning_seconds": "Seconds that the last iteration learned",
+    "rllib_portfolio_sampling_seconds": "Moving average of the seconds of a sampling round",
+    "rllib_portfolio_learning_seconds": "Moving average of the seconds of a learner update",
     "rllib_portfolio_episode_return": "Mean raw return of the last finished episodes",
 }
 _RESTARTS = "rllib_portfolio_env_runner_restarts"
