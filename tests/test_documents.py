@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -128,3 +129,14 @@ def test_an_example_runs(script: Path, tmp_path: Path) -> None:
     folder = [] if script.name in ("sb3_ppo.py", "own_rllib_config.py") else [str(tmp_path / "out")]
     done = subprocess.run([sys.executable, str(script), *folder], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_notebook_runs() -> None:
+    notebook = json.loads((ROOT / "examples" / "from_data_to_report.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(cells)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+    assert "report.html in a browser." in done.stdout
