@@ -386,8 +386,7 @@ def _host() -> str:
 def _pid_space() -> str:
     """Return an identifier of the boot and the container in which process numbers are valid; empty if unknown.
 
-    Containers may share a host name (`docker --hostname`, Slurm, replicas of KubeRay), but not process numbers. Only
-    /proc says to which namespace a process number belongs.
+    Containers may share a host name (Docker, Slurm, KubeRay), but not process numbers; only /proc names both.
     """
     told = []
     with suppress(OSError):
