@@ -24,7 +24,7 @@ from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.action_map import ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.action_map import ActionInputs, ActionTable, build_action_table, softmax_weights
 from rllib_portfolio.market import MarketData
 
 Watch = Callable[[int, Decision], None]
@@ -145,7 +145,7 @@ def sb3(config: RunConfig, market: MarketData, market_path: Path, interval: int,
 def _targets(table: ActionTable, actions: NDArray[np.integer[Any]], observations: FloatArray) -> FloatArray:
     num_weights = table.weights.shape[1]
     held = observations[:, -num_weights:].astype(np.float64)
-    return table.target(actions, held, _volatility(num_weights - 1))
+    return table.target(actions, held, ActionInputs(_volatility(num_weights - 1)))
 
 
 CONTENDERS = {"ours": ours, "rllib": stock, "sb3": sb3}

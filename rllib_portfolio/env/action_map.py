@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import comb
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -19,17 +19,35 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH
+from rllib_portfolio.market.universe import BoolArray
 
 MAX_LATTICE_ACTIONS = 10_000
 AUTO_LATTICE_ASSETS = 3
 
 
-def softmax_weights(actions: FloatArray, logit_scale: float) -> FloatArray:
+class ActionInputs(NamedTuple):
+    """What an action map may use besides the actions, as known at the decision; None where it is not at hand."""
+
+    volatility: FloatArray | None = None
+    """Trailing daily volatility, [B, N]; only the inverse-volatility action needs it."""
+    tradable: BoolArray | None = None
+    """Whether each asset may be bought, [B, N]; None if all may."""
+    features: FloatArray | None = None
+    """Features of each asset as observed, [B, N, F]."""
+
+
+NO_INPUTS = ActionInputs()
+
+
+def softmax_weights(actions: FloatArray, logit_scale: float, tradable: BoolArray | None = None) -> FloatArray:
     """Return target weights softmax(logit_scale * action), [B, N+1], for actions in [-1, 1], [B, N+1].
 
-    The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20.
+    The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20. The
+    softmax is taken over cash and the assets that are `tradable`, [B, N]; the others have weight 0.
     """
     logits = logit_scale * np.asarray(actions, dtype=np.float64)
+    if tradable is not None:
+        logits[..., :-1] = np.where(tradable, logits[..., :-1], -np.inf)
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
@@ -51,14 +69,14 @@ class ActionMap(Protocol):
         """Return whether each number of a batch of actions is valid; the result has the shape of the batch."""
         ...
 
-    def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
+    def target(self, actions: NDArray[Any], held: FloatArray, inputs: ActionInputs) -> FloatArray:
         """Return target weights [B, N+1] for B actions.
 
         Args:
             actions: Actions in the space, with a leading axis B.
             held: Weights that a hold action keeps, [B, N+1]. An environment passes the drifted weights w'_t, whatever
                 its execution lag.
-            volatility: Trailing daily volatility, [B, N]; may be None for a map that does not use it.
+            inputs: What is known at the decision.
         """
         ...
 
@@ -97,9 +115,9 @@ class SoftmaxMap:
         """Return whether each number lies in [-1, 1]."""
         return np.asarray(np.abs(actions) <= 1.0)
 
-    def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Return the softmax of the scaled actions; `held` and `volatility` are ignored."""
-        return softmax_weights(actions, self.logit_scale)
+    def target(self, actions: NDArray[Any], held: FloatArray, inputs: ActionInputs) -> FloatArray:
+        """Return the softmax of the scaled actions over the tradable assets and cash; `held` is ignored."""
+        return softmax_weights(actions, self.logit_scale, inputs.tradable)
 
     def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
         """Return False for each action, since no continuous action means hold in every portfolio."""
@@ -117,11 +135,14 @@ class ActionTable:
         names: K names for reports.
         weights: Target weights, [K, N+1]. The rows of the hold and of the inverse-volatility action are ignored.
         inverse_volatility: Index of the action whose weights follow the trailing volatility, or None.
+        equal_share: The part of each row that is spread equally over the tradable assets, [K]; None if there is none.
+            The rest of a row is a weight of single assets, which becomes cash where they are not tradable.
     """
 
     names: tuple[str, ...]
     weights: FloatArray
     inverse_volatility: int | None = None
+    equal_share: FloatArray | None = None
 
     @property
     def num_actions(self) -> int:
@@ -146,23 +167,34 @@ class ActionTable:
         """Return whether each action is the hold action, [B]."""
         return np.asarray(actions == self.hold)
 
-    def target(self, actions: NDArray[Any], held: FloatArray, volatility: FloatArray | None) -> FloatArray:
+    def target(self, actions: NDArray[Any], held: FloatArray, inputs: ActionInputs) -> FloatArray:
         """Return target weights [B, N+1] for actions [B]; `ActionMap.target` describes the arguments.
 
         Raises:
             ValueError: If the inverse-volatility action is chosen without a volatility.
         """
-        weights = self.weights[actions.astype(np.int64)]
+        rows = actions.astype(np.int64)
+        weights = self.weights[rows] if inputs.tradable is None else self._over(inputs.tradable, rows)
         chosen = actions == self.inverse_volatility
         if chosen.any():
-            if volatility is None:
+            if inputs.volatility is None:
                 raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
-            weights = np.where(chosen[:, None], inverse_volatility_weights(volatility), weights)
+            by_risk = inverse_volatility_weights(inputs.volatility, inputs.tradable)
+            weights = np.where(chosen[:, None], by_risk, weights)
         return np.where((actions == self.hold)[:, None], held, weights)
 
+    def _over(self, tradable: BoolArray, rows: NDArray[np.int64]) -> FloatArray:
+        """Return the weights [B, N+1] of table rows [B] in a universe in which the assets `tradable`, [B, N], trade."""
+        share = np.zeros(len(rows)) if self.equal_share is None else self.equal_share[rows]
+        single = self.weights[rows, :-1] - share[:, None] / tradable.shape[-1]
+        risky = share[:, None] * equal_weights_over(tradable)[:, :-1] + np.where(tradable, np.maximum(single, 0.0), 0.0)
+        return np.concatenate([risky, 1.0 - risky.sum(-1, keepdims=True)], axis=-1)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the names, the weights and the index of the inverse-volatility action."""
-        return {"names": self.names, "weights": self.weights.tolist(), "inverse_volatility": self.inverse_volatility}
+        """Return the fields as JSON values."""
+        share = None if self.equal_share is None else self.equal_share.tolist()
+        values = {"names": self.names, "weights": self.weights.tolist(), "inverse_volatility": self.inverse_volatility}
+        return {**values, "equal_share": share}
 
 
 def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
@@ -170,16 +202,37 @@ def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
     return np.append(np.full(num_assets, share / num_assets), 1.0 - share)
 
 
-def inverse_volatility_weights(volatility: FloatArray) -> FloatArray:
+def equal_weights_over(members: BoolArray) -> FloatArray:
+    """Return the 1/N portfolio over the members of each day, [..., N+1], all in cash where there are none.
+
+    Args:
+        members: Whether each asset is a member, [..., N].
+    """
+    count = members.sum(-1, keepdims=True)
+    return np.concatenate([members / np.maximum(count, 1), count == 0], axis=-1)
+
+
+def inverse_volatility_weights(volatility: FloatArray, tradable: BoolArray | None = None) -> FloatArray:
     """Return weights [..., N+1] proportional to 1 / sigma, without cash, for volatilities sigma [..., N].
 
     An asset whose price does not change (filled days, a trading halt) is not free of risk. Therefore sigma is raised to
-    at least a tenth of the median over the assets.
+    at least a tenth of the median over the assets. Only assets that are `tradable`, [..., N], count.
     """
+    if tradable is not None:
+        return _inverse_volatility_over(volatility, tradable)
     floor = np.maximum(0.1 * np.median(volatility, axis=-1, keepdims=True), 1e-8)
     inverse = 1.0 / np.maximum(volatility, floor)
     weights = inverse / inverse.sum(-1, keepdims=True)
     return np.concatenate([weights, np.zeros_like(weights[..., :1])], axis=-1)
+
+
+def _inverse_volatility_over(volatility: FloatArray, tradable: BoolArray) -> FloatArray:
+    # A row without a tradable asset takes the median of all, so that numpy does not warn; its weights are all cash.
+    known = np.where(tradable | ~tradable.any(-1, keepdims=True), volatility, np.nan)
+    floor = np.maximum(0.1 * np.nanmedian(known, axis=-1, keepdims=True), 1e-8)
+    inverse = np.where(tradable, 1.0 / np.maximum(volatility, floor), 0.0)
+    total = inverse.sum(-1, keepdims=True)
+    return np.concatenate([inverse / np.where(total > 0.0, total, 1.0), total == 0.0], axis=-1)
 
 
 def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
@@ -193,7 +246,9 @@ def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, a
     """Rebuild an action map from the values that its `to_json` returned and the environment's settings."""
     if values is None:
         return SoftmaxMap(assets, config.logit_scale)
-    return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"])
+    share = values.get("equal_share")  # earlier versions did not write it
+    equal_share = None if share is None else np.array(share)
+    return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"], equal_share)
 
 
 def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionTable:
@@ -241,9 +296,11 @@ def ladder_table(assets: tuple[str, ...], levels: int) -> ActionTable:
     cash = np.append(np.zeros(num_assets), 1.0)
     names = [f"{step / levels:.0%} equal weight" if step else "cash" for step in range(levels + 1)]
     rows: list[FloatArray] = [equal * (step / levels) + cash * (1.0 - step / levels) for step in range(levels + 1)]
+    share = [step / levels for step in range(levels + 1)]
     inverse_volatility = None
     if num_assets > 1:
         inverse_volatility = len(names)
         names += ["inverse volatility", *(f"tilt {name}" for name in assets)]
         rows += [equal, *(0.5 * equal + 0.5 * np.eye(num_assets + 1)[i] for i in range(num_assets))]
-    return ActionTable((*names, "hold"), np.array([*rows, cash]), inverse_volatility)
+        share += [1.0, *([0.5] * num_assets)]
+    return ActionTable((*names, "hold"), np.array([*rows, cash]), inverse_volatility, np.array([*share, 0.0]))

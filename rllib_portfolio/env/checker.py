@@ -99,8 +99,7 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
     actions = np.arange(len(action_map.names)) if is_table else (2.0 * target - 1.0).astype(np.float32)
     state = simulation.fresh([np.random.default_rng(0)] * len(actions))
     if is_table:
-        volatility = market.volatility[state.row - simulation.config.execution_lag]
-        target = action_map.target(actions, state.weights, volatility)
+        target = action_map.target(actions, state.weights, simulation.action_inputs(state))
     wanted = constrained_weights(target, state.weights, simulation.config)
     _, _, outcome = simulation.step(state, actions)
     held, missed = outcome.weights, np.abs(outcome.weights - wanted).max(-1)

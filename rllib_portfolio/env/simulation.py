@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import kernel, transition
-from rllib_portfolio.env.action_map import build_action_map
+from rllib_portfolio.env.action_map import ActionInputs, build_action_map
 from rllib_portfolio.env.limits import bound_violation
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.rewards import build_reward
@@ -47,6 +47,7 @@ class Simulation:
         self.action_map = build_action_map(config, market.assets)
         self.action_space = self.action_map.space
         self._reward = build_reward(config)
+        self._tradable = None if market.universe is None else market.universe.tradable
 
     def fresh(self, generators: Sequence[np.random.Generator]) -> State:
         """Return the state of new portfolios, one for each generator, which draws the first day if it is random."""
@@ -62,6 +63,12 @@ class Simulation:
         lag = self.config.execution_lag
         return self.layout.observe(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
 
+    def action_inputs(self, state: State) -> ActionInputs:
+        """Return what the action map may use for the next decision of each portfolio."""
+        rows, universe = state.row - self.config.execution_lag, self._tradable
+        tradable = None if universe is None else universe[rows]
+        return ActionInputs(self.market.volatility[rows], tradable)
+
     def step(self, state: State, actions: NDArray[Any]) -> tuple[State, FloatArray, StepOutcome]:
         """Map actions [B, ...] to target weights, trade, and hold until the next decision.
 
@@ -73,8 +80,7 @@ class Simulation:
             ConfigError: If a trade costs all wealth.
         """
         self._require_valid(state, actions)
-        volatility = self.market.volatility[state.row - self.config.execution_lag]
-        target = self.action_map.target(actions, state.weights, volatility)
+        target = self.action_map.target(actions, state.weights, self.action_inputs(state))
         following, outcome = transition.step(state, target, self.terms)
         if not (outcome.growth > 0.0).all():
             raise ConfigError(

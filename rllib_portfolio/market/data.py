@@ -19,6 +19,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.errors import DataError, file_error, one_line
+from rllib_portfolio.market.universe import Universe
 
 Window = tuple[int, int]
 """Half-open range of rows whose returns are earned: the first decision is at the close of row `start - 1`."""
@@ -41,6 +42,9 @@ class MarketData:
         asset_feature_names: Names of the F asset features.
         market_feature_names: Names of the M market features.
         first_row: First row at which every feature is defined.
+        universe: The days on which each asset is listed, a member and quoted; None if that is so on each day. With a
+            universe, `returns` are 0 without a quote, a halt's return is booked on the first quote after it, and the
+            first row after a life has its exit return. Features that are missing are 0.
         windows: Maps names ("train", "validation", "test", "all") to half-open row ranges.
         index_returns: Simple returns of the index, float64 [T], or None.
         periods_per_year: Rows per year, by which annual figures are scaled.
@@ -61,6 +65,7 @@ class MarketData:
     market_feature_names: tuple[str, ...]
     first_row: int
     windows: dict[str, Window]
+    universe: Universe | None = None
     index_returns: FloatArray | None = None
     periods_per_year: int = 252
     fitted: dict[str, Any] = field(default_factory=dict)
@@ -94,6 +99,8 @@ class MarketData:
     def save(self, path: Path) -> None:
         """Write the market to one .npz file, without pickle."""
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        if self.universe is not None:
+            arrays |= {name: getattr(self.universe, name) for name in _MASKS}
         values = {name: getattr(self, name) for name in _VALUES} | {_SHAPES: _shapes(arrays)}
         np.savez(path, values=np.array(json.dumps(sealed(values))), **arrays)
 
@@ -106,14 +113,15 @@ class MarketData:
         """
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in _ARRAYS if name in file}
+                arrays = {name: file[name] for name in (*_ARRAYS, *_MASKS) if name in file}
                 values = unsealed(json.loads(str(file["values"])))
             if values.pop(_SHAPES, None) not in (None, _shapes(arrays)):
                 raise ValueError("other arrays than were written")
             for name in ("assets", "asset_feature_names", "market_feature_names", "notes"):
                 values[name] = tuple(values[name])
             values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
-            return cls(**arrays, **values)
+            masks = {name: arrays.pop(name) for name in _MASKS if name in arrays}
+            return cls(**arrays, **values, universe=Universe(**masks) if masks else None)
         except Exception as error:  # numpy and zipfile raise almost any exception for damaged files
             text = f"market must be a prepared .npz file, got {path} ({one_line(error)})"
             raise file_error(error, text, "Prepare it again.", DataError) from None
@@ -126,4 +134,5 @@ def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
 
 _SHAPES = "arrays"
 _ARRAYS = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
-_VALUES = tuple(entry.name for entry in fields(MarketData) if entry.name not in _ARRAYS)
+_MASKS = tuple(entry.name for entry in fields(Universe))
+_VALUES = tuple(entry.name for entry in fields(MarketData) if entry.name not in (*_ARRAYS, "universe"))

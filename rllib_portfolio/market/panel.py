@@ -113,13 +113,13 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
     }
 
 
-def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 before `first_row`.
 
     Raises:
         DataError: If the table does not have the features that `fitted` was fitted on.
     """
-    observed = {}
+    observed = []
     limit = fitted.get("feature_limit", np.inf)  # fits of earlier versions have no limit
     for kind, values, names in zip(("asset", "market"), panel.arrays(), (panel.asset, panel.market), strict=True):
         if list(names) != fitted[f"{kind}_feature_names"]:
@@ -130,6 +130,7 @@ def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> dict[str,
             )
         if fitted["scaler"] is not None:
             values = np.clip(Scaler(**fitted["scaler"][kind]).apply(values), -limit, limit)
-        observed[f"{kind}_features"] = single = values.astype(np.float32)
+        single = values.astype(np.float32)
         single[: panel.first_row] = 0.0
-    return observed
+        observed.append(single)
+    return observed[0], observed[1]

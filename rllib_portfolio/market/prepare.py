@@ -73,13 +73,15 @@ def prepare_market(
     panel = replace(panel, market=panel.market | regimes.probabilities(moves))
     assets, returns = tuple(map(str, table.prices.columns)), _simple_returns(table.price_values)
     cash_returns = _cash_returns(table, config, periods)
+    asset_features, market_features = observed_arrays(panel, record)
     return MarketData(
         dates=table.dates,
         assets=assets,
         returns=returns,
         cash_returns=cash_returns,
         volatility=trailing_volatility(returns[:, : observed.prices.shape[1]]),
-        **observed_arrays(panel, record),
+        asset_features=asset_features,
+        market_features=market_features,
         asset_feature_names=tuple(panel.asset),
         market_feature_names=tuple(panel.market),
         first_row=panel.first_row,

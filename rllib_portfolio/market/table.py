@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,30 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 
 
+class Exit(NamedTuple):
+    """The end of an asset's life."""
+
+    date: pd.Timestamp | None
+    """First day on which the asset is not listed any more; None if it is the day after the last price."""
+    terminal_return: float
+    """Simple return from the last price to the payment."""
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceTable:
     """Closing prices of N assets on T days.
 
     Attributes:
-        prices: Prices, float64 [T, N]; the index holds the days, the columns name the assets.
+        prices: Prices, float64 [T, N]; the index holds the days, the columns name the assets. NaN where an asset has no
+            price: before and after its life, and in gaps and halts.
         index: Level of the market index on the same days, [T], or None.
         extra: The user's own columns on the same days, [T, E], E may be 0.
         source: Where the prices came from, for messages and reports.
+        asset_extra: The user's own columns per asset by name, each a frame like `prices`; NaN where a value is missing.
+        membership: Whether each asset may be held on each day, a frame of bool like `prices`; None if always.
+        exits: Maps the name of an asset to the end of its life, if the user gave it.
+        assets_info: Columns `group` and `cost_bps`, indexed by asset, as far as the user gave them; None without.
         notes: Plain sentences that a report must repeat; the first one says how a table was read.
         extra_fitted_until: Last day, in ISO 8601, on which regime columns in `extra` were fitted, if
             `python -m rllib_portfolio.market process` computed them.
@@ -33,6 +49,10 @@ class PriceTable:
     source: str
     notes: tuple[str, ...] = ()
     extra_fitted_until: str | None = None
+    asset_extra: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    membership: pd.DataFrame | None = None
+    exits: Mapping[str, Exit] = field(default_factory=dict)
+    assets_info: pd.DataFrame | None = None
 
     @property
     def dates(self) -> NDArray[np.datetime64]:

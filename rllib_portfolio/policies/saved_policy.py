@@ -24,7 +24,7 @@ from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig
 from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.env.action_map import ActionMap, action_map_of
+from rllib_portfolio.env.action_map import ActionInputs, ActionMap, action_map_of
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError, file_error
 from rllib_portfolio.market import MarketData
@@ -152,7 +152,7 @@ class PortfolioPolicy:
     def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
         """Return target weights [B, N+1] for the network's decisions on observations [B, D]."""
         held = observations[:, -len(self.spec.assets) - 1 :].astype(np.float64)
-        return self.action_map.target(decided, held, volatility)
+        return self.action_map.target(decided, held, ActionInputs(volatility))
 
     def _decided(self, observations: FloatArray) -> NDArray[Any]:
         """Return the network's decisions for observations [B, D]: actions [B, ...] of the environment."""

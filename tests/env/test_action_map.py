@@ -12,6 +12,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.env.action_map import (
+    ActionInputs,
     ActionTable,
     SoftmaxMap,
     action_map_of,
@@ -69,9 +70,9 @@ def test_an_action_map_comes_back_from_json(settings: dict[str, Any]) -> None:
     assert (again.names, again.space) == (built.names, built.space)
     built.space.seed(0)
     actions = np.array([built.space.sample() for _ in range(50)])
-    held, volatility = np.full((50, 5), 0.2), np.full((50, 4), 0.01)
+    held, inputs = np.full((50, 5), 0.2), ActionInputs(np.full((50, 4), 0.01))
     assert built.contains(actions).all()
-    np.testing.assert_array_equal(again.target(actions, held, volatility), built.target(actions, held, volatility))
+    np.testing.assert_array_equal(again.target(actions, held, inputs), built.target(actions, held, inputs))
     np.testing.assert_array_equal(again.is_hold(actions), built.is_hold(actions))
 
 
@@ -138,7 +139,7 @@ def test_the_ladder_by_hand() -> None:
     )
     assert table.inverse_volatility == 5
     assert table.hold == 10
-    targets = table.target(np.arange(10), np.zeros((10, 5)), np.ones((10, 4)))
+    targets = table.target(np.arange(10), np.zeros((10, 5)), ActionInputs(np.ones((10, 4))))
     expected = [[step / 16.0] * 4 + [1.0 - step / 4.0] for step in range(5)]
     expected += [[0.25] * 4 + [0.0]]  # inverse volatility of four equally volatile assets
     expected += [[0.625 if i == asset else 0.125 for i in range(4)] + [0.0] for asset in range(4)]
@@ -176,7 +177,7 @@ def test_every_action_of_a_table_is_on_the_simplex_and_hold_is_the_drifted_portf
     num_assets = table.weights.shape[1] - 1
     drifted = rng.dirichlet(np.ones(num_assets + 1), table.num_actions)
     volatility = rng.uniform(0.01, 0.05, (table.num_actions, num_assets))
-    targets = table.target(np.arange(table.num_actions), drifted, volatility)
+    targets = table.target(np.arange(table.num_actions), drifted, ActionInputs(volatility))
     assert (targets >= 0.0).all()
     assert targets.sum(-1) == pytest.approx(1.0, abs=1e-15)
     np.testing.assert_array_equal(targets[-1], drifted[-1])

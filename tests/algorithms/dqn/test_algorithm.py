@@ -24,7 +24,7 @@ from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, Arr
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.env.action_map import ActionTable
+from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs, ActionTable
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
@@ -331,8 +331,8 @@ def test_the_inverse_volatility_action_needs_a_volatility(market_path: Path, tin
     assert isinstance(table, ActionTable)
     drifted = np.array([[0.25, 0.25, 0.25, 0.25]])
     with pytest.raises(ValueError, match="volatility must be given for the inverse-volatility action"):
-        table.target(np.array([table.inverse_volatility]), drifted, None)
+        table.target(np.array([table.inverse_volatility]), drifted, NO_INPUTS)
     # 1 / (1, 2, 4) of their sum 1.75
-    chosen = table.target(np.array([table.inverse_volatility]), drifted, np.array([[0.01, 0.02, 0.04]]))
+    chosen = table.target(np.array([table.inverse_volatility]), drifted, ActionInputs(np.array([[0.01, 0.02, 0.04]])))
     np.testing.assert_allclose(chosen, [[4 / 7, 2 / 7, 1 / 7, 0.0]])
-    assert table.target(np.array([table.hold]), drifted, None).tolist() == drifted.tolist()
+    assert table.target(np.array([table.hold]), drifted, NO_INPUTS).tolist() == drifted.tolist()
