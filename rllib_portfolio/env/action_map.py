@@ -40,10 +40,14 @@ NO_INPUTS = ActionInputs()
 
 
 def softmax_weights(actions: FloatArray, logit_scale: float, tradable: BoolArray | None = None) -> FloatArray:
-    """Return target weights softmax(logit_scale * action), [B, N+1], for actions in [-1, 1], [B, N+1].
+    """Return the target weights softmax(logit_scale * action) over cash and the tradable assets, [B, N+1].
 
-    The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20. The
-    softmax is taken over cash and the assets that are `tradable`, [B, N]; the others have weight 0.
+    The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20.
+
+    Args:
+        actions: Actions, [B, N+1], each in [-1, 1], cash last.
+        logit_scale: Factor by which the actions are multiplied, above 0.
+        tradable: Whether each asset may be bought, [B, N]; None if all may. The others get weight 0.
     """
     logits = logit_scale * np.asarray(actions, dtype=np.float64)
     if tradable is not None:
@@ -168,7 +172,7 @@ class ActionTable:
         return np.asarray(actions == self.hold)
 
     def target(self, actions: NDArray[Any], held: FloatArray, inputs: ActionInputs) -> FloatArray:
-        """Return target weights [B, N+1] for actions [B]; `ActionMap.target` describes the arguments.
+        """Return target weights, [B, N+1], for B indices of actions, as `ActionMap.target` does.
 
         Raises:
             ValueError: If the inverse-volatility action is chosen without a volatility.
@@ -198,7 +202,12 @@ class ActionTable:
 
 
 def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
-    """Return the 1/N portfolio, [N+1]: `share` of the wealth in equal parts in the risky assets, the rest in cash."""
+    """Return the 1/N portfolio, [N+1]: `share` of the wealth in equal parts in the risky assets, the rest in cash.
+
+    Args:
+        num_assets: Number N of risky assets.
+        share: Fraction of the wealth in risky assets, in [0, 1].
+    """
     return np.append(np.full(num_assets, share / num_assets), 1.0 - share)
 
 
@@ -236,14 +245,28 @@ def _inverse_volatility_over(volatility: FloatArray, tradable: BoolArray) -> Flo
 
 
 def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
-    """Return the action map that the configuration names, for a universe of N assets."""
+    """Return the action map that the configuration names.
+
+    Args:
+        config: Action mode, scale of the softmax, and kind and levels of the action table.
+        assets: Names of the N risky assets.
+
+    Raises:
+        ConfigError: If a lattice would have too many actions.
+    """
     if config.action_mode == "discrete":
         return build_action_table(config, assets)
     return SoftmaxMap(assets, config.logit_scale)
 
 
 def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
-    """Rebuild an action map from the values that its `to_json` returned and the environment's settings."""
+    """Rebuild an action map from the values that its `to_json` returned and the environment's settings.
+
+    Args:
+        values: Result of `to_json`; None stands for a `SoftmaxMap`.
+        config: Settings of the environment, of which only `logit_scale` is used.
+        assets: Names of the N risky assets.
+    """
     if values is None:
         return SoftmaxMap(assets, config.logit_scale)
     share = values.get("equal_share")  # earlier versions did not write it
@@ -252,7 +275,15 @@ def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, a
 
 
 def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionTable:
-    """Return the action table that the configuration names, for a universe of N assets."""
+    """Return the action table that the configuration names.
+
+    Args:
+        config: Kind of the action table, and its levels.
+        assets: Names of the N risky assets.
+
+    Raises:
+        ConfigError: If a lattice would have too many actions.
+    """
     kind = config.action_table
     if kind == "auto":
         kind = "lattice" if len(assets) <= AUTO_LATTICE_ASSETS else "ladder"
@@ -261,6 +292,10 @@ def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> Ac
 
 def lattice_table(assets: tuple[str, ...], levels: int) -> ActionTable:
     """Return a table of all portfolios whose N+1 weights are multiples of 1 / levels, and of the hold action.
+
+    Args:
+        assets: Names of the N risky assets.
+        levels: Number of equal parts into which the wealth is divided, at least 1.
 
     Raises:
         ConfigError: If there are more than 10000 such portfolios.
@@ -290,6 +325,10 @@ def ladder_table(assets: tuple[str, ...], levels: int) -> ActionTable:
 
     There is one tilt per asset: half equal weight and half that asset. With a single asset, inverse volatility and the
     tilt are left out because they would repeat equal weight.
+
+    Args:
+        assets: Names of the N risky assets.
+        levels: Number of levels of exposure above 0: 1 / levels, 2 / levels ... 1.
     """
     num_assets = len(assets)
     equal = equal_weights(num_assets)

@@ -58,6 +58,10 @@ def check_env(env: PortfolioEnv, seed: int = 0) -> tuple[str, ...]:
 def require_repeatable(env: PortfolioEnv, seed: int = 0) -> str:
     """Check that a seed gives bit-identical results twice, and that vector and scalar environments agree.
 
+    Args:
+        env: The environment to check; new environments with its settings are compared.
+        seed: Seed of the episodes and of the random actions.
+
     Returns:
         A sentence that says what was covered.
 
@@ -122,6 +126,10 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
 
 def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
     """Check with random actions that a doubled cost lowers wealth by the expected amount, and lowers the first reward.
+
+    Args:
+        env: The environment to check; new simulations with its settings are compared.
+        seed: Seed of the random actions.
 
     Returns:
         A sentence that says what was covered.

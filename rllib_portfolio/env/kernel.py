@@ -76,7 +76,12 @@ class CostModel:
 
     @classmethod
     def from_bps(cls, cost_bps: float | tuple[float, ...], num_assets: int, impact: float = 0.0) -> CostModel:
-        """Return the costs for rates in basis points: one number, or one for each of `num_assets` assets.
+        """Return the cost model for rates in basis points.
+
+        Args:
+            cost_bps: Cost in basis points of the traded notional: one number for all assets, or one for each.
+            num_assets: Number N of risky assets.
+            impact: Coefficient k of the impact term, dimensionless, at least 0.
 
         Raises:
             ConfigError: If there are several numbers, but not one for each asset.
@@ -89,7 +94,12 @@ class CostModel:
 
 
 def initial_state(num_portfolios: int, num_assets: int) -> PortfolioState:
-    """Return the state of B portfolios with wealth 1, all in cash."""
+    """Return the state of portfolios with wealth 1, all in cash.
+
+    Args:
+        num_portfolios: Number B of portfolios.
+        num_assets: Number N of risky assets.
+    """
     weights = np.zeros((num_portfolios, num_assets + 1))
     weights[:, -1] = 1.0
     return PortfolioState(np.ones(num_portfolios), weights)
@@ -110,7 +120,13 @@ def known_weights(drifted: FloatArray, held: FloatArray, execution_lag: int) -> 
 
 
 def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -> FloatArray:
-    """Return the cost c_t, [B], of moving the risky weights by |w_t - w'_t|, [B, N], at daily volatility [B, N]."""
+    """Return the cost c_t of trades, a fraction of wealth, [B].
+
+    Args:
+        move: Traded fractions |w_t - w'_t| of the risky assets, [B, N].
+        costs: Transaction costs.
+        volatility_t: Trailing daily volatility of the risky assets, [B, N] or [N]; only the impact term uses it.
+    """
     cost = (costs.rates * move).sum(-1)
     if costs.impact > 0.0:
         cost = cost + (costs.impact * volatility_t * move**1.5).sum(-1)

@@ -12,8 +12,13 @@ def constrained_weights(target: FloatArray, drifted: FloatArray, limits: Executi
     """Return the target weights after the limits are applied, [..., N+1], cash last.
 
     The minimum cash comes first (all risky weights shrink by one factor), then the maximum weight (any excess goes to
-    cash). Finally the trade from the drifted weights is scaled down to the maximum turnover. A trade that is cut short
-    may not remove a violation that the drift has caused; `bound_violation` measures what remains.
+    cash). Finally the trade from the drifted weights is scaled down to the maximum turnover. A trade that is scaled
+    down may not remove a violation that the drift has caused; `bound_violation` measures what remains.
+
+    Args:
+        target: Target weights, [..., N+1], rows on the simplex.
+        drifted: Drifted weights before the trade, [..., N+1].
+        limits: Minimum cash, maximum weight of a risky asset, and maximum turnover of one trade.
     """
     weights = target
     if limits.min_cash > 0.0:
@@ -30,7 +35,12 @@ def constrained_weights(target: FloatArray, drifted: FloatArray, limits: Executi
 
 
 def bound_violation(weights: FloatArray, limits: ExecutionConfig) -> FloatArray:
-    """Return the largest violation, [...], of the maximum weight and the minimum cash by weights [..., N+1]."""
+    """Return the largest violation of the maximum weight and of the minimum cash, [...], 0 if there is none.
+
+    Args:
+        weights: Weights of portfolios, [..., N+1], cash last.
+        limits: Maximum weight of a risky asset, and minimum cash.
+    """
     if limits.max_weight == 1.0 and limits.min_cash == 0.0:
         return np.zeros(weights.shape[:-1])
     above = weights[..., :-1].max(-1) - limits.max_weight

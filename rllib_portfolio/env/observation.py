@@ -49,13 +49,23 @@ class ObservationLayout:
         return np.ascontiguousarray(np.concatenate([by_day, self._market.market_features], axis=1), dtype=np.float32)
 
     def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
-        """Return observations, float32 [B, D], for rows [B] of the features and known weights [B, N+1]."""
+        """Return a batch of observations, float32 [B, D].
+
+        Args:
+            rows: Row of the features of each observation, [B], in [0, T).
+            weights: Weights of each portfolio as known at the close of its row, [B, N+1], cash last.
+        """
         observation = np.empty((len(rows), len(self.names)), dtype=np.float32)
         observation[:, : self._num_features] = self._features[rows]
         observation[:, self._num_features :] = weights
         return observation
 
     def observe_one(self, row: int, weights: FloatArray) -> FloatArray:
-        """Return the observation of one row, float32 [D], for known weights [N+1], without copying all features."""
+        """Return one observation, float32 [D], without copying the features of all rows.
+
+        Args:
+            row: Row of the features, in [0, T).
+            weights: Weights of the portfolio as known at the close of that row, [N+1], cash last.
+        """
         parts = (self._market.asset_features[row].ravel(), self._market.market_features[row], weights)
         return np.concatenate(parts, dtype=np.float32, casting="same_kind")

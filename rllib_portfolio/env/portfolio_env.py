@@ -123,7 +123,15 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode; a seed resets the random generator that draws its first day."""
+        """Start an episode.
+
+        Args:
+            seed: Seed of the random generator that draws the first day; None continues with the present generator.
+            options: Ignored.
+
+        Returns:
+            The first observation, float32 [D], and `info`.
+        """
         super().reset(seed=seed)
         self.state = self.simulation.fresh([self.np_random])
         return self._answer(nothing_done(1, self.simulation.market.num_assets))
@@ -191,7 +199,15 @@ class PortfolioVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], Any, NDArray[
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start all episodes; a seed, or a sequence of one seed for each environment, resets all random generators.
+        """Start an episode in every environment.
+
+        Args:
+            seed: One seed s, which gives environment i the seed s + i, or a sequence of one seed for each environment.
+                None continues with the present generators, or draws new seeds at the first reset.
+            options: Ignored.
+
+        Returns:
+            The first observations, float32 [B, D], and `info`.
 
         Raises:
             ConfigError: If there are several seeds, but not one for each environment.
@@ -259,10 +275,19 @@ def resolve_market(
     cash_rate: float | None = None,
     features: FeatureConfig | Mapping[str, Any] | None = None,
 ) -> MarketData:
-    """Return the market that an environment's arguments name; a process reads and prepares a named market once.
+    """Return the market that the arguments of an environment name.
+
+    Each process reads and prepares a named market only once.
+
+    Args:
+        data: The name `sp500`, a path, the parameters of a synthetic market, a DataFrame of prices, or a prepared
+            market.
+        cash_rate: Annual rate that cash earns, as a fraction; None keeps the rate of the market.
+        features: Settings of the features; None takes the defaults.
 
     Raises:
-        ConfigError: If `features` is given beside a market that is already prepared.
+        ConfigError: If an argument cannot be used, or `features` is given with a market that is already prepared.
+        DataError: If the prices cannot be used.
     """
     data = str(data) if isinstance(data, Path) else data
     prepared = isinstance(data, MarketData) or (isinstance(data, str) and data.endswith(".npz"))
@@ -286,7 +311,14 @@ _provided: dict[str, MarketData] = {}
 
 
 def provide_market(path: str, market: MarketData) -> None:
-    """Let environments of this process use `market` if their `data` is `path`, even if that file does not exist."""
+    """Register a prepared market that environments of this process use if their `data` is `path`.
+
+    The file need not exist.
+
+    Args:
+        path: Value of an environment's `data` for which `market` is used.
+        market: The prepared market.
+    """
     _provided[path] = market
 
 
@@ -301,7 +333,11 @@ def _modified_at(data: str | Mapping[str, Any]) -> float:
 
 
 def resolve_window(market: MarketData, window: WindowChoice) -> Window:
-    """Return the half-open row range of a window, which is given by its name or by its first and last date.
+    """Return the half-open row range of a window.
+
+    Args:
+        market: The market, with its named windows.
+        window: Name of a window, or its first and last date, both inclusive, in ISO 8601.
 
     Raises:
         ConfigError: If the name is unknown or no trading day lies between the dates.

@@ -185,11 +185,16 @@ def active_log_return(outcome: StepOutcome) -> FloatArray:
 def mean_variance(
     outcome: StepOutcome, risk_aversion: float, step_return: Callable[[StepOutcome], FloatArray] = simple_return
 ) -> FloatArray:
-    """Return the mean-variance utility R - kappa / 2 R^2 of each step, with return R and kappa = `risk_aversion`.
+    """Return the mean-variance utility R - kappa / 2 R^2 of each step, [B].
 
     With the active return, this utility keeps a portfolio close to 1/N. If a tilt of size c has the mean active return
     c m and the active standard deviation c s, the optimal c is m / (kappa s^2), whatever the return of 1/N. The active
     standard deviation is then the information ratio divided by kappa.
+
+    Args:
+        outcome: Outcome of the step for B portfolios.
+        risk_aversion: Risk aversion kappa, at least 0.
+        step_return: Function that computes the return R of each portfolio, [B].
     """
     rated = step_return(outcome)
     return np.asarray(rated - 0.5 * risk_aversion * rated**2)

@@ -70,7 +70,11 @@ class Simulation:
         return ActionInputs(self.market.volatility[rows], tradable)
 
     def step(self, state: State, actions: NDArray[Any]) -> tuple[State, FloatArray, StepOutcome]:
-        """Map actions [B, ...] to target weights, trade, and hold until the next decision.
+        """Map actions to target weights, trade, and hold until the next decision.
+
+        Args:
+            state: State of B portfolios.
+            actions: Actions in the action space, with a leading axis B.
 
         Returns:
             The next state, the rewards, float64 [B], and the outcome of the step.
@@ -91,7 +95,12 @@ class Simulation:
         return following._replace(reward_state=reward_state), reward, outcome
 
     def info(self, state: State, outcome: StepOutcome) -> dict[str, NDArray[Any]]:
-        """Return the `info` after a step or a reset: arrays with leading axis B, which the caller may modify."""
+        """Return the `info` after a step or a reset: arrays with a leading axis B, which the caller may modify.
+
+        Args:
+            state: State of B portfolios after the step or the reset.
+            outcome: Outcome of the step; `transition.nothing_done` after a reset.
+        """
         return {
             "date": self.market.dates[state.row],
             "wealth": state.wealth.copy(),

@@ -110,7 +110,11 @@ class Terms:
 
     @classmethod
     def of(cls, market: MarketData, execution: ExecutionConfig) -> Terms:
-        """Return the terms of a simulation of `market` with the settings `execution`.
+        """Return the terms of a simulation.
+
+        Args:
+            market: The market.
+            execution: Costs, limits, execution lag, and days between decisions.
 
         Raises:
             ConfigError: If there are several costs, but not one for each asset.
@@ -125,8 +129,8 @@ def initial_state(row: NDArray[np.int64], end: ArrayLike, num_assets: int, memor
 
     Args:
         row: First decision row of each portfolio, [B].
-        end: Last row of each portfolio, [B], or of all.
-        num_assets: N.
+        end: Last row of the episode: one for each portfolio, [B], or one for all.
+        num_assets: Number N of risky assets.
         memory: State of the reward at the start of an episode, [S].
     """
     wealth, cash = kernel.initial_state(len(row), num_assets)
@@ -135,14 +139,25 @@ def initial_state(row: NDArray[np.int64], end: ArrayLike, num_assets: int, memor
 
 
 def nothing_done(num_portfolios: int, num_assets: int) -> StepOutcome:
-    """Return the outcome of portfolios that have neither traded nor earned: wealth 1, all in cash."""
+    """Return the outcome of portfolios that have neither traded nor earned: wealth 1, all in cash.
+
+    Args:
+        num_portfolios: Number B of portfolios.
+        num_assets: Number N of risky assets.
+    """
     wealth, cash = kernel.initial_state(num_portfolios, num_assets)
     zeros, ones = np.zeros((3, num_portfolios)), np.ones((2, num_portfolios))
     return StepOutcome(cash, zeros[0], zeros[1], zeros[2], wealth, ones[0], ones[1], np.ones_like(cash))
 
 
 def with_rows(values: Values, others: Values, which: NDArray[Any]) -> Values:
-    """Return `values` with the rows `which` (indices or a mask) replaced by `others`, which holds only these rows."""
+    """Return a copy of `values` in which some portfolios are replaced.
+
+    Args:
+        values: Arrays for B portfolios.
+        others: Arrays for the replaced portfolios alone, in the order of `which`.
+        which: Indices of the replaced portfolios, or a mask, [B].
+    """
     copies = [array.copy() for array in values]
     for copy, other in zip(copies, others, strict=True):
         copy[which] = other
@@ -176,7 +191,16 @@ def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, StepOut
 
 
 def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, StepOutcome]:
-    """Trade to `weights`, [B, N+1], at the close of row t, and earn the returns of row t + 1."""
+    """Trade to `weights` at the close of row t, and earn the returns of row t + 1.
+
+    Args:
+        state: State of B portfolios at the close of row t; a portfolio past its end does not change.
+        weights: Weights after the trade, [B, N+1], rows on the simplex, within the limits.
+        terms: Constant inputs of the simulation.
+
+    Returns:
+        The state at the close of row t + 1, and the outcome of the day.
+    """
     is_walking = state.row < state.end
     are_all_walking = is_walking.all()
     row = state.row + is_walking
@@ -199,7 +223,12 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
 
 
 def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tuple[int, int]:
-    """Return the first decision row and the last row of a window, a half-open range of rows whose returns are earned.
+    """Return the first decision row and the last row of a window.
+
+    Args:
+        market: The market.
+        window: Half-open range of rows whose returns are earned.
+        execution_lag: Execution lag L, 0 or 1.
 
     Raises:
         ConfigError: If the window is empty, ends after the last row, or starts before the features are defined.

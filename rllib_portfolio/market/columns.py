@@ -106,7 +106,12 @@ def _numbered(frame: pd.DataFrame, rate: str | None, source: str) -> dict[str, s
 
 
 def require_assets(columns: Columns, source: str) -> None:
-    """Raise an error that lists the roles of all columns if none is an asset."""
+    """Raise a DataError that lists the roles of all columns unless at least one is an asset.
+
+    Args:
+        columns: The roles of the columns of a table.
+        source: Where the table came from, for messages.
+    """
     if not columns.assets:
         index = {} if columns.index is None else {columns.index: "the index"}
         roles = {**index, **dict.fromkeys(columns.extra, "an extra column"), **columns.left_out}
@@ -196,7 +201,10 @@ def _wide_or_joined(names: Sequence[str], fields: Mapping[str, str], source: str
 
 
 def _beside_prices(cells: Sequence[Cell], alone: Collection[str], source: str) -> dict[str, str]:
-    """Return the columns with other fields (AAPL_Volume) of an asset whose prices are in a column AAPL, and why."""
+    """Map each column with another field (AAPL_Volume) of an asset to the reason why it is left out.
+
+    The asset has a column of prices of its own (AAPL).
+    """
     opened = {cell.ticker for cell in cells if cell.field in OPENS}
     beside = {}
     for cell in cells:

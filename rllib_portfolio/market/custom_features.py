@@ -16,9 +16,14 @@ CustomFeature = Callable[[pd.DataFrame], Feature]
 
 
 def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
-    """Compute a feature of prices [T, N] by the function `module:function`: a DataFrame [T, N] or a Series [T].
+    """Compute a feature of prices by a user's own function.
 
-    Leading rows with NaN are the warm-up of the feature.
+    Args:
+        name: The function, as `module:function`.
+        prices: Prices, [T, N], with the days as index.
+
+    Returns:
+        A DataFrame [T, N] or a Series [T]; leading rows with NaN are the warm-up of the feature.
 
     Raises:
         ConfigError: If there is no such function.

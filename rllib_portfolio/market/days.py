@@ -30,6 +30,10 @@ def names_days(label: object) -> bool:
 def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """Take the days from the column with a name of `DATE_NAMES`, or from the first column if there is none.
 
+    Args:
+        frame: A table with its days in a column.
+        source: Where the table came from, for messages.
+
     Returns:
         The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are
         local days in the time zone of the timestamps, which `attrs` hold.
@@ -80,7 +84,14 @@ def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
 def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFrame, index_source: str) -> None:
     """Raise a DataError unless two tables are in one time zone; otherwise one moment could lie on two days.
 
-    A table of plain days and one with a time zone also raise an error, as pandas raises one when it joins them.
+    The error is also raised if only one of the tables has a time zone, as pandas does when it joins such tables. Two
+    zones with the same offsets on all days of the prices count as one.
+
+    Args:
+        prices: Dated table of the prices, with its time zone in `attrs`.
+        prices_source: Where the prices came from, for messages.
+        index: Dated table of the index, with its time zone in `attrs`.
+        index_source: Where the index came from, for messages.
     """
     zones, sources = [frame.attrs[TIME_ZONE] for frame in (prices, index)], (prices_source, index_source)
     if zones[0] == zones[1]:

@@ -24,12 +24,21 @@ VOLATILITY_DAYS = 21
 
 
 def log_return(prices: Table, days: int) -> Table:
-    """Return log(p_t / p_{t - days})."""
+    """Return log(p_t / p_{t - days}).
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Distance in rows, at least 1.
+    """
     return _log(prices / prices.shift(days))
 
 
 def momentum(prices: Table, days: int) -> Table:
     """Return log(p_{t - 21} / p_{t - days}); the last month is left out because it tends to reverse.
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Distance in rows of the earlier price, above 21.
 
     Source: Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".
     """
@@ -37,12 +46,22 @@ def momentum(prices: Table, days: int) -> Table:
 
 
 def volatility(prices: Table, days: int) -> Table:
-    """Return the sample standard deviation (ddof 1) of the last `days` daily log returns."""
+    """Return the sample standard deviation (ddof 1) of the last `days` daily log returns.
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Window in rows, at least 2.
+    """
     return log_return(prices, 1).rolling(days).std()
 
 
 def drawdown(prices: Table, days: int) -> Table:
-    """Return the drawdown 1 - p_t / max(p_{t - days + 1} ... p_t), in [0, 1)."""
+    """Return the drawdown 1 - p_t / max(p_{t - days + 1} ... p_t), in [0, 1).
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Window in rows, at least 1.
+    """
     return 1.0 - prices / prices.rolling(days).max()
 
 
@@ -51,6 +70,10 @@ def rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
 
     G and L are Wilder's averages of gains and losses: the plain mean of the first `days` changes, then
     G_t = G_{t-1} + (gain_t - G_{t-1}) / days.
+
+    Args:
+        prices: Positive prices, [T, N].
+        days: Smoothing window in rows, at least 1.
 
     Source: Wilder (1978), "New Concepts in Technical Trading Systems".
     """
@@ -71,9 +94,12 @@ def _wilder_average(values: pd.DataFrame, days: int) -> pd.DataFrame:
 def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
     """Return the MACD histogram as a fraction of the price: (m_t - EMA_signal(m)_t) / p_t, clipped to [-1, 1].
 
-    Here m = EMA_fast(p) - EMA_slow(p), and `spans` are fast, slow and signal. EMA_k starts at the first value and has
-    the smoothing factor 2 / (k + 1). Rows before slow + signal - 2 are NaN. The limit matters when a price collapses,
-    because the averages lag behind it.
+    Here m = EMA_fast(p) - EMA_slow(p). EMA_k starts at the first value and has the smoothing factor 2 / (k + 1). Rows
+    before slow + signal - 2 are NaN. Values are clipped because the averages lag behind a price that collapses.
+
+    Args:
+        prices: Positive prices, [T, N].
+        spans: Fast, slow and signal spans in rows.
     """
     fast, slow, signal = spans
     line = prices.ewm(span=fast, adjust=False).mean() - prices.ewm(span=slow, adjust=False).mean()
@@ -83,12 +109,22 @@ def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
 
 
 def moving_average_distance(prices: Table, days: int) -> Table:
-    """Return log(p_t / mean(p_{t - days + 1} ... p_t))."""
+    """Return log(p_t / mean(p_{t - days + 1} ... p_t)).
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Window in rows, at least 1.
+    """
     return _log(prices / prices.rolling(days).mean())
 
 
 def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.DataFrame]:
-    """Return the configured features of each asset by name, float64 [T, N], NaN until the window of each is full."""
+    """Return the configured features of each asset by name, each [T, N], NaN until its window is full.
+
+    Args:
+        prices: Positive prices, [T, N].
+        config: The features and their windows.
+    """
     per_days: tuple[tuple[str, Callable[[pd.DataFrame, int], pd.DataFrame], tuple[int, ...]], ...] = (
         ("log_return", log_return, config.log_return_days),
         ("momentum", momentum, config.momentum_days),

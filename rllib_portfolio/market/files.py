@@ -48,7 +48,15 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def tabulated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Return the table in a DataFrame, as `read_frame` does for a file."""
+    """Return a DataFrame as a dated table, in the form that `read_frame` returns for a file.
+
+    Args:
+        frame: A table with the days as index or in a column.
+        source: Where the table came from, for messages.
+
+    Raises:
+        DataError: If it is not a table with dates and distinct names.
+    """
     return _dated(_with_days_in_a_column(frame, source), source)
 
 

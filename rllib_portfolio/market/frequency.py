@@ -77,7 +77,14 @@ def frequency_of(dates: Dates) -> Frequency | None:
 
 
 def require_one_rhythm(dates: Dates, source: str) -> None:
-    """Raise a DataError if parts of a table have clearly different rhythms, so that its rows per year are undefined."""
+    """Raise a DataError if parts of a table have clearly different rhythms.
+
+    Its rows per year would be undefined.
+
+    Args:
+        dates: Days, datetime64[D] [T], increasing.
+        source: Where the table came from, for messages.
+    """
     parts = np.array_split(dates, max(1, len(dates) // PART_ROWS))
     rhythms = [(found, part) for part in parts if (found := frequency_of(part)) is not None]
     if len(rhythms) < 2:
@@ -105,6 +112,11 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 
     The dates of simulated markets are artificial and are not used.
 
+    Args:
+        dates: Days, datetime64[D] [T], increasing.
+        config: The stated number, if any, and the source of the data.
+        source: Where the table came from, for messages.
+
     Raises:
         ConfigError: If a stated number differs from the inferred one by more than 10 %.
     """
@@ -123,7 +135,11 @@ def periods_per_year(dates: Dates, config: MarketConfig, source: str) -> int:
 def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: tuple[str, int]) -> tuple[str, ...]:
     """Return notes on the inferred frequency, and on the longest window unless a year has about 252 rows.
 
-    `slowest` is the name of the feature with the longest window, and the length of this window in rows.
+    Args:
+        dates: Days, datetime64[D] [T], increasing.
+        periods: Rows per year.
+        config: The stated number of rows per year, if any, and the source of the data.
+        slowest: Name of the feature with the longest window, and the length of this window in rows.
     """
     notes = []
     if config.periods_per_year is None and not isinstance(config.data, dict):

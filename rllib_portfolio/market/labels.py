@@ -135,9 +135,13 @@ def joined_cells(names: Sequence[str]) -> list[Cell]:
 
 
 def level_cells(labels: Sequence[tuple[str, str]], level_names: Sequence[object]) -> list[Cell] | None:
-    """Return the columns of two levels, one of which holds only fields; None if it is unclear which one.
+    """Return the ticker and the field of each column with two levels, or None if it is unclear which level is which.
 
-    If the tickers could be fields, too (LOW), the name of their level (Ticker) decides.
+    If the tickers could also be fields (LOW), the name of their level (Ticker) decides.
+
+    Args:
+        labels: The two names of each column.
+        level_names: Names of the two levels.
     """
     are_fields = [all(field_of(label[level]) for label in labels) for level in (0, 1)]
     if all(are_fields):

@@ -76,7 +76,11 @@ def load_market(
 
 
 def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """Return the prices that `config` names, or those of a DataFrame, after checking that they look like prices.
+    """Return a table of prices after checking that its columns look like prices.
+
+    Args:
+        config: The source of the prices, and the settings of the checks.
+        frame: A DataFrame of prices, which replaces the source in `config`, or None.
 
     Raises:
         ConfigError: If the configuration does not fit the table.

@@ -70,7 +70,16 @@ class FeaturePanel:
 
 
 def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
-    """Compute the configured features of a table, except its regimes, which need a training window."""
+    """Compute the configured features of a table, except its regimes, which need a training window.
+
+    Args:
+        table: Prices of N assets over T days, with index and extra columns.
+        config: The features and their windows.
+
+    Raises:
+        ConfigError: If there is no function for a custom feature.
+        DataError: If the result of a custom feature cannot be used, see `custom_feature`.
+    """
     asset = {name: np.asarray(values, dtype=float) for name, values in asset_features(table.prices, config).items()}
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
@@ -93,7 +102,14 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
 
 
 def nominal_window(config: FeatureConfig, has_index: bool) -> int:
-    """Return the longest feature window in rows, without user features, even if a table is too short for it."""
+    """Return the longest feature window in rows, without user features.
+
+    It does not depend on the length of a table, which may be too short for it.
+
+    Args:
+        config: The features and their windows.
+        has_index: Whether the table has an index.
+    """
     windows = [VOLATILITY_DAYS, *config.log_return_days, *config.momentum_days, *config.volatility_days]
     windows += [days - 1 for days in (*config.moving_average_days, config.drawdown_days or 1)]
     windows += [config.rsi_days or 0, INDEX_WINDOW if config.index and has_index else 0]
@@ -103,7 +119,13 @@ def nominal_window(config: FeatureConfig, has_index: bool) -> int:
 
 
 def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[str, Any]:
-    """Return the moments of asset and market features on the training rows, as JSON values; `prices` are [T, N]."""
+    """Return the moments of asset features and market features on the training rows, as JSON values.
+
+    Args:
+        panel: Features of N assets and of the market over T days.
+        prices: Prices of the same assets, [T, N].
+        rows: Training rows, none of which lies in the warm-up.
+    """
     asset, market = panel.arrays()
     usual_moves = np.median(np.abs(np.diff(np.log(prices[rows]), axis=0)), axis=0)
     outliers = [[panel.outliers.get(name) for name in names] for names in (panel.asset, panel.market)]
@@ -114,7 +136,14 @@ def fit_scalers(panel: FeaturePanel, prices: FloatArray, rows: slice) -> dict[st
 
 
 def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the arrays that an environment reads: standardised and limited by `fitted`, float32, 0 before `first_row`.
+    """Return the feature arrays of a market: standardised and limited by `fitted`, and 0 before `first_row`.
+
+    Args:
+        panel: Features of N assets and of the market over T days.
+        fitted: Names of the features, scalers and limit, as in `MarketData.fitted`.
+
+    Returns:
+        The asset features, float32 [T, N, F], and the market features, float32 [T, M].
 
     Raises:
         DataError: If the table does not have the features that `fitted` was fitted on.

@@ -30,8 +30,8 @@ MIN_COUNT = 1000
 """Whole numbers with at least this median are a volume if their median move is above 8 %."""
 JUMP, MAX_SHARE_OF_JUMPS = 0.5, 0.15
 MIN_WANDERING, MIN_MEDIAN_MOVE = 0.3, 0.002
-"""A random walk hardly ever stays within 0.3 of the root of its summed squared moves; noise around a level does. Pegged
-prices do, too, but their median move is below 0.2 %."""
+"""A random walk hardly ever stays within 0.3 of the root of its summed squared moves; noise around a level does. So do
+pegged prices, but their median move is below 0.2 %."""
 MIN_ROWS_OF_NOISE = 120
 """Fewest rows in which noise is distinguished from a random walk."""
 LARGEST_TIMES_MEDIAN = 8.0
@@ -67,7 +67,14 @@ class Move(NamedTuple):
 
 
 def require_prices(name: str, values: FloatArray, periods_per_year: int, source: str) -> None:
-    """Raise a DataError that says what was measured, and what the column may be, if `doubt` objects to it."""
+    """Raise a DataError if `doubt` says that a column does not hold prices.
+
+    Args:
+        name: Name of the column.
+        values: Positive numbers, [T].
+        periods_per_year: Rows per year.
+        source: Where the table came from, for messages.
+    """
     found = doubt(values, periods_per_year)
     if found is not None:
         measured, kind = found
@@ -78,11 +85,14 @@ def require_prices(name: str, values: FloatArray, periods_per_year: int, source:
 
 
 def doubt(values: FloatArray, periods_per_year: int) -> tuple[str, str] | None:
-    """Return what was measured, and what the values may be, if they cannot be prices; else None.
+    """Return why values cannot be prices, or None if they may be prices.
 
     Args:
         values: Positive numbers, [T].
         periods_per_year: Rows per year; moves over longer periods are larger.
+
+    Returns:
+        A phrase for what was measured and a phrase for what the values may be, or None.
     """
     steps = np.diff(values)
     if len(values) < MIN_ROWS or not steps.any():
@@ -126,7 +136,13 @@ def _wandering(values: FloatArray) -> float:
 
 
 def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) -> tuple[Move, ...]:
-    """Return the moves beyond -60 % or +150 %, ordered by day, in simple returns [T, N]."""
+    """Return the moves beyond -60 % or +150 % from one row to the next, ordered by day.
+
+    Args:
+        dates: Days, datetime64[D] [T].
+        assets: Names of the N assets.
+        returns: Simple returns, [T, N]; row 0 is zero.
+    """
     rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
     return tuple(
         Move(assets[column], dates[row], float(returns[row, column]), _hint(returns[:, column], row))
@@ -151,9 +167,15 @@ def _hint(returns: FloatArray, row: int) -> str:
 
 
 def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, config: MarketConfig) -> tuple[str, ...]:
-    """Return a sentence that lists the extreme moves of a table, or counts them if the configuration accepts them.
+    """Return a note that lists the extreme moves of a table, or counts them if the configuration accepts them.
 
-    The moves of the bundled universe are known and need not be accepted.
+    There is no note without such moves. Those of the bundled universe are known and need not be accepted.
+
+    Args:
+        dates: Days, datetime64[D] [T].
+        assets: Names of the N assets.
+        returns: Simple returns, [T, N]; row 0 is zero.
+        config: The source of the data, and whether extreme moves are accepted.
     """
     moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
     if not moves:
@@ -163,14 +185,24 @@ def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, confi
 
 
 def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ...]:
-    """Return the extreme moves that the user must accept; there are none in simulated markets."""
+    """Return the extreme moves that the user must accept; there are none in simulated markets.
+
+    Args:
+        market: The market.
+        config: The source of its data, and whether extreme moves are accepted.
+    """
     if config.accept_moves or isinstance(config.data, dict) or BUNDLED in (config.data, market.source):
         return ()
     return extreme_moves(market.dates, market.assets, market.returns)
 
 
 def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
-    """Raise a DataError that lists the first extreme moves which the user has not accepted, if there are any."""
+    """Raise a DataError that lists the first extreme moves if there are any that the user has not accepted.
+
+    Args:
+        market: The market.
+        config: The source of its data, and whether extreme moves are accepted.
+    """
     moves = unaccepted_moves(market, config)
     if moves:
         raise DataError(

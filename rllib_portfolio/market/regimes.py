@@ -95,7 +95,11 @@ def mixture_observations(returns: FloatArray) -> FloatArray:
 
 
 def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureModel:
-    """Fit a Gaussian mixture to the `mixture_observations` of the training days, [T, 2].
+    """Fit a Gaussian mixture to the monthly mean and volatility of market returns.
+
+    Args:
+        observations: `mixture_observations` of the training days, [T, 2].
+        num_regimes: Number K of components, at least 2.
 
     Raises:
         DataError: If there are too few days, or they do not vary.
@@ -122,7 +126,11 @@ def fit_mixture(observations: FloatArray, num_regimes: int) -> GaussianMixtureMo
 
 
 def fit_markov(returns: FloatArray, num_regimes: int) -> MarkovModel:
-    """Fit a hidden Markov model to log returns of the market on training days, [T], by expectation-maximisation (EM).
+    """Fit a hidden Markov model to market returns by expectation-maximisation (EM).
+
+    Args:
+        returns: Log returns of the market on the training days, [T].
+        num_regimes: Number K of states, at least 2.
 
     Raises:
         DataError: If there are too few days, or they do not vary.
@@ -212,7 +220,16 @@ class RegimeModels:
 
     @classmethod
     def fit(cls, returns: FloatArray, config: FeatureConfig, rows: slice) -> Self:
-        """Fit the models that `config` asks for to log returns of the market, [T], on the training rows `rows`."""
+        """Fit the models that the configuration asks for.
+
+        Args:
+            returns: Log returns of the market, [T]; row 0 is NaN.
+            config: Numbers of regimes; a model with fewer than 2 is switched off.
+            rows: The training rows, after the warm-up.
+
+        Raises:
+            DataError: If there are too few training days, or they do not vary.
+        """
         num_gmm, num_hmm = config.num_gmm_regimes, config.num_hmm_regimes
         return cls(
             mixture=fit_mixture(mixture_observations(returns)[rows], num_gmm) if num_gmm > 1 else None,

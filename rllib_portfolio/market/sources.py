@@ -40,7 +40,11 @@ MOST_NAMES = 8
 
 
 def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """Read the prices that `config` names (`sp500`, or a CSV or Parquet file), or those of a DataFrame.
+    """Read a table of prices from the source that a configuration names, or from a DataFrame.
+
+    Args:
+        config: The source of the prices (`sp500`, or a CSV or Parquet file), and its assets, cash rate and index.
+        frame: A DataFrame of prices, which replaces the source in `config`, or None.
 
     Returns:
         The table. Unless it is the bundled one, its first note says what was read and what was left out.

@@ -88,6 +88,14 @@ def split(
 ) -> tuple[DateWindows, dict[str, Window]]:
     """Return the days (`window_dates`) and the rows (`split_windows`) of each window of a table.
 
+    Args:
+        dates: Days of the table, datetime64[D] [T], increasing.
+        config: Windows given by the user, and the source of the data.
+        first_row: First row at which every feature is defined.
+        purge_days: Rows between training and validation.
+        known: Windows of the run whose fitted objects are used, or None.
+        needs: Rows that the features need, or None if they need no warm-up.
+
     Raises:
         ConfigError: If the windows are invalid, see `window_dates`.
         DataError: If the table is too short for one of its windows, unless they are `known` from another run.
@@ -111,11 +119,17 @@ def window_dates(
     known: DateWindows | None = None,
     needs: RowsNeeded | None = None,
 ) -> DateWindows:
-    """Return first and last day of train, validation and test, both inclusive, for the days of a table.
+    """Return first and last day of train, validation and test, both inclusive.
 
     Windows in `config` take precedence, then the windows `known` from the run whose fitted objects are used, then those
     of the bundled universe. Any other table is cut at 60 and 80 % of its rows. If that leaves fewer days for training
     than the features need, validation starts later, at 70 % of the rows at most, and takes half of the remaining rows.
+
+    Args:
+        dates: Days of the table, datetime64[D] [T], increasing.
+        config: Windows given by the user, and the source of the data.
+        known: Windows of the run whose fitted objects are used, or None.
+        needs: Rows that the features need, or None if they need no warm-up.
 
     Raises:
         ConfigError: If a date is invalid, only some windows of the user's own data are given, or windows overlap.
@@ -143,6 +157,12 @@ def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days
 
     Returns are earned from two rows after `first_row` on, at which every feature is defined. Their decision is at the
     previous close, and with execution lag 1 it is based on the features of one more day before.
+
+    Args:
+        dates: Days of the table, datetime64[D] [T], increasing.
+        by_date: First and last day of train, validation and test, both inclusive.
+        first_row: First row at which every feature is defined.
+        purge_days: Rows between training and validation.
     """
     start = first_row + 1 + LARGEST_LAG
     windows = {}
@@ -201,7 +221,15 @@ def walk_forward(
 
 
 def fold_config(config: MarketConfig, market: MarketData, fold: Fold) -> MarketConfig:
-    """Return `config` with the dates of `fold`, so that scaler and regimes are fitted on the fold's training window."""
+    """Return a configuration whose windows are those of a fold.
+
+    A market that is loaded with it has its scaler and regimes fitted on the fold's training window.
+
+    Args:
+        config: Configuration of the market.
+        market: The market that was split into folds.
+        fold: One of its folds.
+    """
     return config.model_copy(update=_days(market.dates, fold))
 
 

@@ -71,7 +71,13 @@ class PriceTable:
 
 
 def data_hash(dates: NDArray[np.datetime64], assets: Sequence[str], values: FloatArray) -> str:
-    """Return the SHA-256 of days, asset names and values (prices, or returns of a market without prices), in hex."""
+    """Return the SHA-256 of days, asset names and values, in hexadecimal digits.
+
+    Args:
+        dates: Days, datetime64 [T].
+        assets: Names of the N assets.
+        values: Prices, or returns of a market without prices, [T, N].
+    """
     digest = hashlib.sha256()
     digest.update(dates.astype("datetime64[D]").astype("<i8").tobytes())
     digest.update("\0".join(assets).encode())

@@ -29,9 +29,17 @@ LARGEST_SHARE_OF_CHANGES = 0.2
 
 
 def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
-    """Check a table and forward-fill at most `config.fill_days` days in a row; notes report fills and closures.
+    """Check a table, and forward-fill at most `config.fill_days` days in a row.
+
+    Args:
+        table: The table as it was read.
+        config: Longest gap to fill, cash rate, and stated rows per year.
+
+    Returns:
+        The table, with filled cells and with notes on fills and closures of the exchange.
 
     Raises:
+        ConfigError: If `cash_rate` or `periods_per_year` does not fit the table.
         DataError: If the table has a fault; names table, column, day and remedy of the first one.
     """
     _check_names(table)
@@ -49,7 +57,11 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
 
 
 def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
-    """Return a note on each column of a valid table that does not look like prices but was accepted.
+    """Return a note on each column that does not look like prices but was accepted.
+
+    Args:
+        table: A valid table.
+        config: Whether implausible columns and moves are accepted, and the stated rows per year.
 
     Raises:
         DataError: If such a column was not accepted; names the first one, what was measured, and what it may be.

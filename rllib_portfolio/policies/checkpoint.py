@@ -44,7 +44,7 @@ def write_checkpoint(run_dir: Path, steps: int, write_files: Callable[[Path], No
 
     Args:
         run_dir: Folder of the run.
-        steps: Steps trained so far.
+        steps: Environment steps trained so far.
         write_files: Function that writes the files of the checkpoint into the folder that it is given.
         progress: State of the training loop, as JSON values.
     """
@@ -125,7 +125,13 @@ def require_whole(checkpoint: Path) -> None:
 
 
 def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
-    """Remove all checkpoints but the last `keep` and the one named `best`, and folders that killed processes left."""
+    """Remove old checkpoints of a run, and folders that killed processes left.
+
+    Args:
+        run_dir: Folder of the run.
+        keep: Number of newest checkpoints to keep, at least 1.
+        best: Name of a checkpoint to keep as well, or None.
+    """
     kept, folders = checkpoints(run_dir)[-keep:], checkpoint_folders(run_dir)
     if len(kept) == keep:  # removes older folders even without a manifest, as a removal may have left them
         folders = [folder for folder in folders if folder >= kept[0]]
@@ -133,7 +139,7 @@ def prune_checkpoints(run_dir: Path, keep: int, best: str | None) -> None:
 
 
 def keep_best_checkpoint(run_dir: Path) -> None:
-    """Remove all checkpoints of a finished run but the one that was best on validation."""
+    """Remove all checkpoints of a finished run except the one that was best on validation."""
     newest = newest_checkpoint(run_dir)
     best = read_progress(newest).get("best_checkpoint") if newest is not None else None
     if best in {folder.name for folder in checkpoints(run_dir)}:

@@ -39,7 +39,7 @@ class Layers:
         return self.rows(np.ascontiguousarray(observations)[:, None])[:, 0]
 
     def rows(self, hidden: FloatArray) -> NDArray[Any]:
-        """Return outputs [B, n, q] for inputs [B, n, p], by B products of n rows, all of one shape."""
+        """Return outputs [B, n, q] for inputs [B, n, p]; each of the B items is multiplied on its own."""
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
@@ -101,7 +101,16 @@ class NamedWeights:
     taken: dict[str, FloatArray] = field(default_factory=dict)
 
     def take(self, name: str, *shape: int) -> FloatArray:
-        """Return a copy of one array; raise a KeyError if it is missing, or a ValueError if it has another shape."""
+        """Return a copy of one array, float32 and read-only.
+
+        Args:
+            name: Name of the array in `source`.
+            *shape: Shape that the array must have.
+
+        Raises:
+            KeyError: If the array is missing.
+            ValueError: If the array has another shape.
+        """
         values = np.asarray(self.source[name]).astype(np.float32, order="C")
         if values.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")
@@ -110,17 +119,35 @@ class NamedWeights:
         return values
 
     def linear(self, name: str, inputs: int, outputs: int, suffix: str = "") -> Linear:
-        """Return a torch `Linear` layer; the names of its arrays may have a suffix."""
+        """Return a torch `Linear` layer.
+
+        Args:
+            name: Name of the layer.
+            inputs: Number p of inputs.
+            outputs: Number q of outputs.
+            suffix: End of the names of its arrays, after `weight` and `bias`.
+        """
         weight = self.take(f"{name}.weight{suffix}", outputs, inputs)
         return Linear(np.ascontiguousarray(weight.T), self.take(f"{name}.bias{suffix}", outputs))
 
     def noisy_linear(self, name: str, inputs: int, outputs: int) -> Linear:
-        """Return a `NoisyLinear` layer with its mean weights; its noise scales are only copied to `taken`."""
+        """Return a `NoisyLinear` layer with its mean weights; its noise scales are only copied to `taken`.
+
+        Args:
+            name: Name of the layer.
+            inputs: Number p of inputs.
+            outputs: Number q of outputs.
+        """
         self.linear(name, inputs, outputs, "_deviation")
         return self.linear(name, inputs, outputs, "_mean")
 
     def layer_norm(self, name: str, size: int) -> LayerNorm:
-        """Return a torch `LayerNorm` over the last axis."""
+        """Return a torch `LayerNorm` over the last axis.
+
+        Args:
+            name: Name of the layer.
+            size: Length p of the last axis.
+        """
         average = np.full((size, 1), 1.0 / size, dtype=np.float32)
         scale, shift = self.take(f"{name}.weight", size), self.take(f"{name}.bias", size)
         return LayerNorm(scale, shift, LAYER_NORM_EPSILON, average)
@@ -132,6 +159,13 @@ def flat_actor(
     """Return the network for the mean actions of a `LayerNormActorCritic` whose first hidden layer is the trunk.
 
     The actions are divided by `logit_scale`, because the softmax of the environment multiplies them by it.
+
+    Args:
+        weights: Weights by their names in the torch module.
+        num_inputs: Length D of an observation.
+        num_actions: Number of components of an action, N+1.
+        hidden_sizes: Width of each hidden layer.
+        logit_scale: Factor of the environment's softmax, above 0.
     """
     layers: list[ArrayFunction] = []
     sizes = (num_inputs, *hidden_sizes)
@@ -182,6 +216,14 @@ def per_asset_actor(
     """Return the network for the mean actions of a `PerAssetActorCritic` whose first hidden layer is the encoder.
 
     The actions are divided by `logit_scale`, because the softmax of the environment multiplies them by it.
+
+    Args:
+        weights: Weights by their names in the torch module.
+        num_inputs: Length D of an observation.
+        num_assets: Number N of risky assets.
+        num_features: Number F of features of each asset.
+        hidden_sizes: Width of each hidden layer.
+        logit_scale: Factor of the environment's softmax, above 0.
     """
     num_market = num_inputs - num_assets * num_features - (num_assets + 1)
     encoder = Layers((weights.linear("encoder.0", num_features + 1 + num_market, hidden_sizes[0]), np.tanh))
@@ -203,8 +245,15 @@ def greedy_actions(
 ) -> Layers:
     """Return the network for the greedy actions of a `DuelingNoisyQ` under its mean weights.
 
-    `hidden_sizes` are the width of the feature layer and of each stream. Only the advantages decide, because a dueling
-    network adds the same value to all of them.
+    Only the advantages decide, because a dueling network adds the same value to all of them.
+
+    Args:
+        weights: Weights by their names in the torch module.
+        num_inputs: Length D of an observation.
+        num_actions: Number K of actions.
+        hidden_sizes: Width of the feature layer, and of the hidden layer of each stream.
+        dueling: Whether the network has a value stream.
+        noisy: Whether the layers of the streams are `NoisyLinear`.
     """
     width, stream_width = hidden_sizes
     layer = weights.noisy_linear if noisy else weights.linear

@@ -15,7 +15,7 @@ from rllib_portfolio.market import MarketData
 
 
 class Strategy(Protocol):
-    """Anything that chooses target weights."""
+    """The interface of a strategy, which chooses target weights."""
 
     @property
     def name(self) -> str:

@@ -80,7 +80,13 @@ def hidden_regime_market(
     """Return the market of `regime_market` with a hidden regime: features are its filtered probabilities.
 
     The feature `belief_k` at day t is P(regime of day t is k | returns up to t) under the true parameters: Bayes' rule
-    on the gains and losses of each day, then one step of the chain. The parameters are those of `regime_market`.
+    on the gains and losses of each day, then one step of the chain.
+
+    Args:
+        probability: Probability of a gain in each regime and of each asset, [K, N], each in [0, 1].
+        up: Gain, a fraction above 0.
+        down: Loss, a fraction in (0, 1).
+        stay: Probability that the next day has the same regime, in [0, 1]; the other regimes are equally likely.
 
     Source: Hamilton (1994), "Time Series Analysis", equations 22.4.5 and 22.4.6.
     """

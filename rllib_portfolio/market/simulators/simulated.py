@@ -29,7 +29,18 @@ MOST_ASSETS, MOST_RETURNS = 5_000, 100_000_000
 def simulated_market(
     returns: FloatArray, assets: tuple[str, ...], source: str, cash_rate: float, periods_per_year: int
 ) -> MarketData:
-    """Return a market without features for simple returns [T, N], whose first row is set to zero in place."""
+    """Return a market without features for given returns.
+
+    Args:
+        returns: Simple returns, [T, N]; row 0 is set to zero in place.
+        assets: Names of the N assets.
+        source: Name and parameters of the simulator, for reports.
+        cash_rate: Annual rate of cash, a fraction.
+        periods_per_year: Rows per year.
+
+    Raises:
+        ConfigError: If the cash rate is out of its range.
+    """
     check_number("cash_rate", cash_rate, -0.99, 1.0)
     returns[0] = 0.0
     num_days, num_assets = returns.shape
@@ -69,7 +80,14 @@ def simulated_market(
 def with_features(
     market: MarketData, kind: Literal["asset", "market"], features: NDArray[Any], names: Sequence[str]
 ) -> MarketData:
-    """Return the market with other asset features [T, N, F] or market features [T, M], which are never scaled."""
+    """Return a market with other features, which are never scaled.
+
+    Args:
+        market: A simulated market.
+        kind: Whether to replace the features of the assets or of the market.
+        features: Asset features, [T, N, F], or market features, [T, M].
+        names: Names of the F or M features.
+    """
     changes: dict[str, Any] = {
         f"{kind}_features": np.ascontiguousarray(features, dtype=np.float32),
         f"{kind}_feature_names": tuple(names),
@@ -81,11 +99,17 @@ def with_features(
 def bounded_shocks(
     rng: np.random.Generator, num_days: int, num_assets: int, degrees: float, radius: float
 ) -> FloatArray:
-    """Draw uncorrelated shocks [T, N] from a multivariate Student's t distribution of unit scale, cut at `radius`.
+    """Draw uncorrelated shocks, [T, N], from a multivariate Student's t distribution of unit scale, cut at `radius`.
 
     A longer vector is shortened to `radius` in its direction, so that the distribution is the same in all directions:
-    the shocks of all portfolios have the same distribution up to a factor. Infinite `degrees` of freedom give normal
-    shocks.
+    the shocks of all portfolios have the same distribution up to a factor.
+
+    Args:
+        rng: Generator of the draws.
+        num_days: Number T of days.
+        num_assets: Number N of assets.
+        degrees: Degrees of freedom, above 2; infinite for normal shocks.
+        radius: Largest length of the shocks of a day.
     """
     shocks = rng.standard_normal((num_days, num_assets))
     if np.isfinite(degrees):
@@ -98,8 +122,8 @@ def shock_radius(means: FloatArray, scales: FloatArray, worst_loss: float) -> fl
     """Return the length of a day's shocks [N] beyond which an asset could lose more than `worst_loss`.
 
     Args:
-        means: Mean daily returns of the assets.
-        scales: Factors from shocks to daily returns of the assets.
+        means: Mean daily returns of the assets, [N].
+        scales: Factors from shocks to daily returns of the assets, [N].
         worst_loss: Largest loss of an asset in a day, a fraction.
 
     Raises:
@@ -117,8 +141,12 @@ def shock_radius(means: FloatArray, scales: FloatArray, worst_loss: float) -> fl
 def correlation_factor(correlation: float | Sequence[Sequence[float]], num_assets: int) -> FloatArray:
     """Return the lower Cholesky factor of the correlation matrix, [N, N].
 
+    Args:
+        correlation: One number for all pairs of assets, or a matrix [N, N].
+        num_assets: Number N of assets.
+
     Raises:
-        ConfigError: If it is no correlation matrix of N assets, or is not positive definite.
+        ConfigError: If it is not a correlation matrix of N assets, or is not positive definite.
     """
     try:
         matrix = np.array(correlation, dtype=float)
@@ -148,13 +176,23 @@ def weekdays(num_days: int) -> NDArray[np.datetime64]:
 
 
 def check_outcomes(up: float, down: float) -> None:
-    """Raise a ConfigError unless the gain `up` is above 0 and the loss `down` is above 0 and below the whole wealth."""
+    """Raise a ConfigError unless the gain is above 0, and the loss is above 0 and below the whole wealth.
+
+    Args:
+        up: Gain, a fraction.
+        down: Loss, a fraction.
+    """
     check_number("up", up, 1e-9, 100.0)
     check_number("down", down, 1e-9, 0.999)
 
 
 def check_days(num_days: int, num_assets: int = 1) -> None:
-    """Raise a ConfigError unless a market can have `num_days` rows of `num_assets` assets."""
+    """Raise a ConfigError if a market is too short or too large to be simulated.
+
+    Args:
+        num_days: Number T of days, at least 10.
+        num_assets: Number N of assets.
+    """
     check_count("num_days", num_days, MIN_DAYS)
     if num_assets > MOST_ASSETS or num_days * num_assets > MOST_RETURNS:
         raise ConfigError(
@@ -164,13 +202,26 @@ def check_days(num_days: int, num_assets: int = 1) -> None:
 
 
 def check_count(name: str, value: int, low: int) -> None:
-    """Raise a ConfigError unless a parameter is a whole number of at least `low`."""
+    """Raise a ConfigError unless a parameter is a whole number of at least `low`.
+
+    Args:
+        name: Name of the parameter, for messages.
+        value: Value of the parameter.
+        low: Smallest valid value.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ConfigError(f"{name} must be a whole number of at least {low}, got {value!r}. Raise it.")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
-    """Raise a ConfigError unless a parameter is a number in [low, high]."""
+    """Raise a ConfigError unless a parameter is a number in [low, high].
+
+    Args:
+        name: Name of the parameter, for messages.
+        value: Value of the parameter.
+        low: Smallest valid value.
+        high: Largest valid value.
+    """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # type: ignore[operator]
         raise ConfigError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r} (synthetic market).")

@@ -120,7 +120,15 @@ def crash_market(
 
     CRASH follows the distribution of `kelly_market` and is independent of the others. By default it gains 0.23 % a day
     and loses half of its value once in 250 days on average, so that its optimal weight without the others is a quarter.
-    There are no features. `up`, `down` and `probability` are those of `kelly_market`; the others are of `gbm_market`.
+    There are no features.
+
+    Args:
+        up: Gain of CRASH, a fraction above 0.
+        down: Loss of CRASH, a fraction in (0, 1).
+        probability: Probability of a gain of CRASH, in [0, 1].
+        mean: Annual drift of each other asset, [N].
+        volatility: Annual standard deviation of log returns of each other asset, [N], not negative.
+        correlation: Correlation of the other assets: one number for all pairs, or a matrix [N, N].
     """
     check_outcomes(up, down)
     check_number("probability", probability, 0.0, 1.0)
