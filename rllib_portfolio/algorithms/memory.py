@@ -33,6 +33,10 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
 
     The estimate counts the network, batches, buffers and the environments of all env runners as if they were on one
     machine. It leaves out the memory of Python, of Ray and of the market data.
+
+    Args:
+        config: The run's configuration.
+        market: Its market.
     """
     resources, network = config.resources, config.for_assets(market.num_assets).network
     num_observed, num_weights = len(ObservationLayout(market).names), market.num_assets + 1

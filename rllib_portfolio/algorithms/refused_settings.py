@@ -49,6 +49,10 @@ def refuse_settings(config: Any, rules: Sequence[Rule]) -> None:
 
     Evaluation does not learn, so that an evaluation configuration is checked against `ALL_RULES` only.
 
+    Args:
+        config: RLlib's configuration.
+        rules: All rules of the algorithm.
+
     Raises:
         ConfigError: For the first rule that the configuration breaks.
     """
@@ -81,6 +85,10 @@ class RunnerParts(NamedTuple):
 
 def refuse_env_runners(config: Any, env_runners: EnvRunnerGroup) -> None:
     """Check the settings whose effect is known only once an algorithm's env runners exist.
+
+    Args:
+        config: RLlib's configuration.
+        env_runners: The algorithm's env runners, of which one is checked.
 
     Raises:
         ConfigError: If the RLModule is stateful, or if connectors change the shape of observations that the market
@@ -130,12 +138,22 @@ def has_our_runner(config: Any) -> bool:
 
 
 def is_default(name: str, value: Any) -> Callable[[Any], bool]:
-    """Return a condition that is true for configurations in which the setting `name` equals `value`."""
+    """Return a condition that is true for configurations in which a setting has the given value.
+
+    Args:
+        name: Name of the setting, as in `Rule.setting`.
+        value: The value.
+    """
     return lambda config: getattr(config, _ATTRIBUTES.get(name, name)) == value
 
 
 def unless(condition: Callable[[Any], bool], rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Return the rules with an exemption: a configuration for which `condition` is true meets each of them."""
+    """Return the rules with an exemption.
+
+    Args:
+        condition: Returns whether a configuration is exempt, so that it meets each of the rules.
+        rules: Rules that the other configurations must meet.
+    """
 
     def either(is_met: Callable[[Any], bool]) -> Callable[[Any], bool]:
         return lambda config: condition(config) or is_met(config)

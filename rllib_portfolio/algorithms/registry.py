@@ -15,11 +15,28 @@ class AlgorithmModule(Protocol):
     """The functions that an algorithm's module must have. Each `config` is the algorithm's own run configuration."""
 
     def build(self, config: Any, market_path: Path) -> Any:
-        """Return RLlib's algorithm for the prepared market at `market_path`."""
+        """Return RLlib's algorithm for a prepared market.
+
+        Args:
+            config: The run's configuration.
+            market_path: File of the prepared market, which every env runner must be able to read.
+
+        Raises:
+            ConfigError: If the algorithm does not support a setting of RLlib's configuration, or if the environment's
+                settings name a function that is not trusted.
+        """
         ...
 
     def algorithm_config(self, config: Any, market_path: Path) -> Any:
-        """Return RLlib's configuration of the algorithm that `build` returns."""
+        """Return RLlib's configuration of the algorithm that `build` returns.
+
+        Args:
+            config: The run's configuration.
+            market_path: File of the prepared market, which every env runner must be able to read.
+
+        Raises:
+            ConfigError: If the environment's settings name a function that is not trusted.
+        """
         ...
 
     def deciding_weights(self, weights: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -27,7 +44,12 @@ class AlgorithmModule(Protocol):
         ...
 
     def start_notes(self, config: Any, market: MarketData) -> tuple[str, ...]:
-        """Return the notes to print at the start of a run."""
+        """Return the notes to print at the start of a run.
+
+        Args:
+            config: The run's configuration.
+            market: Its market.
+        """
         ...
 
     def learning_numbers(

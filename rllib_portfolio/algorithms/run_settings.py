@@ -41,8 +41,11 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
     Args:
         result: A new configuration of the algorithm, which is changed in place.
         config: The run's configuration.
-        market_path: Its prepared market, which every env runner must be able to read.
+        market_path: File of its prepared market, which every env runner must be able to read.
         learner_classes: Learner class for each value of `resources.learner`.
+
+    Raises:
+        ConfigError: If the environment's settings name a function that is not trusted.
     """
     resources, environment = config.resources, config.environment
     require_consent(environment.model_dump())  # env runners in other processes import a custom reward
@@ -78,7 +81,12 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
 
 
 def learning_rate(config: RunConfig, scale: float = 1.0) -> Any:
-    """Return the learning rate times `scale` in RLlib's form: a constant, or a schedule that changes linearly."""
+    """Return the learning rate times `scale` in RLlib's form: a constant, or a schedule that changes linearly.
+
+    Args:
+        config: The run's configuration.
+        scale: Factor on the learning rate, above 0.
+    """
     start, end = config.training.learning_rate, config.training.learning_rate_end
     if end is None:
         return start * scale

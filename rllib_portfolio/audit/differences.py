@@ -17,7 +17,16 @@ Array = NDArray[Any]
 
 
 class Difference(NamedTuple):
-    """The first value of an array that differs between two markets."""
+    """The first value of an array that differs between two markets.
+
+    Attributes:
+        array: Name of the array.
+        column: Text for the column.
+        row: Row of the value.
+        date: Day of the row.
+        one: The value in one market, as text.
+        other: The value in the other market, as text.
+    """
 
     array: str
     column: str
@@ -31,9 +40,14 @@ class Difference(NamedTuple):
 
 
 def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
-    """Return `table` with random positive numbers for every price, index level and extra value after row `after`.
+    """Return a table with random positive numbers for all prices, index levels and extra values after a row.
 
     The extra values are below 1, because the cash rate may be one of them.
+
+    Args:
+        table: The table, which is not changed.
+        after: Last row whose values stay.
+        seed: Seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
 
@@ -48,7 +62,15 @@ def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
 
 
 def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketData:
-    """Return `market` with random values after `row`; cash returns, known one day ahead, change after `row + 1`."""
+    """Return a market with random values after a row.
+
+    Cash returns are known one day ahead, so that they change one row later.
+
+    Args:
+        market: The market, which is not changed.
+        row: Last row whose values stay.
+        seed: Seed of the random values.
+    """
     rng = np.random.default_rng(seed)
 
     def other(array: Array, low: float, high: float, known_until: int = row) -> Array:
@@ -69,9 +91,14 @@ def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketDa
 
 
 def differences(one: MarketData, other: MarketData, row: int) -> list[Difference]:
-    """Return the first difference of each array up to `row`, sorted by day.
+    """Return the first difference of each array up to a row, sorted by day.
 
     Values must agree bit for bit. Cash returns are compared up to `row + 1`, because they are known one day ahead.
+
+    Args:
+        one: A market.
+        other: The market to compare it with.
+        row: Last compared row.
     """
     found, others = [], _columns(other)
     for name, columns in _columns(one).items():
@@ -91,9 +118,16 @@ def differences(one: MarketData, other: MarketData, row: int) -> list[Difference
 def first_difference(
     array: str, columns: list[str], dates: NDArray[np.datetime64], one: Array, other: Array
 ) -> Difference | None:
-    """Return the first row, and in it the first column, at which two arrays of shape [T, C] differ.
+    """Return the first row, and in it the first column, at which two arrays differ; None if they agree.
 
     If only the lengths differ, the difference is at the end of the shorter array. NaN equals NaN.
+
+    Args:
+        array: Name of the arrays.
+        columns: Text for each column, C.
+        dates: Day of each row.
+        one: An array, [T, C].
+        other: The array to compare it with, [T', C].
     """
     length = min(len(one), len(other))
     a, b = one[:length], other[:length]
@@ -110,7 +144,13 @@ def first_difference(
 
 
 def changed_entry(one: Any, other: Any, name: str = "fitted") -> str | None:
-    """Return a text on the first entry in which two nested JSON values differ; None if they agree."""
+    """Return a text on the first entry in which two nested JSON values differ; None if they agree.
+
+    Args:
+        one: A value.
+        other: The value to compare it with.
+        name: Name of the value in the text.
+    """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = [*one, *(key for key in other if key not in one)]
         entries = ((one.get(key), other.get(key), f"{name}.{key}") for key in keys)

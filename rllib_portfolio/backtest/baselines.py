@@ -126,10 +126,15 @@ def merton_weights(mean_excess: FloatArray, covariance: FloatArray, risk_aversio
 
 
 def index_result(market: MarketData, window: Window, execution: ExecutionConfig) -> BacktestResult | None:
-    """Back-test buying and holding the index over the same days; return None for a market without an index.
+    """Back-test buying and holding the index; return None for a market without an index.
 
     The index is a single fund. It pays the proportional cost (the mean if each asset has its own) and no market impact.
     The limits do not apply to it, since they restrict single assets and their trading.
+
+    Args:
+        market: The market.
+        window: Rows of the back-test.
+        execution: Settings of the compared strategies; their costs, lag and rebalancing days apply to the index.
     """
     if market.index_returns is None:
         return None

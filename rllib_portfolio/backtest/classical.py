@@ -37,7 +37,12 @@ LOGARITHM_TOLERANCES = {"tol_gap_abs": 1e-7, "tol_gap_rel": 1e-7}
 
 
 def equal_weight(history: History, share: float = 1.0) -> FloatArray:
-    """Spread the fraction `share` of the wealth equally over the risky assets, with the rest in cash."""
+    """Spread a fraction of the wealth equally over the risky assets, with the rest in cash.
+
+    Args:
+        history: The trailing days, of which only the number of assets is used.
+        share: The fraction, in [0, 1].
+    """
     return equal_weights(history.num_assets, share)
 
 
@@ -108,8 +113,8 @@ def risk_parity(history: History) -> FloatArray:
 def hierarchical_risk_parity(history: History) -> FloatArray:
     """Split the weights by inverse variance between recursive halves of the clustered assets.
 
-    No matrix is inverted.
-    The clustering uses the distances sqrt((1 - correlation) / 2) and Ward linkage; the paper uses single linkage.
+    No matrix is inverted. The clustering uses the distances sqrt((1 - correlation) / 2) and Ward linkage; the paper
+    uses single linkage.
 
     Source: López de Prado (2016), "Building Diversified Portfolios that Outperform Out of Sample", Journal of
         Portfolio Management 42(4).
@@ -120,10 +125,15 @@ def hierarchical_risk_parity(history: History) -> FloatArray:
 
 
 def momentum(history: History, num_winners: int, skip_days: int = MONTH_DAYS) -> FloatArray:
-    """Hold the `num_winners` assets with the highest return over the history without its last `skip_days` days.
+    """Hold the assets with the highest return over the history without its last days, at equal weights.
 
-    The winners have equal weights; of assets with equal returns the first one wins. With 252 days, 21 of them skipped,
-    these are the eleven-month returns lagged one month of Carhart (1997).
+    Of assets with equal returns, the first one wins. With 252 days, of which 21 are skipped, the returns are Carhart's
+    (1997) eleven-month returns lagged one month.
+
+    Args:
+        history: The trailing days.
+        num_winners: Number of assets to hold, at least 1.
+        skip_days: Number of days at the end of the history that are left out, at least 0.
 
     Source: Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers: Implications for Stock Market
         Efficiency", Journal of Finance 48(1).
@@ -136,7 +146,16 @@ def momentum(history: History, num_winners: int, skip_days: int = MONTH_DAYS) ->
 
 
 def merton(history: History, risk_aversion: float = 1.0, periods_per_year: int = YEAR_DAYS) -> FloatArray:
-    """Return `merton_weights` for the history's annualised moments, with the full covariance and cash allowed."""
+    """Return `merton_weights` for the history's annualised moments, with the full covariance and cash allowed.
+
+    Args:
+        history: The trailing days.
+        risk_aversion: Relative risk aversion gamma, above 0.
+        periods_per_year: Days per year.
+
+    Raises:
+        ConfigError: If `risk_aversion` or a moment is not valid, or the solver fails; see `merton_weights`.
+    """
     mean_excess, covariance = periods_per_year * history.mean_excess, periods_per_year * history.covariance
     return merton_weights(mean_excess, covariance, risk_aversion)
 

@@ -91,18 +91,29 @@ def active_share(weights: FloatArray) -> FloatArray:
 
 
 def gross_returns(result: BacktestResult) -> FloatArray:
-    """Compute the returns before costs, [T]: g - 1 where V_t+1 = V_t (1 - c) g. Weights do not depend on costs."""
+    """Compute the returns before costs, [T]: g - 1 where V_{t+1} = V_t (1 - c) g. Weights do not depend on costs."""
     return np.asarray((1.0 + result.returns) / (1.0 - result.cost) - 1.0)
 
 
 def cost_drag(result: BacktestResult, periods_per_year: float = metrics.PERIODS_PER_YEAR) -> float:
-    """Compute the annualised return before costs minus the annualised return after costs."""
+    """Compute the annualised return before costs minus the annualised return after costs.
+
+    Args:
+        result: Result of a strategy.
+        periods_per_year: Days per year.
+    """
     before = metrics.annualised_return(gross_returns(result), periods_per_year)
     return float(before - metrics.annualised_return(result.returns, periods_per_year))
 
 
 def log_lead(result: BacktestResult, benchmark: BacktestResult, cost_bps: float) -> float:
-    """Compute log(final wealth / the benchmark's) over the same days if the cost of both were `cost_bps`."""
+    """Compute log(final wealth / the benchmark's) if both paid the same proportional cost for their trades.
+
+    Args:
+        result: Result of a strategy.
+        benchmark: Result of its benchmark over the same days.
+        cost_bps: Cost per traded notional, in basis points.
+    """
     ours, theirs = (
         (np.log1p(gross_returns(each)) + np.log1p(-cost_bps * BPS * each.traded)).sum() for each in (result, benchmark)
     )
@@ -112,8 +123,12 @@ def log_lead(result: BacktestResult, benchmark: BacktestResult, cost_bps: float)
 def break_even_cost_bps(result: BacktestResult, benchmark: BacktestResult) -> float:
     """Find the cost per traded notional at which strategy and benchmark end with the same wealth.
 
-    Both pay the cost k for their own trades, which are those of the back-test at any cost. At the solution,
-    sum_t log((1 - k traded_t) g_t) is the same for both.
+    Both pay the cost k for the trades that they made in the back-test, which are assumed not to depend on k. At the
+    solution, sum_t log((1 - k traded_t) g_t) is the same for both, where g_t is the growth before costs.
+
+    Args:
+        result: Result of the strategy.
+        benchmark: Result of its benchmark over the same days.
 
     Returns:
         Cost in basis points. NaN if there is no such cost, since the strategy is not ahead without costs or is ahead at

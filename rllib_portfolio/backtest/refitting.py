@@ -34,7 +34,7 @@ def month_days(periods_per_year: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RefitSchedule:
-    """When a rule is fitted, and on how many days.
+    """The times at which a rule is fitted, and the number of days that each fit uses.
 
     Days are rows of the market, so they are weeks in a market with weekly rows.
 
@@ -112,7 +112,7 @@ class Refitted:
     Attributes:
         name: Row label.
         rule: The rule that gives the weights.
-        schedule: When the rule is fitted, and on how many days.
+        schedule: The times of the fits, and the number of days that each fit uses.
         num_fits: Number of fits in the latest walk, including failed ones.
         failures: Failed fits of the latest walk, in order of time.
     """
@@ -158,7 +158,12 @@ class Refitted:
 
 
 def failed_fits(strategies: Sequence[Strategy], market: MarketData) -> pd.DataFrame:
-    """Return one row per failed fit of the latest walk: strategy, date (of the decision), reason."""
+    """Return one row per failed fit of the latest walk: strategy, date (of the decision), reason.
+
+    Args:
+        strategies: Strategies; those that are not `Refitted` have no rows.
+        market: The market of the walk, which dates the decisions.
+    """
     rows = [
         (strategy.name, market.dates[failure.row], failure.reason)
         for strategy in strategies

@@ -60,13 +60,18 @@ def trust(names: str | Iterable[str]) -> None:
 
 
 def note_file(settings: object, file: Path) -> None:
-    """Remember the file that named the functions in `settings`, for the error message of a refusal."""
+    """Remember the file that named the functions in some settings, for the error message of a refusal.
+
+    Args:
+        settings: Nested settings, as `named_functions` reads them.
+        file: The file that holds them.
+    """
     for name in named_functions(settings):
         _current.files.setdefault(name, str(file))
 
 
 def is_function_name(text: str) -> bool:
-    """Return whether a text reads `module:function`: nothing else is ever imported."""
+    """Return whether a text has the form `module:function`. A text in any other form is never imported."""
     module, _, name = text.partition(":")
     return all(part.isidentifier() for part in (*module.split("."), name))
 

@@ -49,7 +49,17 @@ def user_path(text: str | Path) -> Path:
 
 
 def require_annual_rate(rate: float, name: str, where: str, error: type[ValueError] = ConfigError) -> None:
-    """Raise `error`, which names `name` and `where`, unless `rate` can be an annual rate as a fraction."""
+    """Raise an error unless a rate can be an annual rate as a fraction.
+
+    Args:
+        rate: The rate, which must be above -1 and at most `LARGEST_RATE`.
+        name: Name of the rate, for the error message.
+        where: Source of the rate, for the error message.
+        error: Class of the error.
+
+    Raises:
+        ConfigError: If the rate is out of range. Another `error` replaces this class.
+    """
     if not is_annual_rate(rate):
         raise error(
             f"{name} must be an annual rate as a fraction (above -1, at most {LARGEST_RATE:g}), got {rate:g} "

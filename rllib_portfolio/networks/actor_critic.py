@@ -102,14 +102,28 @@ class LayerNormNetwork(ActorCriticNetwork):
 
 
 def run_layers(layers: nn.Sequential, inputs: Tensor) -> Tensor:
-    """Apply the layers in order through `forward`, which skips the look-up of hooks in `Module.__call__`."""
+    """Apply the layers in order through `forward`, which skips the look-up of hooks in `Module.__call__`.
+
+    Args:
+        layers: The layers.
+        inputs: Inputs of the first layer, [B, ...].
+
+    Returns:
+        Outputs of the last layer, [B, ...].
+    """
     for layer in layers:
         inputs = layer.forward(inputs)
     return inputs
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
-    """Return a linear layer with orthogonal weights of the given gain and zero biases."""
+    """Return a linear layer with orthogonal weights and zero biases.
+
+    Args:
+        inputs: Number of inputs.
+        outputs: Number of outputs.
+        gain: Factor on the orthogonal weights.
+    """
     layer = nn.Linear(inputs, outputs)
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)

@@ -140,7 +140,11 @@ def joint_block_days(excess: FloatArray) -> int:
 
 
 def block_length(series: FloatArray, bootstrap: Literal["stationary", "circular"] = "stationary") -> int:
-    """Return the optimal (mean) block length of a series [T], from 1 to T; 1 if it cannot be estimated.
+    """Return the optimal (mean) block length of a series, from 1 to T; 1 if it cannot be estimated.
+
+    Args:
+        series: The series, [T].
+        bootstrap: The bootstrap that draws the blocks.
 
     Source: Politis and White (2004), "Automatic Block-Length Selection for the Dependent Bootstrap", Econometric
         Reviews 23(1), corrected by Patton, Politis and White (2009); arch's implementation.

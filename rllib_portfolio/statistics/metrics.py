@@ -36,7 +36,12 @@ def total_return(returns: FloatArray) -> Measure:
 
 
 def annualised_return(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
-    """Compute the geometric annual return (V_T / V_0)^(periods_per_year / T) - 1, where T is the number of returns."""
+    """Compute the geometric annual return (V_T / V_0)^(periods_per_year / T) - 1, where T is the number of returns.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        periods_per_year: Days per year.
+    """
     years = len(returns) / periods_per_year
     return _scalar((1.0 + total_return(returns)) ** (1.0 / years if years else np.nan) - 1.0)
 
@@ -47,14 +52,25 @@ def mean_daily_return(returns: FloatArray) -> Measure:
 
 
 def annualised_volatility(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
-    """Compute the annualised volatility sqrt(periods_per_year) std(r)."""
+    """Compute the annualised volatility sqrt(periods_per_year) std(r).
+
+    Args:
+        returns: Daily simple returns r, [T] or [T, K].
+        periods_per_year: Days per year.
+    """
     return _scalar(np.sqrt(periods_per_year) * _std(returns))
 
 
 def sharpe_ratio(
     returns: FloatArray, cash_returns: FloatArray | float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
 ) -> Measure:
-    """Compute the Sharpe ratio sqrt(periods_per_year) mean(e) / std(e) of the excess return e (Sharpe 1994)."""
+    """Compute the Sharpe ratio sqrt(periods_per_year) mean(e) / std(e) of the excess return e (Sharpe 1994).
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        cash_returns: Cash return per day, a number or [T].
+        periods_per_year: Days per year.
+    """
     excess = _less(returns, cash_returns)
     return _ratio(np.sqrt(periods_per_year) * _mean(excess), _std(excess))
 
@@ -62,7 +78,13 @@ def sharpe_ratio(
 def sortino_ratio(
     returns: FloatArray, cash_returns: FloatArray | float = 0.0, periods_per_year: float = PERIODS_PER_YEAR
 ) -> Measure:
-    """Compute sqrt(periods_per_year) mean(e) / sqrt(mean(min(e, 0)^2)); the denominator's mean is over ALL days."""
+    """Compute sqrt(periods_per_year) mean(e) / sqrt(mean(min(e, 0)^2)) of the excess return e, averaged over ALL days.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        cash_returns: Cash return per day, a number or [T].
+        periods_per_year: Days per year.
+    """
     excess = _less(returns, cash_returns)
     downside_deviation = np.sqrt(_mean(np.minimum(excess, 0.0) ** 2))
     return _ratio(np.sqrt(periods_per_year) * _mean(excess), downside_deviation)
@@ -86,24 +108,44 @@ def ulcer_index(returns: FloatArray) -> Measure:
 
 
 def calmar_ratio(returns: FloatArray, periods_per_year: float = PERIODS_PER_YEAR) -> Measure:
-    """Compute annualised return / maximum drawdown."""
+    """Compute annualised return / maximum drawdown.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        periods_per_year: Days per year.
+    """
     return _ratio(annualised_return(returns, periods_per_year), max_drawdown(returns))
 
 
 def value_at_risk(returns: FloatArray, tail: float = 0.05) -> Measure:
-    """Compute the one-day historical VaR, a positive loss: minus the linearly interpolated `tail` quantile."""
+    """Compute the one-day historical VaR, a positive loss: minus the linearly interpolated `tail` quantile.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        tail: Probability of a larger loss, in (0, 1).
+    """
     return _scalar(-_quantile(returns, tail))
 
 
 def conditional_value_at_risk(returns: FloatArray, tail: float = 0.05) -> Measure:
-    """Compute the one-day historical CVaR, a positive loss: minus the mean return at or below the `tail` quantile."""
+    """Compute the one-day historical CVaR, a positive loss: minus the mean return at or below the `tail` quantile.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        tail: Probability of the tail, in (0, 1).
+    """
     returns = np.asarray(returns, dtype=np.float64)
     in_tail = returns <= _quantile(returns, tail)
     return _ratio(-np.where(in_tail, returns, 0.0).sum(axis=0), in_tail.sum(axis=0))
 
 
 def tail_ratio(returns: FloatArray, tail: float = 0.05) -> Measure:
-    """Compute |q(1 - tail)| / |q(tail)| of linearly interpolated quantiles q; above 1 if the upper tail is longer."""
+    """Compute |q(1 - tail)| / |q(tail)| of linearly interpolated quantiles q; above 1 if the upper tail is longer.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        tail: Probability of each tail, in (0, 0.5).
+    """
     return _ratio(np.abs(_quantile(returns, 1.0 - tail)), np.abs(_quantile(returns, tail)))
 
 
@@ -131,12 +173,24 @@ def profit_factor(returns: FloatArray) -> Measure:
 def information_ratio(
     returns: FloatArray, benchmark: FloatArray | float, periods_per_year: float = PERIODS_PER_YEAR
 ) -> Measure:
-    """Compute sqrt(periods_per_year) mean(a) / std(a), where a is the return minus the benchmark's."""
+    """Compute sqrt(periods_per_year) mean(a) / std(a), where a is the return minus the benchmark's.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        benchmark: Daily simple returns of the benchmark, a number or [T].
+        periods_per_year: Days per year.
+    """
     return sharpe_ratio(returns, benchmark, periods_per_year)
 
 
 def beta(returns: FloatArray, benchmark: FloatArray, cash_returns: FloatArray | float = 0.0) -> Measure:
-    """Compute cov(e, b) / var(b), where e is the return and b the benchmark's, both in excess of cash (ddof 1)."""
+    """Compute cov(e, b) / var(b), where e is the return and b the benchmark's, both in excess of cash (ddof 1).
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        benchmark: Daily simple returns of the benchmark, [T].
+        cash_returns: Cash return per day, a number or [T].
+    """
     excess = _less(returns, cash_returns)
     market = _beside(excess, _less(benchmark, cash_returns))
     deviation = market - _mean(market)
@@ -150,7 +204,14 @@ def alpha(
     cash_returns: FloatArray | float = 0.0,
     periods_per_year: float = PERIODS_PER_YEAR,
 ) -> Measure:
-    """Compute Jensen's annual alpha periods_per_year (mean(e) - beta mean(b)), with e and b as in `beta`."""
+    """Compute Jensen's annual alpha periods_per_year (mean(e) - beta mean(b)), with e and b as in `beta`.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        benchmark: Daily simple returns of the benchmark, [T].
+        cash_returns: Cash return per day, a number or [T].
+        periods_per_year: Days per year.
+    """
     excess, market = _less(returns, cash_returns), _less(benchmark, cash_returns)
     return _scalar(periods_per_year * (_mean(excess) - beta(returns, benchmark, cash_returns) * _mean(market)))
 
@@ -158,7 +219,13 @@ def alpha(
 def omega_ratio(
     returns: FloatArray, cash_returns: FloatArray | float = 0.0, threshold: FloatArray | float | None = None
 ) -> Measure:
-    """Compute sum(max(r - h, 0)) / sum(max(h - r, 0)) at the daily threshold h, by default the cash return."""
+    """Compute sum(max(r - h, 0)) / sum(max(h - r, 0)) of the returns r at the daily threshold h.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        cash_returns: Cash return per day, a number or [T]; it is not used if there is a threshold.
+        threshold: Threshold per day, a number or [T]; None takes the cash return.
+    """
     above = _less(returns, cash_returns if threshold is None else threshold)
     smallest = SMALLEST_DENOMINATOR * len(above)
     return _ratio(np.maximum(above, 0.0).sum(axis=0), np.maximum(-above, 0.0).sum(axis=0), smallest)

@@ -46,7 +46,13 @@ class SharpeSample:
         cash_returns: FloatArray | float = 0.0,
         periods_per_year: float = metrics.PERIODS_PER_YEAR,
     ) -> Self:
-        """Compute the sample statistics of daily returns [T]; `cash_returns` is a number or [T]."""
+        """Compute the sample statistics of daily returns.
+
+        Args:
+            returns: Daily simple returns, [T].
+            cash_returns: Cash return per day, a number or [T].
+            periods_per_year: Days per year.
+        """
         excess = np.asarray(returns, dtype=np.float64) - cash_returns
         return cls(
             sharpe_ratio=float(metrics.sharpe_ratio(excess, 0.0, periods_per_year)),

@@ -25,7 +25,17 @@ def rolling_sharpe_ratio(
     window_days: int = WINDOW_DAYS,
     periods_per_year: float = metrics.PERIODS_PER_YEAR,
 ) -> FloatArray:
-    """Compute the annualised Sharpe ratio of each window, in the shape of `returns`: [T] or [T, K]."""
+    """Compute the annualised Sharpe ratio of each window, in the shape of `returns`.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        cash_returns: Cash return per day, a number or [T].
+        window_days: Number of days in a window, at least 2.
+        periods_per_year: Days per year.
+
+    Raises:
+        ConfigError: If `window_days` is below 2.
+    """
     return _rolling(
         lambda window, cash: metrics.sharpe_ratio(window, cash, periods_per_year), window_days, returns, cash_returns
     )
@@ -34,12 +44,29 @@ def rolling_sharpe_ratio(
 def rolling_volatility(
     returns: FloatArray, window_days: int = WINDOW_DAYS, periods_per_year: float = metrics.PERIODS_PER_YEAR
 ) -> FloatArray:
-    """Compute the annualised volatility of each window, in the shape of `returns`."""
+    """Compute the annualised volatility of each window, in the shape of `returns`.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        window_days: Number of days in a window, at least 2.
+        periods_per_year: Days per year.
+
+    Raises:
+        ConfigError: If `window_days` is below 2.
+    """
     return _rolling(lambda window: metrics.annualised_volatility(window, periods_per_year), window_days, returns)
 
 
 def rolling_max_drawdown(returns: FloatArray, window_days: int = WINDOW_DAYS) -> FloatArray:
-    """Compute the largest drawdown in each window, including the window's starting value, in the shape of `returns`."""
+    """Compute the largest drawdown in each window, including the window's starting value, in the shape of `returns`.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        window_days: Number of days in a window, at least 2.
+
+    Raises:
+        ConfigError: If `window_days` is below 2.
+    """
     return _rolling(metrics.max_drawdown, window_days, returns)
 
 
@@ -49,7 +76,17 @@ def rolling_beta(
     cash_returns: FloatArray | float = 0.0,
     window_days: int = WINDOW_DAYS,
 ) -> FloatArray:
-    """Compute the beta to `benchmark` [T] in each window, in the shape of `returns`."""
+    """Compute the beta to a benchmark in each window, in the shape of `returns`.
+
+    Args:
+        returns: Daily simple returns, [T] or [T, K].
+        benchmark: Daily simple returns of the benchmark, [T].
+        cash_returns: Cash return per day, a number or [T].
+        window_days: Number of days in a window, at least 2.
+
+    Raises:
+        ConfigError: If `window_days` is below 2.
+    """
     return _rolling(metrics.beta, window_days, returns, benchmark, cash_returns)
 
 

@@ -120,10 +120,14 @@ def judge(pair: Pair, seed: int = 0) -> Verdict:
 
 
 def holm_rejections(p_values: Sequence[float], level: float = SIGNIFICANCE_LEVEL) -> tuple[bool, ...]:
-    """Return which of m hypotheses Holm's step-down rejects if any false rejection has probability `level` at most.
+    """Return whether Holm's step-down procedure rejects each of m hypotheses.
 
-    In ascending order of the p-values, hypothesis j (from 0) is rejected if its p-value is at most level / (m - j) and
-    all hypotheses before it are rejected. A NaN counts as 1.
+    The probability of any false rejection is at most `level`. In ascending order of the p-values, hypothesis j (from 0)
+    is rejected if its p-value is at most level / (m - j) and all hypotheses before it are rejected.
+
+    Args:
+        p_values: P-value of each hypothesis, m; a NaN counts as 1.
+        level: Largest probability of any false rejection, in (0, 1).
 
     Source: Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics
         6(2).

@@ -142,7 +142,7 @@ class FusedLearner(TorchLearner):
         return norm
 
     def _name_culprits(self, names: Sequence[str]) -> None:
-        """Log which parameters had a gradient that was not finite, once per learner; a metric counts such updates."""
+        """Log the parameters whose gradient was not finite, once per learner; a metric counts such updates."""
         if not self._has_named_culprits:
             self._has_named_culprits = True
             logger.error("The gradient of %s was not finite; this update is left out.", ", ".join(names))

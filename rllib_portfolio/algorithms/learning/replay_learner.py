@@ -88,9 +88,21 @@ class ReplayLearner(FusedLearner):
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Make one gradient step as RLlib's `Learner.update`, on one batch; the metrics include the TD errors.
+        """Make one gradient step as RLlib's `Learner.update` does, on one batch; the metrics include the TD errors.
 
-        The target network is updated only if `ends_visit` is true, that is, after the last of several steps.
+        Args:
+            batch: RLlib's multi-agent batch of transitions.
+            training_data: RLlib's container of a batch; if it is given, `batch` is ignored.
+            timesteps: Step counts that schedules and target updates depend on.
+            ends_visit: Whether this is the last of several gradient steps, after which the target network is updated.
+            _no_metrics_reduce: Whether the metrics stay in the learner's logger.
+            **kwargs: Not used; RLlib's learner has further arguments.
+
+        Returns:
+            The learner's metrics, or None if `_no_metrics_reduce` is true.
+
+        Raises:
+            ValueError: If there is no batch.
         """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})

@@ -98,7 +98,13 @@ def log_update(metrics: Any, stats: Sequence[MinibatchStats], batch: Batch, valu
 
 
 def log_weights(metrics: Any, weights_seq_no: int, episodes: Sequence[SingleAgentEpisode]) -> None:
-    """Log the number of this update, and the mean over steps of how many updates older the sampling weights are."""
+    """Log the number of this update, and the mean age, in updates, of the weights that sampled the steps.
+
+    Args:
+        metrics: The learner's `MetricsLogger`.
+        weights_seq_no: Number of updates of the learner so far, including this one.
+        episodes: Episode chunks of the update, with the extra output `WEIGHTS_SEQ_NO`.
+    """
     sampled = np.concatenate([np.asarray(episode.get_extra_model_outputs(WEIGHTS_SEQ_NO)) for episode in episodes])
     scalars = {
         WEIGHTS_SEQ_NO: weights_seq_no,

@@ -167,7 +167,12 @@ def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOCon
 
 
 def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
-    """Return the specification of the actor-critic for a market."""
+    """Return the specification of the actor-critic for a market.
+
+    Args:
+        config: The run's configuration.
+        market: Its market, which determines the architecture if the configuration leaves it open.
+    """
     network = config.network.for_assets(market.num_assets)
     return RLModuleSpec(
         module_class=ACTOR_CRITICS[network.architecture],

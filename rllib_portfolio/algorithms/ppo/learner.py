@@ -80,7 +80,25 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Make an update as RLlib's `Learner.update`, on episodes only."""
+        """Make an update as RLlib's `Learner.update` does, on episodes only.
+
+        Args:
+            batch: Not used; RLlib's learner also accepts a batch.
+            training_data: RLlib's container of episodes; if it is given, `episodes` is ignored.
+            episodes: Episode chunks to learn from. Empty chunks are left out.
+            timesteps: Step counts that schedules depend on.
+            num_epochs: Number of passes over the steps.
+            minibatch_size: Approximate number of steps in a minibatch of one learner; None makes one minibatch of all.
+            shuffle_batch_per_epoch: Whether the steps are shuffled before each pass.
+            _no_metrics_reduce: Whether the metrics stay in the learner's logger.
+            **kwargs: Not used; RLlib's learner has further arguments.
+
+        Returns:
+            The learner's metrics, or None if `_no_metrics_reduce` is true.
+
+        Raises:
+            ValueError: If there are no episodes.
+        """
         self._check_is_built()
         self._timesteps = timesteps or {}
         self.before_gradient_based_update(timesteps=self._timesteps)

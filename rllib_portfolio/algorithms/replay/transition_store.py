@@ -94,10 +94,15 @@ class TransitionStore:
         )
 
     def n_step(self, rows: IntArray, num_steps: int, gamma: float) -> Transitions:
-        """Return transitions from `rows` [B] over `num_steps` steps, or fewer where the stored episode ends before.
+        """Return the transitions that start at some rows, each over up to `num_steps` steps.
 
-        `next_observations` are those at which the sum of rewards stops, also at truncation and where later steps of an
-        unfinished episode are not stored yet.
+        A transition has fewer steps if its episode ends earlier, or if the later steps of an unfinished episode are not
+        stored yet. In all cases, its next observation is the one after its last step.
+
+        Args:
+            rows: Rows at which transitions start, [B].
+            num_steps: Largest number of steps n, at least 1.
+            gamma: Discount per step, in [0, 1].
         """
         rewards = np.zeros(len(rows))
         steps = np.zeros(len(rows), dtype=np.int64)

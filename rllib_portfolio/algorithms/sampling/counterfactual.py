@@ -62,7 +62,14 @@ class Counterfactuals:
     def of(
         cls, env_config: Mapping[str, Any], num_actions: int, other_portfolios: bool, looks_ahead: bool = True
     ) -> Counterfactuals:
-        """Return an instance for transitions of environments with the configuration `env_config`."""
+        """Return an instance for transitions of environments with the configuration `env_config`.
+
+        Args:
+            env_config: Arguments of `PortfolioVectorEnv`, with discrete actions.
+            num_actions: Largest number of actions per day, A.
+            other_portfolios: Whether half of the days start one step later, from the portfolio after a random action.
+            looks_ahead: Whether batches hold next observations.
+        """
         return cls(PortfolioVectorEnv(1, **env_config).simulation, num_actions, other_portfolios, looks_ahead)
 
     def batch(self, drawn: Mapping[str, NDArray[Any]], generator: np.random.Generator) -> dict[str, NDArray[Any]]:

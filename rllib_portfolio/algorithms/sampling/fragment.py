@@ -135,13 +135,24 @@ class Fragment:
         self.times.append(time.perf_counter())
 
     def keep_infos(self, is_kept: NDArray[np.bool_], infos: Sequence[dict[str, Any]]) -> None:
-        """Keep the infos of the last step for the environments selected by `is_kept` [B]."""
+        """Keep the infos of the last step for some environments.
+
+        Args:
+            is_kept: Whether the infos of each environment are kept, [B].
+            infos: Infos of the last step, B.
+        """
         self.infos |= {(self.num_rows - 1, int(index)): infos[index] for index in np.flatnonzero(is_kept)}
 
     def chunk_infos(self, index: int, start: int, stop: int, before: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the stop - start + 1 infos of the observations of environment `index` in rows `start` to `stop`.
+        """Return the infos of the stop - start + 1 observations of an episode chunk.
 
-        `before` is the info of the environment's observation at the start of the fragment.
+        If the fragment does not hold the infos of all steps, all infos but the last are empty.
+
+        Args:
+            index: Index of the environment.
+            start: First row of the chunk.
+            stop: Row after the last row of the chunk.
+            before: Info of the environment's observation at the start of the fragment.
         """
         if len(self.infos) < self.num_rows * self.num_envs:
             return [{}] * (stop - start) + [self.infos.get((stop - 1, index), {})]

@@ -30,7 +30,15 @@ class Round(NamedTuple):
 
 
 def sample_round(env_runners: EnvRunnerGroup, timeout_s: float) -> Round:
-    """Sample one fragment from each env runner; answers after `timeout_s` seconds are dropped and not counted."""
+    """Sample one fragment from each env runner.
+
+    Args:
+        env_runners: The algorithm's env runners.
+        timeout_s: Seconds after which answers are dropped and not counted.
+
+    Returns:
+        The answers of the env runners.
+    """
     if not env_runners.num_remote_env_runners():
         return Round(env_runners.local_env_runner.sample(), [env_runners.local_env_runner.get_metrics()], ())
     answers = env_runners.foreach_env_runner(
@@ -45,6 +53,11 @@ def sample_round(env_runners: EnvRunnerGroup, timeout_s: float) -> Round:
 
 def sample_batch(env_runners: EnvRunnerGroup, num_steps: int, timeout_s: float) -> Round:
     """Sample until there are `num_steps` environment steps or a round is not complete.
+
+    Args:
+        env_runners: The algorithm's env runners.
+        num_steps: Number of environment steps over all env runners.
+        timeout_s: Seconds to wait for answers in each round.
 
     Returns:
         The answers of all rounds, with the env runners that did not answer in the last round.

@@ -66,5 +66,10 @@ class SeededEnvRunner(SingleAgentEnvRunner):
 
 
 def stream_seed(seed: int, stream: int) -> int:
-    """Return a 32-bit seed for random stream number `stream` of `seed`, unrelated to the seeds of other streams."""
+    """Return a 32-bit seed for one of the random streams of `seed`, unrelated to the seeds of the other streams.
+
+    Args:
+        seed: Seed that the streams share, at least 0.
+        stream: Number of the stream, at least 0.
+    """
     return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])

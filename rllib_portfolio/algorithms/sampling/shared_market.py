@@ -23,7 +23,12 @@ ASK_TIMEOUT_S = 60.0
 
 @contextmanager
 def shared_market(path: str, market: MarketData) -> Iterator[None]:
-    """Share the market with the env runners of this Ray job, under the name `path`, within this context."""
+    """Share a market with the env runners of this Ray job within this context.
+
+    Args:
+        path: File that the env runners' configuration names; `take_market` finds the market by it.
+        market: The market.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     holder = ray.remote(_Holder).options(name=_name(path), num_cpus=0, scheduling_strategy=here).remote()
     try:

@@ -15,6 +15,10 @@ def sync_weights(env_runners: EnvRunnerGroup, learners: LearnerGroup) -> None:
 
     If the learner and the env runner are both local, the weights are copied directly. Otherwise RLlib's method converts
     them and puts them into the object store.
+
+    Args:
+        env_runners: The algorithm's env runners.
+        learners: The algorithm's learners.
     """
     if env_runners.num_remote_env_runners() or learners.is_remote:
         env_runners.sync_weights(
