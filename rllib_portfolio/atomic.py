@@ -40,7 +40,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
+    """Write a JSON file atomically.
+
+    Args:
+        path: The file; an existing one is replaced.
+        values: Its content; numbers must be finite.
+
+    Raises:
+        ValueError: If a number is NaN or infinite.
+        OSError: If the file cannot be written.
+    """
     with whole_file(path) as file:
         file.write_text(json.dumps(values, indent=1, allow_nan=False))
 

@@ -74,5 +74,10 @@ def _clear(folder: Path) -> None:
 
 
 def is_unused(folder: Path, claims: Collection[str] = (IN_USE,)) -> bool:
-    """Return whether a folder holds no files except `claims`, the names of files that claim it for a process."""
+    """Return whether a folder holds no files except claims.
+
+    Args:
+        folder: An existing folder.
+        claims: Names of the files by which a process claims the folder for itself.
+    """
     return all(path.name in claims for path in folder.iterdir())

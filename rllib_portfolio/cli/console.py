@@ -102,7 +102,16 @@ def quieten_libraries() -> None:
 
 @contextmanager
 def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
-    """Open a Ray session on the cluster at `address`, on that of the surrounding Ray job, or on this machine."""
+    """Open a Ray session for the duration of this context.
+
+    Args:
+        config: The configuration, with the numbers of threads and processes.
+        address: Address of a cluster; None for the one in RAY_ADDRESS, as in a Ray job, or without it for this machine.
+
+    Raises:
+        ConfigError: If no cluster answers at the address, or it refuses the token.
+        MachineError: If Ray does not start on this machine.
+    """
     import ray
     import torch
 
@@ -161,12 +170,22 @@ def _quiet_processes() -> dict[str, Any]:
 
 
 def tell(text: str, stream: TextIO | None = None) -> None:
-    """Print a text to `stream` (default: standard output) with control characters as visible escapes."""
+    """Print a text with control characters as visible escapes.
+
+    Args:
+        text: The text, of one or more lines.
+        stream: Where to print it; None for standard output.
+    """
     print(displayable_lines(text), file=stream, flush=stream is not None)
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:
-    """Print a line to standard error, unless --quiet is given."""
+    """Print a line to standard error, unless --quiet is given.
+
+    Args:
+        arguments: Parsed arguments with the flag --quiet.
+        text: The line.
+    """
     if not arguments.quiet:
         tell(text, sys.stderr)
 
@@ -179,7 +198,13 @@ def warn(text: str) -> None:
 
 
 def warn_of_implausible(table: pd.DataFrame, market: MarketData, num_days: int) -> bool:
-    """Warn if results over `num_days` days are implausibly high, and return whether they are."""
+    """Warn if the results of a back-test are implausibly high, and return whether they are.
+
+    Args:
+        table: One row per strategy, with `annual_return` and `sharpe_ratio`.
+        market: Market of the back-test.
+        num_days: Rows of the back-test.
+    """
     from rllib_portfolio.market.plausibility import implausible_result
 
     warning = implausible_result(table, market, num_days)

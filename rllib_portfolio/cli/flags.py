@@ -88,8 +88,8 @@ def add_flags(parser: Any, *names: str, **changes: Any) -> None:
 
     Args:
         parser: The parser or the group.
-        names: The flags, such as `--seed`.
-        changes: Options of `add_argument` that differ for this command.
+        *names: The flags, such as `--seed`.
+        **changes: Options of `add_argument` that differ for this command.
     """
     for name in names:
         parser.add_argument(name, **_FLAGS[name] | changes)

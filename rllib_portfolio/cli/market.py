@@ -79,9 +79,17 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
-    """Return prices as `price_*`, the index, the user's columns and regime probabilities, which `load_market` reads.
+    """Return the table that `process` writes.
 
-    Regime probabilities are missing in the first rows, which the features need, and replace columns of the same name.
+    Its columns are prices as `price_*`, the index, the user's columns and regime probabilities. The probabilities are
+    missing in the first rows, which the features need, and replace columns of the same name.
+
+    Args:
+        table: The prices, after the checks of `validate_table`.
+        market: The market that was prepared from them, with the fitted regime models.
+
+    Returns:
+        One row per day of `table`, in the format that `load_market` reads.
     """
     columns = {f"{PRICE_PREFIX}{name}": table.prices[name] for name in table.prices.columns}
     if table.index is not None:

@@ -71,7 +71,14 @@ class ProgressMeter:
             self.tell_at_intervals(self.line(done, total, note, made=made))
 
     def line(self, done: int, total: int, note: str = "", *, made: int | None = None) -> str:
-        """Return how much is done as one line; see `show` for the arguments."""
+        """Return how much is done as one line.
+
+        Args:
+            done: Units that are done, earlier sessions included.
+            total: Units in all.
+            note: Text after the numbers.
+            made: Units that this process has done; None counts them from the first call on.
+        """
         parts = [f"{done:,} of {total:,} {self._unit}s", *self._speed(done, total, made), *filter(None, [note])]
         return f"{self._label}{', '.join(parts)}"
 
@@ -146,7 +153,16 @@ class TrainingDisplay:
 
 @contextmanager
 def progress_bar(arguments: argparse.Namespace, label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows `done` and `total` on a labelled bar; the bar is removed at the end."""
+    """Show a labelled progress bar while this context is open; the bar is removed at the end.
+
+    Args:
+        arguments: Parsed arguments with the flag --quiet.
+        label: Name of the work, shown in front of the numbers.
+        unit: Name of the unit of work, in the singular.
+
+    Yields:
+        A function that takes the number of units done and in total, and shows them.
+    """
     with ProgressMeter(arguments.quiet, unit, label, leave=False) as meter:
         if not sys.stderr.isatty():
             meter.tell(f"{label} ...")
@@ -269,7 +285,12 @@ def _sentence(outcome: RunOutcome, is_contest: bool) -> str:
 
 
 def print_outcome(outcome: SearchOutcome, output: Path) -> None:
-    """Print the outcome of a search: counts of trials, the best trials on fresh seeds, 1/N, and the files."""
+    """Print the outcome of a search: counts of trials, the best trials on fresh seeds, 1/N, and the files.
+
+    Args:
+        outcome: The outcome.
+        output: Folder of the search.
+    """
     from rich import box
     from rich.table import Table
 

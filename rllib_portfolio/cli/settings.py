@@ -40,8 +40,12 @@ def default_config(algo: str) -> Path:
 def chosen_algorithm(algo: str | None, config_path: Path | None) -> str:
     """Return the algorithm of --algo, else that of the configuration file, else the default.
 
+    Args:
+        algo: Value of --algo; None if it is not given.
+        config_path: Value of --config; None if it is not given.
+
     Raises:
-        ConfigError: If --algo and the file name different algorithms.
+        ConfigError: If --algo and the file name different algorithms, or the file cannot be read.
     """
     in_file = algorithm_in(config_path) if config_path is not None else None
     chosen = algo or in_file or DEFAULT_ALGORITHM
@@ -67,7 +71,15 @@ def chosen_config(arguments: argparse.Namespace) -> tuple[RunConfig, Path]:
 
 
 def own_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """Load the configuration that the user chose for this command, and trust the functions that it names."""
+    """Load the configuration that the user chose for this command, and trust the functions that it names.
+
+    Args:
+        path: The YAML file; None for the defaults.
+        overrides: Maps dotted settings to values that replace those of the file.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a setting is unknown or out of bounds.
+    """
     config = load_run_config(path, overrides)
     trust(named_functions(config.model_dump()))
     return config
@@ -75,6 +87,10 @@ def own_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
 
 def require_device(config: RunConfig, address: str | None = None) -> None:
     """Require a CUDA device on this machine if the configuration uses one here, and not on a learner of a cluster.
+
+    Args:
+        config: The configuration.
+        address: Value of --address; None if it is not given.
 
     Raises:
         ConfigError: If torch finds no CUDA device.

@@ -311,7 +311,7 @@ def _require_positive(arguments: argparse.Namespace) -> None:
 
 
 def _seconds(text: str | None) -> float:
-    """Return `90`, `30m` or `2h` in seconds; infinite for None."""
+    """Return a duration such as `90`, `30m` or `2h` in seconds; infinity for None."""
     if text is None:
         return math.inf
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())

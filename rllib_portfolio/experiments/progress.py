@@ -118,7 +118,13 @@ class Board:
         self._is_stopping = False
 
     def report(self, run: Any, steps: int, sharpe: float = math.nan) -> bool:
-        """Record a run's steps and its best Sharpe ratio so far; return whether it has to stop."""
+        """Record the progress of a run, and return whether the run has to stop.
+
+        Args:
+            run: The run.
+            steps: Its environment steps so far.
+            sharpe: Its best validation Sharpe ratio so far; NaN before the first evaluation.
+        """
         if not self._is_stopping or run in self._steps:
             self._steps_made += max(0, steps - self._steps.get(run, steps))
             self._steps[run] = steps
@@ -127,7 +133,12 @@ class Board:
         return self._is_stopping
 
     def resume(self, run: Any, steps: int) -> None:
-        """Record that a run continues from `steps` environment steps of an earlier session or process."""
+        """Record that a run continues the work of an earlier session or process.
+
+        Args:
+            run: The run.
+            steps: Environment steps of the checkpoint from which it continues.
+        """
         self._steps[run] = steps
 
     def end(self, run: Any) -> None:

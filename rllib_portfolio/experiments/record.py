@@ -15,12 +15,22 @@ from rllib_portfolio.runs.folder import provenance
 
 
 def write_record(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a record, with the versions of the software, in place of an earlier one."""
+    """Write a record, with the versions of the software, in place of an earlier one.
+
+    Args:
+        path: The file.
+        values: The values as JSON values.
+    """
     write_json(path, sealed({**values, **provenance()}))
 
 
 def read_record(path: Path, owner: str, remedy: str) -> dict[str, Any]:
-    """Return the values of a record; the arguments are those of `read_json`.
+    """Return the values of a record.
+
+    Args:
+        path: The file.
+        owner: Name, in the error message, of the thing that the record belongs to.
+        remedy: A sentence on what to do if the record cannot be read, for the error message.
 
     Raises:
         ConfigError: If there is no record, or it cannot be read.
@@ -32,7 +42,12 @@ def read_record(path: Path, owner: str, remedy: str) -> dict[str, Any]:
 
 @contextmanager
 def parsed_record(path: Path, owner: str, remedy: str) -> Iterator[dict[str, Any]]:
-    """Yield the values of a record to code that parses them; the arguments are those of `read_json`.
+    """Yield the values of a record to the code in this context, which parses them.
+
+    Args:
+        path: The file.
+        owner: Name, in the error message, of the thing that the record belongs to.
+        remedy: A sentence on what to do if the record cannot be read or parsed, for the error message.
 
     Raises:
         ConfigError: If there is no record, or the code in the context finds values that are missing or malformed.

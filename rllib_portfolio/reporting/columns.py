@@ -138,7 +138,12 @@ WHY_EMPTY = dict.fromkeys(COLUMNS, "its denominator is zero") | {
 
 
 def text_of(name: str, value: Any) -> str:
-    """Return a value of the column `name` as text for the reader; a dash if it is undefined."""
+    """Return a value of the table as text for the reader.
+
+    Args:
+        name: Name of the column in files. Values of a column that is not in `COLUMNS` are shown without a format.
+        value: The value; None, NaN and infinity become a dash.
+    """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return DASH
     column = COLUMNS.get(name)

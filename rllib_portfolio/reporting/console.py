@@ -37,7 +37,12 @@ _DIFFERENCE = {
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the tables, verdicts and statements of a report, by default on a new console."""
+    """Print the tables, verdicts and statements of a report.
+
+    Args:
+        report: The report.
+        console: The console to print on; None for a new one on standard output.
+    """
     console = console or wide_console()
     inputs = report.inputs
     console.print(_table(report, f"{inputs.title}: {inputs.days}", _PERFORMANCE), markup=False)
@@ -87,7 +92,12 @@ def wide_console() -> Console:
 
 
 def empty_table(title: str, labels: list[str]) -> Table:
-    """Return a table of strategies without rows; long names are wrapped, so that no figure is cut off."""
+    """Return a table of strategies without rows; long names are wrapped, so that no figure is cut off.
+
+    Args:
+        title: Heading of the table.
+        labels: Headings of the columns after that of the strategies.
+    """
     table = Table(
         title=Text(displayable_lines(title), "bold"),
         title_justify="left",

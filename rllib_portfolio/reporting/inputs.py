@@ -176,6 +176,10 @@ class ReportInputs:
 def inputs_of_walks(lineup: Lineup, context: ReportContext) -> ReportInputs:
     """Return the inputs of a report on a line-up, whose subjects are judged against its 1/N.
 
+    Args:
+        lineup: Results over the same days, including 1/N.
+        context: Information that the results do not contain, with the names of the subjects.
+
     Raises:
         ConfigError: If the line-up has no 1/N or lacks a subject, a name repeats, walks are over different days, or the
             market does not have these days.
@@ -214,7 +218,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
-    """Return the cash returns of these days, [T]; None if the market does not have all of them."""
+    """Return the cash returns of some days, [T]; None if the market does not have all of them.
+
+    Args:
+        market: The market.
+        dates: The days, datetime64[D] [T].
+    """
     rows = np.searchsorted(market.dates, dates)
     if not len(rows) or rows.max() >= market.num_days or not np.array_equal(market.dates[rows], dates):
         return None

@@ -18,7 +18,12 @@ ONE_WINDOW = (
 
 
 def report_notes(market: MarketData, execution: ExecutionConfig) -> tuple[str, ...]:
-    """Return the market's notes (survivorship bias, price-only index, filled cells) and those on how rows trade."""
+    """Return the market's notes (survivorship bias, price-only index, filled cells) and those on how rows trade.
+
+    Args:
+        market: Market of the report.
+        execution: Costs, limits and lag that all rows share.
+    """
     return (*market.notes, execution_note(execution), ONE_WINDOW)
 
 

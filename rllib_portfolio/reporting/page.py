@@ -58,7 +58,12 @@ class Panels:
         self._marked = re.compile("|".join(map(re.escape, marked))) if marked else None
 
     def plot(self, name: str, figure: Figure) -> Markup:
-        """Store a plot and return its HTML element."""
+        """Store a plot and return the HTML element that it is drawn into.
+
+        Args:
+            name: Name of the plot, unique on the page.
+            figure: The plot; its layout must have a height.
+        """
         element = f"plot-{name}"  # the ids of sections have no such prefix
         self.figures[element] = self._unmarked(figure) if self._marked else figure
         height = figure["layout"]["height"]

@@ -37,7 +37,12 @@ MAX_POINTS = 900
 
 
 def colour_of(inputs: ReportInputs, name: str) -> str:
-    """Return the colour of a strategy: strong for subjects, black for the benchmark, muted for the others."""
+    """Return the colour of a strategy: strong for subjects, black for the benchmark, muted for the others.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     if name in inputs.subjects and len(inputs.subjects) <= len(SUBJECT_COLOURS):
         return SUBJECT_COLOURS[inputs.subjects.index(name)]
     if name == inputs.headline:
@@ -49,7 +54,12 @@ def colour_of(inputs: ReportInputs, name: str) -> str:
 
 
 def line_of(inputs: ReportInputs, name: str) -> dict[str, Any]:
-    """Return colour, width and dash of a strategy's line."""
+    """Return colour, width and dash of a strategy's line.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     colour = colour_of(inputs, name)
     if name == inputs.headline:
         return {"color": colour, "width": 2.4}
@@ -60,7 +70,12 @@ def line_of(inputs: ReportInputs, name: str) -> dict[str, Any]:
 
 
 def is_shown(inputs: ReportInputs, name: str) -> bool:
-    """Return whether a strategy's line is visible when the page opens."""
+    """Return whether a strategy's line is visible when the page opens.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     if name in inputs.subjects:
         return inputs.subjects.index(name) < SHOWN_SUBJECTS
     return inputs.role_of(name) in SHOWN_FIRST
@@ -74,17 +89,39 @@ def drawing_order(inputs: ReportInputs) -> list[str]:
 
 
 def figure(traces: Iterable[Figure], height: int, **more: Any) -> Figure:
-    """Return a figure of `height` pixels with these traces; `more` overrides the common layout."""
+    """Return a figure.
+
+    Args:
+        traces: Its traces.
+        height: Its height in pixels.
+        **more: Properties that override those of the common layout.
+    """
     return {"data": list(traces), "layout": layout(height, **more)}
 
 
 def trace(kind: str, x: list[Any], y: list[Any], hover: str, **more: Any) -> Figure:
-    """Return a trace of bars, points or lines; `hover` is the template of the text under the pointer."""
+    """Return a trace of bars, points or lines, or a heat map.
+
+    Args:
+        kind: Type of the trace in plotly.js, such as "scatter" or "bar".
+        x: Horizontal positions; those of the columns of a heat map.
+        y: Vertical positions, one for each of `x`; those of the rows of a heat map.
+        hover: Template of the text under the pointer, such as "%{x}: %{y:.1%}".
+        **more: Further properties of the trace.
+    """
     return {"type": kind, "x": x, "y": y, "hovertemplate": f"{hover}<extra></extra>", **more}
 
 
 def marks(x: list[Any], y: list[Any], hover: str, look: Mapping[str, Any], **more: Any) -> Figure:
-    """Return a trace of points; `look` is their marker style."""
+    """Return a trace of points.
+
+    Args:
+        x: Horizontal positions.
+        y: Vertical positions, one for each of `x`.
+        hover: Template of the text under the pointer.
+        look: Style of the markers.
+        **more: Further properties of the trace.
+    """
     return trace("scatter", x, y, hover, **{"mode": "markers", "marker": look, **more})
 
 
@@ -96,8 +133,8 @@ def strategy_line(
     Args:
         inputs: Inputs of the report.
         name: Name of the strategy.
-        rows: Rows of the days of `values`.
-        values: Values of the line, one per row.
+        rows: Rows of the R days that are drawn, [R].
+        values: Values of the line on these days, [R].
         pattern: Format of the values under the pointer, such as ":.1%".
         **more: Further properties of the trace.
     """
@@ -107,12 +144,23 @@ def strategy_line(
 
 
 def days_of(inputs: ReportInputs, rows: NDArray[np.intp]) -> list[Any]:
-    """Return the days of some rows for the axis of a plot: dates, or numbers from 1 for series without dates."""
+    """Return some days for the axis of a plot: dates, or numbers from 1 for series without dates.
+
+    Args:
+        inputs: Inputs of the report.
+        rows: Rows of the days, each from 0 to T - 1.
+    """
     return [str(day) for day in inputs.dates[rows]] if inputs.has_dates else [int(row) + 1 for row in rows]
 
 
 def drawn_rows(num_days: int, kept: Iterable[int] = (), limit: int = MAX_POINTS) -> NDArray[np.intp]:
-    """Return at most `limit` evenly spaced rows from the first to the last, together with the rows in `kept`."""
+    """Return the rows of the days that are drawn: evenly spaced ones from the first to the last, and those in `kept`.
+
+    Args:
+        num_days: Number of days, T.
+        kept: Rows that are drawn in any case, such as those of extreme values.
+        limit: Largest number of evenly spaced rows. All rows are returned if there are no more than these.
+    """
     if num_days <= limit:
         return np.arange(num_days)
     even = np.linspace(0, num_days - 1, limit).round().astype(np.intp)
@@ -120,12 +168,22 @@ def drawn_rows(num_days: int, kept: Iterable[int] = (), limit: int = MAX_POINTS)
 
 
 def rounded(values: FloatArray, digits: int = 5) -> list[float | None]:
-    """Return the values rounded to `digits` significant digits; None for NaN and infinity."""
+    """Return the values rounded to significant digits, with None for NaN and infinity.
+
+    Args:
+        values: The values, [R].
+        digits: Number of significant digits.
+    """
     return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in np.asarray(values)]
 
 
 def layout(height: int, **more: Any) -> Figure:
-    """Return the common layout of a figure of `height` pixels; `more` overrides it."""
+    """Return the common layout of a figure.
+
+    Args:
+        height: Height of the figure in pixels.
+        **more: Properties that override those of the common layout.
+    """
     return {
         "height": height,
         "margin": {"l": 52, "r": 14, "t": 10, "b": 34},
@@ -142,7 +200,12 @@ def layout(height: int, **more: Any) -> Figure:
 
 
 def axis(title: str = "", **more: Any) -> Figure:
-    """Return an axis in the common style; `more` overrides it."""
+    """Return an axis in the common style.
+
+    Args:
+        title: Text beside the axis.
+        **more: Properties that override those of the common style.
+    """
     return {
         "gridcolor": GRID,
         "zeroline": False,
@@ -157,19 +220,36 @@ def axis(title: str = "", **more: Any) -> Figure:
 
 
 def horizontal(y: float, colour: str, dash: str = "solid") -> Figure:
-    """Return a horizontal line over the whole width at height `y`."""
+    """Return a horizontal line over the whole width.
+
+    Args:
+        y: Its position on the vertical axis.
+        colour: Its colour.
+        dash: Its dash style in plotly.js.
+    """
     line = {"color": colour, "width": 1, "dash": dash}
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
 
 
 def vertical(x: float, colour: str, dash: str = "solid") -> Figure:
-    """Return a vertical line over the whole height at `x`, behind the marks."""
+    """Return a vertical line over the whole height, behind the marks.
+
+    Args:
+        x: Its position on the horizontal axis.
+        colour: Its colour.
+        dash: Its dash style in plotly.js.
+    """
     line = {"color": colour, "width": 1, "dash": dash}
     return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": line, "layer": "below"}
 
 
 def log_ticks(lowest: float, highest: float) -> list[float]:
-    """Return about five round values for a logarithmic axis of wealth, evenly spaced if wealth hardly moves."""
+    """Return a few round values for a logarithmic axis of wealth, evenly spaced if wealth hardly moves.
+
+    Args:
+        lowest: Lowest wealth on the axis, above 0.
+        highest: Highest wealth on the axis.
+    """
     if highest < NARROW * lowest:
         for gap in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
             places = range(math.ceil(lowest / gap), math.floor(highest / gap) + 1)

@@ -105,7 +105,12 @@ def rolling_figure(inputs: ReportInputs) -> Figure | None:
 
 
 def weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
-    """Plot the weights of a strategy, stacked to 100 %, with means in the labels; return None for value series."""
+    """Plot the weights of a strategy, stacked to 100 %, with means in the labels; return None for value series.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     walk = inputs.walk_of(name)
     if walk is None:
         return None
@@ -138,7 +143,12 @@ def bands_of(weights: FloatArray, names: Sequence[str], pattern: str) -> list[tu
 
 
 def share_text(share: float, pattern: str) -> str:
-    """Return a fraction of the portfolio in per cent, without a sign if it rounds to zero."""
+    """Return a fraction of the portfolio in per cent, without a sign if it rounds to zero.
+
+    Args:
+        share: The fraction.
+        pattern: Format of the fraction, such as "{:.1%}".
+    """
     text = pattern.format(share)
     return (text.lstrip("+-") if not text.strip("+-0.%") else text).replace("%", " %").replace("-", "−")
 
@@ -146,7 +156,16 @@ def share_text(share: float, pattern: str) -> str:
 def band(
     inputs: ReportInputs, rows: NDArray[np.intp], label: str, held: FloatArray, colour: str, **more: Any
 ) -> Figure:
-    """Return one band of a stacked plot over the days of `rows`; `held` is its height on all days, [T]."""
+    """Return one band of a stacked plot.
+
+    Args:
+        inputs: Inputs of the report.
+        rows: Rows of the days that are drawn.
+        label: Name of the band in the legend.
+        held: Height of the band on all days, [T].
+        colour: Colour of the band.
+        **more: Further properties of the trace, such as the stack that the band belongs to.
+    """
     look = {"mode": "lines", "line": {"width": 0, "color": colour}, "fillcolor": colour, "name": label}
     hover = f"{label} on average, %{{y:.2%}} here"
     return trace("scatter", days_of(inputs, rows), rounded(held[rows], 4), hover, **look, **more)
@@ -168,7 +187,12 @@ def relative_figure(inputs: ReportInputs) -> Figure | None:
 
 
 def active_weights(inputs: ReportInputs, name: str) -> FloatArray | None:
-    """Return the weights of a strategy minus those of the benchmark, cash last, [T, N+1]; None for value series."""
+    """Return the weights of a strategy minus those of the benchmark, cash last, [T, N+1]; None for value series.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     walk, benchmark = inputs.walk_of(name), inputs.walk_of(str(inputs.benchmark))
     return None if walk is None or benchmark is None else walk.weights - benchmark.weights
 
@@ -177,6 +201,10 @@ def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
     """Plot the weights above and below the benchmark, stacked to either side; return None for value series.
 
     The bands above zero and those below have the same total height, which is the active share of the day.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
     """
     active, walk = active_weights(inputs, name), inputs.walk_of(name)
     if active is None or walk is None:
@@ -197,7 +225,12 @@ def active_weights_figure(inputs: ReportInputs, name: str) -> Figure | None:
 
 
 def tilts(inputs: ReportInputs, name: str) -> str:
-    """Return sentences on the active share and the largest mean tilts of a strategy; empty for value series."""
+    """Return sentences on the active share and the largest mean tilts of a strategy; empty for value series.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     active, walk = active_weights(inputs, name), inputs.walk_of(name)
     if active is None or walk is None:
         return ""
@@ -216,7 +249,12 @@ def tilts(inputs: ReportInputs, name: str) -> str:
 
 
 def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
-    """Plot the return of every month as a heat map with a row per year; return None for series without dates."""
+    """Plot the return of every month as a heat map with a row per year; return None for series without dates.
+
+    Args:
+        inputs: Inputs of the report.
+        name: Name of the strategy.
+    """
     if not inputs.has_dates:
         return None
     months = inputs.dates.astype("datetime64[M]").astype(int)
@@ -252,7 +290,12 @@ def months_figure(inputs: ReportInputs, name: str) -> Figure | None:
 
 
 def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
-    """Plot the return since the close before the crisis; return None if no day of the report lies in it."""
+    """Plot the return since the close before the crisis; return None if no day of the report lies in it.
+
+    Args:
+        inputs: Inputs of the report, which must have dates.
+        crisis: The crisis.
+    """
     start = int(np.searchsorted(inputs.dates, crisis.first_day))
     stop = int(np.searchsorted(inputs.dates, crisis.last_day, side="right"))
     if stop <= start:

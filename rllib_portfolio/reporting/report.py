@@ -90,7 +90,12 @@ def report_of_walks(lineup: Lineup, *, context: ReportContext, plan: BootstrapPl
 
 
 def report_of(inputs: ReportInputs, plan: BootstrapPlan | None = None) -> Report:
-    """Return the report on any inputs; `plan.seed` seeds all bootstraps over days."""
+    """Return the report on any inputs.
+
+    Args:
+        inputs: The strategies and their days.
+        plan: Settings of the bootstrap; its seed is also that of the tests of many strategies. None for the defaults.
+    """
     plan, context = plan or BootstrapPlan(), inputs.context
     superior, confidence_set, too_few = _best_of_many(inputs, plan.seed)
     selection = None if context is None else find_selection(context)

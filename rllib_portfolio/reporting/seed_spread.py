@@ -37,7 +37,12 @@ class SeedSpread(NamedTuple):
 
 
 def find_seed_spread(context: ReportContext, periods_per_year: float) -> SeedSpread:
-    """Compute the figures of each seed and their mean; a mean over seeds and folds in the context has priority."""
+    """Compute the figures of each seed and their interquartile mean over seeds.
+
+    Args:
+        context: Context of the report, with the walks of the seeds. Its own summaries replace the means.
+        periods_per_year: Days per year.
+    """
     rows = [row for subject in context.seed_walks for row in _scores(context, subject, periods_per_year)]
     summaries: dict[str, dict[str, Any]] = {
         subject: {**summary._asdict(), "basis": OVER_FOLDS} for subject, summary in context.seed_summaries.items()

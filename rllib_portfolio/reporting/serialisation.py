@@ -30,7 +30,13 @@ def json_value(value: Any) -> Any:
 
 
 def write_csv(table: pd.DataFrame | pd.Series[Any], path: Path, *, index: bool = True) -> None:
-    """Write a table as CSV, with an apostrophe before texts that a spreadsheet would run as formulas."""
+    """Write a table as CSV, with an apostrophe before texts that a spreadsheet would run as formulas.
+
+    Args:
+        table: The table.
+        path: The file; an existing one is replaced.
+        index: Whether to write the index as the first columns.
+    """
     rows = csv.reader(io.StringIO(table.to_csv(index=index)))
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(map(_without_formula, row) for row in rows)

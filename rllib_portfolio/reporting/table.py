@@ -42,7 +42,15 @@ class StatisticsTable:
     num_draws: int
 
     def number(self, strategy: str, column: str) -> float:
-        """Return one figure; NaN if it is undefined."""
+        """Return one figure; NaN if it is undefined.
+
+        Args:
+            strategy: Name of the strategy.
+            column: Name of the column.
+
+        Raises:
+            KeyError: If the table has no such row or column.
+        """
         value: Any = self.frame.at[strategy, column]
         return float(value)
 

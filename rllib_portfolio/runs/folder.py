@@ -190,6 +190,10 @@ def require_kept(run_dir: Path) -> None:
 def record_settings(run_dir: Path, config: RunConfig) -> None:
     """Write the settings with which a run continues into its configuration and its record.
 
+    Args:
+        run_dir: Folder of the run.
+        config: The configuration with which the run continues.
+
     Raises:
         ConfigError: If the files cannot be written.
         MachineError: If the disk is full or fails.
@@ -240,6 +244,13 @@ def is_from_elsewhere(folder: Path, record: str = RECORD) -> bool:
     """Return whether a folder's record says that another user or machine began it.
 
     Whoever wrote the folder can also change its record, so that this is a reason for a warning, but no protection.
+
+    Args:
+        folder: The folder.
+        record: Name of the record's file in it.
+
+    Raises:
+        ConfigError: If there is no record, or it cannot be read.
     """
     return _read_record(folder, record).get("origin") != origin()
 

@@ -76,7 +76,12 @@ class Health:
             ) from error
 
     def notice(self, steps: int, scalars: Mapping[str, float]) -> str | None:
-        """Return notices about the last iteration, one per line."""
+        """Return notices about the last iteration, one per line; None if there are none.
+
+        Args:
+            steps: Environment steps of the run so far.
+            scalars: Scalars of the iteration.
+        """
         lines = [*self._env_runner_notices(scalars), *self._left_out_notices(scalars)]
         return "\n".join(f"{steps:>9,} steps: {line}" for line in lines) or None
 

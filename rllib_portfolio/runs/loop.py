@@ -84,7 +84,12 @@ class Status:
 
 
 def start_notes(config: RunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return sentences to print at the start of a run: how often it decides, and notes of its algorithm."""
+    """Return sentences to print at the start of a run: how often it decides, and notes of its algorithm.
+
+    Args:
+        config: The configuration.
+        market: The prepared market.
+    """
     rows, periods = config.environment.rebalance_days, market.periods_per_year
     notes = ALGORITHMS[config.algo].start_notes(config, market)
     if rows == 1 or periods in (WEEKDAYS, ALL_DAYS):
@@ -301,7 +306,15 @@ class _Run:
 
 
 def resume_point(config: RunConfig, run_dir: Path) -> tuple[int, bool]:
-    """Return the number of environment steps from which a run continues, and whether it is complete."""
+    """Return the number of environment steps from which a run continues, and whether the run is complete.
+
+    Args:
+        config: The configuration with which the run continues.
+        run_dir: Folder of the run.
+
+    Raises:
+        ConfigError: If the newest checkpoint is damaged.
+    """
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is None:
         return 0, False

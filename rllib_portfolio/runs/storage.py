@@ -150,6 +150,10 @@ class RunStorage:
     def bring(self, name: str, folder: Path) -> None:
         """Replace a local folder by the stored files of a run. On a shared file system this does nothing.
 
+        Args:
+            name: Name of the run.
+            folder: The local folder. It does not exist afterwards if nothing is stored of the run.
+
         Raises:
             ConfigError: If the object store cannot be used.
         """
@@ -321,7 +325,12 @@ def _require_no_other_above(place: str, file_system: FileSystem, path: str) -> N
 
 
 def join_place(root: str, name: str) -> str:
-    """Append a name to a path or URI; the query of a URI stays at the end."""
+    """Append a name to a path or URI; the query of a URI stays at the end.
+
+    Args:
+        root: Path or URI of a folder.
+        name: Name to append, which may consist of several parts.
+    """
     path, query = _path_and_query(root)
     return f"{path.rstrip('/')}/{name}{query}"
 

@@ -73,6 +73,11 @@ class Results:
 def compare_best_policy(run_dir: Path, config: RunConfig, market: MarketData) -> Results:
     """Back-test a run's best policy and the reference strategies on validation and test; write and return the results.
 
+    Args:
+        run_dir: Folder of the run, into which the results are written.
+        config: The run's configuration, with costs and limits.
+        market: The run's market.
+
     Raises:
         ConfigError: If the run has no policy, or the policy does not fit the market.
     """

@@ -66,7 +66,15 @@ class Tracker:
         self._rewrite()
 
     def log(self, steps: int, scalars: Mapping[str, float]) -> None:
-        """Record scalars at `steps`; missing scalars are empty cells of the table."""
+        """Record scalars.
+
+        Args:
+            steps: Environment steps of the run so far.
+            scalars: Values by name. A missing scalar that was recorded before is an empty cell of the table.
+
+        Raises:
+            OSError: If the table cannot be written.
+        """
         row = {"steps": str(steps), **{name: repr(float(value)) for name, value in scalars.items()}}
         self._rows.append(row)
         new_columns = [name for name in row if name not in self._columns]

@@ -27,13 +27,28 @@ VALIDATION_RETURNS = "validation_returns.parquet"
 
 
 def walk(policy: PortfolioPolicy, market: MarketData, window: str, config: RunConfig) -> BacktestResult:
-    """Return the back-test of a policy over a named window, with the run's costs and limits."""
+    """Return the back-test of a policy over a named window, with the run's costs and limits.
+
+    Args:
+        policy: The policy.
+        market: The market.
+        window: Name of the window, such as "validation".
+        config: The run's configuration.
+
+    Raises:
+        ConfigError: If the costs do not fit the market, the policy returns weights that are not a portfolio, or market
+            impact leaves no wealth.
+    """
     (result,) = backtest(market, market.windows[window], [policy], config.environment)
     return result
 
 
 def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
     """Return the policy of a run that was best on validation.
+
+    Args:
+        run_dir: Folder of the run.
+        market: Market on which the policy will decide.
 
     Raises:
         ConfigError: If the run has no whole policy, or the policy does not fit the market.
@@ -44,7 +59,18 @@ def best_policy(run_dir: Path, market: MarketData) -> PortfolioPolicy:
 
 
 def equal_weight_returns(market: MarketData, config: RunConfig) -> FloatArray:
-    """Return the daily net returns of 1/N over the validation window, with the run's costs and limits."""
+    """Return the daily net returns of 1/N over the validation window, with the run's costs and limits.
+
+    Args:
+        market: The run's market.
+        config: The run's configuration.
+
+    Returns:
+        Simple returns, [T] for the T days of the window.
+
+    Raises:
+        ConfigError: If the costs do not fit the market, or market impact leaves no wealth.
+    """
     (result,) = backtest(market, market.windows["validation"], [EqualWeight()], config.environment)
     return result.returns
 
@@ -71,7 +97,12 @@ def validation_scalars(result: BacktestResult, market: MarketData, equal_weight:
 
 
 def write_validation_returns(checkpoint: Path, result: BacktestResult) -> None:
-    """Write the daily net returns of a back-test on the validation window into a checkpoint's folder."""
+    """Write the daily net returns of a back-test on the validation window into a checkpoint's folder.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        result: The back-test.
+    """
     result.to_frame()[["return"]].to_parquet(checkpoint / VALIDATION_RETURNS)
 
 

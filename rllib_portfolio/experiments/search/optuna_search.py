@@ -82,7 +82,7 @@ class StudySearch(OptunaSearch):
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Queue an evaluation, by its environment steps, for `write`."""
+        """Queue an evaluation of a trial for `write`, unless its number of environment steps was reported before."""
         trial, steps = self._ot_trials[trial_id], int(result[STEPS])
         if steps in self._reported[trial_id]:  # the trial was retried from an earlier checkpoint
             return
@@ -118,7 +118,12 @@ class StudySearch(OptunaSearch):
             self._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [result[BEST]])
 
     def fail(self, trial_id: str, reason: str) -> None:
-        """Record a trial that failed too often, with the reason, in the study."""
+        """Record in the study that a trial failed too often.
+
+        Args:
+            trial_id: The trial's identifier in Ray Tune.
+            reason: The error, as one line.
+        """
         self.write()
         self._completed_trials.add(trial_id)
         self._ot_trials[trial_id].set_user_attr(ERROR, reason)

@@ -74,7 +74,13 @@ def results_table(study: optuna.Study) -> pd.DataFrame:
 
 
 def write_results(study: optuna.Study, algo: str, output: Path) -> Path:
-    """Write `<algo>_hyperparameter_results.csv`."""
+    """Write `<algo>_hyperparameter_results.csv`, and return its path.
+
+    Args:
+        study: The study.
+        algo: Name of the algorithm.
+        output: The folder.
+    """
     path = output / f"{algo}_hyperparameter_results.csv"
     with whole_file(path) as file:
         write_csv(results_table(study), file, index=False)
@@ -122,8 +128,8 @@ def summarise(
     """Return the content of `summary.json`.
 
     `num_trials` and `sharpe_variance` are the inputs of the deflated Sharpe ratio. The number counts every trial that
-    ended, including pruned and failed ones. The variance (ddof 1; 0 with fewer than two) is over the trials among them
-    that have a Sharpe ratio.
+    ended, including pruned and failed ones. The variance (ddof 1) is over those of them that have a Sharpe ratio; it is
+    0 with fewer than two.
 
     Args:
         study: The study.
@@ -153,7 +159,15 @@ def write_summary(
     wall_s: float,
     winner: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write `summary.json`, which `reporting.TuningRecord` reads; the arguments are those of `summarise`."""
+    """Write `summary.json`, which `reporting.TuningRecord` reads, and return its path.
+
+    Args:
+        study: The study.
+        description: Settings of the search, and the benchmark of its Sharpe ratios, as JSON values.
+        output: The folder.
+        wall_s: Duration of the search in seconds.
+        winner: Result of retraining on fresh seeds, as JSON values; None without retraining.
+    """
     path = output / SUMMARY
     write_json(path, sealed(summarise(study, description, wall_s, winner)))
     return path

@@ -87,7 +87,11 @@ class SearchRecord:
             )
 
     def start(self, output: Path, market: MarketData) -> None:
-        """Write record and market of a new search.
+        """Write the record and the market of a new search.
+
+        Args:
+            output: The folder of the search, which must be new or empty.
+            market: The prepared market, the same for all trials.
 
         Raises:
             ConfigError: If the folder cannot be written, or already holds something.

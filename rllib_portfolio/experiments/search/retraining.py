@@ -107,7 +107,16 @@ class Retraining:
         return len(self._overrides) - len(self._sharpes())
 
     def train(self, market: MarketData, place: Place, watch: Watch) -> None:
-        """Train the runs that are left."""
+        """Train the runs that are not finished.
+
+        Args:
+            market: The market, the same for all runs.
+            place: Resources of each run.
+            watch: Receives the progress, and may stop the runs.
+
+        Raises:
+            ClaimLostError: If another process has taken over the storage of the runs.
+        """
         base, settings = self._task.base, self._task.settings
         configs = {run: settings.trial_config(base, overrides, run.name) for run, overrides in self._overrides.items()}
         task = RunTask(

@@ -177,13 +177,30 @@ class SearchSession:
         return self._retraining
 
     def search(self, place: Place, watch: Watch) -> None:
-        """Run the trials that are missing."""
+        """Run the trials that are missing.
+
+        Args:
+            place: Resources of each trial.
+            watch: Receives the progress, and may stop the search.
+
+        Raises:
+            ConfigError: If the cluster has no room for a trial.
+            ClaimLostError: If another process has taken over the storage of the trials.
+        """
         self.record.write(self.output)  # the number of trials may have grown
         record = self.record
         self._timed(lambda: search(record.task(self.output), record.space, self.market, self._storage, place, watch))
 
     def retrain(self, place: Place, watch: Watch) -> None:
-        """Train the best trials again on fresh seeds."""
+        """Train the best trials again on fresh seeds.
+
+        Args:
+            place: Resources of each run.
+            watch: Receives the progress, and may stop the runs.
+
+        Raises:
+            ClaimLostError: If another process has taken over the storage of the runs.
+        """
         retraining = self.retraining
         if retraining.num_left:
             self._timed(lambda: retraining.train(self.market, place, watch))

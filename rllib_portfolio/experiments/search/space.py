@@ -62,7 +62,7 @@ class Range(StrictModel):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Values whose validity implies that of all values between; with fractions they include a non-integer one."""
+        """Both ends and, for fractions, a non-integer between them. If these are valid settings, all values are."""
         if isinstance(self.distribution, optuna.distributions.IntDistribution):
             return self.low, self.high
         return self.low, self.low + (self.high - self.low) / math.pi, self.high

@@ -19,7 +19,12 @@ MIN_OTHERS = 3
 
 
 def scheduler(settings: SearchSettings, history: History) -> TrialScheduler:
-    """Return the scheduler of a search, with the reports of earlier sessions."""
+    """Return the scheduler of a search, which knows the reports of earlier sessions.
+
+    Args:
+        settings: Settings of the search, with the kind of scheduler.
+        history: Reports of earlier sessions.
+    """
     if settings.scheduler == "median":
         return StepMedianStopping(settings, history)
     if settings.scheduler == "asha":
@@ -46,7 +51,7 @@ class StepMedianStopping(MedianStoppingRule):
                 self._results[number] = _results(values)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Assign earlier reports to a trial that continues. A trial that is retried is added again."""
+        """Assign earlier reports to a trial that continues. Ray calls this again for a trial that is retried."""
         super().on_trial_add(tune_controller, trial)
         number = trial.config[SPEC][NUMBER]
         if number in self._results:

@@ -28,12 +28,22 @@ ENDED = tuple(_STATUS)
 
 
 def study_path(output: Path, algo: str) -> Path:
-    """Return the path of the study's SQLite file, which is used unless the study is kept elsewhere."""
+    """Return the path of the study's SQLite file, which is used unless the study is kept elsewhere.
+
+    Args:
+        output: Folder of the search.
+        algo: Name of the algorithm.
+    """
     return output / f"{algo}_study.db"
 
 
 def study_url(output: Path, algo: str) -> str:
-    """Return the URL of the study's SQLite file, with characters such as `?` escaped."""
+    """Return the URL of the study's SQLite file, with characters such as `?` escaped.
+
+    Args:
+        output: Folder of the search.
+        algo: Name of the algorithm.
+    """
     return URL.create("sqlite", database=str(study_path(output, algo))).render_as_string()
 
 
@@ -81,7 +91,13 @@ def require_new_study(storage: BaseStorage, algo: str, url: str) -> None:
 
 
 def open_study(storage: BaseStorage, algo: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-    """Return the study of an algorithm; it is made if it does not exist."""
+    """Return the study of an algorithm; it is made if it does not exist.
+
+    Args:
+        storage: Database of the study.
+        algo: Name of the algorithm, which is also that of the study.
+        sampler: Sampler of new trials; None for Optuna's default.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         storage=storage, sampler=sampler, study_name=algo, direction="maximize", load_if_exists=True
@@ -115,6 +131,11 @@ def ended_trials(trials: Iterable[FrozenTrial]) -> list[RunOutcome]:
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """Return at most `count` finished trials, the best one first."""
+    """Return the finished trials with the highest validation Sharpe ratios, the best one first.
+
+    Args:
+        study: The study.
+        count: Largest number of trials to return.
+    """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]

@@ -26,12 +26,12 @@ class Run(NamedTuple):
     seed: int
 
     def folder(self, output: Path) -> Path:
-        """Return its run folder, which is complete like those of `train.py`."""
+        """Return the folder of the run, which holds the same files as a folder of `train.py`."""
         return output / self.name
 
     @property
     def name(self) -> str:
-        """Path of its run folder, relative to the folder of the analysis."""
+        """Path of the folder of the run, relative to that of the analysis."""
         return f"{self.algo}/fold-{self.fold}/seed-{self.seed}"
 
     def __str__(self) -> str:

@@ -92,7 +92,12 @@ def _require_same_days(markets: Sequence[MarketData]) -> None:
 
 
 def missing_rows(window: Window, tests: Iterable[Window]) -> NDArray[np.intp]:
-    """Return the rows of a window that lie in none of the test windows, in increasing order."""
+    """Return the rows of a window that lie in none of the test windows, in increasing order.
+
+    Args:
+        window: Half-open range of rows.
+        tests: Half-open ranges of rows of the test windows.
+    """
     start, stop = window
     is_missing = np.ones(stop - start, dtype=bool)
     for first, last in tests:
@@ -101,7 +106,12 @@ def missing_rows(window: Window, tests: Iterable[Window]) -> NDArray[np.intp]:
 
 
 def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> BacktestResult:
-    """Return a back-test without the returns, trades and costs of some days."""
+    """Return a back-test without the returns, trades and costs of some days.
+
+    Args:
+        result: The back-test.
+        days: The days to leave out, datetime64[D]; other days are ignored.
+    """
     kept = ~np.isin(result.dates, days)
     names = ("dates", "returns", "weights", "turnover", "traded", "cost")
     wealth = np.concatenate([[1.0], np.cumprod(1.0 + result.returns[kept])])
@@ -109,7 +119,12 @@ def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> Backte
 
 
 def without_rows(market: MarketData, rows: NDArray[np.intp]) -> MarketData:
-    """Return a market without some of its rows and with shorter windows, for the results of `without_days`."""
+    """Return a market without some of its rows and with shorter windows, to match the results of `without_days`.
+
+    Args:
+        market: The market.
+        rows: The rows to leave out.
+    """
     kept = np.delete(np.arange(market.num_days), rows)
     names = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
     arrays = {name: getattr(market, name)[kept] for name in names if getattr(market, name) is not None}

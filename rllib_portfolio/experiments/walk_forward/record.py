@@ -86,7 +86,16 @@ def read_plan(output: Path) -> WalkForwardPlan:
 
 
 def update_record(output: Path, plan: WalkForwardPlan, **entries: Any) -> None:
-    """Replace the plan and the given entries of the record; all others stay."""
+    """Replace the plan and the given entries of the record; all other entries stay.
+
+    Args:
+        output: Folder of the analysis.
+        plan: The plan.
+        **entries: Other entries to replace, as JSON values.
+
+    Raises:
+        ConfigError: If there is no record, or it cannot be read.
+    """
     write_record(output / RECORD, read_record(output) | {"plan": plan.to_json(), **entries})
 
 

@@ -74,7 +74,7 @@ class PooledResult:
 
     @property
     def trained_until(self) -> np.datetime64:
-        """The last day before the back-test: each of its days is decided by a policy that was selected earlier."""
+        """The last day before the back-test, in which each policy decides only on days after its selection."""
         return self.market.dates[self.window[0] - 1]
 
     @property

@@ -54,6 +54,14 @@ def train_runs(
 
 
 def finished_outcome(run: Run, output: Path) -> RunOutcome | None:
-    """Return the outcome of a run that finished earlier, or None."""
+    """Return the outcome of a run that finished earlier, or None if it is not finished.
+
+    Args:
+        run: The run.
+        output: Folder of the analysis.
+
+    Raises:
+        ConfigError: If the record of the outcome is damaged.
+    """
     outcome = finished_training(run.folder(output))
     return None if outcome is None else RunOutcome(run, "finished", **asdict(outcome))
