@@ -224,7 +224,7 @@ def survivorship_sensitivity(
         progress: Called after each back-test with the number of back-tests done and in total.
 
     Returns:
-        A table indexed by strategy and universe: `ALL_ASSETS`, `SURVIVORS` and `DIFFERENCE`; None for a market without a
+        A table indexed by strategy and universe (`ALL_ASSETS`, `SURVIVORS`, `DIFFERENCE`); None for a market without a
         universe, or if no asset that was listed in the window has left by its end.
 
     Raises:
@@ -240,7 +240,7 @@ def survivorship_sensitivity(
     subsets = {ALL_ASSETS: market.assets, SURVIVORS: kept}
     table = universe_sensitivity(market, window, strategies, execution, subsets, progress=progress)
     names = [strategy.name for strategy in strategies]
-    honest, biased = (table.xs(label, level="universe") for label in subsets)
+    honest, biased = (pd.DataFrame(table.xs(label, level="universe")) for label in subsets)
     parts = {ALL_ASSETS: honest, SURVIVORS: biased, DIFFERENCE: biased - honest}
     return _by_strategy(parts, ["universe"], names)
 
