@@ -89,7 +89,7 @@ CANDIDATES: dict[str, Candidate] = {
         steps=1_000_000,
     ),
     "ppo-sb3": Candidate("Stable-Baselines3 PPO", "ppo", "sb3", exams=_COMPARED),
-    "ppo-rllib": Candidate("stock RLlib PPO", "ppo", "rllib", exams=_COMPARED),
+    "ppo-rllib": Candidate("unmodified RLlib PPO", "ppo", "rllib", exams=_COMPARED),
     "dqn": Candidate("DQN", "dqn", seeds=10),
     "dqn-long": Candidate("DQN, 150,000 steps", "dqn", exams=_SLOW, seeds=10, steps=150_000),
     "dqn-rare": Candidate(
@@ -110,7 +110,7 @@ CANDIDATES: dict[str, Candidate] = {
         steps=600_000,
     ),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3", exams=_COMPARED),
-    "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
+    "dqn-rllib": Candidate("unmodified RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
 }
 
 

@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: RUN_DIR/report; with several runs runs/backtest/<timestamp>)",
     )
     add_flags(parser, "--quiet", "--tuning")
-    terms = parser.add_argument_group("costs and execution, the same for every row (default: as in training)")
+    terms = parser.add_argument_group("costs and execution, the same for every strategy (default: as in training)")
     terms.add_argument(
         "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded value"
     )

@@ -110,15 +110,16 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
             pair = f"{held[i].round(4).tolist()} instead of {wanted[i].round(4).tolist()}"
             raise Counterexample(f"action {name!r} holds {pair}.")
         raise Counterexample(
-            f"the action that asks for {name} alone holds {held[i, i]:.6g} of it instead of {wanted[i, i]:.6g}: that "
-            "corner cannot be reached."
+            f"the action that asks for {name} alone holds {held[i, i]:.6g} of it instead of {wanted[i, i]:.6g}, so "
+            "the portfolio of this asset alone cannot be reached."
         )
     if not is_table:
-        return f"{len(actions)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted)}"
+        errors = f"their weights are off by at most {missed.max():.1e}"
+        return f"{len(actions)} portfolios of one asset or cash; {errors}{_limited(wanted, action_map.names)}"
     is_limited = not np.array_equal(target, wanted)
-    limited = "; the constraint (max_weight, max_turnover or min_cash) limits some of them" if is_limited else ""
+    limited = ", within max_weight, max_turnover and min_cash" if is_limited else ""
     reached = _reached(held.max(0), np.array((*market.assets, CASH)))
-    return f"{len(actions)} actions hold what they say{limited}; corners in the table: {reached}"
+    return f"{len(actions)} actions give the weights of the table{limited}; portfolios of one asset or cash: {reached}"
 
 
 def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
@@ -187,15 +188,15 @@ def _require_same(
             )
 
 
-def _limited(wanted: FloatArray) -> str:
+def _limited(wanted: FloatArray, names: Sequence[str]) -> str:
     """Return the end of a sentence on limits that keep a corner from being held alone; empty if none does."""
     reached = np.diag(wanted)
     if (reached >= 1.0 - CORNER_TOLERANCE).all():
         return ""
     lowest = int(np.argmin(reached))
     return (
-        f"; limited by the constraint (max_weight, max_turnover or min_cash): at most {reached[lowest]:.4g} of corner "
-        f"{lowest + 1} in one trade out of cash"
+        f"; max_weight, max_turnover and min_cash allow at most {reached[lowest]:.4g} of {names[lowest]} in one trade "
+        "out of cash"
     )
 
 

@@ -26,7 +26,7 @@ from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal
 from tests.market.tables import NONE, SHORT, random_prices
 
 CUSTOM = ("tests.market.custom_features:ten_day_position", "tests.market.custom_features:breadth")
-NAMES = ["determinism", "no future (scramble)", "corners reachable", "costs charged"]
+NAMES = ["determinism", "no look-ahead bias", "one-asset portfolios", "costs charged"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
     assert told == NAMES == list(CHECKS)
     assert certificate.passed
     assert certificate.counterexample is None
-    causal = outcome_of(certificate, "no future (scramble)").text
+    causal = outcome_of(certificate, "no look-ahead bias").text
     # 8 features and a custom one of each of 3 assets, breadth, VIX, and 2 + 2 regimes: 33 numbers a day
     assert causal.startswith(
         "33 features on every day up to t, observations and decisions of held and 13 baselines for the "
@@ -168,7 +168,7 @@ def test_what_could_not_be_checked_is_said_to_be_not_run(prices_path: Path) -> N
     certificate = audit(on_prices(prices_path, "tests.market.custom_features:tomorrow"))
     others = [check for check in certificate.checks if check.status == "not run"]
     assert [check.name for check in others] == [NAMES[0], NAMES[2], NAMES[3]]
-    assert {check.text for check in others} == {"no future (scramble) failed"}
+    assert {check.text for check in others} == {"no look-ahead bias failed"}
 
 
 def test_a_policy_that_reads_tomorrow_is_found_on_the_day_that_it_does(tiny_path: Path) -> None:

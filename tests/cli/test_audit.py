@@ -33,7 +33,7 @@ def test_a_sound_configuration_gets_a_certificate(
     assert audited("--config", config_path, "--output", output) == 0
     printed = capsys.readouterr()
     assert printed.err.splitlines()[0] == "Checking: determinism ..."
-    for text in ("no future (scramble)", "costs charged", "data hash", "none, the baselines alone", "It cannot prove"):
+    for text in ("no look-ahead bias", "costs charged", "data hash", "none, the baselines alone", "It cannot prove"):
         assert text in printed.out, text
     assert printed.out.count("PASS") == 5
     assert "Warning: " not in printed.out
@@ -75,7 +75,7 @@ def test_a_run_is_audited_with_its_policy(
     assert audited(run_dir, "--quiet") == 0
     assert "PPO policy, best on validation" in capsys.readouterr().out
     written = json.loads((run_dir / "audit.json").read_text())
-    scramble = next(check for check in written["checks"] if check["name"] == "no future (scramble)")
+    scramble = next(check for check in written["checks"] if check["name"] == "no look-ahead bias")
     assert "observations and decisions of PPO policy and 13 baselines" in scramble["text"]
     assert written["facts"]["data hash"] == finished_run.market.data_hash
     determinism = next(check for check in written["checks"] if check["name"] == "determinism")

@@ -454,7 +454,7 @@ def test_a_back_test_that_is_interrupted_while_it_takes_over_can_be_made_again(
     ("words", "texts"),
     [
         ([], ("RUN_DIR [RUN_DIR ...]", "walk-forward", "audit", "examples:", "--window", "in-sample", "--universe")),
-        (["audit"], ("backtest.py audit", "no future (scramble)", "corners reachable", "exit code:", "--set A.B=V")),
+        (["audit"], ("backtest.py audit", "no look-ahead bias", "one-asset portfolios", "exit code:", "--set A.B=V")),
     ],
 )
 def test_help_teaches(capsys: pytest.CaptureFixture[str], words: list[str], texts: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Tables for the tests of the market floor: small, random, and spoiled on purpose."""
+"""Tables for the tests of the market layer: small, random, and spoiled on purpose."""
 
 from __future__ import annotations
 

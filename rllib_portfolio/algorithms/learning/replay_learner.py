@@ -84,13 +84,13 @@ class ReplayLearner(FusedLearner):
         *,
         training_data: Any = None,
         timesteps: dict[str, Any] | None = None,
-        ends_visit: bool = True,
+        is_last: bool = True,
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Make one gradient step as RLlib's `Learner.update`, on one batch; the metrics include the TD errors.
 
-        The target network is updated only if `ends_visit` is true, that is, after the last of several steps.
+        The target network is updated only if `is_last` is true, that is, after the last step of a round of updates.
         """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})
@@ -105,7 +105,7 @@ class ReplayLearner(FusedLearner):
         td_errors, step = self.gradient_step(columns, num_steps / mean_steps)
         self._weights_seq_no += 1
         self.metrics.log_value((DEFAULT_MODULE_ID, TD_ERROR_KEY), td_errors, reduce="item_series")
-        if ends_visit:
+        if is_last:
             self.after_gradient_based_update(timesteps=timesteps or {})
         self._untold.append((step, num_steps))
         self._log()
