@@ -32,7 +32,7 @@ SHOWN_BASELINES = (
     "index",
 )
 TRADES = "an execution lag of one day, costs of 10 basis points of the traded notional, and a decision every 21 days"
-"""How the strategies of both tables trade: `ppo.yaml`, `ppo_per_asset.yaml` and `dqn_monthly.yaml` all say so."""
+"""Execution of the strategies in both tables, as set in `ppo.yaml`, `ppo_per_asset.yaml` and `dqn_monthly.yaml`."""
 _WALK_FIGURES = {
     "sharpe_ratio": "{:.2f}",
     "annual_return": "{:.1%}",

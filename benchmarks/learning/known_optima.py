@@ -32,8 +32,8 @@ from rllib_portfolio.market.simulators.simulated import shock_radius
 
 NUM_DAYS = 100_000
 CRASH_DAYS = 1_000_000
-"""So many that the crashes of a seed are as frequent as they should be: 100,000 days hold 240 in training, and the
-portfolio that is best on these reaches anything from 46 to 100 % of the optimum."""
+"""Number of days on which the share of crashes is close to their probability. 100,000 days have 240 in training, and
+the portfolio that is best on these reaches between 46 and 100 % of the optimum."""
 BELIEF_POINTS = 101
 CRASH = {"up": 0.0022963, "down": 0.5, "probability": 0.996}
 """An asset whose gains look riskless until it halves."""

@@ -234,7 +234,7 @@ def _require_paid(cheap: Simulation, dear: Simulation, seed: int) -> int:
         if before.steps[0] == 0 and dearer > paid and not is_lower:
             raise Counterexample(
                 f"the reward {cheap.config.reward} is {reward:.9g} at a cost of {paid:.3g} and {dearer_reward:.9g} at "
-                f"{dearer:.3g} {where}, which traded {move.sum():.3g} of wealth: costs are not inside it."
+                f"{dearer:.3g} {where}, which traded {move.sum():.3g} of wealth: costs are not deducted from it."
             )
     return int(one.steps[0])
 

@@ -134,7 +134,7 @@ _WHY_EMPTY: dict[str, tuple[str, ...]] = {
     "it is the benchmark, or its active return is constant": _TESTS,
     "it is the benchmark, or the benchmark's excess return is constant": ("alpha", "beta"),
     "it is the benchmark": ("verdict",),
-    "it is the benchmark, or it ends behind the benchmark without costs, or ahead of it at any cost": (
+    "it is the benchmark, or it is not ahead of the benchmark without costs, or is ahead of it at any cost": (
         "break_even_cost_bps",
     ),
     "no day had a return below cash": ("sortino_ratio", "omega_ratio"),

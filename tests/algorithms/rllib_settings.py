@@ -238,7 +238,7 @@ PPO_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "kl_coeff": ({"use_kl_loss": True, "kl_coeff": 5.0}, {"use_kl_loss": True, "kl_coeff": 0.5}),
     "kl_target": ({"use_kl_loss": True, "kl_target": 9.0}, {"use_kl_loss": True, "kl_target": 1e-5}),
 }
-"""For each setting of PPO's loss a changed one, and what it is compared with if not with our own settings."""
+"""Maps each setting of PPO's loss to a changed value, and to the settings to compare with if they are not ours."""
 DQN_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "gamma": ({"gamma": 0.5}, {}),
     "lr": ({"lr": 0.002}, {}),

@@ -317,14 +317,14 @@ def test_a_reward_that_gives_the_cost_back_is_found(tiny_path: Path) -> None:
     text = counterexample(specimen, NAMES[3])
     assert re.fullmatch(
         r"the reward tests\.audit\.user_code:gross is (\S+) at a cost of \S+ and \S+ at \S+ after the decision at "
-        r"2001-01-05, which traded \S+ of wealth: costs are not inside it\.",
+        r"2001-01-05, which traded \S+ of wealth: costs are not deducted from it\.",
         text,
     )
 
 
 def test_a_scale_that_is_too_small_for_the_corners_is_found(tiny_path: Path) -> None:
     text = counterexample(on_tiny(tiny_path, environment={"logit_scale": 1.0}), NAMES[2])
-    assert text.startswith("the action that asks for A alone holds 0.711235 of it instead of 1:")
+    assert text.startswith("the action that asks for A alone holds 0.711235 of it instead of 1, so ")
 
 
 # ---------------------------------------------------------------- the certificate

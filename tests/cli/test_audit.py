@@ -63,7 +63,7 @@ def test_a_reward_without_cost_gives_the_counterexample(capsys: pytest.CaptureFi
     assert audited("--config", config_path, "--set", "environment.reward=tests.audit.user_code:gross", "--quiet") == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("FAIL: the reward tests.audit.user_code:gross is ")
-    assert last.endswith("costs are not inside it.")
+    assert last.endswith("costs are not deducted from it.")
 
 
 @pytest.mark.ray

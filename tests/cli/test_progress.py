@@ -1,4 +1,4 @@
-"""How far a command says that it is: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Tests of progress: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def trials_in(output: Path) -> list[FrozenTrial]:
-    """What the study holds between two sessions."""
+    """Return the trials of the study between two sessions."""
     return optuna.load_study(study_name="ppo", storage=f"sqlite:///{study_path(output, 'ppo')}").get_trials()
 
 

@@ -133,4 +133,4 @@ def test_a_kernel_that_charges_half_is_found(tiny_market: MarketData, monkeypatc
 def test_a_reward_without_costs_is_found(tiny_market: MarketData) -> None:
     text = broken(require_costs, PortfolioEnv(tiny_market, reward="tests.audit.user_code:gross"))
     assert text.startswith("the reward tests.audit.user_code:gross is ")
-    assert text.endswith("costs are not inside it.")
+    assert text.endswith("costs are not deducted from it.")

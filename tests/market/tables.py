@@ -37,7 +37,7 @@ NONE = FeatureConfig(
     num_hmm_regimes=0,
     user_columns=False,
 )
-"""No feature at all."""
+"""Settings without any feature."""
 
 
 def days(count: int) -> pd.DatetimeIndex:

@@ -1,4 +1,4 @@
-"""What a run tells Prometheus, with stand-ins for Ray's metrics that record what they are told."""
+"""Tests of the metrics for Prometheus, with stand-ins for Ray's metrics that record their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAGS = {"algo": "ppo", "run": "ppo-2024"}
 
 class Recorded:
     suffix = ""
-    """What Prometheus shows after the name."""
+    """Suffix that Prometheus appends to the name."""
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
         self.name, self.description, self.tag_keys = name, description, tag_keys

@@ -1,4 +1,4 @@
-"""Where runs keep their folders: a place on a disk, and an object store that may fail at any moment."""
+"""Tests of the places of runs: a folder on a disk, and an object store that may fail at any moment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def train(run_dir: Path, steps: int, text: str = "") -> None:
-    """What a run leaves at an evaluation after so many steps; the one after 100 is its best."""
+    """Write the files of a run at an evaluation after some steps; the one after 100 is the best."""
     run_dir.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "market.npz", "run.json"):
         (run_dir / name).write_text(name)
@@ -420,7 +420,7 @@ def test_what_is_kept_nowhere_else_outlives_a_process_that_is_killed(
 
 
 def claim_of_another(folder: Path, age: timedelta = timedelta()) -> bytes:
-    """What a process on another host has written into a folder of the store."""
+    """Write the claim of a process on another host into a folder of the store, and return its bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     then = datetime.now(UTC) - age
     text = Holder(key="another", pid=7, host="another", started=then, renewed=then).model_dump_json().encode()

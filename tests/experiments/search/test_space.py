@@ -1,4 +1,4 @@
-"""What a search may change: the committed search spaces, and what is refused with a reason."""
+"""Tests of search spaces: the committed ones, and the errors for those that are refused."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ TWO = FoldLengths(num_folds=2)
 OFTEN = {"schedule.evaluation_interval": 128}
 SHORT_RUN = {"schedule.total_timesteps": 128}
 FEW_STEPS = 320
-"""Of each run of the analysis that most tests share."""
+"""Environment steps of each run of the analysis that most tests share."""
 
 
 def start(output: Path, *configs: RunConfig, num_seeds: int = 2, lengths: FoldLengths = TWO) -> WalkForwardPlan:
@@ -49,7 +49,7 @@ def statuses(outcomes: tuple[RunOutcome, ...]) -> dict[str, str]:
 
 
 def times(output: Path) -> dict[str, int]:
-    """When each file of each run was last written."""
+    """Return the time at which each file of each run was last written."""
     return {str(path): path.stat().st_mtime_ns for path in output.glob("*/fold-*/**/*") if path.is_file()}
 
 
@@ -67,7 +67,7 @@ def finished(
 
 @pytest.fixture(scope="module")
 def pooled(finished: Any) -> PooledResult:
-    """What the runs of PPO alone pool to."""
+    """Return the pooled result of the runs of PPO."""
     plan, output, outcomes, _ = finished
     result = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
     assert result is not None
