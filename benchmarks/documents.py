@@ -31,8 +31,11 @@ SHOWN_BASELINES = (
     "momentum top-5",
     "index",
 )
-TRADES = "an execution lag of one day, costs of 10 basis points of the traded notional, and a decision every 21 days"
-"""Execution of the strategies in both tables, as set in `ppo.yaml`, `ppo_per_asset.yaml` and `dqn_monthly.yaml`."""
+EXECUTION = (
+    "All strategies may trade every 21 days, one day after the decision (execution lag 1), and pay 10 basis points of "
+    "the traded notional."
+)
+"""Execution of the strategies in the table of the README, as set in `ppo.yaml` and `ppo_per_asset.yaml`."""
 _WALK_FIGURES = {
     "sharpe_ratio": "{:.2f}",
     "annual_return": "{:.1%}",
@@ -82,7 +85,7 @@ def _train(results: Path) -> str:
             f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.2f}x "
             f"| {row['cost_per_year']:.1%} |"
         )
-    note = f"All strategies trade with {TRADES}. Turnover is one-way. Cash earns 2 % per year."
+    note = f"{EXECUTION} Turnover is one-way. Cash earns 2 % per year."
     picture = "![Equity curves of the test window](docs/equity_curve.png)"
     sentences = [
         f"> {values['verdict']['sentence'].replace('PPO policy', f'PPO ({label})')}" for label, values in runs.items()

@@ -90,7 +90,7 @@ def told(capsys: pytest.CaptureFixture[str], work: Callable[[], Any], number: in
     (line,) = capsys.readouterr().err.splitlines()
     assert str(place) in line
     assert os.strerror(number) in line
-    assert ("Make room on that disk" in line) == (number in MACHINE)
+    assert ("Free space on that disk" in line) == (number in MACHINE)
     return line
 
 

@@ -9,7 +9,7 @@ from benchmarks.evaluation.size_and_power import is_within
 from benchmarks.tables import Table, markdown, provenance
 
 SHOWN_CORRELATIONS = (0.0, 0.5, 0.8, 0.9)
-OVERFITTING = {"noise": "50 trials without skill", "one dominant": "50 trials of which one has skill"}
+OVERFITTING = {"noise": "50 trials without skill", "one dominant": "50 trials, one of them with skill"}
 """Maps the names in the JSON file to texts for the reader."""
 
 
@@ -49,10 +49,8 @@ def size_and_power(results: Mapping[str, Any]) -> str:
         f"{settings['tolerance']:.1%}. Power: share of samples of 20 years of normal returns in which a Sharpe "
         f"difference of {difference} is found, by the correlation of the two strategies. "
     )
-    note += " ".join(
-        f"The mean probability of backtest overfitting of {OVERFITTING[name]} is {row['mean']:.2f}."
-        for name, row in results["overfitting"].items()
-    )
+    means = (f"{row['mean']:.2f} for {OVERFITTING[name]}" for name, row in results["overfitting"].items())
+    note += f"Mean probability of backtest overfitting: {', '.join(means)}."
     return f"{provenance(results['machine'])}\n\n{markdown([Table('Size and power', head, rows, note)])}"
 
 

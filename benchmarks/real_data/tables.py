@@ -41,8 +41,8 @@ def verdicts(folder: Path, part: str) -> str:
         psr = probabilistic_sharpe_ratio(active)
         line = (
             f"- {subject}: information ratio {active.sharpe_ratio:+.2f}, 95 % interval{_corrected_for(subject)} "
-            f"{lower:+.2f} to {upper:+.2f}. One-sided p-value of a true ratio of at most 0, with days assumed to be "
-            f"independent: {1.0 - psr:.3f} (1 minus the probabilistic Sharpe ratio of the active return)."
+            f"{lower:+.2f} to {upper:+.2f}; one-sided p-value of a ratio of at most 0, for independent days, "
+            f"{1.0 - psr:.3f}."
         )
         if num_tested(subject) > 1:
             row = results["strategies"][subject]

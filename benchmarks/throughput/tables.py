@@ -140,7 +140,7 @@ def _part(part: str, here: pd.DataFrame) -> Table:
             cells += [f"{(ours / row).median():.2f}", _range(ours / row)] if is_peer else ["", ""]
         rows.append(cells)
     head = ["", *(SETTINGS[name] for name in shown), "steps per second", "range"]
-    return Table(TITLES[part], [*head, *(["ours / this", "range"] if has_ours else [])], rows)
+    return Table(TITLES[part], [*head, *(["our speed / this speed", "range"] if has_ours else [])], rows)
 
 
 def _order(here: pd.DataFrame, cell: tuple[Any, ...], shown: list[str]) -> tuple[Any, ...]:

@@ -162,7 +162,7 @@ def _print(certificate: Certificate) -> None:
     for note in certificate.notes:
         console.print(f"Note: {note}", highlight=False, soft_wrap=True)
     if certificate.passed:
-        console.print("PASS: nothing leaks in what was covered above.", highlight=False)
+        console.print("PASS: no look-ahead bias was found in what is listed above.", highlight=False)
     else:
         text = f"FAIL: {certificate.counterexample}"
         console.print(text, highlight=False, soft_wrap=True)

@@ -274,7 +274,7 @@ ELSEWHERE = {
     "num_steps_sampled_before_learning_starts": "test_learning_starts_under_rllibs_name",
     "torch_skip_nan_gradients": "test_ppo_learner.py: updates that are not finite are left out whole, never zeroed",
     "log_gradients": "test_ppo_learner.py: the norm is reported, whether or not it is asked for",
-    "restart_failed_sub_environments": "test_env_runner.py: a failed environment is made anew",
+    "restart_failed_sub_environments": "test_env_runner.py: a failed environment is created again",
     "in_evaluation": "test_env_runner.py: evaluation keeps its streams to itself",
     "_learner_class": "the fused learner, RLlib's, and what is derived from them: refused by name if it is bypassed",
     "_rl_module_spec": "test_rllibs_network_learns_without_the_market_baseline",

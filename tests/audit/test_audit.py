@@ -95,7 +95,7 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
         "33 features on every day up to t, observations and decisions of held and 13 baselines for the "
         "trades of the 45 days up to t + 1, t = 20"
     )
-    assert causal.count(" with the fit frozen, and ") == causal.count(" with everything fitted anew") == 1
+    assert causal.count(" with all fitted models kept, and ") == causal.count(" with everything fitted again") == 1
     assert len(re.findall(r"20\d\d-\d\d-\d\d", causal)) == 6
     market = prepare_market(read_table(on_prices(prices_path).market_config), on_prices(prices_path).market_config)
     assert certificate.facts["data hash"] == market.data_hash
@@ -115,7 +115,7 @@ def test_on_newer_prices_nothing_is_fitted_and_new_days_are_covered(prices_path:
     specimen = on_prices(prices_path, fitted=fitted, is_newer_data=True)
     assert specimen.market.windows["new"] == (500, 600)
     text = outcome_of(audit(specimen), NAMES[1]).text
-    assert text.endswith(f"{specimen.market.dates[550]} with the fit frozen: nothing is fitted on newer prices")
+    assert text.endswith(f"{specimen.market.dates[550]} with all fitted models kept: nothing is fitted on newer prices")
 
 
 @pytest.mark.parametrize(
@@ -222,17 +222,17 @@ def test_a_strategy_that_reads_drifted_weights_is_found(tiny_path: Path, monkeyp
     assert text.startswith("the target weight of A by drift reader on ")
 
 
-@pytest.mark.parametrize("form", ["what was fitted being frozen", "everything is fitted anew"])
+@pytest.mark.parametrize("form", ["with all fitted models kept", "everything is fitted again"])
 def test_a_leak_into_prepared_features_is_found_in_both_forms(
     prices_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     def leaking(*arguments: Any) -> MarketData:
         market = prepare_market(*arguments)
         is_frozen = len(arguments) == 3
-        return with_tomorrow(market) if is_frozen == (form == "what was fitted being frozen") else market
+        return with_tomorrow(market) if is_frozen == (form == "with all fitted models kept") else market
 
     specimen = on_prices(prices_path)
-    if form == "everything is fitted anew":
+    if form == "everything is fitted again":
         specimen.__dict__["market"] = with_tomorrow(specimen.market)
     monkeypatch.setattr(causality, "prepare_market", leaking)
     with pytest.raises(Counterexample, match=rf"^feature \S+ of AAA on (\S+) is \S+, and \S+ once .* after \1.*{form}"):
@@ -247,7 +247,7 @@ def test_a_fit_that_uses_later_days_is_named(prices_path: Path, monkeypatch: pyt
     specimen = on_prices(prices_path)
     specimen.__dict__["market"] = careless(specimen.table, specimen.market_config)
     monkeypatch.setattr(causality, "prepare_market", lambda *a: careless(*a) if len(a) == 2 else prepare_market(*a))
-    with pytest.raises(Counterexample, match=r"^fitted\.noted\.mean\[0\] is \S+, and \S+ once .* fitted anew"):
+    with pytest.raises(Counterexample, match=r"^fitted\.noted\.mean\[0\] is \S+, and \S+ once .* fitted again"):
         causality.require_causal(specimen)
 
 
@@ -278,7 +278,7 @@ def test_a_reward_that_rolls_dice_is_found_at_its_first_step(tiny_path: Path) ->
 
 def test_a_policy_that_rolls_dice_is_found_at_its_first_decision(tiny_path: Path, tiny_market: MarketData) -> None:
     text = outcome_of(audit(on_tiny(tiny_path, policy=Gambler())), NAMES[0]).text
-    pattern = r"the weight of A by gambler on (\S+) is \S+, and \S+ when the same window is walked again\."
+    pattern = r"the weight of A by gambler on (\S+) is \S+, and \S+ when the same window is back-tested again\."
     found = re.fullmatch(pattern, text)
     assert found is not None, text
     assert found[1] == str(tiny_market.dates[49])  # the test window earns from row 50 on
@@ -362,4 +362,4 @@ def test_a_table_with_a_rate_of_cash_is_scrambled_to_one_that_can_be_used(tmp_pa
     random_prices(300).assign(rate=np.linspace(0.0, 0.05, 300)).to_csv(path)
     features = NONE.model_copy(update={"user_columns": True})
     specimen = Specimen(MarketConfig(data=str(path), features=features, cash_rate="rate"), EnvironmentConfig())
-    assert "with everything fitted anew" in causality.require_causal(specimen)
+    assert "with everything fitted again" in causality.require_causal(specimen)

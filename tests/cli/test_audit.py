@@ -37,7 +37,7 @@ def test_a_sound_configuration_gets_a_certificate(
         assert text in printed.out, text
     assert printed.out.count("PASS") == 5
     assert "Warning: " not in printed.out
-    assert "PASS: nothing leaks in what was covered above." in printed.out
+    assert "PASS: no look-ahead bias was found in what is listed above." in printed.out
     written = json.loads(output.read_text())
     assert written["passed"] is True
     assert [check["status"] for check in written["checks"]] == 4 * ["PASS"]

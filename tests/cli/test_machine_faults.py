@@ -263,7 +263,7 @@ def test_a_machine_that_is_too_busy_for_ray_is_told(
     assert guarded(command) == 1
     assert told(capsys) == (
         "error: Ray must start on this machine, got Exception: The current node timed out during startup. Try again "
-        "when less runs here."
+        "when the machine is less busy."
     )
 
 

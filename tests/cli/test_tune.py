@@ -218,7 +218,7 @@ def test_a_search_that_is_brought_to_its_end_says_what_it_came_to(interruptions:
     done, output = interruptions.resumed, interruptions.output
     assert_quiet(done.stderr)
     num_before = sum(trial.state == TrialState.COMPLETE for trial in interruptions.when_killed)
-    assert f"{num_before} of {NUM_TRIALS} trials ended before." in done.stderr
+    assert f"{num_before} of {NUM_TRIALS} trials had already ended." in done.stderr
     assert f"[{NUM_TRIALS}/{NUM_TRIALS}] trial_" in done.stderr
     assert done.stderr.count(": finished after 512 steps, validation Sharpe ") == NUM_TRIALS - num_before
     assert f"Trials: {NUM_TRIALS} finished." in done.stdout
@@ -312,8 +312,8 @@ def test_a_search_in_an_object_store(
     monkeypatch.chdir(tmp_path)
     line = refusal(capsys, flag, "s3://bucket/search")
     assert line == (
-        f"{flag} must be a path, got the URI s3://bucket/search. Trials alone may be kept at a URI: give it as "
-        "--storage-path."
+        f"{flag} must be a path, got the URI s3://bucket/search. Only the runs of trials can be stored at a URI: "
+        "give it as --storage-path."
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -78,7 +78,7 @@ def test_metrics_that_fail_end_no_run_and_are_told_once(
         run.set(900.0, 0.5, 0, {})
     monkeypatch.setattr(gauges, "Gauge", fail)
     gauges.Gauges("ppo", "ppo-2024").set(900.0, 0.5, 0, {})
-    message = "Warning: Ray's metrics must work, got ValueError: no such tag. Training goes on without."
+    message = "Warning: Ray's metrics must work, got ValueError: no such tag. Training continues without it."
     assert caplog.messages == [message, message]  # one for each run
 
 

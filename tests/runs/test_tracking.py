@@ -191,4 +191,7 @@ def test_a_failure_of_tensorboard_ends_no_run_and_is_told_once(
             tracker.log(steps, {"loss/total": 0.5})
         tracker.close()
         assert [row["steps"] for row in rows_of(folder)] == ["64", "128"]
-    assert caplog.messages == ["Warning: TensorBoard must work, got OSError: no thread. Training goes on without."] * 2
+    assert (
+        caplog.messages
+        == ["Warning: TensorBoard must work, got OSError: no thread. Training continues without it."] * 2
+    )
