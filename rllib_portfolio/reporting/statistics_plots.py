@@ -70,9 +70,9 @@ def cost_figure(inputs: ReportInputs) -> Figure | None:
         colour = colour_of(inputs, str(name))
         data += _cost_lines(part, f"{name}, lag {lag}", colour, "solid" if lag == own_lag else "dot")
     impact = rows["impact"].max()
-    label = "Proportional cost, basis points of the traded amount"
+    label = "Cost, basis points of the traded amount"
     if impact > 0.0:
-        label += f" (diamonds: plus market impact with coefficient k = {impact:g})"
+        label += f" (diamonds: plus market impact, k = {impact:g})"
     axes = {"xaxis": axis(label), "yaxis": axis("Sharpe ratio")}
     return figure(data, 340, showlegend=True, legend=LEGEND_BELOW | {"y": -0.2}, **axes) if data else None
 

@@ -369,7 +369,7 @@ def test_a_service_whose_package_is_not_there(
     [
         (None, "search must map settings to {low, high} or {choices}, got None ("),
         ({"market.cash_rate": {"low": 0.0, "high": 0.1}}, "search must not contain market.cash_rate: all trials must"),
-        ({"environment.cost_bps": {"low": 0.0, "high": 10.0}}, "search must not contain environment.cost_bps: what"),
+        ({"environment.cost_bps": {"low": 0.0, "high": 10.0}}, "search must not contain environment.cost_bps: costs"),
         ({"training.gama": {"low": 0.9, "high": 0.99}}, "training.gama is not a known setting ("),
     ],
 )

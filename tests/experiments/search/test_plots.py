@@ -178,7 +178,7 @@ def test_nothing_is_said_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFi
 NONE_FINISHED = "No trial has finished"
 NO_DIFFERENCE = "Importances need at least two finished trials with different Sharpe ratios."
 NO_PAIR = f"Only {RATE} was searched"
-NO_VALUES = "Contours need two settings of which"
+NO_VALUES = "Contours need two settings with"
 NONE = "No setting was searched"
 
 
