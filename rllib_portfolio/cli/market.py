@@ -147,7 +147,7 @@ def _summary(market: MarketData) -> list[str]:
         f"source      {market.source}",
         f"days        {market.num_days}, {days[0]} to {days[-1]}",
         f"assets      {', '.join(market.assets)}",
-        f"rows a year {market.periods_per_year}; features look back {market.first_row} rows, "
+        f"rows/year   {market.periods_per_year}; features look back {market.first_row} rows, "
         f"{market.first_row / market.periods_per_year:.1f} years",
         *windows,
         f"features    {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",

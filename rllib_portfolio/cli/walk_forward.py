@@ -268,7 +268,7 @@ def _report(
     from rllib_portfolio.reporting import print_report, write_report
     from rllib_portfolio.runs.storage import join_place
 
-    label = "Walking the out-of-sample days with the policies and every baseline"
+    label = "Back-testing the policies and every baseline on the out-of-sample days"
     with progress_bar(arguments, label, "day") as progress:
         pooled = pool_runs(plan, output.path, finished, progress=progress)
     if pooled is None:

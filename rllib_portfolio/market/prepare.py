@@ -221,5 +221,7 @@ def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
         )
     if config.features.user_columns and len(table.extra.columns):
         names = ", ".join(table.extra.columns)
-        notes.append(f"User columns are read as features ({names}); that they know no future cannot be proven.")
+        notes.append(
+            f"User columns are read as features ({names}); it cannot be proven that they were known on their dates."
+        )
     return tuple(notes)

@@ -143,7 +143,7 @@ def _remedy(dates: NDArray[np.datetime64], num_holes: int) -> str:
     day_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1
     if day_of_month.max() <= 12:
         return "Days and months look exchanged (no day is after the 12th): write the dates as YYYY-MM-DD."
-    return "Rows look left out again and again: add them, or keep one row a week or a month throughout."
+    return "Rows seem to be missing repeatedly: add them, or keep one row per week or per month throughout."
 
 
 def _hole(table: PriceTable, row: int) -> str:

@@ -132,7 +132,7 @@ def test_validate_takes_the_settings_of_training(prices, capsys, tmp_path):
     assert main([*words, "--set", "market.periods_per_year=260", "--set", custom]) == 0
     printed = capsys.readouterr().out
     assert "assets      BBB, CCC" in printed
-    assert "rows a year 260; features look back 252 rows, 1.0 years" in printed
+    assert "rows/year   260; features look back 252 rows, 1.0 years" in printed
     assert "note        Cash earned 3.00 % a year." in printed
     # 12 of each asset; 4 of the index, 1 of the user's, VIX and 5 regimes
     assert "features    12 per asset, 11 of the market" in printed
@@ -200,7 +200,7 @@ def test_a_table_that_could_not_be_written_leaves_the_old_one(prices, capsys, tm
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     assert line.startswith(f"error: --output must be writable, got {output} (")
-    assert line.endswith("File too large). Make room on that disk, or mend it, then try again.")
+    assert line.endswith("File too large). Free space on that disk or repair it, then try again.")
     assert output.read_text() == "whole"
 
 

@@ -287,7 +287,7 @@ def test_a_rare_closure_of_the_exchange_is_a_note():
         ([("2015-01-02", "2015-09-01")], "no hole of more than 183 calendar days, got 2015-09-01 after 2015-01-02"),
         (
             [("2020-02-03", "2020-03-02"), ("2020-05-04", "2020-06-01"), ("2021-02-01", "2021-03-01")],
-            r"more than 14 .* got 2020-03-02 after 2020-02-03 \(table, row \d+\), and 2 more\. Rows look left out",
+            r"more than 14 .* got 2020-03-02 after 2020-02-03 \(table, row \d+\), and 2 more\. Rows seem to be missing",
         ),
         (
             [("2020-02-03", "2020-03-02"), ("2020-05-04", "2020-06-01")],

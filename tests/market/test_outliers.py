@@ -30,7 +30,7 @@ EVERY_FEATURE = FeatureConfig(
 
 
 def factors(event: str, day: int) -> np.ndarray:
-    """What a price is multiplied by on each day, [T]."""
+    """Return the factor of the price on each day, [T]."""
     daily, level = np.ones(NUM_DAYS), np.ones(NUM_DAYS)
     if event == "collapse in five days":
         daily[day : day + 5] = 0.35, 0.06, 0.02, 0.01, 0.001

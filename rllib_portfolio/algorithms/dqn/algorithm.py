@@ -119,7 +119,7 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
         num_actions = build_action_table(config.environment, market.assets).num_actions
         notes.append(
             f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all "
-            "of them: with 500 assets it makes about a fourteenth of the steps a second that it makes with 20. "
+            "of them: with 500 assets it makes about 14 times fewer steps per second than with 20. "
             "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets)."
         )
     return tuple(notes)
@@ -174,7 +174,7 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
     if config.training.counterfactual_actions:
         logger.warning(
             "Warning: counterfactual_actions needs n_step 1, our env runner and learner, and no running observation "
-            "filter. A gradient step learns from the %d actions taken that batch_size draws; 0 says that it is meant.",
+            "filter. Each gradient step learns only from the %d actions taken. If this is intended, set it to 0.",
             config.training.batch_size,
         )
     return 0

@@ -247,7 +247,9 @@ def _seed_summaries(
         if np.isfinite(scores).all():
             summaries[name] = seed_summary(scores)
         else:
-            notes.append(f"{name}: a Sharpe ratio of a seed is undefined on some fold; no mean over seeds is given.")
+            notes.append(
+                f"{name}: the Sharpe ratio of a seed is undefined in some fold, so there is no mean over seeds."
+            )
     return summaries, notes
 
 
@@ -263,15 +265,15 @@ def _selected_until(tuning: TuningRecord | None, trained_until: np.datetime64) -
         return trained_until, ()
     if tuning.trial_returns is None or not isinstance(tuning.trial_returns.index, pd.DatetimeIndex):
         return trained_until, (
-            "The search that the settings come from kept no daily returns: whether it selected on days of this walk is "
-            "not known.",
+            "The search behind the settings kept no daily returns, so it is not known whether it selected on days of "
+            "this analysis.",
         )
     last = tuning.trial_returns.index.max().to_numpy().astype("datetime64[D]")
     if last <= trained_until:
         return trained_until, ()
     return last, (
-        f"IN-SAMPLE up to {last}: the settings were selected by a search on days up to then, which are days of this "
-        "walk.",
+        f"IN-SAMPLE up to {last}: the settings were selected by a search on days up to this one, which include "
+        "test days of this analysis.",
     )
 
 
@@ -282,19 +284,19 @@ def _missing_spans(plan: WalkForwardPlan, used: Sequence[int]) -> tuple[tuple[st
 def _notes(plan: WalkForwardPlan, used: Sequence[int], policies: Mapping[str, ByFold]) -> list[str]:
     names = ", ".join(algo.upper() for algo in policies)
     notes = [
-        f"Walk-forward: {names}, {len(plan.folds)} folds, {len(plan.seeds)} seed(s). Each day is decided by policies "
-        f"that were trained and selected on validation before it, {plan.purge_days} days purged between the two; one "
-        "portfolio walks all folds, and pays for the change of policy at their boundaries."
+        f"Walk-forward: {names}, {len(plan.folds)} folds, {len(plan.seeds)} seed(s). Each decision is made by policies "
+        f"that were trained and selected on earlier days, with {plan.purge_days} days purged between training and "
+        "validation. One portfolio trades through all folds and pays for the trades when the policies change."
     ]
     if len(plan.seeds) > 1:
         notes.append(
-            "An ensemble trades the mean of its seeds' target weights; each seed is a row of its own, none is chosen."
+            "An ensemble holds the mean of the target weights of its seeds. Each seed is also shown; none is selected."
         )
     left_out = [algo.upper() for algo in plan.configs if algo not in policies]
     if left_out:
         notes.append(f"Left out, since no fold has a policy: {', '.join(left_out)}.")
     for first, last in _missing_spans(plan, used):
-        notes.append(f"Missing days, left out of all rows since their fold has no policy: {first} to {last}.")
+        notes.append(f"Missing days, left out for all strategies because their fold has no policy: {first} to {last}.")
     for algo, by_fold in policies.items():
         for fold in used:
             absent = [str(seed) for seed in plan.seeds if seed not in by_fold[fold]]
