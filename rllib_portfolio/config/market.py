@@ -10,6 +10,10 @@ from pydantic_core import PydanticCustomError
 from rllib_portfolio.config.fields import ColumnName, DateWindow, Days, RowsPerYear, StrictModel
 from rllib_portfolio.config.user_values import is_annual_rate
 
+RegressionDays = Annotated[int, Field(ge=3, le=1_000_000)]
+"""The window of a regression with two coefficients, which needs a third observation to have a residual."""
+Lag = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+
 
 class FeatureConfig(StrictModel):
     """The features of an observation. An empty tuple or null switches a feature off. All windows count rows."""
@@ -28,6 +32,18 @@ class FeatureConfig(StrictModel):
     """Fast, slow and signal span of the MACD histogram, divided by the price and within [-1, 1], per asset."""
     moving_average_days: tuple[Days, ...] = (50, 200)
     """Log distance of the close from its moving average, per asset."""
+    long_momentum_days: tuple[Days, Days] | None = None
+    """Log return from the second to the first of two distances; [252, 756] covers months 13 to 36, per asset."""
+    max_return_days: Days | None = None
+    """Highest daily log return, per asset."""
+    beta_days: RegressionDays | None = None
+    """Slope of daily log returns on those of the index, which the table must have, per asset."""
+    residual_volatility_days: RegressionDays | None = None
+    """Standard deviation of what this regression leaves of the daily log returns, per asset."""
+    amihud_days: Days | None = None
+    """Log of Amihud's illiquidity, the mean of |return| / dollar volume; needs a column `volume` per asset."""
+    dollar_volume_days: Days | None = None
+    """Log of the mean of price times volume; needs a column `volume` per asset."""
     cross_section: Literal["values", "ranks"] = "values"
     """values: asset features as they are. ranks: their ranks among the assets of the same day, scaled to [-1, 1]."""
     index: bool = True
@@ -38,10 +54,31 @@ class FeatureConfig(StrictModel):
     """States of a hidden Markov model on market returns, whose filtered probabilities are the features; 0 or 1 switches
     it off."""
     user_columns: bool = True
-    """Use the extra columns of the user's own table: VIX, regimes, sentiment and the one that `cash_rate` names."""
+    """Use the extra columns of the user's own table, of the market (VIX, regimes, the one that `cash_rate` names) and
+    per asset."""
+    available_lag: Lag | dict[str, Lag] = 0
+    """Rows after which a value of a user column is known; a mapping gives them by column, and 0 for the others."""
     custom: tuple[str, ...] = ()
     """The user's own features, each as `module:function`. A function maps prices (DataFrame) to a DataFrame with a
     column per asset, or to a Series."""
+
+    def lag_of(self, column: str) -> int:
+        """Return the number of rows after which a value of a user column is known."""
+        lags = self.available_lag
+        return lags.get(column, 0) if isinstance(lags, dict) else lags
+
+    @property
+    def largest_lag(self) -> int:
+        """The largest number of rows after which a value of a user column is known."""
+        lags = self.available_lag
+        return max(lags.values(), default=0) if isinstance(lags, dict) else lags
+
+    @field_validator("long_momentum_days")
+    @classmethod
+    def _first_is_nearer(cls, days: tuple[int, int] | None) -> tuple[int, int] | None:
+        if days is not None and days[0] >= days[1]:
+            raise PydanticCustomError("distances", "the first distance must be smaller than the second")
+        return days
 
 
 class MarketConfig(StrictModel):

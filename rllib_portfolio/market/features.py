@@ -1,9 +1,9 @@
 """Features of prices. Row t of each is a function of rows up to t: no global mean, no centred window, no back-fill.
 
-Each feature is a function from prices to values of the same shape, NaN until its window is full. Features do not change
-if prices are multiplied by a constant. They are computed for each asset on its own; ranks then compare the assets of a
-row. The rolling and exponential windows of pandas run forward row by row, so that later rows cannot change earlier
-results, not even in the last bit.
+Each feature is a function from prices to values of the same shape, NaN until its window is full, and in every window
+with a missing price. Features do not change if prices are multiplied by a constant; `liquidity` holds those that do.
+They are computed for each asset on its own; ranks then compare the assets of a row. The rolling and exponential windows
+of pandas run forward row by row, so that later rows cannot change earlier results, not even in the last bit.
 """
 
 from __future__ import annotations
@@ -16,33 +16,43 @@ import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market.index_regression import beta, residual_volatility
+from rllib_portfolio.market.liquidity import amihud_illiquidity, log_dollar_volume
 
 Table = TypeVar("Table", pd.DataFrame, "pd.Series[float]")
+Needed = TypeVar("Needed", pd.DataFrame, "pd.Series[float]")
 
 VOLATILITY_DAYS = 21
 """Window of `MarketData.volatility`, and the trading month that momentum leaves out, in rows."""
 
 
 def log_return(prices: Table, days: int) -> Table:
-    """Return log(p_t / p_{t - days}).
+    """Return log(p_t / p_{t - days}). Over 21 days it is short-term reversal with the opposite sign.
 
     Args:
         prices: Positive prices, [T, N] or [T].
         days: Distance in rows, at least 1.
+
+    Source: Jegadeesh (1990), "Evidence of predictable behavior of security returns", for the reversal.
     """
     return _log(prices / prices.shift(days))
 
 
-def momentum(prices: Table, days: int) -> Table:
-    """Return log(p_{t - 21} / p_{t - days}); the last month is left out because it tends to reverse.
+def momentum(prices: Table, days: int, skipped: int = VOLATILITY_DAYS) -> Table:
+    """Return log(p_{t - skipped} / p_{t - days}); the last month is left out because it tends to reverse.
+
+    Returns of months 13 to 36, from 756 to 252 rows ago, tend to reverse, too.
 
     Args:
         prices: Positive prices, [T, N] or [T].
-        days: Distance in rows of the earlier price, above 21.
+        days: Distance in rows of the earlier price, above `skipped`.
+        skipped: Distance in rows of the later price, at least 0.
 
-    Source: Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".
+    Source: Jegadeesh and Titman (1993), "Returns to buying winners and selling losers"; De Bondt and Thaler (1985),
+        "Does the stock market overreact?", for months 13 to 36.
     """
-    return _log(prices.shift(VOLATILITY_DAYS) / prices.shift(days))
+    return _log(prices.shift(skipped) / prices.shift(days))
 
 
 def volatility(prices: Table, days: int) -> Table:
@@ -58,11 +68,28 @@ def volatility(prices: Table, days: int) -> Table:
 def drawdown(prices: Table, days: int) -> Table:
     """Return the drawdown 1 - p_t / max(p_{t - days + 1} ... p_t), in [0, 1).
 
+    Over 252 days it is 1 less the nearness to the 52-week high, which is therefore no feature of its own.
+
     Args:
         prices: Positive prices, [T, N] or [T].
         days: Window in rows, at least 1.
+
+    Source: George and Hwang (2004), "The 52-week high and momentum investing", for the nearness.
     """
     return 1.0 - prices / prices.rolling(days).max()
+
+
+def max_return(prices: Table, days: int) -> Table:
+    """Return the highest of the last `days` daily log returns.
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Window in rows, at least 1.
+
+    Source: Bali, Cakici and Whitelaw (2011), "Maxing out: Stocks as lotteries and the cross-section of expected
+        returns".
+    """
+    return log_return(prices, 1).rolling(days).max()
 
 
 def rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
@@ -77,6 +104,10 @@ def rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
 
     Source: Wilder (1978), "New Concepts in Technical Trading Systems".
     """
+    return _of_each_life(prices, lambda life: _rsi(life, days), days + 1)
+
+
+def _rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
     change = prices.diff()
     gain, loss = (_wilder_average(side, days) for side in (change.clip(lower=0.0), (-change).clip(lower=0.0)))
     moved = gain + loss
@@ -101,11 +132,36 @@ def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
         prices: Positive prices, [T, N].
         spans: Fast, slow and signal spans in rows.
     """
+    return _of_each_life(prices, lambda life: _macd(life, spans), max(spans[1] + spans[2] - 1, 1))
+
+
+def _macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
     fast, slow, signal = spans
     line = prices.ewm(span=fast, adjust=False).mean() - prices.ewm(span=slow, adjust=False).mean()
     histogram = (line - line.ewm(span=signal, adjust=False).mean()) / prices
     histogram.iloc[: max(slow + signal - 2, 0)] = np.nan
     return histogram.clip(-1.0, 1.0)
+
+
+def _of_each_life(prices: pd.DataFrame, feature: Callable[[pd.DataFrame], pd.DataFrame], window: int) -> pd.DataFrame:
+    """Return a feature that averages all rows so far, computed for each asset from its first price on, [T, N].
+
+    Args:
+        prices: Positive prices, [T, N], NaN where there is none.
+        feature: Maps prices whose first row has no NaN to values of the same shape.
+        window: Rows that the first value needs; a missing price among the last `window` makes a value NaN.
+    """
+    has_price = prices.notna()
+    cells = has_price.to_numpy()
+    if cells.all():
+        return feature(prices)
+    from_first = np.arange(len(prices))[:, None] + cells.argmax(axis=0)
+    lives = np.take_along_axis(prices.to_numpy(), np.minimum(from_first, len(prices) - 1), axis=0)
+    lives[from_first >= len(prices)] = np.nan
+    values = feature(pd.DataFrame(lives, prices.index, prices.columns)).to_numpy()
+    since = np.arange(len(prices))[:, None] - cells.argmax(axis=0)
+    shifted = pd.DataFrame(np.take_along_axis(values, np.maximum(since, 0), axis=0), prices.index, prices.columns)
+    return shifted.where(has_price.astype(float).rolling(window).sum() == window)
 
 
 def moving_average_distance(prices: Table, days: int) -> Table:
@@ -118,12 +174,22 @@ def moving_average_distance(prices: Table, days: int) -> Table:
     return _log(prices / prices.rolling(days).mean())
 
 
-def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.DataFrame]:
+def asset_features(
+    prices: pd.DataFrame,
+    config: FeatureConfig,
+    index: pd.Series[float] | None = None,
+    volumes: pd.DataFrame | None = None,
+) -> dict[str, pd.DataFrame]:
     """Return the configured features of each asset by name, each [T, N], NaN until its window is full.
 
     Args:
         prices: Positive prices, [T, N].
         config: The features and their windows.
+        index: Level of the index, [T], or None.
+        volumes: Number of traded shares in each row, [T, N], or None.
+
+    Raises:
+        ConfigError: If a feature needs an index or volumes, and there are none.
     """
     per_days: tuple[tuple[str, Callable[[pd.DataFrame, int], pd.DataFrame], tuple[int, ...]], ...] = (
         ("log_return", log_return, config.log_return_days),
@@ -132,11 +198,42 @@ def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.
         ("drawdown", drawdown, _optional(config.drawdown_days)),
         ("rsi", rsi, _optional(config.rsi_days)),
         ("moving_average", moving_average_distance, config.moving_average_days),
+        ("max_return", max_return, _optional(config.max_return_days)),
     )
     features = {f"{name}_{days}": feature(prices, days) for name, feature, all_days in per_days for days in all_days}
     if config.macd_days is not None:
         features["macd_" + "_".join(map(str, config.macd_days))] = macd(prices, config.macd_days)
+    if config.long_momentum_days is not None:
+        skipped, days = config.long_momentum_days
+        features[f"long_momentum_{skipped}_{days}"] = momentum(prices, days, skipped)
+    if config.beta_days or config.residual_volatility_days:
+        index = _required(index, config, ("beta", "residual_volatility"), "an index", "Set market.index_path")
+        returns = log_return(prices, 1), log_return(index, 1)
+        features |= {f"beta_{days}": beta(*returns, days) for days in _optional(config.beta_days)}
+        for days in _optional(config.residual_volatility_days):
+            features[f"residual_volatility_{days}"] = residual_volatility(*returns, days)
+    if config.amihud_days or config.dollar_volume_days:
+        volumes = _required(volumes, config, ("amihud", "dollar_volume"), "volumes", "Give a column `volume`")
+        lag = config.lag_of("volume")
+        dollars, moves = (prices * volumes).shift(lag), log_return(prices, 1).shift(lag)
+        features |= {
+            f"amihud_{days}": amihud_illiquidity(moves, dollars, days) for days in _optional(config.amihud_days)
+        }
+        for days in _optional(config.dollar_volume_days):
+            features[f"dollar_volume_{days}"] = log_dollar_volume(dollars, days)
     return features
+
+
+def _required(given: Needed | None, config: FeatureConfig, names: tuple[str, ...], what: str, remedy: str) -> Needed:
+    """Return what the named features need, or raise a ConfigError that names those which are configured."""
+    if given is not None:
+        return given
+    days = {f"{name}_days": getattr(config, f"{name}_days") for name in names}
+    wanted = {name: value for name, value in days.items() if value is not None}
+    raise ConfigError(
+        f"market.features.{' and '.join(wanted)} must be null for a table without {what}, got "
+        f"{' and '.join(map(str, wanted.values()))}. {remedy}, or leave the feature out."
+    )
 
 
 def cross_sectional_ranks(values: FloatArray) -> FloatArray:

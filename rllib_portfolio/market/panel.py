@@ -24,6 +24,7 @@ from rllib_portfolio.market.features import (
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
+from rllib_portfolio.market.user_features import VOLUME, traded_volumes, user_asset_features, user_market_features
 
 LIMIT = 32.0
 """Largest standardised value; in the bundled universe, a day on which a stock lost half of its price has 30."""
@@ -77,10 +78,11 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
         config: The features and their windows.
 
     Raises:
-        ConfigError: If there is no function for a custom feature.
+        ConfigError: If there is no function for a custom feature, or the table lacks what a feature needs.
         DataError: If the result of a custom feature cannot be used, see `custom_feature`.
     """
-    asset = {name: np.asarray(values, dtype=float) for name, values in asset_features(table.prices, config).items()}
+    computed = asset_features(table.prices, config, table.index, traded_volumes(table))
+    asset = {name: np.asarray(values, dtype=float) for name, values in computed.items()}
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
         market = {name: np.asarray(values, dtype=float) for name, values in index_features(table.index).items()}
@@ -89,16 +91,17 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
         values = custom_feature(name, table.prices)
         (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=float)
     outliers |= {name: LONE_OUTLIER for name in config.custom if name in asset}
+    user_asset, user_market = user_asset_features(table, config), user_market_features(table, config)
     if config.cross_section == "ranks":
         asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
+        user_asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in user_asset.items()}
     windows = {"volatility": VOLATILITY_DAYS, **{name: warm_up(values) for name, values in (asset | market).items()}}
+    windows["available_lag"] = config.largest_lag if user_asset or user_market else 0
     slowest = max(windows, key=lambda name: windows[name])
-    user: dict[str, FloatArray] = {}
-    if config.user_columns:
-        user = {f"user_{name}": np.asarray(table.extra[name], dtype=np.float64) for name in table.extra.columns}
-    first_row = max([windows[slowest], *map(warm_up, user.values())])
+    first_row = max([windows[slowest], *map(warm_up, [*user_asset.values(), *user_market.values()])])
     shape = (len(table.prices), table.prices.shape[1])
-    return FeaturePanel(asset, {**market, **user}, shape, slowest, windows[slowest], first_row, outliers)
+    asset, market = asset | user_asset, market | user_market
+    return FeaturePanel(asset, market, shape, slowest, windows[slowest], first_row, outliers)
 
 
 def nominal_window(config: FeatureConfig, has_index: bool) -> int:
@@ -113,6 +116,10 @@ def nominal_window(config: FeatureConfig, has_index: bool) -> int:
     windows = [VOLATILITY_DAYS, *config.log_return_days, *config.momentum_days, *config.volatility_days]
     windows += [days - 1 for days in (*config.moving_average_days, config.drawdown_days or 1)]
     windows += [config.rsi_days or 0, INDEX_WINDOW if config.index and has_index else 0]
+    windows += [config.max_return_days or 0, config.beta_days or 0, config.residual_volatility_days or 0]
+    windows += [config.long_momentum_days[1] if config.long_momentum_days else 0, config.largest_lag]
+    of_volumes = [config.amihud_days or 0, (config.dollar_volume_days or 1) - 1]
+    windows.append(max(of_volumes) + config.lag_of(VOLUME) if any(of_volumes) else 0)
     if config.macd_days is not None:
         windows.append(config.macd_days[1] + config.macd_days[2] - 2)
     return max(windows)

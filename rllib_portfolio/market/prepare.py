@@ -32,6 +32,7 @@ from rllib_portfolio.market.plausibility import move_notes
 from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
 from rllib_portfolio.market.splits import LARGEST_LAG, DateWindows, RowsNeeded, split
 from rllib_portfolio.market.table import PriceTable, data_hash
+from rllib_portfolio.market.user_features import user_columns_note
 from rllib_portfolio.market.validation import validate_table
 
 LARGEST_USUAL_RATE = 0.1
@@ -219,7 +220,6 @@ def _notes(table: PriceTable, config: MarketConfig) -> tuple[str, ...]:
         notes.append(
             "There is no index: index features and the index row are left out; regimes use the equal-weight universe."
         )
-    if config.features.user_columns and len(table.extra.columns):
-        names = ", ".join(table.extra.columns)
-        notes.append(f"User columns are read as features ({names}); that they know no future cannot be proven.")
+    if (note := user_columns_note(table, config.features)) is not None:
+        notes.append(note)
     return tuple(notes)
