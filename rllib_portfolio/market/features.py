@@ -17,11 +17,9 @@ import pandas as pd
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import ConfigError
-from rllib_portfolio.market.index_regression import beta, residual_volatility
-from rllib_portfolio.market.liquidity import amihud_illiquidity, log_dollar_volume
+from rllib_portfolio.market.index_regression import Index, beta, residual_volatility
 
 Table = TypeVar("Table", pd.DataFrame, "pd.Series[float]")
-Needed = TypeVar("Needed", pd.DataFrame, "pd.Series[float]")
 
 VOLATILITY_DAYS = 21
 """Window of `MarketData.volatility`, and the trading month that momentum leaves out, in rows."""
@@ -104,10 +102,6 @@ def rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
 
     Source: Wilder (1978), "New Concepts in Technical Trading Systems".
     """
-    return _of_each_life(prices, lambda life: _rsi(life, days), days + 1)
-
-
-def _rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
     change = prices.diff()
     gain, loss = (_wilder_average(side, days) for side in (change.clip(lower=0.0), (-change).clip(lower=0.0)))
     moved = gain + loss
@@ -132,36 +126,11 @@ def macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
         prices: Positive prices, [T, N].
         spans: Fast, slow and signal spans in rows.
     """
-    return _of_each_life(prices, lambda life: _macd(life, spans), max(spans[1] + spans[2] - 1, 1))
-
-
-def _macd(prices: pd.DataFrame, spans: tuple[int, int, int]) -> pd.DataFrame:
     fast, slow, signal = spans
     line = prices.ewm(span=fast, adjust=False).mean() - prices.ewm(span=slow, adjust=False).mean()
     histogram = (line - line.ewm(span=signal, adjust=False).mean()) / prices
     histogram.iloc[: max(slow + signal - 2, 0)] = np.nan
     return histogram.clip(-1.0, 1.0)
-
-
-def _of_each_life(prices: pd.DataFrame, feature: Callable[[pd.DataFrame], pd.DataFrame], window: int) -> pd.DataFrame:
-    """Return a feature that averages all rows so far, computed for each asset from its first price on, [T, N].
-
-    Args:
-        prices: Positive prices, [T, N], NaN where there is none.
-        feature: Maps prices whose first row has no NaN to values of the same shape.
-        window: Rows that the first value needs; a missing price among the last `window` makes a value NaN.
-    """
-    has_price = prices.notna()
-    cells = has_price.to_numpy()
-    if cells.all():
-        return feature(prices)
-    from_first = np.arange(len(prices))[:, None] + cells.argmax(axis=0)
-    lives = np.take_along_axis(prices.to_numpy(), np.minimum(from_first, len(prices) - 1), axis=0)
-    lives[from_first >= len(prices)] = np.nan
-    values = feature(pd.DataFrame(lives, prices.index, prices.columns)).to_numpy()
-    since = np.arange(len(prices))[:, None] - cells.argmax(axis=0)
-    shifted = pd.DataFrame(np.take_along_axis(values, np.maximum(since, 0), axis=0), prices.index, prices.columns)
-    return shifted.where(has_price.astype(float).rolling(window).sum() == window)
 
 
 def moving_average_distance(prices: Table, days: int) -> Table:
@@ -174,22 +143,16 @@ def moving_average_distance(prices: Table, days: int) -> Table:
     return _log(prices / prices.rolling(days).mean())
 
 
-def asset_features(
-    prices: pd.DataFrame,
-    config: FeatureConfig,
-    index: pd.Series[float] | None = None,
-    volumes: pd.DataFrame | None = None,
-) -> dict[str, pd.DataFrame]:
+def asset_features(prices: pd.DataFrame, config: FeatureConfig, index: Index | None = None) -> dict[str, pd.DataFrame]:
     """Return the configured features of each asset by name, each [T, N], NaN until its window is full.
 
     Args:
         prices: Positive prices, [T, N].
         config: The features and their windows.
-        index: Level of the index, [T], or None.
-        volumes: Number of traded shares in each row, [T, N], or None.
+        index: Level of the index on the rows of the prices, [T] or [T, N], or None.
 
     Raises:
-        ConfigError: If a feature needs an index or volumes, and there are none.
+        ConfigError: If a feature needs an index, and there is none.
     """
     per_days: tuple[tuple[str, Callable[[pd.DataFrame, int], pd.DataFrame], tuple[int, ...]], ...] = (
         ("log_return", log_return, config.log_return_days),
@@ -206,34 +169,24 @@ def asset_features(
     if config.long_momentum_days is not None:
         skipped, days = config.long_momentum_days
         features[f"long_momentum_{skipped}_{days}"] = momentum(prices, days, skipped)
-    if config.beta_days or config.residual_volatility_days:
-        index = _required(index, config, ("beta", "residual_volatility"), "an index", "Set market.index_path")
-        returns = log_return(prices, 1), log_return(index, 1)
-        features |= {f"beta_{days}": beta(*returns, days) for days in _optional(config.beta_days)}
-        for days in _optional(config.residual_volatility_days):
-            features[f"residual_volatility_{days}"] = residual_volatility(*returns, days)
-    if config.amihud_days or config.dollar_volume_days:
-        volumes = _required(volumes, config, ("amihud", "dollar_volume"), "volumes", "Give a column `volume`")
-        lag = config.lag_of("volume")
-        dollars, moves = (prices * volumes).shift(lag), log_return(prices, 1).shift(lag)
-        features |= {
-            f"amihud_{days}": amihud_illiquidity(moves, dollars, days) for days in _optional(config.amihud_days)
-        }
-        for days in _optional(config.dollar_volume_days):
-            features[f"dollar_volume_{days}"] = log_dollar_volume(dollars, days)
+    return features | _features_with_index(prices, config, index)
+
+
+def _features_with_index(prices: pd.DataFrame, config: FeatureConfig, index: Index | None) -> dict[str, pd.DataFrame]:
+    days = {"beta_days": config.beta_days, "residual_volatility_days": config.residual_volatility_days}
+    wanted = {name: str(value) for name, value in days.items() if value is not None}
+    if not wanted:
+        return {}
+    if index is None:
+        raise ConfigError(
+            f"market.features.{' and '.join(wanted)} must be null for a table without an index, got "
+            f"{' and '.join(wanted.values())}. Name its file (market.index_path), or leave the feature out."
+        )
+    returns, index_returns = log_return(prices, 1), log_return(index, 1)
+    features = {f"beta_{window}": beta(returns, index_returns, window) for window in _optional(config.beta_days)}
+    for window in _optional(config.residual_volatility_days):
+        features[f"residual_volatility_{window}"] = residual_volatility(returns, index_returns, window)
     return features
-
-
-def _required(given: Needed | None, config: FeatureConfig, names: tuple[str, ...], what: str, remedy: str) -> Needed:
-    """Return what the named features need, or raise a ConfigError that names those which are configured."""
-    if given is not None:
-        return given
-    days = {f"{name}_days": getattr(config, f"{name}_days") for name in names}
-    wanted = {name: value for name, value in days.items() if value is not None}
-    raise ConfigError(
-        f"market.features.{' and '.join(wanted)} must be null for a table without {what}, got "
-        f"{' and '.join(map(str, wanted.values()))}. {remedy}, or leave the feature out."
-    )
 
 
 def cross_sectional_ranks(values: FloatArray) -> FloatArray:

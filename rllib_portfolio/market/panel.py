@@ -21,10 +21,11 @@ from rllib_portfolio.market.features import (
     index_features,
     warm_up,
 )
+from rllib_portfolio.market.liquidity import volume_features, volume_window
 from rllib_portfolio.market.scaling import Scaler
 from rllib_portfolio.market.splits import LARGEST_LAG
 from rllib_portfolio.market.table import PriceTable
-from rllib_portfolio.market.user_features import VOLUME, traded_volumes, user_asset_features, user_market_features
+from rllib_portfolio.market.user_features import traded_volumes, user_asset_features, user_market_features
 
 LIMIT = 32.0
 """Largest standardised value; in the bundled universe, a day on which a stock lost half of its price has 30."""
@@ -81,7 +82,7 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
         ConfigError: If there is no function for a custom feature, or the table lacks what a feature needs.
         DataError: If the result of a custom feature cannot be used, see `custom_feature`.
     """
-    computed = asset_features(table.prices, config, table.index, traded_volumes(table))
+    computed = asset_features(table.prices, config, table.index)
     asset = {name: np.asarray(values, dtype=float) for name, values in computed.items()}
     market: dict[str, FloatArray] = {}
     if config.index and table.index is not None:
@@ -91,12 +92,18 @@ def compute_panel(table: PriceTable, config: FeatureConfig) -> FeaturePanel:
         values = custom_feature(name, table.prices)
         (asset if isinstance(values, pd.DataFrame) else market)[name] = np.asarray(values, dtype=float)
     outliers |= {name: LONE_OUTLIER for name in config.custom if name in asset}
-    user_asset, user_market = user_asset_features(table, config), user_market_features(table, config)
+    of_volumes = volume_features(table.prices, traded_volumes(table), config)
+    user_asset = {name: np.asarray(values, dtype=float) for name, values in of_volumes.items()}
+    user_asset |= user_asset_features(table, config)
+    user_market = user_market_features(table, config)
     if config.cross_section == "ranks":
         asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in asset.items()}
         user_asset = {f"{name}_rank": cross_sectional_ranks(values) for name, values in user_asset.items()}
     windows = {"volatility": VOLATILITY_DAYS, **{name: warm_up(values) for name, values in (asset | market).items()}}
-    windows["available_lag"] = config.largest_lag if user_asset or user_market else 0
+    windows |= {
+        "volume": volume_window(config),
+        "available_lag": config.largest_lag if user_asset or user_market else 0,
+    }
     slowest = max(windows, key=lambda name: windows[name])
     first_row = max([windows[slowest], *map(warm_up, [*user_asset.values(), *user_market.values()])])
     shape = (len(table.prices), table.prices.shape[1])
@@ -118,8 +125,7 @@ def nominal_window(config: FeatureConfig, has_index: bool) -> int:
     windows += [config.rsi_days or 0, INDEX_WINDOW if config.index and has_index else 0]
     windows += [config.max_return_days or 0, config.beta_days or 0, config.residual_volatility_days or 0]
     windows += [config.long_momentum_days[1] if config.long_momentum_days else 0, config.largest_lag]
-    of_volumes = [config.amihud_days or 0, (config.dollar_volume_days or 1) - 1]
-    windows.append(max(of_volumes) + config.lag_of(VOLUME) if any(of_volumes) else 0)
+    windows.append(volume_window(config))
     if config.macd_days is not None:
         windows.append(config.macd_days[1] + config.macd_days[2] - 2)
     return max(windows)

@@ -7,10 +7,8 @@ import pandas as pd
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market.liquidity import VOLUME
 from rllib_portfolio.market.table import PriceTable
-
-VOLUME = "volume"
-"""The column per asset that the features of traded volume read."""
 
 
 def user_asset_features(table: PriceTable, config: FeatureConfig) -> dict[str, FloatArray]:
@@ -53,9 +51,9 @@ def traded_volumes(table: PriceTable) -> pd.DataFrame | None:
     negative = volumes.lt(0.0).to_numpy()
     if negative.any():
         row, column = divmod(int(negative.argmax()), volumes.shape[1])
-        where = f"{volumes.columns[column]}, {table.dates[row]}, {table.source}"
         raise DataError(
-            f"volume must be at least 0, got {volumes.to_numpy()[row, column]:g} ({where}). Correct it, or leave it empty."
+            f"{VOLUME} must be at least 0, got {volumes.to_numpy()[row, column]:g} ({table.source}, "
+            f"{volumes.columns[column]}, {table.dates[row]}). Correct it, or leave the cell empty."
         )
     return volumes
 
