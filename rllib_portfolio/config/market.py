@@ -53,8 +53,26 @@ class MarketConfig(StrictModel):
     """CSV or Parquet table with the index level, for the user's own data."""
     assets: tuple[ColumnName, ...] | None = None
     """A subset of the universe, in this order; null takes all."""
+    membership_path: str | None = None
+    """CSV file with the periods in which assets may be held (asset, start, end); null: membership.csv beside the table,
+    if there is one."""
+    exits_path: str | None = None
+    """CSV file with the ends of assets (asset, date, return, reason); null: exits.csv beside the table, if there is
+    one."""
+    assets_path: str | None = None
+    """CSV file with what is known of assets (asset, group, cost_bps); null: assets.csv beside the table, if there is
+    one."""
+    default_exit_return: float | None = Field(None, ge=-1, le=10)
+    """Return of selling an asset whose prices end before the table without a return in exits.csv, from its last price;
+    null refuses such assets."""
+    gaps: Literal["refuse", "halt"] = "refuse"
+    """Missing prices between the first and the last price of an asset, beyond `fill_days`. halt: trading was halted,
+    and weights are frozen."""
+    min_history_days: int | None = Field(None, ge=0, le=1_000_000)
+    """Prices that an asset must have before the one at which it may be bought, where assets list late; null: until all
+    its price features are defined. With fewer, those that are missing are 0."""
     fill_days: int = Field(0, ge=0, le=30)
-    """Forward-fill at most this many missing days in a row; 0 refuses any gap."""
+    """Forward-fill at most this many missing days in a row within the life of an asset; 0 fills none."""
     cash_rate: float | ColumnName = 0.02
     """Annual rate that cash earns, as a fraction, or the name of a column of the table."""
     train: DateWindow | None = None
