@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 from rllib_portfolio.config.fields import ColumnName, DateWindow, Days, RowsPerYear, StrictModel
 from rllib_portfolio.config.user_values import is_annual_rate
 
+PATHS_BESIDE_DATA = ("index_path", "membership_path", "exits_path", "assets_path")
+"""Settings of a market that name files, apart from `data`."""
+
 
 class FeatureConfig(StrictModel):
     """The features of an observation. An empty tuple or null switches a feature off. All windows count rows."""

@@ -13,6 +13,7 @@ from pydantic import create_model
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.fields import StrictModel
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.config.user_values import user_path, validated
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData
@@ -124,7 +125,7 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
     source = parameters.pop("source", None)
     if not isinstance(source, str) or source not in SIMULATORS:
         raise ConfigError(f"market.data.source must be one of {', '.join(SIMULATORS)}, got {source!r}.")
-    for name in ("assets", "index_path", "membership_path", "exits_path", "assets_path"):
+    for name in ("assets", *PATHS_BESIDE_DATA):
         if getattr(config, name) is not None:
             raise ConfigError(f"market.{name} must be null for a synthetic market, got {getattr(config, name)!r}.")
     if isinstance(config.cash_rate, str):

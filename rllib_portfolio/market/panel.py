@@ -108,7 +108,8 @@ def compute_panel(
     first_rows = [windows[slowest]]
     if universe is not None:
         universe = with_history(universe, asset.values(), min_history_days)
-        first_rows = [_first_true(np.asarray(universe.member.any(axis=1))), *(windows[name] for name in market)]
+        first_member = _first_true(np.asarray(universe.member.any(axis=1)))
+        first_rows = [first_member, VOLATILITY_DAYS, *(windows[name] for name in market)]
     user, own = _user_columns(table, config)
     asset = _comparable(asset, own, config, universe)
     return FeaturePanel(

@@ -158,7 +158,7 @@ def _data_hash(table: PriceTable, assets: tuple[str, ...], universe: Universe | 
     values = table.price_values
     if universe is not None:
         ends = np.stack([universe.exit_return, universe.is_sold, universe.exit_rows])
-        values = np.concatenate([values, universe.member, np.nan_to_num(ends, nan=2.0)])
+        values = np.nan_to_num(np.concatenate([values, universe.member, ends]), nan=-2.0)
     return data_hash(table.dates, assets, values)
 
 

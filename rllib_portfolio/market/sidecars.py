@@ -88,9 +88,9 @@ def _rows(kind: str, path: Path, table: PriceTable, config: MarketConfig) -> pd.
             f"{kind} must name assets of the table, got {listed_names(unknown)} ({path}, line {unknown.index[0]}). "
             "Remove these rows, or correct the names."
         )
-    frame = frame[is_known]
-    frame.attrs = {"others": others}
-    return frame
+    known_rows: pd.DataFrame = frame[is_known]
+    known_rows.attrs = {"others": others}
+    return known_rows
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def _with_membership(table: PriceTable, rows: pd.DataFrame, path: Path) -> Price
         inside = slice(np.searchsorted(days, first), np.searchsorted(days, stop, side="right"))
         member[inside, positions[asset]] = True
     membership = pd.DataFrame(member, table.prices.index, table.prices.columns)
-    text = f"{len(rows)} periods of {rows['asset'].nunique()} assets"
+    text = f"periods of membership {len(rows)}, assets {rows['asset'].nunique()}"
     return replace(table, membership=membership, notes=(*table.notes, _note(path, rows, text)))
 
 
@@ -166,7 +166,7 @@ def _with_exits(table: PriceTable, rows: pd.DataFrame, path: Path) -> PriceTable
         exits[row["asset"]] = Exit(day, terminal, row.get("reason", ""))
     reasons = Counter(end.reason or "without a reason" for end in exits.values())
     counted = ", ".join(f"{count} {why}" for why, count in reasons.most_common())
-    text = f"{len(exits)} exits ({counted})" if exits else "no exits"
+    text = f"exits {len(exits)} ({counted})" if exits else "no exits"
     return replace(table, exits={**table.exits, **exits}, notes=(*table.notes, _note(path, rows, text)))
 
 
@@ -193,14 +193,14 @@ def _with_assets(table: PriceTable, rows: pd.DataFrame, path: Path) -> PriceTabl
             f"an asset must have one row, got two of {repeated.iloc[0]} ({path}, line {repeated.index[0]}). Keep one."
         )
     info = pd.DataFrame(index=pd.Index(rows["asset"], name="asset"))
-    told = [f"{len(rows)} assets"]
+    told = [f"assets {len(rows)}"]
     if "group" in rows:
         info["group"] = rows["group"].to_numpy()
-        told.append(f"{info['group'][info['group'] != ''].nunique()} groups")
+        told.append(f"groups {info['group'][info['group'] != ''].nunique()}")
     if "cost_bps" in rows:
         costs = [_cost(text, path, line) for line, text in zip(rows.index, rows["cost_bps"], strict=True)]
         info["cost_bps"] = np.array(costs, dtype=np.float64)
-        told.append(f"costs of {info['cost_bps'].notna().sum()} assets")
+        told.append(f"costs {info['cost_bps'].notna().sum()}")
     return replace(table, assets_info=info, notes=(*table.notes, _note(path, rows, ", ".join(told))))
 
 

@@ -15,13 +15,8 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.features import warm_up
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
-from rllib_portfolio.market.lives import (
-    life_rows,
-    require_lives,
-    require_moving_ends,
-    with_total_losses,
-    within,
-)
+from rllib_portfolio.market.life_checks import require_lives, require_moving_ends
+from rllib_portfolio.market.lives import life_rows, with_total_losses, within
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
