@@ -90,7 +90,7 @@ def test_a_halt_books_its_compounded_return_on_the_first_quote_after_it():
     assert market.returns[205, 1] == prices[205] / prices[199] - 1.0
     assert market.universe.halted[:, 1].nonzero()[0].tolist() == [200, 201, 202, 203, 204]
     assert market.universe.member[200:205, 1].all()
-    assert any("5 days without a price of 1 assets" in note for note in market.notes)
+    assert any("days without a price 5, assets 1" in note for note in market.notes)
 
 
 def test_a_halt_lasts_until_a_stated_end():
@@ -124,7 +124,7 @@ def test_a_price_of_0_is_a_total_loss_from_its_row_on(zeros):
     assert market.universe.exit_rows[1] == 450
     assert market.returns[450, 1] == market.universe.exit_return[1] == -1.0
     assert not market.universe.is_sold[1]
-    assert "1 leave (1 price of 0; 1 with a total loss)" in " ".join(market.notes)
+    assert "exits 1 (1 price of 0), of which total losses 1" in " ".join(market.notes)
 
 
 def test_ends_that_are_not_stated_are_sales_by_the_default_return():
@@ -181,7 +181,10 @@ def test_membership_is_a_part_of_the_life():
 def test_notes_say_who_lists_late_and_leaves_and_name_survivors_only_where_nobody_leaves():
     leaving = table_of({"BBB": slice(0, 100), "CCC": slice(400, None)}, {"CCC": (400, -1.0)})
     notes = " ".join(prepared(leaving).notes)
-    assert "of 3 assets 1 list late and 1 leave (1 test; 1 with a total loss); 2 to 3 can be held on a day." in notes
+    assert (
+        "Universe: assets 3; late listings 1; exits 1 (1 test), of which total losses 1; members of a day 2 to 3."
+        in notes
+    )
     assert "survivors" not in notes
     assert "survivors" in " ".join(prepared(table_of({"BBB": slice(0, 100)})).notes)
 
