@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -51,9 +52,16 @@ class MarketConfig(StrictModel):
     """The source of the prices, their split by date, and what is computed from them."""
 
     data: str | dict[str, Any] = "sp500"
-    """`sp500`, the path of a CSV or Parquet table, or a synthetic market as {source: kelly, ...}."""
+    """`sp500`, the path of a table or of a folder or zip file with one table per asset (.csv, .csv.gz, .parquet,
+    .feather), or a synthetic market as {source: kelly, ...}."""
+    kind: Literal["prices", "returns"] = "prices"
+    """returns: the table and the index hold simple returns as fractions, as Kenneth French's library does in per cent.
+    Each becomes a price path that starts at 1."""
+    date_format: str | None = None
+    """Format of the days in the table and in the index file, such as %d/%m/%Y; null recognises ISO 8601, YYYYMMDD, and
+    day and month in the order that the table settles."""
     index_path: str | None = None
-    """CSV or Parquet table with the index level, for the user's own data."""
+    """Table with the index level, for the user's own data."""
     assets: tuple[ColumnName, ...] | None = None
     """A subset of the universe, in this order; null takes all."""
     membership_path: str | None = None
@@ -84,13 +92,31 @@ class MarketConfig(StrictModel):
     """Date windows; null: 1990-2011 / 2012-2015 / 2016-2022 for `sp500`, 60 / 20 / 20 % of the days for other data.
     The purge removes the end of the training window, as many days as the longest feature looks back."""
     periods_per_year: RowsPerYear | None = None
-    """Rows per year, for annual figures; null infers them from the dates (252 for weekdays and simulated markets)."""
+    """Rows per year, for annual figures; null or `auto` infers them from the dates (252 for weekdays and simulated
+    markets)."""
     accept_moves: bool = False
     """Accept columns that do not look like prices, and moves beyond -60 % or +150 % from one row to the next."""
     features: FeatureConfig = FeatureConfig()
     observation_filter: Literal["train_window", "running", "none"] = "train_window"
     """train_window: standardise features by moments of the training window that are robust to a single outlying asset,
     and limit them to 32 in absolute value. running: use RLlib's running MeanStdFilter. none: raw features."""
+
+    @field_validator("date_format")
+    @classmethod
+    def _format_tells_the_month(cls, written: str | None) -> str | None:
+        sample = datetime(2021, 12, 31)
+        try:
+            read = None if written is None else datetime.strptime(sample.strftime(written), written)
+        except ValueError:
+            read = datetime.min
+        if read is not None and (read.year, read.month) != (sample.year, sample.month):
+            raise PydanticCustomError("date_format", "a format must have year and month, such as %d/%m/%Y")
+        return written
+
+    @field_validator("periods_per_year", mode="before")
+    @classmethod
+    def _auto_infers(cls, periods: Any) -> Any:
+        return None if periods == "auto" else periods
 
     @field_validator("cash_rate", mode="before")
     @classmethod
