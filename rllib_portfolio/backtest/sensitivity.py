@@ -18,7 +18,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.env import kernel
+from rllib_portfolio.env import transition
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView, Strategy
@@ -30,6 +30,8 @@ COSTS_BPS = (0.0, 5.0, 10.0, 25.0, 50.0)
 IMPACT = 0.1
 """Impact coefficient k of a fund of 1 % of the daily volume; see `env/kernel.py`."""
 LAGS = (0, 1)
+ALL_ASSETS, SURVIVORS, DIFFERENCE = "all assets", "survivors only", "difference"
+"""Rows of `survivorship_sensitivity`."""
 
 
 def repriced(
@@ -57,15 +59,12 @@ def repriced(
             f"window must be the one that was walked, got rows {start} to {stop} beside {result.dates[0]} to "
             f"{result.dates[-1]} (strategy {result.name}). Give the walk's window."
         )
-    costs = kernel.CostModel.from_bps(cost_bps, market.num_assets, impact)
-    returns = np.column_stack([market.returns[start:stop], market.cash_returns[start:stop]])
-    volatility = market.volatility[start - 1 : stop - 1]
-    in_cash = kernel.initial_state(stop - start, market.num_assets)
-    drifted, _ = kernel.step(
-        in_cash, result.weights, returns, volatility, costs
-    )  # the drift of weights does not depend on costs
-    before = np.concatenate([in_cash.weights[:1], drifted.weights[:-1]])
-    _, outcome = kernel.step(in_cash._replace(weights=before), result.weights, returns, volatility, costs)
+    execution = ExecutionConfig(cost_bps=cost_bps, impact=impact)
+    terms = transition.Terms.of(replace(market, cost_bps=None), execution)
+    in_cash = transition.initial_state(np.arange(start - 1, stop - 1), stop - 1, market.num_assets)
+    after, _ = transition.one_day(in_cash, result.weights, terms)  # the drift of weights does not depend on costs
+    before = np.concatenate([in_cash.weights[:1], after.weights[:-1]])
+    _, outcome = transition.one_day(in_cash._replace(weights=before), result.weights, terms)
     if not (outcome.growth > 0.0).all():
         raise ConfigError(
             f"impact must leave wealth positive, got a trading cost of {outcome.cost.max():.3g} (strategy "
@@ -202,6 +201,48 @@ def universe_sensitivity(
         restricted = [Restricted(strategy, kept) for strategy in strategies]
         tables[label] = _table(backtest(market, window, restricted, execution), market, window)
     return _by_strategy(tables, ["universe"], [strategy.name for strategy in strategies])
+
+
+def survivorship_sensitivity(
+    market: MarketData,
+    window: Window,
+    strategies: Sequence[Strategy],
+    execution: ExecutionConfig,
+    *,
+    progress: Progress | None = None,
+) -> pd.DataFrame | None:
+    """Compare fixed strategies on all assets with the same strategies on the assets that survived the window.
+
+    An asset survives that is listed at the end of the window, which nobody could know before. The difference is what a
+    table of survivors would have added to each figure.
+
+    Args:
+        market: Market data.
+        window: Half-open range of rows whose returns are earned.
+        strategies: Strategies for the whole universe, each `Restricted` to the survivors in the second row.
+        execution: Costs, limits, lag and days between decisions.
+        progress: Called after each back-test with the number of back-tests done and in total.
+
+    Returns:
+        A table indexed by strategy and universe: `ALL_ASSETS`, `SURVIVORS` and `DIFFERENCE`; None for a market without a
+        universe, or if no asset that was listed in the window has left by its end.
+
+    Raises:
+        ConfigError: If `backtest` raises it.
+    """
+    start, stop = window
+    if market.universe is None:
+        return None
+    survives = market.universe.listed[stop - 1]
+    if not (market.universe.listed[start - 1 : stop].any(0) & ~survives).any() or not survives.any():
+        return None
+    kept = [asset for asset, is_kept in zip(market.assets, survives, strict=True) if is_kept]
+    subsets = {ALL_ASSETS: market.assets, SURVIVORS: kept}
+    table = universe_sensitivity(market, window, strategies, execution, subsets, progress=progress)
+    names = [strategy.name for strategy in strategies]
+    honest, biased = (table.xs(label, level="universe") for label in subsets)
+    parts = {ALL_ASSETS: honest, SURVIVORS: biased, DIFFERENCE: biased - honest}
+    return _by_strategy(parts, ["universe"], names)
 
 
 def start_sensitivity(

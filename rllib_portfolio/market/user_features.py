@@ -45,14 +45,15 @@ def traded_volumes(table: PriceTable) -> pd.DataFrame | None:
     Raises:
         DataError: If a volume is negative; names asset and day.
     """
-    if VOLUME not in table.asset_extra:
+    column_name = next((name for name in table.asset_extra if name.strip().lower() == VOLUME), None)
+    if column_name is None:
         return None
-    volumes = table.asset_extra[VOLUME][table.prices.columns].astype(float)
+    volumes = table.asset_extra[column_name][table.prices.columns].astype(float)
     negative = volumes.lt(0.0).to_numpy()
     if negative.any():
         row, column = divmod(int(negative.argmax()), volumes.shape[1])
         raise DataError(
-            f"{VOLUME} must be at least 0, got {volumes.to_numpy()[row, column]:g} ({table.source}, "
+            f"{column_name} must be at least 0, got {volumes.to_numpy()[row, column]:g} ({table.source}, "
             f"{volumes.columns[column]}, {table.dates[row]}). Correct it, or leave the cell empty."
         )
     return volumes
@@ -71,7 +72,8 @@ def user_columns_note(table: PriceTable, config: FeatureConfig) -> str | None:
 
 def _require_known(table: PriceTable, config: FeatureConfig) -> None:
     lags, known = config.available_lag, [*map(str, table.extra.columns), *table.asset_extra]
-    unknown = [name for name in lags if name not in known] if isinstance(lags, dict) else []
+    names = {name.strip().lower() for name in known}
+    unknown = [name for name in lags if name.strip().lower() not in names] if isinstance(lags, dict) else []
     if unknown:
         raise ConfigError(
             f"market.features.available_lag must name columns of the table, got {', '.join(unknown)} ({table.source}). "

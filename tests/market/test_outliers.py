@@ -11,7 +11,8 @@ import pytest
 
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.market import MarketData, PriceTable, features, prepare_market, read_table
-from rllib_portfolio.market.panel import LIMIT, compute_panel
+from rllib_portfolio.market.observed import LIMIT
+from rllib_portfolio.market.panel import compute_panel
 from rllib_portfolio.market.scaling import Scaler
 from tests.market.tables import random_table
 
