@@ -8,13 +8,15 @@ from typing import Any
 
 from rllib_portfolio.cli.console import JOB
 from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.config.user_values import user_path
 
 
 def with_lasting_paths(config: RunConfig) -> RunConfig:
     """Return the configuration with `lasting_path` applied to each table that it names."""
     market = config.market
-    found = {"data": _lasting_data(market.data), "index_path": market.index_path and lasting_path(market.index_path)}
+    beside = {name: path and lasting_path(path) for name in PATHS_BESIDE_DATA for path in [getattr(market, name)]}
+    found = {"data": _lasting_data(market.data), **beside}
     return config.model_copy(update={"market": market.model_copy(update=found)})
 
 

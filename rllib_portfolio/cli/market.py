@@ -13,7 +13,7 @@ from rllib_portfolio.cli.settings import own_config
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.config.user_values import user_path
-from rllib_portfolio.errors import ConfigError, file_error, reason
+from rllib_portfolio.errors import ConfigError, DataError, file_error, reason
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.loading import load_table
@@ -66,6 +66,11 @@ def execute(options: argparse.Namespace) -> int:
     table = load_table(config)
     market = prepare_market(table, config, is_for_training=False)
     if options.command == "process":
+        if market.universe is not None:
+            raise DataError(
+                f"the table must have a price of each asset on each day to be processed, got a universe that changes "
+                f"({market.source}). Use the table itself: its regimes are computed whenever it is loaded."
+            )
         _write(processed_table(validate_table(table, config), market), options.output)
     for line in _summary(market):
         print(displayable(line))

@@ -124,7 +124,7 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
         )
     if not is_table:
         errors = f"their weights are off by at most {missed.max():.1e}"
-        return f"{len(actions)} portfolios of one asset or cash; {errors}{_limited(wanted, target, names)}"
+        return f"{len(actions)} portfolios of one asset or cash; {errors}{_limited(wanted, target, list(names))}"
     is_limited = not np.array_equal(target, wanted)
     limited = ", within max_weight, max_turnover and min_cash" if is_limited else ""
     reached = _reached(held.max(0), np.array((*market.assets, CASH)))

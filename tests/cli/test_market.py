@@ -85,7 +85,7 @@ def test_regimes_of_a_processed_table_are_no_features_of_days_that_they_were_fit
 
 
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
-    (tmp_path / "prices.csv").write_text("date,AAA\n2020-01-02,1\n2020-01-03,0\n")
+    (tmp_path / "prices.csv").write_text("date,AAA\n2020-01-02,1\n2020-01-03,0\n2020-01-06,1\n")
     result = subprocess.run(
         [sys.executable, "-m", "rllib_portfolio.market", "validate", "prices.csv"],
         cwd=tmp_path,

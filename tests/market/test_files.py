@@ -208,9 +208,9 @@ def test_gaps_are_filled_as_far_as_allowed_and_reported(tmp_path):
         checked(path, fill_days=1)
 
 
-def test_a_gap_before_the_first_price_cannot_be_filled(tmp_path):
-    with pytest.raises(DataError, match=r"AAA must have a price on each day.*2020-01-02.*start the table later"):
-        checked(write(tmp_path / "p.csv", GOOD.replace("10,20", ",20")), fill_days=30)
+def test_days_before_the_first_price_are_not_filled_because_the_asset_lists_late(tmp_path):
+    table = checked(write(tmp_path / "p.csv", GOOD.replace("10,20", ",20")), fill_days=30)
+    np.testing.assert_array_equal(table.prices["AAA"], [np.nan, 11, 12, 13])
 
 
 # ---------------------------------------------------------------- the index from its own file
