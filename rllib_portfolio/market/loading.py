@@ -86,7 +86,20 @@ def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         ConfigError: If the configuration does not fit the table.
         DataError: If the table cannot be used.
     """
-    table = read_table(config, frame)
+    return checked_table(read_table(config, frame), config)
+
+
+def checked_table(table: PriceTable, config: MarketConfig) -> PriceTable:
+    """Return a table that was read, with notes, after checking that its columns look like prices.
+
+    Args:
+        table: The table as `read_table` returns it.
+        config: The settings of the checks.
+
+    Raises:
+        ConfigError: If the configuration does not fit the table.
+        DataError: If the table cannot be used.
+    """
     notes = plausibility_notes(validate_table(table, config), config)
     return replace(table, notes=(*table.notes, *notes))
 

@@ -43,15 +43,23 @@ def stock_column(frame: pd.DataFrame) -> str | None:
     """
     repeats = not frame.index.is_unique
     names = [str(name) for name in frame.columns]
-    texts = [name for name in names if _is_text(frame[name])]
+    texts = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind == "O" and _is_text(frame[name])]
     has_price = bool(price_among(names) or returns_among(names))
     called = [name for name in names if key(name) in TICKER_NAMES and (repeats or has_price or name in texts)]
     found = sorted(called, key=lambda name: key(name) not in STABLE_NAMES) or (texts if repeats else [])
     for name in found:
         count = frame[name].nunique()
-        if 1 < count < len(frame) or (count == 1 and has_price and not repeats and name in called):
+        if 1 < count < len(frame) + (name in texts) or (count == 1 and has_price and name in called):
             return name
     return None
+
+
+def with_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts are stored once each if its days repeat."""
+    if frame.index.is_unique:
+        return frame
+    texts = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)]
+    return frame.astype(dict.fromkeys(texts, "category")) if texts else frame
 
 
 def _is_text(column: pd.Series) -> bool:
@@ -188,10 +196,14 @@ def _assets(column: pd.Series, source: str) -> tuple[NDArray[np.int64], list[str
         )
     if column.dtype.kind == "f" and (column % 1 == 0).all():
         column = column.astype("int64")
-    codes, found = pd.factorize(column, sort=True)
-    names = [str(name).strip() for name in found]
-    codes_by_name, different = pd.factorize(pd.Series(names))
-    return np.asarray(codes_by_name)[codes].astype(np.int64), list(different)
+    codes, found = pd.factorize(column)
+    is_numbered = pd.api.types.is_integer_dtype(found)
+    names = pd.Series([str(name).strip() for name in found])
+    order = np.argsort(np.asarray(found)) if is_numbered else np.argsort(names.to_numpy(dtype=str), kind="stable")
+    ranks, different = pd.factorize(names.iloc[order])
+    by_code = np.empty(len(order), dtype=np.int64)
+    by_code[order] = ranks
+    return by_code[codes], list(different)
 
 
 def _value_column(frame: pd.DataFrame, stock: str, is_returns: bool, source: str) -> str:

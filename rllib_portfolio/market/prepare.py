@@ -19,8 +19,9 @@ from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import trailing_volatility
-from rllib_portfolio.market.frequency import frequency_notes, periods_per_year
+from rllib_portfolio.market.frequency import frequency_notes, periods_per_year, require_windows
 from rllib_portfolio.market.panel import (
+    INDEX_WINDOW,
     LIMIT,
     FeaturePanel,
     compute_panel,
@@ -63,6 +64,8 @@ def prepare_market(
         config = _as_fitted(config, fitted)
     table = validate_table(table, config)
     periods = periods_per_year(table.dates, config, table.source)
+    if fitted is None:
+        require_windows(periods, config.features, INDEX_WINDOW if table.index is not None else 0, table.source)
     is_whole = is_for_training or bool(config.features.custom)
     observed = table if is_whole else replace(table, prices=table.prices.iloc[:, :1])
     panel = compute_panel(observed, config.features)

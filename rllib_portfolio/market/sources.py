@@ -21,7 +21,7 @@ from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets
 from rllib_portfolio.market.days import DAY_FORMAT, require_one_zone
 from rllib_portfolio.market.files import stem_of, tabulated
 from rllib_portfolio.market.french import LIBRARY
-from rllib_portfolio.market.long_tables import stock_column, widened
+from rllib_portfolio.market.long_tables import stock_column, widened, with_categories
 from rllib_portfolio.market.numerals import may_be_two_numbers
 from rllib_portfolio.market.returns import price_paths
 from rllib_portfolio.market.table import PriceTable
@@ -95,6 +95,7 @@ def _laid_out(frame: pd.DataFrame, kind: str, config: MarketConfig, source: str)
             f"market.kind must be returns for a file of Kenneth French's data library, got prices ({source}). "
             "Set market.kind to returns."
         )
+    frame = with_categories(frame)
     stock = stock_column(frame)
     if stock is not None:
         return _Layout(*widened(frame, stock, rate, config.kind == "returns", source), kind, source)
@@ -171,7 +172,7 @@ def _read_as(
     counted = f"{count} of {known}" if count < known else f"{count}"
     parts = [
         f"{columns.shape}, in {layout.kind}",
-        f"{len(days):,} days from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
+        f"{len(days):,} day{'s' if len(days) != 1 else ''} from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
         f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
         *columns.remarks,
         *(["its returns were turned into prices that start at 1"] if config.kind == "returns" else []),

@@ -89,7 +89,9 @@ def test_a_broken_table_is_refused_with_its_place(tmp_path, name):
 def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"must exist, got .*none.csv"):
         checked(tmp_path / "none.csv")
-    with pytest.raises(DataError, match=r"must end in .csv or .parquet, got prices.xlsx"):
+    with pytest.raises(
+        DataError, match=r"must end in \.csv, \.csv\.gz, \.parquet, \.feather or \.zip, got prices\.xlsx"
+    ):
         checked(write(tmp_path / "prices.xlsx", GOOD))
 
 
@@ -370,11 +372,13 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
     assert load_market(bootstrap).assets == ("AAA", "BBB", "CCC")
 
 
-def test_a_folder_is_refused_with_a_table_in_it(tmp_path):
-    with pytest.raises(DataError, match=r"must be a file, got a folder \(.*\)\. Name a \.csv or \.parquet file\."):
+def test_a_folder_without_a_table_or_with_a_table_of_several_assets_is_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"must hold one table per asset, got none that ends in \.csv, .* Name a file\."
+    ):
         checked(tmp_path)
     write(tmp_path / "p.csv", GOOD)
-    with pytest.raises(DataError, match=r"Name one of the tables in it, such as p\.csv\."):
+    with pytest.raises(DataError, match=r"each file must hold one asset .* got AAA, BBB \(.*/p\.csv\)\. .* name this"):
         checked(tmp_path)
 
 
