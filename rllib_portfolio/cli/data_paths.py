@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.cli.console import JOB
-from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config import MarketConfig, RunConfig
 from rllib_portfolio.config.user_values import user_path
-from rllib_portfolio.market.sources import BUNDLED
 
 
 def with_lasting_paths(config: RunConfig) -> RunConfig:
@@ -26,7 +25,7 @@ def lasting_path(path: str) -> str:
     because the next job has a copy of its own.
     """
     found = Path(os.path.abspath(user_path(path)))  # `resolve` would follow a link, whose name may have another suffix
-    if path == BUNDLED or not os.path.exists(found):  # `sp500` names the bundled data, even if there is such a file
+    if path == MarketConfig().data or not os.path.exists(found):  # `sp500` is the bundled data, not such a file
         return path
     is_copied = JOB in os.environ and found.is_relative_to(Path.cwd())
     return str(found.relative_to(Path.cwd()) if is_copied else found)

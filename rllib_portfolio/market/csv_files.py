@@ -49,11 +49,14 @@ def read_csv(stream: IO[bytes], source: str) -> tuple[pd.DataFrame, CsvHeader | 
                 stream, encoding=ENCODING, sep=header.delimiter, decimal=decimal, index_col=False, low_memory=False,
                 skiprows=header.skipped_lines, dtype=_types(header),
             )  # fmt: skip
+            if frame.shape[1] != len(header.labels):  # as after a stray quotation mark
+                counted = f"{frame.shape[1]} columns below {len(header.labels)} names"
+                raise DataError(f"each column must have a name, got {counted} ({source}). Check its first lines.")
             frame.attrs[DECIMAL] = decimal if decimal == "," else None
             return frame, header
     except UnicodeDecodeError:
         raise DataError(f"a .csv file must be UTF-8 text, got other bytes ({source}). Save it as UTF-8 CSV.") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, csv.Error) as error:
         why = " ".join(str(error).split())
         raise DataError(f"each row must have one cell per column, got another table ({source}: {why}).") from None
 

@@ -150,7 +150,7 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
 def _resampled(parameters: dict[str, Any], config: MarketConfig, fitted: Mapping[str, Any] | None) -> MarketData:
     table = parameters.pop("table", BUNDLED)
     rate = parameters.pop("cash_rate", config.cash_rate)
-    settings = ("fill_days", "periods_per_year", "accept_moves")
+    settings = ("kind", "date_format", "fill_days", "periods_per_year", "accept_moves")
     values = {"data": table, "cash_rate": rate, **{name: getattr(config, name) for name in settings}}
     table_config = validated(MarketConfig, values, "market.data")
     prices = load_table(table_config)

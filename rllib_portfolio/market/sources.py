@@ -82,25 +82,27 @@ class _Layout:
     source: str
 
 
-def _laid_out(frame: pd.DataFrame, kind: str, config: MarketConfig, source: str) -> _Layout:
+def _laid_out(frame: pd.DataFrame, kind: str, config: MarketConfig, source: str, is_index: bool = False) -> _Layout:
     """Give the columns of a table their roles; a long table becomes a wide one.
 
-    The frame is given up here, so that a large long table is not kept beside the wide one.
+    `kind` is the kind of the source, in words. The frame is given up here, so that a large long table is not kept
+    beside the wide one.
     """
-    rate = config.cash_rate if isinstance(config.cash_rate, str) else None
+    rate = config.cash_rate if isinstance(config.cash_rate, str) and not is_index else None
     if rate is not None and rate not in frame.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
-    if LIBRARY in frame.attrs and config.kind == "prices":
+    is_returns = config.kind == "returns"
+    if LIBRARY in frame.attrs and not is_returns:
         raise DataError(
             f"market.kind must be returns for a file of Kenneth French's data library, got prices ({source}). "
             "Set market.kind to returns."
         )
     frame = with_categories(frame)
-    stock = stock_column(frame)
-    if stock is not None:
-        return _Layout(*widened(frame, stock, rate, config.kind == "returns", source), kind, source)
-    columns = sort_columns(frame, rate, _stock(config, source), source)
-    return _Layout(frame, columns, {}, kind, source)
+    key = stock_column(frame)
+    if key is not None:
+        return _Layout(*widened(frame, key, rate, is_returns, source), kind, source)
+    stock = INDEX_COLUMN if is_index else _stock(config, source)
+    return _Layout(frame, sort_columns(frame, rate, stock, source), {}, kind, source)
 
 
 def _as_table(layout: _Layout, config: MarketConfig, index: pd.Series | None = None) -> PriceTable:
@@ -225,8 +227,7 @@ def _index_from(path: Path, config: MarketConfig, prices: _Layout) -> pd.Series:
 def _index_column(frame: pd.DataFrame, kind: str, config: MarketConfig, path: Path) -> pd.Series:
     if frame.shape[1] == 1:
         return _number(frame.iloc[:, 0], str(path))
-    own = config.model_copy(update={"cash_rate": 0.0, "assets": (INDEX_COLUMN,)})
-    layout = _laid_out(frame, kind, own, str(path))
+    layout = _laid_out(frame, kind, config, str(path), is_index=True)
     levels = list(layout.columns.assets.values()) if layout.columns.index is None else [layout.columns.index]
     if len(levels) != 1:
         raise DataError(

@@ -70,6 +70,8 @@ BROKEN = {
     "long rows": (GOOD + "2020-01-08,1,2,3\n", r"each row must have one cell per column"),
     "all rows long": ("date,AAA\n2020-01-02,1,2\n2020-01-03,1,2\n", r"each row must have one cell per column"),
     "short row": (GOOD + "2020-01-08,1\n", r"BBB must have a price on each day.*2020-01-08"),
+    "open quotes": (',",AAA,BBB\n0,2020-01-02,1.5\n', r"each column must have a name, got 3 columns below 2 names"),
+    "open quotes alone": ('"date,AAA,BBB\n', r"at least one price column|must hold dated prices"),
     "latin-1": ("date,Börse\n2020-01-02,1\n".encode("latin-1"), r"must be UTF-8 text"),
     "gap in index": (GOOD.replace("BBB", "index").replace("11,21", "11,"), r"index must have a price.*2020-01-03"),
     "gap in VIX": (GOOD.replace("BBB", "VIX").replace("11,21", "11,"), r"VIX must be a finite number.*2020-01-03"),

@@ -1,4 +1,4 @@
-"""Each kind of file that people have, and what is read of it or why it is refused: the table of docs/data.md."""
+"""Each kind of file, and what is read of it or why it is refused, as listed in docs/reference/files.md."""
 
 from __future__ import annotations
 
@@ -364,7 +364,7 @@ def test_what_cannot_be_told_is_refused_in_one_line(tmp_path: Path, kind: str) -
 
 
 def test_the_document_lists_each_kind_and_quotes_its_refusal(tmp_path: Path) -> None:
-    lines = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8").splitlines()
     start = next(row for row, line in enumerate(lines) if line.startswith("| file | what is read"))
     rows = [line.strip("| ").split(" | ") for line in takewhile(str.strip, lines[start + 2 :])]
     listed = {kind: outcome for kind, outcome in rows}
