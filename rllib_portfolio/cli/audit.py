@@ -49,8 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [RUN_DIR | --config FILE | --algo NAME] [options]"
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
     add_flags(parser, "--config", "--algo", "--set")
-    add_flags(parser, "--data-path", help="CSV or Parquet table of prices; with RUN_DIR, a newer table of its assets")
-    add_flags(parser, "--index-path", help="CSV or Parquet table of the index level, if --data-path has no such column")
+    add_flags(
+        parser,
+        "--data-path",
+        help="table of prices, or folder of one per asset; with RUN_DIR, a newer table of its assets",
+    )
+    add_flags(parser, "--index-path", help="table of the index level, if --data-path has no such column")
     add_flags(parser, "--trust-custom")
     add_flags(parser, "--output", help="where to write (default: RUN_DIR/audit.json)")
     add_flags(parser, "--quiet", help="show no progress; the certificate is still printed")

@@ -77,8 +77,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--execution-lag", type=int, choices=(0, 1), help="days from the observed close to the traded close"
     )
     data = parser.add_argument_group("data")
-    add_flags(data, "--data-path", help="newer CSV or Parquet table of prices of the same assets")
-    add_flags(data, "--index-path", help="CSV or Parquet table of the index level, if --data-path has no such column")
+    add_flags(data, "--data-path", help="newer table of prices of the same assets")
+    add_flags(data, "--index-path", help="table of the index level, if --data-path has no such column")
     add_flags(data, "--trust-custom")
     more = parser.add_argument_group("sensitivity")
     more.add_argument(

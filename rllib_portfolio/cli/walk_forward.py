@@ -94,11 +94,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and folders")
     add_flags(
         data, "--data-path",
-        help="CSV or Parquet table of prices (default: 20 S&P 500 stocks); with --resume, its new location",
+        help="table of prices, or folder of them (default: 20 S&P 500 stocks); with --resume, its new location",
     )  # fmt: skip
     add_flags(
         data, "--index-path",
-        help="CSV or Parquet table of the index level, for your own data; with --resume, its new location",
+        help="table of the index level, for your own data; with --resume, its new location",
     )  # fmt: skip
     add_flags(
         data, "--output-dir", help="where to write, or to continue an analysis (default: runs/walk-forward/<timestamp>)"

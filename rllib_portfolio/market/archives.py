@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -59,7 +60,7 @@ def read_any(path: Path, date_format: str | None = None) -> tuple[pd.DataFrame, 
         with ExitStack() as opened:
             members = dict(_in_folder(path) if is_folder else _in_zip(path, opened))
             return _read_members(path, members, date_format)
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         text = f"the price file must be readable, got {path} ({reason(error)})"
         raise file_error(error, text, "Check its path and permissions, or unpack it.", DataError) from None
 

@@ -91,7 +91,7 @@ def sort_columns(frame: pd.DataFrame, rate: str | None, stock: str, source: str)
     if any(name.startswith(PRICE_PREFIX) and name != rate for name in names):
         assets = [name for name in names if name.startswith(PRICE_PREFIX) and name != rate]
         columns = Columns({name.removeprefix(PRICE_PREFIX): name for name in assets})
-        columns.by_asset = _prefixed(names, columns.assets, rate)
+        columns.by_asset = _prefixed(names, columns.assets, frame, rate)
         assets += [name for found in columns.by_asset.values() for name in found.values()]
     elif pairs:
         assets = [name for name in names if name in pairs]
@@ -203,12 +203,16 @@ def _volumes(cells: Sequence[Cell], frame: pd.DataFrame) -> dict[str, str]:
     return {ticker: cell.name for ticker, cell in found.items()}
 
 
-def _prefixed(names: Sequence[str], assets: Collection[str], rate: str | None) -> dict[str, dict[str, str]]:
-    """Return the columns `<field>_<asset>` beside `price_<asset>`, by field and asset."""
+def _prefixed(
+    names: Sequence[str], assets: Collection[str], frame: pd.DataFrame, rate: str | None
+) -> dict[str, dict[str, str]]:
+    """Return the columns of numbers `<field>_<asset>` beside `price_<asset>`, by field and asset."""
     found: dict[str, dict[str, str]] = {}
     for name in names:
+        if name == rate or name.startswith(PRICE_PREFIX) or role_of(name) or frame[name].dtype.kind not in "fiu":
+            continue
         marks = [place for place, letter in enumerate(name) if letter == "_" and name[place + 1 :] in assets]
-        if marks and marks[0] > 0 and name != rate and not name.startswith(PRICE_PREFIX):
+        if marks and marks[0] > 0:
             found.setdefault(name[: marks[0]], {})[name[marks[0] + 1 :]] = name
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Sequence
 from itertools import islice
 from typing import IO
 
@@ -16,7 +15,7 @@ from rllib_portfolio.market.csv_header import CsvHeader, delimiter_of, read_head
 from rllib_portfolio.market.days import names_days
 from rllib_portfolio.market.french import is_library_file, read_library
 from rllib_portfolio.market.labels import TICKER_NAMES, key, price_among, returns_among
-from rllib_portfolio.market.numerals import uses_decimal_commas
+from rllib_portfolio.market.numerals import DECIMAL, uses_decimal_commas
 
 ENCODING = "utf-8-sig"
 NUM_SEEN = 60
@@ -44,13 +43,20 @@ def read_csv(stream: IO[bytes], source: str) -> tuple[pd.DataFrame, CsvHeader | 
         header = read_header(lines, delimiter_of(lines[:NUM_SEEN]), source)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                stream, encoding=ENCODING, sep=header.delimiter, index_col=False, low_memory=False,
-                skiprows=header.skipped_lines, dtype=_types(header, lines),
-            ), header  # fmt: skip
+            rows = islice(csv.reader(lines, delimiter=header.delimiter), 1, None)
+            decimal = "," if uses_decimal_commas([cell for row in rows for cell in row[1:]]) else "."
+            frame = pd.read_csv(
+                stream, encoding=ENCODING, sep=header.delimiter, decimal=decimal, index_col=False, low_memory=False,
+                skiprows=header.skipped_lines, dtype=_types(header),
+            )  # fmt: skip
+            if frame.shape[1] != len(header.labels):  # as after a stray quotation mark
+                counted = f"{frame.shape[1]} columns below {len(header.labels)} names"
+                raise DataError(f"each column must have a name, got {counted} ({source}). Check its first lines.")
+            frame.attrs[DECIMAL] = decimal if decimal == "," else None
+            return frame, header
     except UnicodeDecodeError:
         raise DataError(f"a .csv file must be UTF-8 text, got other bytes ({source}). Save it as UTF-8 CSV.") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, csv.Error) as error:
         why = " ".join(str(error).split())
         raise DataError(f"each row must have one cell per column, got another table ({source}: {why}).") from None
 
@@ -64,17 +70,13 @@ def _first_lines(stream: IO[bytes]) -> list[str]:
     return lines
 
 
-def _types(header: CsvHeader, lines: Sequence[str]) -> dict[str, str] | str | None:
+def _types(header: CsvHeader) -> dict[str, str] | None:
     """Return the types of columns that pandas must not infer.
 
-    With decimal commas each column is text first, because 1.234 is no fraction there. In a long table names of stocks
-    keep their leading zeros, and names and days, which repeat, are stored once.
+    In a long table names of stocks keep their leading zeros, and days, which repeat, are stored once.
     """
-    rows = islice(csv.reader(lines, delimiter=header.delimiter), 1, None)
-    if uses_decimal_commas([cell for row in rows for cell in row[1:]]):
-        return "str"
     names = [str(label) for label in header.cells]
     stocks = [name for name in names if key(name) in TICKER_NAMES]
     if header.level_names != ("", "") or not stocks or not (price_among(names) or returns_among(names)):
         return None
-    return dict.fromkeys((name for name in names if name in stocks or names_days(name)), "category")
+    return dict.fromkeys(stocks, "str") | dict.fromkeys(filter(names_days, names), "category")

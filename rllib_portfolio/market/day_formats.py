@@ -84,7 +84,7 @@ def _is_day_first(text: pd.Series, first: pd.Series, second: pd.Series, mark: st
             f"{text.name} must have day and month in one order, got {both} ({source}). Write the days as YYYY-MM-DD."
         )
     if not (days_first.any() or months_first.any()):
-        formats = " or ".join(mark.join(order) for order in (("%d", "%m", "%Y"), ("%m", "%d", "%Y")))
+        formats = " or ".join(f'"{mark.join(order)}"' for order in (("%d", "%m", "%Y"), ("%m", "%d", "%Y")))
         raise DataError(
             f"{text.name} must show which number is the month, got no number above {LARGEST_MONTH} from "
             f"{text.iloc[0]!r} to {text.iloc[-1]!r} ({source}). Set market.date_format to {formats}."

@@ -89,7 +89,21 @@ def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         ConfigError: If the configuration does not fit the table.
         DataError: If the table cannot be used.
     """
-    table = with_sidecars(read_table(config, frame), config)
+    return checked_table(read_table(config, frame), config)
+
+
+def checked_table(table: PriceTable, config: MarketConfig) -> PriceTable:
+    """Return a table that was read, with the files beside it and with notes, after checking that it holds prices.
+
+    Args:
+        table: The table as `read_table` returns it.
+        config: The settings of the checks.
+
+    Raises:
+        ConfigError: If the configuration does not fit the table.
+        DataError: If the table cannot be used.
+    """
+    table = with_sidecars(table, config)
     notes = plausibility_notes(validate_table(table, config), config)
     return replace(table, notes=(*table.notes, *notes))
 
@@ -140,7 +154,7 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
 def _resampled(parameters: dict[str, Any], config: MarketConfig, fitted: Mapping[str, Any] | None) -> MarketData:
     table = parameters.pop("table", BUNDLED)
     rate = parameters.pop("cash_rate", config.cash_rate)
-    settings = ("fill_days", "periods_per_year", "accept_moves")
+    settings = ("kind", "date_format", "fill_days", "periods_per_year", "accept_moves")
     values = {"data": table, "cash_rate": rate, **{name: getattr(config, name) for name in settings}}
     table_config = validated(MarketConfig, values, "market.data")
     prices = load_table(table_config)

@@ -5,7 +5,7 @@ A column that is the same for all assets of each day belongs to the market; any 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,15 +43,23 @@ def stock_column(frame: pd.DataFrame) -> str | None:
     """
     repeats = not frame.index.is_unique
     names = [str(name) for name in frame.columns]
-    texts = [name for name in names if _is_text(frame[name])]
+    texts = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind == "O" and _is_text(frame[name])]
     has_price = bool(price_among(names) or returns_among(names))
     called = [name for name in names if key(name) in TICKER_NAMES and (repeats or has_price or name in texts)]
     found = sorted(called, key=lambda name: key(name) not in STABLE_NAMES) or (texts if repeats else [])
     for name in found:
         count = frame[name].nunique()
-        if 1 < count < len(frame) or (count == 1 and has_price and not repeats and name in called):
+        if 1 < count < len(frame) + (name in texts) or (count == 1 and has_price and name in called):
             return name
     return None
+
+
+def with_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts are stored once each if its days repeat."""
+    if frame.index.is_unique:
+        return frame
+    texts = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)]
+    return frame.astype(dict.fromkeys(texts, "category")) if texts else frame
 
 
 def _is_text(column: pd.Series) -> bool:
@@ -82,17 +90,40 @@ def widened(
     """
     grid = _Grid.of(frame, stock, source)
     value = _value_column(frame, stock, is_returns, source)
-    prices = grid.table(grid.spread(_number(frame[value], stock, frame, source)))
+    prices = grid.table(grid.spread(_number(frame[value], grid, source)))
+    market, by_asset, left_out = _other_columns(frame, frame.columns.drop([stock, value]), grid, rate, source)
+    columns = Columns({name: name for name in prices.columns}, shape=f"a long table with a row per day and {stock}")
+    price_names, others = frame.attrs.get(STACKED, ([value], {}))
+    if STACKED in frame.attrs:
+        columns.shape = "one table per asset"
+    columns.remarks = [f"the {'return' if is_returns else 'price'} is {', '.join(price_names)}"]
+    beside = pd.DataFrame(market, index=prices.index)
+    _require_different(prices, beside, source)
+    numbered = numbered_columns(beside, rate, source)
+    columns.left_out = others | left_out | numbered
+    sort_market_columns(columns, [str(name) for name in beside if name not in numbered], rate, source)
+    wide = pd.concat([prices, beside], axis=1)
+    wide.attrs = frame.attrs
+    if len(columns.assets) < prices.shape[1]:
+        by_asset = {name: table[list(columns.assets)] for name, table in by_asset.items()}
+    return wide, columns, by_asset
+
+
+def _other_columns(
+    frame: pd.DataFrame, names: Iterable[str], grid: _Grid, rate: str | None, source: str
+) -> tuple[dict[str, FloatArray], dict[str, pd.DataFrame], dict[str, str]]:
+    """Return columns of the market, [T], tables of the assets, [T, N], and why the other columns are left out."""
     left_out: dict[str, str] = {}
     market: dict[str, FloatArray] = {}
     by_asset: dict[str, pd.DataFrame] = {}
-    for name in frame.columns.drop([stock, value]):
+    for name in names:
+        is_volume = field_of(name) in VOLUMES
         reason = None if name == rate else _reason_against(frame[name], by_asset, source)
         if reason:
             left_out[name] = reason
             continue
-        values = grid.spread(_number(frame[name], stock, frame, source))
-        shared = grid.shared(values, name)
+        values = grid.spread(_number(frame[name], grid, source))
+        shared = None if is_volume else grid.shared(values, name)
         if shared is not None:
             market[name] = shared
         elif name == rate:
@@ -101,22 +132,8 @@ def widened(
                 "Name another one, or give a number."
             )
         else:
-            by_asset[VOLUME if field_of(name) in VOLUMES else str(name)] = grid.table(values)
-    columns = Columns({name: name for name in prices.columns}, shape=f"a long table with a row per day and {stock}")
-    columns.left_out, columns.remarks = left_out, [f"the {'return' if is_returns else 'price'} is {value}"]
-    if (stacked := frame.attrs.get(STACKED)) is not None:
-        columns.shape, columns.remarks = "one table per asset", [f"the price is {', '.join(stacked[0])}"]
-        columns.left_out = stacked[1] | left_out
-    beside = pd.DataFrame(market, index=prices.index)
-    _require_different(prices, beside, source)
-    numbered = numbered_columns(beside, rate, source)
-    columns.left_out |= numbered
-    sort_market_columns(columns, [str(name) for name in beside if name not in numbered], rate, source)
-    wide = pd.concat([prices, beside], axis=1)
-    wide.attrs = frame.attrs
-    if len(columns.assets) < prices.shape[1]:
-        by_asset = {name: table[list(columns.assets)] for name, table in by_asset.items()}
-    return wide, columns, by_asset
+            by_asset[VOLUME if is_volume else name] = grid.table(values)
+    return market, by_asset, left_out
 
 
 @dataclass(frozen=True)
@@ -188,10 +205,14 @@ def _assets(column: pd.Series, source: str) -> tuple[NDArray[np.int64], list[str
         )
     if column.dtype.kind == "f" and (column % 1 == 0).all():
         column = column.astype("int64")
-    codes, found = pd.factorize(column, sort=True)
-    names = [str(name).strip() for name in found]
-    codes_by_name, different = pd.factorize(pd.Series(names))
-    return np.asarray(codes_by_name)[codes].astype(np.int64), list(different)
+    codes, found = pd.factorize(column)
+    is_numbered = pd.api.types.is_integer_dtype(found)
+    names = pd.Series([str(name).strip() for name in found])
+    order = np.argsort(np.asarray(found)) if is_numbered else np.argsort(names.to_numpy(dtype=str), kind="stable")
+    ranks, different = pd.factorize(names.iloc[order])
+    by_code = np.empty(len(order), dtype=np.int64)
+    by_code[order] = ranks
+    return by_code[codes], list(different)
 
 
 def _value_column(frame: pd.DataFrame, stock: str, is_returns: bool, source: str) -> str:
@@ -229,7 +250,7 @@ def _reason_against(column: pd.Series, taken: Mapping[str, object], source: str)
     return "text" if column.dtype.kind in "bMm" or _is_text(column) else None
 
 
-def _number(column: pd.Series, stock: str, frame: pd.DataFrame, source: str) -> FloatArray:
+def _number(column: pd.Series, grid: _Grid, source: str) -> FloatArray:
     """Return the cells of a column as numbers; a cell that is neither a number nor empty is an error."""
     if column.dtype.kind in "fiu":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -241,8 +262,9 @@ def _number(column: pd.Series, stock: str, frame: pd.DataFrame, source: str) -> 
         remedy = (
             "Write it without a thousands separator" if may_be_two_numbers(cell) else "Correct the cell, or empty it"
         )
+        asset = grid.assets[grid.places[row] % len(grid.assets)]
         raise DataError(
-            f"{column.name} must be a number, got {cell!r} of {frame[stock].iloc[row]} ({source}, "
+            f"{column.name} must be a number, got {cell!r} of {asset} ({source}, "
             f"{column.index[row]:%Y-%m-%d}). {remedy}."
         )
     return numbers

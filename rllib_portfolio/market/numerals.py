@@ -12,7 +12,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from rllib_portfolio.market.labels import TICKER_NAMES, key
+
 Sign = Literal[".", ","]
+
+DECIMAL = "decimal"
+"""Attribute of a table that was read from text with decimal commas: the comma. The table has no fractions with points,
+and what could not be read in this way is still text."""
 
 _GROUPED = r"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+"
 _NUMBER = r"[+-]?(?:\d*|{grouped})(?:{decimal}\d+)?(?:[eE][+-]?\d+)?"
@@ -40,17 +46,19 @@ def may_be_two_numbers(cell: str) -> bool:
 def with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table in which columns of text that hold numbers are converted, if their decimal sign is clear.
 
-    A column stays as it is if one of its cells is no number with this sign. Columns of categories are not looked at.
+    A column stays as it is if one of its cells is no number with this sign. Names of stocks and columns of categories
+    are not looked at.
     """
-    texts = {name: _bare(frame[name]) for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)}
+    names = [str(name) for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)]
+    texts = {name: _bare(frame[name]) for name in names if key(name) not in TICKER_NAMES}
     texts = {name: text for name, text in texts.items() if text.str.contains(r"[0-9]").any()}
     if not texts:
         return frame
-    sign = _sign(list(texts.values()), frame)
+    sign = frame.attrs.get(DECIMAL) or _sign(list(texts.values()), frame)
     if sign is None:
         return frame
     numbers = {name: found for name, text in texts.items() if (found := _numbers(text, sign)) is not None}
-    converted = frame.assign(**{str(name): values for name, values in numbers.items()})
+    converted = frame.assign(**numbers)
     converted.attrs = frame.attrs
     return converted
 

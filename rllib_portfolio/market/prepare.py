@@ -19,7 +19,7 @@ from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import VOLATILITY_DAYS, trailing_volatility
-from rllib_portfolio.market.frequency import frequency_notes, periods_per_year
+from rllib_portfolio.market.frequency import frequency_notes, periods_per_year, require_windows
 from rllib_portfolio.market.lives import booked_returns, universe_notes, universe_of
 from rllib_portfolio.market.observed import (
     LIMIT,
@@ -28,7 +28,7 @@ from rllib_portfolio.market.observed import (
     flagged_features,
     observed_arrays,
 )
-from rllib_portfolio.market.panel import FeaturePanel, compute_panel, nominal_window
+from rllib_portfolio.market.panel import INDEX_WINDOW, FeaturePanel, compute_panel, nominal_window
 from rllib_portfolio.market.plausibility import move_notes
 from rllib_portfolio.market.quotes import Quotes
 from rllib_portfolio.market.regimes import RegimeModels, fewest_rows
@@ -69,6 +69,8 @@ def prepare_market(
         config = _as_fitted(config, fitted)
     table = validate_table(table, config)
     periods = periods_per_year(table.dates, config, table.source)
+    if fitted is None:
+        require_windows(periods, config.features, INDEX_WINDOW if table.index is not None else 0, table.source)
     universe = _universe(table, config, fitted)
     is_whole = is_for_training or bool(config.features.custom or table.asset_extra) or universe is not None
     observed = table if is_whole else replace(table, prices=table.prices.iloc[:, :1])

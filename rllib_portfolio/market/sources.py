@@ -21,7 +21,7 @@ from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets
 from rllib_portfolio.market.days import DAY_FORMAT, require_one_zone
 from rllib_portfolio.market.files import stem_of, tabulated
 from rllib_portfolio.market.french import LIBRARY
-from rllib_portfolio.market.long_tables import stock_column, widened
+from rllib_portfolio.market.long_tables import stock_column, widened, with_categories
 from rllib_portfolio.market.numerals import may_be_two_numbers
 from rllib_portfolio.market.returns import price_paths
 from rllib_portfolio.market.table import PriceTable
@@ -82,24 +82,27 @@ class _Layout:
     source: str
 
 
-def _laid_out(frame: pd.DataFrame, kind: str, config: MarketConfig, source: str) -> _Layout:
+def _laid_out(frame: pd.DataFrame, kind: str, config: MarketConfig, source: str, is_index: bool = False) -> _Layout:
     """Give the columns of a table their roles; a long table becomes a wide one.
 
-    The frame is given up here, so that a large long table is not kept beside the wide one.
+    `kind` is the kind of the source, in words. The frame is given up here, so that a large long table is not kept
+    beside the wide one.
     """
-    rate = config.cash_rate if isinstance(config.cash_rate, str) else None
+    rate = config.cash_rate if isinstance(config.cash_rate, str) and not is_index else None
     if rate is not None and rate not in frame.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
-    if LIBRARY in frame.attrs and config.kind == "prices":
+    is_returns = config.kind == "returns"
+    if LIBRARY in frame.attrs and not is_returns:
         raise DataError(
             f"market.kind must be returns for a file of Kenneth French's data library, got prices ({source}). "
             "Set market.kind to returns."
         )
-    stock = stock_column(frame)
-    if stock is not None:
-        return _Layout(*widened(frame, stock, rate, config.kind == "returns", source), kind, source)
-    columns = sort_columns(frame, rate, _stock(config, source), source)
-    return _Layout(frame, columns, {}, kind, source)
+    frame = with_categories(frame)
+    key = stock_column(frame)
+    if key is not None:
+        return _Layout(*widened(frame, key, rate, is_returns, source), kind, source)
+    stock = INDEX_COLUMN if is_index else _stock(config, source)
+    return _Layout(frame, sort_columns(frame, rate, stock, source), {}, kind, source)
 
 
 def _as_table(layout: _Layout, config: MarketConfig, index: pd.Series | None = None) -> PriceTable:
@@ -171,7 +174,7 @@ def _read_as(
     counted = f"{count} of {known}" if count < known else f"{count}"
     parts = [
         f"{columns.shape}, in {layout.kind}",
-        f"{len(days):,} days from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
+        f"{len(days):,} day{'s' if len(days) != 1 else ''} from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
         f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
         *columns.remarks,
         *(["its returns were turned into prices that start at 1"] if config.kind == "returns" else []),
@@ -224,8 +227,7 @@ def _index_from(path: Path, config: MarketConfig, prices: _Layout) -> pd.Series:
 def _index_column(frame: pd.DataFrame, kind: str, config: MarketConfig, path: Path) -> pd.Series:
     if frame.shape[1] == 1:
         return _number(frame.iloc[:, 0], str(path))
-    own = config.model_copy(update={"cash_rate": 0.0, "assets": (INDEX_COLUMN,)})
-    layout = _laid_out(frame, kind, own, str(path))
+    layout = _laid_out(frame, kind, config, str(path), is_index=True)
     levels = list(layout.columns.assets.values()) if layout.columns.index is None else [layout.columns.index]
     if len(levels) != 1:
         raise DataError(
