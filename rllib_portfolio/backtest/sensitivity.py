@@ -32,6 +32,8 @@ IMPACT = 0.1
 LAGS = (0, 1)
 ALL_ASSETS, SURVIVORS, DIFFERENCE = "all assets", "survivors only", "difference"
 """Rows of `survivorship_sensitivity`."""
+SURVIVORSHIP = "Survivorship bias"
+"""Title of its table in reports."""
 
 
 def repriced(

@@ -11,7 +11,13 @@ import numpy as np
 from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
-from rllib_portfolio.backtest.sensitivity import cost_sensitivity, start_sensitivity, universe_sensitivity
+from rllib_portfolio.backtest.sensitivity import (
+    SURVIVORSHIP,
+    cost_sensitivity,
+    start_sensitivity,
+    survivorship_sensitivity,
+    universe_sensitivity,
+)
 from rllib_portfolio.cli.console import say
 from rllib_portfolio.cli.progress import progress_bar
 from rllib_portfolio.config import ExecutionConfig
@@ -152,6 +158,13 @@ class Evaluation:
                 tables["Parts of the universe"] = universe_sensitivity(
                     self.market, self.window, strategies, self.execution, self.subsets, progress=progress
                 )
+        if self.market.universe is not None:
+            with progress_bar(self.arguments, "Back-testing the survivors alone", "walk") as progress:
+                survivorship = survivorship_sensitivity(
+                    self.market, self.window, strategies, self.execution, progress=progress
+                )
+            if survivorship is not None:
+                tables[SURVIVORSHIP] = survivorship
         if self.arguments.start_shift:
             with progress_bar(self.arguments, "Back-testing from later first days", "walk") as progress:
                 tables["Later first days"] = start_sensitivity(

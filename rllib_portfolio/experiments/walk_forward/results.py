@@ -17,7 +17,7 @@ from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
-from rllib_portfolio.backtest.sensitivity import cost_sensitivity
+from rllib_portfolio.backtest.sensitivity import SURVIVORSHIP, cost_sensitivity, survivorship_sensitivity
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
 from rllib_portfolio.experiments.walk_forward.pooling import (
     FoldPolicy,
@@ -58,6 +58,7 @@ class PooledResult:
         seed_walks: Maps each subject to one back-test per seed that has a policy for each fold.
         seed_summaries: Maps each subject to the interquartile mean of the Sharpe ratios of its seeds and folds.
         costs: Results of the subjects at other costs and lags; None if days are missing.
+        sensitivities: Maps titles to tables of the subjects under other conditions, see `ReportContext`.
         missing: First and last test day of each fold that has no policy.
         notes: Sentences that belong to the table.
     """
@@ -69,6 +70,7 @@ class PooledResult:
     seed_walks: Mapping[str, tuple[BacktestResult, ...]]
     seed_summaries: Mapping[str, SeedSummary]
     costs: pd.DataFrame | None = None
+    sensitivities: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     missing: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -104,6 +106,7 @@ class PooledResult:
             trained_until=selected_until,
             command=command,
             cost_curve=self.costs,
+            sensitivities=self.sensitivities,
             seed_walks=self.seed_walks,
             seed_summaries=self.seed_summaries,
             tuning=tuning,
@@ -184,7 +187,11 @@ def _pool(
     lineup = walk_lineup(market, window, execution, judged, baselines, progress=progress)
     rows = missing_rows(window, [plan.folds[fold].test for fold in used])
     references = [EqualWeight(), BuyAndHold()]
-    costs = None if len(rows) else cost_sensitivity(market, window, [*judged, *references], execution)
+    costs, sensitivities = None, {}
+    if not len(rows):
+        costs = cost_sensitivity(market, window, [*judged, *references], execution)
+        survivorship = survivorship_sensitivity(market, window, [*judged, *references], execution)
+        sensitivities = {} if survivorship is None else {SURVIVORSHIP: survivorship}
     results = tuple(without_days(result, market.dates[rows]) for result in lineup.results)
     by_name = {result.name: result for result in results}
     walked = {
@@ -200,6 +207,7 @@ def _pool(
         seed_walks=walked,
         seed_summaries=summaries,
         costs=costs,
+        sensitivities=sensitivities,
         missing=_missing_spans(plan, used),
         notes=(*_notes(plan, used, policies), *undefined),
     )
