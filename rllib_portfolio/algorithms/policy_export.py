@@ -17,7 +17,7 @@ from ray.rllib.utils.numpy import SMALL_NUMBER
 
 from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.config import QNetworkConfig, RunConfig
-from rllib_portfolio.env.action_map import build_action_map
+from rllib_portfolio.env.action_table import build_action_map
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic

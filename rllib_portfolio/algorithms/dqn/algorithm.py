@@ -24,7 +24,7 @@ from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterf
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
 from rllib_portfolio.config import DQNConfig, DQNRunConfig
-from rllib_portfolio.env.action_map import build_action_table
+from rllib_portfolio.env.action_table import build_action_table
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
 

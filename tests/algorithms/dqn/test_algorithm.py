@@ -24,7 +24,8 @@ from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, Arr
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs, ActionTable
+from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs
+from rllib_portfolio.env.action_table import ActionTable
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
 from tests.algorithms.dqn.dqn_runs import run_config
