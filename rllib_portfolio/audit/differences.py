@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.env.checker import Counterexample, value_text
 from rllib_portfolio.market import MarketData, PriceTable
+from rllib_portfolio.market.universe import Universe
 
 Array = NDArray[Any]
 
@@ -62,7 +63,7 @@ def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
 
 
 def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketData:
-    """Return a market with random values after a row.
+    """Return a market with random values after a row, and with another universe if there is one.
 
     Cash returns are known one day ahead, so that they change one row later.
 
@@ -87,7 +88,20 @@ def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketDa
         asset_features=other(market.asset_features, -1.0, 1.0),
         market_features=other(market.market_features, -1.0, 1.0),
         index_returns=None if index is None else other(index, -0.2, 0.2),
+        universe=None if market.universe is None else _another_universe(market.universe, row, rng),
+        dollar_volume=None if market.dollar_volume is None else other(market.dollar_volume, 1.0, 1e9),
     )
+
+
+def _another_universe(universe: Universe, row: int, rng: np.random.Generator) -> Universe:
+    """Return a universe in which other assets leave, lose membership and are halted after a row."""
+    listed, member, quoted = (mask.copy() for mask in (universe.listed, universe.member, universe.quoted))
+    later = slice(row + 1, None)
+    leaves = rng.random(listed.shape[1]) < 0.5
+    listed[later] = ~leaves & (listed[later] | listed[row])
+    drawn = rng.random((2, *listed[later].shape)) < 0.8
+    member[later], quoted[later] = listed[later] & drawn[0], listed[later] & drawn[1]
+    return Universe(listed, member, quoted, np.where(leaves, -0.5, universe.exit_return), universe.is_sold)
 
 
 def differences(one: MarketData, other: MarketData, row: int) -> list[Difference]:
@@ -107,8 +121,8 @@ def differences(one: MarketData, other: MarketData, row: int) -> list[Difference
             found.append(Difference(name, f"the names of {name}", 0, date, *names))
             continue
         last = row + (name == "cash_returns")
-        ours, theirs = getattr(one, name), getattr(other, name)
-        if ours is not None:
+        ours, theirs = (_array(market, name) for market in (one, other))
+        if ours is not None and theirs is not None:
             cells = (array[: last + 1].reshape(min(last + 1, len(array)), -1) for array in (ours, theirs))
             difference = first_difference(name, columns, one.dates, *cells)
             found += [] if difference is None else [difference]
@@ -185,6 +199,12 @@ def require_same_features(names: Iterable[str], table: PriceTable, other: PriceT
             raise Counterexample(f"{difference} {where}.")
 
 
+def _array(market: MarketData, name: str) -> Array | None:
+    """Return an array of the market, or of its universe; None if the market has none of this name."""
+    array: Array | None = getattr(market.universe if name in ("listed", "member", "quoted") else market, name, None)
+    return array
+
+
 def _columns(market: MarketData) -> dict[str, list[str]]:
     """Return a text for each column of each array, by the name of the array in the order of comparison."""
     assets = market.assets
@@ -194,6 +214,10 @@ def _columns(market: MarketData) -> dict[str, list[str]]:
         "cash_returns": ["the return of cash"],
         "index_returns": ["the return of the index"],
         "volatility": [f"the volatility of {asset}" for asset in assets],
+        "listed": [f"the listing of {asset}" for asset in assets],
+        "member": [f"the membership of {asset}" for asset in assets],
+        "quoted": [f"the quote of {asset}" for asset in assets],
+        "dollar_volume": [f"the dollar volume of {asset}" for asset in assets],
         "asset_features": [f"feature {name} of {asset}" for asset in assets for name in market.asset_feature_names],
         "market_features": [f"feature {name}" for name in market.market_feature_names],
     }

@@ -14,7 +14,7 @@ import numpy as np
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.env.action_map import equal_weights
+from rllib_portfolio.env.action_map import equal_weights_over
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView
@@ -29,7 +29,7 @@ SMALLEST_EIGENVALUE = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class EqualWeight:
-    """1/N over the risky assets, rebalanced at each decision.
+    """1/N over the risky assets that can be traded, rebalanced at each decision.
 
     Source: DeMiguel, Garlappi and Uppal (2009), "Optimal Versus Naive Diversification: How Inefficient is the 1/N
         Portfolio Strategy?", Review of Financial Studies 22(5).
@@ -40,14 +40,15 @@ class EqualWeight:
 
     def decide(self, view: MarketView) -> FloatArray:
         """Return equal weights without cash."""
-        return equal_weights(len(view.weights) - 1)
+        return equal_weights_over(view.tradable)
 
 
 @dataclass(frozen=True, eq=False)
 class BuyAndHold:
     """1/N that is bought at the first decision and then drifts.
 
-    With a maximum turnover below 1, the part that cannot be bought at the first decision stays in cash.
+    With a maximum turnover below 1, the part that cannot be bought at the first decision stays in cash. So does what an
+    asset pays that leaves the universe.
     """
 
     name: str = "buy-and-hold"
@@ -55,7 +56,7 @@ class BuyAndHold:
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Return equal weights at the first decision and None (hold) afterwards."""
-        return equal_weights(len(view.weights) - 1) if view.is_first else None
+        return equal_weights_over(view.tradable) if view.is_first else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +146,10 @@ def index_result(market: MarketData, window: Window, execution: ExecutionConfig)
         volatility=np.zeros((market.num_days, 1)),
         asset_features=np.zeros((market.num_days, 1, 0), dtype=np.float32),
         asset_feature_names=(),
+        universe=None,
+        dollar_volume=None,
+        cost_bps=None,
+        groups=None,
     )
     terms = ExecutionConfig(
         cost_bps=float(np.mean(execution.cost_bps)),

@@ -19,10 +19,10 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.config.user_values import require_names
 from rllib_portfolio.env import kernel, transition
-from rllib_portfolio.env.limits import constrained_weights
 from rllib_portfolio.env.transition import StepOutcome
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH, MarketData, Window
+from rllib_portfolio.market.universe import BoolArray
 from rllib_portfolio.policies.strategy import MarketView, MarketViewer, Strategy
 
 SIMPLEX_TOLERANCE = 1e-6
@@ -60,6 +60,7 @@ class BacktestResult:
         traded: Traded notional of the risky assets as a fraction of wealth, [T].
         cost: Transaction cost as a fraction of wealth, [T].
         role: `role` of the strategy, or baseline if it has none.
+        members: Whether each asset was a member at the close before each day, bool [T, N]; None if all always were.
     """
 
     name: str
@@ -72,6 +73,7 @@ class BacktestResult:
     traded: FloatArray
     cost: FloatArray
     role: Role = Role.BASELINE
+    members: BoolArray | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per day: return, wealth at the close, turnover, traded, cost and `weight.<asset>` columns."""
@@ -124,7 +126,7 @@ def backtest(
             known = kernel.known_weights(state.weights, state.held, execution.execution_lag)
             views = viewer.views(row, day == 0, known)
             target = _targets(strategies, views, state.weights, market)
-            weights = constrained_weights(target, state.weights, execution)
+            weights = terms.allowed_weights(target, state)
         state, outcome = transition.one_day(state, weights, terms)
         _require_wealth(outcome, strategies, market.dates[row])
         log.record(day, outcome)
@@ -155,6 +157,8 @@ class _TradeLog:
         self.traded[day], self.cost[day], self.wealth[day + 1] = outcome.traded, outcome.cost, outcome.wealth
 
     def results(self, strategies: Sequence[Strategy], market: MarketData, rows: slice) -> tuple[BacktestResult, ...]:
+        decided = slice(rows.start - 1, rows.stop - 1)
+        members = None if market.universe is None else market.universe.member[decided]
         return tuple(
             BacktestResult(
                 name=strategy.name,
@@ -167,6 +171,7 @@ class _TradeLog:
                 traded=self.traded[:, k].copy(),
                 cost=self.cost[:, k].copy(),
                 role=getattr(strategy, "role", Role.BASELINE),
+                members=members,
             )
             for k, strategy in enumerate(strategies)
         )

@@ -12,8 +12,9 @@ import numpy as np
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
-from rllib_portfolio.env.action_map import equal_weights
+from rllib_portfolio.env.action_map import equal_weights, equal_weights_over
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market.universe import BoolArray
 from rllib_portfolio.statistics import metrics
 
 BPS = 1e-4
@@ -63,7 +64,7 @@ def holdings(
         break_even_cost_bps=break_even_cost_bps(result, benchmark),
         effective_assets=float(effective_assets(result.weights).mean()),
         herfindahl=float(herfindahl_index(result.weights).mean()),
-        active_share=float(active_share(result.weights).mean()),
+        active_share=float(active_share(result.weights, result.members).mean()),
     )
 
 
@@ -80,14 +81,19 @@ def effective_assets(weights: FloatArray) -> FloatArray:
     return np.asarray(1.0 / herfindahl_index(weights))
 
 
-def active_share(weights: FloatArray) -> FloatArray:
+def active_share(weights: FloatArray, members: BoolArray | None = None) -> FloatArray:
     """Compute half the L1 distance of each day's weights to 1/N over the risky assets: [T, N+1] gives [T], in [0, 1].
+
+    Args:
+        weights: Weights of each day, [T, N+1], cash last.
+        members: Whether each asset is a member of the universe on each day, [T, N]; None if all are.
 
     Source: Cremers and Petajisto (2009), "How Active Is Your Fund Manager? A New Measure That Predicts Performance",
         Review of Financial Studies 22(9), equation (1), with 1/N for the benchmark index.
     """
     weights = np.asarray(weights, dtype=np.float64)
-    return np.asarray(0.5 * np.abs(weights - equal_weights(weights.shape[-1] - 1)).sum(axis=-1))
+    benchmark = equal_weights(weights.shape[-1] - 1) if members is None else equal_weights_over(members)
+    return np.asarray(0.5 * np.abs(weights - benchmark).sum(axis=-1))
 
 
 def gross_returns(result: BacktestResult) -> FloatArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -133,7 +133,7 @@ class Refitted:
         self._due_row = view.row + self.schedule.refit_days
         self.num_fits += 1
         try:
-            return self.rule(self._history(view))
+            return self._fitted(view)
         except ConfigError as error:
             self.failures.append(FailedFit(view.row, str(error)))
             logger.debug("%s, row %d: %s", self.name, view.row, error)
@@ -145,6 +145,21 @@ class Refitted:
         if not self.failures:
             return self.name
         return f"{self.name} ({len(self.failures)} of {self.num_fits} fits failed)"
+
+    def _fitted(self, view: MarketView) -> FloatArray:
+        """Return the rule's weights, [N+1], for the assets whose history spans the whole window, 0 for the others."""
+        history = self._history(view)
+        kept = view.has_history(len(history.returns))
+        if kept.all():
+            return self.rule(history)
+        if not kept.any():
+            raise ConfigError(
+                f"history must be known for at least one tradable asset, got none with {len(history.returns)} days "
+                f"({self.name}). Start later or shorten the window."
+            )
+        weights = np.zeros(len(view.weights))
+        weights[np.append(kept, True)] = self.rule(replace(history, returns=history.returns[:, kept]))
+        return weights
 
     def _history(self, view: MarketView) -> History:
         known, schedule = len(view.past_returns), self.schedule

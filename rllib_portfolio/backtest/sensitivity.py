@@ -18,7 +18,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.env import kernel
+from rllib_portfolio.env import transition
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView, Strategy
@@ -57,15 +57,12 @@ def repriced(
             f"window must be the one that was walked, got rows {start} to {stop} beside {result.dates[0]} to "
             f"{result.dates[-1]} (strategy {result.name}). Give the walk's window."
         )
-    costs = kernel.CostModel.from_bps(cost_bps, market.num_assets, impact)
-    returns = np.column_stack([market.returns[start:stop], market.cash_returns[start:stop]])
-    volatility = market.volatility[start - 1 : stop - 1]
-    in_cash = kernel.initial_state(stop - start, market.num_assets)
-    drifted, _ = kernel.step(
-        in_cash, result.weights, returns, volatility, costs
-    )  # the drift of weights does not depend on costs
-    before = np.concatenate([in_cash.weights[:1], drifted.weights[:-1]])
-    _, outcome = kernel.step(in_cash._replace(weights=before), result.weights, returns, volatility, costs)
+    execution = ExecutionConfig(cost_bps=cost_bps, impact=impact)
+    terms = transition.Terms.of(replace(market, cost_bps=None), execution)
+    in_cash = transition.initial_state(np.arange(start - 1, stop - 1), stop - 1, market.num_assets)
+    after, _ = transition.one_day(in_cash, result.weights, terms)  # the drift of weights does not depend on costs
+    before = np.concatenate([in_cash.weights[:1], after.weights[:-1]])
+    _, outcome = transition.one_day(in_cash._replace(weights=before), result.weights, terms)
     if not (outcome.growth > 0.0).all():
         raise ConfigError(
             f"impact must leave wealth positive, got a trading cost of {outcome.cost.max():.3g} (strategy "

@@ -15,13 +15,23 @@ class ExecutionConfig(StrictModel):
     cost_bps: CostBps | tuple[CostBps, ...] = 10.0
     """Proportional cost in basis points of the traded notional: one number, or one per asset."""
     impact: float = Field(0.0, ge=0, le=100)
-    """k of the impact term k * sigma * |dw|^1.5, where sigma is the asset's trailing daily volatility."""
+    """k of the impact term k * sigma * |dw|^1.5, where sigma is the asset's trailing daily volatility. With `fund_size`
+    this is Y of the square-root law, and k = Y * sqrt(fund_size / dollar volume) of each asset and day."""
+    fund_size: float | None = Field(None, gt=0)
+    """Size of the fund in the currency of the prices, which the impact and `max_participation` need together with a
+    volume column; null ignores volumes."""
+    max_participation: float = Field(1.0, gt=0, le=1)
+    """Largest trade of one decision as a fraction of the asset's average daily volume, with `fund_size`."""
+    exit_cost_bps: CostBps | None = None
+    """Proportional cost of selling an asset whose life ends without a stated return; null: its `cost_bps`."""
     execution_lag: Literal[0, 1] = 1
     """Days between the close that is observed and the close that is traded."""
     rebalance_days: Days = 1
     """Days between decisions."""
     max_weight: float = Field(1.0, gt=0, le=1)
     """Largest target weight of a risky asset; the excess goes to cash."""
+    max_group_weight: float = Field(1.0, gt=0, le=1)
+    """Largest target weight of a group of assets (column `group` of assets.csv); the excess goes to cash."""
     max_turnover: float = Field(1.0, gt=0, le=1)
     """Largest turnover (half the L1 distance) of one decision."""
     min_cash: Fraction = 0.0

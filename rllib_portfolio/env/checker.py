@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,24 +101,29 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
     market, action_map = simulation.market, simulation.action_map
     is_table = isinstance(simulation.action_space, spaces.Discrete)
     target: FloatArray = np.eye(market.num_assets + 1)
-    actions = np.arange(len(action_map.names)) if is_table else (2.0 * target - 1.0).astype(np.float32)
+    names = np.array(action_map.names)
+    if not is_table:
+        can_be_held = _can_be_held(simulation)
+        target, names = target[can_be_held], names[can_be_held]
+    actions = np.arange(len(names)) if is_table else (2.0 * target - 1.0).astype(np.float32)
     state = simulation.fresh([np.random.default_rng(0)] * len(actions))
     if is_table:
         target = action_map.target(actions, state.weights, simulation.action_inputs(state))
-    wanted = constrained_weights(target, state.weights, simulation.config)
+    day = simulation.terms.trading_day(state.row)
+    wanted = constrained_weights(target, state.weights, simulation.config, day)
     _, _, outcome = simulation.step(state, actions)
     held, missed = outcome.weights, np.abs(outcome.weights - wanted).max(-1)
     for i in np.flatnonzero(missed > CORNER_TOLERANCE):
-        name = action_map.names[i]
+        name = names[i]
         if is_table:
             pair = f"{held[i].round(4).tolist()} instead of {wanted[i].round(4).tolist()}"
             raise Counterexample(f"action {name!r} holds {pair}.")
         raise Counterexample(
-            f"the action that asks for {name} alone holds {held[i, i]:.6g} of it instead of {wanted[i, i]:.6g}: that "
-            "corner cannot be reached."
+            f"the action that asks for {name} alone holds {held[i] @ target[i]:.6g} of it instead of "
+            f"{wanted[i] @ target[i]:.6g}: that corner cannot be reached."
         )
     if not is_table:
-        return f"{len(actions)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted)}"
+        return f"{len(actions)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted, target)}"
     is_limited = not np.array_equal(target, wanted)
     limited = "; the constraint (max_weight, max_turnover or min_cash) limits some of them" if is_limited else ""
     reached = _reached(held.max(0), np.array((*market.assets, CASH)))
@@ -137,7 +143,9 @@ def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
     Raises:
         Counterexample: If wealth or reward does not fall as expected; names the day, with the values.
     """
-    market, config = env.simulation.market, env.simulation.config
+    # The expected cost is that of one rate for all assets, so that costs of single assets and of exits are left out.
+    market = replace(env.simulation.market, cost_bps=None)
+    config = env.simulation.config.model_copy(update={"exit_cost_bps": 0.0, "fund_size": None})
     start, stop = env.simulation.window
     window = start, min(stop, start + COST_DAYS)
     cost = config.cost_bps if np.max(config.cost_bps) > 0.0 else FALLBACK_COST_BPS
@@ -194,9 +202,18 @@ def _require_same(
             )
 
 
-def _limited(wanted: FloatArray) -> str:
+def _can_be_held(simulation: Simulation) -> NDArray[np.bool_]:
+    """Return whether each asset, and cash, can be bought alone at the first decision, [N+1]."""
+    market, row = simulation.market, simulation.first_decision
+    if market.universe is None:
+        return np.ones(market.num_assets + 1, dtype=np.bool_)
+    tradable = market.universe.tradable
+    return np.append(tradable[row] & tradable[row - simulation.config.execution_lag], True)
+
+
+def _limited(wanted: FloatArray, target: FloatArray) -> str:
     """Return the end of a sentence on limits that keep a corner from being held alone; empty if none does."""
-    reached = np.diag(wanted)
+    reached = (wanted * target).sum(-1)
     if (reached >= 1.0 - CORNER_TOLERANCE).all():
         return ""
     lowest = int(np.argmin(reached))

@@ -1,8 +1,8 @@
 """The transition kernel: the only place where wealth changes.
 
 Its functions are pure and batch-first: the leading axis is B, there is no branch on B, and reductions are row sums, so
-that results for B = 1 and B = 64 agree bit for bit. Environments, back-tests and baselines all call `step`; no other
-code repeats its arithmetic.
+that results for B = 1 and B = 64 agree bit for bit. Environments, back-tests and baselines all call `step`, or
+`step_with_exits` where assets may leave; no other code repeats its arithmetic.
 
 A step starts at the close of day t with wealth V_t and drifted weights w'_t; cash is the last of the N + 1 columns:
 
@@ -35,9 +35,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.errors import ConfigError
+
+RUIN = 1e-12
+"""Growth factor of a portfolio all of whose assets become worthless on one day, so that logarithms stay finite."""
 
 
 class PortfolioState(NamedTuple):
@@ -68,11 +72,11 @@ class CostModel:
 
     Attributes:
         rates: Proportional cost of each risky asset, as a fraction of the traded notional, [N].
-        impact: Coefficient k of the impact term, dimensionless.
+        impact: Coefficient k of the impact term, dimensionless: one number, or one for each trade, [B, N].
     """
 
     rates: FloatArray
-    impact: float = 0.0
+    impact: float | FloatArray = 0.0
 
     @classmethod
     def from_bps(cls, cost_bps: float | tuple[float, ...], num_assets: int, impact: float = 0.0) -> CostModel:
@@ -128,7 +132,7 @@ def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -
         volatility_t: Trailing daily volatility of the risky assets, [B, N] or [N]; only the impact term uses it.
     """
     cost = (costs.rates * move).sum(-1)
-    if costs.impact > 0.0:
+    if not isinstance(costs.impact, float) or costs.impact > 0.0:
         cost = cost + (costs.impact * volatility_t * move**1.5).sum(-1)
     return np.asarray(cost)
 
@@ -156,3 +160,46 @@ def step(
     growth = (1.0 - cost) * gross
     next_state = PortfolioState(state.wealth * growth, grown / gross[..., None])
     return next_state, Outcome(risky_move.sum(-1), 0.5 * move.sum(-1), cost, growth)
+
+
+def step_with_exits(
+    state: PortfolioState,
+    weights: FloatArray,
+    returns_t1: FloatArray,
+    volatility_t: FloatArray,
+    costs: CostModel,
+    listed_t1: NDArray[np.bool_],
+    exit_rates: FloatArray,
+) -> tuple[PortfolioState, Outcome]:
+    """Take `step` in a universe that assets may leave: what they pay on the day after their life becomes cash.
+
+    A sale at the end of a life costs a part of the wealth, V_{t+1} = V_t (1 - c_t) g_{t+1} (1 - e_{t+1}), where
+    e_{t+1} = sum_i exit_rate_i w'_{t+1,i} over the assets that leave. It is counted in the cost of the day.
+
+    Args:
+        state: Wealth V_t, [B], and drifted weights w'_t, [B, N+1].
+        weights: Target weights w_t, [B, N+1], rows on the simplex.
+        returns_t1: Simple returns r_{t+1}, cash last, [B, N+1], each at least -1.
+        volatility_t: Trailing daily volatility of the risky assets, [B, N]; only the impact term uses it.
+        costs: Transaction costs.
+        listed_t1: Whether each asset is listed on day t + 1, [B, N].
+        exit_rates: Cost of the sale at the end of a life as a fraction of the notional, [N]; 0 without a sale.
+
+    Returns:
+        The state at the close of day t + 1, and the outcome of the day. A portfolio whose assets all become worthless
+        keeps the fraction `RUIN` of its wealth, in cash.
+    """
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all is lost
+        after, outcome = step(state, weights, returns_t1, volatility_t, costs)
+    exited = np.where(listed_t1, 0.0, after.weights[:, :-1])
+    risky, cash = after.weights[:, :-1] - exited, after.weights[:, -1:] + exited.sum(-1, keepdims=True)
+    exit_cost = (exit_rates * exited).sum(-1)
+    growth, drifted = outcome.growth * (1.0 - exit_cost), np.concatenate([risky, cash], axis=-1)
+    is_lost = (outcome.growth == 0.0) & (outcome.cost < 1.0)
+    if is_lost.any():
+        growth = np.where(is_lost, RUIN, growth)
+        drifted = np.where(is_lost[:, None], initial_state(len(growth), risky.shape[-1]).weights, drifted)
+        exit_cost = np.where(is_lost, 0.0, exit_cost)
+    cost = 1.0 - (1.0 - outcome.cost) * (1.0 - exit_cost)
+    paid = np.where(exit_cost > 0.0, cost, outcome.cost)
+    return PortfolioState(state.wealth * growth, drifted), outcome._replace(cost=paid, growth=growth)

@@ -48,6 +48,7 @@ class Simulation:
         self.action_map = build_action_map(config, market.assets, market.asset_feature_names)
         self.action_space = self.action_map.space
         self._reward = build_reward(config)
+        self._groups = None if self.terms.day is None else self.terms.day.groups
         self._tradable = None if market.universe is None else market.universe.tradable
 
     def fresh(self, generators: Sequence[np.random.Generator]) -> State:
@@ -112,7 +113,7 @@ class Simulation:
             "cost": outcome.cost,
             "portfolio_return": outcome.growth - 1.0,
             "asset_returns": outcome.asset_growth - 1.0,
-            "bound_violation": bound_violation(outcome.weights, self.config),
+            "bound_violation": bound_violation(outcome.weights, self.config, self._groups),
         }
 
     def _require_valid(self, state: State, actions: NDArray[Any]) -> None:

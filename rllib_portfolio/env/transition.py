@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import kernel
-from rllib_portfolio.env.limits import constrained_weights
+from rllib_portfolio.env.limits import UNRESTRICTED, TradingDay, constrained_weights
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
+from rllib_portfolio.market.universe import BoolArray
 
 NO_MEMORY = np.zeros(0)
 Values = TypeVar("Values", "State", "StepOutcome")
@@ -67,7 +68,9 @@ class StepOutcome(NamedTuple):
     benchmark_growth: FloatArray
     """Growth factor of the uniform portfolio over all N+1 assets, rebalanced daily without transaction costs, [B]."""
     asset_growth: FloatArray
-    """Growth factor of each asset, cash last, [B, N+1]."""
+    """Growth factor of each asset, cash last, [B, N+1]; an asset that has left earns what cash earns."""
+    members: BoolArray
+    """Whether each risky asset was a member of the universe at the decision, [B, N]."""
 
     @property
     def log_return(self) -> FloatArray:
@@ -81,8 +84,13 @@ class StepOutcome(NamedTuple):
 
     @property
     def equal_weight_log_return(self) -> FloatArray:
-        """Log growth of 1/N, [B]: equal weights of the N risky assets at the start, held without transaction costs."""
-        return np.asarray(np.log(self.asset_growth[:, :-1].mean(-1)))
+        """Log growth of 1/N, [B]: equal weights of the members at the start, held without transaction costs."""
+        risky = self.asset_growth[:, :-1]
+        if self.members.all():
+            return np.asarray(np.log(risky.mean(-1)))
+        count = self.members.sum(-1)
+        growth = np.where(self.members, risky, 0.0).sum(-1) / np.maximum(count, 1)
+        return np.asarray(np.log(np.where(count > 0, growth, self.asset_growth[:, -1])))
 
     @property
     def cash_log_return(self) -> FloatArray:
@@ -97,9 +105,13 @@ class Terms:
     Attributes:
         market: The market.
         execution: Limits, execution lag, and days between decisions.
-        returns: Simple returns of the assets, cash last, [T, N+1].
-        benchmark_growth: Growth factor of the uniform portfolio over all N+1 assets on each day, [T].
+        returns: Simple returns of the assets, cash last, [T, N+1]; an asset that has left earns what cash earns.
+        benchmark_growth: Growth factor of the uniform portfolio over cash and the day's members on each day, [T].
         costs: Transaction costs.
+        members: Whether each asset is a member at each close, [T, N].
+        exit_rates: Cost of the sale at the end of each asset's life, as a fraction of the notional, [N].
+        impact: Coefficient k of the impact term for each day and asset, [T, N], where volumes determine it.
+        day: What can be traded at each close: arrays with the leading axis T in place of B; None without restrictions.
     """
 
     market: MarketData
@@ -107,6 +119,10 @@ class Terms:
     returns: FloatArray
     benchmark_growth: FloatArray
     costs: kernel.CostModel
+    members: BoolArray
+    exit_rates: FloatArray
+    impact: FloatArray | None
+    day: TradingDay | None
 
     @classmethod
     def of(cls, market: MarketData, execution: ExecutionConfig) -> Terms:
@@ -117,11 +133,84 @@ class Terms:
             execution: Costs, limits, execution lag, and days between decisions.
 
         Raises:
-            ConfigError: If there are several costs, but not one for each asset.
+            ConfigError: If there are several costs, but not one for each asset, or a setting needs groups or volumes
+                that the market does not have.
         """
-        costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
+        costs = _costs(market, execution)
         returns = np.ascontiguousarray(np.column_stack([market.returns, market.cash_returns]))
-        return cls(market, execution, returns, (1.0 + returns).mean(-1), costs)
+        members = np.broadcast_to(True, market.returns.shape)
+        benchmark_growth = (1.0 + returns).mean(-1)
+        exit_rates = (
+            costs.rates
+            if execution.exit_cost_bps is None
+            else np.full(market.num_assets, 1e-4 * execution.exit_cost_bps)
+        )
+        if market.universe is not None:
+            members, exit_rates = market.universe.member, exit_rates * market.universe.is_sold
+            has_left = np.arange(market.num_days)[:, None] > market.universe.exit_rows
+            returns[:, :-1] = np.where(has_left, returns[:, -1:], returns[:, :-1])
+            benchmark_growth = _uniform_growth(returns, members)
+        day, impact = _trading_days(market, execution)
+        return cls(market, execution, returns, benchmark_growth, costs, members, exit_rates, impact, day)
+
+    def allowed_weights(self, target: FloatArray, state: State) -> FloatArray:
+        """Return the target weights, [B, N+1], as far as the limits and the universe of the day allow them."""
+        return constrained_weights(target, state.weights, self.execution, self.trading_day(state.row))
+
+    def trading_day(self, rows: NDArray[np.int64]) -> TradingDay:
+        """Return what can be traded at the closes of `rows`, [B]."""
+        day = self.day
+        if day is None:
+            return UNRESTRICTED
+        return TradingDay(
+            tradable=None if day.tradable is None else day.tradable[rows],
+            halted=None if day.halted is None else day.halted[rows],
+            groups=day.groups,
+            largest_trade=None if day.largest_trade is None else day.largest_trade[rows],
+        )
+
+
+def _costs(market: MarketData, execution: ExecutionConfig) -> kernel.CostModel:
+    """Return the transaction costs; those of single assets in the market come before those of the settings."""
+    costs = kernel.CostModel.from_bps(execution.cost_bps, market.num_assets, execution.impact)
+    if market.cost_bps is None:
+        return costs
+    rates = np.where(np.isnan(market.cost_bps), costs.rates, 1e-4 * market.cost_bps)
+    return kernel.CostModel(rates, costs.impact)
+
+
+def _uniform_growth(returns: FloatArray, members: BoolArray) -> FloatArray:
+    """Return the growth factor, [T], of equal weights over cash and the members of the close before."""
+    held = np.concatenate([members, np.ones((len(members), 1), dtype=np.bool_)], axis=1)
+    held = np.concatenate([held[:1], held[:-1]])
+    return np.asarray(np.where(held, 1.0 + returns, 0.0).sum(-1) / held.sum(-1))
+
+
+def _trading_days(market: MarketData, execution: ExecutionConfig) -> tuple[TradingDay | None, FloatArray | None]:
+    """Return what can be traded at each close, and the coefficients of the impact term where volumes determine them."""
+    groups = largest_trade = impact = None
+    if execution.max_group_weight < 1.0:
+        if market.groups is None:
+            raise ConfigError(
+                f"max_group_weight must be 1 without groups, got {execution.max_group_weight:g} ({market.source}). Put "
+                "an assets.csv with the columns asset and group beside the table."
+            )
+        names = sorted({name for name in market.groups if name})
+        groups = np.array([[name == group for name in names] for group in market.groups], dtype=np.float64)
+    if execution.fund_size is not None:
+        if market.dollar_volume is None:
+            raise ConfigError(
+                f"fund_size must be null without volumes, got {execution.fund_size:g} ({market.source}). Give a table "
+                "with a volume column."
+            )
+        share = market.dollar_volume / execution.fund_size
+        largest_trade = execution.max_participation * share
+        impact = np.where(share > 0.0, execution.impact / np.sqrt(np.where(share > 0.0, share, 1.0)), 0.0)
+    if market.universe is not None:
+        return TradingDay(market.universe.tradable, market.universe.halted, groups, largest_trade), impact
+    if groups is None and largest_trade is None:
+        return None, impact
+    return TradingDay(None, None, groups, largest_trade), impact
 
 
 def initial_state(row: NDArray[np.int64], end: ArrayLike, num_assets: int, memory: FloatArray = NO_MEMORY) -> State:
@@ -147,7 +236,8 @@ def nothing_done(num_portfolios: int, num_assets: int) -> StepOutcome:
     """
     wealth, cash = kernel.initial_state(num_portfolios, num_assets)
     zeros, ones = np.zeros((3, num_portfolios)), np.ones((2, num_portfolios))
-    return StepOutcome(cash, zeros[0], zeros[1], zeros[2], wealth, ones[0], ones[1], np.ones_like(cash))
+    members = np.ones((num_portfolios, num_assets), dtype=np.bool_)
+    return StepOutcome(cash, zeros[0], zeros[1], zeros[2], wealth, ones[0], ones[1], np.ones_like(cash), members)
 
 
 def with_rows(values: Values, others: Values, which: NDArray[Any]) -> Values:
@@ -176,7 +266,7 @@ def step(state: State, target: FloatArray, terms: Terms) -> tuple[State, StepOut
         The state at the next decision or at the end of the episode, and the outcome. The growth factor is not positive
         where trading costs all wealth.
     """
-    state, outcome = one_day(state, constrained_weights(target, state.weights, terms.execution), terms)
+    state, outcome = one_day(state, terms.allowed_weights(target, state), terms)
     for _ in range(terms.execution.rebalance_days - 1):
         if state.is_over.all():
             break
@@ -209,7 +299,13 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
         returns_t1 = returns_t1 * is_walking[:, None]
     before = kernel.PortfolioState(state.wealth, state.weights)
     volatility_t = terms.market.volatility[state.row]
-    (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, terms.costs)
+    costs = terms.costs if terms.impact is None else kernel.CostModel(terms.costs.rates, terms.impact[state.row])
+    if terms.market.universe is None:
+        (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, costs)
+    else:
+        (wealth, drifted), day = kernel.step_with_exits(
+            before, weights, returns_t1, volatility_t, costs, terms.market.universe.listed[row], terms.exit_rates
+        )
     held, growth = weights, day.growth
     if not are_all_walking:  # the values of a portfolio past its end stay exactly the same
         wealth, growth = np.where(is_walking, wealth, state.wealth), np.where(is_walking, growth, 1.0)
@@ -218,7 +314,15 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
         held = np.where(is_walking[:, None], weights, state.held)
     following = State(wealth, drifted, held, state.reward_state, row, state.end, state.steps)
     return following, StepOutcome(
-        weights, day.traded, day.turnover, day.cost, wealth, growth, benchmark_growth, 1.0 + returns_t1
+        weights,
+        day.traded,
+        day.turnover,
+        day.cost,
+        wealth,
+        growth,
+        benchmark_growth,
+        1.0 + returns_t1,
+        terms.members[state.row],
     )
 
 

@@ -45,6 +45,11 @@ class MarketData:
         universe: The days on which each asset is listed, a member and quoted; None if that is so on each day. With a
             universe, `returns` are 0 without a quote, a halt's return is booked on the first quote after it, and the
             first row after a life has its exit return. Features that are missing are 0.
+        dollar_volume: Trailing average daily volume in currency, float64 [T, N], known at the close; None without
+            volumes.
+        cost_bps: Proportional cost of each asset in basis points, float64 [N], NaN where the execution settings apply;
+            None if they always do.
+        groups: Name of the group of each asset, [N], "" for none; None if there are no groups.
         windows: Maps names ("train", "validation", "test", "all") to half-open row ranges.
         index_returns: Simple returns of the index, float64 [T], or None.
         periods_per_year: Rows per year, by which annual figures are scaled.
@@ -66,6 +71,9 @@ class MarketData:
     first_row: int
     windows: dict[str, Window]
     universe: Universe | None = None
+    dollar_volume: FloatArray | None = None
+    cost_bps: FloatArray | None = None
+    groups: tuple[str, ...] | None = None
     index_returns: FloatArray | None = None
     periods_per_year: int = 252
     fitted: dict[str, Any] = field(default_factory=dict)
@@ -119,6 +127,7 @@ class MarketData:
                 raise ValueError("other arrays than were written")
             for name in ("assets", "asset_feature_names", "market_feature_names", "notes"):
                 values[name] = tuple(values[name])
+            values["groups"] = None if values.get("groups") is None else tuple(values["groups"])
             values["windows"] = {name: (start, stop) for name, (start, stop) in values["windows"].items()}
             masks = {name: arrays.pop(name) for name in _MASKS if name in arrays}
             return cls(**arrays, **values, universe=Universe(**masks) if masks else None)
@@ -133,6 +142,16 @@ def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
 
 
 _SHAPES = "arrays"
-_ARRAYS = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
+_ARRAYS = (
+    "dates",
+    "returns",
+    "cash_returns",
+    "volatility",
+    "asset_features",
+    "market_features",
+    "index_returns",
+    "dollar_volume",
+    "cost_bps",
+)
 _MASKS = tuple(entry.name for entry in fields(Universe))
 _VALUES = tuple(entry.name for entry in fields(MarketData) if entry.name not in (*_ARRAYS, "universe"))

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.universe import BoolArray
 
 
 class Strategy(Protocol):
@@ -42,6 +46,7 @@ class MarketView:
         past_returns: Simple returns of the risky assets, float64 [t - L, N]: rows 1 to t - L, the newest last.
         past_cash_returns: Simple returns of cash over the same rows, float64 [t - L].
         volatility: Trailing standard deviation of daily returns at row t - L, float64 [N].
+        tradable: Whether each asset could be bought at close t - L, bool [N]; True for all in a complete market.
     """
 
     row: int
@@ -50,7 +55,15 @@ class MarketView:
     past_returns: FloatArray
     past_cash_returns: FloatArray
     volatility: FloatArray
+    tradable: BoolArray
+    _listed_days: NDArray[np.int64] | None
     _observe: Callable[[FloatArray], FloatArray]
+
+    def has_history(self, num_days: int) -> BoolArray:
+        """Return whether each asset is tradable and has the returns of the last `num_days` rows up to t - L, [N]."""
+        if self._listed_days is None:
+            return self.tradable
+        return self.tradable & (self._listed_days > num_days)
 
     @property
     def observation(self) -> FloatArray:
@@ -64,6 +77,10 @@ class MarketViewer:
     def __init__(self, market: MarketData, execution_lag: int) -> None:
         self._market, self._execution_lag = market, execution_lag
         self._layout = ObservationLayout(market)
+        self._every_asset = np.ones(market.num_assets, dtype=np.bool_)
+        self._listed_days: NDArray[np.int64] | None = None
+        if market.universe is not None:
+            self._tradable, self._listed_days = market.universe.tradable, _listed_days(market.universe.listed)
 
     def views(self, row: int, is_first: bool, known: FloatArray) -> list[MarketView]:
         """Return the view of each of K strategies for the trade at the close of `row`.
@@ -83,4 +100,17 @@ class MarketViewer:
         past = slice(1, seen + 1)  # row 0 has no return
         returns, cash_returns = self._market.returns[past], self._market.cash_returns[past]
         volatility = self._market.volatility[seen]
-        return [MarketView(row, is_first, weights, returns, cash_returns, volatility, observe) for weights in known]
+        tradable, listed_days = self._every_asset, None
+        if self._listed_days is not None:
+            tradable, listed_days = self._tradable[seen], self._listed_days[seen]
+        return [
+            MarketView(row, is_first, weights, returns, cash_returns, volatility, tradable, listed_days, observe)
+            for weights in known
+        ]
+
+
+def _listed_days(listed: BoolArray) -> NDArray[np.int64]:
+    """Return for how many rows up to each row each asset has been listed without a break, [T, N]."""
+    rows = np.arange(len(listed))[:, None]
+    last_gap = np.maximum.accumulate(np.where(listed, -1, rows), axis=0)
+    return np.asarray(rows - last_gap)
