@@ -11,7 +11,6 @@ from rllib_portfolio.config.fields import Count, Fraction, LayerSize, LearningRa
 from rllib_portfolio.config.networks import AnyNetworkConfig
 from rllib_portfolio.config.run import ResourceConfig, RunConfig, ScheduleConfig, TrainingConfig
 
-
 PER_ASSET_Q_SIZES = (32, 32)
 """Hidden layers of the per_asset network that `auto` chooses; `hidden_sizes` applies to the flat one."""
 

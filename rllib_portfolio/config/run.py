@@ -10,6 +10,7 @@ from rllib_portfolio.config.environment import EnvironmentConfig
 from rllib_portfolio.config.fields import Count, Fraction, LearningRate, Processes, Seed, Share, Steps, StrictModel
 from rllib_portfolio.config.market import MarketConfig
 from rllib_portfolio.config.networks import AnyNetworkConfig
+from rllib_portfolio.errors import ConfigError
 
 
 class ScheduleConfig(StrictModel):

@@ -36,6 +36,9 @@ TILTED_KINDS = ("momentum", "volatility", "log_return")
 """Kinds of features by which the table tilts if `action_features` is empty: those with the longest window of each."""
 
 
+_HIGHEST = "tilt highest "
+
+
 class FeatureTilt(NamedTuple):
     """An action that holds half equal weight and half the assets with the highest or lowest values of a feature."""
 
@@ -157,6 +160,19 @@ class ActionTable:
             which = which[tradable[which, asset[which]]]
             risky[which, asset[which]] += 0.5
         return np.concatenate([risky, np.maximum(1.0 - risky.sum(-1, keepdims=True), 0.0)], axis=-1)
+
+    def over(self, assets: tuple[str, ...]) -> ActionTable:
+        """Return a table with the same kinds of actions for other assets; only for tables of `ladder_table`.
+
+        Args:
+            assets: Names of the risky assets; at least two, if this table has at least two.
+        """
+        assert self.equal_share is not None
+        if self.inverse_volatility is None:
+            return ladder_table(assets, self.num_actions - 2)
+        highest = [tilt for tilt in self.feature_tilts if tilt.highest]
+        columns = {self.names[tilt.action].removeprefix(_HIGHEST): tilt.column for tilt in highest}
+        return ladder_table(assets, self.inverse_volatility - 1, columns if self.first_tilt is None else None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -302,7 +318,7 @@ def ladder_table(assets: tuple[str, ...], levels: int, columns: Mapping[str, int
             share += [0.5] * num_assets
         for name, column in (columns or {}).items():
             by_feature += [FeatureTilt(len(names), column, True), FeatureTilt(len(names) + 1, column, False)]
-            names += [f"tilt highest {name}", f"tilt lowest {name}"]
+            names += [f"{_HIGHEST}{name}", f"tilt lowest {name}"]
             rows, share = [*rows, equal, equal], [*share, 1.0, 1.0]
     return ActionTable(
         (*names, "hold"),

@@ -108,9 +108,7 @@ def test_a_table_says_which_corners_it_has(tiny_market: MarketData) -> None:
 def test_an_action_that_does_not_hold_what_it_says_is_found(
     tiny_market: MarketData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "rllib_portfolio.env.transition.constrained_weights", lambda target, *_: np.roll(target, 1, -1)
-    )
+    monkeypatch.setattr("rllib_portfolio.env.transition.constrained_weights", lambda target, *_: np.roll(target, 1, -1))
     text = broken(require_reachable_corners, PortfolioEnv(tiny_market, action_mode="discrete", action_table="ladder"))
     assert text.startswith("action ")
     assert " instead of [" in text
