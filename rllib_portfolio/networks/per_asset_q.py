@@ -16,10 +16,11 @@ from rllib_portfolio.networks.noisy_linear import LayerNoise, NoisyLinear
 class PerAssetQNetwork(DuelingQNetwork):
     """A Q-network whose parameters do not depend on the number of assets.
 
-    The encoder F + 1 + M -> h_1 is Linear -> ReLU -> LayerNorm and embeds each asset. The streams of the value and of
-    the advantages of `DuelingQNetwork` map the mean embedding, over the assets that are tradable or held, to the value
-    and to the advantages of the actions on all assets together. Where the action table has a tilt to each asset, a
-    third stream h_1 -> h_2 -> 1 maps the embedding of an asset to the advantage of its tilt.
+    The encoder F + 1 + M -> h_1 is Linear -> ReLU and embeds each asset. The streams of the value and of the advantages
+    of `DuelingQNetwork` map the mean embedding, over the assets that are tradable or held, to the value and to the
+    advantages of the actions on all assets together. Where the action table has a tilt to each asset, a third stream
+    h_1 -> h_2 -> 1 maps the embedding of an asset to the advantage of its tilt. What enters a stream is normalised by
+    one LayerNorm, the mean after it is taken, because to normalise each of many assets takes longer than all the rest.
 
     Advantages are centred over the available actions, so that assets that are never listed change no value.
 
@@ -66,8 +67,7 @@ class PerAssetQNetwork(DuelingQNetwork):
         layers: Sequence[QFunction] = [*self.advantage, *(self.tilt if self.tilt is not None else ())]
         if self.is_noisy:
             layers = self._under(self._noise_of(layers, len(observations)), layers)
-        each, mean = self._embedded(observations)
-        return self._advantages(each, mean, layers[:2], layers[2:])
+        return self._advantages(*self._embedded(observations), layers[:2], layers[2:])
 
     def _values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
         each, mean = self._embedded(observations)
@@ -83,17 +83,18 @@ class PerAssetQNetwork(DuelingQNetwork):
         return advantages + (run_stream(layers[2:4], mean) - centre)
 
     def _embedded(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of the assets, [B, N, h_1], and their mean, [B, h_1]."""
+        """Return the embeddings of the assets, [B, N, h_1], and their normalised mean, [B, h_1]."""
+        linear, rectify, normalise = self.features
         inputs = self._layout.read(observations)
-        each = self.features(inputs.each)
-        return each, mean_over_assets(each, inputs.shares)
+        each = rectify(linear(inputs.each))
+        return each, normalise(mean_over_assets(each, inputs.shares))
 
     def _advantages(self, each: Tensor, mean: Tensor, common: Sequence[QFunction], tilt: Sequence[QFunction]) -> Tensor:
         """Return advantages [B, K], with the tilts among the actions on all assets together."""
         advantages = run_stream(common, mean)
         if self._first_tilt is None:
             return advantages
-        tilts = run_stream(tilt, each).squeeze(-1)
+        tilts = run_stream(tilt, self.features[-1](each)).squeeze(-1)
         return torch.cat([advantages[:, : self._first_tilt], tilts, advantages[:, self._first_tilt :]], dim=-1)
 
     def _under(self, noise: Noise, layers: Sequence[NoisyLinear]) -> list[QFunction]:

@@ -115,7 +115,9 @@ class PerAssetGreedy:
     reader: AssetReader
     encoder: Layers
     advantages: Layers
+    """The layer norm of the mean embedding, and the stream of the advantages."""
     tilts: Layers | None
+    """The same for the embedding of an asset and the stream of the tilts."""
     first_tilt: int | None
 
     def __call__(self, observations: FloatArray) -> NDArray[np.intp]:
@@ -184,12 +186,13 @@ def per_asset_greedy(
     width, stream_width = hidden_sizes
     layer: Any = weights.noisy_linear if noisy else weights.linear
 
+    encoder = Layers((weights.linear("q_net.features.0", reader.num_inputs, width), relu))
+    norm = weights.layer_norm("q_net.features.2", width)
+
     def stream(name: str, outputs: int) -> Layers:
         hidden = layer(f"q_net.{name}.0", width, stream_width)
-        return Layers((hidden, relu, layer(f"q_net.{name}.1", stream_width, outputs)))
+        return Layers((norm, hidden, relu, layer(f"q_net.{name}.1", stream_width, outputs)))
 
-    linear = weights.linear("q_net.features.0", reader.num_inputs, width)
-    encoder = Layers((linear, relu, weights.layer_norm("q_net.features.2", width)))
     advantages = stream("advantage", num_common)
     if dueling:
         stream("value", 1)
