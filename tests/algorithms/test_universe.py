@@ -31,6 +31,7 @@ from rllib_portfolio.env.action_map import ActionInputs
 from rllib_portfolio.env.action_table import ActionTable
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.portfolio_env import provide_market
+from rllib_portfolio.env.transition import State
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.diagonal_gaussian import MaskedGaussian
@@ -252,25 +253,31 @@ def test_targets_and_loss_leave_out_what_cannot_be_traded(
     assert mask is not None
     if kind == "quantiles":  # which lacks an action only where nothing trades: let it be so on some days
         num_features = len(market.asset_feature_names)
-        batch[Columns.OBS][:5, num_features - 1 : 6 * num_features : num_features] = 0.0
+        for name in (Columns.OBS, Columns.NEXT_OBS):
+            batch[name][:5, ..., num_features - 1 : 6 * num_features : num_features] = 0.0
         mask = table.available(ActionInputs(tradable=tradable_of(market, batch[Columns.OBS])))
     assert 0 < (~mask).sum() < mask.size / 2
-    learners = [dqn_learner(market, market_path, settings) for _ in range(2)]
+    learners = [dqn_learner(market, market_path, settings) for _ in range(3)]
+    for learner in learners:  # whose greatest value is that of an action which may be out: a tilt, or equal weights
+        module = dqn_runs.module_of(learner)
+        for network in (module.q_net, module.target_q_net):
+            (network.tilt[1].weight.data if kind == "ladder" else network.advantage[1].bias.data[1:2]).add_(2.0)
     results = []
-    for learner, price in zip(learners, (0.0, 1e6), strict=True):
+    for learner, price in zip(learners[:2], (0.0, 1e6), strict=True):
         rewards = np.where(mask, batch[Columns.REWARDS], np.float32(price))
         results.append(learner.gradient_step({**batch, Columns.REWARDS: rewards}, weight=1.0))
     (errors, stats), (other_errors, other_stats) = results
     np.testing.assert_array_equal(errors, other_errors)
     assert stats.loss == other_stats.loss
-    one, two = map(dqn_runs.weights, learners)
+    one, two = map(dqn_runs.weights, learners[:2])
     assert all(np.array_equal(value, two[name]) for name, value in one.items())
 
-    fresh = dqn_runs.module_of(dqn_learner(market, market_path, settings))
+    fresh = dqn_runs.module_of(learners[2])
     with torch.no_grad():
         values = fresh.q_net(torch.from_numpy(batch[Columns.OBS])).numpy()
         following = torch.from_numpy(batch[Columns.NEXT_OBS].reshape(-1, batch[Columns.OBS].shape[1]))
         after = fresh.compute_q_values({Columns.OBS: following})["qf_preds"].max(-1).values.numpy()
+        assert (fresh.q_net(following).max(-1).values.numpy() > after + 0.01).mean() > 0.05
     discounts = 0.9 * (1.0 - batch[Columns.TERMINATEDS])[:, None]
     expected = values - (batch[Columns.REWARDS] + discounts * after.reshape(mask.shape))
     by_day = np.where(mask, np.abs(expected), 0.0).sum(1) / mask.sum(1)
@@ -296,16 +303,32 @@ def test_other_actions_are_drawn_from_those_that_can_be_traded(market: MarketDat
         assert (chosen.sum(1) == np.minimum(mask.sum(1), 5)).all()
         seen |= set(actions[chosen].tolist())
     assert seen == set(np.flatnonzero(mask.any(0)).tolist())
+
+
+def test_other_portfolios_follow_from_actions_that_can_be_traded(
+    market: MarketData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, table = transitions(market, "ladder")
+    environment = {"data": market, "window": "all", "action_mode": "discrete", "action_table": "ladder"}
     elsewhere = Counterfactuals.of(environment, 1000, True)
-    for seed in range(5):
-        batch = elsewhere.batch(columns, np.random.default_rng(seed))
-        moved = (batch[Columns.OBS] != columns[Columns.OBS]).any(1)
-        assert 3 < moved.sum() < 29
-        held = batch[Columns.OBS][:, -market.num_assets - 1 : -1] > 0.0
-        # One step later, the portfolio holds what could be bought at the close of the action: never an asset that
-        # could not be bought by any action, unless it was held before.
-        assert np.isfinite(batch[Columns.REWARDS]).all()
-        assert held[moved].any()
+    mask = table.available(ActionInputs(tradable=tradable_of(market, columns[Columns.OBS])))
+    assert mask is not None
+    taken, step = [], elsewhere._simulation.step
+
+    def noted(state: State, actions: np.ndarray) -> Any:
+        taken.append(actions)
+        return step(state, actions)
+
+    monkeypatch.setattr(elsewhere._simulation, "step", noted)
+    seen = set()
+    for seed in range(20):
+        elsewhere.batch(columns, np.random.default_rng(seed))
+        before, everything = taken
+        assert mask[np.arange(32), before].all()
+        assert len(everything) == mask.size
+        seen |= set(before.tolist())
+        taken.clear()
+    assert seen == set(np.flatnonzero(mask.any(0)).tolist())
 
 
 # ---------------------------------------------------------------- from end to end
