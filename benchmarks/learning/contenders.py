@@ -24,7 +24,8 @@ from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.action_map import ActionInputs, ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.action_map import ActionInputs, softmax_weights
+from rllib_portfolio.env.action_table import ActionTable, build_action_table
 from rllib_portfolio.market import MarketData
 
 Watch = Callable[[int, Decision], None]

@@ -97,8 +97,10 @@ def newer_data(run: FinishedRun, data_path: str | None, index_path: str | None) 
             f"--data-path must be for a run on a table of prices, got {run.run_dir}, trained on {run.market.source}. "
             "Leave it out."
         )
-    newer = {"data": data_path, "index_path": index_path, "assets": spec.assets}
-    return spec.market_config.model_copy(update={**newer, "periods_per_year": run.market.periods_per_year})
+    newer = {"data": data_path, "index_path": index_path, "periods_per_year": run.market.periods_per_year}
+    if not spec.takes_any_assets:
+        newer["assets"] = spec.assets
+    return spec.market_config.model_copy(update=newer)
 
 
 def require_comparable(runs: Sequence[FinishedRun], overrides: dict[str, Any]) -> ExecutionConfig:

@@ -293,10 +293,10 @@ def dqn_learner(learner_class: type[Any], values: Mapping[str, Any]) -> Any:
     """Return a learner without noisy layers, because RLlib's learner draws other noise."""
     run_config = dqn_runs.run_config({"network.noisy": False, "training.learning_rate": 1e-2})
     torch.manual_seed(0)
-    spec = dqn.module_spec(run_config)
+    spec = dqn.module_spec(run_config, dqn_runs.MARKET)
     spec.observation_space = gym.spaces.Box(-np.inf, np.inf, (dqn_runs.D,), np.float32)
     spec.action_space = gym.spaces.Discrete(dqn_runs.K)
-    config = dqn.algorithm_config(run_config, Path("market.npz")).training(**{"gamma": 0.9} | values)
+    config = dqn.algorithm_config(run_config, dqn_runs.MARKET_PATH).training(**{"gamma": 0.9} | values)
     learner = learner_class(config=config, module_spec=spec)
     learner.build()
     return learner

@@ -24,10 +24,11 @@ from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, Arr
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs, ActionTable
+from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs
+from rllib_portfolio.env.action_table import ActionTable
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
-from tests.algorithms.dqn.dqn_runs import run_config
+from tests.algorithms.dqn.dqn_runs import MARKET_PATH, run_config
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -162,7 +163,7 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
     ],
 )
 def test_a_setting_reaches_rllib(setting: str, value: Any, field: str, expected: Any) -> None:
-    assert getattr(dqn.algorithm_config(run_config({setting: value}), Path("market.npz")), field) == expected
+    assert getattr(dqn.algorithm_config(run_config({setting: value}), MARKET_PATH), field) == expected
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_a_setting_reaches_rllib(setting: str, value: Any, field: str, expected:
     ],
 )
 def test_a_setting_reaches_the_replay_buffer(setting: str, value: Any, field: str, expected: Any) -> None:
-    config = dqn.algorithm_config(run_config({setting: value}), Path("market.npz"))
+    config = dqn.algorithm_config(run_config({setting: value}), MARKET_PATH)
     buffer = from_config(ReplayBuffer, config.replay_buffer_config)  # as RLlib's algorithm makes it
     assert isinstance(buffer, ArrayEpisodeReplayBuffer)
     assert getattr(buffer, field) == expected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, PREFIX, Counterfactuals, state_columns
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.market import MarketData
-from tests.algorithms.dqn.dqn_runs import run_config
+from tests.algorithms.dqn.dqn_runs import MARKET_PATH, run_config
 
 NUM_ENVS = 12
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
@@ -153,7 +152,7 @@ def test_the_last_step_of_an_episode_has_nowhere_else_to_start_from(tiny_market:
 def test_a_run_has_them_where_states_are_known(
     settings: dict[str, Any], expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    built = dqn.algorithm_config(run_config(settings), Path("market.npz"))
+    built = dqn.algorithm_config(run_config(settings), MARKET_PATH)
     assert built.counterfactual_actions == expected
     told = "A gradient step learns from the 8 actions taken that batch_size draws"
     assert [told in text for text in caplog.messages] == [True] * (not expected)
