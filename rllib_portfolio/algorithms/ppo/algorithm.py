@@ -103,7 +103,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         super().validate()
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class PortfolioPPO(ScalesRewards, PPO):
     """RLlib's PPO with normalised rewards."""
 
