@@ -26,7 +26,7 @@ class ReferencedFeatures:
 
     def __init__(self, layout: ObservationLayout, device: Any) -> None:
         self._parts = [_tensor(part).to(device) for part in layout.features]
-        self._num_features = sum(part.shape[1] for part in self._parts)
+        self._sizes = tuple(part.shape[1] for part in self._parts)
 
     @classmethod
     def of(cls, env_config: Mapping[str, Any], device: Any) -> Self:
@@ -44,14 +44,13 @@ class ReferencedFeatures:
         """Return the observations [..., D] that observations by reference [..., N+2] stand for."""
         flat = references.flatten(0, -2)
         rows, weights = flat[:, 0].long(), flat[:, 1:]
-        found = flat.new_empty(len(flat), self._num_features + weights.shape[1])
-        start = 0
-        for part in self._parts:
-            stop = start + part.shape[1]
-            torch.index_select(part, 0, rows, out=found[:, start:stop])  # without a copy of its own
-            start = stop
-        found[:, start:] = weights
-        return found.view(*references.shape[:-1], -1)
+        sizes = (*self._sizes, weights.shape[1])
+        observations = flat.new_empty(len(flat), sum(sizes))
+        *features, own = observations.split_with_sizes(sizes, 1)
+        for part, gathered in zip(self._parts, features, strict=True):
+            torch.index_select(part, 0, rows, out=gathered)  # straight into the observations
+        own.copy_(weights)
+        return observations.unflatten(0, references.shape[:-1])
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
