@@ -159,7 +159,7 @@ def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> tuple[NDA
             )
         if fitted["scaler"] is not None:
             values = np.clip(Scaler(**fitted["scaler"][kind]).apply(values), -limit, limit)
-        single = values.astype(np.float32)
+        single = values.astype(np.float32, order="C")  # so that the features of a day lie side by side
         single[: panel.first_row] = 0.0
         observed.append(single)
     return observed[0], observed[1]

@@ -15,6 +15,9 @@ from rllib_portfolio.algorithms.sampling.shared_market import take_market
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.portfolio_env import resolve_market
 
+ALIGNMENT = 16
+"""Single-precision numbers to whose multiples torch aligns a tensor, 64 bytes."""
+
 
 class ReferencedFeatures:
     """The features of all rows of a market on one device.
@@ -41,11 +44,17 @@ class ReferencedFeatures:
         return cls(ObservationLayout(resolve_market(data, features=env_config.get("features"))), device)
 
     def observations(self, references: Tensor) -> Tensor:
-        """Return the observations [..., D] that observations by reference [..., N+2] stand for."""
+        """Return the observations [..., D] that observations by reference [..., N+2] stand for.
+
+        They have the alignment in memory of the same rows of a batch of whole observations, because the last bits of
+        small matrix products depend on it.
+        """
         flat = references.flatten(0, -2)
         rows, weights = flat[:, 0].long(), flat[:, 1:]
         sizes = (*self._sizes, weights.shape[1])
-        observations = flat.new_empty(len(flat), sum(sizes))
+        width = sum(sizes)
+        shift = flat.storage_offset() // flat.shape[1] * width % ALIGNMENT
+        observations = flat.new_empty(len(flat) * width + shift)[shift:].view(-1, width)
         *features, own = observations.split_with_sizes(sizes, 1)
         for part, gathered in zip(self._parts, features, strict=True):
             torch.index_select(part, 0, rows, out=gathered)  # straight into the observations
