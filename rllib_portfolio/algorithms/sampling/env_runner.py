@@ -21,7 +21,7 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms.sampling.fast_path import is_vectorisable, keeps_infos, holds_references
+from rllib_portfolio.algorithms.sampling.fast_path import holds_references, is_vectorisable, keeps_infos
 from rllib_portfolio.algorithms.sampling.fragment import Fragment, Streams, Transitions, cut_episodes
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 

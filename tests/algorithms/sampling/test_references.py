@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,17 @@ from rllib_portfolio.algorithms.sampling.callbacks import ReportFinishedEpisodes
 from rllib_portfolio.algorithms.sampling.env_runner import VectorisedEnvRunner
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
-from tests.algorithms.sampling.samples import WhereFrom, algorithm_config, build_learner, build_runner, sent, weights
+from tests.algorithms.sampling.samples import (
+    WhereFrom,
+    algorithm_config,
+    build_learner,
+    build_runner,
+    sent,
+    weights,
+    with_features,
+)
 
 PER_ASSET = {"network.architecture": "per_asset", "network.hidden_sizes": (8,)}
-
-
-def with_features(market: MarketData, num_features: int, num_market_features: int = 1) -> MarketData:
-    """The market with other features, whose numbers are noise."""
-    rng = np.random.default_rng(0)
-    shape = (market.num_days, market.num_assets, num_features)
-    return replace(
-        market,
-        asset_features=rng.standard_normal(shape, dtype=np.float32),
-        market_features=rng.standard_normal((market.num_days, num_market_features), dtype=np.float32),
-        asset_feature_names=tuple(f"feature_{i}" for i in range(num_features)),
-        market_feature_names=tuple(f"market_{i}" for i in range(num_market_features)),
-    )
 
 
 def saved(market: MarketData, folder: Path) -> Path:
@@ -110,7 +104,8 @@ def test_neither_episodes_nor_batches_grow_with_the_features(tiny_market: Market
         batch, _ = build_learner(FusedPPOLearner, runner.config, runner)._batches.build(episodes)
         assert batch.observations.shape == (sum(map(len, episodes)), tiny_market.num_assets + 2)
         sizes[num_features] = (sum(column.nbytes for column in batch), len(pickle.dumps(episodes)))
-    assert sizes[2] == sizes[200]
+    assert sizes[2][0] == sizes[200][0]
+    assert sizes[2][1] == pytest.approx(sizes[200][1], abs=50)  # texts of the spaces and of clock times vary
 
 
 def test_a_process_holds_the_features_once(tiny_market: MarketData) -> None:
