@@ -75,7 +75,7 @@ class PortfolioDQNConfig(OffPolicyConfig, RLlibDQNConfig):
         super().validate()
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class PortfolioDQN(OffPolicyAlgorithm, DQN):
     """RLlib's DQN with an `ArrayEpisodeReplayBuffer`, which can also learn from actions that were not taken."""
 
