@@ -80,8 +80,9 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` has its own).
     features: A `FeatureConfig` or a dict of its fields. Default: `FeatureConfig()`.
     Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels,
-    reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
-    max_turnover, min_cash, episode_days, random_start.
+    action_features, reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, fund_size,
+    max_participation, exit_cost_bps, execution_lag, rebalance_days, max_weight, max_group_weight, max_turnover,
+    min_cash, episode_days, random_start.
 
     ## Version history
     v0: first version.
