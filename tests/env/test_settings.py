@@ -33,7 +33,9 @@ class Change(NamedTuple):
 
 
 DISCRETE = {"action_mode": "discrete"}
+QUANTILES = {**DISCRETE, "action_table": "quantiles", "action_levels": 1}
 CHANGES = {
+    "action_features": Change("wealth", {"action_features": ("asset_and_row",)}, QUANTILES),
     "action_levels": Change("wealth", {"action_levels": 3}, DISCRETE),
     "action_mode": Change("action_space", DISCRETE),
     "action_table": Change("wealth", {"action_table": "ladder"}, DISCRETE),
