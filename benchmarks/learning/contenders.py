@@ -55,14 +55,14 @@ def configuration(
 
 
 def action_table(config: RunConfig, market: MarketData) -> ActionTable | None:
-    """Of a run with discrete actions."""
+    """Return the action table of a run with discrete actions; None for continuous actions."""
     if config.environment.action_mode == "continuous":
         return None
     return build_action_table(config.environment, market.assets)
 
 
 def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
-    """This package."""
+    """Train with this package."""
     _rllib(ALGORITHMS[config.algo].build(config, market_path), _ours_now, config, market, interval, watch)
 
 

@@ -57,7 +57,7 @@ class DQNConfig(TrainingConfig):
     learning_starts: Count = 1000
     """Transitions added to the buffer before the first gradient step."""
     rollout_steps: Count = 4
-    """Steps of each environment between two visits to the learner."""
+    """Steps of each environment between two rounds of updates."""
     steps_per_update: Count = 4
     """Environment steps, over all environments, for each gradient step."""
     target_update_interval: Steps = 1000

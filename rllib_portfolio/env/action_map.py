@@ -6,6 +6,7 @@ Actions are mapped only here; no policy network applies a softmax of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -144,14 +145,19 @@ class SoftmaxMap:
         """Return None, since the settings of the environment define the map."""
 
 
+@cache
 def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
     """Return the 1/N portfolio, [N+1]: `share` of the wealth in equal parts in the risky assets, the rest in cash.
+
+    The array is read-only, because calls with the same arguments share it.
 
     Args:
         num_assets: Number N of risky assets.
         share: Fraction of the wealth in risky assets, in [0, 1].
     """
-    return np.append(np.full(num_assets, share / num_assets), 1.0 - share)
+    weights = np.append(np.full(num_assets, share / num_assets), 1.0 - share)
+    weights.setflags(write=False)
+    return weights
 
 
 def equal_weights_over(members: BoolArray) -> FloatArray:

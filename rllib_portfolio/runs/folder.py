@@ -208,7 +208,7 @@ def record_settings(run_dir: Path, config: RunConfig) -> None:
         _write_config(run_dir, config)
     except OSError as error:
         text = f"run must be a folder that can be written, got {run_dir} ({error.strerror})"
-        raise file_error(error, text, "Mend its permissions.") from None
+        raise file_error(error, text, "Correct its permissions.") from None
 
 
 def _write_config(run_dir: Path, config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rllib_portfolio.config import ExecutionConfig, MarketConfig, ResourceConfig, RunConfig
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.ensemble import Ensemble
@@ -151,7 +152,7 @@ def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
 
 def _settings(config: RunConfig) -> str:
     """Return the settings that all seeds of one subject share, without paths of tables and the hardware used."""
-    tables = {"data": "", "index_path": config.market.index_path and ""}
+    tables = {"data": "", **{name: getattr(config.market, name) and "" for name in PATHS_BESIDE_DATA}}
     machine = {
         name: ResourceConfig.model_fields[name].default
         for name in ("num_cpus_per_env_runner", "num_learners", "num_gpus_per_learner", "device", "torch_threads")

@@ -1,4 +1,4 @@
-"""From what RLlib trains to a policy in numpy, and back to a torch module."""
+"""Tests of the export of a trained module to a policy in numpy, and of the way back to a torch module."""
 
 from __future__ import annotations
 

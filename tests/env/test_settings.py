@@ -65,7 +65,7 @@ CHANGES = {
 
 
 def results(market: MarketData, **arguments: Any) -> dict[str, list[Any]]:
-    """What ten days bring, with the same actions every time."""
+    """Return the results of ten days with fixed actions."""
     env = PortfolioEnv(**{"data": market, "random_start": False, "episode_days": 10, **arguments})
     if env.simulation.action_map.space.shape:
         action = np.linspace(-0.1, 0.3, env.action_space.shape[0])

@@ -127,8 +127,8 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
     if table.num_actions >= MANY_ACTIONS and table.first_tilt is not None:
         notes.append(
             f"DQN's table has {table.num_actions:,} actions for {market.num_assets:,} assets, and each gradient step "
-            "evaluates all of them: with 500 assets it makes about a fourteenth of the steps a second that it makes "
-            "with 20. Use environment.action_table=quantiles, --algo ppo, or fewer assets (market.assets)."
+            "evaluates all of them: with 500 assets it makes about 14 times fewer steps per second than with 20. Use "
+            "environment.action_table=quantiles, --algo ppo, or fewer assets (market.assets)."
         )
     return tuple(notes)
 
@@ -198,7 +198,7 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
     if config.training.counterfactual_actions:
         logger.warning(
             "Warning: counterfactual_actions needs n_step 1, our env runner and learner, and no running observation "
-            "filter. A gradient step learns from the %d actions taken that batch_size draws; 0 says that it is meant.",
+            "filter. Each gradient step learns only from the %d actions taken. If this is intended, set it to 0.",
             config.training.batch_size,
         )
     return 0

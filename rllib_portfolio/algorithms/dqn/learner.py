@@ -104,7 +104,7 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
     def _restore_noise(self, state: Tensor) -> None:
         """Restore the noise generator, unless the checkpoint is from another kind of device (CPU or GPU)."""
         if len(state) != len(self._noise.get_state()):
-            logger.warning("The checkpoint comes from another kind of device: the noise on the weights begins anew.")
+            logger.warning("The checkpoint comes from another kind of device: the noise on the weights is drawn again.")
             return
         self._noise.set_state(state)
 

@@ -221,7 +221,7 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
         text += f", because network.architecture is auto: flat below {PER_ASSET_FROM} assets; there are {num_assets}"
     if scale < 1.0:
         rate = f"{config.training.learning_rate * scale:.3g}"
-        text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
+        text += f". For {num_assets} assets the learning rate is {rate}, {STEP_ASSETS}/{num_assets} of the setting"
     return (f"{text}.", *others)
 
 
@@ -259,9 +259,9 @@ def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
     num_envs = -(-envs_in_all // max(1, config.resources.num_env_runners))
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
-        f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: they hang on a few days. PPO's "
+        f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: few days dominate them. PPO's "
         "clipped ratios and gradients give such days too little weight, and it may hold far too much of an asset that "
-        f"crashes rarely. Train on wide batches and longer: --set resources.num_envs_per_env_runner={num_envs} --set "
+        f"crashes rarely. Use larger batches and more steps: --set resources.num_envs_per_env_runner={num_envs} --set "
         "training.minibatch_size=2048 --set training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
     )
 

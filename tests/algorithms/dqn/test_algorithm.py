@@ -78,7 +78,7 @@ def test_an_iteration_samples_stores_learns_and_sends_weights(market_path: Path)
                 np.testing.assert_array_equal(sampler[name], value, err_msg=name)
 
 
-def test_the_target_network_averages_the_weights_at_every_visit(market_path: Path) -> None:
+def test_the_target_network_averages_the_weights_after_every_round_of_updates(market_path: Path) -> None:
     # Visits of 8 steps and two gradient steps, and an average over 40 steps.
     with algorithm(market_path, iteration_steps=8) as built:
         for _ in range(6):
@@ -86,7 +86,7 @@ def test_the_target_network_averages_the_weights_at_every_visit(market_path: Pat
         before = weights(built)
         result = built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
         after = weights(built)
-    assert result["num_target_updates"] == 5  # learning starts at the third visit
+    assert result["num_target_updates"] == 5  # learning starts at the third round
     share = 1.0 - math.exp(-8 / 40)
     for name, average in after.items():
         if name.startswith("target_"):
@@ -152,7 +152,7 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
         ("training.max_gradient_norm", 2.5, "grad_clip", 2.5),
         ("training.max_gradient_norm", None, "grad_clip", None),
         ("training.batch_size", 24, "train_batch_size_per_learner", 24),
-        ("training.target_update_interval", 80, "tau", pytest.approx(1.0 - math.exp(-0.1))),  # 8 steps for each visit
+        ("training.target_update_interval", 80, "tau", pytest.approx(1.0 - math.exp(-0.1))),  # 8 steps for each round
         ("training.target_update_interval", 80, "target_network_update_freq", 8),
         ("training.steps_per_update", 20, "tau", pytest.approx(1.0 - math.exp(-20 / 40))),
         ("training.learning_starts", 33, "learning_starts", 33),

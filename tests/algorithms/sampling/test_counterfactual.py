@@ -1,4 +1,4 @@
-"""What actions that were not taken would have earned: exactly what the environment pays for them."""
+"""Tests that counterfactual actions earn exactly what the environment pays for them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_half_of_the_days_start_from_what_another_action_left(name: str, tiny_ma
     batch = counterfactuals(tiny_market, settings, 1000, True).batch(drawn, np.random.default_rng(1))
 
     def outcomes(index: int, action: int) -> Iterator[tuple[NDArray[Any], np.float32, NDArray[Any]]]:
-        """What an environment that took any action before this one would have shown and paid."""
+        """Yield the observations and the reward of environments that took each possible action before this one."""
         for another in range(num_actions):
             env = PortfolioEnv(tiny_market, **settings)
             env.reset(seed=5 + index)
