@@ -19,6 +19,7 @@ from benchmarks.machine import RESULTS, ROOT
 from benchmarks.real_data import tables as real_data
 from benchmarks.real_data.walks import TESTED_VERSIONS, corrected
 from benchmarks.tables import Table, markdown, marks, replaced
+from benchmarks.throughput import assets
 from benchmarks.throughput import tables as throughput
 
 DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md")
@@ -139,6 +140,7 @@ BLOCKS: dict[str, Builder] = {
     "factors-verdicts": lambda results: real_data.verdicts(results / "real_data", "factors"),
     "claims": lambda results: markdown([claims.table(results)]),
     "throughput": _of("throughput.json", partial(throughput.content, shown=("training", "large"))),
+    "assets": _of("assets.json", assets.content),
     "dqn": _of("dqn.json", throughput.content),
     "ablation": _of("ablation.json", ablation.content),
     "size_and_power": _of("size_and_power.json", evaluation.size_and_power),

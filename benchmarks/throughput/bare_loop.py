@@ -41,13 +41,13 @@ class BareLoop(Contender):
     def __init__(self, setting: Setting, market_path: Path) -> None:
         torch.manual_seed(setting.seed)
         self.setting = setting
-        self.env = PortfolioVectorEnv(setting.num_envs, data=str(market_path))
-        self.network = actor_critic(setting)
+        self.env = self._environment(market_path)
+        self.network = self._network()
         self.flat = FlatParameters(self.network)
         self.optimizer = torch.optim.Adam([self.flat.parameter], lr=setting.learning_rate, fused=True)
         rows, envs = setting.rollout_steps, setting.num_envs
-        self._observations = np.empty((rows + 1, envs, setting.observation_size), dtype=np.float32)
-        self._actions = np.empty((rows, envs, setting.action_size), dtype=np.float32)
+        self._observations = np.empty((rows + 1, *self.env.observation_space.shape), dtype=np.float32)
+        self._actions = np.empty((rows, *self.env.action_space.shape), dtype=np.float32)
         self._rewards = np.empty((rows, envs), dtype=np.float32)
         self._finished = np.zeros((rows + 1, envs), dtype=np.bool_)
         """Row t: whether the episode had ended when observation t was seen, so that step t only resets."""
@@ -72,6 +72,12 @@ class BareLoop(Contender):
     def close(self) -> None:
         self.env.close()
 
+    def _environment(self, market_path: Path) -> PortfolioVectorEnv:
+        return PortfolioVectorEnv(self.setting.num_envs, data=str(market_path))
+
+    def _network(self) -> Any:
+        return actor_critic(self.setting)
+
     @torch.inference_mode()
     def _act(self, observations: Tensor, std: Tensor) -> NDArray[Any]:
         mean = self._mean(self.network.embed(observations))
@@ -82,7 +88,7 @@ class BareLoop(Contender):
         observations, actions = torch.from_numpy(self._observations), torch.from_numpy(self._actions)
         embeddings = self.network.embed(observations)
         values = self.network.values(embeddings)
-        mean, log_std = self._mean(embeddings[:-1]), self._log_std()
+        mean, log_std = self._mean(embeddings)[:-1], self._log_std()
         advantages = torch.from_numpy(self._advantages(values.numpy()))
         rows = torch.from_numpy(np.flatnonzero(~self._finished[:-1]))
         columns = (observations[:-1], actions, log_probability(actions, mean, log_std), advantages)

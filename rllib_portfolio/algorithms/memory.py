@@ -10,7 +10,7 @@ from pathlib import Path
 import ray  # noqa: F401 - makes its copy of psutil importable
 
 from rllib_portfolio.algorithms.registry import ALGORITHMS
-from rllib_portfolio.algorithms.run_settings import ROLLOUTS
+from rllib_portfolio.algorithms.run_settings import ROLLOUTS, holds_references
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.config.networks import PER_ASSET
 from rllib_portfolio.env.observation import ObservationLayout
@@ -48,7 +48,7 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
     # Two heads times five numbers per weight: its value, its gradient, Adam's two moments, and the env runner's copy.
     parts = {"network.hidden_sizes": 10.0 * FLOAT * sum(before * after for before, after in pairwise(sizes))}
     # A sampled step holds the observation, the action, its distribution's parameters, the reward and asset returns.
-    step = num_observed + 6 * num_weights
+    step = (num_weights + 1 if holds_references(config) else num_observed) + 6 * num_weights
     learning = ALGORITHMS[config.algo].learning_numbers(config, market, step, num_observed, hidden)
     environments = resources.num_envs * (BYTES_PER_ENV + 5 * FLOAT * num_observed)
     sampled = float(config.training.rollout_steps * resources.num_envs) * FLOAT * step + environments

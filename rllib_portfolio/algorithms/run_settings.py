@@ -80,6 +80,12 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
     return result
 
 
+def holds_references(config: RunConfig) -> bool:
+    """Return whether a run's episodes hold observations by reference, unless callbacks of the user read whole ones."""
+    is_ours = config.resources.env_runner == "vectorised" and config.resources.learner == "fused"
+    return is_ours and config.market.observation_filter != "running"
+
+
 def learning_rate(config: RunConfig, scale: float = 1.0) -> Any:
     """Return the learning rate times `scale` in RLlib's form: a constant, or a schedule that changes linearly.
 

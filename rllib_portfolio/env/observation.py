@@ -13,6 +13,8 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.market import CASH, MarketData
 
 FEATURE_BOUND = float(np.finfo(np.float32).max)
+EXACT_ROWS = 2**24
+"""Number of rows up to which a single-precision number holds each row number exactly."""
 
 
 class ObservationLayout:
@@ -43,10 +45,19 @@ class ObservationLayout:
         return spaces.Box(low, high, dtype=np.float32)
 
     @cached_property
-    def _features(self) -> FloatArray:
-        """Features of all rows in the order of an observation, float32 [T, N F + M]."""
-        by_day = self._market.asset_features.reshape(self._market.num_days, -1)
-        return np.ascontiguousarray(np.concatenate([by_day, self._market.market_features], axis=1), dtype=np.float32)
+    def features(self) -> tuple[NDArray[np.float32], ...]:
+        """Features of all rows in the order of an observation: [T, N F] and [T, M], without those that are empty.
+
+        They are views of the market's arrays, which would take as much memory again as copies.
+        """
+        market = self._market
+        parts = (market.asset_features.reshape(market.num_days, -1), market.market_features)
+        return tuple(np.asarray(part, dtype=np.float32) for part in parts if part.shape[1])
+
+    @property
+    def has_references(self) -> bool:
+        """Whether an observation can be held by reference, see `refer`: row numbers are exact and save memory."""
+        return self._num_features > 1 and self._market.num_days <= EXACT_ROWS
 
     def observe(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
         """Return a batch of observations, float32 [B, D].
@@ -56,9 +67,26 @@ class ObservationLayout:
             weights: Weights of each portfolio as known at the close of its row, [B, N+1], cash last.
         """
         observation = np.empty((len(rows), len(self.names)), dtype=np.float32)
-        observation[:, : self._num_features] = self._features[rows]
-        observation[:, self._num_features :] = weights
+        start = 0
+        for part in self.features:
+            stop = start + part.shape[1]
+            observation[:, start:stop] = part.take(rows, axis=0)  # faster than an index
+            start = stop
+        observation[:, start:] = weights
         return observation
+
+    def refer(self, rows: NDArray[np.integer[Any]], weights: FloatArray) -> FloatArray:
+        """Return a batch of observations by reference, float32 [B, N+2]: the row in place of its features, and weights.
+
+        Their size does not depend on the number of features. `observe` returns the observations that they stand for.
+
+        Args:
+            rows: Row of the features of each observation, [B], in [0, T).
+            weights: Weights of each portfolio as known at the close of its row, [B, N+1], cash last.
+        """
+        reference = np.empty((len(rows), len(self.names) - self._num_features + 1), dtype=np.float32)
+        reference[:, 0], reference[:, 1:] = rows, weights
+        return reference
 
     def observe_one(self, row: int, weights: FloatArray) -> FloatArray:
         """Return one observation, float32 [D], without copying the features of all rows.

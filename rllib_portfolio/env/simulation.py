@@ -65,6 +65,11 @@ class Simulation:
         lag = self.config.execution_lag
         return self.layout.observe(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
 
+    def refer(self, state: State) -> NDArray[np.float32]:
+        """Return the observation of each portfolio by reference, float32 [B, N+2], see `ObservationLayout.refer`."""
+        lag = self.config.execution_lag
+        return self.layout.refer(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
+
     def action_inputs(self, state: State) -> ActionInputs:
         """Return what the action map may use for the next decision of each portfolio."""
         rows, universe = state.row - self.config.execution_lag, self._tradable

@@ -114,7 +114,7 @@ def observed_arrays(panel: FeaturePanel, fitted: Mapping[str, Any]) -> tuple[NDA
 
 def _standardised(values: FloatArray, scaler: Scaler | None, limit: float) -> NDArray[np.float32]:
     scaled = values if scaler is None else np.clip(scaler.apply(values), -limit, limit)
-    return scaled.astype(np.float32)
+    return scaled.astype(np.float32, order="C")  # so that the features of a day lie side by side
 
 
 def _known_values(

@@ -151,13 +151,16 @@ def test_no_setting_of_a_search_ends_in_a_traceback(value: Any) -> None:
 
 
 def test_a_run_that_does_not_fit_into_memory_is_refused_with_the_figure(tiny_market: MarketData) -> None:
-    # the replay buffer: 10^9 rows of 10 features, 4 weights and 4 x 6 numbers, 4 bytes each, and 32 bytes of indices
-    config = load_run_config(None, {"algo": "dqn", "training.buffer_capacity": 10**9})
+    # the replay buffer: 10^9 rows of a row number, 4 weights and 4 x 6 numbers, 4 bytes each, and 32 bytes of indices
+    settings = {"algo": "dqn", "training.buffer_capacity": 10**9}
+    config = load_run_config(None, settings)
     need = estimated_bytes(config, tiny_market)["training.buffer_capacity"]
-    num_observed = 3 * 2 + 1 + 4
-    assert need == 1e9 * (4 * (num_observed + 6 * 4) + 32)
+    assert need == 1e9 * (4 * (1 + 4 + 6 * 4) + 32)
+    filtered = load_run_config(None, {**settings, "market.observation_filter": "running"})
+    whole = estimated_bytes(filtered, tiny_market)["training.buffer_capacity"]
+    assert whole == 1e9 * (4 * (3 * 2 + 1 + 4 + 6 * 4) + 32)  # a running filter needs whole observations
     with pytest.raises(
-        ConfigError, match=r"need about 172 GB, while this machine has 23 GB free now\. Lower training\.buf"
+        ConfigError, match=r"need about 148 GB, while this machine has 23 GB free now\. Lower training\.buf"
     ):
         require_memory(config, tiny_market, have=23e9)
     require_memory(config, tiny_market, have=200e9)
@@ -170,9 +173,10 @@ def test_the_memory_that_is_free_when_a_run_begins_is_what_counts(
     free = iter([200e9, 20e9])
     monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=next(free)))
     monkeypatch.setattr(memory, "CONTROL_GROUPS", [(tmp_path, *group[1:]) for group in memory.CONTROL_GROUPS])
-    config = load_run_config(None, {"algo": "dqn", "training.buffer_capacity": 10**9})
+    settings = {"algo": "dqn", "training.buffer_capacity": 10**9}
+    config = load_run_config(None, settings)
     require_memory(config, tiny_market)
-    with pytest.raises(ConfigError, match=r"need about 172 GB, while this machine has 20 GB free now\."):
+    with pytest.raises(ConfigError, match=r"need about 148 GB, while this machine has 20 GB free now\."):
         require_memory(config, tiny_market)
 
 

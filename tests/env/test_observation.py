@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.observation import ObservationLayout
+from rllib_portfolio.env.observation import EXACT_ROWS, ObservationLayout
 from rllib_portfolio.market import MarketData
 
 ROW = {"execution_lag": 0, "random_start": False}
@@ -21,6 +21,23 @@ def test_an_observation_is_asset_features_then_market_features_then_drifted_weig
         alone = layout.observe_one(row, weight)
         np.testing.assert_array_equal(alone, observation)
         assert alone.dtype == np.float32
+
+
+def test_an_observation_by_reference_is_the_row_and_the_weights(tiny_market: MarketData) -> None:
+    layout = ObservationLayout(tiny_market)
+    weights = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 0.0, 1.0]])
+    references = layout.refer(np.array([7, 60]), weights)
+    np.testing.assert_array_equal(references, np.array([[7, *weights[0]], [60, *weights[1]]], dtype=np.float32))
+    assert references.dtype == np.float32
+    assert layout.has_references
+    assert int(np.float32(EXACT_ROWS - 1)) == EXACT_ROWS - 1
+    assert int(np.float32(EXACT_ROWS + 1)) != EXACT_ROWS + 1
+
+
+def test_features_are_the_markets_own_arrays(tiny_market: MarketData) -> None:
+    asset, market = ObservationLayout(tiny_market).features
+    assert np.shares_memory(asset, tiny_market.asset_features)
+    assert np.shares_memory(market, tiny_market.market_features)
 
 
 def test_every_number_of_an_observation_has_its_name(tiny_market: MarketData) -> None:

@@ -75,7 +75,7 @@ class PortfolioDQNConfig(OffPolicyConfig, RLlibDQNConfig):
         super().validate()
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class PortfolioDQN(OffPolicyAlgorithm, DQN):
     """RLlib's DQN with an `ArrayEpisodeReplayBuffer`, which can also learn from actions that were not taken."""
 
@@ -127,8 +127,8 @@ def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
     if table.num_actions >= MANY_ACTIONS and table.first_tilt is not None:
         notes.append(
             f"DQN's table has {table.num_actions:,} actions for {market.num_assets:,} assets, and each gradient step "
-            "evaluates all of them: with 500 assets it makes about 14 times fewer steps per second than with 20. Use "
-            "environment.action_table=quantiles, --algo ppo, or fewer assets (market.assets)."
+            "evaluates all of them: with 500 assets it makes about 14 times fewer steps per second than with 20. "
+            "Use environment.action_table=quantiles, --algo ppo, or fewer assets (market.assets)."
         )
     return tuple(notes)
 

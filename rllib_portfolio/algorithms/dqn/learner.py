@@ -62,7 +62,7 @@ class StepStats(NamedTuple):
     gradient_norm: Tensor
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
     """Q-learning on batches of transitions, with double Q-learning (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
 
@@ -143,14 +143,14 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
         def tensor(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.as_tensor(columns[name], dtype=dtype, device=self._device)
 
-        observations = tensor(Columns.OBS)
-        size, width = observations.shape
+        observations = self._whole(tensor(Columns.OBS))
+        size = len(observations)
         goes_on = 1.0 - tensor(Columns.TERMINATEDS)
         return Batch(
             observations=observations,
             actions=tensor(Columns.ACTIONS, torch.int64).view(size, -1),
             rewards=tensor(Columns.REWARDS).view(size, -1),
-            next_observations=tensor(Columns.NEXT_OBS).view(-1, width),
+            next_observations=self._whole(tensor(Columns.NEXT_OBS)).flatten(0, -2),
             discounts=(self.config.gamma ** tensor(N_STEP) * goes_on).view(size, 1),
             weights=tensor(WEIGHTS).view(size, 1),
         )

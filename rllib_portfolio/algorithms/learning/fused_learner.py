@@ -15,6 +15,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
 from rllib_portfolio.algorithms.learning.flat_parameters import FlatParameters
+from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFeatures
 from rllib_portfolio.algorithms.learning.train_batch import Team
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class FusedLearner(TorchLearner):
         config = self.config
         self._groups: dict[str, FlatParameters] = {}
         self._has_named_culprits = False
+        self._features: ReferencedFeatures | None = None
         super().build()
         self._team = Team(max(1, config.num_learners), self._device)
         self._scaler = None
@@ -87,6 +89,14 @@ class FusedLearner(TorchLearner):
     @property
     def _trained_module(self) -> Any:
         return self.module[DEFAULT_MODULE_ID].unwrapped()
+
+    def _whole(self, observations: Tensor) -> Tensor:
+        """Return observations [..., D]; the features of observations by reference, [..., N+2], are gathered."""
+        if observations.shape[-1] == self._trained_module.observation_space.shape[0]:
+            return observations
+        if self._features is None:
+            self._features = ReferencedFeatures.of(self.config.env_config, self._device)
+        return self._features.observations(observations)
 
     @property
     def _device_type(self) -> str:

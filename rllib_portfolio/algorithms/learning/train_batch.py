@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,12 +18,16 @@ from rllib_portfolio.algorithms.learning.market_baseline import mean_of_others, 
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS
 from rllib_portfolio.errors import ConfigError
 
+LARGEST_PASS = 2**23
+"""Most numbers of observations in one forward pass over a batch, 32 MiB. Below it a batch is one pass, because the last
+bits of a row's result can depend on the number of rows. The default batches of 20 assets have less than a tenth."""
+
 
 class Batch(NamedTuple):
     """A train batch of S steps, or a minibatch of them."""
 
     observations: Tensor
-    """[S, D]."""
+    """[S, D], or [S, N+2] by reference, so that the size of a batch does not depend on the number of features."""
     actions: Tensor
     """[S, A]."""
     log_probabilities: Tensor
@@ -75,12 +79,14 @@ class BatchBuilder:
         module: The RLModule.
         config: Configuration of the algorithm.
         team: All learners of the algorithm.
+        whole: Function that returns the observations [..., D] that observations by reference stand for.
         scale: Running scale of the advantages.
     """
 
     module: Any
     config: Any
     team: Team
+    whole: Callable[[Tensor], Tensor]
     scale: AdvantageScale = field(default_factory=AdvantageScale)
 
     def build(self, episodes: Sequence[SingleAgentEpisode]) -> tuple[Batch, Tensor]:
@@ -114,8 +120,7 @@ class BatchBuilder:
         return batch, values
 
     def _values(self, observations: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.module.compute_values({Columns.OBS: observations})
+        return self._by_parts(lambda part: self.module.compute_values({Columns.OBS: part}), observations)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.team.device)
@@ -165,8 +170,16 @@ class BatchBuilder:
         return np.log1p((weights * returns).sum(-1, keepdims=True))
 
     def _distribution_inputs(self, observations: Tensor) -> Tensor:
+        forward = self.module.forward_inference
+        return self._by_parts(lambda part: forward({Columns.OBS: part})[Columns.ACTION_DIST_INPUTS], observations)
+
+    def _by_parts(self, function: Callable[[Tensor], Tensor], observations: Tensor) -> Tensor:
+        """Return the function's values [S, ...] for observations, in parts so that memory does not grow with S."""
+        num_parts = -(-len(observations) * self.module.observation_space.shape[0] // LARGEST_PASS)
         with torch.no_grad():
-            return self.module.forward_inference({Columns.OBS: observations})[Columns.ACTION_DIST_INPUTS]
+            if num_parts <= 1:
+                return function(self.whole(observations))
+            return torch.cat([function(self.whole(part)) for part in observations.tensor_split(num_parts)])
 
     def _has_market_baseline(self, episodes: Sequence[SingleAgentEpisode]) -> bool:
         if self.config.market_baseline and ASSET_RETURNS not in episodes[0].extra_model_outputs:

@@ -25,6 +25,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
+from rllib_portfolio.algorithms.learning.train_batch import LARGEST_PASS
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
 from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
@@ -105,7 +106,7 @@ class PortfolioPPOConfig(RLlibPPOConfig):
         super().validate()
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class PortfolioPPO(ScalesRewards, PPO):
     """RLlib's PPO with normalised rewards."""
 
@@ -228,11 +229,12 @@ def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
 def learning_numbers(
     config: PPORunConfig, market: MarketData, step_numbers: int, num_observed: int, num_hidden: int
 ) -> dict[str, float]:
-    """Return how many numbers the batch, with its shuffled copy and values, and a minibatch's activations hold."""
+    """Return how many numbers the batch with its copies, the largest forward pass over it, and a minibatch hold."""
     num_steps = config.training.rollout_steps * config.resources.num_envs
+    in_pass = min(num_steps, LARGEST_PASS // num_observed + 1)
     return {
-        "training.minibatch_size": 4.0 * config.training.minibatch_size * num_hidden,
-        ROLLOUTS: float(num_steps) * (3 * num_observed + 6 * (market.num_assets + 1) + num_hidden),
+        "training.minibatch_size": float(config.training.minibatch_size) * (2 * num_observed + 4 * num_hidden),
+        ROLLOUTS: 3.0 * num_steps * step_numbers + float(in_pass) * (2 * num_observed + num_hidden),
     }
 
 

@@ -50,7 +50,7 @@ class StockPPOLearner(PPOTorchLearner):
         return loss
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class FusedPPOLearner(FusedLearner, PPOTorchLearner):
     """PPO for one module, on episodes of arrays; advantages are standardised over the batches of all learners."""
 
@@ -59,7 +59,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         self._shuffle.manual_seed(self.config.seed or 0)
         self._timesteps: dict[str, Any] = {}
         super().build()
-        self._batches = BatchBuilder(self._trained_module, self.config, self._team)
+        self._batches = BatchBuilder(self._trained_module, self.config, self._team, self._whole)
         module = type(self._trained_module)
         self._has_standard_forward = issubclass(module, PortfolioActorCritic) and all(
             getattr(module, name) is getattr(PortfolioActorCritic, name) for name in _CALLED_BY_RLLIB
@@ -221,8 +221,8 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         return total, (policy_loss, value_loss, value_loss_unclipped, entropy, kl)
 
     def _evaluate(self, observations: Tensor) -> tuple[Any, Tensor]:
-        """Return the action distribution and the values [B] for observations [B, D]."""
-        module = self._trained_module
+        """Return the action distribution and the values [B] for observations [B, D], or [B, N+2] by reference."""
+        module, observations = self._trained_module, self._whole(observations)
         if self._has_standard_forward:
             distribution, values = module.evaluate(observations)
             return type(distribution)(distribution.loc.float(), distribution.log_std.float()), values.float()

@@ -6,6 +6,7 @@ and updates its priorities, with whole-array operations.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBu
 from rllib_portfolio.algorithms.replay.sum_tree import SumTree
 from rllib_portfolio.algorithms.replay.transition_store import TransitionStore
 from rllib_portfolio.arrays import FloatArray
+
+logger = logging.getLogger(__name__)
 
 ReplayBatch = dict[str, NDArray[Any]]
 """Columns of B transitions under RLlib's names: obs, actions, rewards, new_obs, terminateds, n_step, weights.
@@ -85,8 +88,17 @@ class ArrayEpisodeReplayBuffer(EpisodeReplayBuffer):
         return self.beta_start + (self.beta_end - self.beta_start) * min(1.0, timestep / self.beta_steps)
 
     def add(self, episodes: SingleAgentEpisode | Sequence[SingleAgentEpisode]) -> None:
-        """Append episode chunks with the largest priority so far."""
-        rows = self._store.add([episodes] if isinstance(episodes, SingleAgentEpisode) else episodes)
+        """Append episode chunks with the largest priority so far.
+
+        If their observations have another form than those held (after a checkpoint of an earlier version, or with
+        another env runner), the buffer is emptied first.
+        """
+        episodes = [episodes] if isinstance(episodes, SingleAgentEpisode) else episodes
+        if not all(map(self._store.fits, episodes)):
+            logger.warning("Warning: the replay buffer holds observations of another form: it is emptied and refilled.")
+            self._store = TransitionStore(self.capacity, tuple(self._store.extra))
+            self._priorities = SumTree(self.capacity)
+        rows = self._store.add(episodes)
         self._priorities[rows.written] = 0.0
         self._priorities[rows.with_transition] = self._max_priority
 

@@ -93,6 +93,10 @@ class TransitionStore:
             with_transition=np.concatenate([chain[:-1] for _, chain in chains]),
         )
 
+    def fits(self, episode: SingleAgentEpisode) -> bool:
+        """Return whether the observations of an episode chunk have the shape of those in the store."""
+        return not self._num_rows or self.observations.shape[1:] == np.shape(episode.get_observations(0))
+
     def n_step(self, rows: IntArray, num_steps: int, gamma: float) -> Transitions:
         """Return the transitions that start at some rows, each over up to `num_steps` steps.
 

@@ -15,7 +15,7 @@ from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 FINISHED_RETURNS = "finished_episode_returns"
 
 
-@reads_fragments(infos=False)
+@reads_fragments(infos=False, observations=False)
 class ReportFinishedEpisodes(RLlibCallback):
     """Logs the return of each finished episode, without reward normalisation."""
 

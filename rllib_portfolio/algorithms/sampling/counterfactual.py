@@ -76,23 +76,27 @@ class Counterfactuals:
     def batch(self, drawn: Mapping[str, NDArray[Any]], generator: np.random.Generator) -> dict[str, NDArray[Any]]:
         """Return a batch of S observations with A actions, rewards and next observations each.
 
+        Observations are by reference if those of `drawn` are.
+
         Args:
             drawn: S transitions, with `COLUMNS`.
             generator: Draws the actions and the days that start one step later.
         """
         batch = dict(drawn)
+        by_reference = drawn[Columns.OBS].shape[1:] != (len(self._simulation.layout.names),)
+        observe = self._simulation.refer if by_reference else self._simulation.observe
         state = State(*(batch.pop(name) for name in COLUMNS))
         taken = drawn[Columns.ACTIONS]
         if self._other_portfolios:
             state = self._elsewhere(state, generator)
-            batch[Columns.OBS] = self._simulation.observe(state)
+            batch[Columns.OBS] = observe(state)
         actions = self._actions(taken, self._available(state), generator)
         everywhere = State(*(values.repeat(self._num_actions, 0) for values in state))
         after, rewards, _ = self._simulation.step(everywhere, actions.reshape(-1))
         batch[Columns.ACTIONS] = actions.astype(taken.dtype)
         batch[Columns.REWARDS] = rewards.astype(np.float32).reshape(actions.shape)
         if self._looks_ahead:
-            batch[Columns.NEXT_OBS] = self._simulation.observe(after).reshape(*actions.shape, -1)
+            batch[Columns.NEXT_OBS] = observe(after).reshape(*actions.shape, -1)
         return batch
 
     def _available(self, state: State) -> NDArray[np.bool_] | None:

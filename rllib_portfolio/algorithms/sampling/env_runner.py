@@ -21,7 +21,7 @@ from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
 
-from rllib_portfolio.algorithms.sampling.fast_path import is_vectorisable, keeps_infos
+from rllib_portfolio.algorithms.sampling.fast_path import holds_references, is_vectorisable, keeps_infos
 from rllib_portfolio.algorithms.sampling.fragment import Fragment, Streams, Transitions, cut_episodes
 from rllib_portfolio.algorithms.sampling.seeded_env_runner import ASSET_RETURNS, SeededEnvRunner
 
@@ -39,7 +39,8 @@ class VectorisedEnvRunner(SeededEnvRunner):
 
     The fast path differs from RLlib in this: callbacks on episode start and end are called when the fragment is cut, in
     the order of the environments; episodes have no lookback, and only the last info of an episode unless a class reads
-    infos; and a failed environment step discards the whole fragment. The state of a local env runner includes the
+    infos; observations are by reference unless a class reads whole ones; and a failed environment step discards the
+    whole fragment. The state of a local env runner includes the
     environments and their random generators, so that a restored env runner continues the same random path.
     """
 
@@ -47,6 +48,8 @@ class VectorisedEnvRunner(SeededEnvRunner):
         super().__init__(config=config, **kwargs)
         self._is_vectorisable = is_vectorisable(self)
         self._keeps_infos = keeps_infos(self)
+        self._by_reference = self._is_vectorisable and holds_references(self)
+        """Whether episodes hold observations by reference, [N+2]."""
         self._streams: Streams | None = None
 
     def _sample(
@@ -105,6 +108,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         fragment = Fragment(self.num_envs, rows=-(-num_timesteps // self.num_envs))
         while fragment.num_transitions < num_timesteps:
             observations, finished = self._streams.observations, self._streams.finished
+            stored = self._stored(observations)
             started = time.perf_counter()
             actions, for_env, outputs = self._act(observations, fragment.num_transitions)
             outputs |= self._states()
@@ -118,14 +122,18 @@ class VectorisedEnvRunner(SeededEnvRunner):
             if ASSET_RETURNS in infos:
                 outputs[ASSET_RETURNS] = infos[ASSET_RETURNS]
             fragment.append(
-                Transitions(observations, actions, rewards, terminated, truncated), outputs, is_transition=~finished
+                Transitions(stored, actions, rewards, terminated, truncated), outputs, is_transition=~finished
             )
             self._streams.observations, self._streams.finished = next_observations, terminated | truncated
             is_kept = self._streams.finished | self._keeps_infos
             if is_kept.any():
                 fragment.keep_infos(is_kept, self.env._convert_info_to_list(infos))
-        fragment.finish(self._streams.observations)
+        fragment.finish(self._stored(self._streams.observations))
         return fragment
+
+    def _stored(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Return the current observations as episodes hold them."""
+        return self._vector_env.simulation.refer(self._vector_env.state) if self._by_reference else observations
 
     def _act(
         self, observations: NDArray[Any], steps_in_fragment: int
@@ -164,7 +172,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         episodes = cut_episodes(
             fragment,
             self._streams,
-            spaces=(self.env.single_observation_space, self.env.single_action_space),
+            spaces=(None if self._by_reference else self.env.single_observation_space, self.env.single_action_space),
             extra=self._log_probabilities(fragment),
             constants={WEIGHTS_SEQ_NO: self._weights_seq_no},
         )

@@ -2,13 +2,15 @@
 
 It may if the module is stateless, the connectors are RLlib's defaults, and all classes that read episodes are known to
 work with fragments. Otherwise RLlib's own loop samples, so that callbacks, connectors and learners get complete data.
+
+Episodes then hold observations by reference (see `ObservationLayout.refer`) if no such class reads whole ones.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -30,6 +32,8 @@ from ray.rllib.connectors.module_to_env import (
 )
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,14 @@ _EPISODE_EVENTS = ("on_episode_created", "on_episode_start", "on_episode_step", 
 _MARK = "_reads_fragments"
 
 
-def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
+class _Reads(NamedTuple):
+    """What a class reads of fragments."""
+
+    infos: bool = True
+    observations: bool = True
+
+
+def reads_fragments(*, infos: bool = True, observations: bool = True) -> Callable[[Class], Class]:
     """Return a decorator that marks a class of callbacks, learners or algorithms as working with fragments.
 
     With a class that has no mark, every step is sampled through RLlib's own loop, which is slower. Subclasses do not
@@ -65,10 +76,12 @@ def reads_fragments(*, infos: bool = True) -> Callable[[Class], Class]:
     Args:
         infos: Whether the class reads the infos of every step. If no class does, only the last info of an episode is
             kept.
+        observations: Whether the class reads whole observations. If no class does, episodes of our own environment hold
+            them by reference, so that they do not grow with the number of features.
     """
 
     def mark(cls: Class) -> Class:
-        setattr(cls, _MARK, infos)
+        setattr(cls, _MARK, _Reads(infos, observations))
         return cls
 
     return mark
@@ -92,7 +105,17 @@ def is_vectorisable(runner: SingleAgentEnvRunner) -> bool:
 def keeps_infos(runner: SingleAgentEnvRunner) -> bool:
     """Return whether a class of the env runner's configuration reads the infos of all steps."""
     readers = (*map(type, runner._callbacks), runner.config.learner_class, runner.config.algo_class)
-    return any(vars(reader).get(_MARK, False) for reader in readers if isinstance(reader, type))
+    return any(_reads(reader).infos for reader in readers if _is_marked(reader))
+
+
+def holds_references(runner: SingleAgentEnvRunner) -> bool:
+    """Return whether a vectorisable env runner can hold observations by reference: no class reads whole ones."""
+    env = runner.env.env
+    if not isinstance(env, PortfolioVectorEnv) or not env.simulation.layout.has_references:
+        return False
+    watchers = [callbacks for callbacks in map(type, runner._callbacks) if _own_events(callbacks)]
+    readers = (*watchers, runner.config.learner_class, runner.config.algo_class)
+    return not any(_reads(reader).observations for reader in readers)
 
 
 def _has_default_parts(runner: SingleAgentEnvRunner) -> bool:
@@ -130,12 +153,21 @@ def _unknown_readers(runner: SingleAgentEnvRunner) -> list[str]:
 
 
 def _watches_episodes(callbacks: type) -> bool:
-    own = {event for event in _EPISODE_EVENTS if getattr(callbacks, event) is not getattr(RLlibCallback, event)}
+    own = _own_events(callbacks)
     return bool(own) and not (_is_marked(callbacks) and "on_episode_step" not in own)
 
 
+def _own_events(callbacks: type) -> set[str]:
+    return {event for event in _EPISODE_EVENTS if getattr(callbacks, event) is not getattr(RLlibCallback, event)}
+
+
 def _is_marked(cls: Any) -> bool:
-    return _MARK in vars(cls)
+    return isinstance(cls, type) and _MARK in vars(cls)
+
+
+def _reads(cls: Any) -> _Reads:
+    """Return what a class reads; everything if it has no mark."""
+    return vars(cls)[_MARK] if _is_marked(cls) else _Reads()
 
 
 def _is_rllibs(cls: Any) -> bool:

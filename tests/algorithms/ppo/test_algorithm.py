@@ -15,6 +15,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
+from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFeatures
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.config import RunConfig
 from rllib_portfolio.market import MarketData, gbm_market, load_market
@@ -136,11 +137,13 @@ def test_stored_log_probabilities_are_those_of_the_unclipped_sample(
     algorithm = build(wide)
     module = learned_module(algorithm, tiny_config(SETTINGS, wide), market_path)
     episodes = sample(algorithm)
-    observations = np.concatenate([episode.get_observations()[:-1] for episode in episodes])
+    observations = torch.from_numpy(np.concatenate([episode.get_observations()[:-1] for episode in episodes]))
+    if env_runner == "vectorised":  # its episodes hold observations by reference
+        observations = ReferencedFeatures.of({"data": str(market_path)}, "cpu").observations(observations)
     actions = torch.from_numpy(np.concatenate([episode.get_actions() for episode in episodes]))
     stored = np.concatenate([episode.get_extra_model_outputs(Columns.ACTION_LOGP) for episode in episodes])
     with torch.no_grad():
-        inputs = module.forward_train({Columns.OBS: torch.from_numpy(observations)})[Columns.ACTION_DIST_INPUTS]
+        inputs = module.forward_train({Columns.OBS: observations})[Columns.ACTION_DIST_INPUTS]
     mean, log_std = inputs.chunk(2, dim=-1)
     density = torch.distributions.Normal(mean, log_std.exp())
     assert (actions.abs() > 1).float().mean() > 0.3

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import torch
 from ray.rllib.core.columns import Columns
 from scipy.stats import chisquare
 
+from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFeatures
 from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, ArrayEpisodeReplayBuffer
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, state_columns
 from rllib_portfolio.env import PortfolioVectorEnv
-from tests.algorithms.replay.transitions import chunk
+from rllib_portfolio.env.observation import ObservationLayout
+from tests.algorithms.replay.transitions import chunk, chunk_of
+from tests.algorithms.sampling.samples import with_features
 from tests.env.markets import market_of
 
 
@@ -157,3 +161,32 @@ def test_where_environments_stood_takes_more_than_half_of_the_observations_again
     assert set(state) == set(COLUMNS)
     extra = {name: values[0] for name, values in state.items()}
     assert 1.55 <= relative_size(ArrayEpisodeReplayBuffer(capacity=FULL, extra_columns=COLUMNS), extra) <= 1.61
+
+
+# ---------------------------------------------------------------- observations by reference
+
+
+def test_what_is_stored_and_drawn_does_not_grow_with_the_features() -> None:
+    sizes = {}
+    for num_features in (1, 50):
+        market = with_features(market_of(np.zeros((10, 3))), num_features)
+        layout = ObservationLayout(market)
+        buffer = ArrayEpisodeReplayBuffer(capacity=100, seed=0)
+        rows, own = np.arange(9), np.full((9, market.num_assets + 1), 1.0 / (market.num_assets + 1))
+        buffer.add([chunk_of(layout.refer(rows, own))])
+        batch = buffer.sample(30)
+        sizes[num_features] = (buffer._store.observations.nbytes, sum(column.nbytes for column in batch.values()))
+        held = ReferencedFeatures(layout, "cpu").observations(torch.from_numpy(batch[Columns.OBS]))
+        np.testing.assert_array_equal(held, layout.observe(batch[Columns.ACTIONS], own[batch[Columns.ACTIONS]]))
+    assert sizes[1] == sizes[50]
+
+
+def test_observations_of_another_form_empty_the_buffer(caplog: pytest.LogCaptureFixture) -> None:
+    buffer = buffer_of(10)
+    buffer.update_priorities(np.full(len(buffer.sample(5)[WEIGHTS]), 7.0))
+    buffer.add([chunk_of(np.zeros((4, 5), dtype=np.float32))])
+    assert "is emptied and refilled" in caplog.text
+    assert buffer.counts()["num_env_steps_stored"] == buffer.get_added_timesteps() == 3
+    assert sorted(buffer.sample(300)[Columns.ACTIONS].tolist()) == sorted([0, 1, 2] * 100)
+    buffer.add([chunk_of(np.ones((4, 5), dtype=np.float32))])
+    assert len(caplog.records) == 1

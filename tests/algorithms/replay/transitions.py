@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 
@@ -30,5 +31,19 @@ def chunk(
         truncated=truncated,
         len_lookback_buffer=0,
         t_started=start,
+    )
+    return episode.to_numpy()
+
+
+def chunk_of(observations: NDArray[np.float32]) -> SingleAgentEpisode:
+    """A whole episode with the given observations, [T + 1, ...]: action t at step t, rewards of 0."""
+    num_steps = len(observations) - 1
+    episode: Any = SingleAgentEpisode(
+        observations=list(observations),
+        actions=[np.int64(t) for t in range(num_steps)],
+        rewards=[0.0] * num_steps,
+        infos=[{}] * len(observations),
+        truncated=True,
+        len_lookback_buffer=0,
     )
     return episode.to_numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.config import PPORunConfig
+from rllib_portfolio.market import MarketData
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "environment": {"episode_days": 7},
@@ -113,3 +115,16 @@ def weights(learner: Any) -> dict[str, np.ndarray]:
 def sent(value: Any) -> Any:
     """Return a value as it arrives in another process."""
     return pickle.loads(pickle.dumps(value))
+
+
+def with_features(market: MarketData, num_features: int, num_market_features: int = 1) -> MarketData:
+    """The market with other features, whose numbers are noise."""
+    rng = np.random.default_rng(0)
+    shape = (market.num_days, market.num_assets, num_features)
+    return replace(
+        market,
+        asset_features=rng.standard_normal(shape, dtype=np.float32),
+        market_features=rng.standard_normal((market.num_days, num_market_features), dtype=np.float32),
+        asset_feature_names=tuple(f"feature_{i}" for i in range(num_features)),
+        market_feature_names=tuple(f"market_{i}" for i in range(num_market_features)),
+    )

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
+from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFeatures
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, PREFIX, Counterfactuals, state_columns
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
+from rllib_portfolio.env.transition import State
 from rllib_portfolio.market import MarketData
 from tests.algorithms.dqn.dqn_runs import MARKET_PATH, run_config
 
@@ -76,6 +79,27 @@ def test_every_action_earns_what_an_environment_that_takes_it_pays(name: str, ti
             observation, reward, *_ = env.step(action)
             assert batch[Columns.REWARDS][index, action] == np.float32(reward)
             np.testing.assert_array_equal(batch[Columns.NEXT_OBS][index, action], observation)
+
+
+@pytest.mark.parametrize("other_portfolios", [False, True])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_observations_by_reference_lead_to_references(
+    other_portfolios: bool, lag: int, tiny_market: MarketData
+) -> None:
+    settings = environment({"execution_lag": lag})
+    drawn, _ = walked(tiny_market, settings)
+    simulation = PortfolioVectorEnv(1, tiny_market, **settings).simulation
+    state = State(*(drawn[name] for name in COLUMNS))
+    several = counterfactuals(tiny_market, settings, 4, other_portfolios)
+    whole = several.batch(drawn, np.random.default_rng(0))
+    ours = several.batch({**drawn, Columns.OBS: simulation.refer(state)}, np.random.default_rng(0))
+    features = ReferencedFeatures(simulation.layout, "cpu")
+    for name, values in whole.items():
+        mine = ours[name]
+        if name in (Columns.OBS, Columns.NEXT_OBS):
+            assert mine.shape[-1] == tiny_market.num_assets + 2
+            mine = features.observations(torch.from_numpy(mine)).numpy()
+        np.testing.assert_array_equal(mine, values, err_msg=name)
 
 
 @pytest.mark.parametrize("other_portfolios", [False, True])
@@ -154,7 +178,7 @@ def test_a_run_has_them_where_states_are_known(
 ) -> None:
     built = dqn.algorithm_config(run_config(settings), MARKET_PATH)
     assert built.counterfactual_actions == expected
-    told = "A gradient step learns from the 8 actions taken that batch_size draws"
+    told = "Each gradient step learns only from the 8 actions taken."
     assert [told in text for text in caplog.messages] == [True] * (not expected)
     assert built.counterfactual_portfolios
     assert built.replay_buffer_config["extra_columns"] == (COLUMNS if expected else ())
