@@ -359,7 +359,8 @@ def test_dqn_trains_in_a_universe_and_takes_no_action_that_cannot_be_traded(
         environment = built.env_runner.env.env.unwrapped
         table = environment.simulation.action_map
         for episode in built.env_runner.sample(num_timesteps=40, explore=True):
-            mask = table.available(ActionInputs(tradable=tradable_of(market, episode.get_observations()[:-1])))
+            rows = episode.get_observations()[:-1, 0].astype(int)  # the env runner samples by reference
+            mask = table.available(ActionInputs(tradable=market.universe.tradable[rows]))
             assert mask[np.arange(len(episode)), episode.get_actions()].all()
         policy = current_policy(built, config, market)
     finally:

@@ -48,7 +48,9 @@ ON_VARIED = {
 }
 """A market with an exit that is a sale, with groups and volumes."""
 DISCRETE = {"action_mode": "discrete"}
+QUANTILES = {**DISCRETE, "action_table": "quantiles", "action_levels": 1}
 CHANGES = {
+    "action_features": Change("wealth", {"action_features": ("asset_and_row",)}, QUANTILES),
     "action_levels": Change("wealth", {"action_levels": 3}, DISCRETE),
     "action_features": Change(
         "wealth",
