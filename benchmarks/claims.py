@@ -1,4 +1,4 @@
-"""What is often said of such systems, beside what was measured here; verdicts follow from the figures."""
+"""The table of commonly quoted claims, each with the measured figure and the verdict that follows from it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from benchmarks.tables import Table
 from benchmarks.throughput.tables import fastest, speeds
 
 Row = tuple[str, str, bool | None]
-"""What was measured, by which command, and whether the claim holds; None where it cannot be told."""
-_VERDICT = {True: "held", False: "refuted", None: "cannot be told"}
+"""The measured figures, the command that measures them, and whether the claim holds; None if they do not tell."""
+_VERDICT = {True: "confirmed", False: "refuted", None: "not distinguishable"}
 _ABLATION = "`python -m benchmarks.learning.ablation`"
 _WALK = "`python -m benchmarks.real_data walk`"
 
 
 def table(results: Path) -> Table:
-    """Return every claim with its verdict, from the folder of all results."""
+    """Return every claim with its verdict.
+
+    Args:
+        results: Folder of all results.
+    """
     found = {**_of_speed(results), **of_ablation(results), **_of_learning(results)}
     rows = [[claim, measured, command, _VERDICT[holds]] for claim, (measured, command, holds) in found.items()]
-    return Table("Commonly quoted, and measured", ["claim", "measured here", "by", ""], rows)
+    return Table("Commonly quoted claims", ["claim", "measured here", "by", "verdict"], rows)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -48,18 +52,18 @@ def _of_speed(results: Path) -> dict[str, Row]:
     saved = 1.0 - ours / theirs
     return {
         "850 steps a second with 8 environments": (
-            f"training {trained:,.0f} (10 epochs of minibatches of 64), sampling alone {sampled:,.0f}",
+            f"{trained:,.0f} in training (10 epochs of minibatches of 64), {sampled:,.0f} when only sampling",
             "`make bench`",
             trained >= 850.0,
         ),
         "8 environments are 7 times as fast as one": (
-            f"{times:.1f} times the sampling of one environment, in one process",
+            f"{times:.1f} times as fast when only sampling, in one process",
             "`make bench`",
             times >= 7.0,
         ),
         "the replay buffer takes 40 % less memory": (
-            f"{saved:.0%} less than RLlib's prioritized episode buffer ({ours:.2f} against {theirs:.2f} of its "
-            "observations; what it holds to learn from all actions comes on top)",
+            f"{saved:.0%} less than RLlib's prioritized episode buffer ({ours:.2f} against {theirs:.2f} times the size "
+            "of the observations, without the data for counterfactual actions)",
             "`make bench ARGS=dqn`",
             saved >= 0.395,
         ),
@@ -67,7 +71,7 @@ def _of_speed(results: Path) -> dict[str, Row]:
 
 
 def of_ablation(results: Path) -> dict[str, Row]:
-    """Return the claims about the parts of DQN; a variant that never got there has infinitely many steps."""
+    """Return the claims about the parts of DQN; a variant that never reaches 90 % has infinitely many steps."""
     rows = {row["variant"]: row for row in _json(results / "ablation.json")["summary"]}
     plain, double, dueling = rows["vanilla"], rows["+ double"], rows["+ dueling"]
     steps, fewer = (rows[name]["steps_to_90"] or math.inf for name in ("vanilla", "+ prioritized"))
@@ -76,7 +80,7 @@ def of_ablation(results: Path) -> dict[str, Row]:
     growth = f"{dueling['final_growth']:.0%} of the optimal growth against {plain['final_growth']:.0%}"
     return {
         "prioritized replay needs 30 % fewer samples": (
-            f"steps to 90 % of the optimum: {_thousands(fewer)}, without {_thousands(steps)}",
+            f"{_thousands(fewer)} steps to 90 % of the optimal growth with it, {_thousands(steps)} without",
             _ABLATION,
             None if math.isinf(steps) and math.isinf(fewer) else fewer <= 0.7 * steps,
         ),
@@ -86,7 +90,7 @@ def of_ablation(results: Path) -> dict[str, Row]:
             double["overestimation"] <= 0.75 * plain["overestimation"],
         ),
         "dueling helps by 15 %": (
-            growth + ("; ranges overlap" if overlaps else ""),
+            growth + (" without; the ranges of the seeds overlap" if overlaps else " without"),
             _ABLATION,
             None if overlaps else dueling["final_growth"] >= 1.15 * plain["final_growth"],
         ),
@@ -94,7 +98,7 @@ def of_ablation(results: Path) -> dict[str, Row]:
 
 
 def _thousands(steps: float) -> str:
-    return f"{steps / 1000:.0f} k" if math.isfinite(steps) else "never"
+    return f"{1000 * round(steps / 1000):,}" if math.isfinite(steps) else "infinitely many"
 
 
 def _of_learning(results: Path) -> dict[str, Row]:
@@ -107,13 +111,14 @@ def _of_learning(results: Path) -> dict[str, Row]:
     found = ", ".join(f"{name} {sharpe:.2f}" for name, sharpe in sharpes.items())
     return {
         "converges in half the steps": (
-            f"{median(ratios):.2f} of stock RLlib PPO's steps to 90 % of the gap, median of {len(ratios)} markets that "
-            "both reach",
+            f"{median(ratios):.2f} times the steps of unmodified RLlib PPO to close 90 % of the gap, median of the "
+            f"{len(ratios)} markets on which both do",
             "`python -m benchmarks.learning.certification`",
             median(ratios) <= 0.5,
         ),
         "PPO is 20 to 30 % better than DQN, adjusted for risk": (
-            f"Sharpe ratio {gain:+.0%} of DQN's (ensembles of five seeds)",
+            f"Sharpe ratio of PPO {abs(gain):.0%} {'above' if gain >= 0.0 else 'below'} that of DQN (ensembles of five "
+            "seeds)",
             _WALK,
             gain >= 0.2,
         ),

@@ -1,7 +1,6 @@
-"""Write the tables of all documents from the results that are there: `python -m benchmarks.documents`.
+"""Write the tables of all documents from the committed results: `python -m benchmarks.documents`.
 
-A table stands between two marks of a document. Its results are JSON files in benchmarks/results; where they are not
-there, the table is left as it is.
+A table stands between two comments of a document, its marks. Its results are JSON files in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from benchmarks.learning import ablation
 from benchmarks.learning import tables as learning
 from benchmarks.machine import RESULTS, ROOT
 from benchmarks.real_data import tables as real_data
-from benchmarks.real_data.walks import over_looks
+from benchmarks.real_data.walks import TESTED_VERSIONS, corrected
 from benchmarks.tables import Table, markdown, marks, replaced
 from benchmarks.throughput import assets
 from benchmarks.throughput import tables as throughput
@@ -33,6 +32,11 @@ SHOWN_BASELINES = (
     "momentum top-5",
     "index",
 )
+EXECUTION = (
+    "All strategies may trade every 21 days, one day after the decision (execution lag 1), and pay 10 basis points of "
+    "the traded notional."
+)
+"""Execution of the strategies in the table of the README, as set in `ppo.yaml` and `ppo_per_asset.yaml`."""
 _WALK_FIGURES = {
     "sharpe_ratio": "{:.2f}",
     "annual_return": "{:.1%}",
@@ -48,7 +52,7 @@ Builder = Callable[[Path], str]
 
 
 def main() -> None:
-    """Write every document anew."""
+    """Write the tables of every document."""
     for name in DOCUMENTS:
         path = ROOT / name
         path.write_text(filled(path.read_text(), RESULTS))
@@ -70,8 +74,8 @@ def _train(results: Path) -> str:
     rows = {label: values["windows"]["test"]["strategies"]["PPO policy"] for label, values in runs.items()}
     rows |= {name: row for name, row in window["strategies"].items() if name != "PPO policy"}
     lines = [
-        f"| test window, {window['first']} to {window['last']}, after 10 bp costs "
-        "| Sharpe | return a year | volatility | max drawdown | turnover a year | cost a year |",
+        f"| test window, {window['first']} to {window['last']}, after costs "
+        "| Sharpe ratio | annual return | volatility | maximum drawdown | annual turnover | annual cost |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -82,11 +86,12 @@ def _train(results: Path) -> str:
             f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.2f}x "
             f"| {row['cost_per_year']:.1%} |"
         )
+    note = f"{EXECUTION} Turnover is one-way. Cash earns 2 % per year."
     picture = "![Equity curves of the test window](docs/equity_curve.png)"
     sentences = [
         f"> {values['verdict']['sentence'].replace('PPO policy', f'PPO ({label})')}" for label, values in runs.items()
     ]
-    return "\n".join([*lines, "", "\n\n".join(sentences), "", picture])
+    return "\n".join([*lines, "", note, "", "\n\n".join(sentences), "", picture])
 
 
 def _walk(results: Path) -> str:
@@ -95,14 +100,16 @@ def _walk(results: Path) -> str:
     rows = []
     for name in [*values["subjects"], *SHOWN_BASELINES]:
         row = values["strategies"][name]
-        row = {**row, "mean_p_value": None if (p := row["mean_p_value"]) is None else over_looks(p, name)}
+        row = {**row, "mean_p_value": None if (p := row["mean_p_value"]) is None else corrected(p, name)}
         rows.append([name, *(_cell(row, figure, form) for figure, form in _WALK_FIGURES.items())])
-    title = f"Out of sample, {values['first_day']} to {values['last_day']}, after 10 bp costs"
+    title = f"Out of sample, {values['first_day']} to {values['last_day']}, after costs"
+    heads = ["Sharpe ratio", "annual return", "volatility", "maximum drawdown", "annual turnover"]
     table = Table(
         title,
-        ["", "Sharpe", "return a year", "volatility", "max drawdown", "turnover a year", "IR over 1/N", "p"],
+        ["strategy", *heads, "information ratio over 1/N", "p-value of the mean active return"],
         rows,
-        "DQN's p is times its three looks at these years, at most 1 (Bonferroni).",
+        f"The p-value of DQN is multiplied by {TESTED_VERSIONS['DQN']} and limited to 1 (Bonferroni), because "
+        f"{TESTED_VERSIONS['DQN']} versions of DQN were tested on these years. Turnover is one-way.",
     )
     sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
     return "\n\n".join([markdown([table]), *sentences])
@@ -139,7 +146,7 @@ BLOCKS: dict[str, Builder] = {
     "size_and_power": _of("size_and_power.json", evaluation.size_and_power),
     "evaluation_speed": _of("evaluation_speed.json", evaluation.speed),
 }
-"""By the mark that they stand between."""
+"""Maps the name in the marks of a block to the function that returns the block's text."""
 
 
 if __name__ == "__main__":

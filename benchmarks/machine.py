@@ -1,4 +1,4 @@
-"""Where results are kept, what a measurement was made on, and processes of their own for what is measured."""
+"""Folders of results, the description of the machine, and separate processes for measurements."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rllib_portfolio.atomic import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-"""Of complete runs, which are committed."""
+"""Folder of the results of complete runs, which are committed."""
 SCRATCH = ROOT / "runs" / "benchmarks"
-"""Of quick and partial runs."""
+"""Folder of the results of quick and partial runs."""
 _PACKAGES = ("ray", "torch", "stable-baselines3", "gymnasium", "numpy", "scipy")
 _CODE = (".", ":!*.md", ":!benchmarks/results", ":!docs")
-"""What was measured, for git: documents and results are written after a measurement."""
+"""Paths that git compares to find uncommitted changes; documents and results are written after a measurement."""
 Job = TypeVar("Job")
 
 
 def description() -> dict[str, Any]:
-    """Processor, memory, system, versions, revision of the code and the load that others put on the machine now."""
+    """Return processor, memory, system, versions, revision of the code and the current load of the machine."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -53,7 +53,7 @@ def destination(module: str, text: str | None) -> tuple[Path, bool]:
 
 
 def load_average() -> float:
-    """Processes that wanted a core over the last minute, mean."""
+    """Return the mean number of processes that used or waited for a core in the last minute."""
     return round(os.getloadavg()[0], 2)
 
 

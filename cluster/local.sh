@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Ray cluster on one machine: a head and n worker nodes, each a `ray start` of its own, on the loopback address only.
+# Run a Ray cluster on one machine: a head and N worker nodes, each with its own `ray start`, on the loopback address.
 set -euo pipefail
 
 readonly usage="\
@@ -7,13 +7,13 @@ usage: cluster/local.sh up [--workers N] [--cpus-per-node N] [--object-store-mb 
        cluster/local.sh join NODE [--cpus-per-node N] [--object-store-mb N]
        cluster/local.sh status | env | lose NODE | down
 
-up      start a head and N worker nodes (default: 2), each with --cpus-per-node CPUs (default: 1, whatever the machine
-        has) and an object store of --object-store-mb (default: 150)
-status  the processes that 'up' started, and what Ray says of its nodes
-env     the variables that reach the cluster: eval \"\$(cluster/local.sh env)\"
-lose    kill NODE (worker-1) without a warning, as a machine that fails
-join    start NODE: a worker that was lost (worker-1), or one more (worker-3)
-down    stop what 'up' started, and nothing else; logs stay
+up      start a head and N worker nodes (default: 2), each with --cpus-per-node CPUs (default: 1, which need not be
+        CPUs of the machine) and an object store of --object-store-mb MB (default: 150)
+status  show the processes that 'up' started, and Ray's status of the nodes
+env     print the variables that connect to the cluster: eval \"\$(cluster/local.sh env)\"
+lose    kill NODE (such as worker-1) without warning, like a machine that fails
+join    start NODE: a lost worker (such as worker-1) or another one (such as worker-3)
+down    stop only what 'up' started; logs are kept
 
 Variables: CLUSTER_DIR (state, logs, token; default: /tmp/rllib-cluster), GCS_PORT (6379), DASHBOARD_PORT (8265),
 CLIENT_PORT (10001), VENV (the project's .venv)."

@@ -10,12 +10,13 @@
 #SBATCH --signal=B:USR1@180
 #SBATCH --output=rllib-portfolio-%j.log
 #
-# One Ray node on each Slurm node, the driver beside this script; all of it ends with the driver, whose exit code is the job's.
+# Start one Ray node on each Slurm node, and the driver on the node of this script. The job ends with the driver and has
+# its exit code.
 #   sbatch cluster/slurm.sh train.py --algo ppo --num-env-runners 24 --storage-path /shared/runs
-# Submit from the top of the repository, in a folder that all nodes see. A GPU learner: add --gres=gpu:1 to sbatch.
+# Submit it from the top of the repository, in a folder that all nodes mount. For a GPU learner add --gres=gpu:1.
 #
-# Before the time limit, and on `scancel --batch --signal=USR1 JOBID`, this script tells the driver to stop, which writes
-# a checkpoint first. (A plain `scancel` signals every process at once, Ray's too: the last periodic checkpoint counts.)
+# Before the time limit, and on `scancel --batch --signal=USR1 JOBID`, this script tells the driver to stop, and the
+# driver writes a checkpoint first. A plain `scancel` ends all processes at once: the last periodic checkpoint remains.
 set -euo pipefail
 
 (($#)) || {
@@ -30,42 +31,42 @@ command -v ray >/dev/null || {
     exit 1
 }
 
-# Whoever has the token may run code as you: the file is yours alone, and every node reads it from your home directory.
+# Whoever has the token can run code as you. Only you can read its file; every node reads it from your home directory.
 umask 077
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 ray get-auth-token --generate >/dev/null
 chmod 600 "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
-export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds for all nodes to come up
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds to wait for all nodes
 
-readonly head=${SLURMD_NODENAME:?must be set: start this script with sbatch} # where this script runs, and the driver
+readonly head=${SLURMD_NODENAME:?must be set: start this script with sbatch} # the node of this script and of the driver
 state=$(mktemp -d "/tmp/rllib-portfolio-$SLURM_JOB_ID-XXXXXX")
 readonly state
 
-# The driver's process id and exit code, for the lines below; `ray symmetric-run` starts this on the head alone.
+# `ray symmetric-run` starts this command on the head only. It records the driver's process id and exit code.
 # shellcheck disable=SC2016
 readonly driver='export RAY_ADDRESS=$HEAD_ADDRESS; python "$@" & echo $! >"$STATE/pid"; wait $!; code=$?; echo $code >"$STATE/code"; exit $code'
 export STATE=$state HEAD_ADDRESS=$head:6379
 
 # shellcheck disable=SC2329 # called by the trap
 stop_driver() {
-    echo "Stopping: the driver is told to write a checkpoint and end."
+    echo "Stopping: the driver writes a checkpoint and ends."
     [[ ! -s $state/pid ]] || kill -TERM "$(<"$state/pid")" || true
 }
 trap stop_driver USR1 TERM
 
-# A node that is lost costs its env runners, not the job: --no-kill and --kill-on-bad-exit=0.
+# If a node is lost, its env runners are lost, but the job continues: --no-kill and --kill-on-bad-exit=0.
 srun --no-kill --kill-on-bad-exit=0 ray symmetric-run --address "$HEAD_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_PER_TASK" --disable-usage-stats -- bash -c "$driver" driver "$@" &
 readonly step=$!
 while [[ ! -s $state/code ]] && kill -0 "$step" 2>/dev/null; do
     sleep 2 &
-    wait $! || true # a trap runs as soon as this wait is interrupted
+    wait $! || true # a signal interrupts this wait, so that its trap runs at once
 done
 code=1
 if [[ -s $state/code ]]; then
     read -r code <"$state/code"
-    deadline=$((SECONDS + 20)) # the head stops its Ray by itself; the others would wait for it for a minute and more
+    deadline=$((SECONDS + 20)) # the head stops Ray itself; the other nodes would wait for more than a minute
     while kill -0 "$step" 2>/dev/null && ((SECONDS < deadline)); do
         sleep 1 &
         wait $! || true

@@ -64,7 +64,7 @@ def file_error(
         kind: Class of the returned error unless the machine failed.
     """
     if is_of_machine(error):
-        return MachineError(f"{text}. Make room on that disk, or mend it, then try again.")
+        return MachineError(f"{text}. Free space on that disk or repair it, then try again.")
     return kind(f"{text}. {remedy}")
 
 

@@ -104,7 +104,7 @@ def _processor_s() -> float:
 
 @pytest.fixture(scope="session")
 def update_golden(pytestconfig: pytest.Config) -> bool:
-    """Whether a golden test is to write its figures instead of comparing them."""
+    """Return whether golden tests write their figures instead of comparing them."""
     return bool(pytestconfig.getoption("--update-golden"))
 
 

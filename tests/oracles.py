@@ -86,7 +86,7 @@ def square_root(value: Fraction) -> Fraction:
 
 
 def differential_sharpe(returns: Iterable[float], decay: float, second_moment: float) -> Iterator[float]:
-    """How fast the Sharpe ratio of the decayed moments rises with the weight that the new return gets.
+    """Yield the derivative of the Sharpe ratio of the decayed moments with respect to the weight of the new return.
 
     D_t = dS/d eta at eta = 0, with S(eta) = a / sqrt(b - a^2), a = A + eta (R - A), b = B + eta (R^2 - B): the
     definition that Moody and Saffell expand to first order, here as a central difference.

@@ -1,4 +1,4 @@
-"""What the benchmarks stand on: all sides learn with one network, and nothing was chosen on out-of-sample days."""
+"""Tests of the assumptions of the benchmarks: one network for all, and no choice on out-of-sample days."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_every_flag_in_the_documents_is_one_of_its_command(capsys: pytest.Captur
 
 @pytest.fixture
 def known(finished_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the Python blocks of the documents take for granted: a finished run, an observation, two value series."""
+    """Return the names that the Python blocks of the documents use: a run, an observation, value series."""
     from rllib_portfolio import load_policy
     from rllib_portfolio.policies.strategy import MarketViewer
 

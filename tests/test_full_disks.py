@@ -80,7 +80,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, move: int) -> None:
 
 
 def told(capsys: pytest.CaptureFixture[str], work: Callable[[], Any], number: int, place: Path) -> str:
-    """What a command prints where the work fails with an error of the operating system."""
+    """Return the output of a command whose work fails with an error of the operating system."""
 
     def command() -> int:
         work()
@@ -90,7 +90,7 @@ def told(capsys: pytest.CaptureFixture[str], work: Callable[[], Any], number: in
     (line,) = capsys.readouterr().err.splitlines()
     assert str(place) in line
     assert os.strerror(number) in line
-    assert ("Make room on that disk" in line) == (number in MACHINE)
+    assert ("Free space on that disk" in line) == (number in MACHINE)
     return line
 
 

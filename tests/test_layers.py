@@ -1,4 +1,4 @@
-"""The lower floors and the audit load neither ray nor torch: asked of a fresh interpreter, for every module there.
+"""The lower layers and the audit load neither ray nor torch: asked of a fresh interpreter, for every module there.
 
 `lint-imports` checks the same on the source; this sees what third parties drag in.
 """
@@ -38,8 +38,8 @@ def printed(pytestconfig: pytest.Config, program: str, *arguments: str) -> list[
 
 
 def test_importing_the_lower_floors_loads_neither_ray_nor_torch(pytestconfig: pytest.Config) -> None:
-    floors = ("config", "market", "env", "policies", "statistics", "backtest", "reporting", "audit")
-    assert printed(pytestconfig, IMPORT_ALL, *(f"rllib_portfolio.{name}" for name in floors)) == []
+    layers = ("config", "market", "env", "policies", "statistics", "backtest", "reporting", "audit")
+    assert printed(pytestconfig, IMPORT_ALL, *(f"rllib_portfolio.{name}" for name in layers)) == []
 
 
 BACKTEST = """

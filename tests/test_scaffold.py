@@ -1,4 +1,4 @@
-"""What the Makefile and the setup script promise, without installing anything."""
+"""Tests of the Makefile and the setup script that install nothing."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def fake_python(path: Path, script: str) -> Path:
 
 
 def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Everything that was printed, but for make's own closing remark."""
+    """Return all printed lines except those that make adds at the end."""
     return [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("make: ***")]
 
 

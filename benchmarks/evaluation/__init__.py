@@ -1,1 +1,1 @@
-"""Whether the tests of `rllib_portfolio.statistics` reject as often as they say, and how fast they are."""
+"""Benchmarks of the tests in `rllib_portfolio.statistics`: size, power and speed."""

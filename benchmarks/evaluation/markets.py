@@ -18,10 +18,10 @@ PERIODS_PER_YEAR = 252
 DAILY_VOLATILITY = 0.01
 
 DEGREES_OF_FREEDOM = 5
-"""Of the heavy tails: kurtosis 9."""
+"""Degrees of freedom of the heavy-tailed returns, whose kurtosis is 9."""
 
 ARCH, GARCH = 0.08, 0.90
-"""How much of tomorrow's variance is today's surprise, and today's variance; what is left is the long-run mean."""
+"""Weights of today's squared shock and variance in tomorrow's variance; the rest is the long-run variance."""
 
 
 def normal(

@@ -1,4 +1,4 @@
-"""How often the tests behind a verdict reject what is true and what is false, and PBO on noise and on skill.
+"""Size and power of the tests behind a verdict, and the PBO of trials with and without skill.
 
 `python -m benchmarks.evaluation.size_and_power` takes about eleven minutes on one core and writes
 `results/size_and_power.json`, which is committed; with `--quick` it takes half a minute, writes to `runs/benchmarks/`
@@ -82,13 +82,13 @@ def run(output: Path, *, quick: bool = False) -> int:
 
 
 def is_within(row: dict[str, Any]) -> bool:
-    """Whether a row of the sizes is within the tolerance, whatever chance has to do with it."""
+    """Return whether a size is within the tolerance; a verdict may also reject less often."""
     excess = row["rejected"] - LEVEL
     return bool(excess <= TOLERANCE and (row["test"] == VERDICT or excess >= -TOLERANCE))
 
 
 def _size(scale: float) -> Iterator[dict[str, Any]]:
-    """Rejections at equal Sharpe ratios and means."""
+    """Yield the rejections at equal Sharpe ratios and means."""
     for process in PROCESSES:
         for correlation in CORRELATIONS:
             yield from _cell((HAC,), process, LONG, EQUAL, correlation, round(NUM_HAC * scale))
@@ -97,7 +97,7 @@ def _size(scale: float) -> Iterator[dict[str, Any]]:
 
 
 def _power(scale: float) -> Iterator[dict[str, Any]]:
-    """Rejections at Sharpe ratios that differ by 0.5, and what theory says of a Sharpe test on independent days."""
+    """Yield the rejections at Sharpe ratios that differ by 0.5, and the theoretical power on independent days."""
     for process in ("normal", "volatility clusters"):
         for correlation in POWER_CORRELATIONS:
             for years in POWER_YEARS:
@@ -111,7 +111,7 @@ def _power(scale: float) -> Iterator[dict[str, Any]]:
 def _cell(
     tests: tuple[str, ...], process: str, years: int, sharpe: tuple[float, float], correlation: float, num_samples: int
 ) -> Iterator[dict[str, Any]]:
-    """For each of the tests the share of samples in which it rejects, and the deviation of that share."""
+    """Yield for each test the share of samples in which it rejects, and the standard error of that share."""
     rng = np.random.default_rng([years, round(100 * correlation), len(process), len(tests), round(100 * sharpe[0])])
     days = years * PERIODS_PER_YEAR
     rejected = np.zeros(len(tests))
@@ -131,7 +131,7 @@ def _cell(
 
 
 def _rejections(tests: tuple[str, ...], pair: FloatArray, seed: int) -> tuple[bool, ...]:
-    """Of each test at the 5 % level, on the same pair of strategies [T, 2]."""
+    """Return whether each test rejects at the 5 % level, for the same pair of strategies [T, 2]."""
     first, second = np.ascontiguousarray(pair.T)
     if tests == (HAC,):
         return (hac_sharpe_test(first, second).p_value <= LEVEL,)
@@ -142,7 +142,10 @@ def _rejections(tests: tuple[str, ...], pair: FloatArray, seed: int) -> tuple[bo
 
 
 def _normal_power(years: int, sharpe: tuple[float, float], correlation: float) -> float:
-    """By the standard error of Memmel (2003), "Performance Hypothesis Testing with the Sharpe Ratio"."""
+    """Return the power that follows from the asymptotic standard error.
+
+    Source: Memmel (2003), "Performance Hypothesis Testing with the Sharpe Ratio".
+    """
     first, second = (ratio / math.sqrt(PERIODS_PER_YEAR) for ratio in sharpe)
     variance = 2.0 * (1.0 - correlation) + 0.5 * (first**2 + second**2 - 2.0 * first * second * correlation**2)
     shift = (first - second) / math.sqrt(variance / (years * PERIODS_PER_YEAR))
@@ -151,7 +154,7 @@ def _normal_power(years: int, sharpe: tuple[float, float], correlation: float) -
 
 
 def _overfitting(num_matrices: int) -> dict[str, Any]:
-    """PBO of 50 worthless trials over 4 years, and of the same with one whose Sharpe ratio is 4 higher."""
+    """Return the PBO of 50 trials without skill over 4 years, and with one trial whose Sharpe ratio is 4 higher."""
     rng, found = np.random.default_rng(0), {"noise": [], "one dominant": []}
     for _ in range(num_matrices):
         trials = rng.normal(0.0, 0.01, (1008, 50))
@@ -169,7 +172,7 @@ def _overfitting(num_matrices: int) -> dict[str, Any]:
 
 
 def _printed(what: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, each printed when it is there."""
+    """Print each row as soon as it is computed, and return all rows."""
     kept = []
     for row in rows:
         where = f"{row['test']:<20}{row['process']:<20}{row['years']:>3} years, correlation {row['correlation']:<5}"

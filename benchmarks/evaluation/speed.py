@@ -73,7 +73,7 @@ def targets(seconds: Mapping[str, float], baselines_s: float) -> list[dict[str, 
 
 
 def _parts(days: int, draws: int) -> dict[str, Callable[[], Any]]:
-    """What is timed, on made returns with clusters of volatility."""
+    """Return the computations to be timed, on simulated returns with clustered volatility."""
     rng = np.random.default_rng(0)
     wild = 0.008 * np.exp(0.5 * np.convolve(rng.normal(size=days + 59), np.ones(60) / 60**0.5, "valid"))
     common = rng.normal(size=(days, 1))

@@ -1,4 +1,4 @@
-"""The results of this folder's benchmarks as markdown for docs/benchmarks.md, from their JSON."""
+"""The results of the benchmarks of evaluation as markdown for docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from benchmarks.evaluation.size_and_power import is_within
 from benchmarks.tables import Table, markdown, provenance
 
 SHOWN_CORRELATIONS = (0.0, 0.5, 0.8, 0.9)
+OVERFITTING = {"noise": "50 trials without skill", "one dominant": "50 trials, one of them with skill"}
+"""Maps the names in the JSON file to texts for the reader."""
 
 
 def speed(results: Mapping[str, Any]) -> str:
-    """Return where the speed of evaluation was measured, and its tables."""
+    """Return the machine and the tables of the speed of evaluation."""
     size, walk = results["size"], results["baselines"]
     met = [
         [row["name"], f"{row['at_most_s']:g}", f"{row['seconds']:g}", "met" if row["met"] else "NOT MET"]
@@ -22,14 +24,14 @@ def speed(results: Mapping[str, Any]) -> str:
     what = f"{size['strategies']} strategies, {size['days']} days, {size['draws']} draws"
     days = f"{walk['rows']} baselines over {walk['days']} days, {walk['first_day']} to {walk['last_day']}"
     tables = [
-        Table("Targets", ["", "at most, s", "seconds", ""], met),
-        Table(f"Parts: {what}; {days}, {walk['failed_fits']} failed fits", ["", "seconds"], parts),
+        Table("Targets", ["task", "target, at most seconds", "seconds", ""], met),
+        Table(f"Seconds of each part: {what}; {days}, {walk['failed_fits']} failed fits", ["part", "seconds"], parts),
     ]
     return f"{provenance(results['machine'])}\n\n{markdown(tables)}"
 
 
 def size_and_power(results: Mapping[str, Any]) -> str:
-    """Return where size and power of the tests were measured, and the range of each test over all simulated returns."""
+    """Return the machine, and the table of size and power of each test."""
     settings = results["settings"]
     level, difference = settings["level"], settings["power_at_difference"]
     tests = list(dict.fromkeys(row["test"] for row in results["size"]))
@@ -40,13 +42,15 @@ def size_and_power(results: Mapping[str, Any]) -> str:
         powers = {row["correlation"]: row["rejected"] for row in results["power"] if _is_shown(row, test)}
         cells = (f"{powers[at]:.0%}" if at in powers else "" for at in SHOWN_CORRELATIONS)
         rows.append([test, f"{min(sizes):.1%} to {max(sizes):.1%}", *cells])
-    head = ["test", f"rejects at {level:.0%} where nothing differs"]
-    head += [f"finds a Sharpe difference of {difference} at correlation {at:g}" for at in SHOWN_CORRELATIONS]
-    note = f"{outside} of {len(results['size'])} sizes lie outside {level:.0%} +- {settings['tolerance']:.1%}. "
-    note += "Power is over 20 years of normal returns. " + " ".join(
-        f"The probability of backtest overfitting of {name} is {row['mean']:.2f}."
-        for name, row in results["overfitting"].items()
+    head = ["test", "size (rejections without a true difference)", "power at correlation 0"]
+    head += [f"at {at:g}" for at in SHOWN_CORRELATIONS[1:]]
+    note = (
+        f"All tests are at the {level:.0%} level; {outside} of {len(results['size'])} sizes lie outside {level:.0%} +- "
+        f"{settings['tolerance']:.1%}. Power: share of samples of 20 years of normal returns in which a Sharpe "
+        f"difference of {difference} is found, by the correlation of the two strategies. "
     )
+    means = (f"{row['mean']:.2f} for {OVERFITTING[name]}" for name, row in results["overfitting"].items())
+    note += f"Mean probability of backtest overfitting: {', '.join(means)}."
     return f"{provenance(results['machine'])}\n\n{markdown([Table('Size and power', head, rows, note)])}"
 
 

@@ -1,9 +1,9 @@
-"""What each part of DQN brings: `python -m benchmarks.learning.ablation [--seeds 5] [--steps 200000] [--jobs 2]`.
+"""Effect of each part of DQN: `python -m benchmarks.learning.ablation [--seeds 5] [--steps 200000] [--jobs 2]`.
 
-Six variants learn the Kelly market with optimum 0.8 on a ladder of 20 % steps, with the smallest network of the search
-space: one asset needs no more. Every 10000 environment steps the greedy policy's growth is computed exactly, and its
-action values are compared with what they should be. Each run leaves a file; a run whose file is there is not made
-again, so that an interrupted benchmark goes on where it stopped.
+Six variants learn the Kelly market with optimum 0.8, on an action table in steps of 20 %, with the smallest network of
+the search space, which is enough for one asset. Every 10,000 environment steps the growth of the greedy policy is
+computed exactly, and its action values are compared with the true ones. Each run writes a file. An interrupted
+benchmark makes only the runs whose files are missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRAINING = {
     "batch_size": 64,
     "counterfactual_actions": 0,
 }
-"""A rate that falls would hide how restless a variant is, and a short horizon that it overestimates."""
+"""A falling learning rate would hide how unstable a variant is, and a short horizon how much it overestimates."""
 REACHED = 0.9
 """Share of the optimal growth."""
 PARTS = {"double": "double_q", "prioritized": "prioritized", "dueling": "dueling", "noisy": "noisy"}
@@ -40,7 +40,7 @@ VARIANTS = ("vanilla", *(f"+ {part}" for part in PARTS), "all")
 
 
 def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
-    """One run: its learning curve."""
+    """Make one run and return its learning curve."""
     import torch
 
     from benchmarks.learning.certificates import FREE_TRADING, train
@@ -64,7 +64,7 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
 
     def watch(step: int, algorithm: Any, policy: Any) -> None:
         growth, gap = certificate.shares(policy, seed, num_envs=8, days=64)
-        # On this market no action changes what comes later: the value is the reward of the greedy action for ever.
+        # On this market no action affects later days, so the value is the discounted sum of equal rewards.
         reward = _growth(policy(observations)) - _growth(np.array([[0.5, 0.5]]))
         realised = reward / (1.0 - config.training.gamma)
         with torch.inference_mode():
@@ -78,24 +78,24 @@ def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
 
 
 def _growth(weights: Any) -> float:
-    """Expected log growth of weights [B, 2] on a coin of 58 to 42 for 20 %, mean."""
+    """Return the mean expected log growth of weights [B, 2] on the coin that gains or loses 20 % (58 to 42 %)."""
     return float(np.mean(np.log1p(weights[:, :1] * [0.2, -0.2]) @ [0.58, 0.42]))
 
 
 def steps_to(curve: Sequence[dict[str, float]], share: float = REACHED) -> float:
-    """Steps at the first of two evaluations in a row at or above `share` of the optimal growth; infinite if never."""
+    """Return the steps at the first of two consecutive evaluations that reach `share` of the optimum, else infinity."""
     found = (now["steps"] for now, later in pairwise(curve) if min(now["growth"], later["growth"]) >= share)
     return next(found, np.inf)
 
 
 def overestimation(curve: Sequence[dict[str, float]]) -> float:
-    """Predicted less realised value over the second half of a run, mean, in log wealth."""
+    """Return the mean of predicted minus realised value over the second half of a run, in log wealth."""
     half = curve[len(curve) // 2 :]
     return float(np.mean([point["predicted"] - point["realised"] for point in half]))
 
 
 def summary(runs: Mapping[str, Mapping[str, Sequence[dict[str, float]]]]) -> list[dict[str, Any]]:
-    """One row for each variant."""
+    """Return one row for each variant."""
     rows = []
     for variant, curves in ((variant, list(seeds.values())) for variant, seeds in runs.items()):
         reached = [steps_to(curve) for curve in curves]
@@ -119,7 +119,7 @@ def content(values: Mapping[str, Any]) -> str:
     """Return the table of a run's results as markdown."""
 
     def steps(value: float | None) -> str:
-        return "never" if value is None else f"{value / 1000:.0f} k"
+        return "never" if value is None else f"{1000 * round(value / 1000):,}"
 
     patterns = {"steps_to_90": steps, "overestimation": "{:+.3f}".format, "final_growth": "{:.1%}".format}
     rows = []
@@ -130,7 +130,7 @@ def content(values: Mapping[str, Any]) -> str:
         "variant",
         "steps to 90 % of the optimal growth",
         "range",
-        "seeds that got there",
+        "seeds that reached it",
         "overestimation",
         "range",
     ]
@@ -139,7 +139,7 @@ def content(values: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    """Make the runs that are missing, each in a process of its own, then write the JSON."""
+    """Make the missing runs, each in its own process, and write the JSON file."""
     arguments = _parser().parse_args()
     if arguments.run is not None:
         variant, seed = arguments.run
@@ -171,11 +171,11 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.ablation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps of each run")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
-    parser.add_argument("--runs", type=Path, help="where finished runs are kept (default: runs/benchmarks/ablation)")
-    parser.add_argument("--output", type=Path, help="JSON (default: benchmarks/results; for less: runs/benchmarks)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="number of seeds (default: 5)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps of each run (default: 200,000)")
+    parser.add_argument("--jobs", type=int, default=2, help="number of runs at the same time (default: 2)")
+    parser.add_argument("--runs", type=Path, help="folder of finished runs (default: runs/benchmarks/ablation)")
+    parser.add_argument("--output", type=Path, help="JSON file (default: in benchmarks/results, or in runs/benchmarks)")
     parser.add_argument("--run", nargs=2, metavar=("VARIANT", "SEED"), help=argparse.SUPPRESS)  # one, in this process
     return parser
 

@@ -36,7 +36,7 @@ EVALUATION_SEED = 1000
 
 @dataclass(frozen=True)
 class Walk:
-    """What a policy did on the path, means over all environments and days.
+    """Figures of a policy on a path: means over all environments and days.
 
     Attributes:
         growth: Expected log growth a day, after costs.
@@ -71,7 +71,7 @@ class Certificate:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """What the environment's configuration must say."""
+        """Settings that the environment must have."""
         return FREE_TRADING | {"cost_bps": self.cost_bps, "action_table": self.action_table}
 
     def walk(self, decide: Decision, seed: int, num_envs: int = 32, days: int = 252) -> Walk:
@@ -152,7 +152,7 @@ def _standard_errors(excess: FloatArray) -> float:
 
 
 def _standard_error(values: FloatArray) -> float:
-    """Of the mean of independent days."""
+    """Return the standard error of the mean of independent days."""
     return float(values.std(ddof=1)) / float(np.sqrt(values.size))
 
 

@@ -1,4 +1,4 @@
-"""Do agents reach the optimum, and before others: `python -m benchmarks.learning.certification [--seeds N] [--jobs 2]`.
+"""Certification on known optima: `python -m benchmarks.learning.certification [--seeds N] [--jobs 2]`.
 
 Each candidate learns each market of `known_optima` with each seed. A file holds what one candidate did on one market,
 seed by seed; what is in it is not made again, so that an interrupted suite goes on where it stopped. `python -m
@@ -27,12 +27,12 @@ STEPS = {"ppo": 300_000, "dqn": 60_000}
 """Environment steps of each run."""
 FRESH_SEED = 20
 POINTS = 15
-"""Of each learning curve."""
+"""Number of points of each learning curve."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Who learns.
+    """A configuration that learns the markets.
 
     Attributes:
         title: In tables.
@@ -89,7 +89,7 @@ CANDIDATES: dict[str, Candidate] = {
         steps=1_000_000,
     ),
     "ppo-sb3": Candidate("Stable-Baselines3 PPO", "ppo", "sb3", exams=_COMPARED),
-    "ppo-rllib": Candidate("stock RLlib PPO", "ppo", "rllib", exams=_COMPARED),
+    "ppo-rllib": Candidate("unmodified RLlib PPO", "ppo", "rllib", exams=_COMPARED),
     "dqn": Candidate("DQN", "dqn", seeds=10),
     "dqn-long": Candidate("DQN, 150,000 steps", "dqn", exams=_SLOW, seeds=10, steps=150_000),
     "dqn-rare": Candidate(
@@ -110,12 +110,12 @@ CANDIDATES: dict[str, Candidate] = {
         steps=600_000,
     ),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3", exams=_COMPARED),
-    "dqn-rllib": Candidate("stock RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
+    "dqn-rllib": Candidate("unmodified RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
 }
 
 
 def learn(candidate: Candidate, exam: str, seed: int, steps: int) -> dict[str, Any]:
-    """One run: its learning curve, and all that is said of the policy at its end. Ray must be up."""
+    """Make one run and return its learning curve and the final report. Ray must be running."""
     from benchmarks.learning.contenders import CONTENDERS, action_table, configuration
 
     certificate = EXAMS[exam].certificate()
@@ -144,18 +144,18 @@ def learn(candidate: Candidate, exam: str, seed: int, steps: int) -> dict[str, A
 
 
 def run_file(name: str, exam: str, folder: Path) -> Path:
-    """Where the runs of a candidate on a market are kept."""
+    """Return the path of the file with the runs of a candidate on a market."""
     return folder / f"{name}_{exam}.json"
 
 
 def made(path: Path, steps: int) -> dict[str, Any]:
-    """The runs of a file by seed; none if they were of another length."""
+    """Return the runs of a file by seed; none if they have another length."""
     values = json.loads(path.read_text()) if path.is_file() else {}
     return dict(values["seeds"]) if values.get("steps") == steps else {}
 
 
 def make(name: str, exam: str, seeds: Sequence[int], steps: int, folder: Path) -> None:
-    """Make the runs of a candidate on a market that are not there, in this process."""
+    """Make the missing runs of a candidate on a market in this process."""
     path = run_file(name, exam, folder)
     runs = made(path, steps)
     with one_process():
@@ -169,7 +169,7 @@ def make(name: str, exam: str, seeds: Sequence[int], steps: int, folder: Path) -
 
 
 def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, range, int]]:
-    """Candidate, market, seeds and steps of everything that is asked for."""
+    """Yield candidate, market, seeds and steps of all requested runs."""
     for name in arguments.candidates or CANDIDATES:
         candidate = CANDIDATES[name]
         seeds = range(candidate.first_seed, candidate.first_seed + (arguments.seeds or candidate.seeds))
@@ -180,7 +180,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, range, int]]
 
 
 def main() -> int:
-    """Make the runs that are missing, then write tables and JSON."""
+    """Make the missing runs."""
     arguments = parser().parse_args()
     arguments.runs = arguments.runs or (SHORT_RUNS if arguments.shorter > 1 else RUNS)
     if arguments.one:
@@ -206,7 +206,7 @@ def main() -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     result.add_argument("--candidates", nargs="+", choices=list(CANDIDATES), help="default: all")
     result.add_argument("--exams", nargs="+", choices=list(EXAMS), help="markets (default: all)")

@@ -24,7 +24,8 @@ from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import PPORunConfig, RunConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.action_map import ActionInputs, ActionTable, build_action_table, softmax_weights
+from rllib_portfolio.env.action_map import ActionInputs, softmax_weights
+from rllib_portfolio.env.action_table import ActionTable, build_action_table
 from rllib_portfolio.market import MarketData
 
 Watch = Callable[[int, Decision], None]
@@ -54,14 +55,14 @@ def configuration(
 
 
 def action_table(config: RunConfig, market: MarketData) -> ActionTable | None:
-    """Of a run with discrete actions."""
+    """Return the action table of a run with discrete actions; None for continuous actions."""
     if config.environment.action_mode == "continuous":
         return None
     return build_action_table(config.environment, market.assets)
 
 
 def ours(config: RunConfig, market: MarketData, market_path: Path, interval: int, watch: Watch) -> None:
-    """This package."""
+    """Train with this package."""
     _rllib(ALGORITHMS[config.algo].build(config, market_path), _ours_now, config, market, interval, watch)
 
 

@@ -32,8 +32,8 @@ from rllib_portfolio.market.simulators.simulated import shock_radius
 
 NUM_DAYS = 100_000
 CRASH_DAYS = 1_000_000
-"""So many that the crashes of a seed are as frequent as they should be: 100,000 days hold 240 in training, and the
-portfolio that is best on these reaches anything from 46 to 100 % of the optimum."""
+"""Number of days on which the share of crashes is close to their probability. 100,000 days have 240 in training, and
+the portfolio that is best on these reaches between 46 and 100 % of the optimum."""
 BELIEF_POINTS = 101
 CRASH = {"up": 0.0022963, "down": 0.5, "probability": 0.996}
 """An asset whose gains look riskless until it halves."""
@@ -223,15 +223,15 @@ EXAMS: dict[str, Exam] = {
     "kelly-0.2": Exam("Kelly, optimum 0.2", partial(kelly, 0.5, 0.55), 0.97, 0.85),
     "kelly-1": Exam("Kelly, optimum 1", partial(kelly, 0.2, 0.62), 0.97, 0.85),
     "crash": Exam("rare crashes, optimum 0.25", crash, 0.80, may_not_lose=True),
-    "crash-mixed": Exam("rare crashes of one asset of four", crash_among_others, 0.80, may_not_lose=True),
+    "crash-mixed": Exam("rare crashes of one of four assets", crash_among_others, 0.80, may_not_lose=True),
     "fat-tails": Exam("ten assets with fat tails", fat_tails, 0.97, 0.85),
-    "signals": Exam("twenty assets, a signal of each", signals, 0.97, 0.85),
+    "signals": Exam("twenty assets with a signal each", signals, 0.97, 0.85),
     "merton": Exam("Merton, three assets and cash", merton, 0.97, 0.85),
     "regimes": Exam("two observable regimes", regimes, 0.97, 0.85),
     "hidden-regimes": Exam("hidden regimes, seen as filtered probabilities", hidden_regimes, 0.90),
     "mean-reversion": Exam("mean reversion with costs", mean_reversion, 0.90),
-    "slow-0.53": Exam("slow regimes with costs, odds 0.53", partial(costly_regimes, 0.53, 0.98, 100.0), 0.90),
-    "slow-0.54": Exam("slow regimes with costs, odds 0.54", partial(costly_regimes, 0.54, 0.98, 100.0), 0.90),
+    "slow-0.53": Exam("slow regimes with costs, probability 0.53", partial(costly_regimes, 0.53, 0.98, 100.0), 0.90),
+    "slow-0.54": Exam("slow regimes with costs, probability 0.54", partial(costly_regimes, 0.54, 0.98, 100.0), 0.90),
     "costs": Exam("costs above the edge", costs_above_the_edge),
     "oracle": Exam("next day's return leaked", oracle, 0.95),
     "noise": Exam("noise, where uniform is the optimum", noise),

@@ -1,4 +1,4 @@
-"""What the next day may bring, and the portfolio that grows fastest under it, without costs."""
+"""Possible returns of the next day with their probabilities, and the portfolio of the highest growth without costs."""
 
 from __future__ import annotations
 

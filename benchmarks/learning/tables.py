@@ -1,4 +1,4 @@
-"""The certification suite's runs as tables, for docs/results.md, and what they say about each claim."""
+"""Tables of the certification suite for docs/results.md."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from benchmarks.learning.known_optima import EXAMS, Exam
 from benchmarks.tables import Table
 
 REACHED = 0.9
-"""Share of the gap between uniform and optimum."""
+"""Share of the gap between the uniform portfolio and the optimum."""
 LEVEL = 0.05
 ROUNDING = 1e-6
-"""Weights are float32 here and float64 there: shares or basis points that differ by less are the same."""
+"""Smaller differences of shares or basis points count as zero, because some policies have weights in float32."""
 STANDARD_ERRORS = 2.0
-"""Inside sampling error."""
+"""Largest shortfall that counts as sampling error, in standard errors."""
 LEAST_SEEDS = 3
 PEERS = {algo: (f"{algo}-sb3", f"{algo}-rllib") for algo in STEPS}
 """Candidates that each algorithm is compared with."""
@@ -33,7 +33,7 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Runs:
-    """What one candidate did on one market.
+    """The runs of one candidate on one market.
 
     Attributes:
         steps: Environment steps of each run.
@@ -44,11 +44,11 @@ class Runs:
     seeds: Mapping[str, Run]
 
     def finals(self, figure: str) -> list[float]:
-        """A figure of the policies at the end."""
+        """Return a figure of the policies at the end of their runs."""
         return [run["final"][figure] for run in self.seeds.values()]
 
     def steps_to(self, share: float = REACHED) -> list[float]:
-        """Steps after which `share` of the gap was closed for the first time, infinite if never."""
+        """Return the steps after which `share` of the gap was closed for the first time, infinite if never."""
         return [_first(run, "steps", share) for run in self.seeds.values()]
 
 
@@ -57,7 +57,7 @@ def _first(run: Run, unit: str, share: float = REACHED) -> float:
 
 
 def collected(folder: Path) -> dict[tuple[str, str], Runs]:
-    """All runs of a folder, by candidate and market."""
+    """Return all runs of a folder by candidate and market."""
     found = {}
     for name, candidate in CANDIDATES.items():
         for exam in candidate.all_exams:
@@ -71,7 +71,7 @@ def collected(folder: Path) -> dict[tuple[str, str], Runs]:
 
 
 def _certified(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
-    """Return the runs that speak for an algorithm: those made for the market, if there are at least three."""
+    """Return the runs with settings for this market if there are at least three, else those of the algorithm."""
     for name in (f"{algo}-rare", f"{algo}-long", f"{algo}-per-asset"):
         found = runs.get((name, exam))
         if found is not None and len(found.seeds) >= LEAST_SEEDS:
@@ -80,7 +80,7 @@ def _certified(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Ru
 
 
 def certificates(runs: Mapping[tuple[str, str], Runs]) -> Table:
-    """Return how close each algorithm comes to each optimum, in the settings that were made for the market."""
+    """Return how close each algorithm comes to each optimum, with the settings chosen for the market."""
     best = {(name, algo): _certified(runs, algo, name) for name in EXAMS for algo in ("ppo", "dqn")}
     rows = []
     for name, exam in EXAMS.items():
@@ -88,7 +88,7 @@ def certificates(runs: Mapping[tuple[str, str], Runs]) -> Table:
         rows.append([exam.title, *cells])
     counts = sorted({len(found.seeds) for found in best.values() if found is not None})
     seeds = " or ".join(map(str, counts))
-    title = f"Growth and gap as shares of the optimum: median and range of {seeds} seeds"
+    title = f"Share of the optimal growth, and share of the gap closed: median and range of {seeds} seeds"
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
 
 
@@ -103,7 +103,7 @@ def _certificate(name: str, exam: Exam, runs: Runs | None) -> list[str]:
     if runs is None:
         return ["not run"] * 4
     growth, gap = (_spread(runs.finals(figure)) for figure in ("growth", "gap"))
-    if name == "noise":  # the gap is none, and growth is a matter of a hundredth of a basis point
+    if name == "noise":  # there is no gap, and the optimal growth is zero
         growth, gap = f"{-max(runs.finals('shortfall_bp')):.2f} bp a day at worst", ""
     if name == "costs":
         growth = f"{-max(runs.finals('shortfall_bp')):.1f} bp a day at worst"
@@ -111,9 +111,10 @@ def _certificate(name: str, exam: Exam, runs: Runs | None) -> list[str]:
 
 
 def is_met(name: str, exam: Exam, runs: Runs) -> bool:
-    """Whether the median seed meets the market's targets; where nothing can be gained, whether every seed does.
+    """Return whether the median seed meets the targets of the market.
 
-    There no seed may end more than two standard errors below the optimum, nor, on noise, above the uniform portfolio.
+    On a market without any gain every seed must: none may end more than two standard errors below the optimum or, on
+    noise, above the uniform portfolio.
     """
     if exam.growth_target is None:
         figures = ["shortfall_in_errors", "z_uniform"] if name == "noise" else ["shortfall_in_errors"]
@@ -142,7 +143,7 @@ def peers(runs: Mapping[tuple[str, str], Runs]) -> Table:
         cells = [_median(runs.get((side, name)), exam) + " *" * ((side, name) in significant) for _, side in sides]
         rows.append([exam.title, *cells])
     steps = " and ".join(f"{number:,} steps of {algo.upper()}" for algo, number in STEPS.items())
-    title = f"Growth as a share of the optimum after {steps}: medians over seeds"
+    title = f"Growth as a share of the optimal growth after {steps}: medians over seeds"
     return Table(title, ["market", *(CANDIDATES[side].title for _, side in sides)], rows)
 
 

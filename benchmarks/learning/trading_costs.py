@@ -21,7 +21,7 @@ from rllib_portfolio.arrays import FloatArray
 
 GRID_POINTS = 101
 DAMPING = 0.5
-"""Of value iteration: a chain that is periodic would make it swing for ever."""
+"""Damping of the value iteration, without which it would oscillate on a periodic chain."""
 TOLERANCE = 1e-9
 MAX_ITERATIONS = 20_000
 

@@ -1,4 +1,4 @@
-"""What a search brings: `python -m benchmarks.learning.tuning_gain [--seeds 5] [--quick]`.
+"""Tuned settings against the defaults: `python -m benchmarks.learning.tuning_gain [--seeds 5] [--quick]`.
 
 `tune.py --algo ppo --num-samples 50` searches on the bundled universe, on training and validation days. Then the
 default and the search's best configuration are trained anew, with seeds that the search has not used and as many steps

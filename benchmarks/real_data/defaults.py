@@ -1,4 +1,4 @@
-"""How the settings of tune_configs/ppo.yaml were chosen: validation curves on the bundled stocks before 2000.
+"""Validation curves before 2000 on the bundled stocks, by which tune_configs/ppo.yaml was chosen.
 
 `python -m benchmarks.real_data defaults` trains each variant of the file on every fold and seed, without early
 stopping, and keeps the Sharpe ratio over that of 1/N, and the information ratio, of each evaluation on the judged days.
@@ -96,7 +96,7 @@ def run(folder: Path, *, quick: bool, only: Sequence[str] = ()) -> None:
 
 
 def curves(settings: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[str, Any]:
-    """What each evaluation of a variant finds on the judged days, as JSON values.
+    """Return the result of each evaluation of a variant on the judged days, as JSON values.
 
     Args:
         settings: Dotted settings over tune_configs/ppo.yaml.

@@ -48,7 +48,7 @@ class Walks(NamedTuple):
     cash_returns: FloatArray
 
     def figures(self) -> dict[str, float]:
-        """What the tables show of it."""
+        """Return the figures for the tables."""
         days = len(self.policy.returns)
         return {
             **_ratios(self.policy.returns, self.equal_weight.returns, self.cash_returns),
@@ -57,7 +57,7 @@ class Walks(NamedTuple):
 
 
 def judge(algo: str, settings: Mapping[str, Any], *, quick: bool = False) -> dict[str, Any]:
-    """What the ensemble of a variant earns on the judged windows, as JSON values.
+    """Return the results of the ensemble of a variant on the judged windows, as JSON values.
 
     Args:
         algo: `ppo` or `dqn`.

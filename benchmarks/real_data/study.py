@@ -73,13 +73,13 @@ def keep(folder: Path, name: str, record: Mapping[str, Any]) -> None:
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
-    """What each variant that is there has come to, in the order of `VARIANTS`."""
+    """Return the result of each finished variant, in the order of `VARIANTS`."""
     files = {name: _file(folder, name) for name in VARIANTS}
     return {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
 
 
 def _summarise(folder: Path) -> None:
-    """As a search does, for `backtest.py walk-forward --tuning`; what kept no returns counts, too."""
+    """Write the record of a search for `backtest.py walk-forward --tuning`; trials without kept returns count, too."""
     sharpes = [each["pooled"]["sharpe"] for each in results(folder).values()]
     record = {
         "num_trials": len(sharpes) + len(PROTOTYPE) + NUM_SKETCHES,

@@ -1,4 +1,4 @@
-"""Everything that was tried, by name: dotted settings over the file of the algorithm. All of it counts as a trial."""
+"""All variants by name, each with dotted settings that override the file of its algorithm. Each counts as a trial."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST_DQN = {
     "training.batch_size": 256,
     "training.learning_rate_end": None,
 }
-"""What the search started from, with kappa 10, up to the first walk; the files have what it ended with."""
+"""Settings of the search (with kappa 10) until the first walk-forward analysis; the files have the final ones."""
 _FALLING = {"training.learning_rate_end": 0.0}
 _COUNTERFACTUALS = {"training.counterfactual_actions": 16, "training.batch_size": 16}
 _NO_STEPS = {"environment.action_levels": 1}

@@ -1,4 +1,4 @@
-"""The out-of-sample walks of the chosen configurations by `backtest.py walk-forward`, and what of them is kept."""
+"""The walk-forward analyses of the chosen configurations by `backtest.py walk-forward`, and their committed results."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ UNIVERSES = {WALK: "the bundled universe", FACTORS: "five factor funds"}
 NUM_SEEDS = 5
 FOLDS = {WALK: 8, FACTORS: 4}
 VALIDATION_YEARS = 1
-LOOKS = {"PPO": 1, "DQN": 3}
-"""How many of an algorithm's policies the out-of-sample days of each universe were looked at with.
+TESTED_VERSIONS = {"PPO": 1, "DQN": 3}
+"""Number of versions of each algorithm that were tested on the out-of-sample days of each universe.
 
-DQN's settings were chosen anew after its first walk, and its second was made again when sums were reordered.
+DQN's settings were chosen anew after its first walk, and its second walk was repeated after sums were reordered.
 """
 DONE = "machine.json"
 
 
 def run(part: str, folder: Path, runs: Path, *, quick: bool) -> int:
-    """Walk one universe, or continue to, and copy its small results; the exit code. Nothing is done twice.
+    """Run or continue the walk-forward analysis of one universe, copy its small results, and return the exit code.
 
     Args:
         part: `walk` or `factors`.
-        folder: For results; holds what the variants left.
-        runs: For walk-forward folders.
-        quick: Two folds, two seeds, few steps.
+        folder: Folder of the results, which also holds those of the variants.
+        runs: Folder for the walk-forward folders.
+        quick: Use two folds, two seeds and few steps.
     """
     target = folder / part
     if (target / DONE).is_file():
@@ -54,18 +54,18 @@ def run(part: str, folder: Path, runs: Path, *, quick: bool) -> int:
     return 0
 
 
-def looks(strategy: str) -> int:
-    """How often the out-of-sample days were looked at for a row of a walk, by the algorithm that its name holds."""
-    return next((count for algo, count in LOOKS.items() if algo in strategy), 1)
+def num_tested(strategy: str) -> int:
+    """Return the number of tested versions of the algorithm that the strategy's name contains; 1 for baselines."""
+    return next((count for algo, count in TESTED_VERSIONS.items() if algo in strategy), 1)
 
 
-def over_looks(p_value: float, strategy: str) -> float:
-    """The p-value of a row times its looks, at most 1 (Bonferroni)."""
-    return min(1.0, p_value * looks(strategy))
+def corrected(p_value: float, strategy: str) -> float:
+    """Return the p-value of a strategy times the number of its tested versions, at most 1 (Bonferroni)."""
+    return min(1.0, p_value * num_tested(strategy))
 
 
 def command(part: str, folder: Path, output: Path, *, quick: bool) -> Sequence[str]:
-    """The command that walks a universe, without the interpreter."""
+    """Return the arguments of the interpreter that run the walk-forward analysis of a universe."""
     folds, seeds = (2, 2) if quick else (FOLDS[part], NUM_SEEDS)
     parts = [
         "backtest.py",
@@ -83,7 +83,7 @@ def command(part: str, folder: Path, output: Path, *, quick: bool) -> Sequence[s
 
 
 def _factor_funds(folder: Path) -> Path:
-    """The prices of MTUM, QUAL, SIZE, USMV and VLUE, 2014-2022, from skfolio, as a CSV file."""
+    """Write the prices of MTUM, QUAL, SIZE, USMV and VLUE, 2014-2022, from skfolio, to a CSV file; return its path."""
     from skfolio.datasets import load_factors_dataset
 
     path = folder / "factor_funds.csv"
@@ -93,12 +93,12 @@ def _factor_funds(folder: Path) -> Path:
 
 
 def _from_root(text: str) -> str:
-    """Paths as they are seen from the root of the project, wherever that is."""
+    """Return a text with the paths of the project relative to its root."""
     return text.replace(f"{ROOT}/", "")
 
 
 def _keep_daily_returns(output: Path, target: Path) -> None:
-    """Of the ensembles and 1/N, by day."""
+    """Write the daily returns of the ensembles and of 1/N to a Parquet file in `target`."""
     import pandas as pd
 
     walks = json.loads((output / "walk_forward.json").read_text())["pooled"]["walks"]
@@ -108,7 +108,7 @@ def _keep_daily_returns(output: Path, target: Path) -> None:
 
 
 def _record(output: Path) -> dict[str, object]:
-    """Folds, seeds, settings and times of the analysis."""
+    """Return folds, seeds, settings and times of the analysis."""
     record = json.loads((output / "walk_forward.json").read_text())
     kept = ("command", "plan", "sessions", "git_revision", "versions", "package_version")
     runs = [

@@ -86,7 +86,7 @@ def gpu_cells() -> list[Cell]:
 
 
 SUITES = {"throughput": ppo_cells, "dqn": dqn_cells, "gpu": gpu_cells}
-"""By the name of the JSON file."""
+"""Maps the name of the JSON file to the function that returns the measurements."""
 
 
 def in_order(cells: Sequence[Cell], repetition: int) -> list[Cell]:

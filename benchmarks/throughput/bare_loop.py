@@ -141,6 +141,6 @@ class BareLoop(Contender):
 
 
 def log_probability(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Of actions [..., A] under a Gaussian with mean [..., A] and log deviation [A]."""
+    """Return the log probability of actions [..., A] under a Gaussian with mean [..., A] and log deviation [A]."""
     standardised = (actions - mean) * torch.exp(-log_std)
     return -0.5 * standardised.square().sum(-1) - (log_std + _LOG_SQRT_2_PI).sum()

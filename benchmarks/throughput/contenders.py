@@ -1,4 +1,4 @@
-"""Who is compared, by name; each module is imported by the process alone that measures it."""
+"""The contenders of the benchmark by name; only the process that measures a contender imports its module."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from benchmarks.throughput.setting import Setting
 
 
 class Contender:
-    """What a measurement drives. Environments count what they sample: a step that only resets is none.
+    """A system to be measured. A step of an environment that only resets it does not count as an environment step.
 
     A contender is built from the setting and the path of the market.
 
     Attributes:
-        facts: Figures beside the speed, for the JSON.
+        facts: Further figures for the JSON file, by name.
     """
 
     facts: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
 
     def sample(self) -> int:
-        """Sample one batch; returns its environment steps."""
+        """Sample one batch and return its number of environment steps."""
         raise NotImplementedError
 
     def train(self) -> int:
-        """Sample one batch and update on it; returns its environment steps."""
+        """Sample one batch, update on it, and return its number of environment steps."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -41,14 +41,14 @@ class Entry(NamedTuple):
 
 CONTENDERS = {
     "ours": Entry("rllib_portfolio", "rllib:Ours"),
-    "stock": Entry("RLlib, stock, our vector env", "rllib:Stock"),
-    "stock_sync": Entry("RLlib, stock, its SyncVectorEnv", "rllib:StockSync"),
-    "sb3_dummy": Entry("SB3, DummyVecEnv", "sb3:Dummy"),
-    "sb3_subproc": Entry("SB3, SubprocVecEnv", "sb3:Subproc"),
-    "bare": Entry("bare torch loop (the limit)", "bare_loop:BareLoop"),
+    "stock": Entry("unmodified RLlib, our vector environment", "rllib:Stock"),
+    "stock_sync": Entry("unmodified RLlib, Gymnasium's SyncVectorEnv", "rllib:StockSync"),
+    "sb3_dummy": Entry("Stable-Baselines3, DummyVecEnv", "sb3:Dummy"),
+    "sb3_subproc": Entry("Stable-Baselines3, SubprocVecEnv", "sb3:Subproc"),
+    "bare": Entry("bare torch loop (upper limit)", "bare_loop:BareLoop"),
     "dqn_ours": Entry("rllib_portfolio", "rllib:OursDQN"),
-    "dqn_stock": Entry("RLlib, stock, prioritized", "rllib:StockDQN"),
-    "dqn_sb3": Entry("SB3, uniform, plain network", "sb3:DQN"),
+    "dqn_stock": Entry("unmodified RLlib, prioritized replay", "rllib:StockDQN"),
+    "dqn_sb3": Entry("Stable-Baselines3, uniform replay, plain network", "sb3:DQN"),
     "replay_ours": Entry("ArrayEpisodeReplayBuffer", "parts:Replay"),
     "replay_stock": Entry("RLlib's PrioritizedEpisodeReplayBuffer", "parts:StockReplay"),
     "kernel": Entry("kernel.step alone", "parts:Kernel"),

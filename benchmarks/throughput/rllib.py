@@ -24,7 +24,7 @@ from rllib_portfolio.algorithms.ppo import algorithm as ppo
 
 
 class Ours(Contender):
-    """This package's PPO: `resources.env_runner: vectorised`, `resources.learner: fused`."""
+    """PPO of this package: `resources.env_runner: vectorised`, `resources.learner: fused`."""
 
     run_config: ClassVar[Callable[[Setting], Any]] = ppo_config
     algorithm_config: ClassVar[Callable[[Any, Path], Any]] = ppo.algorithm_config
@@ -78,7 +78,7 @@ class StockSync(Stock):
 
 
 class OursDQN(Ours):
-    """This package's DQN, with its buffer, learner and env runner."""
+    """DQN of this package, with its buffer, learner and env runner."""
 
     run_config = dqn_config
     algorithm_config = dqn.algorithm_config

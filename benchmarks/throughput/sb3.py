@@ -80,7 +80,7 @@ class SharedTrunkPolicy(ActorCriticPolicy):
 
 
 class _Branches(nn.Module):
-    """Everything below the two output layers: features -> (actor's, critic's)."""
+    """The layers below the two output layers, from the features to those of the actor and of the critic."""
 
     def __init__(self, network: nn.Module, latent_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is compared: the hyperparameters that every side is given, and the market that every side walks."""
+"""The hyperparameters and the market that all contenders have in common."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 NUM_FEATURES = 7
 NUM_DAYS = 8_000
 INITIAL_LOG_STD = -0.7
-"""In logits, as in `rllib_portfolio.config.NetworkConfig`."""
+"""Initial log standard deviation in logits, as in `rllib_portfolio.config.NetworkConfig`."""
 STEPS_PER_UPDATE = 4
 """DQN: environment steps for each gradient step."""
 LOGIT_SCALE = 10.0
-"""As in `rllib_portfolio.config.EnvironmentConfig`."""
+"""Scale of the logits, as in `rllib_portfolio.config.EnvironmentConfig`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Setting:
 
     num_assets: int = 20
     num_envs: int = 8
-    """Of each env runner."""
+    """Number of environments of each env runner."""
     rollout_steps: int = 256
-    """Of each environment, between updates."""
+    """Steps of each environment between updates."""
     minibatch_size: int = 64
     num_epochs: int = 10
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -59,10 +59,10 @@ class Setting:
     num_env_runners: int = 0
     """Processes that sample, for RLlib; 0 samples in the process that learns."""
     num_threads: int = 1
-    """Of torch, in the process that learns."""
+    """Number of threads of torch in the learning process."""
     seed: int = 0
     device: str = "cpu"
-    """Where PPO of this package learns; sampling stays on the CPU."""
+    """Device on which PPO of this package learns; it samples on the CPU."""
     mixed_precision: str | None = None
 
     @property

@@ -1,4 +1,7 @@
-"""The tables of a run from its JSON. Speeds are compared within a repetition: a slow hour slows both sides."""
+"""The tables of a throughput run from its JSON file.
+
+Speeds are compared within a repetition, because a slow hour of the machine affects both sides.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from benchmarks.tables import Table, markdown
 from benchmarks.throughput.contenders import CONTENDERS
 
 TITLES = {
-    "training": "PPO end to end, 8 environments, minibatch 64",
-    "large": "PPO end to end, 64 environments, minibatch 512",
+    "training": "PPO, sampling and learning, 8 environments, minibatch 64",
+    "large": "PPO, sampling and learning, 64 environments, minibatch 512",
     "sampling": "Sampling",
     "environment": "The environment alone, 256 environments",
     "runners": "Env runners in processes of their own, 64 environments each",
     "assets": "More assets, 64 environments, minibatch 512",
-    "dqn": "DQN end to end, 8 environments, batch 64",
-    "replay": "A batch of 64 from a full buffer of 100000, and new priorities for it",
+    "dqn": "DQN, sampling and learning, 8 environments, batch 64",
+    "replay": "Drawing a batch of 64 from a full buffer of 100,000 and updating its priorities",
     "gpu": "PPO on a GPU, 256 environments",
 }
 OURS = ("ours", "dqn_ours", "replay_ours")
@@ -35,7 +38,7 @@ SETTINGS = {
     "mixed_precision": "precision",
     "num_threads": "torch threads",
 }
-"""What may differ between the rows of a part, and its name in tables."""
+"""Maps each setting that may differ between the rows of a part to its name in tables."""
 CELL = ["part", "contender", *SETTINGS]
 
 
@@ -51,14 +54,14 @@ class Target(NamedTuple):
 
 
 TARGETS = (
-    Target("sampling, 8 environments / stock runner", "sampling", 8, STOCK, 4.0),
-    Target("sampling, 64 environments / stock runner", "sampling", 64, STOCK, 6.5),
+    Target("sampling, 8 environments / RLlib's env runner", "sampling", 8, STOCK, 4.0),
+    Target("sampling, 64 environments / RLlib's env runner", "sampling", 64, STOCK, 6.5),
     Target("sampling, 64 environments / bare loop", "sampling", 64, ("bare",), 0.75),
-    Target("PPO / stock RLlib PPO", "training", 8, STOCK, 2.5),
-    Target("PPO / best Stable-Baselines3", "training", 8, SB3, 1.3),
+    Target("PPO / unmodified RLlib PPO", "training", 8, STOCK, 2.5),
+    Target("PPO / fastest Stable-Baselines3 PPO", "training", 8, SB3, 1.3),
     Target("PPO / bare loop", "training", 8, ("bare",), 0.85),
     Target("PPO, 64 environments, minibatch 512 / bare loop", "large", 64, ("bare",), 0.85),
-    Target("DQN updates / stock RLlib DQN", "dqn", 8, ("dqn_stock",), 4.0, "dqn_ours"),
+    Target("DQN updates / unmodified RLlib DQN", "dqn", 8, ("dqn_stock",), 4.0, "dqn_ours"),
     Target("DQN updates / Stable-Baselines3 DQN", "dqn", 8, ("dqn_sb3",), 0.65, "dqn_ours"),
 )
 
@@ -117,7 +120,7 @@ def _targets(found: pd.DataFrame) -> Table:
             ratio = ours / theirs
             met = "met" if ratio.median() >= target.at_least else "NOT MET"
             rows.append([target.name, f"at least {target.at_least:g}", _number(ratio.median()), _range(ratio), met])
-    head = ["ours / another, each in its best thread setting", "target", "median", "range", ""]
+    head = ["ratio of speeds: ours / the other, each with its best number of threads", "target", "median", "range", ""]
     return Table("Targets", head, rows)
 
 
@@ -136,8 +139,8 @@ def _part(part: str, here: pd.DataFrame) -> Table:
             is_peer = ours is not None and names["contender"] not in OURS
             cells += [f"{(ours / row).median():.2f}", _range(ours / row)] if is_peer else ["", ""]
         rows.append(cells)
-    head = ["", *(SETTINGS[name] for name in shown), "steps/s", "range"]
-    return Table(TITLES[part], [*head, *(["ours / it", "range"] if has_ours else [])], rows)
+    head = ["", *(SETTINGS[name] for name in shown), "steps per second", "range"]
+    return Table(TITLES[part], [*head, *(["our speed / this speed", "range"] if has_ours else [])], rows)
 
 
 def _order(here: pd.DataFrame, cell: tuple[Any, ...], shown: list[str]) -> tuple[Any, ...]:
@@ -152,7 +155,7 @@ def _replay(measurements: list[Mapping[str, Any]]) -> Table:
         here = pd.DataFrame([each for each in measurements if each["contender"] == contender])
         figures = (1e3 / here["steps_per_second"], here["buffer_mb"], here["buffer_mb"] / here["observations_mb"])
         rows.append([CONTENDERS[contender].label, *(f"{figure.median():.3g}" for figure in figures)])
-    return Table(TITLES["replay"], ["", "milliseconds", "memory, MiB", "/ its observations"], rows)
+    return Table(TITLES["replay"], ["", "milliseconds", "memory, MiB", "memory / size of the observations"], rows)
 
 
 def _provenance(results: Mapping[str, Any]) -> str:
@@ -164,7 +167,7 @@ def _provenance(results: Mapping[str, Any]) -> str:
     return (
         f"{results['started'][:10]}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GiB, "
         f"{machine['system']}, Python {machine['python']}, {packages}; revision {revision}{clean}; load average at the "
-        f"start {machine['load_average']}, {share} of a core for each measured thread. "
+        f"start {machine['load_average']}; each measured thread had {share} of a core. "
         f"{effort['repetitions']} repetitions of at least {effort['measure_s']:g} s."
     )
 

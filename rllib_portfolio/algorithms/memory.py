@@ -11,7 +11,8 @@ import ray  # noqa: F401 - makes its copy of psutil importable
 
 from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.algorithms.run_settings import ROLLOUTS, holds_references
-from rllib_portfolio.config import NetworkConfig, RunConfig
+from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config.networks import PER_ASSET
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
@@ -38,9 +39,9 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
         config: The run's configuration.
         market: Its market.
     """
-    resources, network = config.resources, config.for_assets(market.num_assets).network
+    resources, network = config.resources, config.for_assets(market.num_assets, market.universe is not None).network
     num_observed, num_weights = len(ObservationLayout(market).names), market.num_assets + 1
-    per_asset = isinstance(network, NetworkConfig) and network.architecture == "per_asset"
+    per_asset = network.architecture == PER_ASSET
     hidden = sum(network.hidden_sizes) * (market.num_assets if per_asset else 1)
     num_inputs = len(market.asset_feature_names) + len(market.market_feature_names) + 2 if per_asset else num_observed
     sizes = (num_inputs, *network.hidden_sizes, 1 if per_asset else num_weights)

@@ -178,7 +178,7 @@ class OffPolicyAlgorithm(ScalesRewards):
                 return
             is_ours = issubclass(self.config.learner_class, ReplayLearner)
             for update in range(num_updates):
-                kwargs = {"ends_visit": update == num_updates - 1} if is_ours else {}
+                kwargs = {"is_last": update == num_updates - 1} if is_ours else {}
                 results = self.learner_group.update(batch=_multi_agent(draw()), timesteps=timesteps, **kwargs)
                 td_errors = [np.asarray(result[DEFAULT_MODULE_ID].pop(TD_ERROR_KEY).peek()) for result in results]
                 put_back(np.concatenate([np.ravel(errors) for errors in td_errors]))

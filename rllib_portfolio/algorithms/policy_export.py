@@ -17,11 +17,12 @@ from ray.rllib.utils.numpy import SMALL_NUMBER
 
 from rllib_portfolio.algorithms.registry import ALGORITHMS
 from rllib_portfolio.config import QNetworkConfig, RunConfig
-from rllib_portfolio.env.action_map import build_action_map
+from rllib_portfolio.env.action_table import ActionTable, build_action_map
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.universe import TRADABLE
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
-from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
+from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config, q_model_config
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
 from rllib_portfolio.policies.saved_policy import PolicySpec, PortfolioPolicy
 
@@ -44,11 +45,11 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         algo=config.algo,
         assets=market.assets,
         observation_names=ObservationLayout(market).names,
-        network=config.for_assets(market.num_assets).network.model_dump(mode="json"),
+        network=config.for_assets(market.num_assets, market.universe is not None).network.model_dump(mode="json"),
         market=config.market.model_dump(mode="json"),
         environment=config.environment.model_dump(mode="json"),
         fitted=market.fitted,
-        action_table=build_action_map(config.environment, market.assets).to_json(),
+        action_table=build_action_map(config.environment, market.assets, market.asset_feature_names).to_json(),
         observation_mean=mean,
         observation_std=std,
         num_asset_features=len(market.asset_feature_names),
@@ -95,9 +96,9 @@ def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
         "action_space": spec.action_map.space,
         "inference_only": True,
     }
+    features = spec.num_asset_features, TRADABLE in spec.asset_features
     if isinstance(network, QNetworkConfig):
-        return DuelingNoisyQ(model_config=network.model_dump(), **spaces)
-    return ACTOR_CRITICS[network.architecture](
-        model_config=model_config(network, spec.environment_config.logit_scale, spec.num_asset_features),
-        **spaces,
-    )
+        assert isinstance(spec.action_map, ActionTable)
+        return DuelingNoisyQ(model_config=q_model_config(network, spec.action_map, *features), **spaces)
+    scale = spec.environment_config.logit_scale
+    return ACTOR_CRITICS[network.architecture](model_config=model_config(network, scale, *features), **spaces)

@@ -21,20 +21,20 @@ __all__ = ["CHECKS", "Certificate", "Check", "Counterexample", "Specimen", "audi
 
 _PACKAGES = ("rllib-portfolio", "numpy", "pandas", "gymnasium", "scikit-learn", "statsmodels", "torch")
 UNPROVEN = (
-    "The scramble test covers the days and strategies that it names. It cannot prove that the prices themselves, or a "
-    "user's own columns, were known on their dates."
+    "The check for look-ahead bias covers the days and strategies that it names. It cannot prove that the prices "
+    "themselves, or a user's own columns, were known on their dates."
 )
 
 
 CHECKS: dict[str, Callable[[Specimen], str]] = {
     "determinism": determinism.require_deterministic,
-    "no future (scramble)": causality.require_causal,
-    "corners reachable": lambda specimen: checker.require_reachable_corners(specimen.env),
+    "no look-ahead bias": causality.require_causal,
+    "one-asset portfolios": lambda specimen: checker.require_reachable_corners(specimen.env),
     "costs charged": lambda specimen: checker.require_costs(specimen.env, specimen.seed),
 }
 """Functions by the name of the check. Each returns what it covered as text, or raises a `Counterexample`.
 
-Determinism comes first, because values that change by themselves would fail the scramble test, too."""
+Determinism comes first, because values that change by themselves would fail the check for look-ahead bias, too."""
 
 
 def audit(specimen: Specimen, on_check: Callable[[str], None] = lambda name: None) -> Certificate:

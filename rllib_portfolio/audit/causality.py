@@ -70,26 +70,26 @@ def require_causal(specimen: Specimen) -> str:
         rows = [*inside, *_later_rows(market, lag)]
         for row in rows:
             _require_same(market, with_another_future(market, row), row, specimen, _AFTER)
-        return f"{_covered(market, specimen, rows)}; the simulator's own features are taken as they are"
+        return f"{_covered(market, specimen, rows)}; the simulator's own features are not computed again"
     frozen = prepare_market(table, specimen.market_config, market.fitted)
     rows = [*inside, *_later_rows(market, lag)] if specimen.is_newer_data else inside
     for row in rows:
         other = prepare_market(scrambled(table, row), specimen.market_config, market.fitted)
-        _require_same(frozen, other, row, specimen, f"{_AFTER}, what was fitted being frozen")
+        _require_same(frozen, other, row, specimen, f"{_AFTER}, with all fitted models kept")
     if specimen.is_newer_data:
-        return f"{_covered(market, specimen, rows)} with the fit frozen: nothing is fitted on newer prices"
+        return f"{_covered(market, specimen, rows)} with all fitted models kept: nothing is fitted on newer prices"
     fitted = prepare_market(table, specimen.market_config) if specimen.fitted is not None else market
     later = _later_rows(market, lag)
     for row in later:
         other = prepare_market(scrambled(table, row), specimen.market_config)
-        where = f"{_AFTER} and everything is fitted anew"
+        where = f"{_AFTER} and everything is fitted again"
         entry = changed_entry(fitted.fitted, other.fitted)
         if entry is not None:
             raise Counterexample(f"{entry} {where.format(date=market.dates[row])}.")
         _require_same(fitted, other, row, specimen, where)
     return (
-        f"{_covered(market, specimen, inside)} with the fit frozen, and {_days(market, later)} with everything fitted "
-        "anew"
+        f"{_covered(market, specimen, inside)} with all fitted models kept, and {_days(market, later)} with "
+        "everything fitted again"
     )
 
 

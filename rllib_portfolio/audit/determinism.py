@@ -43,7 +43,7 @@ def require_deterministic(specimen: Specimen) -> str:
     if specimen.trained_on is not None:
         prepared += "the run's market.npz the same; "
     return (
-        f"{prepared}{episodes}; the walks of {names} twice over {market.dates[window[0]]} to "
+        f"{prepared}{episodes}; the back-tests of {names} twice over {market.dates[window[0]]} to "
         f"{market.dates[window[1] - 1]}"
     )
 
@@ -72,5 +72,5 @@ def _require_same_walks(specimen: Specimen, window: tuple[int, int]) -> str:
         columns = [f"the weight of {asset} by {one.name}" for asset in (*market.assets, CASH)]
         difference = first_difference(one.name, columns, dates, one.weights, other.weights)
         if difference is not None:
-            raise Counterexample(f"{difference} when the same window is walked again.")
+            raise Counterexample(f"{difference} when the same window is back-tested again.")
     return " and ".join(strategy.name for strategy in strategies)

@@ -59,7 +59,9 @@ def scrambled(table: PriceTable, after: int, seed: int = 1) -> PriceTable:
         return copy
 
     index = None if table.index is None else other(table.index)
-    return replace(table, prices=other(table.prices), index=index, extra=other(table.extra, 1.0))
+    asset_extra = {name: other(frame) for name, frame in table.asset_extra.items()}
+    prices, extra = other(table.prices), other(table.extra, 1.0)
+    return replace(table, prices=prices, index=index, extra=extra, asset_extra=asset_extra)
 
 
 def with_another_future(market: MarketData, row: int, seed: int = 1) -> MarketData:

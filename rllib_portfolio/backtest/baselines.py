@@ -14,7 +14,6 @@ import numpy as np
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult, Role, backtest
 from rllib_portfolio.config import ExecutionConfig
-from rllib_portfolio.env.action_map import equal_weights_over
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.policies.strategy import MarketView
@@ -40,7 +39,7 @@ class EqualWeight:
 
     def decide(self, view: MarketView) -> FloatArray:
         """Return equal weights without cash."""
-        return equal_weights_over(view.tradable)
+        return view.equal_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class BuyAndHold:
 
     def decide(self, view: MarketView) -> FloatArray | None:
         """Return equal weights at the first decision and None (hold) afterwards."""
-        return equal_weights_over(view.tradable) if view.is_first else None
+        return view.equal_weights if view.is_first else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,10 @@ COSTS_BPS = (0.0, 5.0, 10.0, 25.0, 50.0)
 IMPACT = 0.1
 """Impact coefficient k of a fund of 1 % of the daily volume; see `env/kernel.py`."""
 LAGS = (0, 1)
+ALL_ASSETS, SURVIVORS, DIFFERENCE = "all assets", "survivors only", "difference"
+"""Rows of `survivorship_sensitivity`."""
+SURVIVORSHIP = "Survivorship bias"
+"""Title of its table in reports."""
 
 
 def repriced(
@@ -199,6 +203,48 @@ def universe_sensitivity(
         restricted = [Restricted(strategy, kept) for strategy in strategies]
         tables[label] = _table(backtest(market, window, restricted, execution), market, window)
     return _by_strategy(tables, ["universe"], [strategy.name for strategy in strategies])
+
+
+def survivorship_sensitivity(
+    market: MarketData,
+    window: Window,
+    strategies: Sequence[Strategy],
+    execution: ExecutionConfig,
+    *,
+    progress: Progress | None = None,
+) -> pd.DataFrame | None:
+    """Compare fixed strategies on all assets with the same strategies on the assets that survived the window.
+
+    An asset survives that is listed at the end of the window, which nobody could know before. The difference is what a
+    table of survivors would have added to each figure.
+
+    Args:
+        market: Market data.
+        window: Half-open range of rows whose returns are earned.
+        strategies: Strategies for the whole universe, each `Restricted` to the survivors in the second row.
+        execution: Costs, limits, lag and days between decisions.
+        progress: Called after each back-test with the number of back-tests done and in total.
+
+    Returns:
+        A table indexed by strategy and universe (`ALL_ASSETS`, `SURVIVORS`, `DIFFERENCE`); None for a market without a
+        universe, or if no asset that was listed in the window has left by its end.
+
+    Raises:
+        ConfigError: If `backtest` raises it.
+    """
+    start, stop = window
+    if market.universe is None:
+        return None
+    survives = market.universe.listed[stop - 1]
+    if not (market.universe.listed[start - 1 : stop].any(0) & ~survives).any() or not survives.any():
+        return None
+    kept = [asset for asset, is_kept in zip(market.assets, survives, strict=True) if is_kept]
+    subsets = {ALL_ASSETS: market.assets, SURVIVORS: kept}
+    table = universe_sensitivity(market, window, strategies, execution, subsets, progress=progress)
+    names = [strategy.name for strategy in strategies]
+    honest, biased = (pd.DataFrame(table.xs(label, level="universe")) for label in subsets)
+    parts = {ALL_ASSETS: honest, SURVIVORS: biased, DIFFERENCE: biased - honest}
+    return _by_strategy(parts, ["universe"], names)
 
 
 def start_sensitivity(

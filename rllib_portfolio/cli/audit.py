@@ -24,9 +24,9 @@ _DESCRIPTION = """\
 Check an environment and a policy for look-ahead bias: print a certificate, or the first counterexample.
 
   determinism            two runs with one seed are bit-identical, and the scalar and the vector environment agree
-  no future (scramble)   every price after a day t is replaced; features, regimes, observations, weights of baselines
+  no look-ahead bias     every price after a day t is replaced; features, regimes, observations, weights of baselines
                          and decisions of the policy up to t must stay bit-identical
-  corners reachable      some action puts the whole portfolio into one asset, or into cash
+  one-asset portfolios   for each asset and for cash, some action puts the whole portfolio into it
   costs charged          when the cost is doubled, wealth and reward fall by the cost of what was traded
 
 With RUN_DIR, the audit covers the environment of this run and its best policy. Without RUN_DIR, it covers the
@@ -49,8 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [RUN_DIR | --config FILE | --algo NAME] [options]"
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder that train.py wrote")
     add_flags(parser, "--config", "--algo", "--set")
-    add_flags(parser, "--data-path", help="CSV or Parquet table of prices; with RUN_DIR, a newer table of its assets")
-    add_flags(parser, "--index-path", help="CSV or Parquet table of the index level, if --data-path has no such column")
+    add_flags(
+        parser,
+        "--data-path",
+        help="table of prices, or folder of one per asset; with RUN_DIR, a newer table of its assets",
+    )
+    add_flags(parser, "--index-path", help="table of the index level, if --data-path has no such column")
     add_flags(parser, "--trust-custom")
     add_flags(parser, "--output", help="where to write (default: RUN_DIR/audit.json)")
     add_flags(parser, "--quiet", help="show no progress; the certificate is still printed")
@@ -162,7 +166,7 @@ def _print(certificate: Certificate) -> None:
     for note in certificate.notes:
         console.print(f"Note: {note}", highlight=False, soft_wrap=True)
     if certificate.passed:
-        console.print("PASS: nothing leaks in what was covered above.", highlight=False)
+        console.print("PASS: no look-ahead bias was found in what is listed above.", highlight=False)
     else:
         text = f"FAIL: {certificate.counterexample}"
         console.print(text, highlight=False, soft_wrap=True)

@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: RUN_DIR/report; with several runs runs/backtest/<timestamp>)",
     )
     add_flags(parser, "--quiet", "--tuning")
-    terms = parser.add_argument_group("costs and execution, the same for every row (default: as in training)")
+    terms = parser.add_argument_group("costs and execution, the same for every strategy (default: as in training)")
     terms.add_argument(
         "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded value"
     )
@@ -77,8 +77,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--execution-lag", type=int, choices=(0, 1), help="days from the observed close to the traded close"
     )
     data = parser.add_argument_group("data")
-    add_flags(data, "--data-path", help="newer CSV or Parquet table of prices of the same assets")
-    add_flags(data, "--index-path", help="CSV or Parquet table of the index level, if --data-path has no such column")
+    add_flags(data, "--data-path", help="newer table of prices of the same assets")
+    add_flags(data, "--index-path", help="table of the index level, if --data-path has no such column")
     add_flags(data, "--trust-custom")
     more = parser.add_argument_group("sensitivity")
     more.add_argument(
@@ -99,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     more.add_argument(
         "--no-costs-table",
         action="store_true",
-        help="leave out the table of other costs (0 to 50 basis points), impact and execution lag",
+        help="leave out the table for other costs (0 to 50 basis points), market impact and the other execution lag",
     )
 
 
@@ -146,7 +146,7 @@ def _judge(
     warn_of_implausible(report.table, market, report.inputs.num_days)
     with report_folder.renewed(folder, evaluation.record()) as unfinished:
         write_report(report, unfinished)
-    tell(f"Written: {folder}/report.html, and its numbers beside it")
+    tell(f"Written: {folder}/report.html, and its figures in the same folder")
     return 0
 
 

@@ -141,7 +141,7 @@ def ray_session(config: RunConfig, address: str | None) -> Iterator[None]:
         if is_on_cluster(address):
             raise
         raise MachineError(
-            f"Ray must start on this machine, got {one_line(error)} Try again when less runs here."
+            f"Ray must start on this machine, got {one_line(error)} Try again when the machine is less busy."
         ) from error
     try:
         yield

@@ -7,25 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.cli.console import JOB
-from rllib_portfolio.config import RunConfig
+from rllib_portfolio.config import MarketConfig, RunConfig
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.config.user_values import user_path
 
 
 def with_lasting_paths(config: RunConfig) -> RunConfig:
     """Return the configuration with `lasting_path` applied to each table that it names."""
     market = config.market
-    found = {"data": _lasting_data(market.data), "index_path": market.index_path and lasting_path(market.index_path)}
+    beside = {name: path and lasting_path(path) for name in PATHS_BESIDE_DATA for path in [getattr(market, name)]}
+    found = {"data": _lasting_data(market.data), **beside}
     return config.model_copy(update={"market": market.model_copy(update=found)})
 
 
 def lasting_path(path: str) -> str:
-    """Return the absolute path of a file; a text that is not the path of a file is returned unchanged.
+    """Return the absolute path of a file or folder; a text that is not such a path is returned unchanged.
 
-    A Ray job works in a temporary copy of its working directory. The path of a file in this copy is returned relative
-    to it, because the next job has a copy of its own.
+    A Ray job works in a temporary copy of its working directory. A path in this copy is returned relative to it,
+    because the next job has a copy of its own.
     """
     found = Path(os.path.abspath(user_path(path)))  # `resolve` would follow a link, whose name may have another suffix
-    if not (found.suffix and os.path.isfile(found)):  # `sp500` names the bundled data, even if there is such a file
+    if path == MarketConfig().data or not os.path.exists(found):  # `sp500` is the bundled data, not such a file
         return path
     is_copied = JOB in os.environ and found.is_relative_to(Path.cwd())
     return str(found.relative_to(Path.cwd()) if is_copied else found)

@@ -11,7 +11,13 @@ import numpy as np
 from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
-from rllib_portfolio.backtest.sensitivity import cost_sensitivity, start_sensitivity, universe_sensitivity
+from rllib_portfolio.backtest.sensitivity import (
+    SURVIVORSHIP,
+    cost_sensitivity,
+    start_sensitivity,
+    survivorship_sensitivity,
+    universe_sensitivity,
+)
 from rllib_portfolio.cli.console import say
 from rllib_portfolio.cli.progress import progress_bar
 from rllib_portfolio.config import ExecutionConfig
@@ -55,9 +61,8 @@ class Evaluation:
         """The warning about a window that is in-sample."""
         first, last = self.days
         return (
-            f"IN-SAMPLE: the policies were fitted and selected on days up to {self.trained_until}, and these are "
-            f"{first} to {last}. No figure here says how they do on days that they have not seen: judge them on "
-            "--window test."
+            f"IN-SAMPLE: the policies were fitted and selected on days up to {self.trained_until}, and this window is "
+            f"{first} to {last}. These figures do not show the performance on unseen days; use --window test for that."
         )
 
     def report(self) -> Report:
@@ -98,7 +103,9 @@ class Evaluation:
         for name in ("cost_bps", "execution_lag"):
             given = getattr(self.arguments, name)
             if given is not None and any(getattr(config, name) != given for config in trained):
-                notes.append(f"{name} is {given:g} here, by the command; training had {getattr(trained[0], name)}.")
+                notes.append(
+                    f"{name} is {given:g}, as set on the command line; it was {getattr(trained[0], name)} in training."
+                )
         return tuple(notes)
 
     def record(self) -> dict[str, Any]:
@@ -125,7 +132,7 @@ class Evaluation:
         baselines = [*seeds, *all_strategies(self.market)]
         num_strategies = len(self.subjects) + len(baselines)
         first, last = self.days
-        label = f"Walking {num_strategies} strategies, {self.window_name} window{self._mark}, {first} to {last}"
+        label = f"Back-testing {num_strategies} strategies, {self.window_name} window{self._mark}, {first} to {last}"
         with progress_bar(self.arguments, label, "day") as progress:
             return walk_lineup(self.market, self.window, self.execution, self._judged(), baselines, progress=progress)
 
@@ -139,7 +146,7 @@ class Evaluation:
     def _cost_curve(self) -> Any:
         if self.arguments.no_costs_table:
             return None
-        with progress_bar(self.arguments, "Walking again with execution lag 0 and 1", "walk") as progress:
+        with progress_bar(self.arguments, "Repeating the back-test with execution lags 0 and 1", "walk") as progress:
             return cost_sensitivity(
                 self.market, self.window, self._beside_references(), self.execution, progress=progress
             )
@@ -147,12 +154,19 @@ class Evaluation:
     def _sensitivities(self) -> dict[str, Any]:
         tables, strategies = {}, self._beside_references()
         if self.subsets:
-            with progress_bar(self.arguments, "Walking parts of the universe", "walk") as progress:
+            with progress_bar(self.arguments, "Back-testing parts of the universe", "walk") as progress:
                 tables["Parts of the universe"] = universe_sensitivity(
                     self.market, self.window, strategies, self.execution, self.subsets, progress=progress
                 )
+        if self.market.universe is not None:
+            with progress_bar(self.arguments, "Back-testing the survivors alone", "walk") as progress:
+                survivorship = survivorship_sensitivity(
+                    self.market, self.window, strategies, self.execution, progress=progress
+                )
+            if survivorship is not None:
+                tables[SURVIVORSHIP] = survivorship
         if self.arguments.start_shift:
-            with progress_bar(self.arguments, "Walking from later first days", "walk") as progress:
+            with progress_bar(self.arguments, "Back-testing from later first days", "walk") as progress:
                 tables["Later first days"] = start_sensitivity(
                     self.market, self.window, strategies, self.execution, self.arguments.start_shift, progress=progress
                 )

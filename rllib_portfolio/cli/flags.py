@@ -46,8 +46,8 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "--total-timesteps": {
         "type": whole_number, "metavar": "N", "help": "environment steps of a run (default: as in the configuration)"
     },
-    "--data-path": {"metavar": "FILE", "help": "CSV or Parquet table of prices (default: 20 S&P 500 stocks)"},
-    "--index-path": {"metavar": "FILE", "help": "CSV or Parquet table of the index level, for your own data"},
+    "--data-path": {"metavar": "FILE", "help": "table of prices, or folder of them (default: 20 S&P 500 stocks)"},
+    "--index-path": {"metavar": "FILE", "help": "table of the index level, for your own data"},
     "--output-dir": {"metavar": "DIR", "help": "where to write"},
     "--resume": {"metavar": "DIR", "help": "continue in DIR, a folder or a URI, from the last checkpoint"},
     "--storage-path": {"metavar": "PATH"},

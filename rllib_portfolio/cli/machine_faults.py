@@ -55,7 +55,7 @@ def _fault(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
         place = f" ({error.filename})" if error.filename else ""
-        return f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Mend that."
+        return f"files must be readable and writable, got {os.strerror(error.errno)}{place}. Correct this."
     if isinstance(error, MemoryError):
         got = one_line(getattr(error, "cause", error))  # the error that was raised in a process of Ray
         return f"memory must hold what the command works on, got {got}. Free some, or use a larger machine."

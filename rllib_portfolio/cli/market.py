@@ -13,14 +13,14 @@ from rllib_portfolio.cli.settings import own_config
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.config.user_values import user_path
-from rllib_portfolio.errors import ConfigError, file_error, reason
+from rllib_portfolio.errors import ConfigError, DataError, file_error, reason
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.loading import load_table
+from rllib_portfolio.market.loading import checked_table
 from rllib_portfolio.market.plausibility import NUM_LISTED, require_accepted_moves, unaccepted_moves
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
 from rllib_portfolio.market.regimes import RegimeModels
-from rllib_portfolio.market.sources import FITTED_UNTIL
+from rllib_portfolio.market.sources import BUNDLED, FITTED_UNTIL, read_table
 from rllib_portfolio.market.table import PriceTable
 from rllib_portfolio.market.validation import validate_table
 from rllib_portfolio.new_folder import made
@@ -29,8 +29,8 @@ from rllib_portfolio.shown_text import displayable
 _DESCRIPTION = """\
 Check a price file, or write it with its market regimes.
 
-`validate` and `process` read the file with the market settings of a training run. `validate` ends with an error if
-training would refuse the prices.
+`validate` and `process` read the file with the market settings of a training run. `validate` first says what it read,
+and ends with an error if training would refuse the prices.
 """
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
 
@@ -41,8 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("validate", "check a price file"), ("process", "write a price file with its market regimes")):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("file", help="CSV or Parquet table of prices, or sp500 for the bundled stocks")
-        add_flags(command, "--index-path", help="CSV or Parquet table of the index level")
+        command.add_argument("file", help="table of prices, folder of tables, or sp500 for the bundled stocks")
+        add_flags(command, "--index-path", help="table of the index level")
         command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
         command.add_argument(
             "--cash-rate", metavar="RATE", help="annual rate of cash as a fraction, or the name of a column"
@@ -63,11 +63,20 @@ def execute(options: argparse.Namespace) -> int:
     config = _config(options)
     if options.command == "process":
         _require_output(options)
-    table = load_table(config)
+    table = read_table(config)
+    told = table.notes[0] if options.command == "validate" and config.data != BUNDLED else None
+    if told is not None:  # also where a check fails afterwards
+        print(displayable(told), flush=True)
+    table = checked_table(table, config)
     market = prepare_market(table, config, is_for_training=False)
     if options.command == "process":
+        if market.universe is not None:
+            raise DataError(
+                f"the table must have a price of each asset on each day to be processed, got a universe that changes "
+                f"({market.source}). Use the table itself: its regimes are computed whenever it is loaded."
+            )
         _write(processed_table(validate_table(table, config), market), options.output)
-    for line in _summary(market):
+    for line in _summary(market, told):
         print(displayable(line))
     if options.command == "process":
         print(displayable(f"written     {options.output}"))
@@ -81,8 +90,9 @@ def execute(options: argparse.Namespace) -> int:
 def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
     """Return the table that `process` writes.
 
-    Its columns are prices as `price_*`, the index, the user's columns and regime probabilities. The probabilities are
-    missing in the first rows, which the features need, and replace columns of the same name.
+    Its columns are prices as `price_*`, the user's columns of the assets as `<name>_<asset>`, the index, the user's
+    other columns and regime probabilities. The probabilities are missing in the first rows, which the features need,
+    and replace columns of the same name.
 
     Args:
         table: The prices, after the checks of `validate_table`.
@@ -94,6 +104,8 @@ def processed_table(table: PriceTable, market: MarketData) -> pd.DataFrame:
     columns = {f"{PRICE_PREFIX}{name}": table.prices[name] for name in table.prices.columns}
     if table.index is not None:
         columns[INDEX_COLUMN] = table.index
+    for name, values in table.asset_extra.items():
+        columns |= {f"{name}_{asset}": values[asset] for asset in values.columns}
     columns |= {name: table.extra[name] for name in table.extra.columns}
     regimes = RegimeModels.from_json(market.fitted).probabilities(market_log_returns(table))
     columns |= {name: pd.Series(values, index=table.prices.index) for name, values in regimes.items()}
@@ -137,7 +149,8 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
         raise file_error(error, text, "Choose another.") from None
 
 
-def _summary(market: MarketData) -> list[str]:
+def _summary(market: MarketData, told: str | None) -> list[str]:
+    """Return the lines on a market, without a note that was told before."""
     days = market.dates
     windows = [
         f"{name:12}{days[start]} to {days[stop - 1]}, {stop - start} days"
@@ -147,10 +160,10 @@ def _summary(market: MarketData) -> list[str]:
         f"source      {market.source}",
         f"days        {market.num_days}, {days[0]} to {days[-1]}",
         f"assets      {', '.join(market.assets)}",
-        f"rows a year {market.periods_per_year}; features look back {market.first_row} rows, "
+        f"rows/year   {market.periods_per_year}; features look back {market.first_row} rows, "
         f"{market.first_row / market.periods_per_year:.1f} years",
         *windows,
         f"features    {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
         f"sha256      {market.data_hash}",
-        *(f"note        {note}" for note in market.notes),
+        *(f"note        {note}" for note in market.notes if note != told),
     ]

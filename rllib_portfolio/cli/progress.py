@@ -221,7 +221,7 @@ class RunsDisplay:
         if self._told is None:  # runs of an earlier session are counted in one line
             self._told = {outcome.run for outcome in outcomes[: progress.num_before]}
             if self._told:
-                yield f"{len(self._told)} of {num_runs} {self._noun}s ended before."
+                yield f"{len(self._told)} of {num_runs} {self._noun}s had already ended."
         yield from progress.retries[self._num_retries :]
         self._num_retries = len(progress.retries)
         best = progress.best if self._is_contest else None
@@ -314,7 +314,7 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
         shown.add_row("1/N", "", bar, "", "")
         console.print(shown)
     if outcome.best is None:
-        print("No trial came to its end: there is no best configuration. The table says why.")
+        print("No trial finished, so there is no best configuration. The table gives the reasons.")
     else:
         name, sharpe = outcome.best
         best_config = next(path for path in outcome.files if path.suffix == ".yaml")

@@ -139,7 +139,7 @@ def require_run_folders(run_dirs: Sequence[Path]) -> None:
     """
     for number, run_dir in enumerate(run_dirs):
         if not (run_dir / "config.yaml").is_file():
-            what = "which is none of a run" if run_dir.is_dir() else "which does not exist"
+            what = "which is not the folder of a run" if run_dir.is_dir() else "which does not exist"
             owner = as_invoked("train.py")
             raise ConfigError(f"RUN_DIR must be a folder that {owner} wrote, got {run_dir}, {what}. Name another.")
         if run_dir.resolve() in [other.resolve() for other in run_dirs[:number]]:

@@ -149,7 +149,7 @@ def execute(arguments: argparse.Namespace) -> int:
     arguments.time_budget_s = _seconds(arguments.time_budget)
     _require_positive(arguments)
     for name in ("output_dir", "resume"):
-        require_path(arguments, name, "Trials alone may be kept at a URI: give it as --storage-path.")
+        require_path(arguments, name, "Only the runs of trials can be stored at a URI: give it as --storage-path.")
     record = None
     if arguments.resume is not None:
         require_alone(arguments, _FIXED, "the search's", "Leave it out, or start another search.")

@@ -94,11 +94,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and folders")
     add_flags(
         data, "--data-path",
-        help="CSV or Parquet table of prices (default: 20 S&P 500 stocks); with --resume, its new location",
+        help="table of prices, or folder of them (default: 20 S&P 500 stocks); with --resume, its new location",
     )  # fmt: skip
     add_flags(
         data, "--index-path",
-        help="CSV or Parquet table of the index level, for your own data; with --resume, its new location",
+        help="table of the index level, for your own data; with --resume, its new location",
     )  # fmt: skip
     add_flags(
         data, "--output-dir", help="where to write, or to continue an analysis (default: runs/walk-forward/<timestamp>)"
@@ -268,7 +268,7 @@ def _report(
     from rllib_portfolio.reporting import print_report, write_report
     from rllib_portfolio.runs.storage import join_place
 
-    label = "Walking the out-of-sample days with the policies and every baseline"
+    label = "Back-testing the policies and every baseline on the out-of-sample days"
     with progress_bar(arguments, label, "day") as progress:
         pooled = pool_runs(plan, output.path, finished, progress=progress)
     if pooled is None:

@@ -11,12 +11,21 @@ from rllib_portfolio.config.fields import Count, Fraction, LayerSize, LearningRa
 from rllib_portfolio.config.networks import AnyNetworkConfig
 from rllib_portfolio.config.run import ResourceConfig, RunConfig, ScheduleConfig, TrainingConfig
 
+PER_ASSET_Q_SIZES = (16, 32)
+"""Hidden layers of the per_asset network that `auto` chooses; `hidden_sizes` applies to the flat one."""
+
 
 class QNetworkConfig(AnyNetworkConfig):
     """The dueling noisy Q-network."""
 
+    per_asset_sizes = PER_ASSET_Q_SIZES
+
+    architecture: Literal["auto", "flat", "per_asset"] = "auto"
+    """flat: one network over the whole observation. per_asset: an encoder with shared weights reads each asset. auto:
+    flat where all assets are always there, otherwise per_asset with layers of 16 and 32."""
     hidden_sizes: tuple[LayerSize, LayerSize] = (256, 256)
-    """Width of the shared feature layer, and of the hidden layer of each stream."""
+    """Width of the shared feature layer (per_asset: of the encoder of an asset), and of the hidden layer of each
+    stream."""
     dueling: bool = True
     """Use two streams, one for the value and one for the advantages, instead of one for the action values."""
     noisy: bool = True
@@ -48,7 +57,7 @@ class DQNConfig(TrainingConfig):
     learning_starts: Count = 1000
     """Transitions added to the buffer before the first gradient step."""
     rollout_steps: Count = 4
-    """Steps of each environment between two visits to the learner."""
+    """Steps of each environment between two rounds of updates."""
     steps_per_update: Count = 4
     """Environment steps, over all environments, for each gradient step."""
     target_update_interval: Steps = 1000

@@ -44,11 +44,15 @@ class EnvironmentConfig(ExecutionConfig):
     action_mode: Literal["continuous", "discrete"] = "continuous"
     logit_scale: float = Field(10.0, gt=0, le=100)
     """Continuous actions: weights = softmax(logit_scale * action)."""
-    action_table: Literal["auto", "lattice", "ladder"] = "auto"
-    """Discrete actions: lattice on the simplex, or ladder of equity shares with tilts. auto: the lattice for up to 3
-    assets, otherwise the ladder."""
+    action_table: Literal["auto", "lattice", "ladder", "quantiles"] = "auto"
+    """Discrete actions: lattice on the simplex, ladder of equity shares with a tilt to each asset, or quantiles, a
+    ladder with tilts to the fifth of the assets in which a feature is highest or lowest. auto: the lattice for up to 3
+    assets that are always there, otherwise the ladder for up to 60, otherwise quantiles."""
     action_levels: int = Field(4, ge=1, le=100)
     """Discrete actions: number of steps between no equity and all equity."""
+    action_features: tuple[str, ...] = ()
+    """Asset features of the quantiles table. Empty: those with the longest window of momentum, volatility and
+    log_return, or the first asset feature if there are none."""
     reward: str = "excess_log_return"
     """One of: log_return; excess_log_return, relative to the uniform portfolio with cash; differential_sharpe, of the
     return over cash; active_log_return, active_mean_variance and differential_information, relative to 1/N of the risky

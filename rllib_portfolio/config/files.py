@@ -126,12 +126,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Return the dotted setting and the value, which is read as YAML, of a text such as `training.gamma=0.95`.
 
+    A value that begins with a per cent sign, as a format of days does, is text; YAML would require quotes.
+
     Raises:
         ConfigError: If the text has another form, or its value is not valid YAML.
     """
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ConfigError(f"--set must read section.setting=value, got {text!r}. Write --set training.gamma=0.95.")
+    if value.lstrip().startswith("%"):
+        return name.strip(), value.strip()
     try:
         return name.strip(), yaml.load(value, _YamlLoader)
     except (yaml.YAMLError, RecursionError):

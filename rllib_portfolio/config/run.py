@@ -10,6 +10,7 @@ from rllib_portfolio.config.environment import EnvironmentConfig
 from rllib_portfolio.config.fields import Count, Fraction, LearningRate, Processes, Seed, Share, Steps, StrictModel
 from rllib_portfolio.config.market import MarketConfig
 from rllib_portfolio.config.networks import AnyNetworkConfig
+from rllib_portfolio.errors import ConfigError
 
 
 class ScheduleConfig(StrictModel):
@@ -110,6 +111,19 @@ class RunConfig(StrictModel):
         assert self.training.gamma is not None
         return self.training.gamma
 
-    def for_assets(self, num_assets: int) -> Self:
-        """Return the configuration with every choice that depends on the number of assets resolved."""
-        return self.model_copy(update={"network": self.network.for_assets(num_assets)})
+    def for_assets(self, num_assets: int, has_universe: bool = False) -> Self:
+        """Return the configuration with every choice that depends on the assets resolved.
+
+        Args:
+            num_assets: Number N of risky assets.
+            has_universe: Whether the market has a universe, in which assets come and go.
+
+        Raises:
+            ConfigError: If the network or the observation filter cannot be used in a market with a universe.
+        """
+        if has_universe and self.market.observation_filter == "running":
+            raise ConfigError(
+                "market.observation_filter must be train_window or none in a market whose assets come and go, got "
+                "running, which would standardise the mask of tradable assets, too (market). Set it to train_window."
+            )
+        return self.model_copy(update={"network": self.network.for_assets(num_assets, has_universe)})

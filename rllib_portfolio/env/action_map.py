@@ -5,10 +5,8 @@ Actions are mapped only here; no policy network applies a softmax of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations, pairwise
-from math import comb
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,13 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
-from rllib_portfolio.config import EnvironmentConfig
-from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import CASH
 from rllib_portfolio.market.universe import BoolArray
-
-MAX_LATTICE_ACTIONS = 10_000
-AUTO_LATTICE_ASSETS = 3
 
 
 class ActionInputs(NamedTuple):
@@ -33,7 +26,7 @@ class ActionInputs(NamedTuple):
     tradable: BoolArray | None = None
     """Whether each asset may be bought, [B, N]; None if all may."""
     features: FloatArray | None = None
-    """Features of each asset as observed, [B, N, F]."""
+    """Features of each asset as observed, [B, N, F]; only maps that say so (`needs_features`) need them."""
 
 
 NO_INPUTS = ActionInputs()
@@ -69,6 +62,11 @@ class ActionMap(Protocol):
         """The Gymnasium space of the action of one portfolio."""
         ...
 
+    @property
+    def needs_features(self) -> bool:
+        """Whether `target` needs the features of the assets."""
+        ...
+
     def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
         """Return whether each number of a batch of actions is valid; the result has the shape of the batch."""
         ...
@@ -86,6 +84,14 @@ class ActionMap(Protocol):
 
     def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
         """Return whether each of B actions trades nothing, whatever the portfolio holds, [B]."""
+        ...
+
+    def available(self, inputs: ActionInputs) -> NDArray[np.bool_] | None:
+        """Return whether each of K discrete actions can be traded, [B, K]; None if all can. Policies choose no other.
+
+        Args:
+            inputs: What is known at the decision.
+        """
         ...
 
     def to_json(self) -> dict[str, Any] | None:
@@ -115,6 +121,11 @@ class SoftmaxMap:
         """The space of N+1 numbers in [-1, 1]."""
         return spaces.Box(-1.0, 1.0, (len(self.assets) + 1,), np.float32)
 
+    @property
+    def needs_features(self) -> bool:
+        """False: the softmax uses the actions alone."""
+        return False
+
     def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
         """Return whether each number lies in [-1, 1]."""
         return np.asarray(np.abs(actions) <= 1.0)
@@ -127,88 +138,26 @@ class SoftmaxMap:
         """Return False for each action, since no continuous action means hold in every portfolio."""
         return np.zeros(len(actions), dtype=np.bool_)
 
+    def available(self, inputs: ActionInputs) -> None:
+        """Return None: every action can be traded, since the softmax leaves out what is not tradable."""
+
     def to_json(self) -> None:
         """Return None, since the settings of the environment define the map."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ActionTable:
-    """K discrete actions, each a target portfolio; the last one holds the current portfolio and trades nothing.
-
-    Attributes:
-        names: K names for reports.
-        weights: Target weights, [K, N+1]. The rows of the hold and of the inverse-volatility action are ignored.
-        inverse_volatility: Index of the action whose weights follow the trailing volatility, or None.
-        equal_share: The part of each row that is spread equally over the tradable assets, [K]; None if there is none.
-            The rest of a row is a weight of single assets, which becomes cash where they are not tradable.
-    """
-
-    names: tuple[str, ...]
-    weights: FloatArray
-    inverse_volatility: int | None = None
-    equal_share: FloatArray | None = None
-
-    @property
-    def num_actions(self) -> int:
-        """Number of actions, K."""
-        return len(self.names)
-
-    @property
-    def hold(self) -> int:
-        """Index of the action that trades nothing."""
-        return len(self.names) - 1
-
-    @property
-    def space(self) -> spaces.Space[Any]:
-        """The indices of the actions."""
-        return spaces.Discrete(self.num_actions)
-
-    def contains(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return whether each number is the index of an action."""
-        return np.asarray((actions >= 0) & (actions < self.num_actions) & (actions % 1 == 0))
-
-    def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return whether each action is the hold action, [B]."""
-        return np.asarray(actions == self.hold)
-
-    def target(self, actions: NDArray[Any], held: FloatArray, inputs: ActionInputs) -> FloatArray:
-        """Return target weights, [B, N+1], for B indices of actions, as `ActionMap.target` does.
-
-        Raises:
-            ValueError: If the inverse-volatility action is chosen without a volatility.
-        """
-        rows = actions.astype(np.int64)
-        weights = self.weights[rows] if inputs.tradable is None else self._over(inputs.tradable, rows)
-        chosen = actions == self.inverse_volatility
-        if chosen.any():
-            if inputs.volatility is None:
-                raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
-            by_risk = inverse_volatility_weights(inputs.volatility, inputs.tradable)
-            weights = np.where(chosen[:, None], by_risk, weights)
-        return np.where((actions == self.hold)[:, None], held, weights)
-
-    def _over(self, tradable: BoolArray, rows: NDArray[np.int64]) -> FloatArray:
-        """Return the weights [B, N+1] of table rows [B] in a universe in which the assets `tradable`, [B, N], trade."""
-        share = np.zeros(len(rows)) if self.equal_share is None else self.equal_share[rows]
-        single = self.weights[rows, :-1] - share[:, None] / tradable.shape[-1]
-        risky = share[:, None] * equal_weights_over(tradable)[:, :-1] + np.where(tradable, np.maximum(single, 0.0), 0.0)
-        return np.concatenate([risky, 1.0 - risky.sum(-1, keepdims=True)], axis=-1)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        share = None if self.equal_share is None else self.equal_share.tolist()
-        values = {"names": self.names, "weights": self.weights.tolist(), "inverse_volatility": self.inverse_volatility}
-        return {**values, "equal_share": share}
-
-
+@cache
 def equal_weights(num_assets: int, share: float = 1.0) -> FloatArray:
     """Return the 1/N portfolio, [N+1]: `share` of the wealth in equal parts in the risky assets, the rest in cash.
+
+    The array is read-only, because calls with the same arguments share it.
 
     Args:
         num_assets: Number N of risky assets.
         share: Fraction of the wealth in risky assets, in [0, 1].
     """
-    return np.append(np.full(num_assets, share / num_assets), 1.0 - share)
+    weights = np.append(np.full(num_assets, share / num_assets), 1.0 - share)
+    weights.setflags(write=False)
+    return weights
 
 
 def equal_weights_over(members: BoolArray) -> FloatArray:
@@ -242,104 +191,3 @@ def _inverse_volatility_over(volatility: FloatArray, tradable: BoolArray) -> Flo
     inverse = np.where(tradable, 1.0 / np.maximum(volatility, floor), 0.0)
     total = inverse.sum(-1, keepdims=True)
     return np.concatenate([inverse / np.where(total > 0.0, total, 1.0), total == 0.0], axis=-1)
-
-
-def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
-    """Return the action map that the configuration names.
-
-    Args:
-        config: Action mode, scale of the softmax, and kind and levels of the action table.
-        assets: Names of the N risky assets.
-
-    Raises:
-        ConfigError: If a lattice would have too many actions.
-    """
-    if config.action_mode == "discrete":
-        return build_action_table(config, assets)
-    return SoftmaxMap(assets, config.logit_scale)
-
-
-def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
-    """Rebuild an action map from the values that its `to_json` returned and the environment's settings.
-
-    Args:
-        values: Result of `to_json`; None stands for a `SoftmaxMap`.
-        config: Settings of the environment, of which only `logit_scale` is used.
-        assets: Names of the N risky assets.
-    """
-    if values is None:
-        return SoftmaxMap(assets, config.logit_scale)
-    share = values.get("equal_share")  # earlier versions did not write it
-    equal_share = None if share is None else np.array(share)
-    return ActionTable(tuple(values["names"]), np.array(values["weights"]), values["inverse_volatility"], equal_share)
-
-
-def build_action_table(config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionTable:
-    """Return the action table that the configuration names.
-
-    Args:
-        config: Kind of the action table, and its levels.
-        assets: Names of the N risky assets.
-
-    Raises:
-        ConfigError: If a lattice would have too many actions.
-    """
-    kind = config.action_table
-    if kind == "auto":
-        kind = "lattice" if len(assets) <= AUTO_LATTICE_ASSETS else "ladder"
-    return (lattice_table if kind == "lattice" else ladder_table)(assets, config.action_levels)
-
-
-def lattice_table(assets: tuple[str, ...], levels: int) -> ActionTable:
-    """Return a table of all portfolios whose N+1 weights are multiples of 1 / levels, and of the hold action.
-
-    Args:
-        assets: Names of the N risky assets.
-        levels: Number of equal parts into which the wealth is divided, at least 1.
-
-    Raises:
-        ConfigError: If there are more than 10000 such portfolios.
-    """
-    slots = len(assets) + 1
-    size = comb(levels + slots - 1, slots - 1)
-    if size > MAX_LATTICE_ACTIONS:
-        raise ConfigError(
-            f"action_table lattice must have at most {MAX_LATTICE_ACTIONS} actions, got {size} "
-            f"({len(assets)} assets, action_levels {levels}). Lower action_levels or use action_table=ladder."
-        )
-    rows = []
-    for bars in combinations(range(levels + slots - 1), slots - 1):
-        edges = (-1, *bars, levels + slots - 1)
-        rows.append([(right - left - 1) / levels for left, right in pairwise(edges)])
-    columns = (*assets, "cash")
-    names = [_portfolio_name(row, columns) for row in rows]
-    return ActionTable((*names, "hold"), np.array([*rows, rows[0]]))
-
-
-def _portfolio_name(weights: list[float], columns: tuple[str, ...]) -> str:
-    return " + ".join(f"{weight:.0%} {name}" for weight, name in zip(weights, columns, strict=True) if weight > 0)
-
-
-def ladder_table(assets: tuple[str, ...], levels: int) -> ActionTable:
-    """Return a table of cash, equal weight at `levels` levels of exposure, inverse volatility, tilts, and hold.
-
-    There is one tilt per asset: half equal weight and half that asset. With a single asset, inverse volatility and the
-    tilt are left out because they would repeat equal weight.
-
-    Args:
-        assets: Names of the N risky assets.
-        levels: Number of levels of exposure above 0: 1 / levels, 2 / levels ... 1.
-    """
-    num_assets = len(assets)
-    equal = equal_weights(num_assets)
-    cash = np.append(np.zeros(num_assets), 1.0)
-    names = [f"{step / levels:.0%} equal weight" if step else "cash" for step in range(levels + 1)]
-    rows: list[FloatArray] = [equal * (step / levels) + cash * (1.0 - step / levels) for step in range(levels + 1)]
-    share = [step / levels for step in range(levels + 1)]
-    inverse_volatility = None
-    if num_assets > 1:
-        inverse_volatility = len(names)
-        names += ["inverse volatility", *(f"tilt {name}" for name in assets)]
-        rows += [equal, *(0.5 * equal + 0.5 * np.eye(num_assets + 1)[i] for i in range(num_assets))]
-        share += [1.0, *([0.5] * num_assets)]
-    return ActionTable((*names, "hold"), np.array([*rows, cash]), inverse_volatility, np.array([*share, 0.0]))

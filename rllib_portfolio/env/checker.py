@@ -120,14 +120,15 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
             raise Counterexample(f"action {name!r} holds {pair}.")
         raise Counterexample(
             f"the action that asks for {name} alone holds {held[i] @ target[i]:.6g} of it instead of "
-            f"{wanted[i] @ target[i]:.6g}: that corner cannot be reached."
+            f"{wanted[i] @ target[i]:.6g}, so the portfolio of this asset alone cannot be reached."
         )
     if not is_table:
-        return f"{len(actions)} corners, the farthest missed by {missed.max():.1e}{_limited(wanted, target)}"
+        errors = f"their weights are off by at most {missed.max():.1e}"
+        return f"{len(actions)} portfolios of one asset or cash; {errors}{_limited(wanted, target, list(names))}"
     is_limited = not np.array_equal(target, wanted)
-    limited = "; the constraint (max_weight, max_turnover or min_cash) limits some of them" if is_limited else ""
+    limited = ", within max_weight, max_turnover and min_cash" if is_limited else ""
     reached = _reached(held.max(0), np.array((*market.assets, CASH)))
-    return f"{len(actions)} actions hold what they say{limited}; corners in the table: {reached}"
+    return f"{len(actions)} actions give the weights of the table{limited}; portfolios of one asset or cash: {reached}"
 
 
 def require_costs(env: PortfolioEnv, seed: int = 0) -> str:
@@ -211,15 +212,15 @@ def _can_be_held(simulation: Simulation) -> NDArray[np.bool_]:
     return np.append(tradable[row] & tradable[row - simulation.config.execution_lag], True)
 
 
-def _limited(wanted: FloatArray, target: FloatArray) -> str:
+def _limited(wanted: FloatArray, target: FloatArray, names: Sequence[str]) -> str:
     """Return the end of a sentence on limits that keep a corner from being held alone; empty if none does."""
     reached = (wanted * target).sum(-1)
     if (reached >= 1.0 - CORNER_TOLERANCE).all():
         return ""
     lowest = int(np.argmin(reached))
     return (
-        f"; limited by the constraint (max_weight, max_turnover or min_cash): at most {reached[lowest]:.4g} of corner "
-        f"{lowest + 1} in one trade out of cash"
+        f"; max_weight, max_turnover and min_cash allow at most {reached[lowest]:.4g} of {names[lowest]} in one trade "
+        "out of cash"
     )
 
 
@@ -257,7 +258,7 @@ def _require_paid(cheap: Simulation, dear: Simulation, seed: int) -> int:
         if before.steps[0] == 0 and dearer > paid and not is_lower:
             raise Counterexample(
                 f"the reward {cheap.config.reward} is {reward:.9g} at a cost of {paid:.3g} and {dearer_reward:.9g} at "
-                f"{dearer:.3g} {where}, which traded {move.sum():.3g} of wealth: costs are not inside it."
+                f"{dearer:.3g} {where}, which traded {move.sum():.3g} of wealth: costs are not deducted from it."
             )
     return int(one.steps[0])
 

@@ -28,6 +28,8 @@ class TradingDay(NamedTuple):
 
 
 UNRESTRICTED = TradingDay()
+NOTHING = np.zeros(1)
+NOTHING.setflags(write=False)
 
 
 def constrained_weights(
@@ -47,7 +49,7 @@ def constrained_weights(
         limits: Minimum cash, maximum weights, and maximum turnover of one trade.
         day: What can be traded.
     """
-    weights, frozen = target, np.zeros(1)
+    weights, frozen = target, NOTHING
     if day.tradable is not None and day.halted is not None:
         frozen = np.where(day.halted, drifted[..., :-1], 0.0)
         weights = executable(target, frozen, day.tradable, day.halted)

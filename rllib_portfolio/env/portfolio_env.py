@@ -74,14 +74,15 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     `date` and serve as records: with an execution lag, a decision must not use them.
 
     ## Arguments
-    data: "sp500", a CSV or Parquet path, a DataFrame of prices by day, a synthetic market as a dict, or a `MarketData`
+    data: "sp500", the path of a table, a DataFrame of prices by day, a synthetic market as a dict, or a `MarketData`
     (prepared once for many environments). Default "sp500".
     window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
     cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` has its own).
     features: A `FeatureConfig` or a dict of its fields. Default: `FeatureConfig()`.
     Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels,
-    reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, execution_lag, rebalance_days, max_weight,
-    max_turnover, min_cash, episode_days, random_start.
+    action_features, reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, fund_size,
+    max_participation, exit_cost_bps, execution_lag, rebalance_days, max_weight, max_group_weight, max_turnover,
+    min_cash, episode_days, random_start.
 
     ## Version history
     v0: first version.

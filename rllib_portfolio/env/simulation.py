@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import kernel, transition
-from rllib_portfolio.env.action_map import ActionInputs, build_action_map
+from rllib_portfolio.env.action_map import ActionInputs
+from rllib_portfolio.env.action_table import build_action_map
 from rllib_portfolio.env.limits import bound_violation
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.env.rewards import build_reward
@@ -44,7 +45,7 @@ class Simulation:
         self.first_decision, self.last_row = transition.decision_rows(market, window, config.execution_lag)
         self.terms = Terms.of(market, config)
         self.layout = ObservationLayout(market)
-        self.action_map = build_action_map(config, market.assets)
+        self.action_map = build_action_map(config, market.assets, market.asset_feature_names)
         self.action_space = self.action_map.space
         self._reward = build_reward(config)
         self._groups = None if self.terms.day is None else self.terms.day.groups
@@ -73,7 +74,8 @@ class Simulation:
         """Return what the action map may use for the next decision of each portfolio."""
         rows, universe = state.row - self.config.execution_lag, self._tradable
         tradable = None if universe is None else universe[rows]
-        return ActionInputs(self.market.volatility[rows], tradable)
+        features = self.market.asset_features[rows] if self.action_map.needs_features else None
+        return ActionInputs(self.market.volatility[rows], tradable, features)
 
     def step(self, state: State, actions: NDArray[Any]) -> tuple[State, FloatArray, StepOutcome]:
         """Map actions to target weights, trade, and hold until the next decision.

@@ -9,6 +9,7 @@ arrays that did not change.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -108,7 +109,7 @@ class Terms:
         returns: Simple returns of the assets, cash last, [T, N+1]; an asset that has left earns what cash earns.
         benchmark_growth: Growth factor of the uniform portfolio over cash and the day's members on each day, [T].
         costs: Transaction costs.
-        members: Whether each asset is a member at each close, [T, N].
+        members: Whether each asset is a member at each close, [T, N]; None if each always is.
         exit_rates: Cost of the sale at the end of each asset's life, as a fraction of the notional, [N].
         impact: Coefficient k of the impact term for each day and asset, [T, N], where volumes determine it.
         day: What can be traded at each close: arrays with the leading axis T in place of B; None without restrictions.
@@ -119,7 +120,7 @@ class Terms:
     returns: FloatArray
     benchmark_growth: FloatArray
     costs: kernel.CostModel
-    members: BoolArray
+    members: BoolArray | None
     exit_rates: FloatArray
     impact: FloatArray | None
     day: TradingDay | None
@@ -138,7 +139,7 @@ class Terms:
         """
         costs = _costs(market, execution)
         returns = np.ascontiguousarray(np.column_stack([market.returns, market.cash_returns]))
-        members = np.broadcast_to(True, market.returns.shape)
+        members = None
         benchmark_growth = (1.0 + returns).mean(-1)
         exit_rates = (
             costs.rates
@@ -155,6 +156,8 @@ class Terms:
 
     def allowed_weights(self, target: FloatArray, state: State) -> FloatArray:
         """Return the target weights, [B, N+1], as far as the limits and the universe of the day allow them."""
+        if self.day is None:
+            return constrained_weights(target, state.weights, self.execution)
         return constrained_weights(target, state.weights, self.execution, self.trading_day(state.row))
 
     def trading_day(self, rows: NDArray[np.int64]) -> TradingDay:
@@ -322,8 +325,14 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
         growth,
         benchmark_growth,
         1.0 + returns_t1,
-        terms.members[state.row],
+        _every_asset(weights.shape[0], weights.shape[1] - 1) if terms.members is None else terms.members[state.row],
     )
+
+
+@cache
+def _every_asset(num_portfolios: int, num_assets: int) -> BoolArray:
+    """Return a read-only array of True, [B, N]."""
+    return np.broadcast_to(True, (num_portfolios, num_assets))
 
 
 def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tuple[int, int]:

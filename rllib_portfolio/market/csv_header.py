@@ -1,4 +1,4 @@
-"""The header of a CSV file: one or two rows of names; other content in its place raises an error."""
+"""The header of a CSV file: one or two rows of names, and the marks between them; other content raises an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.days import names_days
@@ -15,6 +14,9 @@ from rllib_portfolio.market.labels import TICKER_NAMES, Label, key, level_cells,
 
 NUM_LINES = 8
 """Number of rows that are searched for the header."""
+
+OTHER_DELIMITERS = ";\t|"
+"""Marks between columns besides the comma."""
 
 _DAY = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ].*)?|(19|20)\d{6}")
 
@@ -30,15 +32,41 @@ class CsvHeader:
     """A name for each column, or a pair of names where the header has two rows."""
     skipped_lines: list[int]
     """Physical lines, from 0, that pandas must not read: blank ones, and rows of the header but the first."""
+    cells: Sequence[str]
+    """The cells of the first row, as pandas names the columns."""
+    delimiter: str = ","
     level_names: tuple[str, str] = ("", "")
     """First cells of the rows of a two-row header, where pandas writes the names of its levels."""
 
 
-def read_header(path: Path) -> CsvHeader:
-    """Read the header of a CSV file; raise a DataError if the file is empty, or its first row is no header."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        rows = [(reader.line_num, cells) for cells in islice(reader, NUM_LINES)]
+def delimiter_of(lines: Sequence[str]) -> str:
+    """Return the mark between the columns: a comma unless the first line has another one and the lines agree on it.
+
+    Args:
+        lines: The first lines of a CSV file.
+    """
+    filled = [line for line in lines if line.strip()]
+    if not filled or not any(mark in filled[0] for mark in OTHER_DELIMITERS):
+        return ","
+    try:
+        return csv.Sniffer().sniff("".join(filled), "," + OTHER_DELIMITERS).delimiter
+    except csv.Error:  # as for one column
+        return ","
+
+
+def read_header(lines: Sequence[str], delimiter: str, path: str) -> CsvHeader:
+    """Read the header of a CSV file.
+
+    Args:
+        lines: The first lines of the file.
+        delimiter: The mark between the columns.
+        path: Where the table came from, for messages.
+
+    Raises:
+        DataError: If the file is empty, or its first row is no header.
+    """
+    reader = csv.reader(lines, delimiter=delimiter)
+    rows = [(reader.line_num, cells) for cells in islice(reader, NUM_LINES)]
     filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
     if not filled:
         raise DataError(f"the price file must hold dated prices, got an empty file ({path}). Write a header.")
@@ -48,18 +76,18 @@ def read_header(path: Path) -> CsvHeader:
     if levels is not None:
         labels, num_rows = levels
         skipped_lines = [*before, *range(first_line, filled[num_rows - 1][0])]
-        return CsvHeader(labels, skipped_lines, (names[0], filled[1][1][0]))
+        return CsvHeader(labels, skipped_lines, names, delimiter, (names[0], filled[1][1][0]))
     _refuse_lines_before(filled, path)
     if len(names) < 2:
         raise DataError(
             f"the price file must have a date and at least one price column, got one column {names[0]!r} "
-            f"({path}). Separate columns by commas."
+            f"({path}). Separate columns by commas or semicolons."
         )
     _refuse_data(names, path)
-    return CsvHeader(split_labels(_named(names, any(map(names_days, names)))), before)
+    return CsvHeader(split_labels(_named(names, any(map(names_days, names)))), before, names, delimiter)
 
 
-def _refuse_lines_before(rows: Sequence[Row], path: Path) -> None:
+def _refuse_lines_before(rows: Sequence[Row], path: str) -> None:
     """Raise if the first row is a comment or a title, and the header follows it."""
     line, first = rows[0]
     texts = [cell for cell in first if cell.strip()]
@@ -80,7 +108,7 @@ def _follows_title(row: Sequence[str], title: Sequence[str]) -> bool:
     return names_them or (len(title) == 1 and len(names) > len(title))
 
 
-def _refuse_data(names: Sequence[str], path: Path) -> None:
+def _refuse_data(names: Sequence[str], path: str) -> None:
     """Raise if the first row is a day with its prices, or if its names of columns are days."""
     rest = [name for name in names[1:] if name.strip()]
     if len(rest) > 1 and all(map(_is_day, rest)):

@@ -20,10 +20,11 @@ def custom_feature(name: str, prices: pd.DataFrame) -> Feature:
 
     Args:
         name: The function, as `module:function`.
-        prices: Prices, [T, N], with the days as index.
+        prices: Prices, [T, N], with the days as index; NaN outside of the lives of assets.
 
     Returns:
-        A DataFrame [T, N] or a Series [T]; leading rows with NaN are the warm-up of the feature.
+        A DataFrame [T, N] or a Series [T]; leading rows with NaN are the warm-up of the feature. The DataFrame may also
+        be NaN where there is no price, and in the warm-up of each asset.
 
     Raises:
         ConfigError: If there is no such function.
@@ -53,17 +54,21 @@ def _checked(name: str, values: object, prices: pd.DataFrame) -> Feature:
         values = values.astype(float)
     except (ValueError, TypeError) as error:
         raise DataError(f"{name} must return numbers, got text ({error}). Return floats.") from None
-    _check_cells(name, values)
+    _check_cells(name, values, prices)
     return values
 
 
-def _check_cells(name: str, values: Feature) -> None:
+def _check_cells(name: str, values: Feature, prices: pd.DataFrame) -> None:
     cells = values.to_numpy().reshape(len(values), -1)
-    first = warm_up(cells)
-    if first == len(cells):
+    missing = np.isnan(cells)
+    has_gaps = bool(prices.isna().to_numpy().any()) and isinstance(values, pd.DataFrame)
+    first = int(np.argmin(missing.all(axis=1))) if has_gaps else warm_up(cells)
+    if missing.all() or first == len(cells):
         raise DataError(f"{name} must return values after its warm-up, got NaN on every day. Shorten its window.")
+    if has_gaps:  # each asset warms up on its own, and has no value without a price
+        missing &= np.logical_or.accumulate(~missing, axis=0) & prices.notna().to_numpy()
     bad = np.isinf(cells).any(axis=1)
-    bad[first:] |= np.isnan(cells[first:]).any(axis=1)
+    bad[first:] |= missing[first:].any(axis=1)
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.errors import DataError
-from rllib_portfolio.market.labels import CALENDAR_NAMES, key, plain
+from rllib_portfolio.market.day_formats import Days, days_of_text
+from rllib_portfolio.market.labels import CALENDAR_NAMES, TICKER_NAMES, key, plain
 
 DATE_NAMES = ("date", "datetime", "timestamp", "time")
 """Names, as `labels.key` makes them, of a column that holds the days."""
 
-DATE_COLUMN, TIME_ZONE = "date_column", "time_zone"
-"""Attributes of a dated frame: the name that its column of days had, and the time zone of its timestamps or None."""
+TIME_ZONE, DAY_FORMAT = "time_zone", "day_format"
+"""Attributes of a dated frame: the time zone of its timestamps or None, and the format in which its days were written
+if day and month could be exchanged in it, or None."""
 
-LIKELY_ZONES = ("America/New_York", "Europe/Berlin", "Europe/London", "America/Chicago", "Australia/Sydney")
-"""Time zones that are tried before all others if timestamps have only offsets from UTC."""
+LEAST_STAMPS_A_DAY = 2.0
+"""Average number of time stamps per day from which on the rows are not days."""
 
 
 def names_days(label: object) -> bool:
@@ -27,12 +28,15 @@ def names_days(label: object) -> bool:
     return key(plain(label)) in DATE_NAMES
 
 
-def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+def dated(frame: pd.DataFrame, source: str, date_format: str | None = None) -> pd.DataFrame:
     """Take the days from the column with a name of `DATE_NAMES`, or from the first column if there is none.
+
+    A long table may also have its days in a column whose name ends in date (datadate, trade_date).
 
     Args:
         frame: A table with its days in a column.
         source: Where the table came from, for messages.
+        date_format: Format of the days, see `MarketConfig.date_format`.
 
     Returns:
         The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are
@@ -42,6 +46,8 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         DataError: If there are two columns of days, a cell that is no day, or timestamps of several time zones.
     """
     named = [position for position, label in enumerate(frame.columns) if names_days(label)]
+    if not named and any(key(plain(label)) in TICKER_NAMES for label in frame.columns):
+        named = [position for position, label in enumerate(frame.columns) if key(plain(label)).endswith("date")]
     if len(named) > 1:
         found = ", ".join(frame.columns[named])
         raise DataError(
@@ -50,9 +56,9 @@ def dated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         )
     position = named[0] if named else 0
     name = str(frame.columns[position])
-    days, zone = _days(frame.iloc[:, position].rename(name), source)
+    days, zone, written = _days(frame.iloc[:, position].rename(name), date_format, source)
     rest = frame.iloc[:, [other for other in range(frame.shape[1]) if other != position]].set_axis(days, axis=0)
-    rest.attrs = {**frame.attrs, DATE_COLUMN: name, TIME_ZONE: zone}
+    rest.attrs = {**frame.attrs, TIME_ZONE: zone, DAY_FORMAT: written}
     return rest
 
 
@@ -75,6 +81,8 @@ def _readings(part: str, days: pd.DatetimeIndex) -> list[NDArray[np.float64]]:
         from_monday = days.day_of_week.to_numpy(dtype=float)
         from_sunday = (from_monday + 1.0) % 7.0
         return [from_monday, from_monday + 1.0, from_sunday, from_sunday + 1.0]
+    if part == "day":
+        return [days.day.to_numpy(dtype=float), *_readings("weekday", days)]
     if part == "week":
         counted = [days.strftime(rule).to_numpy().astype(float) for rule in ("%U", "%W")]
         return [days.isocalendar().week.to_numpy(dtype=float), *counted, *(week + 1.0 for week in counted)]
@@ -108,46 +116,53 @@ def require_one_zone(prices: pd.DataFrame, prices_source: str, index: pd.DataFra
     )
 
 
-def _days(column: pd.Series, source: str) -> tuple[pd.DatetimeIndex, tzinfo | None]:
+def _days(
+    column: pd.Series, date_format: str | None, source: str
+) -> tuple[pd.DatetimeIndex, tzinfo | None, str | None]:
+    """Return the day of each row, the time zone, and the format in which day and month could be exchanged."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        _check_each_day(column, column.isna(), source)
-        days = pd.DatetimeIndex(column)
+        _check_each_day(column, column.isna(), date_format, source)
+        stamps = pd.DatetimeIndex(column)
+        found = Days(stamps.tz_localize(None), stamps.tz)
+        codes, different = np.arange(len(stamps)), found.moments
     else:
-        text = column.astype("string")
-        moments = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-        # Shorter text is a year, a month or a row number, not a day.
-        _check_each_day(column, moments.isna() | (text.str.len() < 8).fillna(True), source)
-        try:
-            days = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
-        except ValueError:  # several offsets from UTC
-            days = _local_time(text, pd.DatetimeIndex(moments), source)
-    return days.tz_localize(None).normalize().rename("date"), days.tz
+        codes, texts = pd.factorize(
+            column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string")
+        )
+        found = days_of_text(pd.Series(texts).astype("string").rename(str(column.name)), date_format, source)
+        different = found.moments
+        bad = np.append(np.asarray(different.isna()), True)  # the code of an empty cell is -1
+        _check_each_day(column, pd.Series(bad[codes]), date_format, source)
+    days = different.normalize()
+    _refuse_hours(different, days, source)
+    return days.take(codes).rename("date"), found.zone, found.written
 
 
-def _local_time(text: pd.Series, moments: pd.DatetimeIndex, source: str) -> pd.DatetimeIndex:
-    """Return the moments in the time zone that has the offset of each timestamp, including summer time."""
-    offsets = text.str.extract(r"\d[T ].*?(Z|[+-]\d\d(?::?\d\d)?)$")[0]
-    if offsets.notna().all():
-        written = pd.to_datetime(text.str.replace(r"(Z|[+-]\d\d(?::?\d\d)?)$", "", regex=True), format="ISO8601")
-        local = pd.DatetimeIndex(written)
-        first_of_each = np.unique(offsets.to_numpy(), return_index=True)[1]
-        known = available_timezones()
-        for zone in (*(zone for zone in LIKELY_ZONES if zone in known), *sorted(name for name in known if "/" in name)):
-            for rows in (first_of_each, slice(None)):  # few moments rule out most zones
-                if not moments[rows].tz_convert(zone).tz_localize(None).equals(local[rows]):
-                    break
-            else:
-                return moments.tz_convert(zone)
-    told = "stamps with and without an offset from UTC"
-    if offsets.notna().all():
-        told = f"offsets from UTC that no zone has on these days: {', '.join(sorted(offsets.unique()))}"
-    raise DataError(f"{text.name} must be in one time zone, got {told} ({source}). Write plain days (YYYY-MM-DD).")
+def _refuse_hours(stamps: pd.DatetimeIndex, days: pd.DatetimeIndex, source: str) -> None:
+    """Raise if a usual day has several time stamps, as in a table of hours or minutes."""
+    num_stamps, num_days = stamps.nunique(), days.nunique()
+    if num_days == 0 or num_stamps < LEAST_STAMPS_A_DAY * num_days:
+        return
+    step = pd.Series(stamps.unique().sort_values()).diff().median()
+    rhythm = (
+        "one an hour" if step == pd.Timedelta(hours=1) else f"usually one every {step.total_seconds() / 60:g} minutes"
+    )
+    raise DataError(
+        f"rows must be days or longer periods, got {num_stamps / num_days:.1f} time stamps a day, {rhythm} ({source}). "
+        "Keep the last row of each day: frame.groupby(frame.index.normalize()).last()."
+    )
 
 
-def _check_each_day(column: pd.Series, bad: pd.Series, source: str) -> None:
+def _check_each_day(column: pd.Series, bad: pd.Series, date_format: str | None, source: str) -> None:
     if bad.any():
         row = int(bad.to_numpy().argmax())
+        written = "YYYY-MM-DD" if date_format is None else f"{date_format} (market.date_format)"
+        remedy = (
+            "Correct the cell, or the format."
+            if date_format
+            else ("Give the table a date column, in ISO 8601, or state its format in market.date_format.")
+        )
         raise DataError(
-            f"{column.name} must hold days as YYYY-MM-DD, got {str(column.iloc[row])!r} ({source}, row {row + 1}). "
-            "Give the table a date column, in ISO 8601."
+            f"{column.name} must hold days as {written}, got {str(column.iloc[row])!r} ({source}, row {row + 1}). "
+            f"{remedy}"
         )

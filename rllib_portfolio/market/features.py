@@ -1,9 +1,9 @@
 """Features of prices. Row t of each is a function of rows up to t: no global mean, no centred window, no back-fill.
 
-Each feature is a function from prices to values of the same shape, NaN until its window is full. Features do not change
-if prices are multiplied by a constant. They are computed for each asset on its own; ranks then compare the assets of a
-row. The rolling and exponential windows of pandas run forward row by row, so that later rows cannot change earlier
-results, not even in the last bit.
+Each feature is a function from prices to values of the same shape, NaN until its window is full, and in every window
+with a missing price. Features do not change if prices are multiplied by a constant; `liquidity` holds those that do.
+They are computed for each asset on its own; ranks then compare the assets of a row. The rolling and exponential windows
+of pandas run forward row by row, so that later rows cannot change earlier results, not even in the last bit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig
+from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market.index_regression import Index, beta, residual_volatility
 
 Table = TypeVar("Table", pd.DataFrame, "pd.Series[float]")
 
@@ -24,25 +26,31 @@ VOLATILITY_DAYS = 21
 
 
 def log_return(prices: Table, days: int) -> Table:
-    """Return log(p_t / p_{t - days}).
+    """Return log(p_t / p_{t - days}). Over 21 days it is short-term reversal with the opposite sign.
 
     Args:
         prices: Positive prices, [T, N] or [T].
         days: Distance in rows, at least 1.
+
+    Source: Jegadeesh (1990), "Evidence of predictable behavior of security returns", for the reversal.
     """
     return _log(prices / prices.shift(days))
 
 
-def momentum(prices: Table, days: int) -> Table:
-    """Return log(p_{t - 21} / p_{t - days}); the last month is left out because it tends to reverse.
+def momentum(prices: Table, days: int, skipped: int = VOLATILITY_DAYS) -> Table:
+    """Return log(p_{t - skipped} / p_{t - days}); the last month is left out because it tends to reverse.
+
+    Returns of months 13 to 36, from 756 to 252 rows ago, tend to reverse, too.
 
     Args:
         prices: Positive prices, [T, N] or [T].
-        days: Distance in rows of the earlier price, above 21.
+        days: Distance in rows of the earlier price, above `skipped`.
+        skipped: Distance in rows of the later price, at least 0.
 
-    Source: Jegadeesh and Titman (1993), "Returns to buying winners and selling losers".
+    Source: Jegadeesh and Titman (1993), "Returns to buying winners and selling losers"; De Bondt and Thaler (1985),
+        "Does the stock market overreact?", for months 13 to 36.
     """
-    return _log(prices.shift(VOLATILITY_DAYS) / prices.shift(days))
+    return _log(prices.shift(skipped) / prices.shift(days))
 
 
 def volatility(prices: Table, days: int) -> Table:
@@ -58,11 +66,28 @@ def volatility(prices: Table, days: int) -> Table:
 def drawdown(prices: Table, days: int) -> Table:
     """Return the drawdown 1 - p_t / max(p_{t - days + 1} ... p_t), in [0, 1).
 
+    Over 252 days it is 1 less the nearness to the 52-week high, which is therefore no feature of its own.
+
     Args:
         prices: Positive prices, [T, N] or [T].
         days: Window in rows, at least 1.
+
+    Source: George and Hwang (2004), "The 52-week high and momentum investing", for the nearness.
     """
     return 1.0 - prices / prices.rolling(days).max()
+
+
+def max_return(prices: Table, days: int) -> Table:
+    """Return the highest of the last `days` daily log returns.
+
+    Args:
+        prices: Positive prices, [T, N] or [T].
+        days: Window in rows, at least 1.
+
+    Source: Bali, Cakici and Whitelaw (2011), "Maxing out: Stocks as lotteries and the cross-section of expected
+        returns".
+    """
+    return log_return(prices, 1).rolling(days).max()
 
 
 def rsi(prices: pd.DataFrame, days: int) -> pd.DataFrame:
@@ -118,12 +143,16 @@ def moving_average_distance(prices: Table, days: int) -> Table:
     return _log(prices / prices.rolling(days).mean())
 
 
-def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.DataFrame]:
+def asset_features(prices: pd.DataFrame, config: FeatureConfig, index: Index | None = None) -> dict[str, pd.DataFrame]:
     """Return the configured features of each asset by name, each [T, N], NaN until its window is full.
 
     Args:
         prices: Positive prices, [T, N].
         config: The features and their windows.
+        index: Level of the index on the rows of the prices, [T] or [T, N], or None.
+
+    Raises:
+        ConfigError: If a feature needs an index, and there is none.
     """
     per_days: tuple[tuple[str, Callable[[pd.DataFrame, int], pd.DataFrame], tuple[int, ...]], ...] = (
         ("log_return", log_return, config.log_return_days),
@@ -132,10 +161,31 @@ def asset_features(prices: pd.DataFrame, config: FeatureConfig) -> dict[str, pd.
         ("drawdown", drawdown, _optional(config.drawdown_days)),
         ("rsi", rsi, _optional(config.rsi_days)),
         ("moving_average", moving_average_distance, config.moving_average_days),
+        ("max_return", max_return, _optional(config.max_return_days)),
     )
     features = {f"{name}_{days}": feature(prices, days) for name, feature, all_days in per_days for days in all_days}
     if config.macd_days is not None:
         features["macd_" + "_".join(map(str, config.macd_days))] = macd(prices, config.macd_days)
+    if config.long_momentum_days is not None:
+        skipped, days = config.long_momentum_days
+        features[f"long_momentum_{skipped}_{days}"] = momentum(prices, days, skipped)
+    return features | _features_with_index(prices, config, index)
+
+
+def _features_with_index(prices: pd.DataFrame, config: FeatureConfig, index: Index | None) -> dict[str, pd.DataFrame]:
+    days = {"beta_days": config.beta_days, "residual_volatility_days": config.residual_volatility_days}
+    wanted = {name: str(value) for name, value in days.items() if value is not None}
+    if not wanted:
+        return {}
+    if index is None:
+        raise ConfigError(
+            f"market.features.{' and '.join(wanted)} must be null for a table without an index, got "
+            f"{' and '.join(wanted.values())}. Name its file (market.index_path), or leave the feature out."
+        )
+    returns, index_returns = log_return(prices, 1), log_return(index, 1)
+    features = {f"beta_{window}": beta(returns, index_returns, window) for window in _optional(config.beta_days)}
+    for window in _optional(config.residual_volatility_days):
+        features[f"residual_volatility_{window}"] = residual_volatility(returns, index_returns, window)
     return features
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.errors import ConfigError, DataError
 
 Dates = NDArray[np.datetime64]
@@ -29,6 +29,8 @@ MIN_ROWS, MIN_DAILY_ROWS = 12, 20
 PART_ROWS, MIXED = 60, 2.0
 """A table has several rhythms if two parts of this many rows differ by this factor in their rows per year. Six trading
 days a week instead of five, or a few holidays, make a smaller difference."""
+LONGEST_DEFAULT_YEARS = 2.5
+"""Longest time for which a default window may look back in a table of weeks or longer periods."""
 MIN_HOLE_DAYS = 14
 """Largest step in calendar days that is never a hole: the longest holidays of an exchange are 11 to 12 days."""
 
@@ -154,6 +156,47 @@ def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: t
     if abs(periods - WEEKDAYS) > TOLERANCE * WEEKDAYS:
         notes.append(f"Windows count rows: {name} looks back {rows} rows, {rows / periods:.1f} years of this table.")
     return tuple(notes)
+
+
+def require_windows(periods: int, features: FeatureConfig, index_rows: int, source: str) -> None:
+    """Raise a ConfigError if windows that were chosen for daily rows are left in a table of longer periods.
+
+    Args:
+        periods: Rows per year.
+        features: The features, whose windows count rows.
+        index_rows: Longest window of the features of the index; 0 without an index.
+        source: Where the table came from, for messages.
+    """
+    if periods > WEEKDAYS / 2:
+        return
+    found = {}
+    for name, field in FeatureConfig.model_fields.items():
+        rows = getattr(features, name)
+        if name.endswith("_days") and rows and rows == field.default:
+            longest = max(rows) if isinstance(rows, tuple) else rows
+            if longest > LONGEST_DEFAULT_YEARS * periods:
+                found[name] = rows
+    remedies = [f"{name} to {_in_rows(name, rows, periods)}" for name, rows in found.items()]
+    if features.index and index_rows > LONGEST_DEFAULT_YEARS * periods:
+        found["index"] = index_rows
+        remedies.append("index to false")
+    if found:
+        told = ", ".join(f"{name} {list(rows) if isinstance(rows, tuple) else rows}" for name, rows in found.items())
+        raise ConfigError(
+            f"windows of market.features count rows and must suit a table of {periods} rows a year, got defaults for "
+            f"daily rows: {told} ({source}). Under market.features set {', '.join(remedies)}."
+        )
+
+
+def _in_rows(name: str, rows: Any, periods: int) -> str:
+    """Return windows of daily rows as the same time in the rows of a table."""
+    if name == "momentum_days":  # it leaves out 21 rows, which are no month here
+        return "[]"
+    if name in ("macd_days", "rsi_days"):
+        return "null"
+    if isinstance(rows, tuple):
+        return str(sorted({max(2, round(each * periods / WEEKDAYS)) for each in rows}))
+    return str(max(2, round(rows * periods / WEEKDAYS)))
 
 
 def _num_weekdays(dates: Dates) -> int:

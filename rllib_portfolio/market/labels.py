@@ -29,6 +29,14 @@ NO_PRICES = (
     *("splitcoefficient", "repaired", "openinterest", "openint", "change", "changepercent", "chg"),
     *("return", "returns", "dailyreturn", "dailyreturns", "logreturn", "logreturns", "pctchange", "ret"),
 )
+VOLUMES = ("volume", "vol", "adjvolume", "pxvolume")
+RETURNS = ("return", "returns", "ret", "dailyreturn", "dailyreturns", "pctchange")
+"""Fields that are the simple return of a stock."""
+ADJUSTMENTS = (
+    *("dividend", "dividends", "dividendamount", "divcash", "capitalgains"),
+    *("stocksplits", "splits", "splitfactor", "splitcoefficient", "repaired"),
+)
+"""Fields from which adjusted prices are computed."""
 FIELDS = dict.fromkeys((*CLOSES, *OTHER_PRICES, *NO_PRICES))
 """All fields, in this order, in a dictionary for fast look-up."""
 
@@ -100,6 +108,12 @@ def price_among(names: Sequence[str]) -> str | None:
     """Return the name that means the price, or None; adjusted prices are preferred."""
     closes = [name for name in names if field_of(name) in CLOSES]
     return min(closes, key=lambda name: CLOSES.index(field_of(name) or ""), default=None)
+
+
+def returns_among(names: Sequence[str]) -> str | None:
+    """Return the name that means the simple return, or None."""
+    found = [name for name in names if field_of(name) in RETURNS]
+    return min(found, key=lambda name: RETURNS.index(field_of(name) or ""), default=None)
 
 
 @lru_cache(maxsize=2**16)

@@ -13,11 +13,14 @@ from pydantic import create_model
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.fields import StrictModel
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.config.user_values import user_path, validated
-from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.frequency import WEEKDAYS, periods_per_year
+from rllib_portfolio.market.lives import universe_of
 from rllib_portfolio.market.prepare import prepare_market
+from rllib_portfolio.market.sidecars import with_sidecars
 from rllib_portfolio.market.simulators.markov import hidden_regime_market, mean_reverting_market, regime_market
 from rllib_portfolio.market.simulators.synthetic import (
     bootstrap_market,
@@ -76,7 +79,7 @@ def load_market(
 
 
 def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> PriceTable:
-    """Return a table of prices after checking that its columns look like prices.
+    """Return a table of prices, with the files beside it, after checking that its columns look like prices.
 
     Args:
         config: The source of the prices, and the settings of the checks.
@@ -86,7 +89,21 @@ def load_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         ConfigError: If the configuration does not fit the table.
         DataError: If the table cannot be used.
     """
-    table = read_table(config, frame)
+    return checked_table(read_table(config, frame), config)
+
+
+def checked_table(table: PriceTable, config: MarketConfig) -> PriceTable:
+    """Return a table that was read, with the files beside it and with notes, after checking that it holds prices.
+
+    Args:
+        table: The table as `read_table` returns it.
+        config: The settings of the checks.
+
+    Raises:
+        ConfigError: If the configuration does not fit the table.
+        DataError: If the table cannot be used.
+    """
+    table = with_sidecars(table, config)
     notes = plausibility_notes(validate_table(table, config), config)
     return replace(table, notes=(*table.notes, *notes))
 
@@ -122,7 +139,7 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
     source = parameters.pop("source", None)
     if not isinstance(source, str) or source not in SIMULATORS:
         raise ConfigError(f"market.data.source must be one of {', '.join(SIMULATORS)}, got {source!r}.")
-    for name in ("assets", "index_path"):
+    for name in ("assets", *PATHS_BESIDE_DATA):
         if getattr(config, name) is not None:
             raise ConfigError(f"market.{name} must be null for a synthetic market, got {getattr(config, name)!r}.")
     if isinstance(config.cash_rate, str):
@@ -137,10 +154,15 @@ def _simulated(data: Mapping[str, Any], config: MarketConfig, fitted: Mapping[st
 def _resampled(parameters: dict[str, Any], config: MarketConfig, fitted: Mapping[str, Any] | None) -> MarketData:
     table = parameters.pop("table", BUNDLED)
     rate = parameters.pop("cash_rate", config.cash_rate)
-    settings = ("fill_days", "periods_per_year", "accept_moves")
+    settings = ("kind", "date_format", "fill_days", "periods_per_year", "accept_moves")
     values = {"data": table, "cash_rate": rate, **{name: getattr(config, name) for name in settings}}
     table_config = validated(MarketConfig, values, "market.data")
     prices = load_table(table_config)
+    if universe_of(validate_table(prices, table_config), table_config) is not None:
+        raise DataError(
+            f"the table of a bootstrap must have a price of each asset on each day, got a universe that changes "
+            f"({prices.source}). Name the assets with a price on each day in a table of their own."
+        )
     rows_a_year = periods_per_year(prices.dates, table_config, prices.source)
     own = config.model_copy(update={"cash_rate": rate, "periods_per_year": rows_a_year})
     return bootstrap_market(prices, **_arguments("bootstrap", parameters), config=own, fitted=fitted)

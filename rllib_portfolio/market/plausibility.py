@@ -20,6 +20,7 @@ from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.data import MarketData
 from rllib_portfolio.market.frequency import WEEKDAYS, Dates
 from rllib_portfolio.market.sources import BUNDLED
+from rllib_portfolio.market.universe import Universe
 
 MIN_ROWS = 60
 """Fewest rows that are judged; in fewer rows a few extreme days would decide."""
@@ -135,15 +136,23 @@ def _wandering(values: FloatArray) -> float:
 # ---------------------------------------------------------------- moves
 
 
-def extreme_moves(dates: Dates, assets: tuple[str, ...], returns: FloatArray) -> tuple[Move, ...]:
+def extreme_moves(
+    dates: Dates, assets: tuple[str, ...], returns: FloatArray, universe: Universe | None = None
+) -> tuple[Move, ...]:
     """Return the moves beyond -60 % or +150 % from one row to the next, ordered by day.
+
+    A loss at the end of a life is stated by the user, and is not listed.
 
     Args:
         dates: Days, datetime64[D] [T].
         assets: Names of the N assets.
         returns: Simple returns, [T, N]; row 0 is zero.
+        universe: The universe, or None for a complete table.
     """
-    rows, columns = np.nonzero((returns < MIN_MOVE) | (returns > MAX_MOVE))
+    is_loss = returns < MIN_MOVE
+    if universe is not None:
+        is_loss &= universe.listed
+    rows, columns = np.nonzero(is_loss | (returns > MAX_MOVE))
     return tuple(
         Move(assets[column], dates[row], float(returns[row, column]), _hint(returns[:, column], row))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
@@ -166,7 +175,13 @@ def _hint(returns: FloatArray, row: int) -> str:
     return f"looks like an unadjusted {f'{split}-for-1' if gross < 1.0 else f'1-for-{split}'} split"
 
 
-def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, config: MarketConfig) -> tuple[str, ...]:
+def move_notes(
+    dates: Dates,
+    assets: tuple[str, ...],
+    returns: FloatArray,
+    config: MarketConfig,
+    universe: Universe | None = None,
+) -> tuple[str, ...]:
     """Return a note that lists the extreme moves of a table, or counts them if the configuration accepts them.
 
     There is no note without such moves. Those of the bundled universe are known and need not be accepted.
@@ -176,8 +191,9 @@ def move_notes(dates: Dates, assets: tuple[str, ...], returns: FloatArray, confi
         assets: Names of the N assets.
         returns: Simple returns, [T, N]; row 0 is zero.
         config: The source of the data, and whether extreme moves are accepted.
+        universe: The universe, or None for a complete table.
     """
-    moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns)
+    moves = () if config.data == BUNDLED else extreme_moves(dates, assets, returns, universe)
     if not moves:
         return ()
     told = f" were accepted (market.accept_moves): {len(moves)}" if config.accept_moves else f": {_listed(moves)}"
@@ -193,7 +209,7 @@ def unaccepted_moves(market: MarketData, config: MarketConfig) -> tuple[Move, ..
     """
     if config.accept_moves or isinstance(config.data, dict) or BUNDLED in (config.data, market.source):
         return ()
-    return extreme_moves(market.dates, market.assets, market.returns)
+    return extreme_moves(market.dates, market.assets, market.returns, market.universe)
 
 
 def require_accepted_moves(market: MarketData, config: MarketConfig) -> None:
@@ -235,13 +251,22 @@ def implausible_result(table: pd.DataFrame, market: MarketData, num_days: int) -
         return None
     worst = found.sort_values("annual_return", na_position="first").iloc[-1]
     moves = market.returns[1:]
-    logs = np.log1p(np.maximum(moves, -1.0 + 1e-12))  # a total loss counts as a large one
-    growth = logs.mean(axis=0) * market.periods_per_year
-    median = np.median(np.abs(moves), axis=0)
+    is_move = np.ones_like(moves, dtype=np.bool_)
+    if market.universe is not None:
+        is_move = market.universe.quoted[1:] & market.universe.listed[:-1]  # neither a halt nor an end
+    num_moves = np.maximum(is_move.sum(axis=0), 1)
+    logs = np.where(is_move, np.log1p(np.maximum(moves, -1.0 + 1e-12)), 0.0)  # a total loss counts as a large one
+    growth = logs.sum(axis=0) / num_moves * market.periods_per_year
+    median = np.array(
+        [
+            np.median(np.abs(column[kept])) if kept.any() else 0.0
+            for column, kept in zip(moves.T, is_move.T, strict=True)
+        ]
+    )
     measures = [
         growth / math.log1p(MAX_ANNUAL_RETURN),
         median / MAX_MEDIAN_MOVE,
-        (np.abs(moves) > JUMP).mean(axis=0) / MAX_SHARE_OF_JUMPS,
+        (is_move & (np.abs(moves) > JUMP)).sum(axis=0) / num_moves / MAX_SHARE_OF_JUMPS,
         np.abs(logs).max(axis=0) / math.log1p(MAX_MOVE),
     ]
     column = int(np.max(measures, axis=0).argmax())

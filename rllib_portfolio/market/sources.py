@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,14 @@ import pandas as pd
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.user_values import user_path
 from rllib_portfolio.errors import ConfigError, DataError
+from rllib_portfolio.market.archives import read_any
 from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets, sort_columns
-from rllib_portfolio.market.days import require_one_zone
-from rllib_portfolio.market.files import read_frame, tabulated
+from rllib_portfolio.market.days import DAY_FORMAT, require_one_zone
+from rllib_portfolio.market.files import stem_of, tabulated
+from rllib_portfolio.market.french import LIBRARY
+from rllib_portfolio.market.long_tables import stock_column, widened, with_categories
+from rllib_portfolio.market.numerals import may_be_two_numbers
+from rllib_portfolio.market.returns import price_paths
 from rllib_portfolio.market.table import PriceTable
 
 BUNDLED = "sp500"
@@ -32,9 +37,6 @@ BUNDLED_NOTE = (
     "The bundled 20 S&P 500 stocks are survivors of 1990-2022, so every return on them is biased upward; their index "
     "is a price index without dividends. Compare with 1/N on the same stocks."
 )
-KINDS = {".csv": "a CSV file", ".parquet": "a Parquet file"}
-"""Name of each file type in the first note."""
-
 MOST_NAMES = 8
 """Largest number of names that the note on what was read lists."""
 
@@ -43,7 +45,8 @@ def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
     """Read a table of prices from the source that a configuration names, or from a DataFrame.
 
     Args:
-        config: The source of the prices (`sp500`, or a CSV or Parquet file), and its assets, cash rate and index.
+        config: The source (`sp500`, a file, or a folder of files), whether it holds prices or returns, and its assets,
+            cash rate and index.
         frame: A DataFrame of prices, which replaces the source in `config`, or None.
 
     Returns:
@@ -54,30 +57,60 @@ def read_table(config: MarketConfig, frame: pd.DataFrame | None = None) -> Price
         ConfigError: If `assets`, `cash_rate` or `index_path` does not fit the table.
     """
     if frame is not None:
-        source, kind, frame = FRAME, FRAME, tabulated(frame, FRAME)
+        layout = _laid_out(tabulated(frame, FRAME, config.date_format), FRAME, config, FRAME)
     elif not isinstance(config.data, str):
         raise ConfigError(f"market.data must be {BUNDLED} or a path, got {config.data!r}. Load it with load_market.")
     elif config.data == BUNDLED:
         return _bundled(config)
     else:
         path = user_path(config.data)
-        source, frame, kind = str(path), read_frame(path), KINDS[path.suffix.lower()]
-    index = None if config.index_path is None else _index_from(user_path(config.index_path), frame, source)
-    return _as_table(frame, config, source, index, kind)
+        layout = _laid_out(*read_any(path, config.date_format), config, str(path))
+    index = None if config.index_path is None else _index_from(user_path(config.index_path), config, layout)
+    return _as_table(layout, config, index)
 
 
-def _as_table(
-    frame: pd.DataFrame, config: MarketConfig, source: str, index: pd.Series | None = None, kind: str | None = None
-) -> PriceTable:
-    """Sort the columns of a frame into prices, index and extra columns.
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A table with one row per day, and what its columns are."""
 
-    `index` is an index from another source, on its own days; its name says which source. `kind` is the kind of the
-    table's source in the first note; None omits that note.
+    frame: pd.DataFrame
+    columns: Columns
+    asset_extra: Mapping[str, pd.DataFrame]
+    """Tables of days by assets that are not columns of `frame`, by name."""
+    kind: str
+    """Kind of the source, in words; empty for the bundled table."""
+    source: str
+
+
+def _laid_out(frame: pd.DataFrame, kind: str, config: MarketConfig, source: str, is_index: bool = False) -> _Layout:
+    """Give the columns of a table their roles; a long table becomes a wide one.
+
+    `kind` is the kind of the source, in words. The frame is given up here, so that a large long table is not kept
+    beside the wide one.
     """
-    rate = config.cash_rate if isinstance(config.cash_rate, str) else None
+    rate = config.cash_rate if isinstance(config.cash_rate, str) and not is_index else None
     if rate is not None and rate not in frame.columns:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {rate!r} ({source}).")
-    columns = sort_columns(frame, rate, _stock(config, source), source)
+    is_returns = config.kind == "returns"
+    if LIBRARY in frame.attrs and not is_returns:
+        raise DataError(
+            f"market.kind must be returns for a file of Kenneth French's data library, got prices ({source}). "
+            "Set market.kind to returns."
+        )
+    frame = with_categories(frame)
+    key = stock_column(frame)
+    if key is not None:
+        return _Layout(*widened(frame, key, rate, is_returns, source), kind, source)
+    stock = INDEX_COLUMN if is_index else _stock(config, source)
+    return _Layout(frame, sort_columns(frame, rate, stock, source), {}, kind, source)
+
+
+def _as_table(layout: _Layout, config: MarketConfig, index: pd.Series | None = None) -> PriceTable:
+    """Return the prices, the index and the extra columns of a table.
+
+    `index` is an index from another source, on its own days; its name says which source.
+    """
+    frame, columns, source = layout.frame, layout.columns, layout.source
     require_assets(columns, source)
     if columns.index is not None and index is not None:
         raise ConfigError(
@@ -85,11 +118,11 @@ def _as_table(
         )
     index_told = columns.index and f"the column {columns.index}" if index is None else str(index.name)
     if columns.index is not None:
-        index = _number(frame[columns.index], source)
-        _refuse_returns(index.to_frame(), source)
+        index = _levels(_number(frame[columns.index], source).to_frame(), config, source).iloc[:, 0]
     prices = _subset(_numbers(frame, columns.assets, source), config.assets, source)
-    _refuse_returns(prices, source)
-    notes: tuple[str, ...] = () if kind is None else (_read_as(columns, kind, prices, index_told),)
+    prices = _levels(prices, config, source)
+    asset_extra = _asset_extra(layout, list(prices.columns))
+    notes: tuple[str, ...] = (_read_as(layout, prices, asset_extra, index_told, config),) if layout.kind else ()
     if index is not None:
         inside = index.index[(index.index >= prices.index.min()) & (index.index <= prices.index.max())]
         if count := len(inside.difference(prices.index)):
@@ -97,7 +130,27 @@ def _as_table(
         index = (index.reindex(prices.index) if index.index.is_unique else index).rename(INDEX_COLUMN)
     has_regimes = any(name.lower().startswith("regime") for name in columns.extra)
     fitted_until = frame.attrs.get(FITTED_UNTIL) if has_regimes else None
-    return PriceTable(prices, index, _numbers(frame, columns.extra, source), source, notes, fitted_until)
+    extra = _numbers(frame, columns.extra, source)
+    return PriceTable(prices, index, extra, source, notes, fitted_until, asset_extra)
+
+
+def _levels(values: pd.DataFrame, config: MarketConfig, source: str) -> pd.DataFrame:
+    """Return prices; returns are turned into prices if the configuration says so."""
+    if config.kind == "returns":
+        return price_paths(values, source)
+    _refuse_returns(values, source)
+    return values
+
+
+def _asset_extra(layout: _Layout, assets: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the other columns of the assets by name, each a table of days by assets."""
+    found = {}
+    for name, columns in layout.columns.by_asset.items():
+        if any(asset in columns for asset in assets):
+            found[name] = _numbers(layout.frame, columns, layout.source).reindex(columns=assets)
+    for name, table in layout.asset_extra.items():
+        found[name] = table if list(table.columns) == assets else table[assets]
+    return found
 
 
 def _stock(config: MarketConfig, source: str) -> str:
@@ -107,23 +160,31 @@ def _stock(config: MarketConfig, source: str) -> str:
     """
     if source == FRAME:
         return config.assets[0] if config.assets else "stock"
-    stem = Path(source).stem
+    stem = stem_of(Path(source).name)
     found = (name for name in config.assets or () if re.search(rf"(^|[\W_]){re.escape(name)}([\W_]|$)", stem, re.I))
     return next(found, stem)
 
 
-def _read_as(columns: Columns, kind: str, prices: pd.DataFrame, index: str | None) -> str:
-    """Return one sentence on what was read: kind, days, assets, index, extra columns, and what was left out and why."""
-    days = prices.index
+def _read_as(
+    layout: _Layout, prices: pd.DataFrame, asset_extra: Mapping[str, object], index: str | None, config: MarketConfig
+) -> str:
+    """Return one sentence on what was read: kind, days, assets, index, features, and what was left out and why."""
+    columns, days = layout.columns, prices.index
     count, known = prices.shape[1], len(columns.assets)
     counted = f"{count} of {known}" if count < known else f"{count}"
     parts = [
-        f"{columns.shape}, in {kind}",
-        f"{len(days):,} days from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
+        f"{columns.shape}, in {layout.kind}",
+        f"{len(days):,} day{'s' if len(days) != 1 else ''} from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
         f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
         *columns.remarks,
+        *(["its returns were turned into prices that start at 1"] if config.kind == "returns" else []),
         f"the index is {index}" if index else "no index",
     ]
+    if written := layout.frame.attrs.get(DAY_FORMAT):
+        parts.insert(1, f"days written as {written}")
+    if asset_extra:
+        many = "s" if len(asset_extra) > 1 else ""
+        parts.append(f"{len(asset_extra)} feature{many} per asset ({_listed(list(asset_extra))})")
     if columns.extra:
         extra = [name if name == column else f"{name} ({column})" for name, column in columns.extra.items()]
         parts.append(f"extra columns {_listed(extra)}")
@@ -148,34 +209,32 @@ def _bundled(config: MarketConfig) -> PriceTable:
     if config.index_path is not None:
         raise ConfigError(f"index_path must be null for {BUNDLED}, got {config.index_path!r}. It has its own index.")
     index = load_sp500_index().iloc[:, 0].rename(INDEX_COLUMN)
-    table = _as_table(load_sp500_dataset(), config, BUNDLED, index)
+    table = _as_table(_laid_out(load_sp500_dataset(), "", config, BUNDLED), config, index)
     return replace(table, notes=(*table.notes, BUNDLED_NOTE))
 
 
-def _index_from(path: Path, prices: pd.DataFrame, prices_source: str) -> pd.Series:
+def _index_from(path: Path, config: MarketConfig, prices: _Layout) -> pd.Series:
     """Return the level of the index from its own file, on the days of that file."""
-    frame = read_frame(path)
-    require_one_zone(prices, prices_source, frame, str(path))
-    column = _index_column(frame, path)
-    level = _number(frame[column], str(path))
+    frame, kind = read_any(path, config.date_format)
+    require_one_zone(prices.frame, prices.source, frame, str(path))
+    level = _index_column(frame, kind, config, path)
     if not level.index.is_unique:
         day = level.index[level.index.duplicated()][0]
         raise DataError(f"index must have one level per day, got two ({path}, {day:%Y-%m-%d}). Keep one of them.")
-    _refuse_returns(level.to_frame(), str(path))
-    return level.rename(f"{column} of {path.name}")
+    return _levels(level.to_frame(), config, str(path)).iloc[:, 0].rename(f"{level.name} of {path.name}")
 
 
-def _index_column(frame: pd.DataFrame, path: Path) -> str:
+def _index_column(frame: pd.DataFrame, kind: str, config: MarketConfig, path: Path) -> pd.Series:
     if frame.shape[1] == 1:
-        return str(frame.columns[0])
-    columns = sort_columns(frame, None, INDEX_COLUMN, str(path))
-    levels = list(columns.assets.values()) if columns.index is None else [columns.index]
+        return _number(frame.iloc[:, 0], str(path))
+    layout = _laid_out(frame, kind, config, str(path), is_index=True)
+    levels = list(layout.columns.assets.values()) if layout.columns.index is None else [layout.columns.index]
     if len(levels) != 1:
         raise DataError(
-            f"the index file must hold a date and one column, got {', '.join(frame.columns)} ({path}). "
+            f"the index file must hold a date and one column, got {_listed(levels or list(frame.columns))} ({path}). "
             "Keep the level of one index."
         )
-    return levels[0]
+    return _number(layout.frame[levels[0]], str(path))
 
 
 def _subset(prices: pd.DataFrame, assets: Sequence[str] | None, source: str) -> pd.DataFrame:
@@ -200,8 +259,8 @@ def _refuse_returns(prices: pd.DataFrame, source: str) -> None:
         if 0.1 <= share <= 0.9 and np.isfinite(values).all() and abs(np.mean(values)) <= np.std(values):
             raise DataError(
                 f"{name} must hold prices, got what looks like returns, from {values.min():g} to {values.max():g} "
-                f"({source}). Turn returns into prices: (1 + frame).cumprod(), or numpy.exp(frame.cumsum()) where "
-                "they are logarithmic."
+                f"({source}). Set market.kind to returns. Turn logarithmic returns into prices: "
+                "numpy.exp(frame.cumsum())."
             )
 
 
@@ -224,8 +283,11 @@ def _number(column: pd.Series, source: str) -> pd.Series:
     bad = (numbers.isna() & column.notna()).to_numpy()
     if bad.any():
         row = int(bad.argmax())
+        cell = str(column.iloc[row])
+        remedy = "Correct the cell, or leave it empty and set fill_days."
+        if may_be_two_numbers(cell):
+            remedy = "Write it without a thousands separator, and with a decimal point."
         raise DataError(
-            f"{column.name} must be a number, got {str(column.iloc[row])!r} ({source}, {column.index[row]:%Y-%m-%d}). "
-            "Correct the cell, or leave it empty and set fill_days."
+            f"{column.name} must be a number, got {cell!r} ({source}, {column.index[row]:%Y-%m-%d}). {remedy}"
         )
     return numbers.astype(float)

@@ -15,6 +15,8 @@ from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.features import warm_up
 from rllib_portfolio.market.frequency import DAYS_A_YEAR, largest_step, periods_per_year, require_one_rhythm
+from rllib_portfolio.market.life_checks import require_lives, require_moving_ends
+from rllib_portfolio.market.lives import life_rows, with_total_losses, within
 from rllib_portfolio.market.plausibility import MIN_ROWS, doubt, require_prices
 from rllib_portfolio.market.table import PriceTable
 
@@ -29,14 +31,14 @@ LARGEST_SHARE_OF_CHANGES = 0.2
 
 
 def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
-    """Check a table, and forward-fill at most `config.fill_days` days in a row.
+    """Check a table, and forward-fill at most `config.fill_days` days in a row within the lives of its assets.
 
     Args:
         table: The table as it was read.
-        config: Longest gap to fill, cash rate, and stated rows per year.
+        config: How missing prices are read, cash rate, and stated rows per year.
 
     Returns:
-        The table, with filled cells and with notes on fills and closures of the exchange.
+        The table, with filled cells, ends in place of prices of 0, and notes on fills and closures of the exchange.
 
     Raises:
         ConfigError: If `cash_rate` or `periods_per_year` does not fit the table.
@@ -47,10 +49,16 @@ def validate_table(table: PriceTable, config: MarketConfig) -> PriceTable:
     require_one_rhythm(table.dates, table.source)
     closures = _closures(table, periods_per_year(table.dates, config, table.source))
     table = replace(table, notes=(*table.notes, *closures))
+    table = with_total_losses(table)
+    if not config.accept_moves:
+        require_moving_ends(table)
     table = _filled(table, config.fill_days)
-    for levels in _levels(table):
-        _check_prices(levels, table.source, config.fill_days)
+    _check_prices(table.prices, table.source, config.fill_days, may_be_missing=True)
+    if table.index is not None:
+        _check_prices(table.index.to_frame("index"), table.source, config.fill_days)
+    require_lives(table, config)
     _check_extra(table.extra, table.source)
+    _check_asset_extra(table)
     if isinstance(config.cash_rate, str):
         _check_rate(table, config.cash_rate)
     return table
@@ -64,12 +72,19 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
         config: Whether implausible columns and moves are accepted, and the stated rows per year.
 
     Raises:
-        DataError: If such a column was not accepted; names the first one, what was measured, and what it may be.
+        DataError: If a column has no price, or such a column was not accepted; names the first one, what was measured,
+            and what it may be.
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
     for name, column in (item for levels in _levels(table) for item in levels.items()):
         values = column.to_numpy(dtype=float)
+        values = values[~np.isnan(values)]
+        if not len(values):
+            raise DataError(
+                f"{name} must have a price, got none on any day ({table.source}). Leave it out of the table or of "
+                "market.assets."
+            )
         if not config.accept_moves:
             require_prices(str(name), values, periods, table.source)
         elif (found := doubt(values, periods)) is not None:
@@ -86,7 +101,8 @@ def _check_names(table: PriceTable) -> None:
     names = [str(name) for name in table.prices.columns]
     if not names:
         raise DataError(f"the table must hold at least one asset, got none ({table.source}). Add a price column.")
-    require_names([*names, *map(str, table.extra.columns)], "columns", table.source, DataError)
+    extra = (*map(str, table.extra.columns), *map(str, table.asset_extra))
+    require_names([*names, *extra], "columns", table.source, DataError)
     counts = Counter(names)
     for name in names:
         if not name.strip() or counts[name] > 1:
@@ -143,7 +159,7 @@ def _remedy(dates: NDArray[np.datetime64], num_holes: int) -> str:
     day_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1
     if day_of_month.max() <= 12:
         return "Days and months look exchanged (no day is after the 12th): write the dates as YYYY-MM-DD."
-    return "Rows look left out again and again: add them, or keep one row a week or a month throughout."
+    return "Rows seem to be missing repeatedly: add them, or keep one row per week or per month throughout."
 
 
 def _hole(table: PriceTable, row: int) -> str:
@@ -155,6 +171,8 @@ def _filled(table: PriceTable, fill_days: int) -> PriceTable:
         return table
     parts = (table.prices, table.extra, *_levels(table)[1:])
     prices, extra, *index = filled = [part.ffill(limit=fill_days) for part in parts]
+    if prices.isna().to_numpy().any() or table.exits:
+        filled[0] = prices = prices.where(within(life_rows(table, fill_days), len(prices)))
     counts = pd.concat([old.isna().sum() - new.isna().sum() for old, new in zip(parts, filled, strict=True)])
     counts = counts[counts > 0]
     if counts.empty:
@@ -165,10 +183,12 @@ def _filled(table: PriceTable, fill_days: int) -> PriceTable:
     return replace(table, prices=prices, extra=extra, index=level, notes=(*table.notes, note))
 
 
-def _check_prices(prices: pd.DataFrame, source: str, fill_days: int) -> None:
+def _check_prices(prices: pd.DataFrame, source: str, fill_days: int, *, may_be_missing: bool = False) -> None:
     values = prices.to_numpy(dtype=float)
     with np.errstate(invalid="ignore"):
         bad = ~(np.isfinite(values) & (values > 0.0))
+    if may_be_missing:
+        bad &= ~np.isnan(values)
     if not bad.any():
         return
     row, column = (int(position) for position in np.argwhere(bad)[0])
@@ -202,6 +222,18 @@ def _check_extra(extra: pd.DataFrame, source: str) -> None:
             raise DataError(
                 f"{name} must be a finite number on each day after its first, got {values[row]:g} "
                 f"({source}, {extra.index[row]:%Y-%m-%d}). Complete the column, or raise fill_days."
+            )
+
+
+def _check_asset_extra(table: PriceTable) -> None:
+    """Raise a DataError unless the user's columns per asset are finite where they have a value."""
+    for name, frame in table.asset_extra.items():
+        is_infinite = np.isinf(frame.to_numpy(dtype=float))
+        if is_infinite.any():
+            row, column = (int(position) for position in np.argwhere(is_infinite)[0])
+            raise DataError(
+                f"{name} must be a finite number or missing, got an infinite one of {frame.columns[column]} "
+                f"({table.source}, {frame.index[row]:%Y-%m-%d}). Correct the cell, or leave it empty."
             )
 
 

@@ -11,7 +11,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
-from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
+from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian, MaskedGaussian
 from rllib_portfolio.networks.actor_critic import ActorCriticNetwork, ActorCriticShape, LayerNormNetwork
 
 
@@ -23,7 +23,8 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
     so that standard deviations are in units of logits. Inference-only modules have no `critic` layers.
 
     `model_config` holds hidden_sizes, initial_log_std (in logits), logit_scale and initial_cash_logit (default 0). The
-    per-asset architecture also needs num_asset_features.
+    per-asset architecture also needs num_asset_features, and sees_tradable (default False): actions of assets that are
+    not tradable are then the constant 0.
     """
 
     def setup(self) -> None:
@@ -31,7 +32,8 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
         self._num_actions = self.action_space.shape[0]
         self._log_scale = math.log(config["logit_scale"])
         self._inverse_scale = 1.0 / config["logit_scale"]
-        self.action_dist_cls = DiagonalGaussian
+        sees_tradable = config.get("sees_tradable", False)
+        self.action_dist_cls = MaskedGaussian if sees_tradable else DiagonalGaussian
         shape = ActorCriticShape(
             num_inputs=self.observation_space.shape[0],
             num_actions=self._num_actions,
@@ -39,6 +41,7 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
             initial_log_std=config["initial_log_std"],
             initial_cash_logit=config.get("initial_cash_logit", 0.0),
             num_asset_features=config.get("num_asset_features"),
+            sees_tradable=sees_tradable,
             has_critic=not self.inference_only,
         )
         self.add_layers(shape)
@@ -59,24 +62,26 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
         """Return the action distribution and the values [B] for observations [B, D], computed with few kernels."""
         embeddings = self.embed(observations)
         mean = self.logits(embeddings) * self._inverse_scale
-        return DiagonalGaussian(mean, self.log_stds() - self._log_scale), self.values(embeddings)
+        log_std = self.log_stds(embeddings) - self._log_scale
+        return self.action_dist_cls(mean, log_std), self.values(embeddings)
 
-    def action_distribution_inputs(self, embeddings: Tensor) -> Tensor:
+    def action_distribution_inputs(self, embeddings: Any) -> Tensor:
         """Return mean and log standard deviation of the actions, [B, 2 (N+1)], from the output of `embed`."""
         mean = self.logits(embeddings) * self._inverse_scale
-        log_std = (self.log_stds() - self._log_scale).expand_as(mean)
+        log_std = (self.log_stds(embeddings) - self._log_scale).expand_as(mean)
         return torch.cat([mean, log_std], dim=-1)
 
     def deterministic_weights(self, inputs: Tensor) -> Tensor:
-        """Return the target weights [B, N+1] to which the environment maps the mean action.
+        """Return the target weights [B, N+1] to which the environment maps the mean action: 0 where not tradable.
 
         Args:
             inputs: Result of `action_distribution_inputs`, [B, 2 (N+1)].
         """
-        mean = inputs[:, : self._num_actions].clamp(-1.0, 1.0)
-        return torch.softmax(mean / self._inverse_scale, dim=-1)
+        logits = inputs[:, : self._num_actions].clamp(-1.0, 1.0) / self._inverse_scale
+        is_constant = inputs[:, self._num_actions :] == -torch.inf
+        return torch.softmax(logits.masked_fill(is_constant, -torch.inf), dim=-1)
 
-    def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
         return self.values(self.embed(batch[Columns.OBS]) if embeddings is None else embeddings)
 
 

@@ -51,3 +51,37 @@ class DiagonalGaussian(TorchDiagGaussian):
 
     def entropy(self) -> Tensor:
         return (self.log_std + (0.5 + _LOG_SQRT_2_PI)).sum(-1)
+
+
+class MaskedGaussian(DiagonalGaussian):
+    """A diagonal Gaussian in which a dimension with log standard deviation -inf is a constant, its mean.
+
+    Such a dimension takes no part in log-probabilities, entropy and KL divergence, whatever its value, and passes no
+    gradient on. Rows may differ in it, but two distributions of one observation have the same constants.
+
+    Args:
+        loc: Mean, [B, A].
+        log_std: Log standard deviation, [B, A].
+    """
+
+    def __init__(self, loc: Tensor, log_std: Tensor) -> None:
+        super().__init__(loc, log_std)
+        self._is_constant = log_std == -torch.inf
+
+    def logp(self, value: Tensor) -> Tensor:
+        value = torch.where(self._is_constant, self.loc, value)
+        log_std = self.log_std.masked_fill(self._is_constant, 0.0)
+        standardised = (value - self.loc) * torch.exp(-log_std)
+        constants = (log_std + _LOG_SQRT_2_PI).masked_fill(self._is_constant, 0.0)
+        return -0.5 * standardised.square().sum(-1) - constants.sum(-1)
+
+    def kl(self, other: DiagonalGaussian) -> Tensor:
+        return self._free().kl(MaskedGaussian(other.loc, other.log_std)._free())
+
+    def entropy(self) -> Tensor:
+        return (self.log_std + (0.5 + _LOG_SQRT_2_PI)).masked_fill(self._is_constant, 0.0).sum(-1)
+
+    def _free(self) -> DiagonalGaussian:
+        """Return a distribution whose constants are standard normal, so that their KL divergence is 0."""
+        loc, log_std = (each.masked_fill(self._is_constant, 0.0) for each in (self.loc, self.log_std))
+        return DiagonalGaussian(loc, log_std)

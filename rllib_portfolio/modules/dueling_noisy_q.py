@@ -13,7 +13,10 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetwo
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
+from rllib_portfolio.config.networks import PER_ASSET
+from rllib_portfolio.networks.asset_inputs import AssetLayout
 from rllib_portfolio.networks.dueling_q import DuelingQNetwork
+from rllib_portfolio.networks.per_asset_q import PerAssetQNetwork
 
 QF_PREDS = "qf_preds"
 QF_NEXT_PREDS = "qf_next_preds"
@@ -26,20 +29,27 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
     Exploration draws new noise at every step for every environment; a network without noise explores
     epsilon-greedily. Inference uses the mean weights, so that decisions are deterministic.
 
+    In a universe, no action is chosen that cannot be traded: its value counts as -inf.
+
     `model_config` holds hidden_sizes, dueling, noisy, sigma0 and epsilon, which is a tuple of the first value, the last
-    value and the number of environment steps over which it falls from one to the other.
+    value and the number of environment steps over which it falls from one to the other. With the architecture per_asset
+    it also holds num_assets, num_asset_features, sees_tradable and first_tilt (see `PerAssetQNetwork`).
     """
 
     def setup(self) -> None:
         config = self.model_config
         self.action_dist_cls = TorchCategorical
-        self.q_net = DuelingQNetwork(
-            self.observation_space.shape[0],
-            int(self.action_space.n),
-            config["hidden_sizes"],
-            dueling=config["dueling"],
-            sigma0=config["sigma0"] if config["noisy"] else None,
-        )
+        num_inputs, num_actions = self.observation_space.shape[0], int(self.action_space.n)
+        streams = {"dueling": config["dueling"], "sigma0": config["sigma0"] if config["noisy"] else None}
+        if config.get("architecture") == PER_ASSET:
+            num_assets, num_features = config["num_assets"], config["num_asset_features"]
+            num_market = num_inputs - num_assets * (num_features + 1) - 1
+            layout = AssetLayout(num_assets, num_features, num_market, config["sees_tradable"])
+            self.q_net = PerAssetQNetwork(
+                layout, num_actions, config["hidden_sizes"], first_tilt=config["first_tilt"], **streams
+            )
+        else:
+            self.q_net = DuelingQNetwork(num_inputs, num_actions, config["hidden_sizes"], **streams)
 
     def get_non_inference_attributes(self) -> list[str]:
         return ["target_q_net"]
@@ -51,12 +61,15 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return [(self.q_net, self.target_q_net)]
 
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the action values under the mean weights, {"qf_preds": [B, K]}."""
-        return {QF_PREDS: self.q_net(batch[Columns.OBS])}
+        """Return the action values under the mean weights, {"qf_preds": [B, K]}; -inf where not available."""
+        observations = batch[Columns.OBS]
+        return {QF_PREDS: masked(self.q_net(observations), self.q_net.available(observations))}
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return the action values of the target network under its own noise draw, {"qf_preds": [B, K]}."""
-        return {QF_PREDS: self.target_q_net.perturbed(self.target_q_net.draw_noise(None))(batch[Columns.OBS])}
+        """Return the action values of the target network under its own noise draw, as `compute_q_values` does."""
+        observations, network = batch[Columns.OBS], self.target_q_net
+        values = network.perturbed(network.draw_noise(None))(observations)
+        return {QF_PREDS: masked(values, network.available(observations))}
 
     def epsilon(self, timestep: int) -> float:
         """Return the probability of a random action after `timestep` environment steps; 0 for a noisy network."""
@@ -66,17 +79,21 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return first + (last - first) * min(1.0, timestep / steps)
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
-        return {Columns.ACTIONS: self.q_net(batch[Columns.OBS]).argmax(-1)}
+        return {Columns.ACTIONS: self.compute_q_values(batch)[QF_PREDS].argmax(-1)}
 
     def _forward_exploration(self, batch: dict[str, Any], t: int = 0, **kwargs: Any) -> dict[str, Tensor]:
         observations = batch[Columns.OBS]
         rows = len(observations)
-        advantages = self.q_net.explore(observations)
+        available = self.q_net.available(observations)
+        advantages = masked(self.q_net.explore(observations), available)
         greedy = advantages.argmax(-1)
         epsilon = self.epsilon(t)
         if epsilon == 0.0:
             return {Columns.ACTIONS: greedy}
-        anything = torch.randint(advantages.shape[-1], (rows,), device=greedy.device)
+        if available is None:
+            anything = torch.randint(advantages.shape[-1], (rows,), device=greedy.device)
+        else:
+            anything = torch.multinomial(available.float(), 1).squeeze(-1)
         explores = torch.rand(rows, device=greedy.device) < epsilon
         return {Columns.ACTIONS: torch.where(explores, anything, greedy)}
 
@@ -87,13 +104,18 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         """
         online = self.q_net.perturbed(self.q_net.draw_noise(None))
         with torch.no_grad():
-            next_values = online(batch[Columns.NEXT_OBS])
+            next_values = masked(online(batch[Columns.NEXT_OBS]), self.q_net.available(batch[Columns.NEXT_OBS]))
             target_values = self.forward_target({Columns.OBS: batch[Columns.NEXT_OBS]})[QF_PREDS]
         return {
             QF_PREDS: online(batch[Columns.OBS]),
             QF_NEXT_PREDS: next_values,
             QF_TARGET_NEXT_PREDS: target_values,
         }
+
+
+def masked(values: Tensor, available: Tensor | None) -> Tensor:
+    """Return action values [B, K] with -inf where an action is not `available`, bool [B, K]; None if all are."""
+    return values if available is None else values.masked_fill(~available, -torch.inf)
 
 
 def averaged_weights(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class ActorCriticShape:
         initial_log_std: Initial log standard deviation of each logit.
         initial_cash_logit: Initial bias of the cash logit.
         num_asset_features: Number of features per asset in an observation. The flat architecture does not use it.
+        sees_tradable: Whether the last of these features is 1 if the asset may be bought and 0 if not.
         has_critic: Whether the network has a value head.
     """
 
@@ -35,6 +37,7 @@ class ActorCriticShape:
     initial_log_std: float
     initial_cash_logit: float = 0.0
     num_asset_features: int | None = None
+    sees_tradable: bool = False
     has_critic: bool = True
 
 
@@ -54,19 +57,19 @@ class ActorCriticNetwork(nn.Module, ABC):
         """Add the layers. A subclass that has a constructor of its own must call this method there."""
 
     @abstractmethod
-    def embed(self, observations: Tensor) -> Tensor:
-        """Return the embeddings [B, ...] of observations [B, D]; actor and critic share them."""
+    def embed(self, observations: Tensor) -> Any:
+        """Return the embeddings of observations [B, D], which actor and critic share, in a form of their own."""
 
     @abstractmethod
-    def logits(self, embeddings: Tensor) -> Tensor:
-        """Return the mean logits [B, N+1], with cash last."""
+    def logits(self, embeddings: Any) -> Tensor:
+        """Return the mean logits [B, N+1], with cash last; 0 for assets that are not tradable."""
 
     @abstractmethod
-    def log_stds(self) -> Tensor:
-        """Return the log standard deviations of the logits, [N+1]."""
+    def log_stds(self, embeddings: Any) -> Tensor:
+        """Return the log standard deviations of the logits, [N+1] or [B, N+1]; -inf for assets not tradable."""
 
     @abstractmethod
-    def values(self, embeddings: Tensor) -> Tensor:
+    def values(self, embeddings: Any) -> Tensor:
         """Return the state values [B]."""
 
 
@@ -94,7 +97,7 @@ class LayerNormNetwork(ActorCriticNetwork):
     def logits(self, embeddings: Tensor) -> Tensor:
         return run_layers(self.actor, embeddings)
 
-    def log_stds(self) -> Tensor:
+    def log_stds(self, embeddings: Tensor) -> Tensor:
         return self.log_std
 
     def values(self, embeddings: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ class DuelingQNetwork(nn.Module):
         super().__init__()
         width, stream_width = hidden_sizes
         self.features = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.LayerNorm(width))
-        self.advantage = _stream((width, stream_width, actions), sigma0)
-        self.value = _stream((width, stream_width, 1), sigma0) if dueling else None
+        self.advantage = make_stream((width, stream_width, actions), sigma0)
+        self.value = make_stream((width, stream_width, 1), sigma0) if dueling else None
 
     @property
     def streams(self) -> list[nn.Module]:
@@ -58,7 +58,11 @@ class DuelingQNetwork(nn.Module):
             rows: B, for one draw per row of a batch, or None for one draw that all rows share.
             generator: Random generator on the network's device; None takes torch's default generator.
         """
-        return _noise_of(self.streams, rows, generator) if self.is_noisy else None
+        return self._noise_of(self.streams, rows, generator) if self.is_noisy else None
+
+    def available(self, observations: Tensor) -> Tensor | None:
+        """Return whether each action can be traded, bool [B, K], for observations [B, D]; None if all can."""
+        return None
 
     def forward(self, observations: Tensor, noise: Noise | None = None) -> Tensor:
         """Return action values [B, K].
@@ -69,7 +73,7 @@ class DuelingQNetwork(nn.Module):
         """
         if noise is None:
             return self._values(observations, self.streams)
-        return self._values(observations, _under(noise, self.streams))
+        return self._values(observations, self._under(noise, self.streams))
 
     def perturbed(self, noise: Noise | None) -> QFunction:
         """Return the network's function under one noise draw for all rows; the noisy weights are computed once."""
@@ -80,41 +84,47 @@ class DuelingQNetwork(nn.Module):
         return lambda observations: self._values(observations, layers)
 
     def explore(self, observations: Tensor) -> Tensor:
-        """Return advantages [B, K] under fresh noise for each row.
+        """Return advantages [B, K] of observations [B, D] under fresh noise for each row.
 
         They rank the actions as the action values do, so that the value stream is not needed to choose an action.
         """
         layers: Sequence[QFunction] = list(self.advantage)
         if self.is_noisy:
-            layers = _under(_noise_of(layers, len(observations)), layers)
-        return _run(layers, self.features(observations))
+            layers = self._under(self._noise_of(layers, len(observations)), layers)
+        return run_stream(layers, self.features(observations))
 
     def _values(self, observations: Tensor, layers: Sequence[QFunction]) -> Tensor:
         """Return action values [B, K], computed with `layers` in place of the layers of the streams."""
         features = self.features(observations)
-        advantages = _run(layers[:2], features)
+        advantages = run_stream(layers[:2], features)
         if self.value is None:
             return advantages
-        return advantages + (_run(layers[2:], features) - advantages.mean(-1, keepdim=True))
+        return advantages + (run_stream(layers[2:], features) - advantages.mean(-1, keepdim=True))
+
+    @staticmethod
+    def _noise_of(layers: Sequence[NoisyLinear], rows: int | None, generator: torch.Generator | None = None) -> Noise:
+        """Draw the noise of the layers: once for all rows if `rows` is None, otherwise once per row."""
+        sizes = [size for layer in layers for size in layer.noise_sizes]
+        drawn = draw_noise(sizes, rows, generator, layers[0].weight_mean.device)
+        return [LayerNoise(*pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
+
+    def _under(self, noise: Noise, layers: Sequence[NoisyLinear]) -> list[QFunction]:
+        return [partial(layer, noise=draw) for layer, draw in zip(layers, noise, strict=True)]
 
 
-def _noise_of(layers: Sequence[NoisyLinear], rows: int | None, generator: torch.Generator | None = None) -> Noise:
-    """Draw the noise of the layers: once for all rows if `rows` is None, otherwise once per row."""
-    sizes = [size for layer in layers for size in layer.noise_sizes]
-    drawn = draw_noise(sizes, rows, generator, layers[0].weight_mean.device)
-    return [LayerNoise(*pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
-
-
-def _under(noise: Noise, layers: Sequence[NoisyLinear]) -> list[QFunction]:
-    return [partial(layer, noise=draw) for layer, draw in zip(layers, noise, strict=True)]
-
-
-def _run(stream: Sequence[QFunction], features: Tensor) -> Tensor:
+def run_stream(stream: Sequence[QFunction], features: Tensor) -> Tensor:
+    """Return the outputs [..., q] of the two layers of a stream for features [..., h_1]."""
     hidden, output = stream
     return output(functional.relu(hidden(features), inplace=True))
 
 
-def _stream(sizes: Sequence[int], sigma0: float | None) -> nn.ModuleList:
+def make_stream(sizes: Sequence[int], sigma0: float | None) -> nn.ModuleList:
+    """Return the two layers of a stream.
+
+    Args:
+        sizes: Numbers of inputs, of hidden units and of outputs.
+        sigma0: Initial noise of `NoisyLinear` layers, or None for plain linear layers.
+    """
     if sigma0 is None:
         return nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
     return nn.ModuleList(NoisyLinear(inputs, outputs, sigma0) for inputs, outputs in pairwise(sizes))

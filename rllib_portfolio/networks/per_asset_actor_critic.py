@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,21 @@ from rllib_portfolio.networks.actor_critic import (
     linear,
     run_layers,
 )
+from rllib_portfolio.networks.asset_inputs import AssetLayout, mean_over_assets
 
 NUM_DEVIATIONS = 2
 """Number of log standard deviations: one that all assets share, and one for cash."""
+
+
+class AssetEmbeddings(NamedTuple):
+    """Embeddings of the assets of B observations."""
+
+    each: Tensor
+    """[B, N, h]."""
+    mean: Tensor | None
+    """Mean over the assets that are tradable or held, [B, h]; None if all assets always are."""
+    tradable: Tensor | None
+    """Whether each asset may be bought, bool [B, N]; None if all always may."""
 
 
 class PerAssetNetwork(ActorCriticNetwork):
@@ -34,19 +47,16 @@ class PerAssetNetwork(ActorCriticNetwork):
     number of parameters does not depend on the number of assets: with one hidden layer of 16, four asset features and
     no market features it is 96 + 3 * 17 + 2 = 149.
 
-    The observation has the layout of `env.observation.ObservationLayout`. Portfolio weights w enter the encoder as
-    w (N + 1) - 1, which is 0 for the uniform weight.
+    If the observation shows which assets are tradable, means are over those that are tradable or held. The logits of
+    the others are the constant 0 without a deviation, so that they take no part in the policy.
     """
 
     def add_layers(self, shape: ActorCriticShape) -> None:
         sizes = shape.hidden_sizes
-        self._num_assets = shape.num_actions - 1
-        self._num_features = shape.num_asset_features
-        own = self._num_assets * self._num_features
-        num_market = shape.num_inputs - shape.num_actions - own
-        self._splits = [own, num_market, self._num_assets, 1]
-        encoder = linear(self._num_features + 1 + num_market, sizes[0], HIDDEN_GAIN)
-        self.encoder = nn.Sequential(encoder, nn.Tanh())
+        num_assets, num_features = shape.num_actions - 1, shape.num_asset_features
+        num_market = shape.num_inputs - shape.num_actions - num_assets * num_features
+        self._layout = AssetLayout(num_assets, num_features, num_market, shape.sees_tradable)
+        self.encoder = nn.Sequential(linear(self._layout.num_inputs, sizes[0], HIDDEN_GAIN), nn.Tanh())
         self.actor = _branch(sizes, ACTOR_GAIN)
         self.cash = _branch(sizes, ACTOR_GAIN)
         with torch.no_grad():
@@ -55,25 +65,32 @@ class PerAssetNetwork(ActorCriticNetwork):
         if shape.has_critic:
             self.critic = _branch(sizes, CRITIC_GAIN)
 
-    def embed(self, observations: Tensor) -> Tensor:
-        """Return the embeddings of the assets, [B, N, h_1]."""
-        features, market, weights, _ = observations.split(self._splits, dim=-1)
-        shape = (*observations.shape[:-1], self._num_assets)
-        own = features.unflatten(-1, (self._num_assets, self._num_features))
-        multiples = (weights * (self._num_assets + 1) - 1.0).unsqueeze(-1)
-        shared = market.unsqueeze(-2).expand(*shape, market.shape[-1])
-        return run_layers(self.encoder, torch.cat([own, multiples, shared], dim=-1))
+    def embed(self, observations: Tensor) -> AssetEmbeddings:
+        """Return the embeddings of the assets, with h = h_1."""
+        inputs = self._layout.read(observations)
+        each = run_layers(self.encoder, inputs.each)
+        mean = None if inputs.shares is None else mean_over_assets(each, inputs.shares)
+        return AssetEmbeddings(each, mean, inputs.tradable)
 
-    def logits(self, embeddings: Tensor) -> Tensor:
-        scores = run_layers(self.actor, embeddings).squeeze(-1)
-        return torch.cat([scores, run_layers(self.cash, embeddings.mean(-2))], dim=-1)
+    def logits(self, embeddings: AssetEmbeddings) -> Tensor:
+        scores = run_layers(self.actor, embeddings.each).squeeze(-1)
+        if embeddings.tradable is not None:
+            scores = scores.masked_fill(~embeddings.tradable, 0.0)
+        return torch.cat([scores, run_layers(self.cash, _mean(embeddings))], dim=-1)
 
-    def log_stds(self) -> Tensor:
+    def log_stds(self, embeddings: AssetEmbeddings) -> Tensor:
         assets, cash = self.log_std[:1], self.log_std[1:]
-        return torch.cat([assets.expand(self._num_assets), cash])
+        if embeddings.tradable is None:
+            return torch.cat([assets.expand(self._layout.num_assets), cash])
+        each = assets.expand(embeddings.tradable.shape).masked_fill(~embeddings.tradable, -torch.inf)
+        return torch.cat([each, cash.expand(len(each), 1)], dim=-1)
 
-    def values(self, embeddings: Tensor) -> Tensor:
-        return run_layers(self.critic, embeddings.mean(-2)).squeeze(-1)
+    def values(self, embeddings: AssetEmbeddings) -> Tensor:
+        return run_layers(self.critic, _mean(embeddings)).squeeze(-1)
+
+
+def _mean(embeddings: AssetEmbeddings) -> Tensor:
+    return embeddings.each.mean(-2) if embeddings.mean is None else embeddings.mean
 
 
 def _branch(sizes: Sequence[int], gain: float) -> nn.Sequential:

@@ -178,68 +178,6 @@ def flat_actor(
     return Layers((*layers, partial(np.multiply, np.float32(1.0 / logit_scale))))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PerAssetActor:
-    """The network for the mean actions of a `PerAssetActorCritic`, which scores each asset with shared weights."""
-
-    encoder: Layers
-    actor: Layers
-    cash: Layers
-    num_assets: int
-    num_features: int
-    scale: float
-
-    def __call__(self, observations: FloatArray) -> FloatArray:
-        """Return mean actions [B, N+1] for observations [B, D]."""
-        batch, own = len(observations), self.num_assets * self.num_features
-        market = observations[:, own : -self.num_assets - 1]
-        inputs = np.empty((batch, self.num_assets, self.num_features + 1 + market.shape[1]), dtype=np.float32)
-        inputs[..., : self.num_features] = observations[:, :own].reshape(batch, self.num_assets, self.num_features)
-        inputs[..., self.num_features] = observations[:, -self.num_assets - 1 : -1] * (self.num_assets + 1) - 1.0
-        inputs[..., self.num_features + 1 :] = market[:, None]
-        embeddings = self.encoder.rows(inputs)
-        logits = np.empty((batch, self.num_assets + 1), dtype=np.float32)
-        logits[:, :-1] = self.actor.rows(embeddings)[..., 0]
-        logits[:, -1] = self.cash(embeddings.mean(axis=1))[:, 0]
-        logits *= self.scale
-        return logits
-
-
-def per_asset_actor(
-    weights: NamedWeights,
-    num_inputs: int,
-    num_assets: int,
-    num_features: int,
-    hidden_sizes: Sequence[int],
-    logit_scale: float,
-) -> PerAssetActor:
-    """Return the network for the mean actions of a `PerAssetActorCritic` whose first hidden layer is the encoder.
-
-    The actions are divided by `logit_scale`, because the softmax of the environment multiplies them by it.
-
-    Args:
-        weights: Weights by their names in the torch module.
-        num_inputs: Length D of an observation.
-        num_assets: Number N of risky assets.
-        num_features: Number F of features of each asset.
-        hidden_sizes: Width of each hidden layer.
-        logit_scale: Factor of the environment's softmax, above 0.
-    """
-    num_market = num_inputs - num_assets * num_features - (num_assets + 1)
-    encoder = Layers((weights.linear("encoder.0", num_features + 1 + num_market, hidden_sizes[0]), np.tanh))
-
-    def branch(name: str) -> Layers:
-        hidden = [
-            layer
-            for i, (inputs, outputs) in enumerate(pairwise(hidden_sizes))
-            for layer in (weights.linear(f"{name}.{2 * i}", inputs, outputs), np.tanh)
-        ]
-        return Layers((*hidden, weights.linear(f"{name}.{len(hidden)}", hidden_sizes[-1], 1)))
-
-    weights.take("log_std", 2)  # one for the assets, and one for cash
-    return PerAssetActor(encoder, branch("actor"), branch("cash"), num_assets, num_features, 1.0 / logit_scale)
-
-
 def greedy_actions(
     weights: NamedWeights, num_inputs: int, num_actions: int, hidden_sizes: Sequence[int], *, dueling: bool, noisy: bool
 ) -> Layers:

@@ -23,19 +23,22 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.atomic import sealed, unsealed
 from rllib_portfolio.config import EnvironmentConfig, MarketConfig, NetworkConfig, QNetworkConfig
 from rllib_portfolio.config.consent import named_functions, note_file, require_trusted, trust
+from rllib_portfolio.config.networks import PER_ASSET
 from rllib_portfolio.config.user_values import validated
-from rllib_portfolio.env.action_map import ActionInputs, ActionMap, action_map_of
+from rllib_portfolio.env.action_map import ActionInputs, ActionMap
+from rllib_portfolio.env.action_table import ActionTable, action_map_of
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.errors import ConfigError, file_error
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.universe import TRADABLE
 from rllib_portfolio.policies.checkpoint import MANIFEST, best_checkpoint, require_whole
 from rllib_portfolio.policies.numpy_networks import (
     ArrayFunction,
     NamedWeights,
     flat_actor,
     greedy_actions,
-    per_asset_actor,
 )
+from rllib_portfolio.policies.numpy_per_asset import AssetReader, per_asset_actor, per_asset_greedy
 from rllib_portfolio.policies.strategy import MarketView
 
 FORMAT_VERSION = 1
@@ -55,11 +58,11 @@ class PolicySpec:
     environment: dict[str, Any]
     fitted: dict[str, Any]
     action_table: dict[str, Any] | None = None
-    """For discrete actions: their names, weights [K, N+1], and the index of the inverse-volatility action."""
+    """For discrete actions: the result of `ActionTable.to_json`."""
     observation_mean: list[float] | None = None
     observation_std: list[float] | None = None
     num_asset_features: int | None = None
-    """Number of features of each asset, which a network that scores each asset needs."""
+    """Number of features of each asset, which networks that score each asset and tilts by a feature need."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -71,7 +74,7 @@ class PolicySpec:
     def network_config(self) -> NetworkConfig | QNetworkConfig:
         """Settings of the network: a Q-network for discrete actions, else an actor-critic."""
         if self.action_table is not None:
-            return validated(QNetworkConfig, self.network, "policy.json")
+            return validated(QNetworkConfig, self.network, "policy.json").for_assets(len(self.assets))
         network = {"architecture": "flat"} | self.network  # older policies do not name their architecture
         return validated(NetworkConfig, network, "policy.json").for_assets(len(self.assets))
 
@@ -84,6 +87,29 @@ class PolicySpec:
     def action_map(self) -> ActionMap:
         """The map from the network's decisions to target weights in the environment that the policy was trained in."""
         return action_map_of(self.action_table, self.environment_config, self.assets)
+
+    @property
+    def asset_features(self) -> tuple[str, ...]:
+        """Names of the features of each asset; none in a flat policy of earlier versions."""
+        prefix = f"{self.assets[0]}."
+        return tuple(name.removeprefix(prefix) for name in self.observation_names[: self.num_asset_features or 0])
+
+    @property
+    def market_features(self) -> tuple[str, ...]:
+        """Names of the features of the market."""
+        num_assets = len(self.assets)
+        return self.observation_names[num_assets * (self.num_asset_features or 0) : -num_assets - 1]
+
+    @property
+    def reader(self) -> AssetReader:
+        """The reader of observations of any number of assets."""
+        features = self.asset_features
+        return AssetReader(len(features), len(self.market_features), features[-1:] == (TRADABLE,))
+
+    @property
+    def takes_any_assets(self) -> bool:
+        """Whether the policy decides for assets that it was not trained on, and for any number of them."""
+        return self.network_config.architecture == PER_ASSET and self.observation_mean is None
 
     @property
     def market_config(self) -> MarketConfig:
@@ -100,7 +126,7 @@ class PortfolioPolicy:
         weights: Weights of the network, as arrays or tensors by their names in the trained torch module. The policy
             keeps read-only copies, without those of the critic.
         name: Row label in tables.
-        action_map: Map from the network's decisions to target weights.
+        action_map: Map from the network's decisions to target weights for the assets of training.
 
     Raises:
         ConfigError: If a weight is not finite, even one of the critic.
@@ -112,6 +138,9 @@ class PortfolioPolicy:
     weights: Mapping[str, Any]
     name: str = "policy"
     action_map: ActionMap = field(init=False)
+    _reader: AssetReader = field(init=False)
+    _maps: dict[int, ActionMap] = field(init=False)
+    _takes_any_assets: bool = field(init=False)
     _decisions: ArrayFunction = field(init=False)
     _mean: FloatArray | None = field(init=False, default=None)
     _std: FloatArray | None = field(init=False, default=None)
@@ -121,6 +150,8 @@ class PortfolioPolicy:
         named = NamedWeights(self.weights)
         self._decisions, self.weights = _decisions(self.spec, named), named.taken
         self.action_map = self.spec.action_map
+        self._maps = {len(self.spec.assets): self.action_map}
+        self._reader, self._takes_any_assets = self.spec.reader, self.spec.takes_any_assets
         if self.spec.observation_mean is not None:
             self._mean = np.asarray(self.spec.observation_mean, dtype=np.float32)
             self._std = np.asarray(self.spec.observation_std, dtype=np.float32)
@@ -129,11 +160,12 @@ class PortfolioPolicy:
         """Return target weights [N+1] or [B, N+1], cash last, for observations [D] or [B, D] of the environment.
 
         Args:
-            observation: Features, then weights; the hold action of a discrete policy returns these weights.
+            observation: Features, then weights; the hold action of a discrete policy returns these weights. A policy
+                that scores each asset takes observations of any number N of assets.
             volatility: Trailing daily volatility [N] or [B, N], for the inverse-volatility action of a discrete policy.
 
         Raises:
-            ValueError: If the observation has another length than in training, or a required volatility is missing.
+            ValueError: If the observation does not have the features of training, or a required volatility is missing.
         """
         observation = np.asarray(observation, dtype=np.float32)
         observations = np.atleast_2d(observation)
@@ -144,19 +176,37 @@ class PortfolioPolicy:
         """Return target weights for a back-test, [N+1]; None holds the current portfolio."""
         observations = view.observation[None]
         decided = self._decided(observations)
-        if self.action_map.is_hold(decided)[0]:
+        if self._map(observations).is_hold(decided)[0]:
             return None
         weights: FloatArray = self._weights(decided, observations, view.volatility)[0]
         return weights
 
     def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
         """Return target weights [B, N+1] for the network's decisions on observations [B, D]."""
-        held = observations[:, -len(self.spec.assets) - 1 :].astype(np.float64)
-        return self.action_map.target(decided, held, ActionInputs(volatility))
+        num_assets, num_features = self._num_assets(observations), self._reader.num_features
+        held = observations[:, -num_assets - 1 :].astype(np.float64)
+        features = observations[:, : num_assets * num_features].reshape(len(observations), num_assets, num_features)
+        tradable = features[..., -1] > 0.5 if self._reader.sees_tradable else None
+        return self._map(observations).target(decided, held, ActionInputs(volatility, tradable, features))
+
+    def _num_assets(self, observations: FloatArray) -> int:
+        """Return the number of assets of observations [B, D]."""
+        if not self._takes_any_assets:
+            return len(self.spec.assets)
+        return self._reader.num_assets(observations.shape[-1])
+
+    def _map(self, observations: FloatArray) -> ActionMap:
+        """Return the action map for the number of assets of observations [B, D]."""
+        num_assets = self._num_assets(observations)
+        if num_assets not in self._maps:
+            assets = tuple(f"asset {index}" for index in range(num_assets))
+            chosen = self.action_map
+            self._maps[num_assets] = chosen.over(assets) if isinstance(chosen, ActionTable) else chosen
+        return self._maps[num_assets]
 
     def _decided(self, observations: FloatArray) -> NDArray[Any]:
         """Return the network's decisions for observations [B, D]: actions [B, ...] of the environment."""
-        if observations.shape[-1] != len(self.spec.observation_names):
+        if not self._takes_any_assets and observations.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
                 f"{observations.shape}. Build it with the environment that the policy was trained in."
@@ -166,15 +216,23 @@ class PortfolioPolicy:
         return self._decisions(observations)
 
     def require_compatible(self, market: MarketData) -> None:
-        """Raise unless the market has the assets, observations and fitted values that the policy was trained on.
+        """Raise unless the market has the features and fitted values that the policy was trained on.
 
-        The market may have newer rows of the same universe, prepared with `fitted=policy.spec.fitted`.
+        The market may have newer rows, prepared with `fitted=policy.spec.fitted`. A policy that scores each asset takes
+        other assets as well, in any number; other policies need the assets of training.
 
         Raises:
             ConfigError: If there is a difference; names the first one.
         """
-        _require_same("assets", self.spec.assets, market.assets)
-        _require_same("observations", self.spec.observation_names, ObservationLayout(market).names)
+        spec = self.spec
+        if spec.takes_any_assets:
+            _require_same("asset features", spec.asset_features, market.asset_feature_names)
+            _require_same("market features", spec.market_features, market.market_feature_names)
+            if isinstance(self.action_map, ActionTable) and (len(spec.assets) == 1) != (market.num_assets == 1):
+                _require_same("assets", spec.assets, market.assets)
+        else:
+            _require_same("assets", spec.assets, market.assets)
+            _require_same("observations", spec.observation_names, ObservationLayout(market).names)
         others = [name for name in _FITTED if self.spec.fitted.get(name) != market.fitted.get(name)]
         if others:
             raise ConfigError(
@@ -212,18 +270,20 @@ def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
     """Return the forward pass of a policy's network, which takes the arrays that it needs from `weights`."""
     network, num_inputs = spec.network_config, len(spec.observation_names)
     sizes = network.hidden_sizes
-    if isinstance(network, QNetworkConfig):
-        assert spec.action_table is not None
-        num_actions = len(spec.action_table["names"])
-        return greedy_actions(weights, num_inputs, num_actions, sizes, dueling=network.dueling, noisy=network.noisy)
     num_assets, logit_scale = len(spec.assets), spec.environment_config.logit_scale
-    if network.architecture == "flat":
-        actor: ArrayFunction = flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale)
-    elif isinstance(spec.num_asset_features, int):
-        actor = per_asset_actor(weights, num_inputs, num_assets, spec.num_asset_features, sizes, logit_scale)
-    else:
+    if network.architecture == PER_ASSET and not isinstance(spec.num_asset_features, int):
         raise ValueError(f"num_asset_features must be a whole number, got {spec.num_asset_features}")
-    return partial(_clipped, actor)
+    if isinstance(network, QNetworkConfig):
+        table = spec.action_map
+        assert isinstance(table, ActionTable)
+        streams = {"dueling": network.dueling, "noisy": network.noisy}
+        if network.architecture != PER_ASSET:
+            return greedy_actions(weights, num_inputs, table.num_actions, sizes, **streams)
+        num_common = table.num_actions - (0 if table.first_tilt is None else num_assets)
+        return per_asset_greedy(weights, spec.reader, num_common, sizes, first_tilt=table.first_tilt, **streams)
+    if network.architecture == PER_ASSET:
+        return partial(_clipped, per_asset_actor(weights, spec.reader, sizes, logit_scale))
+    return partial(_clipped, flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale))
 
 
 def _clipped(actor: ArrayFunction, observations: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.env.action_map import equal_weights, equal_weights_over
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.universe import BoolArray
@@ -58,6 +59,13 @@ class MarketView:
     tradable: BoolArray
     _listed_days: NDArray[np.int64] | None
     _observe: Callable[[FloatArray], FloatArray]
+
+    @property
+    def equal_weights(self) -> FloatArray:
+        """The 1/N portfolio over the tradable assets, [N+1], all in cash if there are none; read-only."""
+        if self._listed_days is None:
+            return equal_weights(len(self.tradable))
+        return equal_weights_over(self.tradable)
 
     def has_history(self, num_days: int) -> BoolArray:
         """Return whether each asset is tradable and has the returns of the last `num_days` rows up to t - L, [N]."""

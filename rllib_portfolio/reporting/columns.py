@@ -23,17 +23,17 @@ class Column(NamedTuple):
 GROUPS: dict[str, tuple[Column, ...]] = {
     "Return and risk": (
         Column("total_return", "total return", "{:.1%}", "final wealth / initial wealth − 1"),
-        Column("annual_return", "return a year", "{:.1%}", "geometric mean, annualised"),
+        Column("annual_return", "annual return", "{:.1%}", "geometric mean of daily returns, annualised"),
         Column("mean_daily_return", "mean daily return", "{:.3%}", "arithmetic mean"),
         Column("annual_volatility", "volatility", "{:.1%}", "annualised standard deviation of daily returns"),
         Column("sharpe_ratio", "Sharpe", "{:.2f}", "annualised, excess over cash"),
         Column("sharpe_lower", "Sharpe from", "{:.2f}", "lower end of the 95 % interval"),
         Column("sharpe_upper", "to", "{:.2f}", "upper end of the 95 % interval"),
         Column("sortino_ratio", "Sortino", "{:.2f}", "excess return over downside deviation of all days, annualised"),
-        Column("calmar_ratio", "Calmar", "{:.2f}", "return a year / maximum drawdown"),
+        Column("calmar_ratio", "Calmar", "{:.2f}", "annual return / maximum drawdown"),
         Column("omega_ratio", "Omega", "{:.2f}", "sum of gains above cash / sum of losses below cash"),
         Column("profit_factor", "profit factor", "{:.2f}", "sum of gains / sum of losses"),
-        Column("win_rate", "win rate", "{:.1%}", "share of days with a positive return"),
+        Column("win_rate", "days with a gain", "{:.1%}", "share of days with a positive return"),
     ),
     "Losses and tails": (
         Column("max_drawdown", "max drawdown", "{:.1%}", "largest fall from a peak, the start included"),
@@ -61,7 +61,7 @@ GROUPS: dict[str, tuple[Column, ...]] = {
         Column(
             "information_ratio", "information ratio", "{:.2f}", "annualised mean / standard deviation of active returns"
         ),
-        Column("mean_p_value", "p, mean active return", "{:.3f}", "stationary block bootstrap, two-sided"),
+        Column("mean_p_value", "p, mean active return", "{:.3f}", "stationary bootstrap, two-sided"),
         Column("sharpe_difference", "Sharpe difference", "{:.2f}", "Sharpe ratio minus that of the benchmark"),
         Column("difference_lower", "difference from", "{:.2f}", "lower end of the 95 % interval, days drawn jointly"),
         Column("difference_upper", "to", "{:.2f}", "upper end of the 95 % interval, days drawn jointly"),
@@ -75,8 +75,8 @@ GROUPS: dict[str, tuple[Column, ...]] = {
             "{:.3f}",
             "textbook test, see below for its assumptions",
         ),
-        Column("alpha", "alpha a year", "{:.1%}", "Jensen's, from daily returns in excess of cash"),
-        Column("beta", "beta", "{:.2f}", "to the benchmark, in excess of cash"),
+        Column("alpha", "annual alpha", "{:.1%}", "Jensen's alpha, from daily returns in excess of cash"),
+        Column("beta", "beta", "{:.2f}", "slope of the regression on the benchmark's returns, both in excess of cash"),
     ),
     "Multiple testing": (
         Column(
@@ -90,17 +90,33 @@ GROUPS: dict[str, tuple[Column, ...]] = {
         ),
     ),
     "Trading and exposure": (
-        Column("turnover_per_year", "turnover a year", "{:.2f}x", "1x: the whole portfolio is traded once"),
-        Column("cost_per_year", "cost a year", "{:.2%}", "transaction costs per year as a share of wealth"),
+        Column(
+            "turnover_per_year",
+            "annual turnover",
+            "{:.2f}x",
+            "one-way, cash included, per year; 1x: the whole portfolio is replaced once",
+        ),
+        Column("cost_per_year", "annual cost", "{:.2%}", "transaction costs per year as a share of wealth"),
         Column("cost_drag", "cost drag", "{:.2%}", "annual return before costs minus annual return after costs"),
         Column(
-            "break_even_cost_bps", "break-even cost", "{:.1f} bp", "cost at which final wealth equals the benchmark's"
+            "break_even_cost_bps",
+            "break-even cost",
+            "{:.1f} bp",
+            "cost of the traded amount, paid by the strategy and the benchmark, at which both end with the same wealth",
         ),
         Column(
-            "effective_assets", "effective assets", "{:.1f}", "1 / sum of squared weights, mean, cash counts as one"
+            "effective_assets",
+            "effective assets",
+            "{:.1f}",
+            "mean over days of 1 / sum of squared weights; cash counts as one asset",
         ),
-        Column("herfindahl", "Herfindahl", "{:.3f}", "sum of squared weights, mean"),
-        Column("active_share", "active share", "{:.1%}", "half the distance to 1/N, mean"),
+        Column("herfindahl", "Herfindahl", "{:.3f}", "mean over days of the sum of squared weights, cash included"),
+        Column(
+            "active_share",
+            "active share",
+            "{:.1%}",
+            "mean over days of half the sum of |weight − weight of 1/N|, cash included",
+        ),
     ),
 }
 
@@ -115,10 +131,10 @@ _NO_RISK = "excess return is constant, or there are so few days that some resamp
 _WHY_EMPTY: dict[str, tuple[str, ...]] = {
     f"its {_NO_RISK}": ("sharpe_ratio", "sharpe_lower", "sharpe_upper"),
     f"it is the benchmark, or its or the benchmark's {_NO_RISK}": _DIFFERENCE,
-    "it is the benchmark, or its difference to the benchmark is constant": _TESTS,
+    "it is the benchmark, or its active return is constant": _TESTS,
     "it is the benchmark, or the benchmark's excess return is constant": ("alpha", "beta"),
     "it is the benchmark": ("verdict",),
-    "it is the benchmark, or it is not ahead of the benchmark without costs, or ahead of it at any cost": (
+    "it is the benchmark, or it is not ahead of the benchmark without costs, or is ahead of it at any cost": (
         "break_even_cost_bps",
     ),
     "no day had a return below cash": ("sortino_ratio", "omega_ratio"),

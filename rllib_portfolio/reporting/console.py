@@ -19,11 +19,11 @@ TABLE_WIDTH = 100
 """Number of characters per line if the output does not go to a terminal."""
 
 _PERFORMANCE = {
-    "annual_return": "return/y",
-    "annual_volatility": "vol.",
+    "annual_return": "return p.a.",
+    "annual_volatility": "vol. p.a.",
     "max_drawdown": "drawdown",
-    "turnover_per_year": "turn./y",
-    "cost_per_year": "cost/y",
+    "turnover_per_year": "turnover",
+    "cost_per_year": "cost p.a.",
     "sharpe_ratio": "Sharpe",
 }
 _DIFFERENCE = {
@@ -59,7 +59,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 def _table(report: Report, title: str, columns: dict[str, str]) -> Table:
     shown = {name: label for name, label in columns.items() if name in report.table}
     intervals = "sharpe_ratio" in shown
-    table = empty_table(title, [*shown.values(), *(["95 %"] if intervals else [])])
+    table = empty_table(title, [*shown.values(), *(["95 % interval"] if intervals else [])])
     for name, row in report.table.iterrows():
         cells = [text_of(column, row[column]) for column in shown]
         if intervals:

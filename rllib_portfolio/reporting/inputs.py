@@ -31,8 +31,8 @@ SHOWN_NAMES = 20
 
 
 HINDSIGHT = (
-    f"A row \"{MIX_OF} X\" holds X's average weights throughout. It shows what X's timing added. It could not have "
-    "been held, since the average is known only at the end."
+    f'"{MIX_OF} X" holds the average weights of X throughout. The difference from X shows what the timing of X adds. '
+    "It could not have been held, since the average is known only at the end."
 )
 
 

@@ -44,7 +44,7 @@ def execution_note(execution: ExecutionConfig) -> str:
         if is_set
     ]
     return (
-        f"All rows cover the same days and pay {cost} of the traded amount{impact}. They may trade {days}, {fill}"
+        f"All strategies cover the same days and pay {cost} of the traded amount{impact}. They may trade {days}, {fill}"
         + (f", within {', '.join(limits)} (except for the index, which is a single fund)" if limits else "")
         + "."
     )

@@ -34,14 +34,16 @@ from rllib_portfolio.statistics.verdicts import SIGNIFICANCE_LEVEL, p_text
 SHOWN_VERDICTS = 3
 """Number of verdicts that are visible after the headline's; the others are folded."""
 
-CLAIMS = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference to"}
+CLAIMS = {"beats": "beats", "loses": "loses to", "no significant difference": "no significant difference from"}
 TILES = (
-    ("annual_return", "return a year"),
+    ("annual_return", "annual return"),
     ("sharpe_ratio", "Sharpe ratio"),
     ("max_drawdown", "maximum drawdown"),
     ("annual_volatility", "volatility"),
-    ("turnover_per_year", "turnover a year"),
+    ("turnover_per_year", "annual one-way turnover"),
 )
+CONDITIONS = {"execution_lag": "execution lag, days", "cost_bps": "cost, bp", "impact": "impact coefficient k"}
+"""Maps the conditions of the cost table to their labels."""
 NO_BREAK = "\u00a0"
 
 
@@ -251,7 +253,9 @@ def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return the column labels and the cell texts of a table, with its index as the first columns."""
     flat = frame.reset_index() if frame.index.names != [None] else frame
     names = [str(name) for name in flat.columns]
-    labels = [COLUMNS[name].label if name in COLUMNS else name.replace("_", " ") for name in names]
+    labels = [
+        COLUMNS[name].label if name in COLUMNS else CONDITIONS.get(name, name.replace("_", " ")) for name in names
+    ]
     return labels, [[_cell(name, row[name]) for name in names] for _, row in flat.iterrows()]
 
 

@@ -69,7 +69,11 @@ def cost_figure(inputs: ReportInputs) -> Figure | None:
     for (name, lag), part in rows[rows["strategy"].isin(wanted)].groupby(["strategy", "execution_lag"], sort=False):
         colour = colour_of(inputs, str(name))
         data += _cost_lines(part, f"{name}, lag {lag}", colour, "solid" if lag == own_lag else "dot")
-    axes = {"xaxis": axis("Cost, basis points of the traded amount"), "yaxis": axis("Sharpe")}
+    impact = rows["impact"].max()
+    label = "Cost, basis points of the traded amount"
+    if impact > 0.0:
+        label += f" (diamonds: plus market impact, k = {impact:g})"
+    axes = {"xaxis": axis(label), "yaxis": axis("Sharpe ratio")}
     return figure(data, 340, showlegend=True, legend=LEGEND_BELOW | {"y": -0.2}, **axes) if data else None
 
 
@@ -87,7 +91,7 @@ def _cost_lines(part: pd.DataFrame, name: str, colour: str, dash: str) -> list[F
     ]
     if len(with_impact):
         look = {"size": 10, "symbol": "diamond-open", "line": {"width": 2}}
-        lines.append(line(with_impact, " and impact", look, showlegend=False))
+        lines.append(line(with_impact, " and market impact", look, showlegend=False))
     return lines
 
 

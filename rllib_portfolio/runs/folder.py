@@ -58,7 +58,7 @@ def create_run_folder(run_dir: Path, config: RunConfig, market: MarketData, mark
         MachineError: If the disk is full or fails.
     """
     require_fresh(run_dir)
-    config = config.for_assets(market.num_assets)
+    config = config.for_assets(market.num_assets, market.universe is not None)
     with begun(run_dir):
         _save_market(run_dir / MARKET, market, market_file)
         write_json(run_dir / RECORD, sealed(_record(config, market)))
@@ -208,7 +208,7 @@ def record_settings(run_dir: Path, config: RunConfig) -> None:
         _write_config(run_dir, config)
     except OSError as error:
         text = f"run must be a folder that can be written, got {run_dir} ({error.strerror})"
-        raise file_error(error, text, "Mend its permissions.") from None
+        raise file_error(error, text, "Correct its permissions.") from None
 
 
 def _write_config(run_dir: Path, config: RunConfig) -> None:

@@ -264,7 +264,8 @@ class _Run:
             if result is not None:
                 write_validation_returns(folder, result)
 
-        config = self.config.for_assets(self.market.num_assets).model_dump(mode="json")
+        has_universe = self.market.universe is not None
+        config = self.config.for_assets(self.market.num_assets, has_universe).model_dump(mode="json")
         write_checkpoint(self.run_dir, self.state.steps, write_files, asdict(self.state) | {"config": config})
         prune_checkpoints(self.run_dir, self.config.schedule.checkpoints_kept, self.state.best_checkpoint)
 

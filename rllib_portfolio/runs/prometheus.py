@@ -14,7 +14,7 @@ from ray.util.metrics import Counter, Gauge
 from rllib_portfolio.runs.tracking import Sparing
 
 _GAUGES = {
-    "rllib_portfolio_steps_per_second": "Environment steps a second, sampling and learning, in the last iteration",
+    "rllib_portfolio_steps_per_second": "Environment steps per second, sampling and learning, in the last iteration",
     "rllib_portfolio_sampling_seconds": "Moving average of the seconds of a sampling round",
     "rllib_portfolio_learning_seconds": "Moving average of the seconds of a learner update",
     "rllib_portfolio_episode_return": "Mean raw return of the last finished episodes",

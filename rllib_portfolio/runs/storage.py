@@ -193,7 +193,7 @@ class RunStorage:
                 raise MachineError(f"object store must take what a run wrote, {got}. {self._set_aside(name)}")
             if not is_told:
                 seconds = f"{self.KEPT_WITHIN_S:g} s"
-                logger.warning("Warning: the end of a run is not kept yet, %s. Trying again for %s.", got, seconds)
+                logger.warning("Warning: the end of a run is not stored yet, %s. Trying again for %s.", got, seconds)
                 is_told = True
             time.sleep(RETRY_EVERY_S)
 
@@ -209,7 +209,7 @@ class RunStorage:
             self._upload(name)
         except (OSError, ConfigError) as error:
             logger.warning(
-                "Warning: a checkpoint did not get to %s (%s). The next one brings it.",
+                "Warning: a checkpoint was not uploaded to %s (%s). The next upload includes it.",
                 self.place(name),
                 one_line(error),
             )

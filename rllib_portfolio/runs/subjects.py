@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rllib_portfolio.config import ExecutionConfig, MarketConfig, ResourceConfig, RunConfig
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.ensemble import Ensemble
@@ -96,8 +97,10 @@ def newer_data(run: FinishedRun, data_path: str | None, index_path: str | None) 
             f"--data-path must be for a run on a table of prices, got {run.run_dir}, trained on {run.market.source}. "
             "Leave it out."
         )
-    newer = {"data": data_path, "index_path": index_path, "assets": spec.assets}
-    return spec.market_config.model_copy(update={**newer, "periods_per_year": run.market.periods_per_year})
+    newer = {"data": data_path, "index_path": index_path, "periods_per_year": run.market.periods_per_year}
+    if not spec.takes_any_assets:
+        newer["assets"] = spec.assets
+    return spec.market_config.model_copy(update=newer)
 
 
 def require_comparable(runs: Sequence[FinishedRun], overrides: dict[str, Any]) -> ExecutionConfig:
@@ -149,7 +152,7 @@ def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
 
 def _settings(config: RunConfig) -> str:
     """Return the settings that all seeds of one subject share, without paths of tables and the hardware used."""
-    tables = {"data": "", "index_path": config.market.index_path and ""}
+    tables = {"data": "", **{name: getattr(config.market, name) and "" for name in PATHS_BESIDE_DATA}}
     machine = {
         name: ResourceConfig.model_fields[name].default
         for name in ("num_cpus_per_env_runner", "num_learners", "num_gpus_per_learner", "device", "torch_threads")

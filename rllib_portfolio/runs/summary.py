@@ -27,11 +27,11 @@ WINDOWS = ("validation", "test")
 _SHOWN = {
     "sharpe_ratio": "Sharpe",
     "total_return": "total return",
-    "annual_return": "return/y",
+    "annual_return": "return p.a.",
     "annual_volatility": "volatility",
     "max_drawdown": "drawdown",
-    "turnover_per_year": "turnover/y",
-    "cost_per_year": "cost/y",
+    "turnover_per_year": "turnover",
+    "cost_per_year": "cost p.a.",
 }
 """Maps each column to its heading in the printed table."""
 

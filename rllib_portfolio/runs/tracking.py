@@ -40,7 +40,7 @@ class Sparing:
             return False
         if not self._is_told:
             self._is_told = True
-            logger.warning("Warning: %s must work, got %s. Training goes on without.", self._what, one_line(error))
+            logger.warning("Warning: %s must work, got %s. Training continues without it.", self._what, one_line(error))
         return True
 
 

@@ -238,7 +238,7 @@ PPO_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "kl_coeff": ({"use_kl_loss": True, "kl_coeff": 5.0}, {"use_kl_loss": True, "kl_coeff": 0.5}),
     "kl_target": ({"use_kl_loss": True, "kl_target": 9.0}, {"use_kl_loss": True, "kl_target": 1e-5}),
 }
-"""For each setting of PPO's loss a changed one, and what it is compared with if not with our own settings."""
+"""Maps each setting of PPO's loss to a changed value, and to the settings to compare with if they are not ours."""
 DQN_LEARNED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "gamma": ({"gamma": 0.5}, {}),
     "lr": ({"lr": 0.002}, {}),
@@ -274,7 +274,7 @@ ELSEWHERE = {
     "num_steps_sampled_before_learning_starts": "test_learning_starts_under_rllibs_name",
     "torch_skip_nan_gradients": "test_ppo_learner.py: updates that are not finite are left out whole, never zeroed",
     "log_gradients": "test_ppo_learner.py: the norm is reported, whether or not it is asked for",
-    "restart_failed_sub_environments": "test_env_runner.py: a failed environment is made anew",
+    "restart_failed_sub_environments": "test_env_runner.py: a failed environment is created again",
     "in_evaluation": "test_env_runner.py: evaluation keeps its streams to itself",
     "_learner_class": "the fused learner, RLlib's, and what is derived from them: refused by name if it is bypassed",
     "_rl_module_spec": "test_rllibs_network_learns_without_the_market_baseline",

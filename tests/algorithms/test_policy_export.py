@@ -1,4 +1,4 @@
-"""From what RLlib trains to a policy in numpy, and back to a torch module."""
+"""Tests of the export of a trained module to a policy in numpy, and of the way back to a torch module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from rllib_portfolio.algorithms.policy_export import current_policy, torch_module
 from rllib_portfolio.config import EnvironmentConfig, QNetworkConfig
-from rllib_portfolio.env.action_map import build_action_table
+from rllib_portfolio.env.action_table import build_action_table
 from rllib_portfolio.market import MarketData, prepare_market
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic
 from rllib_portfolio.networks.dueling_q import DuelingQNetwork

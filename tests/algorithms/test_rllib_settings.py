@@ -209,7 +209,7 @@ def test_env_runners_sample_what_rllibs_does(algorithm: str, setting: str, marke
 
 @pytest.mark.slow
 def test_rllibs_own_runner_samples_the_same(algorithm: str, market_path: Path) -> None:
-    """What our algorithms learn from is added to episodes without touching anything else."""
+    """Our env runner adds columns to the episodes and changes nothing else."""
     config = config_of(algorithm, market_path)
     ours, of_ours = sampled(SeededEnvRunner, config)
     rllibs: Any = build_runner(SingleAgentEnvRunner, config)  # type: ignore[arg-type]
@@ -290,13 +290,13 @@ def test_dqn_learns_what_rllibs_does(ray_session: None, setting: str) -> None:
 
 
 def dqn_learner(learner_class: type[Any], values: Mapping[str, Any]) -> Any:
-    """Without noise, of which RLlib's learner draws another."""
+    """Return a learner without noisy layers, because RLlib's learner draws other noise."""
     run_config = dqn_runs.run_config({"network.noisy": False, "training.learning_rate": 1e-2})
     torch.manual_seed(0)
-    spec = dqn.module_spec(run_config)
+    spec = dqn.module_spec(run_config, dqn_runs.MARKET)
     spec.observation_space = gym.spaces.Box(-np.inf, np.inf, (dqn_runs.D,), np.float32)
     spec.action_space = gym.spaces.Discrete(dqn_runs.K)
-    config = dqn.algorithm_config(run_config, Path("market.npz")).training(**{"gamma": 0.9} | values)
+    config = dqn.algorithm_config(run_config, dqn_runs.MARKET_PATH).training(**{"gamma": 0.9} | values)
     learner = learner_class(config=config, module_spec=spec)
     learner.build()
     return learner

@@ -1,4 +1,4 @@
-"""What a run asks of a cluster, and what it says when that is too much."""
+"""Tests of the resources that a run requests, and of the error if a cluster has too few."""
 
 from __future__ import annotations
 

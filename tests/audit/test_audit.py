@@ -26,7 +26,7 @@ from tests.audit.user_code import DriftReader, Gambler, Prophet, Reversal
 from tests.market.tables import NONE, SHORT, random_prices
 
 CUSTOM = ("tests.market.custom_features:ten_day_position", "tests.market.custom_features:breadth")
-NAMES = ["determinism", "no future (scramble)", "corners reachable", "costs charged"]
+NAMES = ["determinism", "no look-ahead bias", "one-asset portfolios", "costs charged"]
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +89,13 @@ def test_a_table_with_custom_features_and_user_columns_gets_its_certificate(pric
     assert told == NAMES == list(CHECKS)
     assert certificate.passed
     assert certificate.counterexample is None
-    causal = outcome_of(certificate, "no future (scramble)").text
+    causal = outcome_of(certificate, "no look-ahead bias").text
     # 8 features and a custom one of each of 3 assets, breadth, VIX, and 2 + 2 regimes: 33 numbers a day
     assert causal.startswith(
         "33 features on every day up to t, observations and decisions of held and 13 baselines for the "
         "trades of the 45 days up to t + 1, t = 20"
     )
-    assert causal.count(" with the fit frozen, and ") == causal.count(" with everything fitted anew") == 1
+    assert causal.count(" with all fitted models kept, and ") == causal.count(" with everything fitted again") == 1
     assert len(re.findall(r"20\d\d-\d\d-\d\d", causal)) == 6
     market = prepare_market(read_table(on_prices(prices_path).market_config), on_prices(prices_path).market_config)
     assert certificate.facts["data hash"] == market.data_hash
@@ -115,7 +115,7 @@ def test_on_newer_prices_nothing_is_fitted_and_new_days_are_covered(prices_path:
     specimen = on_prices(prices_path, fitted=fitted, is_newer_data=True)
     assert specimen.market.windows["new"] == (500, 600)
     text = outcome_of(audit(specimen), NAMES[1]).text
-    assert text.endswith(f"{specimen.market.dates[550]} with the fit frozen: nothing is fitted on newer prices")
+    assert text.endswith(f"{specimen.market.dates[550]} with all fitted models kept: nothing is fitted on newer prices")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_what_could_not_be_checked_is_said_to_be_not_run(prices_path: Path) -> N
     certificate = audit(on_prices(prices_path, "tests.market.custom_features:tomorrow"))
     others = [check for check in certificate.checks if check.status == "not run"]
     assert [check.name for check in others] == [NAMES[0], NAMES[2], NAMES[3]]
-    assert {check.text for check in others} == {"no future (scramble) failed"}
+    assert {check.text for check in others} == {"no look-ahead bias failed"}
 
 
 def test_a_policy_that_reads_tomorrow_is_found_on_the_day_that_it_does(tiny_path: Path) -> None:
@@ -222,17 +222,17 @@ def test_a_strategy_that_reads_drifted_weights_is_found(tiny_path: Path, monkeyp
     assert text.startswith("the target weight of A by drift reader on ")
 
 
-@pytest.mark.parametrize("form", ["what was fitted being frozen", "everything is fitted anew"])
+@pytest.mark.parametrize("form", ["with all fitted models kept", "everything is fitted again"])
 def test_a_leak_into_prepared_features_is_found_in_both_forms(
     prices_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     def leaking(*arguments: Any) -> MarketData:
         market = prepare_market(*arguments)
         is_frozen = len(arguments) == 3
-        return with_tomorrow(market) if is_frozen == (form == "what was fitted being frozen") else market
+        return with_tomorrow(market) if is_frozen == (form == "with all fitted models kept") else market
 
     specimen = on_prices(prices_path)
-    if form == "everything is fitted anew":
+    if form == "everything is fitted again":
         specimen.__dict__["market"] = with_tomorrow(specimen.market)
     monkeypatch.setattr(causality, "prepare_market", leaking)
     with pytest.raises(Counterexample, match=rf"^feature \S+ of AAA on (\S+) is \S+, and \S+ once .* after \1.*{form}"):
@@ -247,7 +247,7 @@ def test_a_fit_that_uses_later_days_is_named(prices_path: Path, monkeypatch: pyt
     specimen = on_prices(prices_path)
     specimen.__dict__["market"] = careless(specimen.table, specimen.market_config)
     monkeypatch.setattr(causality, "prepare_market", lambda *a: careless(*a) if len(a) == 2 else prepare_market(*a))
-    with pytest.raises(Counterexample, match=r"^fitted\.noted\.mean\[0\] is \S+, and \S+ once .* fitted anew"):
+    with pytest.raises(Counterexample, match=r"^fitted\.noted\.mean\[0\] is \S+, and \S+ once .* fitted again"):
         causality.require_causal(specimen)
 
 
@@ -278,7 +278,7 @@ def test_a_reward_that_rolls_dice_is_found_at_its_first_step(tiny_path: Path) ->
 
 def test_a_policy_that_rolls_dice_is_found_at_its_first_decision(tiny_path: Path, tiny_market: MarketData) -> None:
     text = outcome_of(audit(on_tiny(tiny_path, policy=Gambler())), NAMES[0]).text
-    pattern = r"the weight of A by gambler on (\S+) is \S+, and \S+ when the same window is walked again\."
+    pattern = r"the weight of A by gambler on (\S+) is \S+, and \S+ when the same window is back-tested again\."
     found = re.fullmatch(pattern, text)
     assert found is not None, text
     assert found[1] == str(tiny_market.dates[49])  # the test window earns from row 50 on
@@ -317,14 +317,14 @@ def test_a_reward_that_gives_the_cost_back_is_found(tiny_path: Path) -> None:
     text = counterexample(specimen, NAMES[3])
     assert re.fullmatch(
         r"the reward tests\.audit\.user_code:gross is (\S+) at a cost of \S+ and \S+ at \S+ after the decision at "
-        r"2001-01-05, which traded \S+ of wealth: costs are not inside it\.",
+        r"2001-01-05, which traded \S+ of wealth: costs are not deducted from it\.",
         text,
     )
 
 
 def test_a_scale_that_is_too_small_for_the_corners_is_found(tiny_path: Path) -> None:
     text = counterexample(on_tiny(tiny_path, environment={"logit_scale": 1.0}), NAMES[2])
-    assert text.startswith("the action that asks for A alone holds 0.711235 of it instead of 1:")
+    assert text.startswith("the action that asks for A alone holds 0.711235 of it instead of 1, so ")
 
 
 # ---------------------------------------------------------------- the certificate
@@ -362,4 +362,4 @@ def test_a_table_with_a_rate_of_cash_is_scrambled_to_one_that_can_be_used(tmp_pa
     random_prices(300).assign(rate=np.linspace(0.0, 0.05, 300)).to_csv(path)
     features = NONE.model_copy(update={"user_columns": True})
     specimen = Specimen(MarketConfig(data=str(path), features=features, cash_rate="rate"), EnvironmentConfig())
-    assert "with everything fitted anew" in causality.require_causal(specimen)
+    assert "with everything fitted again" in causality.require_causal(specimen)

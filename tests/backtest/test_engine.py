@@ -181,7 +181,7 @@ def _env(market: MarketData, window: tuple[int, int], settings: dict[str, Any]) 
 
 
 def _walk(env: PortfolioEnv, actions: list[Any]) -> dict[str, np.ndarray]:
-    """What the environment reports of a whole window: observations before, the rest after each action."""
+    """Return the results of the environment over a whole window: observations before each action, the rest after it."""
     observation, _ = env.reset(seed=0)
     log: list[dict[str, Any]] = []
     for action in actions:

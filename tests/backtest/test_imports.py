@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.slow
 def test_importing_the_floor_loads_nothing_heavy() -> None:
-    """What takes seconds to import is imported by the functions that need it."""
+    """Packages that take seconds to import are imported by the functions that need them."""
     program = (
         "import sys, rllib_portfolio.backtest.lineup, rllib_portfolio.backtest.sensitivity, rllib_portfolio.reporting, "
         "rllib_portfolio.reporting.equity_curve, rllib_portfolio.reporting.notes; "

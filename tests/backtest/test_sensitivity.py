@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from rllib_portfolio.backtest.sensitivity import (
     cost_sensitivity,
     repriced,
     start_sensitivity,
+    survivorship_sensitivity,
     universe_sensitivity,
 )
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.policies.strategy import Strategy
 from tests.backtest.hand_made import Scripted, by_row, market_of, random_market
+from tests.universes import universe_market
 
 MARKET, WINDOW = random_market(), (4, 60)
 BUSY = np.random.default_rng(5).dirichlet(np.ones(5), 60)
@@ -140,3 +143,34 @@ def test_subsets_and_shifts_that_do_not_fit_the_market_are_refused() -> None:
     for shift in (-1, 56):
         with pytest.raises(ConfigError, match=rf"shifts_days must lie between 0 and 55, got {shift} \(window of 56"):
             start_sensitivity(MARKET, WINDOW, [AllCash()], ExecutionConfig(), (shift,))
+
+
+# ---------------------------------------------------------------- survivorship bias
+
+
+def test_the_survivorship_row_is_the_difference_to_the_assets_that_survived() -> None:
+    market = universe_market(150, 9, seed=2)
+    window = market.windows["all"]
+    strategies = [EqualWeight(), BuyAndHold()]
+    table = survivorship_sensitivity(market, window, strategies, ExecutionConfig())
+    assert table is not None
+    assert market.universe is not None
+    assert list(table.index) == [
+        (name, part) for name in ("1/N", "buy-and-hold") for part in ("all assets", "survivors only", "difference")
+    ]
+    survivors = [market.assets[i] for i in np.flatnonzero(market.universe.listed[-1])]
+    assert 0 < len(survivors) < 9
+    expected = universe_sensitivity(market, window, strategies, ExecutionConfig(), {"kept": survivors})
+    whole = compare(backtest(market, window, strategies, ExecutionConfig()), market.cash_returns[slice(*window)], 252)
+    gap = expected.xs("kept", level="universe") - whole
+    pd.testing.assert_frame_equal(table.xs("difference", level="universe"), gap, check_names=False)
+    assert gap.loc["1/N", "annual_return"] > 0.0  # one of the dead lost everything
+
+
+def test_a_market_without_deaths_has_no_survivorship_row() -> None:
+    market = universe_market(80, 4, seed=0)
+    assert market.universe is not None
+    strategies, settings = [EqualWeight()], ExecutionConfig()
+    assert survivorship_sensitivity(replace(market, universe=None), (6, 80), strategies, settings) is None
+    last = int(market.universe.exit_rows.min())
+    assert survivorship_sensitivity(market, (6, last), strategies, settings) is None

@@ -33,11 +33,11 @@ def test_a_sound_configuration_gets_a_certificate(
     assert audited("--config", config_path, "--output", output) == 0
     printed = capsys.readouterr()
     assert printed.err.splitlines()[0] == "Checking: determinism ..."
-    for text in ("no future (scramble)", "costs charged", "data hash", "none, the baselines alone", "It cannot prove"):
+    for text in ("no look-ahead bias", "costs charged", "data hash", "none, the baselines alone", "It cannot prove"):
         assert text in printed.out, text
     assert printed.out.count("PASS") == 5
     assert "Warning: " not in printed.out
-    assert "PASS: nothing leaks in what was covered above." in printed.out
+    assert "PASS: no look-ahead bias was found in what is listed above." in printed.out
     written = json.loads(output.read_text())
     assert written["passed"] is True
     assert [check["status"] for check in written["checks"]] == 4 * ["PASS"]
@@ -63,7 +63,7 @@ def test_a_reward_without_cost_gives_the_counterexample(capsys: pytest.CaptureFi
     assert audited("--config", config_path, "--set", "environment.reward=tests.audit.user_code:gross", "--quiet") == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("FAIL: the reward tests.audit.user_code:gross is ")
-    assert last.endswith("costs are not inside it.")
+    assert last.endswith("costs are not deducted from it.")
 
 
 @pytest.mark.ray
@@ -75,7 +75,7 @@ def test_a_run_is_audited_with_its_policy(
     assert audited(run_dir, "--quiet") == 0
     assert "PPO policy, best on validation" in capsys.readouterr().out
     written = json.loads((run_dir / "audit.json").read_text())
-    scramble = next(check for check in written["checks"] if check["name"] == "no future (scramble)")
+    scramble = next(check for check in written["checks"] if check["name"] == "no look-ahead bias")
     assert "observations and decisions of PPO policy and 13 baselines" in scramble["text"]
     assert written["facts"]["data hash"] == finished_run.market.data_hash
     determinism = next(check for check in written["checks"] if check["name"] == "determinism")

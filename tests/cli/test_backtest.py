@@ -164,7 +164,7 @@ def test_a_newer_table_is_judged_on_its_new_days(
     assert (record["window"], record["is_in_sample"]) == ("new", False)
     assert (record["first"], record["last"]) == (str(days[0].date()), str(days[-1].date()))
     assert record["execution"]["cost_bps"] == 25.0
-    assert "cost_bps is 25 here, by the command; training had 10.0." in capsys.readouterr().out
+    assert "cost_bps is 25, as set on the command line; it was 10.0 in training." in capsys.readouterr().out
 
 
 @pytest.mark.ray
@@ -424,8 +424,8 @@ def test_a_full_disk_is_told_by_the_folder_that_was_asked_for(tmp_path: Path) ->
     with pytest.raises(MachineError) as raised:
         fill_up()
     assert str(raised.value) == (
-        f"--output-dir must be writable, got {tmp_path}/report (No space left on device). Make room on that disk, or "
-        "mend it, then try again."
+        f"--output-dir must be writable, got {tmp_path}/report (No space left on device). Free space on that disk or "
+        "repair it, then try again."
     )
 
 
@@ -454,7 +454,7 @@ def test_a_back_test_that_is_interrupted_while_it_takes_over_can_be_made_again(
     ("words", "texts"),
     [
         ([], ("RUN_DIR [RUN_DIR ...]", "walk-forward", "audit", "examples:", "--window", "in-sample", "--universe")),
-        (["audit"], ("backtest.py audit", "no future (scramble)", "corners reachable", "exit code:", "--set A.B=V")),
+        (["audit"], ("backtest.py audit", "no look-ahead bias", "one-asset portfolios", "exit code:", "--set A.B=V")),
     ],
 )
 def test_help_teaches(capsys: pytest.CaptureFixture[str], words: list[str], texts: tuple[str, ...]) -> None:

@@ -44,7 +44,7 @@ FEW = ("text", math.nan, math.inf, -1, 0, 10**30, None, [])
 SECTIONS = ("environment", "network", "training", "schedule", "resources")
 SMALL = {"ppo": TINY, "dqn": TINY_DQN}
 MOST_BYTES = 2e9
-"""What the runs of this test may ask for."""
+"""Largest amount of memory that the runs of this test may request."""
 
 
 def fields_of(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, list[Any]]]:
@@ -229,7 +229,7 @@ def nested(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def fault(folder: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any]) -> str | None:
-    """What is wrong with how `train.py` took the settings; None if it trained or refused as it should."""
+    """Return what `train.py` did wrong with the settings; None if it trained or refused them correctly."""
     run_dir, config = folder / "run", folder / "config.yaml"
     config.write_text(yaml.safe_dump(nested(settings)))
     capsys.readouterr()

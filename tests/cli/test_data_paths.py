@@ -34,6 +34,7 @@ def test_tables_are_recorded_as_every_folder_of_this_machine_knows_them(working_
     market = recorded(data="data/prices.csv", index_path="../work/data/index.parquet")
     assert market.data == str(working_dir / "data" / "prices.csv")
     assert market.index_path == str(working_dir / "data" / "index.parquet")
+    assert recorded(data="data").data == str(working_dir / "data")  # a folder with one table per asset
     market = recorded(data={"source": "bootstrap", "table": "../shared.csv", "seed": 1})
     assert market.data == {"source": "bootstrap", "table": str(working_dir.parent / "shared.csv"), "seed": 1}
 

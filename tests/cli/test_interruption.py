@@ -1,4 +1,4 @@
-"""What happens to a command from outside: signals to its process group, readers that go away, a lost terminal."""
+"""Tests of interruptions from outside: signals to the process group, closed pipes, a lost terminal."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ FAULT_AT = 4 * STEPS_PER_ITERATION
 
 @pytest.fixture
 def run_dir(ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where a run may be; commands find Ray running."""
+    """Return a folder for a run; commands find a running Ray session."""
     for name in ("train", "tune", "walk_forward"):
         module = import_module(f"rllib_portfolio.cli.{name}")  # as an attribute of the package it may be a function
         monkeypatch.setattr(module, "ray_session", lambda config, address: nullcontext())
@@ -263,7 +263,7 @@ def test_a_machine_that_is_too_busy_for_ray_is_told(
     assert guarded(command) == 1
     assert told(capsys) == (
         "error: Ray must start on this machine, got Exception: The current node timed out during startup. Try again "
-        "when less runs here."
+        "when the machine is less busy."
     )
 
 

@@ -85,7 +85,7 @@ def test_regimes_of_a_processed_table_are_no_features_of_days_that_they_were_fit
 
 
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
-    (tmp_path / "prices.csv").write_text("date,AAA\n2020-01-02,1\n2020-01-03,0\n")
+    (tmp_path / "prices.csv").write_text("date,AAA\n2020-01-02,1\n2020-01-03,0\n2020-01-06,1\n")
     result = subprocess.run(
         [sys.executable, "-m", "rllib_portfolio.market", "validate", "prices.csv"],
         cwd=tmp_path,
@@ -95,7 +95,8 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
         check=False,
     )
     assert result.returncode == 2
-    assert result.stdout == ""
+    assert result.stdout.startswith("Read as a table with one price column per asset, in a CSV file; 2 days from")
+    assert result.stdout.count("\n") == 1
     assert result.stderr == (
         "error: AAA must be a positive finite price, got 0 (prices.csv, 2020-01-03). Correct the cell.\n"
     )
@@ -106,7 +107,8 @@ def test_validate_says_what_it_found(prices, capsys):
     printed = capsys.readouterr().out
     assert "days        1200, 2010-01-04 to 2014-08-08" in printed
     assert "assets      AAA, BBB, CCC" in printed
-    assert "\nnote        Read as a table with one price column per asset, in a CSV file; 1,200 days from" in printed
+    assert printed.startswith("Read as a table with one price column per asset, in a CSV file; 1,200 days from")
+    assert printed.count("Read as") == 1
     assert "train       2010-12-24 to 2011-10-18, 213 days" in printed
 
 
@@ -132,7 +134,7 @@ def test_validate_takes_the_settings_of_training(prices, capsys, tmp_path):
     assert main([*words, "--set", "market.periods_per_year=260", "--set", custom]) == 0
     printed = capsys.readouterr().out
     assert "assets      BBB, CCC" in printed
-    assert "rows a year 260; features look back 252 rows, 1.0 years" in printed
+    assert "rows/year   260; features look back 252 rows, 1.0 years" in printed
     assert "note        Cash earned 3.00 % a year." in printed
     # 12 of each asset; 4 of the index, 1 of the user's, VIX and 5 regimes
     assert "features    12 per asset, 11 of the market" in printed
@@ -200,7 +202,7 @@ def test_a_table_that_could_not_be_written_leaves_the_old_one(prices, capsys, tm
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     assert line.startswith(f"error: --output must be writable, got {output} (")
-    assert line.endswith("File too large). Make room on that disk, or mend it, then try again.")
+    assert line.endswith("File too large). Free space on that disk or repair it, then try again.")
     assert output.read_text() == "whole"
 
 
@@ -234,7 +236,9 @@ def test_ctrl_c_is_one_line_and_its_exit_code(
 
     monkeypatch.setattr("rllib_portfolio.cli.market.prepare_market", interrupted)
     assert main(["validate", str(prices)]) == 130
-    assert capsys.readouterr() == ("", "\nStopped.\n")
+    told = capsys.readouterr()
+    assert told.out.startswith("Read as ")
+    assert (told.out.count("\n"), told.err) == (1, "\nStopped.\n")
 
 
 def test_output_that_cannot_be_printed_is_one_line_too(prices: Path, tmp_path: Path) -> None:

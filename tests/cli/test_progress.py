@@ -1,4 +1,4 @@
-"""How far a command says that it is: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Tests of progress: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def test_slow_steps_are_told_with_their_fractions(clock: Clock, capsys: pytest.C
 
 
 def test_days_that_are_walked_are_told_without_a_terminal(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar(argparse.Namespace(quiet=False), "Walking the out-of-sample days", "day") as show:
+    with progress_bar(argparse.Namespace(quiet=False), "Back-testing the out-of-sample days", "day") as show:
         for day in range(1, 301):
             show(day, 300)
             clock.now += 0.1
     assert capsys.readouterr().err.splitlines() == [
-        "Walking the out-of-sample days ...",
-        "Walking the out-of-sample days: 101 of 300 days, 10 days/s, 0:00:20 left",
-        "Walking the out-of-sample days: 201 of 300 days, 10 days/s, 0:00:10 left",
+        "Back-testing the out-of-sample days ...",
+        "Back-testing the out-of-sample days: 101 of 300 days, 10 days/s, 0:00:20 left",
+        "Back-testing the out-of-sample days: 201 of 300 days, 10 days/s, 0:00:10 left",
     ]
 
 
@@ -136,7 +136,7 @@ def test_the_runs_of_an_analysis_are_as_fast_as_this_session_makes_them(
         ended = RunOutcome(run, "finished", 1_000, 12.4, 0.5)
         display.show(Progress({}, {}, 600, totals, (earlier, ended), num_before=1))
     assert capsys.readouterr().err.splitlines() == [
-        "1 of 3 runs ended before.",
+        "1 of 3 runs had already ended.",
         "1,500 of 3,000 steps, 10 steps/s, 0:02:30 left, 1 of 3 runs; ppo fold 0 seed 1 at 500",
         "[2/3] ppo fold 0 seed 1: finished after 1,000 steps, 12 s, best validation Sharpe 0.500",
     ]
@@ -202,7 +202,7 @@ def test_a_line_every_ten_seconds_tells_where_the_search_is(clock: Clock, capsys
         display.show(search_of({"trial_0001": 1_500, "trial_0002": 0}, *ENDED, num_before=3, steps_made=500))
     # 848,500 of 1,000,000 steps are left, 50 a second
     assert capsys.readouterr().err.splitlines() == [
-        "3 of 20 trials ended before.",
+        "3 of 20 trials had already ended.",
         "151,500 of 1,000,000 steps, 50 steps/s, 4:42:50 left, 3 of 20 trials (1 finished, 1 pruned, 1 failed); "
         "trial_0001 at 1,500, trial_0002 at 0",
     ]

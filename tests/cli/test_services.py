@@ -33,5 +33,5 @@ def test_a_service_that_goes_away_ends_no_search_and_is_told_once(
     for iteration in (2, 3):
         callback.on_trial_result(iteration, [], None, {})
     callback.on_experiment_end([])
-    message = "Warning: --wandb must work, got ConnectionError: nobody answers. Training goes on without."
+    message = "Warning: --wandb must work, got ConnectionError: nobody answers. Training continues without it."
     assert caplog.messages == [message]

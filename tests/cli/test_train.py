@@ -61,7 +61,7 @@ def write_config(path: Path, *settings: dict[str, Any]) -> Path:
 
 
 def home_with_token(tmp_path: Path, environment: dict[str, str]) -> tuple[Path, dict[str, str]]:
-    """Where Ray is to keep a token, which it has not made yet, and the environment in which it does."""
+    """Return the path where Ray will write its token, which is not there yet, and the environment variables."""
     without = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_")}
     return tmp_path / ".ray" / "auth_token", without | {"HOME": str(tmp_path)}
 

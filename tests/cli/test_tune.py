@@ -58,7 +58,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def trials_in(output: Path) -> list[FrozenTrial]:
-    """What the study holds between two sessions."""
+    """Return the trials of the study between two sessions."""
     return optuna.load_study(study_name="ppo", storage=f"sqlite:///{study_path(output, 'ppo')}").get_trials()
 
 
@@ -218,7 +218,7 @@ def test_a_search_that_is_brought_to_its_end_says_what_it_came_to(interruptions:
     done, output = interruptions.resumed, interruptions.output
     assert_quiet(done.stderr)
     num_before = sum(trial.state == TrialState.COMPLETE for trial in interruptions.when_killed)
-    assert f"{num_before} of {NUM_TRIALS} trials ended before." in done.stderr
+    assert f"{num_before} of {NUM_TRIALS} trials had already ended." in done.stderr
     assert f"[{NUM_TRIALS}/{NUM_TRIALS}] trial_" in done.stderr
     assert done.stderr.count(": finished after 512 steps, validation Sharpe ") == NUM_TRIALS - num_before
     assert f"Trials: {NUM_TRIALS} finished." in done.stdout
@@ -312,8 +312,8 @@ def test_a_search_in_an_object_store(
     monkeypatch.chdir(tmp_path)
     line = refusal(capsys, flag, "s3://bucket/search")
     assert line == (
-        f"{flag} must be a path, got the URI s3://bucket/search. Trials alone may be kept at a URI: give it as "
-        "--storage-path."
+        f"{flag} must be a path, got the URI s3://bucket/search. Only the runs of trials can be stored at a URI: "
+        "give it as --storage-path."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -369,7 +369,7 @@ def test_a_service_whose_package_is_not_there(
     [
         (None, "search must map settings to {low, high} or {choices}, got None ("),
         ({"market.cash_rate": {"low": 0.0, "high": 0.1}}, "search must not contain market.cash_rate: all trials must"),
-        ({"environment.cost_bps": {"low": 0.0, "high": 10.0}}, "search must not contain environment.cost_bps: what"),
+        ({"environment.cost_bps": {"low": 0.0, "high": 10.0}}, "search must not contain environment.cost_bps: costs"),
         ({"training.gama": {"low": 0.9, "high": 0.99}}, "training.gama is not a known setting ("),
     ],
 )

@@ -200,7 +200,9 @@ def test_a_fold_that_fails_is_told_and_the_exit_code_is_1(
     assert failure in printed.err
     assert "1 of 2 runs failed; the other runs are kept and pooled. Repeat those that failed with: " in printed.err
     first, last = plan.fold_dates[1]["test"]
-    assert f"Missing days, left out of all rows since their fold has no policy: {first} to {last}." in printed.out
+    assert (
+        f"Missing days, left out for all strategies because their fold has no policy: {first} to {last}." in printed.out
+    )
     assert "PPO seed 0" in printed.out  # one seed is no ensemble
     assert "PPO ensemble" not in printed.out
     record = record_of(output)

@@ -1,4 +1,4 @@
-"""What `ray job submit --working-dir .` would send, packed by Ray's own packaging."""
+"""Tests of the files that `ray job submit --working-dir .` uploads, packed by Ray's own code."""
 
 from __future__ import annotations
 

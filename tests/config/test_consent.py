@@ -36,7 +36,7 @@ from tests.tiny_runs import COIN, start_run, tiny_config, tiny_dqn_config
 SHELL = "subprocess:run"
 PAYLOAD = "stranger.payload:function"
 ARRAY = "tests.market.custom_features:array"
-"""Not good enough: what imports and calls it as a feature says that it `must return a DataFrame`."""
+"""A function that is no valid feature: code that imports and calls it reports that it `must return a DataFrame`."""
 FLAT = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
@@ -73,7 +73,7 @@ class Stranger:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Of its market and its run, before anything is forged."""
+        """Settings of its market and its run before anything is forged."""
         return {"market.data": str(self.prices), "market.features": SHORT.model_dump()}
 
     def run(self, name: str) -> Path:
@@ -101,7 +101,7 @@ class Stranger:
 
     @property
     def pickle(self) -> bytes:
-        """What leaves the mark when it is unpickled."""
+        """A pickle that makes the mark when it is loaded."""
         return pickle.dumps(_Call(os.mkdir, str(self.mark)))
 
     def search(self, name: str, space: dict[str, Any] | None = None) -> Path:
@@ -146,7 +146,7 @@ def named(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stranger:
-    """Its folder lies where Python looks for modules, as `runs` does for a command at the top of the repository."""
+    """Return a stranger whose folder is on Python's search path, as `runs` is at the top of the repository."""
     folder, mark = tmp_path / "stranger", tmp_path / "mark"
     folder.mkdir()
     (folder / "payload.py").write_text(

@@ -1,4 +1,4 @@
-"""What a configuration accepts, what it refuses, and in which words."""
+"""Tests of the values that a configuration accepts and refuses, and of its error messages."""
 
 from __future__ import annotations
 

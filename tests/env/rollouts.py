@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class Step(NamedTuple):
-    """What an environment answers; a reset pays 0 and ends nothing."""
+    """The result of a step of an environment; a reset has reward 0 and ends no episode."""
 
     observation: NDArray[np.float32]
     reward: float

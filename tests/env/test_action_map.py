@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import EnvironmentConfig, ExecutionConfig
 from rllib_portfolio.env import PortfolioEnv
-from rllib_portfolio.env.action_map import (
-    ActionInputs,
+from rllib_portfolio.env.action_map import ActionInputs, SoftmaxMap, inverse_volatility_weights, softmax_weights
+from rllib_portfolio.env.action_table import (
     ActionTable,
-    SoftmaxMap,
     action_map_of,
     build_action_map,
     build_action_table,
-    inverse_volatility_weights,
     ladder_table,
     lattice_table,
-    softmax_weights,
 )
 from rllib_portfolio.env.limits import bound_violation, constrained_weights
 from rllib_portfolio.errors import ConfigError

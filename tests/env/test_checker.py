@@ -56,7 +56,9 @@ def broken(check: Callable[[PortfolioEnv], str], env: PortfolioEnv) -> str:
 def test_a_sound_environment_passes(tiny_market: MarketData, settings: dict[str, Any]) -> None:
     repeatable, corners, costs = check_env(PortfolioEnv(tiny_market, **{"episode_days": 12, **settings}))
     assert repeatable.startswith("300 steps of 3 seeds twice, the scalar environment against the vector one")
-    assert corners.startswith("10 actions hold what they say" if "action_mode" in settings else "4 corners, the ")
+    assert corners.startswith(
+        "10 actions give the weights" if "action_mode" in settings else "4 portfolios of one asset or cash; "
+    )
     assert costs.startswith("wealth at 11.6667 and 23.3333 bp on average" if settings else "wealth at 10 and 20 bp ")
 
 
@@ -72,23 +74,23 @@ def test_softmax_taken_twice_reaches_no_corner(tiny_market: MarketData) -> None:
     env.simulation.action_map = SoftmaxTwice(tiny_market.assets, 10.0)
     # e / (e + 3) = 0.475367 for four slots
     assert broken(require_reachable_corners, env) == (
-        "the action that asks for A alone holds 0.475367 of it instead of 1: that corner cannot be reached."
+        "the action that asks for A alone holds 0.475367 of it instead of 1, so the portfolio of this asset alone "
+        "cannot be reached."
     )
 
 
 def test_a_scale_that_is_too_small_reaches_no_corner(tiny_market: MarketData) -> None:
     # exp(1) / (exp(1) + 3 exp(-1)) = 0.711235
     text = broken(require_reachable_corners, PortfolioEnv(tiny_market, logit_scale=1.0))
-    assert "holds 0.711235 of it instead of 1:" in text
+    assert "holds 0.711235 of it instead of 1, so" in text
 
 
 def test_a_limit_is_told_and_is_no_failure(tiny_market: MarketData) -> None:
     free = require_reachable_corners(PortfolioEnv(tiny_market))
-    assert free.startswith("4 corners, the farthest missed by ")
-    assert "limited" not in free
+    assert free.startswith("4 portfolios of one asset or cash; their weights are off by at most ")
+    assert "max_weight" not in free
     assert require_reachable_corners(PortfolioEnv(tiny_market, max_weight=0.3)).endswith(
-        "limited by the constraint (max_weight, max_turnover or min_cash): at most 0.3 of corner 1 in one trade out of "
-        "cash"
+        "; max_weight, max_turnover and min_cash allow at most 0.3 of A in one trade out of cash"
     )
 
 
@@ -97,12 +99,16 @@ def test_a_table_says_which_corners_it_has(tiny_market: MarketData) -> None:
         return require_reachable_corners(PortfolioEnv(tiny_market, action_mode="discrete", **settings))
 
     # 4 bars among 3 walls: C(7, 3) = 35 portfolios, and hold
-    assert corners(action_table="lattice") == "36 actions hold what they say; corners in the table: A, B, C, CASH"
+    expected = "36 actions give the weights of the table; portfolios of one asset or cash: A, B, C, CASH"
+    assert corners(action_table="lattice") == expected
     # 0 to 100 % equal weight, inverse volatility, 3 tilts, hold; a tilt is 1/6 + 1/2
-    expected = "10 actions hold what they say; corners in the table: CASH; at most 0.6667 of any other (A, B, C)"
+    expected = (
+        "10 actions give the weights of the table; portfolios of one asset or cash: CASH; at most 0.6667 of any other "
+        "(A, B, C)"
+    )
     assert corners(action_table="ladder") == expected
     limited = corners(action_table="lattice", max_weight=0.5)
-    assert "limits some of them; corners in the table: CASH; at most 0.5 of any other" in limited
+    assert "table, within max_weight, max_turnover and min_cash; portfolios of one asset or cash: CASH; at m" in limited
 
 
 def test_an_action_that_does_not_hold_what_it_says_is_found(
@@ -125,4 +131,4 @@ def test_a_kernel_that_charges_half_is_found(tiny_market: MarketData, monkeypatc
 def test_a_reward_without_costs_is_found(tiny_market: MarketData) -> None:
     text = broken(require_costs, PortfolioEnv(tiny_market, reward="tests.audit.user_code:gross"))
     assert text.startswith("the reward tests.audit.user_code:gross is ")
-    assert text.endswith("costs are not inside it.")
+    assert text.endswith("costs are not deducted from it.")

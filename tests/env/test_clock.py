@@ -1,4 +1,4 @@
-"""What a decision may know, and which day it earns."""
+"""Tests of the information that a decision has, and of the day whose return it earns."""
 
 from __future__ import annotations
 

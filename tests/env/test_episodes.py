@@ -1,4 +1,4 @@
-"""Where an episode starts, how it ends, and what `info` says on the way."""
+"""Tests of the start and the end of an episode, and of `info`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows(market: MarketData, dates: Any) -> list[int]:
 
 
 def starts(market: MarketData, num_resets: int, **settings: Any) -> Counter[int]:
-    """How often each row was the first decision."""
+    """Count how often each row was the first decision."""
     env = PortfolioEnv(market, **settings)
     env.reset(seed=0)
     return Counter(rows(market, [env.reset()[1]["date"] for _ in range(num_resets)]))

@@ -1,4 +1,4 @@
-"""What any Gymnasium environment owes its callers: checkers, seeds, pickles, clear refusals."""
+"""Tests of the contract of a Gymnasium environment: checkers, seeds, pickles, clear errors."""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ def rewards_of(
         wealth = wealth * (1.0 + step_return)
         weights = np.zeros((num_portfolios, 2))
         assets = np.stack([zeros + (0.0 if one is None else one[step]) for one in (equal_weight, cash)], axis=-1)
-        outcome = StepOutcome(weights, zeros, zeros, zeros, wealth, 1.0 + step_return, zeros + 1.0, 1.0 + assets)
+        members = np.ones((len(zeros), 1), dtype=bool)
+        outcome = StepOutcome(
+            weights, zeros, zeros, zeros, wealth, 1.0 + step_return, zeros + 1.0, 1.0 + assets, members
+        )
         state, value = reward(state, outcome)
         rewards.append(value)
     return np.array(rewards)
@@ -199,7 +202,7 @@ def test_all_cash_has_a_differential_sharpe_ratio_of_zero(decay: float, rebalanc
 
 @pytest.mark.parametrize("daily_return", [0.0, 0.01])
 def test_a_portfolio_that_never_varies_keeps_the_differential_sharpe_finite(daily_return: float) -> None:
-    # B - A^2 halves every day, down to 0 / 0 at last: all cash at a rate of 0 does that. The floor under it must hold.
+    # B - A^2 halves every day, down to 0 / 0 at last: all cash at a rate of 0 does that. The bound must hold.
     rewards = rewards_of(np.full((2000, 1), daily_return), reward="differential_sharpe", sharpe_decay=0.5)
     assert np.isfinite(rewards).all()
     assert rewards[-1] == pytest.approx(0.0, abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.env import PortfolioEnv
 from rllib_portfolio.market import MarketData
 from tests.env.rollouts import episode
+from tests.universes import universe_market
 
 RESAMPLED = {"source": "bootstrap", "num_days": 700}
 SHORT_FEATURES = {
@@ -32,9 +34,27 @@ class Change(NamedTuple):
     before: dict[str, Any] = {}  # noqa: RUF012
 
 
+LISTED = np.ones((80, 3), dtype=bool)
+LISTED[10:, 1] = False
+ON_VARIED = {
+    "data": replace(
+        universe_market(
+            80, 3, listed=LISTED, member=LISTED, quoted=LISTED, exit_return=np.full(3, 0.1), is_sold=np.full(3, True)
+        ),
+        groups=("a", "a", ""),
+        dollar_volume=np.full((80, 3), 2e5),
+        volatility=np.full((80, 3), 0.02),
+    )
+}
+"""A market with an exit that is a sale, with groups and volumes."""
 DISCRETE = {"action_mode": "discrete"}
 CHANGES = {
     "action_levels": Change("wealth", {"action_levels": 3}, DISCRETE),
+    "action_features": Change(
+        "wealth",
+        {"action_features": ("asset_and_row",)},
+        {**DISCRETE, "action_table": "quantiles", "action_levels": 1, "action_features": ("row",)},
+    ),
     "action_mode": Change("action_space", DISCRETE),
     "action_table": Change("wealth", {"action_table": "ladder"}, DISCRETE),
     "cash_rate": Change("wealth", {"cash_rate": 0.5}),
@@ -43,13 +63,17 @@ CHANGES = {
     "drawdown_penalty": Change("reward", {"drawdown_penalty": 2.0}, {"reward": "drawdown_penalised"}),
     "episode_days": Change("num_steps", {"episode_days": 7}),
     "execution_lag": Change("observation", {"execution_lag": 0}),
+    "exit_cost_bps": Change("wealth", {"exit_cost_bps": 500.0}, ON_VARIED),
     "features": Change(
         "observation",
         {"features": {**SHORT_FEATURES, "rsi_days": None}},
         {"data": RESAMPLED, "features": SHORT_FEATURES},
     ),
+    "fund_size": Change("wealth", {"fund_size": 1e6}, ON_VARIED),
     "impact": Change("wealth", {"impact": 0.1}),
     "logit_scale": Change("wealth", {"logit_scale": 5.0}),
+    "max_group_weight": Change("wealth", {"max_group_weight": 0.2}, ON_VARIED),
+    "max_participation": Change("wealth", {"max_participation": 0.1}, {**ON_VARIED, "fund_size": 1e6}),
     "max_turnover": Change("wealth", {"max_turnover": 0.1}),
     "max_weight": Change("wealth", {"max_weight": 0.3}),
     "min_cash": Change("wealth", {"min_cash": 0.5}),
@@ -63,7 +87,7 @@ CHANGES = {
 
 
 def results(market: MarketData, **arguments: Any) -> dict[str, list[Any]]:
-    """What ten days bring, with the same actions every time."""
+    """Return the results of ten days with fixed actions."""
     env = PortfolioEnv(**{"data": market, "random_start": False, "episode_days": 10, **arguments})
     if env.simulation.action_map.space.shape:
         action = np.linspace(-0.1, 0.3, env.action_space.shape[0])

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def short_run(probability: float, folder: Path) -> np.ndarray:
-    """What is bet on a coin, from cash, from half of each and from all in the asset, after seconds of training."""
+    """Return the bets on a coin after short training, from all cash, half of each, and all in the asset."""
     fast = {"training": {"learning_rate": 1e-3, "gamma": 0.9}, **LADDER}
     policy = trained_policy(kelly(0.2, probability).market(0), folder, 0, 12_000, algo="dqn", **fast)
     held = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]], dtype=np.float32)  # all that is observed

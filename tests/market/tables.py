@@ -1,4 +1,4 @@
-"""Tables for the tests of the market floor: small, random, and spoiled on purpose."""
+"""Tables for the tests of the market layer: small, random, and spoiled on purpose."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NONE = FeatureConfig(
     num_hmm_regimes=0,
     user_columns=False,
 )
-"""No feature at all."""
+"""Settings without any feature."""
 
 
 def days(count: int) -> pd.DatetimeIndex:

@@ -1,4 +1,4 @@
-"""No feature sees the future: replace every price after t, and nothing up to t may change, not in the last bit."""
+"""Tests that no feature sees the future: if every price after t is replaced, all values up to t are bit-identical."""
 
 from __future__ import annotations
 

@@ -70,6 +70,8 @@ BROKEN = {
     "long rows": (GOOD + "2020-01-08,1,2,3\n", r"each row must have one cell per column"),
     "all rows long": ("date,AAA\n2020-01-02,1,2\n2020-01-03,1,2\n", r"each row must have one cell per column"),
     "short row": (GOOD + "2020-01-08,1\n", r"BBB must have a price on each day.*2020-01-08"),
+    "open quotes": (',",AAA,BBB\n0,2020-01-02,1.5\n', r"each column must have a name, got 3 columns below 2 names"),
+    "open quotes alone": ('"date,AAA,BBB\n', r"at least one price column|must hold dated prices"),
     "latin-1": ("date,Börse\n2020-01-02,1\n".encode("latin-1"), r"must be UTF-8 text"),
     "gap in index": (GOOD.replace("BBB", "index").replace("11,21", "11,"), r"index must have a price.*2020-01-03"),
     "gap in VIX": (GOOD.replace("BBB", "VIX").replace("11,21", "11,"), r"VIX must be a finite number.*2020-01-03"),
@@ -89,7 +91,9 @@ def test_a_broken_table_is_refused_with_its_place(tmp_path, name):
 def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"must exist, got .*none.csv"):
         checked(tmp_path / "none.csv")
-    with pytest.raises(DataError, match=r"must end in .csv or .parquet, got prices.xlsx"):
+    with pytest.raises(
+        DataError, match=r"must end in \.csv, \.csv\.gz, \.parquet, \.feather or \.zip, got prices\.xlsx"
+    ):
         checked(write(tmp_path / "prices.xlsx", GOOD))
 
 
@@ -208,9 +212,9 @@ def test_gaps_are_filled_as_far_as_allowed_and_reported(tmp_path):
         checked(path, fill_days=1)
 
 
-def test_a_gap_before_the_first_price_cannot_be_filled(tmp_path):
-    with pytest.raises(DataError, match=r"AAA must have a price on each day.*2020-01-02.*start the table later"):
-        checked(write(tmp_path / "p.csv", GOOD.replace("10,20", ",20")), fill_days=30)
+def test_days_before_the_first_price_are_not_filled_because_the_asset_lists_late(tmp_path):
+    table = checked(write(tmp_path / "p.csv", GOOD.replace("10,20", ",20")), fill_days=30)
+    np.testing.assert_array_equal(table.prices["AAA"], [np.nan, 11, 12, 13])
 
 
 # ---------------------------------------------------------------- the index from its own file
@@ -287,7 +291,7 @@ def test_a_rare_closure_of_the_exchange_is_a_note():
         ([("2015-01-02", "2015-09-01")], "no hole of more than 183 calendar days, got 2015-09-01 after 2015-01-02"),
         (
             [("2020-02-03", "2020-03-02"), ("2020-05-04", "2020-06-01"), ("2021-02-01", "2021-03-01")],
-            r"more than 14 .* got 2020-03-02 after 2020-02-03 \(table, row \d+\), and 2 more\. Rows look left out",
+            r"more than 14 .* got 2020-03-02 after 2020-02-03 \(table, row \d+\), and 2 more\. Rows seem to be missing",
         ),
         (
             [("2020-02-03", "2020-03-02"), ("2020-05-04", "2020-06-01")],
@@ -370,11 +374,13 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
     assert load_market(bootstrap).assets == ("AAA", "BBB", "CCC")
 
 
-def test_a_folder_is_refused_with_a_table_in_it(tmp_path):
-    with pytest.raises(DataError, match=r"must be a file, got a folder \(.*\)\. Name a \.csv or \.parquet file\."):
+def test_a_folder_without_a_table_or_with_a_table_of_several_assets_is_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"must hold one table per asset, got none that ends in \.csv, .* Name a file\."
+    ):
         checked(tmp_path)
     write(tmp_path / "p.csv", GOOD)
-    with pytest.raises(DataError, match=r"Name one of the tables in it, such as p\.csv\."):
+    with pytest.raises(DataError, match=r"each file must hold one asset .* got AAA, BBB \(.*/p\.csv\)\. .* name this"):
         checked(tmp_path)
 
 

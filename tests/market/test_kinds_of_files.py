@@ -1,4 +1,4 @@
-"""Each kind of file that people have, and what is read of it or why it is refused: the table of docs/data.md."""
+"""Each kind of file, and what is read of it or why it is refused, as listed in docs/reference/files.md."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Kind:
         level: Of the index, or None.
         extra: Names of the extra columns.
         told: What the first note says, or the refusal.
+        per_asset: Names of the features of the assets to the assets that have a value.
     """
 
     content: str | pd.DataFrame
@@ -67,6 +68,7 @@ class Kind:
     extra: tuple[str, ...] = ()
     index: str | pd.DataFrame | None = None
     name: str = "prices.csv"
+    per_asset: dict[str, list[str]] = field(default_factory=dict)
 
     def read(self, folder: Path) -> PriceTable:
         if self.name == "DataFrame":
@@ -99,6 +101,7 @@ def text(frame: pd.DataFrame, **options: object) -> str:
 
 
 ONE = {"AAPL": AAPL}
+VOLUMES = {"volume": ["AAPL", "MSFT"]}
 LONG = pd.concat({"AAPL": bars(AAPL), "MSFT": bars(MSFT)}, names=["tic"]).reset_index().sort_values(["Date", "tic"])
 HOUR = "2020-01-02 00:00:00+01:00,72.5\n2020-01-03 00:00:00+01:00,73.25\n2020-07-06 00:00:00+02:00,74.5\n"
 
@@ -135,7 +138,8 @@ KINDS = {
     "rate column that `cash_rate` does not name": Kind(wide(risk_free=[0.02] * 3), ("risk_free (a rate, which",)),
     "volumes beside prices": Kind(
         wide(Volume=[1e6] * 3, AAPL_Volume=[1e6, 2e6, 3e6]),
-        ("left out: AAPL_Volume (a field of AAPL), Volume (no price)",),
+        ("1 feature per asset (volume)", "left out: Volume (no price)"),
+        per_asset={"volume": ["AAPL"]},
     ),
     "row numbers in `index`": Kind(
         text(numbered(wide(), 1), index_label="index"), ("no index; left out: index (row numbers)",)
@@ -152,7 +156,7 @@ KINDS = {
     ),
     "bars beside columns of the calendar": Kind(
         bars(AAPL).assign(Week=[1, 1, 28], Year=2020), ("the bars of one stock", "Week, Year (calendar)"), ONE,
-        name="AAPL.csv",
+        name="AAPL.csv", per_asset={"volume": ["AAPL"]},
     ),
     "tickers that are words of the calendar (DAY)": Kind(
         text(wide().set_axis(["DAY", "MSFT"], axis=1)), ("2 assets (DAY, MSFT)",), {"DAY": AAPL, "MSFT": MSFT}
@@ -174,12 +178,14 @@ KINDS = {
     # ---------------------------------------------------------------- bars
     "bars of one stock (Yahoo's CSV)": Kind(
         bars(AAPL),
-        ("the bars of one stock", "1 asset (AAPL)", "the price is Adj Close", "Open, High, Low, Close, Volume (other"),
+        ("the bars of one stock", "1 asset (AAPL)", "the price is Adj Close", "Open, High, Low, Close (other"),
         ONE,
+        per_asset={"volume": ["AAPL"]},
         name="AAPL.csv",
     ),
     "bars of one stock, ticker in a column": Kind(
-        bars(AAPL).assign(Symbol="AAPL"), ("1 asset (AAPL)", "Symbol (text)"), ONE, name="daily.csv"
+        bars(AAPL).assign(Symbol="AAPL"), ("1 asset (AAPL)", "a row per day and Symbol"), ONE, name="daily.csv",
+        per_asset={"volume": ["AAPL"]},
     ),
     "bars as Alpha Vantage names them": Kind(
         text(
@@ -190,48 +196,84 @@ KINDS = {
         ),
         ("the price is 5. adjusted close",),
         ONE,
+        per_asset={"volume": ["AAPL"]},
         name="AAPL.csv",
     ),
     "history of one stock, with a time zone and summer time": Kind(
         bars(AAPL).drop(columns="Adj Close").assign(Close=AAPL, Dividends=0.0, **{"Stock Splits": 0.0})
         .tz_localize("America/New_York"),
-        ("the price is Close", "Open, High, Low, Volume, Dividends, Stock Splits (other fields)"),
+        ("the price is Close", "Open, High, Low, Dividends, Stock Splits (other fields)"),
         ONE,
+        per_asset={"volume": ["AAPL"]},
         name="AAPL.csv",
     ),
     "download in CSV, fields above tickers": Kind(
-        download(), ("2 assets (AAPL, MSFT)", "the price is Adj Close", "Close, High, Low, Open, Volume (other fields)")
+        download(), ("2 assets (AAPL, MSFT)", "the price is Adj Close", "Close, High, Low, Open (other fields)"),
+        per_asset=VOLUMES,
     ),
-    "download in CSV, tickers above fields": Kind(download(by="ticker"), ("the price is Adj Close",)),
+    "download in CSV, tickers above fields": Kind(
+        download(by="ticker"), ("the price is Adj Close",), per_asset=VOLUMES
+    ),
     "download in CSV without names of levels": Kind(
-        text(download().rename_axis(columns=[None, None], index=None)), ("the price is Adj Close",)
+        text(download().rename_axis(columns=[None, None], index=None)), ("the price is Adj Close",), per_asset=VOLUMES
     ),
     "download in CSV after reset_index()": Kind(
-        text(numbered(download())), ("the price is Adj Close", "Unnamed: 0 (row numbers)")
+        text(numbered(download())), ("the price is Adj Close", "Unnamed: 0 (row numbers)"), per_asset=VOLUMES
     ),
-    "download in Parquet, fields above tickers": Kind(download(), ("the price is Adj Close",), name="p.parquet"),
+    "download in Parquet, fields above tickers": Kind(
+        download(), ("the price is Adj Close",), name="p.parquet", per_asset=VOLUMES
+    ),
     "download in Parquet, tickers above fields": Kind(
-        download(by="ticker"), ("the price is Adj Close",), name="p.parquet"
+        download(by="ticker"), ("the price is Adj Close",), name="p.parquet", per_asset=VOLUMES
     ),
     "download in Parquet after reset_index()": Kind(
-        download().reset_index(), ("the price is Adj Close",), name="p.parquet"
+        download().reset_index(), ("the price is Adj Close",), name="p.parquet", per_asset=VOLUMES
     ),
-    "labels as text, `('Volume', 'XOM')`": Kind(joined("('{field}', '{ticker}')"), ("the price is Adj Close",)),
+    "labels as text, `('Volume', 'XOM')`": Kind(
+        joined("('{field}', '{ticker}')"), ("the price is Adj Close",), per_asset=VOLUMES
+    ),
     "download that holds ^VIX": Kind(
         download({"AAPL": AAPL, "MSFT": MSFT, "^VIX": [12.5, 14.0, 13.5]}),
         ("2 assets (AAPL, MSFT)", "extra columns VIX"),
         extra=("VIX",),
+        per_asset=VOLUMES,
     ),
-    "`AAPL_Close`, `AAPL_Volume`": Kind(joined("{ticker}_{field}"), ("ticker and field in each name", "2 assets")),
-    "`Close_AAPL`, `Volume_AAPL`": Kind(joined("{field}_{ticker}"), ("ticker and field in each name", "2 assets")),
-    "`AAPL Adj Close`, `AAPL Close`": Kind(joined("{ticker} {field}"), ("the price is Adj Close",)),
+    "`AAPL_Close`, `AAPL_Volume`": Kind(
+        joined("{ticker}_{field}"), ("ticker and field in each name", "2 assets"), per_asset=VOLUMES
+    ),
+    "`Close_AAPL`, `Volume_AAPL`": Kind(
+        joined("{field}_{ticker}"), ("ticker and field in each name", "2 assets"), per_asset=VOLUMES
+    ),
+    "`AAPL Adj Close`, `AAPL Close`": Kind(
+        joined("{ticker} {field}"), ("the price is Adj Close",), per_asset=VOLUMES
+    ),
     "`AAPL.Adjusted`, `AAPL.Volume` (quantmod)": Kind(
         bars(AAPL).set_axis([f"AAPL.{name.replace('Adj Close', 'Adjusted')}" for name in bars(AAPL)], axis=1),
         ("1 asset (AAPL)", "the price is Adjusted"),
         ONE,
+        per_asset={"volume": ["AAPL"]},
     ),
     "closes in names of one field, `AAPL_Close`": Kind(
         text(wide().add_suffix("_Close")), ("2 assets (AAPL_Close,",), {"AAPL_Close": AAPL, "MSFT_Close": MSFT}
+    ),
+    # ---------------------------------------------------------------- a row per day and asset
+    "long table": Kind(
+        text(LONG, index=False), ("a row per day and tic", "3 days", "2 assets (AAPL, MSFT)", "the price is Adj Close",
+        "1 feature per asset (volume)", "left out: Open, High, Low, Close (other fields)"), per_asset=VOLUMES,
+    ),
+    "long table with row numbers": Kind(
+        text(LONG.reset_index(drop=True)), ("2 assets", "Unnamed: 0 (row numbers)"), per_asset=VOLUMES
+    ),
+    "long Parquet, days and tickers in the index": Kind(
+        LONG.set_index(["Date", "tic"]), ("a row per day and tic", "2 assets"), name="p.parquet", per_asset=VOLUMES
+    ),
+    # ---------------------------------------------------------------- written numbers and days
+    "semicolons and decimal commas": Kind(
+        text(wide(), sep=";", decimal=","), ("in a CSV file", "2 assets (AAPL, MSFT)")
+    ),
+    "days as 31/12/2020, where a day is after the 12th": Kind(
+        text(wide().rename(index={DAYS[2]: pd.Timestamp("2020-07-16")}), date_format="%d/%m/%Y"),
+        ("days written as %d/%m/%Y", "to 2020-07-16"),
     ),
     # ---------------------------------------------------------------- time zones and a file of the index
     "stamps with +01:00 and +02:00 of one zone": Kind("date,AAPL\n" + HOUR, ("to 2020-07-06",), ONE),
@@ -259,19 +301,14 @@ KINDS = {
     ),
     # ---------------------------------------------------------------- what is refused
     "no header": refused("2020-01-02,10.5,20\n2020-01-03,11,21\n", "must have a header", "date,ASSET_1,ASSET_2"),
-    "long table": refused(
-        text(LONG, index=False), "a long table", "frame.pivot(index='Date', columns='tic', values='Adj Close')."
-    ),
-    "long table with row numbers": refused(text(LONG), "a long table", "to_csv(..., index=False)"),
-    "long Parquet, days and tickers in the index": refused(
-        LONG.set_index(["Date", "tic"]), "of Date, tic", "frame['Adj Close'].unstack('tic')", name="p.parquet"
-    ),
     "title line before the header": refused("made on 2020-01-09\n" + WIDE, "must be the header, got 'made on"),
     "several cells before the header": refused(
         "Report,2020-01-09\n" + WIDE, "must be the header, got 'Report,2020-01-09'"
     ),
     "comment line before the header": refused("# source: us, them\n" + WIDE, "must be the header, got '# source"),
-    "returns": refused(text(wide().pct_change().fillna(0.0) - 1e-3), "got what looks like returns", "cumprod()"),
+    "returns": refused(
+        text(wide().pct_change().fillna(0.0) - 1e-3), "got what looks like returns", "Set market.kind to returns"
+    ),
     "days as columns": refused(text(wide().T, index_label="asset"), "got days as names of columns", "frame.T"),
     "open, high and low without a close": refused(bars(AAPL)[["Open", "High", "Low"]], "got High, Low, Open beside no"),
     "bars of one stock beside other assets": refused(
@@ -292,9 +329,11 @@ KINDS = {
         wide(vix=LEVEL, Volume=LEVEL)[["vix", "Volume"]], "at least one asset, got none", "Volume (no price)"
     ),
     "two columns of the index": refused(wide(Index=LEVEL, benchmark=LEVEL), "must be one column, got Index, benchmark"),
-    "semicolons between columns": refused(WIDE.replace(",", ";"), "Separate columns by commas"),
+    "days as 01/02/2020, where no day is after the 12th": refused(
+        text(wide(), date_format="%m/%d/%Y"), "got no number above 12 from '01/02/2020'", "Set market.date_format to"
+    ),
     "days as 31/12/2020": refused(WIDE.replace("2020-01-02", "31/12/2020"), "days as YYYY-MM-DD, got '31/12/2020'"),
-    "Excel file": refused("PK", "must end in .csv or .parquet, got prices.xlsx", name="prices.xlsx"),
+    "Excel file": refused("PK", ".feather or .zip, got prices.xlsx", name="prices.xlsx"),
 }  # fmt: skip
 
 
@@ -305,6 +344,8 @@ def test_what_is_read_is_the_close_of_each_asset_and_the_first_note_says_so(tmp_
     assert {name: list(table.prices[name]) for name in table.prices} == case.assets
     assert (None if table.index is None else list(table.index)) == case.level
     assert tuple(table.extra.columns) == case.extra
+    assert {name: list(values.dropna(axis=1)) for name, values in table.asset_extra.items()} == case.per_asset
+    assert all(list(values) == list(table.prices) for values in table.asset_extra.values())
     assert [str(day) for day in table.dates[:2]] == ["2020-01-02", "2020-01-03"]
     note = table.notes[0]
     assert note.startswith("Read as ")
@@ -323,7 +364,7 @@ def test_what_cannot_be_told_is_refused_in_one_line(tmp_path: Path, kind: str) -
 
 
 def test_the_document_lists_each_kind_and_quotes_its_refusal(tmp_path: Path) -> None:
-    lines = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8").splitlines()
     start = next(row for row, line in enumerate(lines) if line.startswith("| file | what is read"))
     rows = [line.strip("| ").split(" | ") for line in takewhile(str.strip, lines[start + 2 :])]
     listed = {kind: outcome for kind, outcome in rows}

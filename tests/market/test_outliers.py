@@ -11,7 +11,8 @@ import pytest
 
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.market import MarketData, PriceTable, features, prepare_market, read_table
-from rllib_portfolio.market.panel import LIMIT, compute_panel
+from rllib_portfolio.market.observed import LIMIT
+from rllib_portfolio.market.panel import compute_panel
 from rllib_portfolio.market.scaling import Scaler
 from tests.market.tables import random_table
 
@@ -23,14 +24,18 @@ EVERY_FEATURE = FeatureConfig(
     log_return_days=(1, 5, 21, 252),
     volatility_days=(5, 21, 63, 252),
     moving_average_days=(10, 50, 200),
+    long_momentum_days=(63, 252),
+    max_return_days=21,
+    beta_days=252,
+    residual_volatility_days=21,
     custom=("tests.market.custom_features:month_ratio", "tests.market.custom_features:ten_day_position"),
     num_gmm_regimes=2,
 )
-"""All that can be configured, with more windows than the default has."""
+"""All features of prices that can be configured, with more windows than the default has."""
 
 
 def factors(event: str, day: int) -> np.ndarray:
-    """What a price is multiplied by on each day, [T]."""
+    """Return the factor of the price on each day, [T]."""
     daily, level = np.ones(NUM_DAYS), np.ones(NUM_DAYS)
     if event == "collapse in five days":
         daily[day : day + 5] = 0.35, 0.06, 0.02, 0.01, 0.001
@@ -91,7 +96,8 @@ def test_one_asset_does_not_flatten_the_others_from_within_the_training_window(u
     assert max(np.abs(market.asset_features).max(), np.abs(market.market_features).max()) <= LIMIT
     others = [deviations(each.asset_features[:, :3]) for each in (market, undisturbed)]
     ratios = dict(zip(market.asset_feature_names, others[0] / others[1], strict=True))
-    assert len(ratios) == 18
+    assert len(ratios) == 22
+    assert ratios.pop("beta_252") > 1 / 4  # five days of a collapse move a beta by several units for a year
     assert min(ratios.values()) > 1 / 3, ratios
     assert max(ratios.values()) < 2.0, ratios
 

@@ -127,11 +127,18 @@ OTHER_FEATURES: dict[str, object] = {
     "rsi_days": None,
     "macd_days": (3, 7, 4),
     "moving_average_days": (5,),
+    "long_momentum_days": (5, 20),
+    "max_return_days": 5,
+    "beta_days": 20,
+    "residual_volatility_days": 20,
+    "amihud_days": 5,
+    "dollar_volume_days": 5,
     "cross_section": "ranks",
     "index": True,
     "num_gmm_regimes": 3,
     "num_hmm_regimes": 0,
     "user_columns": False,
+    "available_lag": 1,
     "custom": (f"{CUSTOM}breadth",),
 }
 
@@ -139,7 +146,8 @@ OTHER_FEATURES: dict[str, object] = {
 @pytest.mark.parametrize("name", FeatureConfig.model_fields)
 def test_every_feature_setting_changes_the_observation(name):
     table = random_table(1200)
-    table = replace(table, extra=pd.DataFrame({"VIX": np.linspace(10, 30, 1200)}, table.prices.index))
+    extra = pd.DataFrame({"VIX": np.linspace(10, 30, 1200)}, table.prices.index)
+    table = replace(table, extra=extra, asset_extra={"volume": table.prices * np.linspace(1, 2, 1200)[:, None]})
     before, after = (
         prepare_market(table, each.model_copy(update={"observation_filter": "none"}))
         for each in (config(), with_features(**{name: OTHER_FEATURES[name]}))
@@ -148,13 +156,17 @@ def test_every_feature_setting_changes_the_observation(name):
         after.asset_feature_names,
         after.market_feature_names,
     )
-    assert not same_names
+    assert same_names == (name == "available_lag")
     assert after.fitted["features"] != before.fitted["features"]
     rows = slice(max(before.first_row, after.first_row), None)
     old, new = (
         dict(zip(each.asset_feature_names, np.moveaxis(each.asset_features[rows], -1, 0), strict=True))
         for each in (before, after)
     )
+    if name == "available_lag":
+        vix = before.market_feature_names.index("user_VIX")
+        assert (before.market_features[rows, vix] != after.market_features[rows, vix]).all()
+        assert (new.pop("user_volume") != old.pop("user_volume")).all()
     for kept in old.keys() & new.keys():
         np.testing.assert_array_equal(new[kept], old[kept], err_msg=kept)
     same_shape = zip(old, new, strict=True) if len(old) == len(new) else ()

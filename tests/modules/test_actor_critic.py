@@ -50,7 +50,7 @@ def action_means(module: LayerNormActorCritic, batch: Tensor) -> np.ndarray:
 
 
 def deterministic_weights(module: LayerNormActorCritic, batch: Tensor, logit_scale: float = 10.0) -> np.ndarray:
-    """What the environment holds when it is given the means, clipped to the action space."""
+    """Return the weights that follow from the means, clipped to the action space."""
     return softmax_weights(np.clip(action_means(module, batch), -1.0, 1.0), logit_scale)
 
 

@@ -23,8 +23,8 @@ from rllib_portfolio.policies.numpy_networks import (
     flat_actor,
     greedy,
     greedy_actions,
-    per_asset_actor,
 )
+from rllib_portfolio.policies.numpy_per_asset import AssetReader, per_asset_actor
 
 D, NUM_ACTIONS, BATCH = 23, 5, 64
 BOX = gym.spaces.Box(-np.inf, np.inf, (D,), np.float32)
@@ -102,7 +102,8 @@ def in_numpy(module: TorchRLModule) -> ArrayFunction:
             decide: ArrayFunction = flat_actor(weights, D, NUM_ACTIONS, sizes, settings["logit_scale"])
         case PerAssetActorCritic():
             num_features = settings["num_asset_features"]
-            decide = per_asset_actor(weights, D, NUM_ACTIONS - 1, num_features, sizes, settings["logit_scale"])
+            num_market = D - (NUM_ACTIONS - 1) * num_features - NUM_ACTIONS
+            decide = per_asset_actor(weights, AssetReader(num_features, num_market), sizes, settings["logit_scale"])
         case DuelingNoisyQ():
             switches = {name: settings[name] for name in ("dueling", "noisy")}
             decide = greedy_actions(weights, D, NUM_ACTIONS, sizes, **switches)

@@ -16,7 +16,7 @@ NARROWEST_WINDOW = 500
 VOID = frozenset(("meta", "link", "br", "img", "input", "hr"))
 
 TRACE_CLASSES = frozenset(("trace", "hm"))
-"""Of the group that plotly.js draws one trace into, lines and bars or a heatmap; those of legends are others."""
+"""Classes of the group that plotly.js draws one trace into (lines and bars, or a heatmap), but not those of legends."""
 
 NOTHING = ("", "M0,0Z")
 """Outlines of a line or an area without points."""
@@ -26,7 +26,7 @@ class Visit(NamedTuple):
     """One visit of a page."""
 
     console: list[str]
-    """What the page logged; errors that nobody caught are logged."""
+    """Messages that the page logged, uncaught errors included."""
     marks: dict[str, list[int]]
     """Panel to the number of lines, areas, bars, points and images in each of its traces that has any."""
 

@@ -24,7 +24,7 @@ from tests.backtest.hand_made import random_market
 DAYS = 6100
 WINDOW = (2, DAYS)
 SHORT_WINDOW = (DAYS - 300, DAYS)
-"""For what is walked many times: nothing in a report asks for more of its days."""
+"""Window for strategies that are back-tested many times; no part of a report needs more days of them."""
 EXECUTION = ExecutionConfig(cost_bps=10.0)
 
 

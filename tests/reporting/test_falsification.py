@@ -1,4 +1,4 @@
-"""What would overturn a verdict: no sentence contradicts the verdict that it stands beside."""
+"""Tests of the sentences on what would overturn a verdict: none contradicts the verdict."""
 
 from __future__ import annotations
 

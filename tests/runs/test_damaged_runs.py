@@ -81,7 +81,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(run: Callable[[list[str]], int], *words: str) -> str | None:
-    """What a command read; None if it ended with 2, as it does after the one line of an error of the user."""
+    """Return what a command read; None if it ended with exit code 2 after one line for the user."""
     try:
         exit_code = run([*words, "--quiet"])
     except Opened as opened:
@@ -90,7 +90,7 @@ def command(run: Callable[[list[str]], int], *words: str) -> str | None:
 
 
 def api(read: Callable[[Path], object], folder: Path) -> str | None:
-    """What a function read; None if it raised one of the two errors that users see, in one line."""
+    """Return what a function read; None if it raised one of the two errors that users see, in one line."""
     try:
         return same(read(folder))
     except (ConfigError, DataError):

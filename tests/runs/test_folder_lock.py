@@ -70,7 +70,7 @@ def claim(pid: int = DEAD, age: timedelta = timedelta(), **of_host: str) -> Hold
 
 
 def leave(folder: Path, holder: Holder) -> bytes:
-    """What a process left in a folder."""
+    """Write the claim that a process left in a folder, and return its bytes."""
     folder.mkdir(exist_ok=True)
     (folder / IN_USE).write_text(holder.model_dump_json())
     return (folder / IN_USE).read_bytes()

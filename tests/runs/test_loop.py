@@ -72,7 +72,7 @@ def newest_progress(run_dir: Path) -> dict[str, Any]:
 
 
 def newest_weights(run: TinyRun) -> np.ndarray:
-    """What the policy of the last checkpoint holds over the test window."""
+    """Return the weights of the policy of the last checkpoint over the test window."""
     newest = newest_checkpoint(run.run_dir)
     assert newest is not None
     (walk,) = backtest(run.market, run.market.windows["test"], [load_policy(newest)], run.config.environment)

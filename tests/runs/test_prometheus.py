@@ -1,4 +1,4 @@
-"""What a run tells Prometheus, with stand-ins for Ray's metrics that record what they are told."""
+"""Tests of the metrics for Prometheus, with stand-ins for Ray's metrics that record their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAGS = {"algo": "ppo", "run": "ppo-2024"}
 
 class Recorded:
     suffix = ""
-    """What Prometheus shows after the name."""
+    """Suffix that Prometheus appends to the name."""
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
         self.name, self.description, self.tag_keys = name, description, tag_keys
@@ -78,7 +78,7 @@ def test_metrics_that_fail_end_no_run_and_are_told_once(
         run.set(900.0, 0.5, 0, {})
     monkeypatch.setattr(gauges, "Gauge", fail)
     gauges.Gauges("ppo", "ppo-2024").set(900.0, 0.5, 0, {})
-    message = "Warning: Ray's metrics must work, got ValueError: no such tag. Training goes on without."
+    message = "Warning: Ray's metrics must work, got ValueError: no such tag. Training continues without it."
     assert caplog.messages == [message, message]  # one for each run
 
 

@@ -1,4 +1,4 @@
-"""Where runs keep their folders: a place on a disk, and an object store that may fail at any moment."""
+"""Tests of the places of runs: a folder on a disk, and an object store that may fail at any moment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def train(run_dir: Path, steps: int, text: str = "") -> None:
-    """What a run leaves at an evaluation after so many steps; the one after 100 is its best."""
+    """Write the files of a run at an evaluation after some steps; the one after 100 is the best."""
     run_dir.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "market.npz", "run.json"):
         (run_dir / name).write_text(name)
@@ -299,7 +299,8 @@ def test_a_store_that_cannot_be_reached_gets_at_the_next_checkpoint_what_it_miss
         store.keep_so_far(NAME)
         place = "store://bucket/search/trials/trial_0000"
         assert caplog.messages == [
-            f"Warning: a checkpoint did not get to {place} (OSError: the connection was lost). The next one brings it."
+            f"Warning: a checkpoint was not uploaded to {place} (OSError: the connection was lost). The next "
+            "upload includes it."
         ]
         assert checkpoints(store.bucket / NAME) == []
         train(run_dir, 200)
@@ -345,7 +346,7 @@ def test_a_store_that_answers_503_holds_a_run_up_for_seconds_and_ends_nothing(
         store.keep_so_far(NAME)
         assert time.monotonic() - started < 30.0
         (warning,) = caplog.messages
-        assert warning.startswith(f"Warning: a checkpoint did not get to s3://bucket/runs/{NAME}?{way} (OSError: ")
+        assert warning.startswith(f"Warning: a checkpoint was not uploaded to s3://bucket/runs/{NAME}?{way} (OSError: ")
         assert "HTTP status 503" in warning
         with pytest.raises(ConfigError, match="HTTP status 503"):  # as --resume
             store.bring(NAME, tmp_path / "another machine")
@@ -391,7 +392,7 @@ def test_the_end_of_a_run_is_tried_again_for_two_minutes(
             assert files_of(store.bucket / NAME) == files_of(run_dir)
     assert now[0] == min(is_back_after_s, 120.0)
     assert caplog.messages == [
-        "Warning: the end of a run is not kept yet, got OSError: the connection was lost "
+        "Warning: the end of a run is not stored yet, got OSError: the connection was lost "
         "(store://bucket/search/trials/trial_0000). Trying again for 120 s."
     ]
 
@@ -420,7 +421,7 @@ def test_what_is_kept_nowhere_else_outlives_a_process_that_is_killed(
 
 
 def claim_of_another(folder: Path, age: timedelta = timedelta()) -> bytes:
-    """What a process on another host has written into a folder of the store."""
+    """Write the claim of a process on another host into a folder of the store, and return its bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     then = datetime.now(UTC) - age
     text = Holder(key="another", pid=7, host="another", started=then, renewed=then).model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: TensorBoard events and progress.csv say the same, also after an interruption."""
+"""Tests that TensorBoard events and progress.csv have the same values, also after an interruption."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def record_trial(run_dir: Path, learning_rate: float, sharpe: float, steps: int 
 
 
 def hyperparameters_of(run_dir: Path, metric: str = "search/sharpe") -> dict[str, float | str]:
-    """What the HPARAMS tab shows of a run's beginning."""
+    """Return the hyperparameters that the HPARAMS tab shows for the start of a run."""
     events = EventAccumulator(str(run_dir))
     events.Reload()
     records = {
@@ -191,4 +191,7 @@ def test_a_failure_of_tensorboard_ends_no_run_and_is_told_once(
             tracker.log(steps, {"loss/total": 0.5})
         tracker.close()
         assert [row["steps"] for row in rows_of(folder)] == ["64", "128"]
-    assert caplog.messages == ["Warning: TensorBoard must work, got OSError: no thread. Training goes on without."] * 2
+    assert (
+        caplog.messages
+        == ["Warning: TensorBoard must work, got OSError: no thread. Training continues without it."] * 2
+    )

@@ -23,15 +23,18 @@ from rllib_portfolio.algorithms.run_settings import learning_rate, with_run_sett
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
-from rllib_portfolio.config import DQNConfig, DQNRunConfig
-from rllib_portfolio.env.action_map import build_action_table
+from rllib_portfolio.config import DQNConfig, DQNRunConfig, QNetworkConfig
+from rllib_portfolio.env.action_table import ActionTable, build_action_table
+from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.universe import TRADABLE
+from rllib_portfolio.modules.architectures import q_model_config
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ, averaged_weights
 
 logger = logging.getLogger(__name__)
 
-MANY_ASSETS = 50
-"""Smallest number of assets for which a run prints a note on the cost of its action table."""
+MANY_ACTIONS = 56
+"""Smallest number of actions for which a run prints a note on the cost of its action table: 50 assets in a ladder."""
 _LEARNERS = {"fused": FusedDQNLearner, "stock": DQNTorchLearner}
 
 
@@ -109,18 +112,23 @@ def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def start_notes(config: DQNRunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return notes on the discount, if it was computed, and on the cost of the action table, if it is large."""
+    """Return notes on the network and the discount, if they were chosen, and on the cost of a large action table."""
     notes = []
+    network = config.for_assets(market.num_assets, market.universe is not None).network
+    if config.network.architecture != network.architecture == "per_asset":
+        notes.append(
+            f"The network is per_asset with hidden_sizes {list(network.hidden_sizes)}, because network.architecture is "
+            "auto and the assets come and go."
+        )
     if config.training.gamma is None:
         reason = "a decision changes what later ones can earn" if config.discount else "no decision changes a later one"
         notes.append(f"The discount is {config.discount:.3g}, because {reason} (training.gamma is null).")
-    num_assets = market.num_assets
-    if num_assets >= MANY_ASSETS:
-        num_actions = build_action_table(config.environment, market.assets).num_actions
+    table = _table(config, market)
+    if table.num_actions >= MANY_ACTIONS and table.first_tilt is not None:
         notes.append(
-            f"DQN's table has {num_actions:,} actions for {num_assets:,} assets, and each gradient step evaluates all "
-            "of them: with 500 assets it makes about a fourteenth of the steps a second that it makes with 20. "
-            "Use --algo ppo, whose network scores each asset, or fewer assets (market.assets)."
+            f"DQN's table has {table.num_actions:,} actions for {market.num_assets:,} assets, and each gradient step "
+            "evaluates all of them: with 500 assets it makes about 14 times fewer steps per second than with 20. "
+            "Use environment.action_table=quantiles, --algo ppo, or fewer assets (market.assets)."
         )
     return tuple(notes)
 
@@ -130,8 +138,7 @@ def learning_numbers(
 ) -> dict[str, float]:
     """Return how many numbers the replay buffer and the activations of a batch hold, by setting."""
     dqn = config.training
-    num_actions = build_action_table(config.environment, market.assets).num_actions
-    num_rows = dqn.batch_size * max(1, min(num_actions, dqn.counterfactual_actions))
+    num_rows = dqn.batch_size * max(1, min(_table(config, market).num_actions, dqn.counterfactual_actions))
     return {
         "training.buffer_capacity": float(dqn.buffer_capacity) * (step_numbers + 8),
         "training.batch_size": float(num_rows) * (2 * num_observed + 4 * num_hidden),
@@ -140,25 +147,42 @@ def learning_numbers(
 
 def algorithm_config(config: DQNRunConfig, market_path: Path) -> PortfolioDQNConfig:
     """Return RLlib's configuration of a run for the prepared market at `market_path`."""
+    take_market(str(market_path))
+    market = resolve_market(market_path)
     result = with_run_settings(PortfolioDQNConfig(), config, market_path, _LEARNERS)
     schedule = config.schedule
     intervals = (schedule.total_timesteps, schedule.evaluation_interval, schedule.checkpoint_interval)
     return (
-        result.rl_module(rl_module_spec=module_spec(config))
+        result.rl_module(rl_module_spec=module_spec(config, market))
         .training(**_training_settings(config), steps_per_iteration=min(STEPS_PER_ITERATION, *intervals))
         .reporting(min_sample_timesteps_per_iteration=None, min_time_s_per_iteration=None)
     )
 
 
-def module_spec(config: DQNRunConfig) -> RLModuleSpec:
-    """Return the specification of the Q-network of a run."""
-    dqn = config.training
+def module_spec(config: DQNRunConfig, market: MarketData) -> RLModuleSpec:
+    """Return the specification of the Q-network of a run.
+
+    Args:
+        config: The run's configuration.
+        market: Its market, which determines the architecture if the configuration leaves it open.
+
+    Raises:
+        ConfigError: If the network cannot be used in the market, or over the action table.
+    """
+    dqn, features = config.training, market.asset_feature_names
+    network = config.for_assets(market.num_assets, market.universe is not None).network
+    assert isinstance(network, QNetworkConfig)
+    settings = q_model_config(network, _table(config, market), len(features), TRADABLE in features)
     epsilon = (
         dqn.epsilon_start,
         dqn.epsilon_end,
         max(1, round(dqn.epsilon_fraction * config.schedule.total_timesteps)),
     )
-    return RLModuleSpec(module_class=DuelingNoisyQ, model_config=config.network.model_dump() | {"epsilon": epsilon})
+    return RLModuleSpec(module_class=DuelingNoisyQ, model_config=settings | {"epsilon": epsilon})
+
+
+def _table(config: DQNRunConfig, market: MarketData) -> ActionTable:
+    return build_action_table(config.environment, market.assets, market.asset_feature_names)
 
 
 def counterfactual_actions(config: DQNRunConfig) -> int:
@@ -174,7 +198,7 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
     if config.training.counterfactual_actions:
         logger.warning(
             "Warning: counterfactual_actions needs n_step 1, our env runner and learner, and no running observation "
-            "filter. A gradient step learns from the %d actions taken that batch_size draws; 0 says that it is meant.",
+            "filter. Each gradient step learns only from the %d actions taken. If this is intended, set it to 0.",
             config.training.batch_size,
         )
     return 0

@@ -119,6 +119,9 @@ class FusedQNetwork:
         advantages, values = outputs
         return advantages + (values - advantages.mean(-1, keepdim=True)), activations
 
+    def available(self, observations: Tensor) -> None:
+        """Return None: this network has no universe, so that each action can be traded."""
+
     def values(self, observations: Tensor) -> Tensor:
         """Return action values [B, K] for observations [B, D]."""
         return self.forward(observations)[0]

@@ -21,10 +21,13 @@ from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rllib_portfolio.algorithms.dqn.autograd_q_network import AutogradQNetwork
 from rllib_portfolio.algorithms.dqn.fused_q_network import FusedQNetwork, by_role, lay_out
 from rllib_portfolio.algorithms.learning.replay_learner import ReplayLearner
 from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
+from rllib_portfolio.modules.dueling_noisy_q import masked
+from rllib_portfolio.networks.dueling_q import DuelingQNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +56,9 @@ class StepStats(NamedTuple):
 
     loss: Tensor
     q_values: Tensor
-    """Action values of the actions in the batch, [B, A]."""
+    """Action values of the actions in the batch, [B, A]; their mean for actions that are not available."""
     td_errors: Tensor
-    """Absolute TD errors, averaged over the actions of each observation, [B]."""
+    """Absolute TD errors, averaged over the available actions of each observation, [B]."""
     gradient_norm: Tensor
 
 
@@ -63,7 +66,8 @@ class StepStats(NamedTuple):
 class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
     """Q-learning on batches of transitions, with double Q-learning (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
 
-    Noise is drawn once per batch, independently for the online network and the target network.
+    Noise is drawn once per batch, independently for the online network and the target network. Actions that cannot be
+    traded are neither chosen in targets nor part of the loss.
     """
 
     parameter_order = staticmethod(by_role)
@@ -74,7 +78,8 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
         self._noise.manual_seed(self.config.seed or 0)
         module = self._trained_module
         lay_out(module.target_q_net)
-        self._online, self._target = FusedQNetwork(module.q_net), FusedQNetwork(module.target_q_net)
+        runs = FusedQNetwork if type(module.q_net) is DuelingQNetwork else AutogradQNetwork
+        self._online, self._target = runs(module.q_net), runs(module.target_q_net)
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         state = super().get_state(components, not_components=not_components, **kwargs)
@@ -99,7 +104,7 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
     def _restore_noise(self, state: Tensor) -> None:
         """Restore the noise generator, unless the checkpoint is from another kind of device (CPU or GPU)."""
         if len(state) != len(self._noise.get_state()):
-            logger.warning("The checkpoint comes from another kind of device: the noise on the weights begins anew.")
+            logger.warning("The checkpoint comes from another kind of device: the noise on the weights is drawn again.")
             return
         self._noise.set_state(state)
 
@@ -113,10 +118,9 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
                     self._target.draw(self._noise)
                     next_values = self._target.values(batch.next_observations)
                 self._online.draw(self._noise)
-                loss, td_errors, q_values = self._td_loss(batch, next_values)
+                loss, absolute, q_values = self._td_loss(batch, next_values)
             self._average_gradient(weight)
             norm = self._apply_finite_gradient()
-            absolute = td_errors.abs().mean(-1)
         return absolute.cpu().numpy(), None if norm is None else StepStats(loss, q_values, absolute, norm)
 
     def _apply_finite_gradient(self) -> Tensor | None:
@@ -152,32 +156,44 @@ class FusedDQNLearner(ReplayLearner, DQNTorchLearner):
         )
 
     def _td_loss(self, batch: Batch, next_values: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Write the gradients, and return the weighted loss, the TD errors and the values Q(s, a).
+        """Write the gradients, and return the weighted loss, absolute TD errors and the values Q(s, a).
 
         TD errors are Q(s, a) - (R + discount Q_target(s', a*)). With double Q-learning, a* maximises the online
-        network's Q(s', .), otherwise the target network's.
+        network's Q(s', .) over the available actions, otherwise the target network's.
 
         Args:
             batch: The batch.
             next_values: The target network's Q(s', .), [B A, K], or None if gamma is 0.
 
         Returns:
-            The loss, TD errors [B, A] and values [B, A].
+            The loss, absolute TD errors averaged over the available actions, [B], and values [B, A].
         """
         targets = batch.rewards
         if next_values is not None:
             deciding = self._online.advantages(batch.next_observations) if self.config.double_q else next_values
+            deciding = masked(deciding, self._online.available(batch.next_observations))
             best_values = next_values.gather(-1, deciding.argmax(-1, keepdim=True)).view_as(targets).float()
             targets = targets + batch.discounts * best_values
         all_values, activations = self._online.forward(batch.observations)
         values = all_values.gather(-1, batch.actions).float()
         td_errors = values - targets
         losses, slopes = _LOSSES[self.config.td_error_loss_fn](td_errors)
-        slopes = batch.weights * slopes / slopes.numel()
+        losses, slopes = batch.weights * losses, batch.weights * slopes
+        available = self._online.available(batch.observations)
+        if available is None:
+            loss, absolute, slopes = losses.mean(), td_errors.abs().mean(-1), slopes / slopes.numel()
+        else:
+            is_out = ~available.gather(-1, batch.actions)
+            losses, slopes, absolute = (part.masked_fill(is_out, 0.0) for part in (losses, slopes, td_errors.abs()))
+            count = (~is_out).sum(-1)
+            total = count.sum().clamp(min=1)
+            loss, slopes = losses.sum() / total, slopes / total
+            absolute = absolute.sum(-1) / count.clamp(min=1)
+            values = torch.where(is_out, values.masked_fill(is_out, 0.0).sum() / total, values)
         if self._scaler is not None:
             slopes = self._scaler.scale(slopes)
         self._online.backward(activations, torch.zeros_like(all_values).float().scatter_add_(-1, batch.actions, slopes))
-        return (batch.weights * losses).mean(), td_errors, values
+        return loss, absolute, values
 
     def step_metrics(self, stats: Sequence[StepStats]) -> dict[str, Tensor]:
         loss, q_values, td_errors, norm = (torch.stack(column) for column in zip(*stats, strict=True))

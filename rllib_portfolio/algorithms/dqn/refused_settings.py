@@ -67,7 +67,7 @@ def _with_counterfactuals(name: str, value: Any, why: str = "") -> Rule:
     return Rule(name, must, is_default(name, value), f"{why}Set counterfactual_actions to 0, or leave it as it is.")
 
 
-_BY_CONNECTORS = "Days that nobody walked do not pass through connectors. "
+_BY_CONNECTORS = "Counterfactual transitions do not pass through connectors. "
 _COUNTERFACTUAL: tuple[Rule, ...] = unless(
     lambda config: not config.counterfactual_actions,
     (
@@ -75,16 +75,18 @@ _COUNTERFACTUAL: tuple[Rule, ...] = unless(
             "learner_class",
             "be the fused one with counterfactual_actions",
             is_fused,
-            "RLlib's learns from one action of each day: set counterfactual_actions to 0.",
+            "RLlib's learner learns from one action of each day: set counterfactual_actions to 0.",
         ),
         Rule(
             "env_runner_cls",
             "be one of ours with counterfactual_actions",
             has_our_runner,
-            "Others do not tell where the environments stood: set counterfactual_actions to 0.",
+            "Other env runners do not record the states of the environments: set counterfactual_actions to 0.",
         ),
         _with_counterfactuals(
-            "env", f"rllib_portfolio:{ENV_ID}", "It is our simulation that tells what they would have earned. "
+            "env",
+            f"rllib_portfolio:{ENV_ID}",
+            "Only our simulation can compute the rewards of counterfactual actions. ",
         ),
         _with_counterfactuals("gym_env_vectorize_mode", "vector_entry_point"),
         _with_counterfactuals("n_step", 1),

@@ -36,8 +36,8 @@ def warned_of_silence(algorithm: Algorithm) -> Iterator[None]:
     usual_s = algorithm.metrics.peek((TIMERS, LEARNER_UPDATE_TIMER), default=0.0)
     seconds = max(SILENT_AFTER_S, TIMES_USUAL * usual_s)
     warning = (
-        f"Warning: no answer from the learners for {seconds:.0f} s. Training waits for them. If their processes or "
-        "machines do not go on, end the command (Ctrl-C twice) and continue the run with --resume."
+        f"Warning: no answer from the learners for {seconds:.0f} s. Training waits for them. If they do "
+        "not respond, stop the command (Ctrl-C twice) and continue the run with --resume."
     )
     timer = threading.Timer(seconds, logger.warning, (warning,))
     timer.daemon = True

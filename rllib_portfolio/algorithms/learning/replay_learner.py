@@ -84,7 +84,7 @@ class ReplayLearner(FusedLearner):
         *,
         training_data: Any = None,
         timesteps: dict[str, Any] | None = None,
-        ends_visit: bool = True,
+        is_last: bool = True,
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
@@ -94,7 +94,7 @@ class ReplayLearner(FusedLearner):
             batch: RLlib's multi-agent batch of transitions.
             training_data: RLlib's container of a batch; if it is given, `batch` is ignored.
             timesteps: Step counts that schedules and target updates depend on.
-            ends_visit: Whether this is the last of several gradient steps, after which the target network is updated.
+            is_last: Whether this is the last step of a round of updates, after which the target network is updated.
             _no_metrics_reduce: Whether the metrics stay in the learner's logger.
             **kwargs: Not used; RLlib's learner has further arguments.
 
@@ -117,7 +117,7 @@ class ReplayLearner(FusedLearner):
         td_errors, step = self.gradient_step(columns, num_steps / mean_steps)
         self._weights_seq_no += 1
         self.metrics.log_value((DEFAULT_MODULE_ID, TD_ERROR_KEY), td_errors, reduce="item_series")
-        if ends_visit:
+        if is_last:
             self.after_gradient_based_update(timesteps=timesteps or {})
         self._untold.append((step, num_steps))
         self._log()

@@ -83,7 +83,7 @@ class RunningRewardScale:
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "Warning: a reward is %s. It is left out of the running scale of rewards; mend the reward function.",
+                "Warning: a reward is %s. It is left out of the running scale of rewards; correct the reward function.",
                 rewards[~is_finite][0],
             )
         return np.where(is_finite, rewards, 0.0)

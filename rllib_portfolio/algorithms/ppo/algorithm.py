@@ -35,9 +35,11 @@ from rllib_portfolio.algorithms.sampling.rounds import sample_batch
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
 from rllib_portfolio.algorithms.sampling.weight_sync import sync_weights
 from rllib_portfolio.config import PER_ASSET_FROM, NetworkConfig, PPOConfig, PPORunConfig
+from rllib_portfolio.config.networks import PER_ASSET
 from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.market import MarketData
-from rllib_portfolio.modules.architectures import ACTOR_CRITICS, PER_ASSET, model_config
+from rllib_portfolio.market.universe import TRADABLE
+from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
 from rllib_portfolio.statistics.metrics import kurtosis
 
 _LEARNERS = {"fused": FusedPPOLearner, "stock": StockPPOLearner}
@@ -161,7 +163,7 @@ def algorithm_config(config: PPORunConfig, market_path: Path) -> PortfolioPPOCon
     """Return RLlib's configuration of a run for the prepared market at `market_path`."""
     take_market(str(market_path))
     market = resolve_market(market_path)
-    config = config.for_assets(market.num_assets)
+    config = config.for_assets(market.num_assets, market.universe is not None)
     result = with_run_settings(PortfolioPPOConfig(), config, market_path, _LEARNERS)
     settings = _training_settings(config, step_scale(config.network, market.num_assets))
     return result.rl_module(rl_module_spec=module_spec(config, market)).training(**settings)
@@ -173,11 +175,15 @@ def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
     Args:
         config: The run's configuration.
         market: Its market, which determines the architecture if the configuration leaves it open.
+
+    Raises:
+        ConfigError: If the network cannot be used in the market.
     """
-    network = config.network.for_assets(market.num_assets)
+    network = config.network.for_assets(market.num_assets, market.universe is not None)
+    scale, features = config.environment.logit_scale, market.asset_feature_names
     return RLModuleSpec(
         module_class=ACTOR_CRITICS[network.architecture],
-        model_config=model_config(network, config.environment.logit_scale, len(market.asset_feature_names)),
+        model_config=model_config(network, scale, len(features), TRADABLE in features),
     )
 
 
@@ -204,17 +210,19 @@ def deciding_weights(weights: Mapping[str, Any]) -> Mapping[str, Any]:
 def start_notes(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
     """Return notes on settings that follow from the market, on settings without effect, and on rare large moves."""
     num_assets = market.num_assets
-    network = config.network.for_assets(num_assets)
+    network = config.network.for_assets(num_assets, market.universe is not None)
     scale, is_chosen = step_scale(network, num_assets), config.network.architecture == "auto"
     others = (*_ignored_by_stock_learner(config), *_idle_baseline(config), *_rare_moves(config, market))
     if not is_chosen and scale == 1.0:
         return others
     text = f"The network is {network.architecture} with hidden_sizes {list(network.hidden_sizes)}"
-    if is_chosen:
+    if is_chosen and market.universe is not None:
+        text += ", because network.architecture is auto and the assets come and go"
+    elif is_chosen:
         text += f", because network.architecture is auto: flat below {PER_ASSET_FROM} assets; there are {num_assets}"
     if scale < 1.0:
         rate = f"{config.training.learning_rate * scale:.3g}"
-        text += f". Over {num_assets} assets it learns at {rate}, {STEP_ASSETS}/{num_assets} of training.learning_rate"
+        text += f". For {num_assets} assets the learning rate is {rate}, {STEP_ASSETS}/{num_assets} of the setting"
     return (f"{text}.", *others)
 
 
@@ -253,9 +261,9 @@ def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
     num_envs = -(-envs_in_all // max(1, config.resources.num_env_runners))
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
-        f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: they hang on a few days. PPO's "
+        f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: few days dominate them. PPO's "
         "clipped ratios and gradients give such days too little weight, and it may hold far too much of an asset that "
-        f"crashes rarely. Train on wide batches and longer: --set resources.num_envs_per_env_runner={num_envs} --set "
+        f"crashes rarely. Use larger batches and more steps: --set resources.num_envs_per_env_runner={num_envs} --set "
         "training.minibatch_size=2048 --set training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
     )
 

@@ -29,7 +29,6 @@ from rllib_portfolio.algorithms.learning.train_batch import Batch, BatchBuilder
 from rllib_portfolio.algorithms.learning.update_metrics import MinibatchStats, log_update, log_weights
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
 from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
-from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian
 
 UPDATE_STATE = "update_state"
 _CALLED_BY_RLLIB = ("_forward_train", "compute_values")
@@ -226,7 +225,7 @@ class FusedPPOLearner(FusedLearner, PPOTorchLearner):
         module, observations = self._trained_module, self._whole(observations)
         if self._has_standard_forward:
             distribution, values = module.evaluate(observations)
-            return DiagonalGaussian(distribution.loc.float(), distribution.log_std.float()), values.float()
+            return type(distribution)(distribution.loc.float(), distribution.log_std.float()), values.float()
         inputs = {Columns.OBS: observations}
         outputs = module._forward_train(inputs)  # `forward_train` visits all submodules to set `training`
         distribution = module.get_train_action_dist_cls().from_logits(outputs[Columns.ACTION_DIST_INPUTS].float())

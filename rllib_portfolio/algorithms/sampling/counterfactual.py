@@ -45,7 +45,8 @@ class Counterfactuals:
 
     Args:
         simulation: The simulation in which the transitions were made, with discrete actions.
-        num_actions: Largest A; A is smaller if the action table has fewer actions.
+        num_actions: Largest A; A is smaller if the action table has fewer actions. Actions that cannot be traded are
+            drawn only if there are no others; the learner leaves them out.
         other_portfolios: Whether half of the days, at random, start one step later from the portfolio after a random
             action.
         looks_ahead: Whether batches hold next observations. A learner with gamma 0 does not need them.
@@ -89,7 +90,7 @@ class Counterfactuals:
         if self._other_portfolios:
             state = self._elsewhere(state, generator)
             batch[Columns.OBS] = observe(state)
-        actions = self._actions(taken, generator)
+        actions = self._actions(taken, self._available(state), generator)
         everywhere = State(*(values.repeat(self._num_actions, 0) for values in state))
         after, rewards, _ = self._simulation.step(everywhere, actions.reshape(-1))
         batch[Columns.ACTIONS] = actions.astype(taken.dtype)
@@ -98,17 +99,30 @@ class Counterfactuals:
             batch[Columns.NEXT_OBS] = observe(after).reshape(*actions.shape, -1)
         return batch
 
-    def _actions(self, taken: NDArray[Any], generator: np.random.Generator) -> NDArray[np.int64]:
+    def _available(self, state: State) -> NDArray[np.bool_] | None:
+        """Return whether each action can be traded in each state, [S, K]; None if all can."""
+        return self._simulation.action_map.available(self._simulation.action_inputs(state))
+
+    def _actions(
+        self, taken: NDArray[Any], available: NDArray[np.bool_] | None, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
         """Return the actions [S, A]: all of them, or those taken, hold, and others drawn without replacement."""
         if self._num_actions == len(self._table):
             return np.tile(self._table, (len(taken), 1))
         keys = generator.random((len(taken), len(self._table)))
+        if available is not None:
+            keys += ~available
         keys[:, self._simulation.action_map.is_hold(self._table)] = -1.0
         keys[np.arange(len(taken)), taken] = -2.0
         return np.argsort(keys, axis=1)[:, : self._num_actions]
 
     def _elsewhere(self, state: State, generator: np.random.Generator) -> State:
-        """Return `state` with each day advanced by a random action with probability 1/2, unless its episode ends."""
-        after, *_ = self._simulation.step(state, generator.integers(len(self._table), size=len(state.row)))
+        """Return `state` with each day advanced by a random available action with probability 1/2, unless it ends."""
+        available = self._available(state)
+        if available is None:
+            actions = generator.integers(len(self._table), size=len(state.row))
+        else:
+            actions = np.where(available, generator.random(available.shape), -1.0).argmax(-1)
+        after, *_ = self._simulation.step(state, actions)
         stays = after.is_over | (generator.random(len(state.row)) < 0.5)
         return with_rows(after, State(*(values[stays] for values in state)), stays)

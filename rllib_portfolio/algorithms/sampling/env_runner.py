@@ -163,7 +163,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
             if not self.config.restart_failed_sub_environments:
                 raise RuntimeError(f"environment step failed (env runner {self.worker_index}): {error}") from error
-            logger.exception("An environment step failed; the environments are made anew.")
+            logger.exception("An environment step failed; the environments are created again.")
             self.make_env()
             return None
 

@@ -27,8 +27,8 @@ from rllib_portfolio.reporting.plot_style import layout
 SHARPE = "validation Sharpe ratio"
 OBJECTIVE = "Objective: a trial's best Sharpe ratio on the validation window, annualised, after costs."
 BIAS = (
-    "The best of many trials is chosen on the days that it is judged by here, so that its Sharpe ratio is too high. "
-    "Fresh seeds and days that no trial has seen tell what it is worth."
+    "The best of many trials was selected on the same days, so its Sharpe ratio here is too high. Fresh seeds and days "
+    "that no trial has used show its true performance."
 )
 IMPORTANCE_SEED = 0
 """Seed of the random forest behind the importances, so that a study always gives the same page."""
@@ -115,7 +115,7 @@ def _contour(study: optuna.Study) -> Any:
         if len({str(trial.params[name]) for trial in finished if name in trial.params}) > 1
     ]
     if len(several) < 2:
-        raise NothingToDrawError("Contours need two settings of which the finished trials have several values.")
+        raise NothingToDrawError("Contours need two settings with several values in the finished trials.")
     try:
         importances = _importance_of_settings(study)
     except NothingToDrawError:
@@ -126,49 +126,49 @@ def _contour(study: optuna.Study) -> Any:
 
 def _intermediate_values(study: optuna.Study) -> Any:
     if not any(trial.intermediate_values for trial in study.trials):
-        raise NothingToDrawError("No trial has been evaluated, so that there is nothing to draw.")
+        raise NothingToDrawError("No trial has been evaluated, so there is nothing to draw.")
     figure = visualization.plot_intermediate_values(study)
     return figure.update_layout(xaxis_title="environment steps", yaxis_title=SHARPE)
 
 
 def _timeline(study: optuna.Study) -> Any:
     if not any(trial.datetime_start for trial in study.trials):
-        raise NothingToDrawError("No trial has begun, so that there is nothing to draw.")
+        raise NothingToDrawError("No trial has started, so there is nothing to draw.")
     return visualization.plot_timeline(study)
 
 
 PLOTS = (
     Plot(
         "Optimization history",
-        "A point is a finished trial, in the order of their start; the line is the best one so far. Pruned trials are "
-        "left out.",
+        "Each point is a finished trial, in the order of their start. The line is the best Sharpe ratio so far. Pruned "
+        "trials are left out.",
         _history,
     ),
     Plot(
         "Parameter importances",
-        "How much of the differences between finished trials each setting explains (functional ANOVA on a random "
-        "forest). With few trials it is a hint; and what was pruned is not in it, so that a setting whose bad values "
-        "were all stopped early seems less important than it is.",
+        "Share of the differences between finished trials that each setting explains (functional ANOVA on a random "
+        "forest). With few trials this is only a rough indication. Pruned trials are left out, so a setting whose bad "
+        "values were all stopped early seems less important than it is.",
         _importances,
         num_settings=1,
     ),
     Plot(
         "Parallel coordinates",
-        "A line is a finished trial, the darker the better, through the value of each of its settings.",
+        "Each line is a finished trial and passes through the values of its settings; better trials are darker.",
         partial(visualization.plot_parallel_coordinate, target_name=SHARPE),
         num_settings=1,
         most_columns=sys.maxsize,
     ),
     Plot(
         "Slices",
-        "Each setting against the Sharpe ratio; the later a finished trial, the darker.",
+        "The Sharpe ratio of finished trials by each setting; later trials are darker.",
         partial(visualization.plot_slice, target_name=SHARPE),
         num_settings=1,
         most_columns=sys.maxsize,
     ),
     Plot(
         "Contours",
-        f"The Sharpe ratio over pairs of settings, of the {NUM_CONTOUR_SETTINGS} most important ones at most; the "
+        f"The Sharpe ratio over pairs of settings, for at most the {NUM_CONTOUR_SETTINGS} most important settings. The "
         "points are the finished trials.",
         _contour,
         num_settings=2,
@@ -177,7 +177,7 @@ PLOTS = (
     ),
     Plot(
         "Intermediate values",
-        "A line is a trial, pruned ones included: the Sharpe ratio at each of its evaluations.",
+        "Each line is the Sharpe ratio of a trial, pruned ones included, at its evaluations.",
         _intermediate_values,
         num_settings=None,
     ),
@@ -186,7 +186,7 @@ PLOTS = (
         "The share of finished trials whose Sharpe ratio is at most the value on the horizontal axis.",
         partial(visualization.plot_edf, target_name=SHARPE),
     ),
-    Plot("Timeline", "When each trial ran, and what became of it.", _timeline, num_settings=None),
+    Plot("Timeline", "Start, end and final state of each trial.", _timeline, num_settings=None),
 )
 
 
@@ -198,12 +198,12 @@ def _require(study: optuna.Study, num_settings: int) -> None:
     """Raise a `NothingToDrawError` unless a trial has finished and at least `num_settings` settings were searched."""
     finished = _finished(study)
     if not finished:
-        raise NothingToDrawError("No trial has come to its end, so that there is nothing to draw.")
+        raise NothingToDrawError("No trial has finished, so there is nothing to draw.")
     settings = searched_settings(finished)
     if not settings and num_settings:
-        raise NothingToDrawError("No setting was searched, so that there is nothing to compare.")
+        raise NothingToDrawError("No setting was searched, so there is nothing to compare.")
     if len(settings) < num_settings:
-        raise NothingToDrawError(f"Only {settings[0]} was searched, so that there is no pair of settings to draw.")
+        raise NothingToDrawError(f"Only {settings[0]} was searched, so there is no pair of settings to draw.")
 
 
 def _importance_of_settings(study: optuna.Study) -> dict[str, float]:

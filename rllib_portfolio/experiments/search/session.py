@@ -140,12 +140,12 @@ class SearchSession:
             require_new_study(self._storage, record.config.algo, record.storage)
         self._prepared = load_market(record.config.market)
         require_accepted_moves(self._prepared, record.config.market)
-        self._require_searched_network(self._prepared.num_assets)
+        self._require_searched_network(self._prepared)
 
-    def _require_searched_network(self, num_assets: int) -> None:
+    def _require_searched_network(self, market: MarketData) -> None:
         """Raise a `ConfigError` if the search is over layer sizes that the network for these assets does not use."""
-        name, config = "network.hidden_sizes", self.record.config
-        chosen = config.for_assets(num_assets).network
+        name, config, num_assets = "network.hidden_sizes", self.record.config, market.num_assets
+        chosen = config.for_assets(num_assets, market.universe is not None).network
         if name in self.record.space.distributions() and chosen.hidden_sizes != config.network.hidden_sizes:
             raise ConfigError(
                 f"the search must be over settings that are in force, got {name}, which network.architecture auto sets "

@@ -29,9 +29,9 @@ from rllib_portfolio.shown_text import quoted
 
 _REFUSED = {
     "market": "all trials must be judged on the same prices, dates and features",
-    "schedule": "all trials must be as long, and be looked at as often: see --max-steps and --report-interval",
-    "resources": "where a trial runs is no property of its policy",
-    "seed": "the best seed is luck: the best trials are trained again on fresh ones",
+    "schedule": "all trials must have the same length and evaluations: see --max-steps and --report-interval",
+    "resources": "resources do not change the policy of a trial",
+    "seed": "the best seed would be luck: the best trials are trained again on fresh seeds",
     "algo": "each algorithm has a search of its own",
 }
 _MARKET_MODEL = frozenset((*ExecutionConfig.model_fields, "action_mode"))
@@ -140,9 +140,9 @@ def _require_searchable(name: str, where: str) -> None:
     section, _, setting = name.partition(".")
     reason = _REFUSED.get(section)
     if section == "environment" and setting in _MARKET_MODEL:
-        reason = "what trading costs and allows is the market's, not the agent's to choose"
+        reason = "costs and limits of trading belong to the market, not to the agent"
     if reason is None and not setting:
-        reason = "a dimension is one setting of a section, as training.gamma is"
+        reason = "it must name one setting of a section, such as training.gamma"
     if reason is not None:
         raise ConfigError(f"{SEARCH} must not contain {name}: {reason} ({where}). Leave it out.")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,8 @@ def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> Backte
     kept = ~np.isin(result.dates, days)
     names = ("dates", "returns", "weights", "turnover", "traded", "cost")
     wealth = np.concatenate([[1.0], np.cumprod(1.0 + result.returns[kept])])
-    return replace(result, wealth=wealth, **{name: getattr(result, name)[kept] for name in names})
+    members = None if result.members is None else result.members[kept]
+    return replace(result, wealth=wealth, members=members, **{name: getattr(result, name)[kept] for name in names})
 
 
 def without_rows(market: MarketData, rows: NDArray[np.intp]) -> MarketData:
@@ -126,10 +128,14 @@ def without_rows(market: MarketData, rows: NDArray[np.intp]) -> MarketData:
         rows: The rows to leave out.
     """
     kept = np.delete(np.arange(market.num_days), rows)
-    names = ("dates", "returns", "cash_returns", "volatility", "asset_features", "market_features", "index_returns")
-    arrays = {name: getattr(market, name)[kept] for name in names if getattr(market, name) is not None}
+    series = ("dates", "cash_returns", "market_features", "index_returns")
+    names = (*series, "returns", "volatility", "asset_features", "dollar_volume")
+    arrays: dict[str, Any] = {name: getattr(market, name)[kept] for name in names if getattr(market, name) is not None}
     windows = {
         name: (int(np.searchsorted(kept, start)), int(np.searchsorted(kept, stop)))
         for name, (start, stop) in market.windows.items()
     }
+    if market.universe is not None:
+        masks = {name: getattr(market.universe, name)[kept] for name in ("listed", "member", "quoted")}
+        arrays["universe"] = replace(market.universe, **masks)
     return replace(market, windows=windows, **arrays)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_portfolio.command_names import as_invoked
+from rllib_portfolio.config.market import PATHS_BESIDE_DATA
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.experiments import record
 from rllib_portfolio.experiments.progress import RunOutcome
@@ -135,7 +136,8 @@ def _without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     data = market["data"]
     data = {**data, "table": "a table"} if isinstance(data, dict) and "table" in data else data
     data = "a table" if isinstance(data, str) else data
-    return {**settings, "market": {**market, "data": data, "index_path": market["index_path"] and "a table"}}
+    beside = {name: market.get(name) and "a table" for name in PATHS_BESIDE_DATA}
+    return {**settings, "market": {**market, "data": data, **beside}}
 
 
 def _require_same_value(name: str, recorded: Any, wanted: Any, output: Path) -> None:

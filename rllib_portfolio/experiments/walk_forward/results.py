@@ -17,7 +17,7 @@ from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
-from rllib_portfolio.backtest.sensitivity import cost_sensitivity
+from rllib_portfolio.backtest.sensitivity import SURVIVORSHIP, cost_sensitivity, survivorship_sensitivity
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
 from rllib_portfolio.experiments.walk_forward.pooling import (
     FoldPolicy,
@@ -58,6 +58,7 @@ class PooledResult:
         seed_walks: Maps each subject to one back-test per seed that has a policy for each fold.
         seed_summaries: Maps each subject to the interquartile mean of the Sharpe ratios of its seeds and folds.
         costs: Results of the subjects at other costs and lags; None if days are missing.
+        sensitivities: Maps titles to tables of the subjects under other conditions, see `ReportContext`.
         missing: First and last test day of each fold that has no policy.
         notes: Sentences that belong to the table.
     """
@@ -69,6 +70,7 @@ class PooledResult:
     seed_walks: Mapping[str, tuple[BacktestResult, ...]]
     seed_summaries: Mapping[str, SeedSummary]
     costs: pd.DataFrame | None = None
+    sensitivities: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     missing: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -104,6 +106,7 @@ class PooledResult:
             trained_until=selected_until,
             command=command,
             cost_curve=self.costs,
+            sensitivities=self.sensitivities,
             seed_walks=self.seed_walks,
             seed_summaries=self.seed_summaries,
             tuning=tuning,
@@ -184,7 +187,11 @@ def _pool(
     lineup = walk_lineup(market, window, execution, judged, baselines, progress=progress)
     rows = missing_rows(window, [plan.folds[fold].test for fold in used])
     references = [EqualWeight(), BuyAndHold()]
-    costs = None if len(rows) else cost_sensitivity(market, window, [*judged, *references], execution)
+    costs, sensitivities = None, {}
+    if not len(rows):
+        costs = cost_sensitivity(market, window, [*judged, *references], execution)
+        survivorship = survivorship_sensitivity(market, window, [*judged, *references], execution)
+        sensitivities = {} if survivorship is None else {SURVIVORSHIP: survivorship}
     results = tuple(without_days(result, market.dates[rows]) for result in lineup.results)
     by_name = {result.name: result for result in results}
     walked = {
@@ -200,6 +207,7 @@ def _pool(
         seed_walks=walked,
         seed_summaries=summaries,
         costs=costs,
+        sensitivities=sensitivities,
         missing=_missing_spans(plan, used),
         notes=(*_notes(plan, used, policies), *undefined),
     )
@@ -247,7 +255,9 @@ def _seed_summaries(
         if np.isfinite(scores).all():
             summaries[name] = seed_summary(scores)
         else:
-            notes.append(f"{name}: a Sharpe ratio of a seed is undefined on some fold; no mean over seeds is given.")
+            notes.append(
+                f"{name}: the Sharpe ratio of a seed is undefined in some fold, so there is no mean over seeds."
+            )
     return summaries, notes
 
 
@@ -263,15 +273,15 @@ def _selected_until(tuning: TuningRecord | None, trained_until: np.datetime64) -
         return trained_until, ()
     if tuning.trial_returns is None or not isinstance(tuning.trial_returns.index, pd.DatetimeIndex):
         return trained_until, (
-            "The search that the settings come from kept no daily returns: whether it selected on days of this walk is "
-            "not known.",
+            "The search behind the settings kept no daily returns, so it is not known whether it selected on days of "
+            "this analysis.",
         )
     last = tuning.trial_returns.index.max().to_numpy().astype("datetime64[D]")
     if last <= trained_until:
         return trained_until, ()
     return last, (
-        f"IN-SAMPLE up to {last}: the settings were selected by a search on days up to then, which are days of this "
-        "walk.",
+        f"IN-SAMPLE up to {last}: the settings were selected by a search on days up to this one, which include "
+        "test days of this analysis.",
     )
 
 
@@ -282,19 +292,19 @@ def _missing_spans(plan: WalkForwardPlan, used: Sequence[int]) -> tuple[tuple[st
 def _notes(plan: WalkForwardPlan, used: Sequence[int], policies: Mapping[str, ByFold]) -> list[str]:
     names = ", ".join(algo.upper() for algo in policies)
     notes = [
-        f"Walk-forward: {names}, {len(plan.folds)} folds, {len(plan.seeds)} seed(s). Each day is decided by policies "
-        f"that were trained and selected on validation before it, {plan.purge_days} days purged between the two; one "
-        "portfolio walks all folds, and pays for the change of policy at their boundaries."
+        f"Walk-forward: {names}, {len(plan.folds)} folds, {len(plan.seeds)} seed(s). Each decision is made by policies "
+        f"that were trained and selected on earlier days, with {plan.purge_days} days purged between training and "
+        "validation. One portfolio trades through all folds and pays for the trades when the policies change."
     ]
     if len(plan.seeds) > 1:
         notes.append(
-            "An ensemble trades the mean of its seeds' target weights; each seed is a row of its own, none is chosen."
+            "An ensemble holds the mean of the target weights of its seeds. Each seed is also shown; none is selected."
         )
     left_out = [algo.upper() for algo in plan.configs if algo not in policies]
     if left_out:
         notes.append(f"Left out, since no fold has a policy: {', '.join(left_out)}.")
     for first, last in _missing_spans(plan, used):
-        notes.append(f"Missing days, left out of all rows since their fold has no policy: {first} to {last}.")
+        notes.append(f"Missing days, left out for all strategies because their fold has no policy: {first} to {last}.")
     for algo, by_fold in policies.items():
         for fold in used:
             absent = [str(seed) for seed in plan.seeds if seed not in by_fold[fold]]

@@ -18,6 +18,8 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS
 from rllib_portfolio.config import DQNRunConfig
+from rllib_portfolio.env.portfolio_env import provide_market
+from tests.env.markets import market_of
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "environment": {"episode_days": 7},
@@ -27,6 +29,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "resources": {"num_envs_per_env_runner": 2, "device": "cpu"},
 }
 D, K = 7, 4
+MARKET, MARKET_PATH = market_of(np.zeros((20, 3))), Path("in memory.npz")
+provide_market(str(MARKET_PATH), MARKET)
 
 
 def run_config(settings: Mapping[str, Any] | None = None) -> DQNRunConfig:
@@ -41,8 +45,8 @@ def run_config(settings: Mapping[str, Any] | None = None) -> DQNRunConfig:
 def build_learner(settings: Mapping[str, Any] | None = None, learner_class: type[Learner] | None = None) -> Any:
     """A learner over D observed numbers and K actions, in this process; equal weights whenever it is called."""
     torch.manual_seed(0)
-    config = dqn.algorithm_config(run_config(settings), Path("market.npz"))
-    spec = dqn.module_spec(run_config(settings))
+    config = dqn.algorithm_config(run_config(settings), MARKET_PATH)
+    spec = dqn.module_spec(run_config(settings), MARKET)
     spec.observation_space = gym.spaces.Box(-np.inf, np.inf, (D,), np.float32)
     spec.action_space = gym.spaces.Discrete(K)
     learner = (learner_class or config.learner_class)(config=config, module_spec=spec)

@@ -24,10 +24,11 @@ from rllib_portfolio.algorithms.replay.replay_buffer import N_STEP, WEIGHTS, Arr
 from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, Counterfactuals
 from rllib_portfolio.backtest.engine import backtest
 from rllib_portfolio.env import PortfolioVectorEnv
-from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs, ActionTable
+from rllib_portfolio.env.action_map import NO_INPUTS, ActionInputs
+from rllib_portfolio.env.action_table import ActionTable
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.policies.saved_policy import load_policy
-from tests.algorithms.dqn.dqn_runs import run_config
+from tests.algorithms.dqn.dqn_runs import MARKET_PATH, run_config
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -77,7 +78,7 @@ def test_an_iteration_samples_stores_learns_and_sends_weights(market_path: Path)
                 np.testing.assert_array_equal(sampler[name], value, err_msg=name)
 
 
-def test_the_target_network_averages_the_weights_at_every_visit(market_path: Path) -> None:
+def test_the_target_network_averages_the_weights_after_every_round_of_updates(market_path: Path) -> None:
     # Visits of 8 steps and two gradient steps, and an average over 40 steps.
     with algorithm(market_path, iteration_steps=8) as built:
         for _ in range(6):
@@ -85,7 +86,7 @@ def test_the_target_network_averages_the_weights_at_every_visit(market_path: Pat
         before = weights(built)
         result = built.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
         after = weights(built)
-    assert result["num_target_updates"] == 5  # learning starts at the third visit
+    assert result["num_target_updates"] == 5  # learning starts at the third round
     share = 1.0 - math.exp(-8 / 40)
     for name, average in after.items():
         if name.startswith("target_"):
@@ -151,7 +152,7 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
         ("training.max_gradient_norm", 2.5, "grad_clip", 2.5),
         ("training.max_gradient_norm", None, "grad_clip", None),
         ("training.batch_size", 24, "train_batch_size_per_learner", 24),
-        ("training.target_update_interval", 80, "tau", pytest.approx(1.0 - math.exp(-0.1))),  # 8 steps for each visit
+        ("training.target_update_interval", 80, "tau", pytest.approx(1.0 - math.exp(-0.1))),  # 8 steps for each round
         ("training.target_update_interval", 80, "target_network_update_freq", 8),
         ("training.steps_per_update", 20, "tau", pytest.approx(1.0 - math.exp(-20 / 40))),
         ("training.learning_starts", 33, "learning_starts", 33),
@@ -162,7 +163,7 @@ def test_a_buffer_that_never_holds_the_first_transitions_at_once_learns_all_the_
     ],
 )
 def test_a_setting_reaches_rllib(setting: str, value: Any, field: str, expected: Any) -> None:
-    assert getattr(dqn.algorithm_config(run_config({setting: value}), Path("market.npz")), field) == expected
+    assert getattr(dqn.algorithm_config(run_config({setting: value}), MARKET_PATH), field) == expected
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_a_setting_reaches_rllib(setting: str, value: Any, field: str, expected:
     ],
 )
 def test_a_setting_reaches_the_replay_buffer(setting: str, value: Any, field: str, expected: Any) -> None:
-    config = dqn.algorithm_config(run_config({setting: value}), Path("market.npz"))
+    config = dqn.algorithm_config(run_config({setting: value}), MARKET_PATH)
     buffer = from_config(ReplayBuffer, config.replay_buffer_config)  # as RLlib's algorithm makes it
     assert isinstance(buffer, ArrayEpisodeReplayBuffer)
     assert getattr(buffer, field) == expected

@@ -203,7 +203,7 @@ def test_a_learner_from_another_kind_of_device_begins_its_noise_anew(caplog: pyt
     before = learner._noise.get_state()
     with caplog.at_level(logging.WARNING):
         learner.set_state(state)
-    assert "another kind of device: the noise on the weights begins anew" in caplog.text
+    assert "another kind of device: the noise on the weights is drawn again" in caplog.text
     assert torch.equal(learner._noise.get_state(), before)
 
 

@@ -52,7 +52,7 @@ def actor_loss(module: Any, observations: Tensor) -> Tensor:
 
 
 def returned(loss: Callable[[Any, Tensor], Tensor], module: Any, observations: Tensor) -> tuple[Tensor, None]:
-    """What a learner's loss gives: the total and nothing else."""
+    """Return the total loss, in the form that a learner's loss has."""
     return loss(module, observations), None
 
 

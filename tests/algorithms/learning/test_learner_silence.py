@@ -1,4 +1,4 @@
-"""What a run says while a learner in a process of its own does not answer."""
+"""Tests of the warnings of a run whose learner process does not answer."""
 
 from __future__ import annotations
 

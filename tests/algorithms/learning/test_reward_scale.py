@@ -101,7 +101,7 @@ def test_a_reward_that_is_not_finite_is_left_out_and_named(reward: float, caplog
     scale = scale_after([episode_of(rewards)])
     assert scale.std == scale_after([episode_of(np.array([0.5, 0.0, -1.0, 0.0]))]).std
     assert caplog.messages == [
-        f"Warning: a reward is {reward}. It is left out of the running scale of rewards; mend the reward function."
+        f"Warning: a reward is {reward}. It is left out of the running scale of rewards; correct the reward function."
     ]
 
 

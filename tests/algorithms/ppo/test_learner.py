@@ -72,7 +72,7 @@ def sampled(
 
 
 def updated(learner: Any, episodes: Sequence[Any], **kwargs: Any) -> dict[str, Any]:
-    """What a learner reports of an update on the episodes, nested keys joined by a slash."""
+    """Return a learner's metrics of an update on the episodes, with nested keys joined by a slash."""
     return flat(learner.update(episodes=list(episodes), timesteps=TIMESTEPS, **kwargs))
 
 
@@ -530,7 +530,7 @@ def two_learners(ray_session: None, market_path: Path) -> Iterator[Any]:
 
 
 def on_each(algorithm: Any, shares: Sequence[Any], function: Callable[[Any, Any], Any]) -> list[Any]:
-    """What a function of a learner and its share gives on each of them, at the same time."""
+    """Return the results of a function of a learner and its share, called on all learners at the same time."""
     workers = algorithm.learner_group._workers
     return ray.get([w.apply.remote(function, share) for w, share in zip(workers, shares, strict=True)])
 

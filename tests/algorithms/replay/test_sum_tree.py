@@ -16,7 +16,7 @@ CAPACITIES = (1, 5, FAN_OUT, FAN_OUT + 1, FAN_OUT**2 + 7)
 
 
 def scan(values: np.ndarray, target: float) -> int:
-    """Where the running sum first exceeds the target."""
+    """Return the first index at which the running sum exceeds the target."""
     running = 0.0
     for index, value in enumerate(values):
         running += value

@@ -93,7 +93,7 @@ def chunks_by_environment(runner: Any, episodes: Sequence[SingleAgentEpisode]) -
 
 
 def reduced_metrics(runner: Any) -> dict[str, Any]:
-    """What the algorithm would report of the runner's metrics, nested keys joined by a slash."""
+    """Return the runner's metrics as the algorithm would report them, with nested keys joined by a slash."""
     root = MetricsLogger(root=True)
     root.aggregate([runner.get_metrics()])
     return flat(root.reduce(compile=True))
@@ -113,7 +113,7 @@ def weights(learner: Any) -> dict[str, np.ndarray]:
 
 
 def sent(value: Any) -> Any:
-    """What arrives in another process."""
+    """Return a value as it arrives in another process."""
     return pickle.loads(pickle.dumps(value))
 
 

@@ -1,9 +1,8 @@
-"""What actions that were not taken would have earned: exactly what the environment pays for them."""
+"""Tests that counterfactual actions earn exactly what the environment pays for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from rllib_portfolio.algorithms.sampling.counterfactual import COLUMNS, PREFIX, 
 from rllib_portfolio.env import PortfolioEnv, PortfolioVectorEnv
 from rllib_portfolio.env.transition import State
 from rllib_portfolio.market import MarketData
-from tests.algorithms.dqn.dqn_runs import run_config
+from tests.algorithms.dqn.dqn_runs import MARKET_PATH, run_config
 
 NUM_ENVS = 12
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
@@ -133,7 +132,7 @@ def test_half_of_the_days_start_from_what_another_action_left(name: str, tiny_ma
     batch = counterfactuals(tiny_market, settings, 1000, True).batch(drawn, np.random.default_rng(1))
 
     def outcomes(index: int, action: int) -> Iterator[tuple[NDArray[Any], np.float32, NDArray[Any]]]:
-        """What an environment that took any action before this one would have shown and paid."""
+        """Yield the observations and the reward of environments that took each possible action before this one."""
         for another in range(num_actions):
             env = PortfolioEnv(tiny_market, **settings)
             env.reset(seed=5 + index)
@@ -177,7 +176,7 @@ def test_the_last_step_of_an_episode_has_nowhere_else_to_start_from(tiny_market:
 def test_a_run_has_them_where_states_are_known(
     settings: dict[str, Any], expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    built = dqn.algorithm_config(run_config(settings), Path("market.npz"))
+    built = dqn.algorithm_config(run_config(settings), MARKET_PATH)
     assert built.counterfactual_actions == expected
     told = "A gradient step learns from the 8 actions taken that batch_size draws"
     assert [told in text for text in caplog.messages] == [True] * (not expected)

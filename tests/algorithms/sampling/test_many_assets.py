@@ -27,7 +27,7 @@ from rllib_portfolio.runs.tracking import learner_scalars
 from tests.algorithms.sampling.samples import build_learner, build_runner, flat, weights
 
 LARGEST_STEP = 1.0
-"""In nats: what an update of the default settings may move the policy by. The first ones go furthest."""
+"""Largest KL divergence, in nats, of an update with the default settings. The first updates are the largest."""
 NUM_FEATURES = 12
 
 

@@ -29,7 +29,7 @@ TIMEOUT_S = 5.0
 
 @pytest.fixture(scope="module")
 def nowhere(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where no file is, as on a machine that does not share the driver's file system."""
+    """Return a path without a file, as on a machine that does not share the driver's file system."""
     return str(tmp_path_factory.mktemp("elsewhere") / "market.npz")
 
 

@@ -39,7 +39,7 @@ class TinySearch:
 
     @property
     def study(self) -> optuna.Study:
-        """As anybody reads it from the file."""
+        """The study as it is read from the file."""
         algo = self.session.record.config.algo
         return open_study(open_storage(f"sqlite:///{study_path(self.output, algo)}"), algo)
 

@@ -66,7 +66,7 @@ def trial_of(
 def searched_study(
     num_trials: int = 40, space: Mapping[str, BaseDistribution] = PPO_SPACE, algo: str = "ppo"
 ) -> optuna.Study:
-    """As after a search: most trials pruned or finished, every 13th failed, the last one interrupted.
+    """Return a study as after a search: most trials are pruned or finished, every 13th failed, the last interrupted.
 
     The Sharpe ratio peaks at a learning rate of 2e-4; later trials are a little better.
     """

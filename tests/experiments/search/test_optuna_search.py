@@ -168,7 +168,7 @@ def test_a_trial_that_a_person_put_into_the_study_is_tried_first(storage: BaseSt
 
 
 def drawn(search: StudySearch, count: int) -> list[dict[str, Any]]:
-    """What is proposed, where each trial finishes with its learning rate as its value."""
+    """Return the proposed settings, where each trial finishes with its learning rate as its value."""
     found = []
     for number in range(count):
         one = spec(search, str(number))

@@ -175,17 +175,17 @@ def test_nothing_is_said_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFi
 
 # ---------------------------------------------------------------- where nothing can be drawn
 
-NONE_FINISHED = "No trial has come to its end"
+NONE_FINISHED = "No trial has finished"
 NO_DIFFERENCE = "Importances need at least two finished trials with different Sharpe ratios."
 NO_PAIR = f"Only {RATE} was searched"
-NO_VALUES = "Contours need two settings of which"
+NO_VALUES = "Contours need two settings with"
 NONE = "No setting was searched"
 
 
 @pytest.mark.parametrize(
     ("trials", "reasons"),
     [
-        (lambda: [], [*[NONE_FINISHED] * 5, "No trial has been evaluated", NONE_FINISHED, "No trial has begun"]),
+        (lambda: [], [*[NONE_FINISHED] * 5, "No trial has been evaluated", NONE_FINISHED, "No trial has started"]),
         (lambda: by_hand()[3:4] + by_hand()[1:2], [*[NONE_FINISHED] * 5, "", NONE_FINISHED, ""]),
         (lambda: by_hand()[:2], ["", NO_DIFFERENCE, "", "", NO_VALUES, "", "", ""]),
         (

@@ -1,4 +1,4 @@
-"""What a search is asked for, and the configuration of a trial that follows from it."""
+"""Tests of the settings of a search, and of the configuration of its trials."""
 
 from __future__ import annotations
 

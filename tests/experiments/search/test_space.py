@@ -1,4 +1,4 @@
-"""What a search may change: the committed search spaces, and what is refused with a reason."""
+"""Tests of search spaces: the committed ones, and the errors for those that are refused."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ def test_choices_of_any_kind_come_back_as_they_were() -> None:
         ("market.validation", "all trials must be judged on the same prices, dates and features"),
         ("market.assets", "all trials must be judged on the same prices, dates and features"),
         ("market", "all trials must be judged on the same prices, dates and features"),
-        ("environment.cost_bps", "what trading costs and allows is the market's, not the agent's to choose"),
-        ("environment.execution_lag", "what trading costs and allows is the market's, not the agent's to choose"),
-        ("environment.max_turnover", "what trading costs and allows is the market's, not the agent's to choose"),
-        ("environment.action_mode", "what trading costs and allows is the market's, not the agent's to choose"),
-        ("schedule.total_timesteps", "all trials must be as long, and be looked at as often"),
-        ("resources.num_env_runners", "where a trial runs is no property of its policy"),
-        ("seed", "the best seed is luck"),
+        ("environment.cost_bps", "costs and limits of trading belong to the market, not to the agent"),
+        ("environment.execution_lag", "costs and limits of trading belong to the market, not to the agent"),
+        ("environment.max_turnover", "costs and limits of trading belong to the market, not to the agent"),
+        ("environment.action_mode", "costs and limits of trading belong to the market, not to the agent"),
+        ("schedule.total_timesteps", "all trials must have the same length and evaluations"),
+        ("resources.num_env_runners", "resources do not change the policy of a trial"),
+        ("seed", "the best seed would be luck"),
         ("algo", "each algorithm has a search of its own"),
     ],
 )
@@ -153,7 +153,7 @@ def test_what_policies_are_judged_by_is_refused_with_the_reason(algo: str, name:
 @pytest.mark.parametrize("section", ["environment", "training", "network"])
 def test_a_whole_section_is_refused_since_it_would_bring_costs_along(section: str) -> None:
     text = refusal({section: {"choices": [{"cost_bps": 0.0}, {"cost_bps": 10.0}]}})
-    assert text.startswith(f"search must not contain {section}: a dimension is one setting of a section")
+    assert text.startswith(f"search must not contain {section}: it must name one setting of a section")
 
 
 @pytest.mark.parametrize(

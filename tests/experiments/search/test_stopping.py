@@ -20,8 +20,8 @@ OTHERS = {
     1: {100: 0.0, 200: 2.0, 300: 3.0},
     2: {100: 0.0, 200: 0.0, 300: 1.0},
 }
-"""With a grace period of 200 steps their means over [200, 300] are 1.5, 2.5 and 0.5: the median at 300 is 1.5.
-Over [200, 200] they are 1, 2 and 0: the median at 200 is 1."""
+"""Values of three trials by steps. With a grace period of 200 steps their means over [200, 300] are 1.5, 2.5 and 0.5:
+the median at 300 is 1.5. Over [200, 200] they are 1, 2 and 0: the median at 200 is 1."""
 
 
 def new_trial(number: int) -> Trial:
@@ -64,12 +64,12 @@ class Session:
         return decisions
 
     def retry(self, number: int) -> None:
-        """How Tune takes up a trial again that failed."""
+        """Retry a failed trial as Tune does."""
         self.rule.on_trial_error(Controller(), self._trials[number])
         self.rule.on_trial_add(Controller(), self._trials[number])
 
     def complete(self, number: int, steps: int, value: float) -> None:
-        """How Tune ends a trial that nobody stopped: its last result once more, and its end."""
+        """Complete a trial as Tune does: report its last result once more, and end it."""
         result = {STEPS: steps, OBJECTIVE: value}
         self.rule.on_trial_result(Controller(), self._trials[number], result)
         self.rule.on_trial_complete(Controller(), self._trials[number], result)

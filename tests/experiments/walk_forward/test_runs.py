@@ -37,7 +37,7 @@ TWO = FoldLengths(num_folds=2)
 OFTEN = {"schedule.evaluation_interval": 128}
 SHORT_RUN = {"schedule.total_timesteps": 128}
 FEW_STEPS = 320
-"""Of each run of the analysis that most tests share."""
+"""Environment steps of each run of the analysis that most tests share."""
 
 
 def start(output: Path, *configs: RunConfig, num_seeds: int = 2, lengths: FoldLengths = TWO) -> WalkForwardPlan:
@@ -49,7 +49,7 @@ def statuses(outcomes: tuple[RunOutcome, ...]) -> dict[str, str]:
 
 
 def times(output: Path) -> dict[str, int]:
-    """When each file of each run was last written."""
+    """Return the time at which each file of each run was last written."""
     return {str(path): path.stat().st_mtime_ns for path in output.glob("*/fold-*/**/*") if path.is_file()}
 
 
@@ -67,7 +67,7 @@ def finished(
 
 @pytest.fixture(scope="module")
 def pooled(finished: Any) -> PooledResult:
-    """What the runs of PPO alone pool to."""
+    """Return the pooled result of the runs of PPO."""
     plan, output, outcomes, _ = finished
     result = pool_runs(plan, output, [outcome.run for outcome in outcomes if outcome.run.algo == "ppo"])
     assert result is not None
@@ -123,7 +123,7 @@ def test_the_pooled_walk_holds_what_each_fold_s_ensemble_says(finished: Any) -> 
     [
         ("2010-06-30", None, None),
         ("2011-03-31", "2011-03-31", "IN-SAMPLE up to 2011-03-31: the settings were selected by a search on days up"),
-        (None, None, "The search that the settings come from kept no daily returns"),
+        (None, None, "The search behind the settings kept no daily returns"),
     ],
 )
 def test_days_that_the_settings_were_selected_on_are_in_sample(
@@ -137,7 +137,7 @@ def test_days_that_the_settings_were_selected_on_are_in_sample(
         trials = pd.DataFrame(np.random.default_rng(0).normal(0.0, 0.01, (80, 4)), index=days)
     context = pooled.context(plan, "command", TuningRecord(4, 0.1, trial_returns=trials))
     assert context.trained_until == (pooled.trained_until if until is None else np.datetime64(until))
-    notes = [note for note in context.notes if "selected by a search" in note or "The search that" in note]
+    notes = [note for note in context.notes if "selected by a search" in note or "The search behind" in note]
     assert [note[: len(sentence or "")] for note in notes] == ([] if sentence is None else [sentence])
 
 
