@@ -16,6 +16,7 @@ from rllib_portfolio.config.user_values import user_path
 from rllib_portfolio.errors import ConfigError, DataError, file_error, reason
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.lives import listed_names
 from rllib_portfolio.market.loading import checked_table
 from rllib_portfolio.market.plausibility import NUM_LISTED, require_accepted_moves, unaccepted_moves
 from rllib_portfolio.market.prepare import market_log_returns, prepare_market
@@ -159,7 +160,7 @@ def _summary(market: MarketData, told: str | None) -> list[str]:
     return [
         f"source      {market.source}",
         f"days        {market.num_days}, {days[0]} to {days[-1]}",
-        f"assets      {', '.join(market.assets)}",
+        f"assets      {listed_names(market.assets)}",
         f"rows/year   {market.periods_per_year}; features look back {market.first_row} rows, "
         f"{market.first_row / market.periods_per_year:.1f} years",
         *windows,

@@ -129,7 +129,7 @@ class BatchBuilder:
         """Return the rewards of each chunk, minus the part that the market explains if `market_baseline` is set.
 
         The market is represented by the growth of two portfolios that no action of the episode changes: equal weights
-        of the risky assets, and the portfolio that the policy would choose if it always observed the mean portfolio
+        of the tradable assets, and the portfolio that the policy would choose if it always observed the mean portfolio
         weights of the other episodes.
         """
         rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
@@ -142,7 +142,7 @@ class BatchBuilder:
         held = seen.cpu().numpy().astype(np.float64)
         seen[:] = self._tensor(mean_of_others(held, lengths, self.team.total))
         growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
-        equal_weights = np.log1p(returns[:, :-1].mean(-1, keepdims=True))
+        equal_weights = _equal_weight_growth(returns, _outputs(episodes, Columns.ACTION_DIST_INPUTS))
         market = np.hstack([growth, equal_weights])
         residuals = without_market_noise(np.concatenate(rewards), market, lengths, self.team.total)
         return np.split(residuals, np.cumsum(lengths)[:-1])
@@ -188,6 +188,21 @@ class BatchBuilder:
                 f"Set training.market_baseline to false, or have the environment tell {ASSET_RETURNS} in its infos."
             )
         return bool(self.config.market_baseline)
+
+
+def _equal_weight_growth(returns: NDArray[Any], inputs: NDArray[Any]) -> NDArray[Any]:
+    """Return the log growth, [S, 1], of equal weights of the assets that could be bought.
+
+    Args:
+        returns: Asset returns, cash last, [S, N+1].
+        inputs: Means and log standard deviations of the actions, [S, 2 (N+1)]; -inf for an asset that is not tradable.
+    """
+    num_weights = returns.shape[1]
+    tradable = inputs[:, num_weights : 2 * num_weights - 1] > -np.inf
+    if tradable.all():
+        return np.asarray(np.log1p(returns[:, :-1].mean(-1, keepdims=True)))
+    count = np.maximum(tradable.sum(-1, keepdims=True), 1)
+    return np.asarray(np.log1p(np.where(tradable, returns[:, :-1], 0.0).sum(-1, keepdims=True) / count))
 
 
 def _outputs(episodes: Sequence[SingleAgentEpisode], name: str) -> NDArray[Any]:
