@@ -28,7 +28,8 @@ def test_stable_baselines_trains_the_same_network() -> None:
     observations = torch.from_numpy(np.random.default_rng(0).standard_normal((5, setting.observation_size))).float()
     distribution, embeddings = policy.get_distribution(observations).distribution, plain.embed(observations)
     torch.testing.assert_close(distribution.mean, plain.logits(embeddings) / LOGIT_SCALE)
-    torch.testing.assert_close(distribution.stddev, (plain.log_stds().exp() / LOGIT_SCALE).expand_as(distribution.mean))
+    deviations = plain.log_stds(embeddings).exp() / LOGIT_SCALE
+    torch.testing.assert_close(distribution.stddev, deviations.expand_as(distribution.mean))
     torch.testing.assert_close(policy.predict_values(observations).squeeze(-1), plain.values(embeddings))
 
 

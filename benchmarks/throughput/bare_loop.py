@@ -55,10 +55,8 @@ class BareLoop(Contender):
 
     def sample(self) -> int:
         self._observations[0], self._finished[0] = self._observations[-1], self._finished[-1]
-        log_std = self._log_std().detach()
-        std = log_std.exp()
         for row in range(self.setting.rollout_steps):
-            actions = self._actions[row] = self._act(torch.from_numpy(self._observations[row]), std)
+            actions = self._actions[row] = self._act(torch.from_numpy(self._observations[row]))
             observations, rewards, _, truncated, _ = self.env.step(np.clip(actions, -1.0, 1.0))
             self._observations[row + 1], self._rewards[row] = observations, rewards
             self._finished[row + 1] = truncated
@@ -79,16 +77,17 @@ class BareLoop(Contender):
         return actor_critic(self.setting)
 
     @torch.inference_mode()
-    def _act(self, observations: Tensor, std: Tensor) -> NDArray[Any]:
-        mean = self._mean(self.network.embed(observations))
-        return torch.addcmul(mean, torch.randn_like(mean), std).numpy()
+    def _act(self, observations: Tensor) -> NDArray[Any]:
+        embeddings = self.network.embed(observations)
+        mean = self._mean(embeddings)
+        return torch.addcmul(mean, torch.randn_like(mean), self._log_std(embeddings).exp()).numpy()
 
     @torch.no_grad()
     def _batch(self) -> Batch:
         observations, actions = torch.from_numpy(self._observations), torch.from_numpy(self._actions)
         embeddings = self.network.embed(observations)
         values = self.network.values(embeddings)
-        mean, log_std = self._mean(embeddings)[:-1], self._log_std()
+        mean, log_std = self._mean(embeddings)[:-1], self._log_std(embeddings)
         advantages = torch.from_numpy(self._advantages(values.numpy()))
         rows = torch.from_numpy(np.flatnonzero(~self._finished[:-1]))
         columns = (observations[:-1], actions, log_probability(actions, mean, log_std), advantages)
@@ -122,13 +121,13 @@ class BareLoop(Contender):
 
     def _evaluate(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         embeddings = self.network.embed(observations)
-        return self._mean(embeddings), self._log_std(), self.network.values(embeddings)
+        return self._mean(embeddings), self._log_std(embeddings), self.network.values(embeddings)
 
     def _mean(self, embeddings: Tensor) -> Tensor:
         return self.network.logits(embeddings) * (1.0 / LOGIT_SCALE)
 
-    def _log_std(self) -> Tensor:
-        return self.network.log_stds() - math.log(LOGIT_SCALE)
+    def _log_std(self, embeddings: Any) -> Tensor:
+        return self.network.log_stds(embeddings) - math.log(LOGIT_SCALE)
 
     def _loss(self, batch: Batch) -> Tensor:
         mean, log_std, values = self._evaluate(batch.observations)
