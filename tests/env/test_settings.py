@@ -52,11 +52,6 @@ QUANTILES = {**DISCRETE, "action_table": "quantiles", "action_levels": 1}
 CHANGES = {
     "action_features": Change("wealth", {"action_features": ("asset_and_row",)}, QUANTILES),
     "action_levels": Change("wealth", {"action_levels": 3}, DISCRETE),
-    "action_features": Change(
-        "wealth",
-        {"action_features": ("asset_and_row",)},
-        {**DISCRETE, "action_table": "quantiles", "action_levels": 1, "action_features": ("row",)},
-    ),
     "action_mode": Change("action_space", DISCRETE),
     "action_table": Change("wealth", {"action_table": "ladder"}, DISCRETE),
     "cash_rate": Change("wealth", {"cash_rate": 0.5}),
