@@ -16,6 +16,7 @@ from benchmarks.evaluation import tables as evaluation
 from benchmarks.learning import ablation
 from benchmarks.learning import tables as learning
 from benchmarks.machine import RESULTS, ROOT
+from benchmarks.real_data import survivorship
 from benchmarks.real_data import tables as real_data
 from benchmarks.real_data.walks import TESTED_VERSIONS, corrected
 from benchmarks.tables import Table, markdown, marks, replaced
@@ -138,6 +139,7 @@ BLOCKS: dict[str, Builder] = {
     "walk": _walk,
     "deflated": lambda results: real_data.deflated(results / "real_data"),
     "factors-verdicts": lambda results: real_data.verdicts(results / "real_data", "factors"),
+    "survivorship": _of(survivorship.FILE, survivorship.content),
     "claims": lambda results: markdown([claims.table(results)]),
     "throughput": _of("throughput.json", partial(throughput.content, shown=("training", "large"))),
     "assets": _of("assets.json", assets.content),
