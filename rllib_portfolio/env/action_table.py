@@ -135,8 +135,9 @@ class ActionTable:
         if chosen.any():
             if inputs.volatility is None:
                 raise ValueError("volatility must be given for the inverse-volatility action, got none. Pass it.")
-            by_risk = inverse_volatility_weights(inputs.volatility, inputs.tradable)
-            weights = np.where(chosen[:, None], by_risk, weights)
+            tradable = None if inputs.tradable is None else inputs.tradable[chosen]
+            volatility = np.broadcast_to(inputs.volatility, (len(rows), weights.shape[-1] - 1))[chosen]
+            weights[chosen] = inverse_volatility_weights(volatility, tradable)
         for tilt in self.feature_tilts:
             which = np.flatnonzero(actions == tilt.action)
             if not len(which):
@@ -144,8 +145,8 @@ class ActionTable:
             if inputs.features is None:
                 raise ValueError("features must be given for a tilt by a feature, got none. Pass them.")
             values = inputs.features[which, :, tilt.column]
-            tradable = np.ones(values.shape, np.bool_) if inputs.tradable is None else inputs.tradable[which]
-            weights[which] = quantile_weights(values if tilt.highest else -values, tradable)
+            trades = np.ones(values.shape, np.bool_) if inputs.tradable is None else inputs.tradable[which]
+            weights[which] = quantile_weights(values if tilt.highest else -values, trades)
         return np.where((actions == self.hold)[:, None], held, weights)
 
     def _over(self, tradable: BoolArray, rows: NDArray[np.int64]) -> FloatArray:
