@@ -7,13 +7,13 @@ usage: cluster/local.sh up [--workers N] [--cpus-per-node N] [--object-store-mb 
        cluster/local.sh join NODE [--cpus-per-node N] [--object-store-mb N]
        cluster/local.sh status | env | lose NODE | down
 
-up      start a head and N worker nodes (default: 2), each with --cpus-per-node CPUs (default: 1, which need not be
-        CPUs of the machine) and an object store of --object-store-mb MB (default: 150)
+up      start a head and N worker nodes (default: 2), each with --cpus-per-node logical CPUs (default: 1; the sum may
+        exceed the CPUs of the machine) and an object store of --object-store-mb MB (default: 150)
 status  show the processes that 'up' started, and Ray's status of the nodes
 env     print the variables that connect to the cluster: eval \"\$(cluster/local.sh env)\"
-lose    kill NODE (such as worker-1) without warning, like a machine that fails
-join    start NODE: a lost worker (such as worker-1) or another one (such as worker-3)
-down    stop only what 'up' started; logs are kept
+lose    kill NODE (such as worker-1) without warning, to simulate the failure of a machine
+join    start NODE: a lost worker (such as worker-1) or a new one (such as worker-3)
+down    stop the nodes of this cluster and no other processes; logs are kept
 
 Variables: CLUSTER_DIR (state, logs, token; default: /tmp/rllib-cluster), GCS_PORT (6379), DASHBOARD_PORT (8265),
 CLIENT_PORT (10001), VENV (the project's .venv)."
@@ -25,8 +25,8 @@ readonly token_file=$dir/auth_token
 readonly gcs_port=${GCS_PORT:-6379} dashboard_port=${DASHBOARD_PORT:-8265} client_port=${CLIENT_PORT:-10001}
 readonly venv=${VENV:-$root/.venv}
 readonly timeout_s=90
-# `ray start` and `ray status` replace "localhost" and 127.0.0.1 by the address that other machines see, and then listen
-# there. In capitals the name is left as it is.
+# `ray start` and `ray status` replace "localhost" and 127.0.0.1 by the address on the network, and then listen there.
+# They do not replace the name in capital letters.
 readonly gcs_address=LOCALHOST:$gcs_port
 
 say() { printf '%s\n' "$*"; }
@@ -47,14 +47,14 @@ require_free() { # PORT VARIABLE
     ! is_open "$1" || die "port $1 must be free, and something listens on it. Choose another: $2=PORT cluster/local.sh up"
 }
 
-# read_stat PID: what the kernel says of a process, in `stat`: state, parent, group, session, ...; fails without one.
+# read_stat PID: set `stat` to the state, parent, group, session, ... of a process; fails if there is no such process.
 read_stat() {
     local line
     read -r line 2>/dev/null <"/proc/$1/stat" || return 1
     read -ra stat <<<"${line##*) }"
 }
 
-# started_at PID: when the process began, in clock ticks: what was later given the same number is told apart by it.
+# started_at PID: print the start time of a process in clock ticks. A later process with the same PID has another time.
 started_at() {
     local -a stat
     read_stat "$1" || return 1
@@ -66,11 +66,11 @@ is_running() { # PID START
     read_stat "$1" && [[ ${stat[0]} != Z && ${stat[19]} == "$2" ]]
 }
 
-# kill_session PID START: what runs in the session that `up` made. Workers of Ray have process groups of their own.
+# kill_session PID START: kill all processes of a node's session. Ray's workers have process groups of their own.
 kill_session() {
     local -a stat
     local process
-    # The number stays taken while a member lives; a leader that began at another time is somebody else's.
+    # PID is not reused while the session has processes. A process PID with another start time is not ours.
     if [[ -e /proc/$1 && $(started_at "$1") != "$2" ]]; then return; fi
     for process in /proc/[0-9]*; do
         if read_stat "${process#/proc/}" && [[ ${stat[3]} == "$1" ]]; then
@@ -85,13 +85,13 @@ use_ray() {
     elif ! command -v ray >/dev/null; then
         die "found no ray in $venv/bin nor on PATH. Run 'make setup', or name an environment: VENV=/path/to/venv"
     fi
-    unset RAY_ADDRESS RAY_AUTH_TOKEN # of another cluster, perhaps
+    unset RAY_ADDRESS RAY_AUTH_TOKEN # they may belong to another cluster
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token_file RAY_USAGE_STATS_ENABLED=0
     export RAY_JOB_STOP_WAIT_TIME_S=60 # time for a run that is stopped to write its checkpoint; Ray's default is 3
 }
 
-# start_node NAME ARGUMENTS...: a node with a folder of its own (nodes that share one delete each other's copy of a job's
-# code), and in a session of its own, so that all of it can be ended, or lost, at once.
+# start_node NAME ARGUMENTS...: start a node in a folder of its own, because nodes that share a folder delete each
+# other's copy of a job's code, and in a session of its own, so that all its processes can be killed at once.
 start_node() {
     local name=$1 log=$dir/logs/$1.log pid
     shift
@@ -113,7 +113,7 @@ start_node() {
     say "$name is up ($cpus_per_node CPU, process $pid)"
 }
 
-# read_options ARGUMENTS...: into workers, cpus_per_node, object_store_mb.
+# read_options ARGUMENTS...: set workers, cpus_per_node and object_store_mb.
 read_options() {
     workers=2 cpus_per_node=1 object_store_mb=150
     while (($#)); do
@@ -130,7 +130,7 @@ read_options() {
 up() {
     local number on_failure=down
     read_options "$@"
-    ! compgen -G "$dir/*.pid" >/dev/null || die "a cluster of $dir is up, or was left. First: cluster/local.sh down"
+    ! compgen -G "$dir/*.pid" >/dev/null || die "$dir has a cluster that is up or was not stopped. First: cluster/local.sh down"
     require_free "$gcs_port" GCS_PORT
     require_free "$dashboard_port" DASHBOARD_PORT
     require_free "$client_port" CLIENT_PORT
@@ -144,7 +144,7 @@ up() {
     mkdir "$dir/logs"
     (set +o pipefail && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n') >"$token_file"
 
-    # This variable is Ray's for systems on which a cluster is local: the head then takes 127.0.0.1 for its address.
+    # Ray has this variable for systems without multi-node clusters: with 0 the head uses 127.0.0.1 as its address.
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 start_node head --head --node-ip-address 127.0.0.1 --port "$gcs_port" \
         --dashboard-host 127.0.0.1 --dashboard-port "$dashboard_port" --ray-client-server-port "$client_port"
     for ((number = 1; number <= workers; number++)); do
@@ -188,7 +188,7 @@ status() {
     ray status --address "$gcs_address"
 }
 
-# end_node FILE: asks first, then ends what is left.
+# end_node FILE: send SIGTERM to a node, and kill the processes that remain after 15 s.
 end_node() {
     local pid start deadline=$((SECONDS + 15))
     read -r pid start <"$1"

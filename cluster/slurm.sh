@@ -10,13 +10,13 @@
 #SBATCH --signal=B:USR1@180
 #SBATCH --output=rllib-portfolio-%j.log
 #
-# Start one Ray node on each Slurm node, and the driver on the node of this script. The job ends with the driver and has
-# its exit code.
+# Start one Ray node on each Slurm node, and the driver on the node of this script. The job ends when the driver ends,
+# with the same exit code.
 #   sbatch cluster/slurm.sh train.py --algo ppo --num-env-runners 24 --storage-path /shared/runs
 # Submit it from the top of the repository, in a folder that all nodes mount. For a GPU learner add --gres=gpu:1.
 #
-# Before the time limit, and on `scancel --batch --signal=USR1 JOBID`, this script tells the driver to stop, and the
-# driver writes a checkpoint first. A plain `scancel` ends all processes at once: the last periodic checkpoint remains.
+# Before the time limit, and on `scancel --batch --signal=USR1 JOBID`, this script stops the driver, which writes a
+# checkpoint first. A plain `scancel` kills all processes at once, so that only earlier checkpoints remain.
 set -euo pipefail
 
 (($#)) || {
@@ -31,7 +31,7 @@ command -v ray >/dev/null || {
     exit 1
 }
 
-# Whoever has the token can run code as you. Only you can read its file; every node reads it from your home directory.
+# Anyone with the token can run code as you, so only you can read its file. All nodes read it from your home directory.
 umask 077
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 unset RAY_ADDRESS RAY_AUTH_TOKEN

@@ -105,7 +105,8 @@ def refuse_env_runners(config: Any, env_runners: EnvRunnerGroup) -> None:
     if is_fused(config) and getattr(config, "market_baseline", False) and made.environment_shape != made.module_shape:
         raise ConfigError(
             f"env_to_module_connector must keep the shape {made.environment_shape} of observations, got "
-            f"{made.module_shape}. Set training.market_baseline to false: it reads the weights from their end."
+            f"{made.module_shape}. Set training.market_baseline to false: the baseline reads the portfolio weights "
+            "from the end of each observation."
         )
 
 

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 TABLE_WIDTH = 100
 
 _DESCRIPTION = """\
-Check an environment and a policy for look-ahead bias: print a certificate, or the first counterexample.
+Check an environment and a policy for look-ahead bias. Print a certificate, or the first counterexample.
 
-  determinism            two runs with one seed are bit-identical, and the scalar and the vector environment agree
+  determinism            two runs with the same seed are bit-identical; scalar and vector environment agree
   no look-ahead bias     every price after a day t is replaced; features, regimes, observations, weights of baselines
                          and decisions of the policy up to t must stay bit-identical
-  one-asset portfolios   for each asset and for cash, some action puts the whole portfolio into it
-  costs charged          when the cost is doubled, wealth and reward fall by the cost of what was traded
+  one-asset portfolios   for each asset and for cash, an action exists that holds nothing else
+  costs charged          if the cost rate is doubled, wealth and reward fall by the cost of the trades
 
-With RUN_DIR, the audit covers the environment of this run and its best policy. Without RUN_DIR, it covers the
-configured environment and the baselines. The certificate is written to RUN_DIR/audit.json or to --output.
+With RUN_DIR, the audit covers the environment of this run and its best policy. Otherwise it covers the environment of
+the configuration and the baselines. The certificate is written to RUN_DIR/audit.json or to --output.
 """
 
 _EPILOG = """\
@@ -39,7 +39,7 @@ examples:
   python backtest.py audit --set market.features.custom='["my_features:breadth"]' --data-path prices.csv
   python backtest.py audit --config my.yaml --set environment.reward=my_rewards:reward --output certificate.json
 
-exit code: 0 every check passed, 1 a counterexample was found or the machine failed, 2 an input cannot be used
+exit code: 0 every check passed, 1 counterexample found or machine failure, 2 invalid input
 """
 
 
@@ -52,12 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(
         parser,
         "--data-path",
-        help="table of prices, or folder of one per asset; with RUN_DIR, a newer table of its assets",
+        help="table of prices, or folder of tables; with RUN_DIR, a newer table of the same assets",
     )
     add_flags(parser, "--index-path", help="table of the index level, if --data-path has no such column")
     add_flags(parser, "--trust-custom")
     add_flags(parser, "--output", help="where to write (default: RUN_DIR/audit.json)")
-    add_flags(parser, "--quiet", help="show no progress; the certificate is still printed")
+    add_flags(parser, "--quiet", help="print only the certificate, without progress")
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -25,25 +25,25 @@ WINDOWS = ("test", "validation", "all", "new")
 _DESCRIPTION = """\
 Compare trained policies with the baselines.
 
-The best policy of each run trades through a window together with every baseline (1/N, buy-and-hold, all cash, the
-index, minimum variance, risk parity, momentum, Merton, ...), on the same days and after the same costs. The command
-prints a table with verdicts. It writes report.html with figures, CSV, JSON and Parquet files to the output directory.
+The best policy of each run and every baseline (1/N, buy-and-hold, all cash, the index, minimum variance, risk parity,
+momentum, Merton, ...) are back-tested on the same days and after the same costs. The command prints a table with
+verdicts. It writes report.html with figures, CSV, JSON and Parquet files to the output directory.
 
-Runs that differ only in their seed are judged together as an ensemble, which holds the mean of their weights; each seed
-also has a row of its own. Runs with other settings or algorithms are judged separately. All runs must have
-the same market, costs, execution lag and limits.
+Runs that differ only in their seed are evaluated as an ensemble, which holds the mean of their weights; the table also
+has a row for each seed. Runs with other settings or algorithms are evaluated separately. All runs must have the same
+market, costs, execution lag and limits.
 """
 
 _EPILOG = """\
 other commands:
-  python backtest.py walk-forward --help     train on successive windows and judge the pooled days after them
+  python backtest.py walk-forward --help     train on successive windows and evaluate on the days after them
   python backtest.py audit --help            check for look-ahead bias
 
 examples:
-  python backtest.py runs/ppo/20260131-120000                    test window; the report goes to RUN_DIR/report
+  python backtest.py runs/ppo/20260131-120000                    test window; writes to RUN_DIR/report
   python backtest.py runs/ppo/seed-*                             an ensemble and the spread over its seeds
   python backtest.py runs/ppo/a runs/dqn/b --output-dir ab       two policies side by side
-  python backtest.py RUN_DIR --cost-bps 25 --execution-lag 0     higher costs, and trades at the close that is observed
+  python backtest.py RUN_DIR --cost-bps 25 --execution-lag 0     higher costs, and trades at the observed close
   python backtest.py RUN_DIR --data-path newer.csv               days after those of the training data
   python backtest.py RUN_DIR --universe tech=AAPL,MSFT --start-shift 5 21 63
 
@@ -53,7 +53,7 @@ windows:
   all          every day that has features, training included; the report marks them as in-sample
   new          days of --data-path after the test window (the default if there are any)
 
-exit code: 0 done, 1 the machine failed, 2 an input cannot be used, 130 stopped
+exit code: 0 success, 1 machine failure, 2 invalid input, 130 stopped by Ctrl-C
 """
 
 
@@ -71,10 +71,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, "--quiet", "--tuning")
     terms = parser.add_argument_group("costs and execution, the same for every strategy (default: as in training)")
     terms.add_argument(
-        "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded value"
+        "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded notional"
     )
     terms.add_argument(
-        "--execution-lag", type=int, choices=(0, 1), help="days from the observed close to the traded close"
+        "--execution-lag", type=int, choices=(0, 1), help="days between the observed close and the traded close"
     )
     data = parser.add_argument_group("data")
     add_flags(data, "--data-path", help="newer table of prices of the same assets")
@@ -94,12 +94,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=[],
         metavar="DAYS",
-        help="repeat the back-test from a first day that is DAYS rows later",
+        help="repeat the back-test with a start that is DAYS rows later",
     )
     more.add_argument(
         "--no-costs-table",
         action="store_true",
-        help="leave out the table for other costs (0 to 50 basis points), market impact and the other execution lag",
+        help="omit the table for other costs (0 to 50 basis points), market impact and the other execution lag",
     )
 
 

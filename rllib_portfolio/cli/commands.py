@@ -35,12 +35,10 @@ COMMANDS = {
     "tune": Command("tune", "python tune.py", "search for hyperparameters"),
     "backtest": Command("backtest", "python backtest.py", "compare trained policies with every baseline"),
     "walk-forward": Command(
-        "walk_forward", "python backtest.py walk-forward", "train on successive windows and judge on later days"
+        "walk_forward", "python backtest.py walk-forward", "train on successive windows and evaluate on later days"
     ),
     "audit": Command("audit", "python backtest.py audit", "check an environment and a policy for look-ahead bias"),
-    "data": Command(
-        "market", "python -m rllib_portfolio.market", "check a price file, or write it with its market regimes"
-    ),
+    "data": Command("market", "python -m rllib_portfolio.market", "check a price file, or add market regimes to it"),
 }
 
 

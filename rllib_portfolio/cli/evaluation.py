@@ -91,7 +91,7 @@ class Evaluation:
             validation=self._validation(),
             notes=self.notes(),
         )
-        say(self.arguments, "Testing what is luck ...")
+        say(self.arguments, "Computing the significance tests ...")
         return report_of_walks(lineup, context=context)
 
     def notes(self) -> tuple[str, ...]:

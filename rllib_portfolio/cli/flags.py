@@ -41,28 +41,28 @@ def _function_or_module(text: str) -> str:
 _FLAGS: dict[str, dict[str, Any]] = {
     "--algo": {"choices": list(RUN_CONFIGS), "help": f"algorithm (default: that of --config or {DEFAULT_ALGORITHM})"},
     "--config": {"type": Path, "metavar": "FILE", "help": "YAML configuration (default: tune_configs/<algo>.yaml)"},
-    "--set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "override one setting; may be repeated"},
+    "--set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "set setting A.B to V; may be repeated"},
     "--seed": {"type": int, "help": "seed of networks, environments and sampling (default: 0)"},
     "--total-timesteps": {
         "type": whole_number, "metavar": "N", "help": "environment steps of a run (default: as in the configuration)"
     },
-    "--data-path": {"metavar": "FILE", "help": "table of prices, or folder of them (default: 20 S&P 500 stocks)"},
+    "--data-path": {"metavar": "FILE", "help": "table of prices or folder of tables (default: 20 S&P 500 stocks)"},
     "--index-path": {"metavar": "FILE", "help": "table of the index level, for your own data"},
     "--output-dir": {"metavar": "DIR", "help": "where to write"},
     "--resume": {"metavar": "DIR", "help": "continue in DIR, a folder or a URI, from the last checkpoint"},
     "--storage-path": {"metavar": "PATH"},
     "--trust-custom": {
         "action": "append", "default": [], "type": _function_or_module, "metavar": "NAME",
-        "help": "allow saved settings to import this module:function, or every function of a module; may be repeated",
+        "help": "allow saved settings to import NAME, a module:function or all of a module; may be repeated",
     },
     "--tuning": {"type": Path, "metavar": "DIR", "help": "output of tune.py, for the deflated Sharpe ratio"},
     "--address": {"metavar": "ADDRESS", "help": "address of a Ray cluster, or `auto` (default: this machine)"},
     "--wait-for-resources": {
         "action": "store_true",
-        "help": "wait until an autoscaler or a person adds the machines that the cluster lacks",
+        "help": "if the cluster is too small, wait until an autoscaler or a person adds machines",
     },
     "--output": {"metavar": "FILE"},
-    "--quiet": {"action": "store_true", "help": "show no progress; the final table is still printed"},
+    "--quiet": {"action": "store_true", "help": "print only the final table, without progress"},
 }  # fmt: skip
 
 _SETTINGS = {

@@ -28,10 +28,11 @@ from rllib_portfolio.new_folder import made
 from rllib_portfolio.shown_text import displayable
 
 _DESCRIPTION = """\
-Check a price file, or write it with its market regimes.
+Check a price file, or add market regimes to it.
 
-`validate` and `process` read the file with the market settings of a training run. `validate` first says what it read,
-and ends with an error if training would refuse the prices.
+Both commands read the file with the market settings of a training run. `validate` prints how it read the columns, and
+ends with an error if training would refuse the prices. `process` writes the prices and the probabilities of the market
+regimes to a Parquet file.
 """
 DEFAULT_OUTPUT = Path("data/processed/dataset_with_regimes.parquet")
 
@@ -40,15 +41,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the two commands and their flags."""
     parser.description = _DESCRIPTION
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("validate", "check a price file"), ("process", "write a price file with its market regimes")):
+    for name, text in (("validate", "check a price file"), ("process", "write a price file with market regimes")):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("file", help="table of prices, folder of tables, or sp500 for the bundled stocks")
+        command.add_argument("file", help="table of prices, folder of tables, or `sp500` for the bundled stocks")
         add_flags(command, "--index-path", help="table of the index level")
-        command.add_argument("--fill-days", metavar="N", help="forward-fill at most N days in a row")
+        command.add_argument("--fill-days", metavar="N", help="forward-fill at most N missing days in a row")
         command.add_argument(
             "--cash-rate", metavar="RATE", help="annual rate of cash as a fraction, or the name of a column"
         )
-        add_flags(command, "--config", help="YAML file from which the section `market` is read")
+        add_flags(command, "--config", help="YAML file whose section `market` is used")
         add_flags(
             command, "--set", metavar="market.A=V",
             help="override a market setting, such as market.assets=[AAPL,MSFT]; may be repeated",

@@ -21,8 +21,8 @@ _DESCRIPTION = """\
 Train a portfolio-allocation policy with RLlib, and compare it with the baselines.
 
 During training the command shows a progress bar. It writes TensorBoard events, progress.csv and checkpoints/ to the
-output directory. At the end the policy that was best on the validation window is back-tested on the validation and the
-test window, together with 1/N, buy-and-hold, all cash, the index and a Merton portfolio, after the same costs.
+output directory. At the end the policy that was best on the validation window is compared with 1/N, buy-and-hold, all
+cash, the index and a Merton portfolio on the validation and the test window, after the same costs.
 """
 
 _EPILOG = """\
@@ -35,9 +35,9 @@ examples:
   python train.py --resume runs/ppo/20260131-120000              continue after Ctrl-C, SIGTERM, SIGHUP or a crash
   tensorboard --logdir runs
 
-tune_configs/<algo>.yaml lists every setting that --set accepts, with a comment.
+tune_configs/<algo>.yaml explains every setting that --set accepts.
 
-exit code: 0 done, 1 the machine failed, 2 an input cannot be used, 129, 130 or 143 stopped
+exit code: 0 success, 1 machine failure, 2 invalid input, 129, 130 or 143 stopped by a signal
 """
 
 
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     run = parser.add_argument_group("the run")
     add_flags(run, "--algo", "--config", "--set", "--seed", "--total-timesteps")
-    run.add_argument("--learning-rate", type=float, metavar="LR", help="learning rate of the optimiser")
+    run.add_argument("--learning-rate", type=float, metavar="LR", help="initial learning rate")
     add_flags(run, "--output-dir", help="where to write (default: runs/<algo>/<timestamp>)")
     add_flags(run, "--resume", help="continue the run in DIR, a folder or a URI, from its last checkpoint")
     add_flags(run, "--trust-custom", "--quiet")

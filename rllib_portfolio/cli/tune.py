@@ -33,10 +33,10 @@ Search for hyperparameters with Ray Tune and Optuna.
 
 Each trial is a training run with settings from the search space (`search:` in tune_configs/<algo>.yaml). Its objective
 is the Sharpe ratio of its policy on the validation window after costs; the test window is never used. The scheduler
-stops trials that fall behind. At the end the best trials are trained again on fresh seeds. The settings with the best
-median are written to best_config.yaml, which train.py --config accepts.
+stops trials with low scores early. At the end the best trials are trained again on fresh seeds. The settings with the
+best median score are written to best_config.yaml, which train.py --config accepts.
 
-After Ctrl-C, SIGTERM, a lost connection, a crash or a lost machine, --resume continues every trial from its last
+After Ctrl-C, SIGTERM, a lost connection, a crash or the loss of a machine, --resume continues every trial from its last
 checkpoint.
 """
 
@@ -45,7 +45,7 @@ examples:
   python tune.py --algo ppo --num-samples 50
   python tune.py --algo dqn --num-samples 30 --max-steps 100000 --output-dir models/dqn_search
   python tune.py --resume                                  continue the search in models/hyperparameter_search
-  python tune.py --resume --num-samples 80                 continue it with more trials
+  python tune.py --resume --num-samples 80                 continue it up to 80 trials in total
   python tune.py --algo ppo --cpus-per-trial 0.5           four trials at a time on two cores
   python tune.py --algo ppo --time-budget 2h --search random --scheduler none
   python tune.py --algo ppo --address auto --storage-path /shared/search --storage postgresql://tuner@db/optuna
@@ -53,7 +53,7 @@ examples:
   tensorboard --logdir models/hyperparameter_search        curves of every trial, and the HPARAMS tab
   optuna-dashboard sqlite:///models/hyperparameter_search/ppo_study.db
 
-exit code: 0 done, 1 no trial finished or the machine failed, 2 an input cannot be used, 129, 130 or 143 stopped
+exit code: 0 success, 1 no trial finished or machine failure, 2 invalid input, 129, 130 or 143 stopped by a signal
 """
 
 OUTPUT = Path("models/hyperparameter_search")
@@ -72,10 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, text in (
         ("--num-samples", "total number of trials (default: 50)"),
         ("--max-steps", "environment steps per trial (default: 50000)"),
-        ("--report-interval", "environment steps between evaluations (default: a tenth of --max-steps)"),
+        ("--report-interval", "environment steps between two evaluations (default: a tenth of --max-steps)"),
         ("--grace-steps", "environment steps before a trial can be stopped early (default: two report intervals)"),
         ("--retrain-top", "number of best trials to train again (default: 3)"),
-        ("--retrain-seeds", "fresh seeds per trial that is trained again (default: 3)"),
+        ("--retrain-seeds", "fresh seeds for each of these trials (default: 3)"),
     ):
         what.add_argument(name, type=whole_number, metavar="N", help=text)
     what.add_argument(
@@ -86,7 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(what, "--seed", help="seed of the sampler and of every trial (default: 0)")
     add_flags(what, "--data-path", "--index-path")
-    places = parser.add_argument_group("places")
+    places = parser.add_argument_group("output and storage")
     add_flags(places, "--output-dir", help=f"where to write (default: {OUTPUT})")
     add_flags(places, "--resume", nargs="?", const=str(OUTPUT), help=f"continue the search in DIR (default: {OUTPUT})")
     add_flags(places, "--trust-custom")
@@ -99,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         places, "--storage-path",
         help="where to write the trials' runs: a shared folder or a URI (s3://, gs://) (default: the output directory)",
     )  # fmt: skip
-    _add_machines(parser.add_argument_group("machines and sessions"))
+    _add_machines(parser.add_argument_group("machines and logging"))
 
 
 def _add_machines(machines: Any) -> None:

@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from rllib_portfolio.reporting.search_trials import TuningRecord
 
 _DESCRIPTION = """\
-Walk-forward analysis: train on successive windows, and judge on the days after them.
+Walk-forward analysis: train on successive windows, and evaluate on the days after them.
 
-The days are split into folds of [training] [purge] [validation] [test]. Each fold prepares the market anew, trains
-every seed of every algorithm, and keeps the policy that was best on its validation window. One portfolio then trades
-through the test windows of all folds without a break, and is compared with every baseline after the same costs.
+The days are split into folds of [training] [purge] [validation] [test]; the days of the purge are not used. Each fold
+fits the features on its training window, trains every seed of every algorithm, and keeps the policy of each run that
+was best on its validation window. The policies of all folds then trade one portfolio through their successive test
+windows, and it is compared with every baseline after the same costs.
 
-Folds and seeds train in parallel, as far as the Ray cluster has room. After Ctrl-C, SIGTERM, a lost connection, a
+Folds and seeds train in parallel if the Ray cluster has enough resources. After Ctrl-C, SIGTERM, a lost connection, a
 crash, or a failure that you have corrected, --resume (or the same command with its --output-dir) continues the
 analysis. Finished runs are not repeated.
 """
@@ -57,7 +58,7 @@ examples:
   python backtest.py walk-forward --resume runs/walk-forward/20260131-120000
   python backtest.py walk-forward --algo ppo --address auto --output-dir /shared/walk-forward
 
-exit code: 0 done, 1 a run or the machine failed, 2 an input cannot be used, 129, 130 or 143 stopped
+exit code: 0 success, 1 failure of a run or the machine, 2 invalid input, 129, 130 or 143 stopped by a signal
 """
 
 
@@ -77,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(runs, "--seed", metavar="S", help="first seed; the others follow it, S + 1, S + 2, ... (default: 0)")
     add_flags(runs, "--total-timesteps")
     folds = parser.add_argument_group("the folds")
-    folds.add_argument("--folds", type=int, metavar="N", help="number of test windows, of equal length (default: 4)")
+    folds.add_argument("--folds", type=int, metavar="N", help="number of test windows of equal length (default: 4)")
     folds.add_argument(
         "--rolling", action="store_true", help="move training windows at a fixed length (default: expand them)"
     )
@@ -88,28 +89,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, text in (
         ("--train-years", "length of the (first) training window in years (default: all earlier days)"),
         ("--validation-years", "length of a validation window in years (default: 2, or a tenth of the days)"),
-        ("--test-years", "length of a test window in years; it determines the number of folds"),
+        ("--test-years", "length of a test window in years; replaces --folds"),
     ):
         folds.add_argument(name, type=float, metavar="Y", help=text)
     data = parser.add_argument_group("data and folders")
     add_flags(
         data, "--data-path",
-        help="table of prices, or folder of them (default: 20 S&P 500 stocks); with --resume, its new location",
+        help="table of prices, or folder of tables (default: 20 S&P 500 stocks); with --resume, its new location",
     )  # fmt: skip
     add_flags(
         data, "--index-path",
         help="table of the index level, for your own data; with --resume, its new location",
     )  # fmt: skip
-    add_flags(
-        data, "--output-dir", help="where to write, or to continue an analysis (default: runs/walk-forward/<timestamp>)"
-    )
+    add_flags(data, "--output-dir", help="where to write, or what to continue (default: runs/walk-forward/<timestamp>)")
     add_flags(
         data, "--storage-path",
         help="write to PATH/walk-forward/<timestamp>; PATH is a shared folder or a URI (s3://, gs://)",
     )  # fmt: skip
     add_flags(data, "--resume", help="continue the analysis in DIR, a folder or a URI, with its own settings")
     add_flags(data, "--trust-custom")
-    add_flags(data, "--tuning", help="output of the tune.py search behind the settings, for the deflated Sharpe ratio")
+    add_flags(data, "--tuning", help="output of the search that chose the settings, for the deflated Sharpe ratio")
     add_flags(data, "--address", "--wait-for-resources", "--quiet")
 
 

@@ -31,7 +31,7 @@ SHOWN_NAMES = 20
 
 
 HINDSIGHT = (
-    f'"{MIX_OF} X" holds the average weights of X throughout. The difference from X shows what the timing of X adds. '
+    f'"{MIX_OF} X" holds the average weights of X throughout. The difference from X shows what X gains by timing. '
     "It could not have been held, since the average is known only at the end."
 )
 

@@ -61,7 +61,7 @@ def refit_notes(schedules: Mapping[str, RefitSchedule], rebalance_days: int) -> 
     for name, schedule in schedules.items():
         names.setdefault(schedule, []).append(name)
     parts = [f"{', '.join(alike)}: {_schedule_text(schedule, rebalance_days)}" for schedule, alike in names.items()]
-    return (f"Refitting intervals, with drifting weights in between: {'; '.join(parts)}.",) if parts else ()
+    return (f"Baselines are refitted (their weights drift in between): {'; '.join(parts)}.",) if parts else ()
 
 
 def _schedule_text(schedule: RefitSchedule, rebalance_days: int) -> str:

@@ -25,7 +25,7 @@ def test_rows_that_are_fitted_again_are_told_by_their_schedule() -> None:
         "momentum top-5": RefitSchedule(1, 252, 252),
     }
     assert refit_notes(schedules, 1) == (
-        "Refitting intervals, with drifting weights in between: 1/N monthly, 60/40 with cash: every 21 days, "
+        "Baselines are refitted (their weights drift in between): 1/N monthly, 60/40 with cash: every 21 days, "
         "rebalanced to fixed weights; risk parity: every 21 days, on the last 756 days (at least 126); momentum top-5: "
         "every day, on the last 252 days.",
     )

@@ -198,7 +198,8 @@ def counterfactual_actions(config: DQNRunConfig) -> int:
     if config.training.counterfactual_actions:
         logger.warning(
             "Warning: counterfactual_actions needs n_step 1, our env runner and learner, and no running observation "
-            "filter. Each gradient step learns only from the %d actions taken. If this is intended, set it to 0.",
+            "filter. A gradient step learns only from the %d taken actions of a batch. Set counterfactual_actions to 0 "
+            "to confirm this.",
             config.training.batch_size,
         )
     return 0

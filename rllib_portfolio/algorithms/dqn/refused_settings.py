@@ -81,12 +81,12 @@ _COUNTERFACTUAL: tuple[Rule, ...] = unless(
             "env_runner_cls",
             "be one of ours with counterfactual_actions",
             has_our_runner,
-            "Other env runners do not record the states of the environments: set counterfactual_actions to 0.",
+            "Other env runners do not report the environments' state: set counterfactual_actions to 0.",
         ),
         _with_counterfactuals(
             "env",
             f"rllib_portfolio:{ENV_ID}",
-            "Only our simulation can compute the rewards of counterfactual actions. ",
+            "The rewards of the other actions come from our simulation. ",
         ),
         _with_counterfactuals("gym_env_vectorize_mode", "vector_entry_point"),
         _with_counterfactuals("n_step", 1),
@@ -119,7 +119,7 @@ DQN_RULES: tuple[Rule, ...] = (
         is_default("training_intensity", None),
         "Set steps_per_update, the environment steps for each gradient step.",
     ),
-    Rule("n_step", "be a number", lambda config: isinstance(config.n_step, int), "Ranges are not drawn from."),
+    Rule("n_step", "be a number", lambda config: isinstance(config.n_step, int), "Ranges are not supported."),
     Rule("burn_in_len", "be 0", is_default("burn_in_len", 0), "The replay buffer gives transitions, not sequences."),
     *unless(
         lambda config: not is_fused(config),

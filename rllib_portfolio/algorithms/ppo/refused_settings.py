@@ -34,7 +34,7 @@ PPO_RULES: tuple[Rule, ...] = (
                         "market_baseline",
                         "be False with an env runner that is not derived from SeededEnvRunner",
                         has_our_runner,
-                        "Its episodes do not contain the returns of the assets: set training.market_baseline to false.",
+                        "Its episodes do not hold the asset returns: set training.market_baseline to false.",
                     ),
                     Rule(
                         "market_baseline",
