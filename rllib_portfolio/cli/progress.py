@@ -106,7 +106,7 @@ class ProgressMeter:
             return []
         rate = made / seconds
         shown = f"{rate:,.0f}" if rate >= 10.0 else f"{rate:.2g}"
-        return [f"{shown} {self._unit}s/s", f"{timedelta(seconds=round((total - done) / rate))} left"]
+        return [f"{shown} {self._unit}s/s", f"{timedelta(seconds=round(max(0, total - done) / rate))} left"]
 
     def _move_bar(self, done: int, total: int, notes: list[str]) -> None:
         from tqdm import tqdm

@@ -99,6 +99,14 @@ def test_slow_steps_are_told_with_their_fractions(clock: Clock, capsys: pytest.C
     assert capsys.readouterr().err == "Walking: 1 of 4 walks, 0.025 walks/s, 0:02:00 left\n"
 
 
+def test_work_past_its_total_has_no_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    meter = ProgressMeter(quiet=False, unit="step")
+    meter.show(0, 40)
+    clock.now += 40.0
+    meter.show(48, 40)
+    assert ", 0:00:00 left" in capsys.readouterr().err
+
+
 def test_days_that_are_walked_are_told_without_a_terminal(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar(argparse.Namespace(quiet=False), "Back-testing the out-of-sample days", "day") as show:
         for day in range(1, 301):
