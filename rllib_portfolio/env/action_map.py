@@ -171,10 +171,14 @@ def equal_weights_over(members: BoolArray) -> FloatArray:
 
 
 def inverse_volatility_weights(volatility: FloatArray, tradable: BoolArray | None = None) -> FloatArray:
-    """Return weights [..., N+1] proportional to 1 / sigma, without cash, for volatilities sigma [..., N].
+    """Return weights [..., N+1] proportional to 1 / sigma, without cash.
 
     An asset whose price does not change (filled days, a trading halt) is not free of risk. Therefore sigma is raised to
-    at least a tenth of the median over the assets. Only assets that are `tradable`, [..., N], count.
+    at least a tenth of the median over the assets.
+
+    Args:
+        volatility: Volatility sigma of each asset, [..., N].
+        tradable: Whether each asset may be bought, [..., N]; None if all may. The others get weight 0.
     """
     if tradable is not None:
         return _inverse_volatility_over(volatility, tradable)

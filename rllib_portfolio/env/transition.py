@@ -155,7 +155,12 @@ class Terms:
         return cls(market, execution, returns, benchmark_growth, costs, members, exit_rates, impact, day)
 
     def allowed_weights(self, target: FloatArray, state: State) -> FloatArray:
-        """Return the target weights, [B, N+1], as far as the limits and the universe of the day allow them."""
+        """Return the target weights as far as the limits and the universe of the day allow them, [B, N+1].
+
+        Args:
+            target: Target weights, [B, N+1], rows on the simplex.
+            state: State of B portfolios at the close of the trade.
+        """
         if self.day is None:
             return constrained_weights(target, state.weights, self.execution)
         return constrained_weights(target, state.weights, self.execution, self.trading_day(state.row))

@@ -93,7 +93,15 @@ def stem_of(name: str) -> str:
 
 
 def require_kind(name: str, source: str) -> None:
-    """Raise a DataError unless a file's name has the ending of a table."""
+    """Require that a file's name has the ending of a table.
+
+    Args:
+        name: Name of the file.
+        source: Path of the file or archive, for the message.
+
+    Raises:
+        DataError: If it has another ending.
+    """
     if kind_of(name) is None:
         raise DataError(
             f"the price file must end in {', '.join(KINDS)} or {ARCHIVE}, got {name} ({source}). Convert it, or "

@@ -86,7 +86,12 @@ def life_rows(table: PriceTable, fill_days: int) -> tuple[NDArray[np.int64], NDA
 
 
 def within(rows: tuple[NDArray[np.int64], NDArray[np.int64]], num_days: int) -> BoolArray:
-    """Return whether each row lies within the life of each asset, bool [T, N], for the rows of `life_rows`."""
+    """Return whether each row lies within the life of each asset, bool [T, N].
+
+    Args:
+        rows: First row of each life and the row after it, as `life_rows` returns them, [N] each.
+        num_days: T.
+    """
     days = np.arange(num_days)[:, None]
     return np.asarray((days >= rows[0]) & (days < rows[1]))
 

@@ -35,7 +35,12 @@ def flagged_features(panel: FeaturePanel, rows: slice) -> list[str]:
 
 
 def asset_feature_names(panel: FeaturePanel, flagged: Sequence[str]) -> list[str]:
-    """Return the names of all asset features that are observed: values, presence flags, and `tradable` if it varies."""
+    """Return the names of all asset features that are observed: values, presence flags, and `tradable` if it varies.
+
+    Args:
+        panel: Features of N assets over T days.
+        flagged: Names of the features that have a presence flag.
+    """
     return [*panel.asset, *(f"{name}_known" for name in flagged), *([] if panel.universe is None else [TRADABLE])]
 
 

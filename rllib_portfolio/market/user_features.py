@@ -32,7 +32,12 @@ def user_asset_features(table: PriceTable, config: FeatureConfig) -> dict[str, F
 
 
 def user_market_features(table: PriceTable, config: FeatureConfig) -> dict[str, FloatArray]:
-    """Return the user's columns of the market by name, `user_<column>`, each [T]; see `user_asset_features`."""
+    """Return the user's columns of the market by name, `user_<column>`, each [T].
+
+    Args:
+        table: The table that holds the columns.
+        config: Whether they are used, and their lags.
+    """
     if not config.user_columns:
         return {}
     columns = {str(name): column.shift(config.lag_of(str(name))) for name, column in table.extra.items()}
@@ -60,14 +65,19 @@ def traded_volumes(table: PriceTable) -> pd.DataFrame | None:
 
 
 def user_columns_note(table: PriceTable, config: FeatureConfig) -> str | None:
-    """Return the sentence with which reports name the user's columns and their lags; None if none is used."""
+    """Return the sentence with which reports name the user's columns and their lags; None if none is used.
+
+    Args:
+        table: The table that holds the columns.
+        config: Whether they are used, and their lags.
+    """
     columns = {str(name): str(name) for name in table.extra.columns}
     columns |= {name: f"{name} per asset" for name in table.asset_extra}
     if not config.user_columns or not columns:
         return None
     lags = {name: config.lag_of(name) for name in columns}
     names = ", ".join(f"{text}, {lags[name]} rows late" if lags[name] else text for name, text in columns.items())
-    return f"User columns are read as features ({names}); that they know no future cannot be proven."
+    return f"User columns are read as features ({names}); it cannot be proven that they were known on their dates."
 
 
 def _require_known(table: PriceTable, config: FeatureConfig) -> None:

@@ -114,7 +114,12 @@ class DuelingNoisyQ(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
 
 
 def masked(values: Tensor, available: Tensor | None) -> Tensor:
-    """Return action values [B, K] with -inf where an action is not `available`, bool [B, K]; None if all are."""
+    """Return action values [B, K] with -inf where an action is not available.
+
+    Args:
+        values: Action values, [B, K].
+        available: Whether each action is available, bool [B, K]; None if all are.
+    """
     return values if available is None else values.masked_fill(~available, -torch.inf)
 
 

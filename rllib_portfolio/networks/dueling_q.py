@@ -113,7 +113,12 @@ class DuelingQNetwork(nn.Module):
 
 
 def run_stream(stream: Sequence[QFunction], features: Tensor) -> Tensor:
-    """Return the outputs [..., q] of the two layers of a stream for features [..., h_1]."""
+    """Return the outputs of the two layers of a stream, [..., q].
+
+    Args:
+        stream: The two layers.
+        features: Inputs of the first layer, [..., h_1].
+    """
     hidden, output = stream
     return output(functional.relu(hidden(features), inplace=True))
 

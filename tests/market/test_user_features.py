@@ -116,7 +116,10 @@ def test_a_lag_of_an_unknown_column_is_refused(user_columns):
 def test_reports_name_the_columns_and_their_lags():
     notes = raw(user_table(), available_lag={"sentiment": 2}).notes
     columns = "VIX, sentiment per asset, 2 rows late, volume per asset"
-    assert f"User columns are read as features ({columns}); that they know no future cannot be proven." in notes
+    assert (
+        f"User columns are read as features ({columns}); it cannot be proven that they were known on their dates."
+        in notes
+    )
 
 
 # ---------------------------------------------------------------- causality
