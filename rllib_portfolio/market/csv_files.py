@@ -43,7 +43,8 @@ def read_csv(stream: IO[bytes], source: str) -> tuple[pd.DataFrame, CsvHeader | 
         header = read_header(lines, delimiter_of(lines[:NUM_SEEN]), source)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            rows = islice(csv.reader(lines, delimiter=header.delimiter), 1, None)
+            readable = [line for line in lines if len(line) <= csv.field_size_limit()]
+            rows = islice(csv.reader(readable, delimiter=header.delimiter), 1, None)
             decimal = "," if uses_decimal_commas([cell for row in rows for cell in row[1:]]) else "."
             frame = pd.read_csv(
                 stream, encoding=ENCODING, sep=header.delimiter, decimal=decimal, index_col=False, low_memory=False,

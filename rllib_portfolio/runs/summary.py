@@ -26,7 +26,7 @@ from rllib_portfolio.statistics.verdicts import Verdict
 WINDOWS = ("validation", "test")
 _SHOWN = {
     "sharpe_ratio": "Sharpe",
-    "total_return": "total return",
+    "total_return": "return",
     "annual_return": "return p.a.",
     "annual_volatility": "volatility",
     "max_drawdown": "drawdown",

@@ -95,7 +95,7 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
         check=False,
     )
     assert result.returncode == 2
-    assert result.stdout.startswith("Read as a table with one price column per asset, in a CSV file; 2 days from")
+    assert result.stdout.startswith("Read as a table with one price column per asset, in a CSV file; 3 days from")
     assert result.stdout.count("\n") == 1
     assert result.stderr == (
         "error: AAA must be a positive finite price, got 0 (prices.csv, 2020-01-03). Correct the cell.\n"

@@ -80,7 +80,7 @@ def test_every_run_ends_in_a_run_folder_of_its_own(finished: Any) -> None:
     assert {outcome.status for outcome in outcomes} == {"finished"}
     for outcome in outcomes:
         config, market = open_run_folder(outcome.run.folder(output), {})
-        assert config == plan.run_config(outcome.run)
+        assert config == plan.run_config(outcome.run).for_assets(market.num_assets)
         assert tuple(market.windows[name] for name in ("train", "validation", "test")) == plan.folds[outcome.run.fold]
         assert outcome.steps == FEW_STEPS
         load_policy(outcome.run.folder(output)).require_compatible(market)
