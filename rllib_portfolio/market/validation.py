@@ -77,9 +77,9 @@ def plausibility_notes(table: PriceTable, config: MarketConfig) -> tuple[str, ..
     """
     periods = periods_per_year(table.dates, config, table.source)
     notes = []
-    for name, column in (item for levels in _levels(table) for item in levels.items()):
-        values = column.to_numpy(dtype=float)
-        values = values[~np.isnan(values)]
+    columns = (each for levels in _levels(table) for each in zip(levels, levels.to_numpy(dtype=float).T, strict=True))
+    for name, with_gaps in columns:  # not `levels.items()`, which builds a Series for each column
+        values = with_gaps[~np.isnan(with_gaps)]
         if not len(values):
             raise DataError(
                 f"{name} must have a price, got none on any day ({table.source}). Leave it out of the table or of "
