@@ -178,7 +178,7 @@ def test_a_run_has_them_where_states_are_known(
 ) -> None:
     built = dqn.algorithm_config(run_config(settings), MARKET_PATH)
     assert built.counterfactual_actions == expected
-    told = "Each gradient step learns only from the 8 actions taken"
+    told = "A gradient step learns only from the 8 taken actions of a batch."
     assert [told in text for text in caplog.messages] == [True] * (not expected)
     assert built.counterfactual_portfolios
     assert built.replay_buffer_config["extra_columns"] == (COLUMNS if expected else ())
