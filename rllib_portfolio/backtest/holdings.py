@@ -6,18 +6,24 @@ give NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.env.action_map import equal_weights, equal_weights_over
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.market import CASH, MarketData
 from rllib_portfolio.market.universe import BoolArray
 from rllib_portfolio.statistics import metrics
 
 BPS = 1e-4
+NO_GROUP = "no group"
+GROUPS = "Mean weight of each group"
+"""Title of the table of `group_weights` in reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,27 @@ def active_share(weights: FloatArray, members: BoolArray | None = None) -> Float
     weights = np.asarray(weights, dtype=np.float64)
     benchmark = equal_weights(weights.shape[-1] - 1) if members is None else equal_weights_over(members)
     return np.asarray(0.5 * np.abs(weights - benchmark).sum(axis=-1))
+
+
+def group_weights(results: Sequence[BacktestResult], market: MarketData) -> pd.DataFrame | None:
+    """Compute the mean weight of each group of assets, of assets without a group, and of cash.
+
+    Args:
+        results: Results on the assets of the market; others, such as the index, are left out.
+        market: The market, with or without groups.
+
+    Returns:
+        One row per strategy and one column per group, or None for a market without groups.
+    """
+    if market.groups is None:
+        return None
+    columns = [*(name or NO_GROUP for name in market.groups), CASH]
+    rows = {
+        result.name: pd.Series(result.weights.mean(axis=0), index=columns).groupby(level=0, sort=False).sum()
+        for result in results
+        if result.assets == market.assets
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy").round(4)
 
 
 def gross_returns(result: BacktestResult) -> FloatArray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
+from rllib_portfolio.backtest.holdings import GROUPS, group_weights
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
 from rllib_portfolio.backtest.sensitivity import (
     SURVIVORSHIP,
@@ -72,6 +73,8 @@ class Evaluation:
         sensitivities = self._sensitivities()
         lineup = self._lineup()
         by_name = {result.name: result for result in lineup.results}
+        if (by_group := group_weights(lineup.results, self.market)) is not None:
+            sensitivities[GROUPS] = by_group
         context = ReportContext(
             title=f"{', '.join(subject.name for subject in self.subjects)}: {self.window_name} window{self._mark}",
             market=self.market,

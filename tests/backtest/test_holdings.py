@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
+from rllib_portfolio.backtest.baselines import BuyAndHold, ConstantMix, EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, backtest
 from rllib_portfolio.backtest.holdings import (
     active_share,
@@ -11,6 +13,7 @@ from rllib_portfolio.backtest.holdings import (
     cost_drag,
     effective_assets,
     gross_returns,
+    group_weights,
     herfindahl_index,
     holdings,
 )
@@ -111,3 +114,15 @@ def test_gross_returns_are_those_of_the_free_back_test() -> None:
 def test_other_days_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"benchmark must be over the days of the strategy, got 1 days beside 2"):
         break_even_cost_bps(_result([0.1, 0.1], [1.0, 0.0]), _result([0.1], [1.0], name="1/N"))
+
+
+def test_mean_weights_by_group_add_up_and_leave_other_universes_out() -> None:
+    market = replace(random_market(30, 3), groups=("tech", "", "tech"))
+    window = (2, 30)
+    mix = ConstantMix(np.array([0.1, 0.2, 0.3, 0.4]))
+    (held,) = backtest(market, window, [mix], ExecutionConfig(cost_bps=0.0))
+    table = group_weights([held, replace(held, name="index", assets=("index",))], market)
+    assert table is not None
+    assert table.loc["constant mix"].to_dict() == pytest.approx({"tech": 0.4, "no group": 0.2, "CASH": 0.4}, abs=1e-4)
+    assert list(table.index) == ["constant mix"]
+    assert group_weights([held], replace(market, groups=None)) is None

@@ -16,6 +16,7 @@ from rllib_portfolio.atomic import whole_file
 from rllib_portfolio.backtest.baselines import BuyAndHold, EqualWeight
 from rllib_portfolio.backtest.comparison import compare
 from rllib_portfolio.backtest.engine import BacktestResult
+from rllib_portfolio.backtest.holdings import GROUPS, group_weights
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
 from rllib_portfolio.backtest.sensitivity import SURVIVORSHIP, cost_sensitivity, survivorship_sensitivity
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
@@ -193,6 +194,8 @@ def _pool(
         survivorship = survivorship_sensitivity(market, window, [*judged, *references], execution)
         sensitivities = {} if survivorship is None else {SURVIVORSHIP: survivorship}
     results = tuple(without_days(result, market.dates[rows]) for result in lineup.results)
+    if (by_group := group_weights(results, market)) is not None:
+        sensitivities[GROUPS] = by_group
     by_name = {result.name: result for result in results}
     walked = {
         subject.name: tuple(by_name[single.name] for single in strategies)
