@@ -141,7 +141,7 @@ class OutputFolder:
         self,
         records: Collection[str],
         settings: Sequence[object],
-        saved: Callable[[], str] = lambda: "What was done is kept",
+        saved: Callable[[], str] = lambda: "The finished work is saved",
     ) -> AbstractContextManager[None]:
         """Return a context that adds to each error what was saved and how to continue.
 

@@ -208,7 +208,7 @@ class RunsDisplay:
         more = [f"and {len(under_way) - SHOWN_RUNS} more"] if len(under_way) > SHOWN_RUNS else []
         where = self._counts(progress)
         if not sys.stderr.isatty():
-            where = f"{where}; {', '.join([*under_way[:SHOWN_RUNS], *more]) or 'waiting for room'}"
+            where = f"{where}; {', '.join([*under_way[:SHOWN_RUNS], *more]) or 'waiting for resources'}"
         shown = self._meter.line(progress.steps, progress.total_steps, where, made=progress.steps_made)
         if sys.stderr.isatty():
             self._show_table(progress, shown)

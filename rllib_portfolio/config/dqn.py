@@ -66,11 +66,11 @@ class DQNConfig(TrainingConfig):
     n_step: Count = 1
     """Number of rewards that are summed before bootstrapping."""
     counterfactual_actions: int = Field(64, ge=0, le=1_000_000)
-    """Largest number of actions that are learned from for each drawn day, with the rewards that they would have earned.
+    """Largest number of actions that are learned from for each sampled day, with the rewards that they would have had.
     0 learns only from the action taken; so do n_step above 1, RLlib's env runner or learner, and a running observation
     filter."""
     counterfactual_portfolios: bool = True
-    """Let half of the drawn days start one step later, from the portfolio that a random action would have left. This
+    """Let half of the sampled days start one step later, from the portfolio that a random action would have left. This
     covers portfolios that the policy no longer holds."""
     loss: Literal["huber", "mse"] = "mse"
     """mse: the squared error, which the expected return minimises. huber: its minimiser lies between mean and median,

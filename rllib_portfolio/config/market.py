@@ -113,7 +113,7 @@ class MarketConfig(StrictModel):
     one."""
     default_exit_return: float | None = Field(None, ge=-1, le=10)
     """Return of selling an asset whose prices end before the table without a return in exits.csv, from its last price;
-    null refuses such assets."""
+    null: such assets are an error."""
     gaps: Literal["refuse", "halt"] = "refuse"
     """Missing prices between the first and the last price of an asset, beyond `fill_days`. halt: trading was halted,
     and weights are frozen."""

@@ -80,14 +80,14 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     if min(ratio, difference) < -SMALLEST_DIFFERENCE and max(ratio, difference) > SMALLEST_DIFFERENCE:
         return (
             f"against {benchmark}: return and Sharpe ratio point in opposite directions (information ratio "
-            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days of this kind will not give a verdict; one of "
-            "the two differences must change its sign."
+            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days with these means will not give a verdict; one "
+            "of the two differences must change its sign."
         )
     if math.isnan(ratio) or abs(ratio) < SMALLEST_RATIO:
         apart = f" The Sharpe difference ({p_text(judged.sharpe_p_value)}) could become significant."
         return (
-            f"and {benchmark} have practically the same mean: no number of days of this kind would show a difference."
-            + (apart if abs(difference) > SMALLEST_DIFFERENCE else "")
+            f"and {benchmark} have practically the same mean: no number of days with these means would show a "
+            "difference." + (apart if abs(difference) > SMALLEST_DIFFERENCE else "")
         )
     needed = POWER_FACTOR / ratio**2
     if needed > years:

@@ -126,7 +126,9 @@ class Claim:
         if (found := self._found()) is not None:
             if not found.is_gone(has_lock):
                 raise self._in_use(found)
-            logger.warning("Note: %s was left in use by %s, which is gone. Taking it over.", self._place, found)
+            logger.warning(
+                "Note: %s was left in use by %s, which is gone. This command uses it now.", self._place, found
+            )
         self._write()
         if not has_lock:
             time.sleep(SETTLES_AFTER_S)

@@ -143,7 +143,7 @@ def test_a_full_disk_ends_a_search_with_the_way_to_continue_it(
 ) -> None:
     path = write_search(run_dir.with_name("tiny.yaml"), COIN)
     limits = ("--num-samples", "1", "--max-steps", "384", "--report-interval", "128", "--retrain-top", "0")
-    again = f"What was done is kept. Continue with: python tune.py --resume {run_dir}"
+    again = f"The finished work is saved. Continue with: python tune.py --resume {run_dir}"
     with fails_on_full_disk(monkeypatch, StudySearch, "write"):
         assert cli.tune(["--quiet", "--config", str(path), "--output-dir", str(run_dir), *limits]) == 1
     line = told(capsys)
@@ -175,7 +175,7 @@ def test_a_full_disk_ends_a_walk_forward_analysis_with_the_way_to_continue_it(
     line = told(capsys)
     assert line.startswith("error: files must be readable and writable, got File too large")
     again = f"python backtest.py walk-forward --resume {run_dir}"
-    assert line.endswith(f"What was done is kept. Continue with: {again}")
+    assert line.endswith(f"The finished work is saved. Continue with: {again}")
     assert cli.backtest(["walk-forward", "--quiet", "--resume", str(run_dir)]) == 0
     assert (run_dir / "report.html").is_file() or list(run_dir.glob("report*"))
 

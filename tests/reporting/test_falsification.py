@@ -81,6 +81,6 @@ def test_the_years_that_a_difference_takes_are_more_than_there_are() -> None:
 
 def test_no_difference_at_all_is_told_as_such() -> None:
     same = undone(verdict("no significant difference", (1.0, 1.0), math.nan, 0.0))
-    assert same == "and 1/N have practically the same mean: no number of days of this kind would show a difference."
+    assert same == "and 1/N have practically the same mean: no number of days with these means would show a difference."
     calmer = undone(verdict("no significant difference", (0.99, 0.2), 0.001, 0.2))
     assert calmer.endswith("The Sharpe difference (p = 0.20) could become significant.")

@@ -103,7 +103,7 @@ def test_a_folder_that_a_process_writes_into_is_refused_to_others_and_is_free_wh
         process.wait()
         take(folder)  # at once, though the processes that it started still run
     assert re.fullmatch(
-        f"Note: {user.replace('is in', 'was left in')}, which is gone. Taking it over.",
+        f"Note: {user.replace('is in', 'was left in')}, which is gone. This command uses it now.",
         caplog.text[caplog.text.index("Note") :].strip(),
     )
 
@@ -211,7 +211,7 @@ def test_the_claim_of_a_process_that_is_not_alive_is_stale(
 ) -> None:
     leave(tmp_path, claim())
     take(tmp_path)
-    assert "which is gone. Taking it over." in caplog.text
+    assert "which is gone. This command uses it now." in caplog.text
 
 
 @pytest.mark.parametrize("pid", [DEAD, os.getpid()], ids=["dead", "own"])
