@@ -80,8 +80,8 @@ def _of_no_difference(judged: Verdict, benchmark: str, years: float) -> str:
     if min(ratio, difference) < -SMALLEST_DIFFERENCE and max(ratio, difference) > SMALLEST_DIFFERENCE:
         return (
             f"against {benchmark}: return and Sharpe ratio point in opposite directions (information ratio "
-            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days with these means will not give a verdict; one "
-            "of the two differences must change its sign."
+            f"{ratio:.2f}, Sharpe difference {difference:.2f}). More days with these means will not give a verdict; "
+            "one of the two differences must change its sign."
         )
     if math.isnan(ratio) or abs(ratio) < SMALLEST_RATIO:
         apart = f" The Sharpe difference ({p_text(judged.sharpe_p_value)}) could become significant."
