@@ -14,7 +14,7 @@ from benchmarks.throughput.tables import fastest, speeds
 
 Row = tuple[str, str, bool | None]
 """The measured figures, the command that measures them, and whether the claim holds; None if they do not tell."""
-_VERDICT = {True: "confirmed", False: "refuted", None: "not distinguishable"}
+_VERDICT = {True: "confirmed", False: "refuted", None: "inconclusive"}
 _ABLATION = "`python -m benchmarks.learning.ablation`"
 _WALK = "`python -m benchmarks.real_data walk`"
 
@@ -27,7 +27,7 @@ def table(results: Path) -> Table:
     """
     found = {**_of_speed(results), **of_ablation(results), **_of_learning(results)}
     rows = [[claim, measured, command, _VERDICT[holds]] for claim, (measured, command, holds) in found.items()]
-    return Table("Commonly quoted claims", ["claim", "measured here", "by", "verdict"], rows)
+    return Table("Each claim beside what was measured", ["claim", "measured here", "command", "verdict"], rows)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -52,7 +52,8 @@ def _of_speed(results: Path) -> dict[str, Row]:
     saved = 1.0 - ours / theirs
     return {
         "850 steps a second with 8 environments": (
-            f"{trained:,.0f} in training (10 epochs of minibatches of 64), {sampled:,.0f} when only sampling",
+            f"{trained:,.0f} steps a second in training (10 epochs of minibatches of 64), {sampled:,.0f} when only "
+            "sampling",
             "`make bench`",
             trained >= 850.0,
         ),
@@ -77,20 +78,21 @@ def of_ablation(results: Path) -> dict[str, Row]:
     steps, fewer = (rows[name]["steps_to_90"] or math.inf for name in ("vanilla", "+ prioritized"))
     low, high = plain["final_growth_range"]
     overlaps = low <= dueling["final_growth_range"][1] and dueling["final_growth_range"][0] <= high
-    growth = f"{dueling['final_growth']:.0%} of the optimal growth against {plain['final_growth']:.0%}"
+    growth = f"{dueling['final_growth']:.0%} of the optimal growth with it, {plain['final_growth']:.0%} without"
     return {
         "prioritized replay needs 30 % fewer samples": (
             f"{_thousands(fewer)} steps to 90 % of the optimal growth with it, {_thousands(steps)} without",
             _ABLATION,
             None if math.isinf(steps) and math.isinf(fewer) else fewer <= 0.7 * steps,
         ),
-        "double Q lowers overestimation by a quarter": (
-            f"from {plain['overestimation']:+.2f} to {double['overestimation']:+.2f} log wealth, medians of five seeds",
+        "double Q-learning lowers overestimation by a quarter": (
+            f"{plain['overestimation']:+.2f} without it, {double['overestimation']:+.2f} with it, in log wealth "
+            "(medians of five seeds)",
             _ABLATION,
             double["overestimation"] <= 0.75 * plain["overestimation"],
         ),
-        "dueling helps by 15 %": (
-            growth + (" without; the ranges of the seeds overlap" if overlaps else " without"),
+        "a dueling network helps by 15 %": (
+            growth + ("; the ranges of the seeds overlap" if overlaps else ""),
             _ABLATION,
             None if overlaps else dueling["final_growth"] >= 1.15 * plain["final_growth"],
         ),
@@ -110,9 +112,9 @@ def _of_learning(results: Path) -> dict[str, Row]:
     gain = sharpes["PPO ensemble"] / sharpes["DQN ensemble"] - 1.0
     found = ", ".join(f"{name} {sharpe:.2f}" for name, sharpe in sharpes.items())
     return {
-        "converges in half the steps": (
-            f"{median(ratios):.2f} times the steps of unmodified RLlib PPO to close 90 % of the gap, median of the "
-            f"{len(ratios)} markets on which both do",
+        "PPO converges in half the steps": (
+            f"PPO needs {median(ratios):.2f} times the steps of unmodified RLlib PPO to close 90 % of the gap (median "
+            f"of the {len(ratios)} markets on which both close it)",
             "`python -m benchmarks.learning.certification`",
             median(ratios) <= 0.5,
         ),
@@ -122,5 +124,9 @@ def _of_learning(results: Path) -> dict[str, Row]:
             _WALK,
             gain >= 0.2,
         ),
-        "Sharpe ratios of 1.8 to 2.2": (f"{found}; 2000 to 2022, out of sample", _WALK, max(sharpes.values()) >= 1.8),
+        "trained policies have Sharpe ratios of 1.8 to 2.2": (
+            f"{found}; 2000 to 2022, out of sample",
+            _WALK,
+            max(sharpes.values()) >= 1.8,
+        ),
     }

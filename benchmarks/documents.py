@@ -35,7 +35,7 @@ SHOWN_BASELINES = (
 )
 EXECUTION = (
     "All strategies may trade every 21 days, one day after the decision (execution lag 1), and pay 10 basis points of "
-    "the traded notional."
+    "the traded amount."
 )
 """Execution of the strategies in the table of the README, as set in `ppo.yaml` and `ppo_per_asset.yaml`."""
 _WALK_FIGURES = {
@@ -47,6 +47,7 @@ _WALK_FIGURES = {
     "information_ratio": "{:+.2f}",
     "mean_p_value": "{:.3f}",
 }
+TURNOVER = "An annual turnover of 1x replaces the whole portfolio once a year."
 TRAINED = {"`ppo.yaml`": "train.json", "`ppo_per_asset.yaml`": "train_per_asset.json"}
 """Configuration to the results of its run."""
 Builder = Callable[[Path], str]
@@ -87,7 +88,7 @@ def _train(results: Path) -> str:
             f"| {row['annual_volatility']:.1%} | {row['max_drawdown']:.1%} | {row['turnover_per_year']:.2f}x "
             f"| {row['cost_per_year']:.1%} |"
         )
-    note = f"{EXECUTION} Turnover is one-way. Cash earns 2 % per year."
+    note = f"{EXECUTION} {TURNOVER} Cash earns 2 % per year."
     picture = "![Equity curves of the test window](docs/equity_curve.png)"
     sentences = [
         f"> {values['verdict']['sentence'].replace('PPO policy', f'PPO ({label})')}" for label, values in runs.items()
@@ -110,7 +111,7 @@ def _walk(results: Path) -> str:
         ["strategy", *heads, "information ratio over 1/N", "p-value of the mean active return"],
         rows,
         f"The p-value of DQN is multiplied by {TESTED_VERSIONS['DQN']} and limited to 1 (Bonferroni), because "
-        f"{TESTED_VERSIONS['DQN']} versions of DQN were tested on these years. Turnover is one-way.",
+        f"{TESTED_VERSIONS['DQN']} versions of DQN were tested on these years. {TURNOVER}",
     )
     sentences = [f"> {judged['sentence']}" for judged in values["verdicts"].values()]
     return "\n\n".join([markdown([table]), *sentences])

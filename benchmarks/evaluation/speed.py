@@ -32,7 +32,7 @@ PLAIN += ["ulcer_index", "calmar_ratio", "value_at_risk", "conditional_value_at_
 PLAIN += ["kurtosis", "win_rate", "profit_factor"]
 """Measures of returns alone."""
 REQUIRED = ("metrics", "rolling", "bootstrap")
-FIGURES, BASELINES = "metrics, rolling series and bootstrap", "back-test of the baselines"
+FIGURES, BASELINES = "metrics, rolling measures and bootstrap intervals", "back-test of the baselines"
 TARGETS = {FIGURES: 60.0, BASELINES: 180.0}
 """Seconds that each may take at most."""
 

@@ -10,7 +10,21 @@ from benchmarks.tables import Table, markdown, provenance
 
 SHOWN_CORRELATIONS = (0.0, 0.5, 0.8, 0.9)
 OVERFITTING = {"noise": "50 trials without skill", "one dominant": "50 trials, one of them with skill"}
-"""Maps the names in the JSON file to texts for the reader."""
+PARTS = {
+    "metrics": "metrics of the whole period",
+    "rolling": "rolling Sharpe ratio, volatility, drawdown and beta",
+    "bootstrap": "bootstrap intervals",
+    "sharpe tests": "tests of Sharpe differences",
+    "superior ability": "test of superior predictive ability",
+    "confidence set": "model confidence set",
+}
+TESTS = {
+    "Sharpe, HAC": "Sharpe ratios, robust (HAC) standard errors",
+    "Sharpe, bootstrap": "Sharpe ratios, studentised bootstrap",
+    "mean active return": "mean active return, stationary bootstrap",
+    "verdict": "verdict, from both bootstraps",
+}
+"""These map the names in the JSON file to texts for the reader."""
 
 
 def speed(results: Mapping[str, Any]) -> str:
@@ -20,12 +34,13 @@ def speed(results: Mapping[str, Any]) -> str:
         [row["name"], f"{row['at_most_s']:g}", f"{row['seconds']:g}", "met" if row["met"] else "NOT MET"]
         for row in results["targets"]
     ]
-    parts = [[name, f"{seconds:g}"] for name, seconds in results["seconds"].items()]
-    what = f"{size['strategies']} strategies, {size['days']} days, {size['draws']} draws"
-    days = f"{walk['rows']} baselines over {walk['days']} days, {walk['first_day']} to {walk['last_day']}"
+    parts = [[PARTS[name], f"{seconds:g}"] for name, seconds in results["seconds"].items()]
+    what = f"{size['strategies']} strategies over {size['days']:,} days, with {size['draws']:,} draws of the bootstrap"
+    days = f"{walk['rows']} baselines over {walk['days']:,} days, {walk['first_day']} to {walk['last_day']}"
+    note = f"The back-test has {days}; {walk['failed_fits']} fits failed."
     tables = [
-        Table("Targets", ["task", "target, at most seconds", "seconds", ""], met),
-        Table(f"Seconds of each part: {what}; {days}, {walk['failed_fits']} failed fits", ["part", "seconds"], parts),
+        Table("Targets", ["task", "target, at most seconds", "seconds", ""], met, note),
+        Table(f"Seconds of each part: {what}", ["part", "seconds"], parts),
     ]
     return f"{provenance(results['machine'])}\n\n{markdown(tables)}"
 
@@ -41,13 +56,14 @@ def size_and_power(results: Mapping[str, Any]) -> str:
         sizes = [row["rejected"] for row in results["size"] if row["test"] == test]
         powers = {row["correlation"]: row["rejected"] for row in results["power"] if _is_shown(row, test)}
         cells = (f"{powers[at]:.0%}" if at in powers else "" for at in SHOWN_CORRELATIONS)
-        rows.append([test, f"{min(sizes):.1%} to {max(sizes):.1%}", *cells])
+        rows.append([TESTS[test], f"{min(sizes):.1%} to {max(sizes):.1%}", *cells])
     head = ["test", "size (rejections without a true difference)", "power at correlation 0"]
     head += [f"at {at:g}" for at in SHOWN_CORRELATIONS[1:]]
     note = (
         f"All tests are at the {level:.0%} level; {outside} of {len(results['size'])} sizes lie outside {level:.0%} +- "
-        f"{settings['tolerance']:.1%}. Power: share of samples of 20 years of normal returns in which a Sharpe "
-        f"difference of {difference} is found, by the correlation of the two strategies. "
+        f"{settings['tolerance']:.1%}. Power is the share of samples of 20 years of normal returns in which a Sharpe "
+        "difference of "
+        f"{difference} is found, by the correlation of the two strategies. "
     )
     means = (f"{row['mean']:.2f} for {OVERFITTING[name]}" for name, row in results["overfitting"].items())
     note += f"Mean probability of backtest overfitting: {', '.join(means)}."

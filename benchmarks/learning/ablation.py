@@ -37,6 +37,15 @@ REACHED = 0.9
 PARTS = {"double": "double_q", "prioritized": "prioritized", "dueling": "dueling", "noisy": "noisy"}
 """Switches of the training section (the first two) and of the network (the others)."""
 VARIANTS = ("vanilla", *(f"+ {part}" for part in PARTS), "all")
+TITLES = {
+    "vanilla": "none of the parts",
+    "+ double": "only double Q-learning",
+    "+ prioritized": "only prioritized replay",
+    "+ dueling": "only the dueling network",
+    "+ noisy": "only noisy layers",
+    "all": "all four parts",
+}
+"""Maps each variant to its name in the table."""
 
 
 def learn(variant: str, seed: int, steps: int) -> list[dict[str, float]]:
@@ -125,7 +134,7 @@ def content(values: Mapping[str, Any]) -> str:
     rows = []
     for row in values["summary"]:
         cells = [[text(row[name]), " to ".join(map(text, row[f"{name}_range"]))] for name, text in patterns.items()]
-        rows.append([row["variant"], *cells[0], f"{row['reached']} of {row['seeds']}", *cells[1], *cells[2]])
+        rows.append([TITLES[row["variant"]], *cells[0], f"{row['reached']} of {row['seeds']}", *cells[1], *cells[2]])
     head = [
         "variant",
         "steps to 90 % of the optimal growth",

@@ -180,8 +180,8 @@ def mean_reversion(half_width: int = 10, move: float = 0.2, cost_bps: float = 10
     )
 
 
-def costs_above_the_edge() -> Certificate:
-    """One asset with an edge of 20 basis points that lasts a day, and 100 to get in and out: hold cash."""
+def costs_exceed_gains() -> Certificate:
+    """One asset whose expected gain, 20 basis points, lasts a day; buying and selling cost 100, so cash is optimal."""
     return costly_regimes(0.55, 0.5, 50.0)
 
 
@@ -232,9 +232,9 @@ EXAMS: dict[str, Exam] = {
     "mean-reversion": Exam("mean reversion with costs", mean_reversion, 0.90),
     "slow-0.53": Exam("slow regimes with costs, probability 0.53", partial(costly_regimes, 0.53, 0.98, 100.0), 0.90),
     "slow-0.54": Exam("slow regimes with costs, probability 0.54", partial(costly_regimes, 0.54, 0.98, 100.0), 0.90),
-    "costs": Exam("costs above the edge", costs_above_the_edge),
+    "costs": Exam("costs exceed gains", costs_exceed_gains),
     "oracle": Exam("next day's return leaked", oracle, 0.95),
-    "noise": Exam("noise, where uniform is the optimum", noise),
+    "noise": Exam("noise, where the uniform portfolio is optimal", noise),
 }
 
 

@@ -73,7 +73,7 @@ def _figures(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
 def content(results: Mapping[str, Any]) -> str:
     """Return the table as markdown for docs/results.md."""
     rows = [
-        [row["strategy"], row["universe"]]
+        [row["strategy"], row["universe"].replace("difference", "survivors minus all")]
         + [f"{row[name]:.2f}" if name == "sharpe_ratio" else f"{row[name]:.1%}" for name in FIGURES]
         for row in results["rows"]
     ]

@@ -41,8 +41,8 @@ def verdicts(folder: Path, part: str) -> str:
         psr = probabilistic_sharpe_ratio(active)
         line = (
             f"- {subject}: information ratio {active.sharpe_ratio:+.2f}, 95 % interval{_corrected_for(subject)} "
-            f"{lower:+.2f} to {upper:+.2f}; one-sided p-value of a ratio of at most 0, for independent days, "
-            f"{1.0 - psr:.3f}."
+            f"{lower:+.2f} to {upper:+.2f}; one-sided p-value of the hypothesis that the true ratio is at most 0, if "
+            f"days are independent: {1.0 - psr:.3f}."
         )
         if num_tested(subject) > 1:
             row = results["strategies"][subject]

@@ -171,6 +171,7 @@ def _sharpe_p_value(pair: Pair, seed: int) -> float:
     return bootstrap_sharpe_test(pair.returns, pair.benchmark, pair.cash_returns, pair.periods_per_year, plan).p_value
 
 
+_SIGNIFICANT = "significant at 5 % after Holm's correction for two tests"
 _CLAIMS: dict[Outcome, str] = {"beats": "beat", "no significant difference": "did not beat", "loses": "lost to"}
 
 
@@ -184,8 +185,8 @@ def _sentence(
     difference = sharpes[0] - sharpes[1]
     return (
         f"On {pair.days} {pair.name} {_CLAIMS[outcome]} {pair.benchmark_name}: annual return {ours} against {theirs}, "
-        f"information ratio {_number(ratio)} (mean active return: {p_text(p_values[0])}); Sharpe "
-        f"{_number(sharpes[0])} against {_number(sharpes[1])}, difference {_number(difference)} (Ledoit-Wolf: "
+        f"information ratio {_number(ratio)} (test of the mean active return: {p_text(p_values[0])}); Sharpe ratio "
+        f"{_number(sharpes[0])} against {_number(sharpes[1])}, difference {_number(difference)} (Ledoit-Wolf test: "
         f"{p_text(p_values[1])}). {_reason(outcome, p_values)}"
     )
 
@@ -194,11 +195,12 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
     """Return a sentence on how the outcome follows from the two tests and Holm's correction."""
     mean, sharpe = holm_rejections(p_values)
     if not (mean or sharpe):
-        return "Neither is significant at 5 % over both tests (Holm)."
-    which = "Both are" if mean and sharpe else f"The {'mean active return' if mean else 'Sharpe difference'} is"
+        return f"Neither difference is {_SIGNIFICANT}."
+    alone = "The mean active return is" if mean else "The Sharpe difference is"
+    which = "Both differences are" if mean and sharpe else alone
     contrary = ", but return and Sharpe ratio point in opposite directions, which indicates a different level of risk, "
     is_contrary = outcome == "no significant difference"
-    return f"{which} significant at 5 % over both tests (Holm){f'{contrary}not skill' if is_contrary else ''}."
+    return f"{which} {_SIGNIFICANT}{f'{contrary}not skill' if is_contrary else ''}."
 
 
 def _number(value: float) -> str:

@@ -70,8 +70,8 @@ def test_a_policy_equal_to_its_benchmark_makes_no_difference() -> None:
     assert np.isnan(judged.information_ratio)
     assert judged.sharpe_difference == 0.0
     assert "did not beat 1/N" in judged.sentence
-    assert "information ratio undefined (mean active return: p = 1.00)" in judged.sentence
-    assert "difference 0.00 (Ledoit-Wolf: p = 1.00). Neither is significant" in judged.sentence
+    assert "information ratio undefined (test of the mean active return: p = 1.00)" in judged.sentence
+    assert "difference 0.00 (Ledoit-Wolf test: p = 1.00). Neither difference is significant" in judged.sentence
 
 
 def test_a_policy_that_differs_by_rounding_makes_no_difference() -> None:
@@ -108,11 +108,11 @@ def test_the_sentence_says_when_what_and_how_sure() -> None:
     # Two days are too few for the Sharpe test, and any resampled mean of them can be as far off: p is far above 5 %.
     assert judged.sentence.startswith(
         "On the validation window (2016-01-04 to 2016-01-05) policy did not beat 1/N: annual return 10.0 % against "
-        "5.0 %, information ratio 0.33 (mean active return: p = "
+        "5.0 %, information ratio 0.33 (test of the mean active return: p = "
     )
     assert judged.sentence.endswith(
-        "); Sharpe 1.00 against 1.00, difference 0.00 (Ledoit-Wolf: p undefined). Neither is significant at 5 % over "
-        "both tests (Holm)."
+        "); Sharpe ratio 1.00 against 1.00, difference 0.00 (Ledoit-Wolf test: p undefined). Neither difference is "
+        "significant at 5 % after Holm's correction for two tests."
     )
     assert not judged.leakage_suspected
 
@@ -186,8 +186,8 @@ def test_more_return_for_less_sharpe_ratio_is_a_choice_of_risk() -> None:
     assert judged.sharpe_p_value < 0.001
     assert judged.outcome == "no significant difference"
     assert judged.sentence.endswith(
-        "Both are significant at 5 % over both tests (Holm), but return and Sharpe ratio point in opposite directions, "
-        "which indicates a different level of risk, not skill."
+        "Both differences are significant at 5 % after Holm's correction for two tests, but return and Sharpe ratio "
+        "point in opposite directions, which indicates a different level of risk, not skill."
     )
 
 
@@ -207,4 +207,4 @@ def test_cash_has_no_sharpe_ratio_and_is_judged_by_its_return() -> None:
     judged = verdict(_result(np.full(4000, 1e-5)), benchmark, np.full(4000, 1e-5))
     assert np.isnan(judged.sharpe_p_value)
     assert judged.outcome == "loses"
-    assert "Sharpe undefined against" in judged.sentence
+    assert "Sharpe ratio undefined against" in judged.sentence
