@@ -190,13 +190,23 @@ def test_clean_keeps_the_environment_and_what_runs_wrote() -> None:
     assert "data" not in commands
 
 
-@pytest.mark.parametrize("page", ["reliability.md", "security.md"])
+@pytest.mark.parametrize("page", ["reference/guarantees.md", "security.md"])
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text()))
     files = (path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     there = {name for text in files for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
     assert len(named) > 10
     assert named <= there
+
+
+def test_every_guarantee_about_a_fault_names_its_tests() -> None:
+    def faults(page: str) -> list[str]:
+        return re.findall(r"^\| (.+?) \| .*\|$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+
+    rows = re.findall(r"^\| (?!fault ).*$", (ROOT / "docs" / "reference" / "guarantees.md").read_text(), re.MULTILINE)
+    assert faults("reference/guarantees.md") == faults("reliability.md")
+    assert len(rows) > 40
+    assert all("| `test_" in row for row in rows)
 
 
 def test_setup_asks_for_the_hash_of_every_package_but_torch_and_what_its_build_brings() -> None:
