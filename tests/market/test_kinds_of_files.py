@@ -148,20 +148,20 @@ KINDS = {
     "row numbers in `Unnamed: 0`": Kind(
         text(numbered(wide()), index_label="Unnamed: 0"), ("left out: Unnamed: 0 (row numbers)",)
     ),
-    "columns of the calendar (Year, Month, Weekday)": Kind(
+    "calendar columns (Year, Month, Weekday)": Kind(
         wide(
             Year=[2020] * 3, month=[1, 1, 7], DAY=[2, 3, 6], Day_of_Week=[3, 4, 0], Quarter=[1, 1, 3], hour=[16, 16, 13]
         ),
         ("2 assets (AAPL, MSFT)", "left out: Year, month, DAY, Day_of_Week, Quarter, hour (calendar)"),
     ),
-    "bars beside columns of the calendar": Kind(
+    "bars beside calendar columns": Kind(
         bars(AAPL).assign(Week=[1, 1, 28], Year=2020), ("the bars of one stock", "Week, Year (calendar)"), ONE,
         name="AAPL.csv", per_asset={"volume": ["AAPL"]},
     ),
-    "tickers that are words of the calendar (DAY)": Kind(
+    "tickers that are also names of calendar columns (DAY)": Kind(
         text(wide().set_axis(["DAY", "MSFT"], axis=1)), ("2 assets (DAY, MSFT)",), {"DAY": AAPL, "MSFT": MSFT}
     ),
-    "tickers that are words of bars (LOW, OPEN)": Kind(
+    "tickers that are also names of price fields (LOW, OPEN)": Kind(
         text(wide().set_axis(["LOW", "MSFT"], axis=1)),
         ("2 assets (LOW, MSFT)", "LOW is read as the name of an asset"),
         {"LOW": AAPL, "MSFT": MSFT},
@@ -187,7 +187,7 @@ KINDS = {
         bars(AAPL).assign(Symbol="AAPL"), ("1 asset (AAPL)", "a row per day and Symbol"), ONE, name="daily.csv",
         per_asset={"volume": ["AAPL"]},
     ),
-    "bars as Alpha Vantage names them": Kind(
+    "bars with Alpha Vantage's column names": Kind(
         text(
             bars(AAPL).set_axis(
                 ["1. open", "2. high", "3. low", "4. close", "5. adjusted close", "6. volume"], axis=1
@@ -207,32 +207,32 @@ KINDS = {
         per_asset={"volume": ["AAPL"]},
         name="AAPL.csv",
     ),
-    "download in CSV, fields above tickers": Kind(
+    "download in CSV, first header row: fields": Kind(
         download(), ("2 assets (AAPL, MSFT)", "the price is Adj Close", "Close, High, Low, Open (other fields)"),
         per_asset=VOLUMES,
     ),
-    "download in CSV, tickers above fields": Kind(
+    "download in CSV, first header row: tickers": Kind(
         download(by="ticker"), ("the price is Adj Close",), per_asset=VOLUMES
     ),
-    "download in CSV without names of levels": Kind(
+    "download in CSV, header rows without names": Kind(
         text(download().rename_axis(columns=[None, None], index=None)), ("the price is Adj Close",), per_asset=VOLUMES
     ),
     "download in CSV after reset_index()": Kind(
         text(numbered(download())), ("the price is Adj Close", "Unnamed: 0 (row numbers)"), per_asset=VOLUMES
     ),
-    "download in Parquet, fields above tickers": Kind(
+    "download in Parquet, first column level: fields": Kind(
         download(), ("the price is Adj Close",), name="p.parquet", per_asset=VOLUMES
     ),
-    "download in Parquet, tickers above fields": Kind(
+    "download in Parquet, first column level: tickers": Kind(
         download(by="ticker"), ("the price is Adj Close",), name="p.parquet", per_asset=VOLUMES
     ),
     "download in Parquet after reset_index()": Kind(
         download().reset_index(), ("the price is Adj Close",), name="p.parquet", per_asset=VOLUMES
     ),
-    "labels as text, `('Volume', 'XOM')`": Kind(
+    "column names as text, `('Volume', 'XOM')`": Kind(
         joined("('{field}', '{ticker}')"), ("the price is Adj Close",), per_asset=VOLUMES
     ),
-    "download that holds ^VIX": Kind(
+    "download that includes ^VIX": Kind(
         download({"AAPL": AAPL, "MSFT": MSFT, "^VIX": [12.5, 14.0, 13.5]}),
         ("2 assets (AAPL, MSFT)", "extra columns VIX"),
         extra=("VIX",),
@@ -253,7 +253,7 @@ KINDS = {
         ONE,
         per_asset={"volume": ["AAPL"]},
     ),
-    "closes in names of one field, `AAPL_Close`": Kind(
+    "closes only, named `AAPL_Close`": Kind(
         text(wide().add_suffix("_Close")), ("2 assets (AAPL_Close,",), {"AAPL_Close": AAPL, "MSFT_Close": MSFT}
     ),
     # ---------------------------------------------------------------- a row per day and asset
@@ -276,7 +276,7 @@ KINDS = {
         ("days written as %d/%m/%Y", "to 2020-07-16"),
     ),
     # ---------------------------------------------------------------- time zones and a file of the index
-    "stamps with +01:00 and +02:00 of one zone": Kind("date,AAPL\n" + HOUR, ("to 2020-07-06",), ONE),
+    "time stamps with the offsets +01:00 and +02:00 of one zone": Kind("date,AAPL\n" + HOUR, ("to 2020-07-06",), ONE),
     "index in a file of its own": Kind(
         WIDE, ("the index is Level of spx.csv",), level=LEVEL, index=wide(Level=LEVEL)[["Level"]]
     ),
@@ -296,7 +296,7 @@ KINDS = {
         index=stamped("America/New_York", True),
         name="p.parquet",
     ),
-    "stamps of several time zones": refused(
+    "time stamps of several time zones": refused(
         "date,AAPL\n2020-01-02 00:00-05:00,1\n2020-01-03 00:00+01:00,2\n", "no zone has on these days: +01:00, -05:00"
     ),
     # ---------------------------------------------------------------- what is refused
@@ -320,7 +320,7 @@ KINDS = {
     "a stock without a close": refused(
         joined("{ticker}_{field}").drop(columns=["MSFT_Close", "MSFT_Adj Close"]), "must have a close", "of MSFT"
     ),
-    "levels of sectors and tickers": refused(
+    "two column levels, sectors and tickers": refused(
         wide().set_axis(pd.MultiIndex.from_tuples([("IT", "AAPL"), ("IT", "MSFT")]), axis=1),
         "must be fields (Close, Volume) by ticker",
         name="p.parquet",
@@ -328,7 +328,7 @@ KINDS = {
     "no price at all": refused(
         wide(vix=LEVEL, Volume=LEVEL)[["vix", "Volume"]], "at least one asset, got none", "Volume (no price)"
     ),
-    "two columns of the index": refused(wide(Index=LEVEL, benchmark=LEVEL), "must be one column, got Index, benchmark"),
+    "two index columns": refused(wide(Index=LEVEL, benchmark=LEVEL), "must be one column, got Index, benchmark"),
     "days as 01/02/2020, where no day is after the 12th": refused(
         text(wide(), date_format="%m/%d/%Y"), "got no number above 12 from '01/02/2020'", "Set market.date_format to"
     ),
