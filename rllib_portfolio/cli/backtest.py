@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, "--quiet", "--tuning")
     terms = parser.add_argument_group("costs and execution, the same for every strategy (default: as in training)")
     terms.add_argument(
-        "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded notional"
+        "--cost-bps", type=float, metavar="BPS", help="transaction cost in basis points of the traded amount"
     )
     terms.add_argument(
         "--execution-lag", type=int, choices=(0, 1), help="days between the observed close and the traded close"

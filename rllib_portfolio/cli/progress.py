@@ -305,7 +305,8 @@ def print_outcome(outcome: SearchOutcome, output: Path) -> None:
     if outcome.candidates:
         seeds = len(outcome.candidates[0].retrained)
         shown = Table(box=box.SIMPLE_HEAD, title="Validation Sharpe ratio after costs", title_justify="left")
-        for heading in ("trial", "in the search", f"median of {seeds} fresh seeds", "of each", "selection bias"):
+        fresh = (f"median of {seeds} fresh seeds", "each fresh seed")
+        for heading in ("trial", "in the search", *fresh, "selection bias"):
             shown.add_column(heading, justify="left" if heading == "trial" else "right")
         for place, found in enumerate(outcome.candidates):
             each = ", ".join(_number(value) for value in found.retrained)

@@ -33,8 +33,8 @@ Search for hyperparameters with Ray Tune and Optuna.
 
 Each trial is a training run with settings from the search space (`search:` in tune_configs/<algo>.yaml). Its objective
 is the Sharpe ratio of its policy on the validation window after costs; the test window is never used. The scheduler
-stops trials with low scores early. At the end the best trials are trained again on fresh seeds. The settings with the
-best median score are written to best_config.yaml, which train.py --config accepts.
+stops trials with low scores early. At the end the best trials are trained again on fresh seeds, which the search did
+not use. The settings with the best median score are written to best_config.yaml, which train.py --config accepts.
 
 After Ctrl-C, SIGTERM, a lost connection, a crash or the loss of a machine, --resume continues every trial from its last
 checkpoint.

@@ -41,7 +41,7 @@ Walk-forward analysis: train on successive windows, and evaluate on the days aft
 The days are split into folds of [training] [purge] [validation] [test]; the days of the purge are not used. Each fold
 fits the features on its training window, trains every seed of every algorithm, and keeps the policy of each run that
 was best on its validation window. The policies of all folds then trade one portfolio through their successive test
-windows, and it is compared with every baseline after the same costs.
+windows. This portfolio is compared with every baseline after the same costs.
 
 Folds and seeds train in parallel if the Ray cluster has enough resources. After Ctrl-C, SIGTERM, a lost connection, a
 crash, or a failure that you have corrected, --resume (or the same command with its --output-dir) continues the
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     runs = parser.add_argument_group("the runs")
-    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config or {DEFAULT_ALGORITHM})")
+    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config, else {DEFAULT_ALGORITHM})")
     add_flags(
         runs, "--config", nargs="+", default=[],
         help="YAML configurations, at most one per algorithm (default: tune_configs/<algo>.yaml)",

@@ -13,7 +13,7 @@ class ExecutionConfig(StrictModel):
     """Transaction costs and portfolio limits, which are the same for every policy and every baseline."""
 
     cost_bps: CostBps | tuple[CostBps, ...] = 10.0
-    """Proportional cost in basis points of the traded notional: one number, or one per asset."""
+    """Proportional cost in basis points of the traded amount: one number, or one per asset."""
     impact: float = Field(0.0, ge=0, le=100)
     """k of the impact term k * sigma * |dw|^1.5, where sigma is the asset's trailing daily volatility. With `fund_size`
     this is Y of the square-root law, and k = Y * sqrt(fund_size / dollar volume) of each asset and day."""
@@ -62,7 +62,7 @@ class EnvironmentConfig(ExecutionConfig):
     drawdown_penalty: Coefficient = 1.0
     """Weight of an increase of the drawdown in the drawdown_penalised reward."""
     risk_aversion: Coefficient = 1.0
-    """kappa of the mean-variance rewards."""
+    """Factor kappa of the penalty in the mean-variance rewards, R - kappa / 2 R^2."""
     episode_days: Days | None = 252
     """Days after which an episode is truncated; null walks the whole window."""
     random_start: bool | None = None
