@@ -39,7 +39,10 @@ def _function_or_module(text: str) -> str:
 
 
 _FLAGS: dict[str, dict[str, Any]] = {
-    "--algo": {"choices": list(RUN_CONFIGS), "help": f"algorithm (default: that of --config, else {DEFAULT_ALGORITHM})"},
+    "--algo": {
+        "choices": list(RUN_CONFIGS),
+        "help": f"algorithm (default: that of --config, otherwise {DEFAULT_ALGORITHM})",
+    },
     "--config": {"type": Path, "metavar": "FILE", "help": "YAML configuration (default: tune_configs/<algo>.yaml)"},
     "--set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "set setting A.B to V; may be repeated"},
     "--seed": {"type": int, "help": "seed of networks, environments and sampling (default: 0)"},

@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description and the flags."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     runs = parser.add_argument_group("the runs")
-    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config, else {DEFAULT_ALGORITHM})")
+    add_flags(runs, "--algo", nargs="+", help=f"algorithms (default: those of --config, otherwise {DEFAULT_ALGORITHM})")
     add_flags(
         runs, "--config", nargs="+", default=[],
         help="YAML configurations, at most one per algorithm (default: tune_configs/<algo>.yaml)",

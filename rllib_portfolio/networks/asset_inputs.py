@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class AssetInputs(NamedTuple):
-    """What a network reads of B observations of N assets."""
+    """Tensors that a per-asset network computes from B observations of N assets."""
 
     each: Tensor
     """Features of an asset, its portfolio weight, and the features of the market, [B, N, F + 1 + M]."""
@@ -23,7 +23,9 @@ class AssetInputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AssetLayout:
-    """The layout of an observation, as `env.observation.ObservationLayout` defines it.
+    """Splits observations of a fixed number of assets into the inputs of a torch network that is trained.
+
+    The order of an observation's parts is that of `env.observation.ObservationLayout`.
 
     Attributes:
         num_assets: N, the number of risky assets.
@@ -39,7 +41,7 @@ class AssetLayout:
 
     @property
     def num_inputs(self) -> int:
-        """Number of inputs of each asset, F + 1 + M."""
+        """Number of inputs per asset: its features, its weight and the features of the market, F + 1 + M."""
         return self.num_features + 1 + self.num_market
 
     def read(self, observations: Tensor) -> AssetInputs:

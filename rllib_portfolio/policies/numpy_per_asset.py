@@ -19,24 +19,27 @@ from rllib_portfolio.policies.numpy_networks import Layers, NamedWeights, greedy
 
 
 class AssetInputs(NamedTuple):
-    """What a network reads of B observations of N assets, as in `networks.asset_inputs`."""
+    """Arrays that a saved policy computes from B observations: those of the torch class of the same name.
+
+    Attributes:
+        each: Inputs of each asset, float32 [B, N, F + 1 + M].
+        tradable: Whether each asset may be bought, [B, N]; None if all may.
+        shares: Share of each asset in a mean embedding, float32 [B, 1, N]; None for equal shares.
+    """
 
     each: FloatArray
-    """Features of an asset, its portfolio weight, and the features of the market, [B, N, F + 1 + M]."""
     tradable: BoolArray | None
-    """Whether each asset may be bought, [B, N]; None if all may."""
     shares: FloatArray | None
-    """Share of each asset in a mean over those that are tradable or held, [B, 1, N]; None for the mean over all."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetReader:
-    """Reads observations of any number of assets.
+    """Splits observations into the inputs of a saved policy, which may have more or fewer assets than in training.
 
     Attributes:
-        num_features: F, the number of features of each asset.
-        num_market: M, the number of features of the market.
-        sees_tradable: Whether the last feature of an asset is 1 if it may be bought and 0 if not.
+        num_features: F, the features per asset that the policy was trained with.
+        num_market: M, the features of the market that the policy was trained with.
+        sees_tradable: Whether the last of the F features says if the asset may be bought.
     """
 
     num_features: int
@@ -45,7 +48,7 @@ class AssetReader:
 
     @property
     def num_inputs(self) -> int:
-        """Number of inputs of each asset, F + 1 + M."""
+        """Number of inputs that the policy's encoder takes for one asset, F + 1 + M."""
         return self.num_features + 1 + self.num_market
 
     def num_assets(self, length: int) -> int:
