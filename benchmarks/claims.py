@@ -13,10 +13,11 @@ from benchmarks.tables import Table
 from benchmarks.throughput.tables import fastest, speeds
 
 Row = tuple[str, str, bool | None]
-"""The measured figures, the command that measures them, and whether the claim holds; None if they do not tell."""
+"""The measured figures, the benchmark that measures them, and whether the claim holds; None if they do not tell."""
 _VERDICT = {True: "confirmed", False: "refuted", None: "inconclusive"}
-_ABLATION = "`python -m benchmarks.learning.ablation`"
-_WALK = "`python -m benchmarks.real_data walk`"
+_BENCH = "`benchmarks.throughput`"
+_ABLATION = "`benchmarks.learning.ablation`"
+_WALK = "`benchmarks.real_data walk`"
 
 
 def table(results: Path) -> Table:
@@ -26,8 +27,8 @@ def table(results: Path) -> Table:
         results: Folder of all results.
     """
     found = {**_of_speed(results), **of_ablation(results), **_of_learning(results)}
-    rows = [[claim, measured, command, _VERDICT[holds]] for claim, (measured, command, holds) in found.items()]
-    return Table("Each claim beside what was measured", ["claim", "measured here", "command", "verdict"], rows)
+    rows = [[claim, measured, name, _VERDICT[holds]] for claim, (measured, name, holds) in found.items()]
+    return Table("Each claim beside what was measured", ["claim", "measured here", "benchmark", "verdict"], rows)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -54,18 +55,18 @@ def _of_speed(results: Path) -> dict[str, Row]:
         "850 steps a second with 8 environments": (
             f"{trained:,.0f} steps a second in training (10 epochs of minibatches of 64), {sampled:,.0f} when only "
             "sampling",
-            "`make bench`",
+            _BENCH,
             trained >= 850.0,
         ),
         "8 environments are 7 times as fast as one": (
             f"{times:.1f} times as fast when only sampling, in one process",
-            "`make bench`",
+            _BENCH,
             times >= 7.0,
         ),
         "the replay buffer takes 40 % less memory": (
             f"{saved:.0%} less than RLlib's prioritized episode buffer ({ours:.2f} against {theirs:.2f} times the size "
             "of the observations, without the data for counterfactual actions)",
-            "`make bench ARGS=dqn`",
+            "`benchmarks.throughput dqn`",
             saved >= 0.395,
         ),
     }
@@ -115,7 +116,7 @@ def _of_learning(results: Path) -> dict[str, Row]:
         "PPO converges in half the steps": (
             f"PPO needs {median(ratios):.2f} times the steps of unmodified RLlib PPO to close 90 % of the gap (median "
             f"of the {len(ratios)} markets on which both close it)",
-            "`python -m benchmarks.learning.certification`",
+            "`benchmarks.learning.certification`",
             median(ratios) <= 0.5,
         ),
         "PPO is 20 to 30 % better than DQN, adjusted for risk": (

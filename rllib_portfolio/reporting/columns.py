@@ -59,13 +59,23 @@ GROUPS: dict[str, tuple[Column, ...]] = {
     ),
     "Against the benchmark": (
         Column(
-            "information_ratio", "information ratio", "{:.2f}", "annualised mean / standard deviation of active returns"
+            "information_ratio",
+            "information ratio",
+            "{:.2f}",
+            "annualised mean / standard deviation of active returns (returns minus those of the benchmark)",
         ),
-        Column("mean_p_value", "p, mean active return", "{:.3f}", "stationary bootstrap, two-sided"),
+        Column("mean_p_value", "p, mean active return", "{:.3f}", "two-sided test that it is 0 (stationary bootstrap)"),
         Column("sharpe_difference", "Sharpe difference", "{:.2f}", "Sharpe ratio minus that of the benchmark"),
-        Column("difference_lower", "difference from", "{:.2f}", "lower end of the 95 % interval, paired resampling"),
+        Column(
+            "difference_lower", "Sharpe difference from", "{:.2f}", "lower end of the 95 % interval, paired resampling"
+        ),
         Column("difference_upper", "to", "{:.2f}", "upper end of the 95 % interval, paired resampling"),
-        Column("sharpe_p_value", "p, Sharpe difference", "{:.3f}", "Ledoit and Wolf (2008), studentised bootstrap"),
+        Column(
+            "sharpe_p_value",
+            "p, Sharpe difference",
+            "{:.3f}",
+            "two-sided test that it is 0 (Ledoit and Wolf 2008, bootstrap)",
+        ),
         Column("verdict", "verdict", "{}", "follows from both p-values with Holm's correction at 5 %"),
         Column("paired_t_p_value", "p, paired t", "{:.3f}", "textbook test; its assumptions are listed below"),
         Column("wilcoxon_p_value", "p, Wilcoxon", "{:.3f}", "textbook test; its assumptions are listed below"),
@@ -86,7 +96,10 @@ GROUPS: dict[str, tuple[Column, ...]] = {
             "1 minus the one-sided p-value of H0: true Sharpe ratio at most 0",
         ),
         Column(
-            "confidence_set_p_value", "p, best strategy", "{:.3f}", "model confidence set; below 0.05: not in the set"
+            "confidence_set_p_value",
+            "p, best strategy",
+            "{:.3f}",
+            "model confidence set; a strategy below 0.05 is not in the set",
         ),
     ),
     "Trading and exposure": (

@@ -47,7 +47,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     inputs = report.inputs
     console.print(_table(report, f"{inputs.title}: {inputs.days}", _PERFORMANCE), markup=False)
     if inputs.benchmark is not None:
-        console.print(_table(report, f"Against {inputs.benchmark}", _DIFFERENCE), markup=False)
+        console.print(_table(report, f"Against {inputs.benchmark} (IR: information ratio)", _DIFFERENCE), markup=False)
     if inputs.context is not None and inputs.context.cost_curve is not None:
         console.print(_cost_table(inputs.context.cost_curve, inputs.subjects), markup=False)
     for judged in report.verdicts.values():

@@ -241,8 +241,8 @@ def _cash_returns(lineup: Lineup, market: MarketData, dates: Dates) -> FloatArra
     cash_returns = cash_returns_on(market, dates)
     if cash_returns is None:
         raise ConfigError(
-            f"market must have the days of the walks, got none for some of {dates[0]} to {dates[-1]} (report). Give "
-            "the market that was walked."
+            f"market must have the days of the back-test, got none for some of {dates[0]} to {dates[-1]} (report). Give "
+            "the market of the back-test."
         )
     return cash_returns
 
@@ -251,7 +251,7 @@ def _require_names(names: tuple[str, ...], roles: tuple[Role, ...], subjects: tu
     """Check the names of a line-up and return the name of its benchmark."""
     if Role.BENCHMARK not in roles:
         one_nth = EqualWeight().name
-        raise ConfigError(f"lineup must hold {one_nth}, got {', '.join(names) or 'none'} (report). Walk it, too.")
+        raise ConfigError(f"lineup must hold {one_nth}, got {', '.join(names) or 'none'} (report). Back-test it, too.")
     benchmark = names[roles.index(Role.BENCHMARK)]
     if len(set(names)) < len(names):
         raise ConfigError(f"lineup must have distinct names, got {', '.join(names)} (report). Rename one of them.")

@@ -24,7 +24,7 @@ from rllib_portfolio.statistics.multiple_comparison import (
 from rllib_portfolio.statistics.verdicts import Verdict
 
 FEWEST_ROWS = 3
-TOO_FEW = "The superior ability test and the model confidence set need at least three rows and are left out."
+TOO_FEW = "The superior ability test and the model confidence set need at least three strategies and are left out."
 NO_TUNING_RECORD = (
     "No tuning record was given, so the number of trials is not known; the deflated Sharpe ratio and the probability "
     "of backtest overfitting are left out."

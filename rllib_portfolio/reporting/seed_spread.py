@@ -18,7 +18,7 @@ FEWEST_SEEDS = 2
 OVER_DAYS = "one per seed, over all days"
 OVER_FOLDS = "one per seed and fold; seeds are resampled within each fold"
 
-NO_SEEDS = "No walks of single seeds were given, so the variation between seeds is not known."
+NO_SEEDS = "No back-tests of single seeds were given, so the variation between seeds is not known."
 COLUMNS = ["subject", "seed", "walk", "sharpe_ratio", "annual_return", "max_drawdown"]
 
 

@@ -110,7 +110,7 @@ def _selected_trial(context: ReportContext) -> _Selected:
     tuning = context.tuning
     assert tuning is not None
     if tuning.trial_returns is None:
-        return _Selected(f"{LEFT_OUT}neither a walk on the selection days nor {TRIAL_RETURNS} was given.")
+        return _Selected(f"{LEFT_OUT}neither a back-test on the selection days nor {TRIAL_RETURNS} was given.")
     cash = _cash_of_the_trials(context, tuning.trial_returns)
     if cash is None:
         return _Selected(f"{LEFT_OUT}{NO_CASH}")

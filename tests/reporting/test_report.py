@@ -105,7 +105,7 @@ def test_without_search_and_seeds_the_omissions_are_stated(short_lineup: Lineup,
     report = report_of_walks(short_lineup, context=bare, plan=FEW)
     told = "\n".join(report.statements)
     assert "No tuning record was given" in told
-    assert "No walks of single seeds were given" in told
+    assert "No back-tests of single seeds were given" in told
     assert report.selection is None
     assert "at other costs" not in printed(report)
 
@@ -150,7 +150,7 @@ def test_failed_fits_days_that_nobody_walked_and_seeds_over_folds_are_told(
     write_report(report, tmp_path)
     assert len(pd.read_csv(tmp_path / "failed_fits.csv")) == 2
     page = " ".join((tmp_path / "report.html").read_text().split())
-    assert "interquartile mean 0.60 (" in page
+    assert "interquartile mean Sharpe ratio 0.60 (" in page
     assert "of 4 runs (one per seed and fold; seeds are resampled within each fold). This is a mean" in page
 
 

@@ -108,7 +108,7 @@ def test_a_walk_on_days_that_the_market_has_not_is_left_out(searched: ReportCont
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("no returns", "neither a walk on the selection days nor trial_returns.parquet was given."),
+        ("no returns", "neither a back-test on the selection days nor trial_returns.parquet was given."),
         ("no dates", "trial_returns.parquet has no dates, or has days that are missing in this report's market data,"),
         (
             "other days",
