@@ -28,7 +28,7 @@ def table(results: Path) -> Table:
     """
     found = {**_of_speed(results), **of_ablation(results), **_of_learning(results)}
     rows = [[claim, measured, name, _VERDICT[holds]] for claim, (measured, name, holds) in found.items()]
-    return Table("Each claim beside what was measured", ["claim", "measured here", "benchmark", "verdict"], rows)
+    return Table("Claims and measurements", ["claim", "measured here", "benchmark", "verdict"], rows)
 
 
 def _json(path: Path) -> dict[str, Any]:

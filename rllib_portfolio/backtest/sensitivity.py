@@ -58,7 +58,7 @@ def repriced(
     start, stop = window
     if not np.array_equal(result.dates, market.dates[start:stop]):
         raise ConfigError(
-            f"window must be the one that was walked, got rows {start} to {stop} beside {result.dates[0]} to "
+            f"window must be the one of the back-test, got rows {start} to {stop} beside {result.dates[0]} to "
             f"{result.dates[-1]} (strategy {result.name}). Give the walk's window."
         )
     execution = ExecutionConfig(cost_bps=cost_bps, impact=impact)

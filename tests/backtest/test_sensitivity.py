@@ -125,7 +125,7 @@ def test_later_starts_are_walks_of_their_own() -> None:
 
 def test_the_walks_window_and_costs_that_fit_are_needed() -> None:
     (walked,) = backtest(MARKET, WINDOW, [EqualWeight()], ExecutionConfig())
-    with pytest.raises(ConfigError, match=r"window must be the one that was walked, got rows 5 to 60 beside"):
+    with pytest.raises(ConfigError, match=r"window must be the one of the back-test, got rows 5 to 60 beside"):
         repriced(walked, MARKET, (5, 60), 10.0)
     with pytest.raises(ConfigError, match="cost_bps must be one number or 4 numbers, got 2"):
         repriced(walked, MARKET, WINDOW, (1.0, 2.0))

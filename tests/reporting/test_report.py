@@ -128,7 +128,7 @@ def test_a_line_up_without_equal_weight_or_over_other_days_is_refused(lineup: Li
     with pytest.raises(ConfigError, match="lineup must hold 1/N"):
         report_of_walks(without, context=context)
     late = tuple(replace(walk, dates=walk.dates + np.timedelta64(7300, "D")) for walk in lineup.results)
-    with pytest.raises(ConfigError, match="market must have the days of the walks"):
+    with pytest.raises(ConfigError, match="market must have the days of the back-test"):
         report_of_walks(Lineup(late, lineup.failures), context=context)
     mixed = (lineup.results[0], *late[1:])
     with pytest.raises(ConfigError, match="lineup must be over the same days"):
