@@ -34,8 +34,8 @@ SHOWN_BASELINES = (
     "index",
 )
 EXECUTION = (
-    "All strategies may trade every 21 days, one day after the decision (execution lag 1), and pay 10 basis points of "
-    "the traded amount."
+    "All strategies may trade every 21 days, one day after the decision (execution lag 1), and pay 10 basis points "
+    "(0.1 %) of the traded amount."
 )
 """Execution of the strategies in the table of the README, as set in `ppo.yaml` and `ppo_per_asset.yaml`."""
 _WALK_FIGURES = {

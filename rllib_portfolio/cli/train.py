@@ -59,14 +59,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("data"), "--data-path", "--index-path")
     machines = parser.add_argument_group("machines")
     machines.add_argument(
-        "--num-env-runners", type=int, metavar="N", help="env-runner processes; 0 samples in this process (default: 0)"
+        "--num-env-runners",
+        type=int,
+        metavar="N",
+        help="env runners, i.e. processes that simulate episodes; 0: this process does it (default: 0)",
     )
     machines.add_argument("--num-envs-per-env-runner", type=int, metavar="N", help="environments per env runner")
     machines.add_argument(
         "--num-cpus-per-env-runner", type=float, metavar="X", help="CPUs reserved per env runner (default: 1)"
     )
     machines.add_argument(
-        "--num-learners", type=int, metavar="N", help="learner processes; 0 learns in this process (default: 0)"
+        "--num-learners",
+        type=int,
+        metavar="N",
+        help="learner processes, which update the network; 0: this process does it (default: 0)",
     )
     machines.add_argument(
         "--num-gpus-per-learner", type=float, metavar="X",

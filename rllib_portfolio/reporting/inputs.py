@@ -241,8 +241,8 @@ def _cash_returns(lineup: Lineup, market: MarketData, dates: Dates) -> FloatArra
     cash_returns = cash_returns_on(market, dates)
     if cash_returns is None:
         raise ConfigError(
-            f"market must have the days of the back-test, got none for some of {dates[0]} to {dates[-1]} (report). Give "
-            "the market of the back-test."
+            f"market must have the days of the back-test, got none for some of {dates[0]} to {dates[-1]} (report). "
+            "Give the market of the back-test."
         )
     return cash_returns
 
