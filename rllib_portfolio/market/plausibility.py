@@ -16,9 +16,10 @@ import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.dates import Dates
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.frequency import WEEKDAYS, Dates
+from rllib_portfolio.market.frequency import WEEKDAYS
 from rllib_portfolio.market.sources import BUNDLED
 from rllib_portfolio.market.universe import Universe
 
