@@ -160,7 +160,8 @@ def frequency_notes(dates: Dates, periods: int, config: MarketConfig, slowest: t
         notes.append(f"{told}: periods_per_year is {periods}.")
     name, rows = slowest
     if abs(periods - WEEKDAYS) > TOLERANCE * WEEKDAYS:
-        notes.append(f"Windows count rows: {name} looks back {rows} rows, {span(rows, periods)} of this table.")
+        more = " Where days are counted, they are rows." if periods > MOST_DAYS else ""
+        notes.append(f"Windows count rows: {name} looks back {rows} rows, {span(rows, periods)} of this table.{more}")
     return tuple(notes)
 
 

@@ -141,7 +141,8 @@ def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
     if not len(holes):
         return ()
     years = float(steps.sum()) / DAYS_A_YEAR
-    num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if len(dates) >= MIN_ROWS else 0
+    num_days = 1 + np.count_nonzero(steps)
+    num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if num_days >= MIN_ROWS else 0
     longest = max(largest, MAX_CLOSURE_DAYS)
     if len(holes) > num_allowed or steps.max() > longest:
         row, limit = (int(holes[0]), largest) if len(holes) > num_allowed else (int(steps.argmax()), longest)
