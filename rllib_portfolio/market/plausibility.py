@@ -145,7 +145,7 @@ def extreme_moves(
     A loss at the end of a life is stated by the user, and is not listed.
 
     Args:
-        dates: Days, datetime64[D] [T].
+        dates: Days or moments, datetime64 [T].
         assets: Names of the N assets.
         returns: Simple returns, [T, N]; row 0 is zero.
         universe: The universe, or None for a complete table.
@@ -188,7 +188,7 @@ def move_notes(
     There is no note without such moves. Those of the bundled universe are known and need not be accepted.
 
     Args:
-        dates: Days, datetime64[D] [T].
+        dates: Days or moments, datetime64 [T].
         assets: Names of the N assets.
         returns: Simple returns, [T, N]; row 0 is zero.
         config: The source of the data, and whether extreme moves are accepted.
