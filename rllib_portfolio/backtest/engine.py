@@ -52,7 +52,7 @@ class BacktestResult:
     Attributes:
         name: Name of the strategy.
         assets: Names of the N risky assets.
-        dates: Days whose returns were earned, datetime64[D] [T]; each trade is at the close before.
+        dates: Days or moments whose returns were earned, datetime64 [T]; each trade is at the close before.
         returns: Net simple returns, [T].
         wealth: Wealth path that starts at 1, [T+1].
         weights: Weights held over each day, after trading, [T, N+1], cash last.

@@ -19,6 +19,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
+from rllib_portfolio.market.frequency import MOST_DAYS
 from rllib_portfolio.policies.strategy import MarketView, Strategy
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,11 @@ class RefitSchedule:
 
     @classmethod
     def of_calendar(cls, periods_per_year: int) -> Self:
-        """Return the default schedule, every month on three years, for a market with this number of rows a year."""
-        return cls(month_days(periods_per_year), 3 * periods_per_year, max(2, periods_per_year // 2))
+        """Return the default schedule, every month on three years, for a market with this number of rows a year.
+
+        A fit needs half a year, or in rows of hours as many of them as half a year has days.
+        """
+        return cls(month_days(periods_per_year), 3 * periods_per_year, max(2, min(periods_per_year, MOST_DAYS) // 2))
 
     def __post_init__(self) -> None:
         if self.refit_days < 1:

@@ -13,9 +13,11 @@ from rllib_portfolio.cli.settings import own_config
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.files import parse_assignment
 from rllib_portfolio.config.user_values import user_path
+from rllib_portfolio.dates import are_intraday
 from rllib_portfolio.errors import ConfigError, DataError, file_error, reason
 from rllib_portfolio.market.columns import INDEX_COLUMN, PRICE_PREFIX
 from rllib_portfolio.market.data import MarketData
+from rllib_portfolio.market.frequency import span
 from rllib_portfolio.market.lives import listed_names
 from rllib_portfolio.market.loading import checked_table
 from rllib_portfolio.market.plausibility import NUM_LISTED, require_accepted_moves, unaccepted_moves
@@ -153,17 +155,17 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
 
 def _summary(market: MarketData, told: str | None) -> list[str]:
     """Return the lines on a market, without a note that was told before."""
-    days = market.dates
+    days, unit = market.dates, "rows" if are_intraday(market.dates) else "days"
     windows = [
-        f"{name:12}{days[start]} to {days[stop - 1]}, {stop - start} days"
+        f"{name:12}{days[start]} to {days[stop - 1]}, {stop - start} {unit}"
         for name, (start, stop) in market.windows.items()
     ]
     return [
         f"source      {market.source}",
-        f"days        {market.num_days}, {days[0]} to {days[-1]}",
+        f"{unit:12}{market.num_days}, {days[0]} to {days[-1]}",
         f"assets      {listed_names(market.assets)}",
         f"rows/year   {market.periods_per_year}; features look back {market.first_row} rows, "
-        f"{market.first_row / market.periods_per_year:.1f} years",
+        f"{span(market.first_row, market.periods_per_year)}",
         *windows,
         f"features    {len(market.asset_feature_names)} per asset, {len(market.market_feature_names)} of the market",
         f"sha256      {market.data_hash}",

@@ -32,11 +32,12 @@ Processes = Annotated[int, Field(ge=0, le=10_000)]
 Share = Annotated[float, Field(ge=0, le=10_000)]
 """CPUs or GPUs that a process reserves; fractions are allowed."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-RowsPerYear = Annotated[int, Field(ge=1, le=366)]
+RowsPerYear = Annotated[int, Field(ge=1, le=366 * 24)]
 LayerSize = Annotated[int, Field(ge=1, le=8192)]
 CostBps = Annotated[float, Field(ge=0, lt=5000)]
 IsoDay = Annotated[str, BeforeValidator(lambda day: day.isoformat() if isinstance(day, date) else day)]
-"""A date as ISO text. YAML reads a date without quotes as a date object, which is converted."""
+"""A day, or a moment of an intraday table, as ISO text. YAML reads a date without quotes as a date object, which is
+converted."""
 ColumnName = Annotated[str, StringConstraints(strip_whitespace=True)]
 """The name of a column of a table, without spaces around it."""
 DateWindow = tuple[IsoDay, IsoDay]

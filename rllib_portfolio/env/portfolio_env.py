@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.config import EnvironmentConfig, FeatureConfig, MarketConfig
 from rllib_portfolio.config.user_values import user_path, validated
+from rllib_portfolio.dates import are_intraday, parse_date, rows_between
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.env.transition import State, StepOutcome, nothing_done, with_rows
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window, load_market
-from rllib_portfolio.market.splits import parse_day
 
 WindowChoice = str | tuple[str, str] | list[str]
 _WINDOW_NAMES = ("train", "validation", "test", "all")
@@ -351,17 +351,23 @@ def resolve_window(market: MarketData, window: WindowChoice) -> Window:
             )
         return market.windows[window]
     try:
-        first, last = (np.datetime64(parse_day(day) if isinstance(day, str) else day, "D") for day in window)
+        first, last = (_date(day, market) for day in window)
     except ValueError as error:
         raise ConfigError(f"window must be two ISO dates, got {window!r} ({error}). Write 2016-01-01.") from None
-    start = int(np.searchsorted(market.dates, first, side="left"))
-    stop = int(np.searchsorted(market.dates, last, side="right"))
+    start, stop = rows_between(market.dates, first, last)
     if stop <= start:
         raise ConfigError(
             f"window must hold a trading day, got {first} to {last} ({market.source} has {market.dates[0]} to "
             f"{market.dates[-1]}). Move it."
         )
     return start, stop
+
+
+def _date(day: object, market: MarketData) -> np.datetime64:
+    if isinstance(day, str):
+        return parse_date(day, market.dates)
+    moment = np.datetime64(day)  # type: ignore[call-overload]
+    return cast(np.datetime64, moment if are_intraday(market.dates) else moment.astype("datetime64[D]"))
 
 
 def _simulation(market: MarketData, window: WindowChoice, settings: Mapping[str, Any]) -> Simulation:

@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.errors import DataError, file_error, reason
 from rllib_portfolio.market.columns import UNNAMED, VOLUME, sort_columns
 from rllib_portfolio.market.days import DAY_FORMAT, TIME_ZONE
@@ -135,8 +136,8 @@ def _one_asset(frame: pd.DataFrame, stem: str, source: str) -> tuple[pd.DataFram
     if not frame.index.is_unique:
         day = frame.index[frame.index.duplicated()][0]
         raise DataError(
-            f"each file must hold one asset with one row per day, got two rows ({source}, {day:%Y-%m-%d}). Keep one of "
-            "them, or name this file alone."
+            f"each file must hold one asset with one row per day, got two rows ({source}, {date_text(day)}). Keep one "
+            "of them, or name this file alone."
         )
     pairs, _ = frame.attrs.get(LEVELS, ({}, ()))
     if pairs:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.config.user_values import import_function
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.features import warm_up
 
@@ -73,7 +74,7 @@ def _check_cells(name: str, values: Feature, prices: pd.DataFrame) -> None:
         row = int(np.argmax(bad))
         raise DataError(
             f"{name} must be finite after its warm-up, got {cells[row][~np.isfinite(cells[row])][0]} "
-            f"({values.index[row]:%Y-%m-%d}). Return a number for each day after the first {first}."
+            f"({date_text(values.index[row])}). Return a number for each day after the first {first}."
         )
 
 
@@ -85,7 +86,8 @@ def _check_prefix(name: str, function: CustomFeature, prices: pd.DataFrame, valu
     if not same.all():
         raise DataError(
             f"{name} must depend on prices up to its own day only, got another value once later days were cut off "
-            f"({prices.index[int(np.argmin(same))]:%Y-%m-%d}). Use trailing windows; no global mean, no negative shift."
+            f"({date_text(prices.index[int(np.argmin(same))])}). Use trailing windows; no global mean, no "
+            "negative shift."
         )
 
 

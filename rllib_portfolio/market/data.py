@@ -1,7 +1,7 @@
 """`MarketData`: everything that an environment or a back-test knows about a market, as read-only arrays.
 
-Row t is the close of day t. There is no look-ahead bias: `asset_features[t]`, `market_features[t]`, `volatility[t]` and
-`cash_returns[t + 1]` are functions of prices up to t.
+Row t is the close of day t, or of a period within a day in an intraday table. There is no look-ahead bias:
+`asset_features[t]`, `market_features[t]`, `volatility[t]` and `cash_returns[t + 1]` are functions of prices up to t.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MarketData:
     """A market of N risky assets over T days.
 
     Attributes:
-        dates: Trading days, datetime64[D] [T], increasing.
+        dates: Trading days, datetime64[D] [T], or moments of an intraday table, datetime64[m] [T], increasing.
         assets: Names of the N risky assets; cash comes after them, at index N.
         returns: Simple returns, float64 [T, N]: `returns[t]` is earned from close t - 1 to close t; row 0 is zero.
         cash_returns: Simple returns of cash, float64 [T]; `cash_returns[t]` is known at close t - 1.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import tzinfo
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
@@ -25,8 +24,7 @@ class Days(NamedTuple):
     """Moments that were read from text."""
 
     moments: pd.DatetimeIndex
-    """In local time of `zone`; NaT for text that is no day."""
-    zone: tzinfo | None
+    """In local time, with its time zone if the text has one; NaT for text that is no day."""
     written: str | None = None
     """Format of the text where day and month could be exchanged, as %d/%m/%Y; None for ISO 8601."""
 
@@ -44,17 +42,15 @@ def days_of_text(text: pd.Series, date_format: str | None, source: str) -> Days:
     """
     if date_format is not None:
         moments = pd.to_datetime(text, format=date_format, errors="coerce", utc="%z" in date_format)
-        days = pd.DatetimeIndex(moments)
-        return Days(days.tz_localize(None), days.tz, date_format)
+        return Days(pd.DatetimeIndex(moments), date_format)
     moments = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
     moments = moments.mask(text.str.len() < 8)  # a year, a month or a row number, not a day
     if moments.isna().any():
-        return _numbered(text, source) or Days(pd.DatetimeIndex(moments).tz_localize(None), None)
+        return _numbered(text, source) or Days(pd.DatetimeIndex(moments).tz_localize(None))
     try:
-        days = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
+        return Days(pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601")))
     except ValueError:  # several offsets from UTC
-        days = _local_time(text, pd.DatetimeIndex(moments), source)
-    return Days(days.tz_localize(None), days.tz)
+        return Days(_local_time(text, pd.DatetimeIndex(moments), source))
 
 
 def _numbered(text: pd.Series, source: str) -> Days | None:
@@ -72,7 +68,7 @@ def _numbered(text: pd.Series, source: str) -> Days | None:
         day, month = (parts[0], parts[2]) if is_day_first else (parts[2], parts[0])
         year, written = parts[3], mark.join(("%d", "%m", "%Y") if is_day_first else ("%m", "%d", "%Y"))
     numbers = pd.DataFrame({"year": year, "month": month, "day": day}).astype(int)
-    return Days(pd.DatetimeIndex(pd.to_datetime(numbers, errors="coerce")), None, written)
+    return Days(pd.DatetimeIndex(pd.to_datetime(numbers, errors="coerce")), written)
 
 
 def _is_day_first(text: pd.Series, first: pd.Series, second: pd.Series, mark: str, source: str) -> bool:

@@ -1,13 +1,14 @@
-"""The days of a table: the column that holds them, and the day and the time zone that a timestamp means."""
+"""The days of a table, or its hours: the column that holds them, and what a timestamp and its time zone mean."""
 
 from __future__ import annotations
 
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rllib_portfolio.dates import minutes_between
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.day_formats import Days, days_of_text
 from rllib_portfolio.market.labels import CALENDAR_NAMES, TICKER_NAMES, key, plain
@@ -20,7 +21,9 @@ TIME_ZONE, DAY_FORMAT = "time_zone", "day_format"
 if day and month could be exchanged in it, or None."""
 
 LEAST_STAMPS_A_DAY = 2.0
-"""Average number of time stamps per day from which on the rows are not days."""
+"""Usual number of time stamps per day from which on the rows are hours, not days."""
+SHORTEST_STEP = 60.0
+"""Least usual number of minutes between two time stamps of a day."""
 
 
 def names_days(label: object) -> bool:
@@ -40,10 +43,12 @@ def dated(frame: pd.DataFrame, source: str, date_format: str | None = None) -> p
 
     Returns:
         The other columns, with the days as a DatetimeIndex without time zone, in the order of the table. The days are
-        local days in the time zone of the timestamps, which `attrs` hold.
+        local days in the time zone of the timestamps, which `attrs` hold. If a usual day has several timestamps, they
+        stay as they are, to the minute; those with a time zone are in UTC, in which no hour repeats.
 
     Raises:
-        DataError: If there are two columns of days, a cell that is no day, or timestamps of several time zones.
+        DataError: If there are two columns of days, a cell that is no day, timestamps of several time zones, or rows
+            that are shorter than an hour.
     """
     named = [position for position, label in enumerate(frame.columns) if names_days(label)]
     if not named and any(key(plain(label)) in TICKER_NAMES for label in frame.columns):
@@ -123,7 +128,7 @@ def _days(
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         _check_each_day(column, column.isna(), date_format, source)
         stamps = pd.DatetimeIndex(column)
-        found = Days(stamps.tz_localize(None), stamps.tz)
+        found = Days(stamps)
         codes, different = np.arange(len(stamps)), found.moments
     else:
         codes, texts = pd.factorize(
@@ -133,24 +138,31 @@ def _days(
         different = found.moments
         bad = np.append(np.asarray(different.isna()), True)  # the code of an empty cell is -1
         _check_each_day(column, pd.Series(bad[codes]), date_format, source)
-    days = different.normalize()
-    _refuse_hours(different, days, source)
-    return days.take(codes).rename("date"), found.zone, found.written
+    local = different.tz_localize(None)
+    days, zone = local.normalize(), different.tz
+    if _are_hours(local, len(codes), source):
+        days = (local if zone is None else different.tz_convert(UTC).tz_localize(None)).floor("min")
+        zone = None if zone is None else UTC
+    return days.take(codes).rename("date"), zone, found.written
 
 
-def _refuse_hours(stamps: pd.DatetimeIndex, days: pd.DatetimeIndex, source: str) -> None:
-    """Raise if a usual day has several time stamps, as in a table of hours or minutes."""
-    num_stamps, num_days = stamps.nunique(), days.nunique()
-    if num_days == 0 or num_stamps < LEAST_STAMPS_A_DAY * num_days:
-        return
-    step = pd.Series(stamps.unique().sort_values()).diff().median()
-    rhythm = (
-        "one an hour" if step == pd.Timedelta(hours=1) else f"usually one every {step.total_seconds() / 60:g} minutes"
-    )
-    raise DataError(
-        f"rows must be days or longer periods, got {num_stamps / num_days:.1f} time stamps a day, {rhythm} ({source}). "
-        "Keep the last row of each day: frame.groupby(frame.index.normalize()).last()."
-    )
+def _are_hours(stamps: pd.DatetimeIndex, num_rows: int, source: str) -> bool:
+    """Return whether a usual day has several time stamps; raise a DataError if they are less than an hour apart.
+
+    In a long table a usual day is the mean one, because assets with different closing times make two stamps of a day.
+    """
+    different = stamps.unique().sort_values()
+    a_day = pd.Series(1, different.normalize()).groupby(level=0).size()
+    usual = a_day.median() if len(different) == num_rows else a_day.mean()
+    if not usual >= LEAST_STAMPS_A_DAY:
+        return False
+    if (minutes := minutes_between(different.to_numpy())) < SHORTEST_STEP:
+        raise DataError(
+            f"rows must be hours, days or longer periods, got {a_day.mean():.1f} time stamps a day, usually one every "
+            f"{minutes:g} minutes ({source}). Keep the last row of each hour, or of each day: "
+            'frame.groupby(frame.index.ceil("h")).last(), or normalize() in place of ceil("h").'
+        )
+    return True
 
 
 def _check_each_day(column: pd.Series, bad: pd.Series, date_format: str | None, source: str) -> None:

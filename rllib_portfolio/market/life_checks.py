@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.lives import life_rows, listed_names, within
 from rllib_portfolio.market.table import PriceTable
@@ -17,7 +17,8 @@ from rllib_portfolio.market.universe import BoolArray
 LONGEST_GAP_DAYS = 365
 """Calendar days without a price after which a ticker is taken to name another asset."""
 LONGEST_CONSTANT_TAIL = 20
-"""Rows without a move at the end of a table from which on a column counts as padded after the end of its asset."""
+"""Days of rows without a move at the end of a table from which on a column counts as padded after the end of its
+asset."""
 
 
 def require_lives(table: PriceTable, config: MarketConfig) -> None:
@@ -51,7 +52,7 @@ def require_lives(table: PriceTable, config: MarketConfig) -> None:
 def _require_one_asset_per_name(table: PriceTable, quoted: BoolArray) -> None:
     for column in np.flatnonzero(~quoted.all(axis=0)).tolist():
         days = table.dates[quoted[:, column]]
-        steps = np.diff(days).astype(int)
+        steps = np.diff(days.astype("datetime64[D]")).astype(int)
         if len(steps) and steps.max() > LONGEST_GAP_DAYS:
             row, name = int(steps.argmax()), table.prices.columns[column]
             raise DataError(
@@ -66,10 +67,10 @@ def _require_no_price_after_an_end(table: PriceTable, last: NDArray[np.int64]) -
         end = table.exits.get(name)
         if end is None or end.date is None or last[column] < 0:
             continue
-        if end.date.date() <= (day := pd.Timestamp(table.dates[last[column]])).date():
+        if end.date <= (day := table.prices.index[last[column]]):
             raise DataError(
-                f"the end of {name} must be after its last price, got {end.date:%Y-%m-%d} and a price on "
-                f"{day:%Y-%m-%d} ({table.source}). Its date is the first day on which {name} is not listed: correct "
+                f"the end of {name} must be after its last price, got {date_text(end.date)} and a price on "
+                f"{date_text(day)} ({table.source}). Its date is the first day on which {name} is not listed: correct "
                 "the date, or leave the cells from that day on empty."
             )
 
@@ -78,13 +79,13 @@ def _require_no_gaps(table: PriceTable, fill_days: int, missing: BoolArray, last
     if not missing.any():
         return
     row, column = (int(position) for position in np.argwhere(missing)[0])
-    name, day = table.prices.columns[column], f"{table.prices.index[row]:%Y-%m-%d}"
+    name, day = table.prices.columns[column], date_text(table.prices.index[row])
     after = missing[row:, column]
     length = int(after.argmin()) if not after.all() else len(after)
     if row > last[column]:
         end = table.exits[str(name)].date
         raise DataError(
-            f"the end of {name} must follow its last price, got {end:%Y-%m-%d} after {length} rows without a price "
+            f"the end of {name} must follow its last price, got {date_text(end)} after {length} rows without a price "
             f"({table.source}, from {day}). Correct the date; if trading was halted before the end, set market.gaps to "
             "halt."
         )
@@ -108,10 +109,10 @@ def _require_known_ends(
     if unknown:
         row = int(last[names.index(unknown[0])])
         raise DataError(
-            f"{listed_names(unknown)} must have a price on each day up to the last, {table.prices.index[-1]:%Y-%m-%d}, "
-            f"or a return in exits.csv, got no price of {unknown[0]} after {table.prices.index[row]:%Y-%m-%d} "
-            f"({table.source}). Complete the prices, add rows asset,date,return,reason to exits.csv beside the table, "
-            "or set market.default_exit_return."
+            f"{listed_names(unknown)} must have a price on each day up to the last, "
+            f"{date_text(table.prices.index[-1])}, or a return in exits.csv, got no price of {unknown[0]} after "
+            f"{date_text(table.prices.index[row])} ({table.source}). Complete the prices, add rows "
+            "asset,date,return,reason to exits.csv beside the table, or set market.default_exit_return."
         )
 
 
@@ -123,17 +124,17 @@ def require_moving_ends(table: PriceTable) -> None:
     Args:
         table: Prices before they are filled, NaN where there is none.
     """
-    values = table.price_values
-    if len(values) < LONGEST_CONSTANT_TAIL:
+    values, days = table.price_values, np.unique(table.dates.astype("datetime64[D]"))
+    if len(days) < LONGEST_CONSTANT_TAIL:
         return
-    tail = values[-LONGEST_CONSTANT_TAIL:]
+    tail = values[np.searchsorted(table.dates, days[-LONGEST_CONSTANT_TAIL]) :]
     for column in np.flatnonzero((tail == tail[-1]).all(axis=0)).tolist():
         quotes = values[:, column][~np.isnan(values[:, column])]
         moves = np.flatnonzero(np.diff(quotes))
         if not len(moves):
             continue
         rows, name = len(quotes) - 1 - int(moves[-1]), table.prices.columns[column]
-        where = f"{table.source}, from {table.prices.index[-rows]:%Y-%m-%d}"
+        where = f"{table.source}, from {date_text(table.prices.index[-rows])}"
         raise DataError(
             f"{name} must move up to the end of the table, got the price {quotes[-1]:g} in each of the last {rows} "
             f"rows ({where}). Vendors repeat the last price of an asset that has left: leave these cells empty and add "

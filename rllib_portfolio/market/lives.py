@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.table import Exit, PriceTable
 from rllib_portfolio.market.universe import BoolArray, Universe
@@ -51,7 +52,7 @@ def with_total_losses(table: PriceTable) -> PriceTable:
         if stated is not None and stated.terminal_return > -1.0:
             raise DataError(
                 f"the return of {name} in exits.csv must be -1 because its price is 0, got {stated.terminal_return:g} "
-                f"({table.source}, {day:%Y-%m-%d}). Correct the return, or leave the cells from that day on empty."
+                f"({table.source}, {date_text(day)}). Correct the return, or leave the cells from that day on empty."
             )
         if prices is table.prices:
             prices = prices.copy()
@@ -78,8 +79,7 @@ def life_rows(table: PriceTable, fill_days: int) -> tuple[NDArray[np.int64], NDA
     for column, name in enumerate(map(str, table.prices.columns)):
         end = table.exits.get(name)
         if end is not None and end.date is not None:
-            day = np.datetime64(end.date.date(), "D")
-            stop[column] = max(stop[column], int(np.searchsorted(table.dates, day)))
+            stop[column] = max(stop[column], int(table.prices.index.searchsorted(end.date)))
         elif end is None and num_days - stop[column] <= fill_days:
             stop[column] = num_days
     return first, stop

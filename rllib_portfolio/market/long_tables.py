@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.archives import STACKED
 from rllib_portfolio.market.columns import UNNAMED, VOLUME, Columns, numbered_columns, sort_market_columns
@@ -156,7 +157,7 @@ class _Grid:
             row = int(pd.Series(places).duplicated().to_numpy().argmax())
             raise DataError(
                 f"each day must have one row per {stock}, got two of {assets[asset_codes[row]]} ({source}, "
-                f"{frame.index[row]:%Y-%m-%d}). Keep one of them."
+                f"{date_text(frame.index[row])}). Keep one of them."
             )
         return cls(pd.DatetimeIndex(days).rename("date"), assets, places)
 
@@ -201,7 +202,7 @@ def _assets(column: pd.Series, source: str) -> tuple[NDArray[np.int64], list[str
         row = int(missing.argmax())
         raise DataError(
             f"{column.name} must name the asset of each row, got an empty cell ({source}, "
-            f"{column.index[row]:%Y-%m-%d}). Fill it in, or remove the row."
+            f"{date_text(column.index[row])}). Fill it in, or remove the row."
         )
     if column.dtype.kind == "f" and (column % 1 == 0).all():
         column = column.astype("int64")
@@ -265,7 +266,7 @@ def _number(column: pd.Series, grid: _Grid, source: str) -> FloatArray:
         asset = grid.assets[grid.places[row] % len(grid.assets)]
         raise DataError(
             f"{column.name} must be a number, got {cell!r} of {asset} ({source}, "
-            f"{column.index[row]:%Y-%m-%d}). {remedy}."
+            f"{date_text(column.index[row])}). {remedy}."
         )
     return numbers
 

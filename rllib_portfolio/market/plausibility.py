@@ -16,9 +16,10 @@ import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.dates import Dates
 from rllib_portfolio.errors import DataError
 from rllib_portfolio.market.data import MarketData
-from rllib_portfolio.market.frequency import WEEKDAYS, Dates
+from rllib_portfolio.market.frequency import WEEKDAYS
 from rllib_portfolio.market.sources import BUNDLED
 from rllib_portfolio.market.universe import Universe
 
@@ -144,7 +145,7 @@ def extreme_moves(
     A loss at the end of a life is stated by the user, and is not listed.
 
     Args:
-        dates: Days, datetime64[D] [T].
+        dates: Days or moments, datetime64 [T].
         assets: Names of the N assets.
         returns: Simple returns, [T, N]; row 0 is zero.
         universe: The universe, or None for a complete table.
@@ -187,7 +188,7 @@ def move_notes(
     There is no note without such moves. Those of the bundled universe are known and need not be accepted.
 
     Args:
-        dates: Days, datetime64[D] [T].
+        dates: Days or moments, datetime64 [T].
         assets: Names of the N assets.
         returns: Simple returns, [T, N]; row 0 is zero.
         config: The source of the data, and whether extreme moves are accepted.

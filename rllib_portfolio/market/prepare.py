@@ -16,6 +16,7 @@ from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import FeatureConfig, MarketConfig
 from rllib_portfolio.config.consent import require_trusted
 from rllib_portfolio.config.user_values import validated
+from rllib_portfolio.dates import parse_date, rows_between
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
 from rllib_portfolio.market.features import VOLATILITY_DAYS, trailing_volatility
@@ -271,7 +272,8 @@ def _new_rows(windows: dict[str, Window], table: PriceTable, by_date: DateWindow
             "Put earlier rows before them."
         )
     start, stop = windows["all"]
-    after_test = int(np.searchsorted(table.dates, np.datetime64(by_date["test"][1], "D"), side="right"))
+    first_test, last_test = (parse_date(text, table.dates) for text in by_date["test"])
+    _, after_test = rows_between(table.dates, first_test, last_test)
     first = max(start, after_test)
     return {"new": (first, stop)} if first < stop else {}
 

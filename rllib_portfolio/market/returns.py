@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.errors import DataError
 
 LEAST_OF_PRICES = 0.5
@@ -42,7 +43,7 @@ def _require_returns(returns: pd.DataFrame, values: np.ndarray, source: str) -> 
         row, column = (int(position) for position in np.argwhere(bad)[0])
         raise DataError(
             f"{returns.columns[column]} must hold returns of -1 or more, got {values[row, column]:g} ({source}, "
-            f"{returns.index[row]:%Y-%m-%d}). Divide returns in per cent by 100."
+            f"{date_text(returns.index[row])}). Divide returns in per cent by 100."
         )
     for name, column_values in zip(returns.columns, values.T, strict=True):
         known = column_values[~np.isnan(column_values)]

@@ -13,10 +13,10 @@ import pandas as pd
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.user_values import user_path
+from rllib_portfolio.dates import Dates, parse_date, rows_between
 from rllib_portfolio.errors import DataError, file_error, reason
 from rllib_portfolio.market.lives import listed_names
 from rllib_portfolio.market.sources import BUNDLED, FRAME
-from rllib_portfolio.market.splits import parse_day
 from rllib_portfolio.market.table import Exit, PriceTable
 
 COLUMNS = {
@@ -123,21 +123,20 @@ def _with_membership(table: PriceTable, rows: pd.DataFrame, path: Path) -> Price
     positions = {str(name): position for position, name in enumerate(table.prices.columns)}
     days, last = table.dates, "9999-12-31"
     for line, asset, start, end in rows.itertuples():
-        first, stop = (_day(text, name, path, line) for text, name in ((start, "start"), (end or last, "end")))
+        first, stop = (_day(text, days, name, path, line) for text, name in ((start, "start"), (end or last, "end")))
         if first > stop:
             raise DataError(
                 f"end must not be before start, got {start} to {end} ({path}, line {line}). Exchange or correct them."
             )
-        inside = slice(np.searchsorted(days, first), np.searchsorted(days, stop, side="right"))
-        member[inside, positions[asset]] = True
+        member[slice(*rows_between(days, first, stop)), positions[asset]] = True
     membership = pd.DataFrame(member, table.prices.index, table.prices.columns)
     text = f"periods of membership {len(rows)}, assets {rows['asset'].nunique()}"
     return replace(table, membership=membership, notes=(*table.notes, _note(path, rows, text)))
 
 
-def _day(text: str, name: str, path: Path, line: int) -> np.datetime64:
+def _day(text: str, dates: Dates, name: str, path: Path, line: int) -> np.datetime64:
     try:
-        return np.datetime64(parse_day(text), "D")
+        return parse_date(text, dates)
     except ValueError:
         raise DataError(
             f"{name} must be a day as YYYY-MM-DD, got {text!r} ({path}, line {line}). Correct the cell."
@@ -156,7 +155,7 @@ def _with_exits(table: PriceTable, rows: pd.DataFrame, path: Path) -> PriceTable
         )
     exits = {}
     for line, row in zip(rows.index, rows.to_dict("records"), strict=True):
-        day = pd.Timestamp(_day(row["date"], "date", path, line)) if row["date"] else None
+        day = pd.Timestamp(_day(row["date"], table.dates, "date", path, line)) if row["date"] else None
         terminal = _number(row["return"], "return", path, line)
         if terminal < -1.0:
             raise DataError(

@@ -15,10 +15,11 @@ import pandas as pd
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.user_values import user_path
+from rllib_portfolio.dates import are_intraday, date_text, dates_of
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.archives import read_any
 from rllib_portfolio.market.columns import INDEX_COLUMN, Columns, require_assets, sort_columns
-from rllib_portfolio.market.days import DAY_FORMAT, require_one_zone
+from rllib_portfolio.market.days import DAY_FORMAT, TIME_ZONE, require_one_zone
 from rllib_portfolio.market.files import stem_of, tabulated
 from rllib_portfolio.market.french import LIBRARY
 from rllib_portfolio.market.long_tables import stock_column, widened, with_categories
@@ -169,17 +170,20 @@ def _read_as(
     layout: _Layout, prices: pd.DataFrame, asset_extra: Mapping[str, object], index: str | None, config: MarketConfig
 ) -> str:
     """Return one sentence on what was read: kind, days, assets, index, features, and what was left out and why."""
-    columns, days = layout.columns, prices.index
+    columns, days = layout.columns, dates_of(pd.DatetimeIndex(prices.index))
+    unit = "rows" if are_intraday(days) else "days" if len(days) != 1 else "day"
     count, known = prices.shape[1], len(columns.assets)
     counted = f"{count} of {known}" if count < known else f"{count}"
     parts = [
         f"{columns.shape}, in {layout.kind}",
-        f"{len(days):,} day{'s' if len(days) != 1 else ''} from {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}",
+        f"{len(days):,} {unit} from {days.min()} to {days.max()}",
         f"{counted} asset{'s' if known > 1 else ''} ({_listed(list(prices.columns))})",
         *columns.remarks,
         *(["its returns were turned into prices that start at 1"] if config.kind == "returns" else []),
         f"the index is {index}" if index else "no index",
     ]
+    if unit == "rows" and (zone := layout.frame.attrs.get(TIME_ZONE)):
+        parts.insert(2, f"its times are in {zone}")
     if written := layout.frame.attrs.get(DAY_FORMAT):
         parts.insert(1, f"days written as {written}")
     if asset_extra:
@@ -220,7 +224,7 @@ def _index_from(path: Path, config: MarketConfig, prices: _Layout) -> pd.Series:
     level = _index_column(frame, kind, config, path)
     if not level.index.is_unique:
         day = level.index[level.index.duplicated()][0]
-        raise DataError(f"index must have one level per day, got two ({path}, {day:%Y-%m-%d}). Keep one of them.")
+        raise DataError(f"index must have one level per day, got two ({path}, {date_text(day)}). Keep one of them.")
     return _levels(level.to_frame(), config, str(path)).iloc[:, 0].rename(f"{level.name} of {path.name}")
 
 
@@ -288,6 +292,6 @@ def _number(column: pd.Series, source: str) -> pd.Series:
         if may_be_two_numbers(cell):
             remedy = "Write it without a thousands separator, and with a decimal point."
         raise DataError(
-            f"{column.name} must be a number, got {cell!r} ({source}, {column.index[row]:%Y-%m-%d}). {remedy}"
+            f"{column.name} must be a number, got {cell!r} ({source}, {date_text(column.index[row])}). {remedy}"
         )
     return numbers.astype(float)

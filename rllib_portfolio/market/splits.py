@@ -9,15 +9,14 @@ window.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 
 from rllib_portfolio.config import MarketConfig
+from rllib_portfolio.dates import Dates, parse_date, rows_between
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import MarketData, Window
-from rllib_portfolio.market.frequency import Dates
 from rllib_portfolio.market.sources import BUNDLED
 
 NAMES = ("train", "validation", "test")
@@ -67,17 +66,6 @@ class RowsNeeded(NamedTuple):
         return -(-self.before_validation * 10 // LATEST_TENTHS)
 
 
-def parse_day(text: str) -> date:
-    """Return a day that is written as YYYY-MM-DD, or raise a ValueError.
-
-    Python also accepts 20151231 and 2015-W53-4, and numpy reads the former as a year; both are errors here.
-    """
-    day = date.fromisoformat(text)
-    if day.isoformat() != text:
-        raise ValueError(f"{text} is not written as YYYY-MM-DD")
-    return day
-
-
 def split(
     dates: Dates,
     config: MarketConfig,
@@ -89,7 +77,7 @@ def split(
     """Return the days (`window_dates`) and the rows (`split_windows`) of each window of a table.
 
     Args:
-        dates: Days of the table, datetime64[D] [T], increasing.
+        dates: Dates of the table, [T], increasing.
         config: Windows given by the user, and the source of the data.
         first_row: First row at which every feature is defined.
         purge_days: Rows between training and validation.
@@ -119,14 +107,14 @@ def window_dates(
     known: DateWindows | None = None,
     needs: RowsNeeded | None = None,
 ) -> DateWindows:
-    """Return first and last day of train, validation and test, both inclusive.
+    """Return first and last day, or moment of an intraday table, of train, validation and test, both inclusive.
 
     Windows in `config` take precedence, then the windows `known` from the run whose fitted objects are used, then those
     of the bundled universe. Any other table is cut at 60 and 80 % of its rows. If that leaves fewer days for training
     than the features need, validation starts later, at 70 % of the rows at most, and takes half of the remaining rows.
 
     Args:
-        dates: Days of the table, datetime64[D] [T], increasing.
+        dates: Dates of the table, [T], increasing.
         config: Windows given by the user, and the source of the data.
         known: Windows of the run whose fitted objects are used, or None.
         needs: Rows that the features need, or None if they need no warm-up.
@@ -148,7 +136,7 @@ def window_dates(
         if missing
         else {name: tuple(explicit.get(name) or default[name]) for name in NAMES}
     )
-    _check_order(windows)
+    _check_order(windows, dates)
     return windows
 
 
@@ -159,7 +147,7 @@ def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days
     previous close, and with execution lag 1 it is based on the features of one more day before.
 
     Args:
-        dates: Days of the table, datetime64[D] [T], increasing.
+        dates: Dates of the table, [T], increasing.
         by_date: First and last day of train, validation and test, both inclusive.
         first_row: First row at which every feature is defined.
         purge_days: Rows between training and validation.
@@ -167,8 +155,8 @@ def split_windows(dates: Dates, by_date: DateWindows, first_row: int, purge_days
     start = first_row + 1 + LARGEST_LAG
     windows = {}
     for name, (first_day, last_day) in by_date.items():
-        first = int(np.searchsorted(dates, np.datetime64(parse_day(first_day))))
-        windows[name] = max(start, first), int(np.searchsorted(dates, np.datetime64(parse_day(last_day)), side="right"))
+        first, stop = rows_between(dates, parse_date(first_day, dates), parse_date(last_day, dates))
+        windows[name] = max(start, first), stop
     validation_start = windows["validation"][0]
     windows["train"] = (windows["train"][0], min(windows["train"][1], validation_start - purge_days))
     windows["all"] = (start, len(dates))
@@ -256,14 +244,14 @@ def _days(dates: Dates, windows: Iterable[Window]) -> DateWindows:
     return {name: (str(dates[start]), str(dates[stop - 1])) for name, (start, stop) in zip(NAMES, windows, strict=True)}
 
 
-def _check_order(windows: DateWindows) -> None:
-    end: date | None = None
+def _check_order(windows: DateWindows, dates: Dates) -> None:
+    end: np.datetime64 | None = None
     for name, window in windows.items():
         try:
-            first, last = map(parse_day, window)
+            first, last = (parse_date(text, dates) for text in window)
         except ValueError as error:
             raise ConfigError(f"{name} must hold two days as YYYY-MM-DD, got {list(window)} ({error}).") from None
-        if first > last or (end is not None and first <= end):
+        if first > last or (end is not None and first < end + np.timedelta64(1)):  # the end includes its whole day
             raise ConfigError(
                 f"{name} must start after the window before it and not after its own end, got {first} to {last}"
                 f"{f' after {end}' if end else ''}. Order train, validation, test by date."

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.dates import Dates, dates_of
 
 
 class Exit(NamedTuple):
     """The end of an asset's life."""
 
     date: pd.Timestamp | None
-    """First day on which the asset is not listed any more; None if it is the day after the last price."""
+    """First day or moment at which the asset is not listed any more; None if it is the day after the last price."""
     terminal_return: float
     """Simple return from the last price to the payment."""
     reason: str = ""
@@ -26,7 +26,7 @@ class Exit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceTable:
-    """Closing prices of N assets on T days.
+    """Closing prices of N assets on T days, or at T moments of an intraday table.
 
     Attributes:
         prices: Prices, float64 [T, N]; the index holds the days, the columns name the assets. NaN where an asset has no
@@ -55,9 +55,9 @@ class PriceTable:
     assets_info: pd.DataFrame | None = None
 
     @property
-    def dates(self) -> NDArray[np.datetime64]:
-        """The days, datetime64[D] [T]."""
-        return self.prices.index.to_numpy().astype("datetime64[D]")
+    def dates(self) -> Dates:
+        """The days, datetime64[D] [T], or the moments of an intraday table, datetime64[m] [T]."""
+        return dates_of(pd.DatetimeIndex(self.prices.index))
 
     @property
     def price_values(self) -> FloatArray:
@@ -70,16 +70,16 @@ class PriceTable:
         return None if self.index is None else np.asarray(self.index, dtype=np.float64)
 
 
-def data_hash(dates: NDArray[np.datetime64], assets: Sequence[str], values: FloatArray) -> str:
-    """Return the SHA-256 of days, asset names and values, in hexadecimal digits.
+def data_hash(dates: Dates, assets: Sequence[str], values: FloatArray) -> str:
+    """Return the SHA-256 of dates, asset names and values, in hexadecimal digits.
 
     Args:
-        dates: Days, datetime64 [T].
+        dates: Days or moments, datetime64 [T].
         assets: Names of the N assets.
         values: Prices, or returns of a market without prices, [T, N].
     """
     digest = hashlib.sha256()
-    digest.update(dates.astype("datetime64[D]").astype("<i8").tobytes())
+    digest.update(dates_of(dates).astype("<i8").tobytes())
     digest.update("\0".join(assets).encode())
     digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
     return digest.hexdigest()

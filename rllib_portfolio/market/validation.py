@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.config import MarketConfig
 from rllib_portfolio.config.user_values import require_annual_rate, require_names
+from rllib_portfolio.dates import Dates, are_intraday, date_text
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.data import CASH
 from rllib_portfolio.market.features import warm_up
@@ -122,7 +122,9 @@ def _check_days(table: PriceTable) -> None:
         raise DataError(f"the table must hold at least two days, got {len(days)} ({table.source}). Add rows.")
     steps = np.diff(table.dates).astype(int)
     if (steps == 0).any():
-        raise DataError(f"dates must be unique, got {_hole(table, int((steps == 0).argmax()))}. Keep one row per day.")
+        hours = "hour. If clocks were set back, write the stamps with their offsets from UTC"
+        remedy = f"Keep one row per {hours if are_intraday(table.dates) else 'day'}."
+        raise DataError(f"dates must be unique, got {_hole(table, int((steps == 0).argmax()))}. {remedy}")
     if (steps < 0).any():
         raise DataError(f"dates must increase, got {_hole(table, int((steps < 0).argmax()))}. Sort the rows by date.")
 
@@ -134,12 +136,13 @@ def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
         DataError: If holes in the calendar are too many, or too long, to be closures.
     """
     dates, largest = table.dates, largest_step(periods)
-    steps = np.diff(dates).astype(int)
+    steps = np.diff(dates.astype("datetime64[D]")).astype(int)
     holes = np.flatnonzero(steps > largest)
     if not len(holes):
         return ()
     years = float(steps.sum()) / DAYS_A_YEAR
-    num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if len(dates) >= MIN_ROWS else 0
+    num_days = 1 + np.count_nonzero(steps)
+    num_allowed = max(1, int(years / YEARS_PER_CLOSURE)) if num_days >= MIN_ROWS else 0
     longest = max(largest, MAX_CLOSURE_DAYS)
     if len(holes) > num_allowed or steps.max() > longest:
         row, limit = (int(holes[0]), largest) if len(holes) > num_allowed else (int(steps.argmax()), longest)
@@ -152,11 +155,11 @@ def _closures(table: PriceTable, periods: int) -> tuple[str, ...]:
     return (f"There are no rows for longer than usual, as when an exchange is closed: {spans}.",)
 
 
-def _remedy(dates: NDArray[np.datetime64], num_holes: int) -> str:
+def _remedy(dates: Dates, num_holes: int) -> str:
     """Return a remedy for the holes in a table."""
     if num_holes < RECURRING:
         return "Add the missing days, or cut the table."
-    day_of_month = (dates - dates.astype("datetime64[M]")).astype(int) + 1
+    day_of_month = (dates.astype("datetime64[D]") - dates.astype("datetime64[M]")).astype(int) + 1
     if day_of_month.max() <= 12:
         return "Days and months look exchanged (no day is after the 12th): write the dates as YYYY-MM-DD."
     return "Rows seem to be missing repeatedly: add them, or keep one row per week or per month throughout."
@@ -193,7 +196,7 @@ def _check_prices(prices: pd.DataFrame, source: str, fill_days: int, *, may_be_m
         return
     row, column = (int(position) for position in np.argwhere(bad)[0])
     value = values[row, column]
-    where = f"{source}, {prices.index[row]:%Y-%m-%d}"
+    where = f"{source}, {date_text(prices.index[row])}"
     share = float((values[:, column] <= 0.0).mean())
     if share > LARGEST_SHARE_OF_CHANGES and len(values) >= MIN_ROWS:
         raise DataError(
@@ -221,7 +224,7 @@ def _check_extra(extra: pd.DataFrame, source: str) -> None:
             row = int(bad.argmax())
             raise DataError(
                 f"{name} must be a finite number on each day after its first, got {values[row]:g} "
-                f"({source}, {extra.index[row]:%Y-%m-%d}). Complete the column, or raise fill_days."
+                f"({source}, {date_text(extra.index[row])}). Complete the column, or raise fill_days."
             )
 
 
@@ -233,7 +236,7 @@ def _check_asset_extra(table: PriceTable) -> None:
             row, column = (int(position) for position in np.argwhere(is_infinite)[0])
             raise DataError(
                 f"{name} must be a finite number or missing, got an infinite one of {frame.columns[column]} "
-                f"({table.source}, {frame.index[row]:%Y-%m-%d}). Correct the cell, or leave it empty."
+                f"({table.source}, {date_text(frame.index[row])}). Correct the cell, or leave it empty."
             )
 
 
@@ -242,4 +245,4 @@ def _check_rate(table: PriceTable, name: str) -> None:
         raise ConfigError(f"cash_rate must be a number or a column of the table, got {name!r} ({table.source}).")
     values = table.extra[name].to_numpy(dtype=float)
     for day, rate in zip(table.extra.index, values, strict=True):
-        require_annual_rate(rate, name, f"{table.source}, {day.date()}", DataError)
+        require_annual_rate(rate, name, f"{table.source}, {date_text(day)}", DataError)

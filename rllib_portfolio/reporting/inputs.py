@@ -8,20 +8,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
 from rllib_portfolio.backtest.baselines import EqualWeight
 from rllib_portfolio.backtest.engine import BacktestResult, Role
 from rllib_portfolio.backtest.lineup import MIX_OF, Lineup
 from rllib_portfolio.config import ExecutionConfig
+from rllib_portfolio.dates import Dates, are_intraday
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData, Window
 from rllib_portfolio.reporting.notes import refit_notes, report_notes
 from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.statistics.seeds import SeedSummary
-
-Dates = NDArray[np.datetime64]
 
 FIRST_DAY = np.datetime64("1970-01-01")
 """Date that stands for day 0 of series without dates."""
@@ -84,7 +82,8 @@ class ReportInputs:
         title: Heading of the report.
         names: K distinct names.
         roles: Roles of the strategies, in the order of `names`.
-        dates: Days whose returns were earned, datetime64[D] [T]; counted from `FIRST_DAY` for series without dates.
+        dates: Days or moments whose returns were earned, datetime64 [T]; days from `FIRST_DAY` on for series without
+            dates.
         returns: Daily simple returns, [T, K].
         cash_returns: Cash return per day, [T].
         periods_per_year: Days per year.
@@ -132,7 +131,8 @@ class ReportInputs:
         """Number and range of the days, in words."""
         if not self.has_dates:
             return f"{self.num_days} days without dates"
-        return f"the {self.num_days} days from {self.dates[0]} to {self.dates[-1]}"
+        unit = "rows" if are_intraday(self.dates) else "days"
+        return f"the {self.num_days} {unit} from {self.dates[0]} to {self.dates[-1]}"
 
     @property
     def contenders(self) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ def cash_returns_on(market: MarketData, dates: Dates) -> FloatArray | None:
 
     Args:
         market: The market.
-        dates: The days, datetime64[D] [T].
+        dates: The days or moments, datetime64 [T].
     """
     rows = np.searchsorted(market.dates, dates)
     if not len(rows) or rows.max() >= market.num_days or not np.array_equal(market.dates[rows], dates):

@@ -18,6 +18,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from rllib_portfolio.dates import date_text
 from rllib_portfolio.reporting import plot_style, plots, statistics_plots
 from rllib_portfolio.reporting.columns import COLUMNS, DASH, GROUPS, WHY_EMPTY, Column, text_of
 from rllib_portfolio.reporting.falsification import falsification
@@ -261,7 +262,7 @@ def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def _cell(name: str, value: Any) -> str:
     if isinstance(value, pd.Timestamp):
-        return str(value.date())
+        return date_text(value)
     if name in COLUMNS:
         return text_of(name, value)
     if isinstance(value, float):

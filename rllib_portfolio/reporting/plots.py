@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.dates import rows_between
 from rllib_portfolio.market import CASH
 from rllib_portfolio.reporting.inputs import ReportInputs
 from rllib_portfolio.reporting.plot_style import (
@@ -296,8 +297,7 @@ def crisis_figure(inputs: ReportInputs, crisis: Crisis) -> Figure | None:
         inputs: Inputs of the report, which must have dates.
         crisis: The crisis.
     """
-    start = int(np.searchsorted(inputs.dates, crisis.first_day))
-    stop = int(np.searchsorted(inputs.dates, crisis.last_day, side="right"))
+    start, stop = rows_between(inputs.dates, crisis.first_day, crisis.last_day)
     if stop <= start:
         return None
     wealth = np.cumprod(1.0 + inputs.returns[start:stop], axis=0) - 1.0

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.dates import date_text, dates_of
 from rllib_portfolio.reporting.inputs import ReportContext, cash_returns_on
 from rllib_portfolio.reporting.search_trials import TRIAL_RETURNS
 from rllib_portfolio.statistics.metrics import sharpe_ratio
@@ -88,7 +89,7 @@ def _cash_of_the_trials(context: ReportContext, trial_returns: pd.DataFrame) -> 
     days = trial_returns.index
     if not isinstance(days, pd.DatetimeIndex):
         return None
-    return cash_returns_on(context.market, days.to_numpy().astype("datetime64[D]"))
+    return cash_returns_on(context.market, dates_of(days))
 
 
 def _validation_walk(context: ReportContext) -> _Selected:
@@ -120,8 +121,8 @@ def _selected_trial(context: ReportContext) -> _Selected:
     name, returns = best
     days = tuning.trial_returns.index
     return _Selected(
-        f"Based on the returns of {name} from {days.min().date()} to {days.max().date()}, {CASH}. {name} is the trial "
-        "with the highest Sharpe ratio, which is assumed to be the selected one.",
+        f"Based on the returns of {name} from {date_text(days.min())} to {date_text(days.max())}, {CASH}. {name} is "
+        "the trial with the highest Sharpe ratio, which is assumed to be the selected one.",
         returns,
         cash,
     )

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rllib_portfolio.backtest.engine import Role
 from rllib_portfolio.config.user_values import require_annual_rate, require_names
+from rllib_portfolio.dates import Dates, are_intraday, date_text, dates_of
 from rllib_portfolio.errors import ConfigError, DataError
 from rllib_portfolio.market.frequency import TOLERANCE, frequency_of, require_one_rhythm
 from rllib_portfolio.reporting.inputs import FIRST_DAY, ReportInputs
@@ -37,7 +38,8 @@ def inputs_of_values(
     Series with dates are cut to the days that all of them have, and the report says so; missing values at either end of
     a series are cut as well. Dates may be ISO 8601 texts ("2020-01-31"). Arrays have no dates and must have the same
     length. Series with other labels have no dates either, and their labels must be the same. A time stamp with a time
-    zone belongs to the day of its local time, so all series must have the same time zone, or none.
+    zone belongs to the day of its local time, so all series must have the same time zone, or none. Series
+    with several values a day keep their times, in UTC if they have a time zone.
 
     Args:
         strategies: Maps names to values above 0 (wealth, prices), at least one.
@@ -68,7 +70,7 @@ def inputs_of_values(
     columns = {each: _without_gaps(each, series) for each, series in columns.items()}
     table, statements = _aligned(columns, name, has_dates)
     returns = table.to_numpy()[1:] / table.to_numpy()[:-1] - 1.0
-    dates = table.index.to_numpy().astype("datetime64[D]") if has_dates else FIRST_DAY + np.arange(len(table))
+    dates = dates_of(pd.DatetimeIndex(table.index)) if has_dates else FIRST_DAY + np.arange(len(table))
     periods_per_year, frequency = _frequency(dates if has_dates else None, periods_per_year)
     cash = (1.0 + cash_rate) ** (1.0 / periods_per_year) - 1.0
     return ReportInputs(
@@ -101,7 +103,7 @@ def _require_settings(cash_rate: float, periods_per_year: float | None) -> None:
         )
 
 
-def _frequency(dates: NDArray[np.datetime64] | None, stated: float | None) -> tuple[float, tuple[str, ...]]:
+def _frequency(dates: Dates | None, stated: float | None) -> tuple[float, tuple[str, ...]]:
     """Return the values per year, as stated or inferred from the dates, and a sentence on it if it is inferred."""
     if dates is not None:
         require_one_rhythm(dates, "report")
@@ -144,11 +146,14 @@ def _series(name: str, values: Series) -> pd.Series:
     stamps = _stamps(series.index)
     if stamps is None:
         return series
-    days = stamps[0].normalize()
+    clock, offsets = stamps
+    days = clock.normalize()
+    if len(days) >= 2 * days.nunique():  # hours; in UTC none of them repeats when clocks are set back
+        days = (clock if offsets is None else clock - offsets).floor("min")
     steps = np.diff(days.to_numpy())
     falls = np.flatnonzero(~(steps > np.timedelta64(0)))  # a missing date compares as False
     if len(falls):
-        day = str(days[falls[0] + 1])[:10]
+        day = date_text(days[falls[0] + 1])
         raise DataError(
             f"dates must increase, one value a day, got {day} out of order or twice (strategy {name}). Sort the "
             "series and keep one value a day."
@@ -264,16 +269,23 @@ def _without_gaps(name: str, series: pd.Series) -> pd.Series:
 
 
 def _label(label: Any) -> str:
-    return str(label.date()) if isinstance(label, pd.Timestamp) else f"position {label}"
+    return date_text(label) if isinstance(label, pd.Timestamp) else f"position {label}"
 
 
 def _have_dates(columns: Mapping[str, pd.Series]) -> bool:
-    dated = [name for name, series in columns.items() if isinstance(series.index, pd.DatetimeIndex)]
+    dated = {name: series.index for name, series in columns.items() if isinstance(series.index, pd.DatetimeIndex)}
     if 0 < len(dated) < len(columns):
         plain = next(name for name in columns if name not in dated)
         raise DataError(
-            f"series must all have dates or none, got dates for {dated[0]} and none for {plain} (report). Give them "
-            "pandas Series with a DatetimeIndex."
+            f"series must all have dates or none, got dates for {next(iter(dated))} and none for {plain} (report). "
+            "Give them pandas Series with a DatetimeIndex."
+        )
+    hours = [name for name, index in dated.items() if are_intraday(dates_of(index))]
+    if 0 < len(hours) < len(dated):
+        daily = next(name for name in dated if name not in hours)
+        raise DataError(
+            f"series must all have one value a day or several, got several of {hours[0]} and one of {daily} (report). "
+            "Keep the last value of each day in all of them."
         )
     return bool(dated)
 
@@ -303,7 +315,7 @@ def _aligned(
         )
     if not has_dates:
         return table, ()
-    first, last = table.index[0].date(), table.index[-1].date()
+    first, last = date_text(table.index[0]), date_text(table.index[-1])
     return table, tuple(
         f"{name} has {len(series)} values ({_span(series)}); {len(series) - len(table)} of them are left out: only the "
         f"{len(table)} days from {first} to {last} that all series have are compared."
@@ -315,7 +327,7 @@ def _aligned(
 def _span(series: pd.Series) -> str:
     if not isinstance(series.index, pd.DatetimeIndex):
         return f"{len(series)} values"
-    return f"{series.index[0].date()} to {series.index[-1].date()}"
+    return f"{date_text(series.index[0])} to {date_text(series.index[-1])}"
 
 
 def _what_is_not_known(benchmark: str | None, has_dates: bool, cash_rate: float) -> tuple[str, ...]:

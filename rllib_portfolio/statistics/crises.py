@@ -11,14 +11,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.dates import Dates, dates_of, rows_between
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.statistics import metrics
 from rllib_portfolio.statistics.drawdowns import worst_drawdown
 
-Dates = NDArray[np.datetime64]
 Sample = Literal["in-sample", "out of sample", "unknown", "no data"]
 
 FREE_DAYS = 5
@@ -62,7 +61,7 @@ def crisis_table(
 
     Args:
         returns: Daily simple returns, [T, K].
-        dates: Days of the returns, datetime64[D] [T], increasing.
+        dates: Days or moments of the returns, datetime64 [T], increasing.
         names: Names of the K strategies.
         cash_returns: Cash return per day, a number or [T].
         trained_until: Last day that anything was fitted, tuned or selected on; a window that begins on or before it is
@@ -72,19 +71,19 @@ def crisis_table(
     Raises:
         ConfigError: If the shapes of names, dates and returns do not match, or the dates do not increase.
     """
-    returns, dates = np.asarray(returns, dtype=np.float64), np.asarray(dates, dtype="datetime64[D]")
+    returns, dates = np.asarray(returns, dtype=np.float64), dates_of(dates)
     _require_table(returns, dates, names)
     cash = np.broadcast_to(np.asarray(cash_returns, dtype=np.float64), len(dates))
     rows = []
     for crisis in CRISES:
-        start, stop = np.searchsorted(dates, crisis.first_day), np.searchsorted(dates, crisis.last_day, side="right")
+        start, stop = rows_between(dates, crisis.first_day, crisis.last_day)
         shared: dict[str, float | str] = {
-            "num_days": int(stop - start),
-            "sample": _sample(crisis, bool(stop > start), trained_until),
+            "num_days": stop - start,
+            "sample": _sample(crisis, stop > start, trained_until),
             "note": _note(crisis, dates[start:stop]),
         }
         measures = (
-            _measures(returns[start:, k], dates[start:], cash[start:], int(stop - start), periods_per_year)
+            _measures(returns[start:, k], dates[start:], cash[start:], stop - start, periods_per_year)
             for k in range(len(names))
         )
         rows += [

@@ -45,7 +45,7 @@ def worst_drawdown(
 
     Args:
         returns: Daily simple returns, [T].
-        dates: Days of the returns, datetime64[D] [T].
+        dates: Days or moments of the returns, datetime64 [T].
         trough_within_days: Number of first days in which the trough must lie, or None for all; the recovery may be
             later.
 

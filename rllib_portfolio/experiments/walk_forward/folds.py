@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rllib_portfolio.dates import parse_date
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import Fold, MarketData, walk_forward
 from rllib_portfolio.market.sources import BUNDLED
-from rllib_portfolio.market.splits import parse_day
 
 NUM_FOLDS = 4
 FIRST_TEST_DAY = {BUNDLED: "2000-01-01"}
@@ -127,7 +127,7 @@ def _rows(name: str, years: float, market: MarketData) -> int:
 
 def _row_of(day: str, market: MarketData) -> int:
     try:
-        row = int(np.searchsorted(market.dates, np.datetime64(parse_day(day))))
+        row = int(np.searchsorted(market.dates, parse_date(day, market.dates)))
     except ValueError:
         raise ConfigError(f"first test day must be a date as YYYY-MM-DD, got {day!r} (walk-forward).") from None
     if row >= market.num_days:

@@ -111,7 +111,7 @@ def without_days(result: BacktestResult, days: NDArray[np.datetime64]) -> Backte
 
     Args:
         result: The back-test.
-        days: The days to leave out, datetime64[D]; other days are ignored.
+        days: The days or moments to leave out, datetime64; other days are ignored.
     """
     kept = ~np.isin(result.dates, days)
     names = ("dates", "returns", "weights", "turnover", "traded", "cost")

@@ -19,6 +19,7 @@ from rllib_portfolio.backtest.engine import BacktestResult
 from rllib_portfolio.backtest.holdings import GROUPS, group_weights
 from rllib_portfolio.backtest.lineup import Lineup, all_strategies, walk_lineup
 from rllib_portfolio.backtest.sensitivity import SURVIVORSHIP, cost_sensitivity, survivorship_sensitivity
+from rllib_portfolio.dates import dates_of
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan
 from rllib_portfolio.experiments.walk_forward.pooling import (
     FoldPolicy,
@@ -279,7 +280,7 @@ def _selected_until(tuning: TuningRecord | None, trained_until: np.datetime64) -
             "The search behind the settings kept no daily returns, so it is not known whether it selected on days of "
             "this analysis.",
         )
-    last = tuning.trial_returns.index.max().to_numpy().astype("datetime64[D]")
+    last = dates_of(tuning.trial_returns.index).max()
     if last <= trained_until:
         return trained_until, ()
     return last, (
