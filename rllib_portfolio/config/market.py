@@ -44,9 +44,10 @@ class FeatureConfig(StrictModel):
     residual_volatility_days: RegressionDays | None = None
     """Standard deviation of what this regression leaves of the daily log returns, per asset."""
     amihud_days: Days | None = None
-    """Log of Amihud's illiquidity, the mean of |return| / dollar volume; needs a column `volume` per asset."""
+    """Log of Amihud's illiquidity, the mean of |return| / (price times volume); needs a column `volume` per asset. The
+    price is the one that is read: a close adjusted for dividends understates early dollar volumes."""
     dollar_volume_days: Days | None = None
-    """Log of the mean of price times volume; needs a column `volume` per asset."""
+    """Log of the mean of price times volume, with the same price; needs a column `volume` per asset."""
     cross_section: Literal["values", "ranks"] = "values"
     """values: asset features as they are. ranks: their ranks among the assets of the same day, scaled to [-1, 1]."""
     index: bool = True

@@ -50,6 +50,7 @@ class Simulation:
         self._reward = build_reward(config)
         self._groups = None if self.terms.day is None else self.terms.day.groups
         self._tradable = None if market.universe is None else market.universe.tradable
+        self._features = market.asset_features if self.action_map.needs_features else None
 
     def fresh(self, generators: Sequence[np.random.Generator]) -> State:
         """Return the state of new portfolios, one for each generator, which draws the first day if it is random."""
@@ -72,10 +73,10 @@ class Simulation:
 
     def action_inputs(self, state: State) -> ActionInputs:
         """Return what the action map may use for the next decision of each portfolio."""
-        rows, universe = state.row - self.config.execution_lag, self._tradable
-        tradable = None if universe is None else universe[rows]
-        features = self.market.asset_features[rows] if self.action_map.needs_features else None
-        return ActionInputs(self.market.volatility[rows], tradable, features)
+        rows = state.row - self.config.execution_lag
+        tradable = None if self._tradable is None else self._tradable[rows]
+        features = None if self._features is None else self._features[rows]
+        return ActionInputs(self.terms.volatility.take(rows, axis=0), tradable, features)
 
     def step(self, state: State, actions: NDArray[Any]) -> tuple[State, FloatArray, StepOutcome]:
         """Map actions to target weights, trade, and hold until the next decision.

@@ -88,7 +88,7 @@ class StepOutcome(NamedTuple):
         """Log growth of 1/N, [B]: equal weights of the members at the start, held without transaction costs."""
         risky = self.asset_growth[:, :-1]
         if self.members.all():
-            return np.asarray(np.log(risky.mean(-1)))
+            return np.asarray(np.log(risky.sum(-1) / risky.shape[-1]))
         count = self.members.sum(-1)
         growth = np.where(self.members, risky, 0.0).sum(-1) / np.maximum(count, 1)
         return np.asarray(np.log(np.where(count > 0, growth, self.asset_growth[:, -1])))
@@ -108,6 +108,7 @@ class Terms:
         execution: Limits, execution lag, and days between decisions.
         returns: Simple returns of the assets, cash last, [T, N+1]; an asset that has left earns what cash earns.
         benchmark_growth: Growth factor of the uniform portfolio over cash and the day's members on each day, [T].
+        volatility: Trailing daily volatility of the risky assets, [T, N].
         costs: Transaction costs.
         members: Whether each asset is a member at each close, [T, N]; None if each always is.
         exit_rates: Cost of the sale at the end of each asset's life, as a fraction of the notional, [N].
@@ -119,6 +120,7 @@ class Terms:
     execution: ExecutionConfig
     returns: FloatArray
     benchmark_growth: FloatArray
+    volatility: FloatArray
     costs: kernel.CostModel
     members: BoolArray | None
     exit_rates: FloatArray
@@ -151,8 +153,9 @@ class Terms:
             has_left = np.arange(market.num_days)[:, None] > market.universe.exit_rows
             returns[:, :-1] = np.where(has_left, returns[:, -1:], returns[:, :-1])
             benchmark_growth = _uniform_growth(returns, members)
+        volatility = np.ascontiguousarray(market.volatility)
         day, impact = _trading_days(market, execution)
-        return cls(market, execution, returns, benchmark_growth, costs, members, exit_rates, impact, day)
+        return cls(market, execution, returns, benchmark_growth, volatility, costs, members, exit_rates, impact, day)
 
     def allowed_weights(self, target: FloatArray, state: State) -> FloatArray:
         """Return the target weights as far as the limits and the universe of the day allow them, [B, N+1].
@@ -302,11 +305,11 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
     is_walking = state.row < state.end
     are_all_walking = is_walking.all()
     row = state.row + is_walking
-    returns_t1, benchmark_growth = terms.returns[row], terms.benchmark_growth[row]
+    returns_t1, benchmark_growth = terms.returns.take(row, axis=0), terms.benchmark_growth[row]  # faster than an index
     if not are_all_walking:
         returns_t1 = returns_t1 * is_walking[:, None]
     before = kernel.PortfolioState(state.wealth, state.weights)
-    volatility_t = terms.market.volatility[state.row]
+    volatility_t = terms.volatility.take(state.row, axis=0)
     costs = terms.costs if terms.impact is None else kernel.CostModel(terms.costs.rates, terms.impact[state.row])
     if terms.market.universe is None:
         (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, costs)

@@ -217,7 +217,7 @@ def trailing_volatility(returns: FloatArray) -> FloatArray:
     Row 0 has no return and is left out. Rows 2 to 20 use the returns so far; rows 0 and 1 are zero.
     """
     values = pd.DataFrame(returns).iloc[1:].rolling(VOLATILITY_DAYS, min_periods=2).std()
-    return values.reindex(range(len(returns))).fillna(0.0).to_numpy()
+    return np.ascontiguousarray(values.reindex(range(len(returns))).fillna(0.0))
 
 
 def warm_up(values: FloatArray) -> int:

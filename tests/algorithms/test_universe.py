@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, TD_ERROR_KEY
 
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.dqn.learner import FusedDQNLearner
+from rllib_portfolio.algorithms.learning.market_baseline import mean_of_others
+from rllib_portfolio.algorithms.learning.train_batch import BatchBuilder
 from rllib_portfolio.algorithms.memory import estimated_bytes
 from rllib_portfolio.algorithms.policy_export import current_policy
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
@@ -37,6 +41,7 @@ from rllib_portfolio.market import MarketData
 from rllib_portfolio.modules.diagonal_gaussian import MaskedGaussian
 from rllib_portfolio.policies.saved_policy import PortfolioPolicy
 from rllib_portfolio.runs.folder import create_run_folder
+from rllib_portfolio.statistics.metrics import kurtosis
 from tests.algorithms.dqn import dqn_runs
 from tests.algorithms.ppo.test_learner import TIMESTEPS, assert_same_way, for_stock, updated
 from tests.algorithms.sampling import samples
@@ -162,6 +167,53 @@ def test_an_update_does_not_depend_on_what_is_stored_for_actions_that_cannot_be_
         ends.append(samples.weights(learner))
     for name, value in ends[0].items():
         np.testing.assert_array_equal(value, ends[1][name])
+
+
+def test_the_market_baseline_sees_no_weight_in_what_cannot_be_traded(
+    ray_session: None, market_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, runner, episodes = sampled(market_path)
+    forward, seen = BatchBuilder._distribution_inputs, []
+
+    def noted(builder: BatchBuilder, observations: torch.Tensor) -> torch.Tensor:
+        seen.append(observations)
+        return forward(builder, observations)
+
+    monkeypatch.setattr(BatchBuilder, "_distribution_inputs", noted)
+    batch, _ = samples.build_learner(FusedPPOLearner, config, runner)._batches.build(episodes)
+    weights, own = seen[0][:, -7:].numpy(), batch.observations[:, -7:].numpy()
+    tradable = (batch.distribution_inputs[:, 7:-1] > -torch.inf).numpy()
+    assert (~tradable).any()
+    others = mean_of_others(own.astype(np.float64), [len(episode) for episode in episodes])
+    assert (others[:, :-1][~tradable] > 0.0).any()
+    assert (weights[:, :-1][~tradable] == 0.0).all()
+    np.testing.assert_allclose(weights[:, :-1][tradable], others[:, :-1][tradable], rtol=1e-6)
+    np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-6)
+
+
+def test_ppo_measures_rare_losses_on_the_days_on_which_an_asset_can_be_held() -> None:
+    # On half of its days an asset returns 1 %, on half -1 %: a kurtosis of 1, and of 150 with the zeros of the days
+    # before it lists. An asset that becomes worthless has one dominating loss, which its holders bear.
+    listed = np.ones((3_000, 2), dtype=bool)
+    listed[:2_980, 1] = False
+    never = np.full(2, np.nan)
+    late = universe_market(3_000, 2, listed=listed, member=listed, quoted=listed, exit_return=never)
+    moves = np.where(listed, np.where(np.arange(3_000) % 2, 0.01, -0.01)[:, None], 0.0)
+    late = replace(late, returns=moves)
+    assert kurtosis(moves[:, 1]) > 100.0
+    assert "kurtosis" not in " ".join(ppo.start_notes(PPORunConfig(), late))
+    ends = np.ones((3_000, 2), dtype=bool)
+    ends[2_000:, 1] = False
+    bankrupt = np.array([np.nan, -1.0])
+    left = universe_market(3_000, 2, listed=ends, member=ends, quoted=ends, exit_return=bankrupt)
+    moves = np.where(ends, moves[:, :1], 0.0)
+    moves[2_000, 1] = -1.0
+    left = replace(left, returns=moves)
+    text = " ".join(ppo.start_notes(PPORunConfig(), left))
+    found = re.search(r"returns of A1 \((\d+)\) have a kurtosis above 100", text)
+    assert found is not None
+    # By hand: 1,995 moves of 1 % and one of -100 % give m_4 / m_2^2 = (1 / 1996) / (1.1995 / 1996)^2, less the mean's.
+    assert int(found[1]) == pytest.approx(1996 / 1.1995**2, rel=0.01)
 
 
 # ---------------------------------------------------------------- DQN

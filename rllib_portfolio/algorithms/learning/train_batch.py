@@ -130,20 +130,20 @@ class BatchBuilder:
 
         The market is represented by the growth of two portfolios that no action of the episode changes: equal weights
         of the tradable assets, and the portfolio that the policy would choose if it always observed the mean portfolio
-        weights of the other episodes.
+        weights of the other episodes, where what is in assets that are not tradable on the day counts as cash.
         """
         rewards = [np.asarray(episode.get_rewards()) for episode in episodes]
         if not self._has_market_baseline(episodes):
             return rewards
         lengths = [len(chunk) for chunk in rewards]
         returns = _outputs(episodes, ASSET_RETURNS).astype(np.float64)
+        tradable = _tradable(_outputs(episodes, Columns.ACTION_DIST_INPUTS), returns.shape[1])
         detached = observations.clone()
         seen = detached[:, -returns.shape[1] :]
-        held = seen.cpu().numpy().astype(np.float64)
-        seen[:] = self._tensor(mean_of_others(held, lengths, self.team.total))
+        held = mean_of_others(seen.cpu().numpy().astype(np.float64), lengths, self.team.total)
+        seen[:] = self._tensor(held if tradable is None else _in_tradable(held, tradable))
         growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
-        equal_weights = _equal_weight_growth(returns, _outputs(episodes, Columns.ACTION_DIST_INPUTS))
-        market = np.hstack([growth, equal_weights])
+        market = np.hstack([growth, _equal_weight_growth(returns, tradable)])
         residuals = without_market_noise(np.concatenate(rewards), market, lengths, self.team.total)
         return np.split(residuals, np.cumsum(lengths)[:-1])
 
@@ -190,16 +190,31 @@ class BatchBuilder:
         return bool(self.config.market_baseline)
 
 
-def _equal_weight_growth(returns: NDArray[Any], inputs: NDArray[Any]) -> NDArray[Any]:
+def _tradable(inputs: NDArray[Any], num_weights: int) -> NDArray[np.bool_] | None:
+    """Return whether each asset could be bought, [S, N]; None if all could on each step.
+
+    Args:
+        inputs: Means and log standard deviations of the actions, [S, 2 (N+1)]; -inf for an asset that is not tradable.
+        num_weights: Number N + 1 of weights.
+    """
+    tradable = inputs[:, num_weights : 2 * num_weights - 1] > -np.inf
+    return None if tradable.all() else tradable
+
+
+def _in_tradable(weights: NDArray[Any], tradable: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return weights, [S, N+1], in which what was in assets that are not tradable is cash."""
+    risky = np.where(tradable, weights[:, :-1], 0.0)
+    return np.column_stack([risky, 1.0 - risky.sum(-1)])
+
+
+def _equal_weight_growth(returns: NDArray[Any], tradable: NDArray[np.bool_] | None) -> NDArray[Any]:
     """Return the log growth, [S, 1], of equal weights of the assets that could be bought.
 
     Args:
         returns: Asset returns, cash last, [S, N+1].
-        inputs: Means and log standard deviations of the actions, [S, 2 (N+1)]; -inf for an asset that is not tradable.
+        tradable: Whether each asset could be bought, [S, N]; None if all could.
     """
-    num_weights = returns.shape[1]
-    tradable = inputs[:, num_weights : 2 * num_weights - 1] > -np.inf
-    if tradable.all():
+    if tradable is None:
         return np.asarray(np.log1p(returns[:, :-1].mean(-1, keepdims=True)))
     count = np.maximum(tradable.sum(-1, keepdims=True), 1)
     return np.asarray(np.log1p(np.where(tradable, returns[:, :-1], 0.0).sum(-1, keepdims=True) / count))

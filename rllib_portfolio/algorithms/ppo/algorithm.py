@@ -251,9 +251,18 @@ def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
 
 
 def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return a note if an asset's returns are dominated by moves that are too rare for the batches of the run."""
+    """Return a note if an asset's returns are dominated by moves that are too rare for the batches of the run.
+
+    In a universe, the returns are those of the days on which a portfolio can hold the asset: the zeros of the other
+    days would raise the kurtosis. An exit counts, because its holders earn its return: one bankruptcy is a rare loss.
+    """
     start, stop = market.windows["train"]
-    measured = np.asarray(kurtosis(market.returns[start:stop]))
+    returns, universe = market.returns[start:stop], market.universe
+    if universe is None:
+        measured = np.asarray(kurtosis(returns))
+    else:
+        held = (universe.member | universe.halted)[start - 1 : stop - 1]
+        measured = np.array([kurtosis(own[days]) for own, days in zip(returns.T, held.T, strict=True)])
     names = [f"{market.assets[index]} ({measured[index]:.0f})" for index in np.flatnonzero(measured > RARE_KURTOSIS)]
     envs_in_all = -(-WIDE_BATCH // config.training.rollout_steps)
     if not names or config.resources.num_envs >= envs_in_all:
