@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.arrays import FloatArray, namespace
 from rllib_portfolio.market import CASH
 from rllib_portfolio.market.universe import BoolArray
 
@@ -38,13 +38,16 @@ def softmax_weights(actions: FloatArray, logit_scale: float, tradable: BoolArray
     The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20.
 
     Args:
-        actions: Actions, [B, N+1], each in [-1, 1], cash last.
+        actions: Actions, [B, N+1], each in [-1, 1], cash last; an array or a tensor.
         logit_scale: Factor by which the actions are multiplied, above 0.
         tradable: Whether each asset may be bought, [B, N]; None if all may. The others get weight 0.
     """
-    logits = logit_scale * np.asarray(actions, dtype=np.float64)
+    xp = namespace(actions)
+    logits = logit_scale * (np.asarray(actions, dtype=np.float64) if xp is np else actions)
     if tradable is not None:
-        logits[..., :-1] = np.where(tradable, logits[..., :-1], -np.inf)
+        logits = xp.concatenate([xp.where(tradable, logits[..., :-1], -np.inf), logits[..., -1:]], axis=-1)
+    if xp is not np:
+        return xp.softmax(logits, -1)  # type: ignore[no-any-return]
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 

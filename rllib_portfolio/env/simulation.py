@@ -47,7 +47,7 @@ class Simulation:
         self.layout = ObservationLayout(market)
         self.action_map = build_action_map(config, market.assets, market.asset_feature_names)
         self.action_space = self.action_map.space
-        self._reward = build_reward(config)
+        self.reward = build_reward(config)
         self._groups = None if self.terms.day is None else self.terms.day.groups
         self._tradable = None if market.universe is None else market.universe.tradable
 
@@ -58,7 +58,7 @@ class Simulation:
         row = np.full(len(generators), self.first_decision)
         if self.random_start:
             row += [int(generator.integers(days - length + 1)) for generator in generators]
-        return transition.initial_state(row, row + length, self.market.num_assets, self._reward.initial_state)
+        return transition.initial_state(row, row + length, self.market.num_assets, self.reward.initial_state)
 
     def observe(self, state: State) -> NDArray[np.float32]:
         """Return the observation of each portfolio, float32 [B, D]."""
@@ -99,7 +99,7 @@ class Simulation:
                 f"impact must leave wealth positive, got a trading cost of {outcome.cost.max():.3g} "
                 f"({self.market.dates[state.row[np.argmax(outcome.cost)]]}). Lower impact or max_turnover."
             )
-        reward_state, reward = self._reward(state.reward_state, outcome)
+        reward_state, reward = self.reward(state.reward_state, outcome)
         return following._replace(reward_state=reward_state), reward, outcome
 
     def info(self, state: State, outcome: StepOutcome) -> dict[str, NDArray[Any]]:

@@ -34,17 +34,7 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
         self._inverse_scale = 1.0 / config["logit_scale"]
         sees_tradable = config.get("sees_tradable", False)
         self.action_dist_cls = MaskedGaussian if sees_tradable else DiagonalGaussian
-        shape = ActorCriticShape(
-            num_inputs=self.observation_space.shape[0],
-            num_actions=self._num_actions,
-            hidden_sizes=config["hidden_sizes"],
-            initial_log_std=config["initial_log_std"],
-            initial_cash_logit=config.get("initial_cash_logit", 0.0),
-            num_asset_features=config.get("num_asset_features"),
-            sees_tradable=sees_tradable,
-            has_critic=not self.inference_only,
-        )
-        self.add_layers(shape)
+        self.add_layers(network_shape(self))
 
     def get_non_inference_attributes(self) -> list[str]:
         return ["critic"]
@@ -83,6 +73,21 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
         return self.values(self.embed(batch[Columns.OBS]) if embeddings is None else embeddings)
+
+
+def network_shape(module: TorchRLModule) -> ActorCriticShape:
+    """Return the shape of the network that the spaces and the `model_config` of an RLModule describe."""
+    config = module.model_config
+    return ActorCriticShape(
+        num_inputs=module.observation_space.shape[0],
+        num_actions=module.action_space.shape[0],
+        hidden_sizes=config["hidden_sizes"],
+        initial_log_std=config["initial_log_std"],
+        initial_cash_logit=config.get("initial_cash_logit", 0.0),
+        num_asset_features=config.get("num_asset_features"),
+        sees_tradable=config.get("sees_tradable", False),
+        has_critic=not module.inference_only,
+    )
 
 
 class LayerNormActorCritic(PortfolioActorCritic, LayerNormNetwork):

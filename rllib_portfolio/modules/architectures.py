@@ -10,8 +10,12 @@ from rllib_portfolio.env.action_table import ActionTable
 from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.modules.actor_critic import LayerNormActorCritic, PortfolioActorCritic
 from rllib_portfolio.modules.per_asset_actor_critic import PerAssetActorCritic
+from rllib_portfolio.networks.actor_critic import ActorCriticNetwork, LayerNormNetwork
+from rllib_portfolio.networks.per_asset_actor_critic import PerAssetNetwork
 
 ACTOR_CRITICS: dict[str, type[PortfolioActorCritic]] = {"flat": LayerNormActorCritic, PER_ASSET: PerAssetActorCritic}
+NETWORKS: dict[str, type[ActorCriticNetwork]] = {"flat": LayerNormNetwork, PER_ASSET: PerAssetNetwork}
+"""The same networks without RLlib."""
 
 
 def model_config(

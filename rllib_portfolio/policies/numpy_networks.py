@@ -95,10 +95,12 @@ class NamedWeights:
     Attributes:
         source: Arrays or tensors by their names in the torch module's state; the network need not use all of them.
         taken: Copies of the arrays that the network has, float32 and read-only.
+        prefix: Prefix of the names in both, before those that the methods take.
     """
 
     source: Mapping[str, Any]
     taken: dict[str, FloatArray] = field(default_factory=dict)
+    prefix: str = ""
 
     def take(self, name: str, *shape: int) -> FloatArray:
         """Return a copy of one array, float32 and read-only.
@@ -111,6 +113,7 @@ class NamedWeights:
             KeyError: If the array is missing.
             ValueError: If the array has another shape.
         """
+        name = self.prefix + name
         values = np.asarray(self.source[name]).astype(np.float32, order="C")
         if values.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")

@@ -1,0 +1,52 @@
+"""The RLModule of several actor-critic networks of one shape that are trained as one program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor, nn
+
+from rllib_portfolio.modules.actor_critic import network_shape
+from rllib_portfolio.modules.architectures import NETWORKS
+from rllib_portfolio.modules.diagonal_gaussian import MaskedGaussian
+
+LEAST_WEIGHT = 1e-30
+
+
+class StackedActorCritic(TorchRLModule, InferenceOnlyAPI):
+    """S actor-critic networks, the `members`, whose policy is the mean of their target weights.
+
+    `model_config` is that of `PortfolioActorCritic`, with `architecture` and `num_members`. Actions are those that the
+    environment maps to the mean of the members' target weights, as far as its bounds allow.
+    """
+
+    def setup(self) -> None:
+        config = self.model_config
+        network = NETWORKS[config["architecture"]]
+        shape = network_shape(self)
+        self.members = nn.ModuleList(network(shape) for _ in range(config["num_members"]))
+        self._scale = config["logit_scale"]
+        self.action_dist_cls = MaskedGaussian
+
+    def get_non_inference_attributes(self) -> list[str]:
+        return []
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        observations = batch[Columns.OBS]
+        embeddings = [member.embed(observations) for member in self.members]
+        logits = torch.stack([member.logits(each) for member, each in zip(self.members, embeddings, strict=True)])
+        log_std = self.members[0].log_stds(embeddings[0]).expand_as(logits[0])
+        is_constant = log_std == -torch.inf
+        weights = torch.softmax(logits.masked_fill(is_constant, -torch.inf), dim=-1).mean(0)
+        mean = self._actions(weights).masked_fill(is_constant, 0.0)
+        return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, log_std], dim=-1)}
+
+    def _actions(self, weights: Tensor) -> Tensor:
+        """Return actions, in the middle of their bounds, that the environment maps to the weights [B, N+1]."""
+        logits = weights.clamp(min=LEAST_WEIGHT).log()
+        middle = 0.5 * (logits.amax(-1, keepdim=True) + logits.amin(-1, keepdim=True))
+        return (logits - middle) / self._scale
