@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rllib_portfolio.config.environment import ContinuousEnvironmentConfig
-from rllib_portfolio.config.fields import Coefficient, Days, Fraction, LearningRate, Limit, Steps
+from rllib_portfolio.config.fields import Coefficient, Count, Days, Fraction, LearningRate, Limit, Steps
 from rllib_portfolio.config.networks import NetworkConfig
 from rllib_portfolio.config.run import ResourceConfig, RunConfig, ScheduleConfig, TrainingConfig
 
@@ -18,7 +18,7 @@ DISCOUNT_OF_A_ROW = 0.99
 class APGConfig(TrainingConfig):
     """The training settings of analytic policy gradients."""
 
-    learning_rate: LearningRate = 3e-3
+    learning_rate: LearningRate = 2e-3
     gamma: Fraction | None = None
     """Discount from one decision to the next. null: 1 without a critic, and 0.99 per row of the table with one."""
     horizon_days: Days = 32
@@ -35,9 +35,10 @@ class APGConfig(TrainingConfig):
     """Weight of the critic's squared error."""
     value_lambda: Fraction = 0.95
     """Lambda of the critic's targets, the exponential means of returns over all numbers of steps."""
-    max_gradient_norm: Limit | None = None
-    """Largest norm of a gradient; null does not clip, because clipping gives days with rare large losses too little
-    weight."""
+    max_gradient_norm: Limit | None = 0.05
+    """Largest norm of the gradient of each network, for rewards in units of their standard deviation; null does not
+    clip. Most gradients are longer at first, so that updates have the same size. Without this Adam remembers the large
+    gradients of the first updates for too long."""
     weight_decay: Coefficient = 0.0
     """Decoupled decay of the weight matrices: each step takes the share learning_rate * weight_decay off them."""
     feature_dropout: float = Field(0.0, ge=0, lt=1)
@@ -63,8 +64,13 @@ class APGScheduleConfig(ScheduleConfig):
 
 
 class APGResourceConfig(ResourceConfig):
-    """The resources, with seeds that are trained as one program."""
+    """The resources, with seeds that are trained as one program.
 
+    There are fewer portfolios than PPO's environments: their gradients have less noise, so that more updates serve
+    better than larger ones.
+    """
+
+    num_envs_per_env_runner: Count = 32
     num_stacked_seeds: int = Field(1, ge=1, le=1024)
     """Number S of seeds that are trained together as one program, with the seeds seed, seed + 1, ... The policy of the
     run is their ensemble. Steps are counted for each seed."""

@@ -109,7 +109,7 @@ NO_BOOLEAN = "a number must not be true or false, got [10, True, 20] (command li
         ),
         (["algo=dqn", "training.clip=0.1"], "training.clip is not a known setting"),
         (["training.n_step=3"], "training.n_step is not a known setting"),
-        (["algo=sac"], "algo must be one of ppo, dqn, got 'sac' (command line). Correct the name."),
+        (["algo=sac"], "algo must be one of ppo, dqn, apg, got 'sac' (command line). Correct the name."),
         (["environment.action_mode=discrete"], "environment.action_mode"),
         (["algo=dqn", "environment.action_mode=continuous"], "environment.action_mode"),
         (

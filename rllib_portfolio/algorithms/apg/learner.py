@@ -94,7 +94,7 @@ class APGLearner(FusedLearner, TorchLearner):
             training_data.solve_refs()
             episodes = training_data.episodes
         chunks = [episode for episode in episodes or () if len(episode)]
-        state = _first_states(chunks, self.config.rebalance_days)
+        state = _first_states(chunks, self._simulation.simulation.config.rebalance_days)
         self._update(state, max(map(len, chunks)), timesteps or {})
         return None if _no_metrics_reduce else self.metrics.reduce()
 
