@@ -282,7 +282,7 @@ def residuals(values: np.ndarray, regressors: np.ndarray, chunk: np.ndarray) -> 
 
 
 def mean_action_growth(observations: torch.Tensor, inputs: torch.Tensor, returns: np.ndarray) -> np.ndarray:
-    """Log growth [S] of softmax(10 a), a the clipped mean action and 10 the logit scale, or of part of the way to it."""
+    """Log growth [S] of softmax(10 a), a the clipped mean action, 10 the logit scale, or of part of the way to it."""
     exponentials = np.exp(10.0 * np.clip(inputs.chunk(2, dim=1)[0].double().numpy(), -1.0, 1.0))
     weights = exponentials[:, :NUM_WEIGHTS] / exponentials[:, :NUM_WEIGHTS].sum(-1, keepdims=True)
     if exponentials.shape[1] > NUM_WEIGHTS:
