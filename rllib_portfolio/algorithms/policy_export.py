@@ -102,8 +102,8 @@ def _inference_module(spec: PolicySpec) -> TorchRLModule:
     if isinstance(network, QNetworkConfig):
         assert isinstance(spec.action_map, ActionTable)
         return DuelingNoisyQ(model_config=q_model_config(network, spec.action_map, *features), **spaces)
-    scale = spec.environment_config.logit_scale
-    settings = model_config(network, scale, *features)
+    environment = spec.environment_config
+    settings = model_config(network, environment.logit_scale, *features, environment.partial_trading)
     if spec.num_members > 1:
         return StackedActorCritic(model_config=settings | {"num_members": spec.num_members}, **spaces)
     return ACTOR_CRITICS[network.architecture](model_config=settings, **spaces)

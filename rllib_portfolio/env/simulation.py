@@ -62,20 +62,18 @@ class Simulation:
 
     def observe(self, state: State) -> NDArray[np.float32]:
         """Return the observation of each portfolio, float32 [B, D]."""
-        lag = self.config.execution_lag
-        return self.layout.observe(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
+        return self.layout.observe(state.row - self.config.execution_lag, self._known(state))
 
     def refer(self, state: State) -> NDArray[np.float32]:
         """Return the observation of each portfolio by reference, float32 [B, N+2], see `ObservationLayout.refer`."""
-        lag = self.config.execution_lag
-        return self.layout.refer(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
+        return self.layout.refer(state.row - self.config.execution_lag, self._known(state))
 
     def action_inputs(self, state: State) -> ActionInputs:
         """Return what the action map may use for the next decision of each portfolio."""
         rows, universe = state.row - self.config.execution_lag, self._tradable
         tradable = None if universe is None else universe[rows]
         features = self.market.asset_features[rows] if self.action_map.needs_features else None
-        return ActionInputs(self.market.volatility[rows], tradable, features)
+        return ActionInputs(self.market.volatility[rows], tradable, features, self._known(state))
 
     def step(self, state: State, actions: NDArray[Any]) -> tuple[State, FloatArray, StepOutcome]:
         """Map actions to target weights, trade, and hold until the next decision.
@@ -120,6 +118,10 @@ class Simulation:
             "asset_returns": outcome.asset_growth - 1.0,
             "bound_violation": bound_violation(outcome.weights, self.config, self._groups),
         }
+
+    def _known(self, state: State) -> FloatArray:
+        """Return the weights of each portfolio as known at the next decision, [B, N+1]."""
+        return kernel.known_weights(state.weights, state.held, self.config.execution_lag)
 
     def _require_valid(self, state: State, actions: NDArray[Any]) -> None:
         shape = (len(state.row), *(self.action_space.shape or ()))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 
 ArrayFunction = Callable[[NDArray[Any]], NDArray[Any]]
-"""Maps observations, float32 [B, D], to decisions: mean actions, float32 [B, N+1], or indices of actions, [B]."""
+"""Maps observations, float32 [B, D], to decisions: mean actions, float32 [B, A], or indices of actions, [B]."""
 
 LAYER_NORM_EPSILON = 1e-5
 """Torch's default."""
@@ -166,7 +166,7 @@ def flat_actor(
     Args:
         weights: Weights by their names in the torch module.
         num_inputs: Length D of an observation.
-        num_actions: Number of components of an action, N+1.
+        num_actions: Number A of components of an action: N+1, or N+2 with a trading rate.
         hidden_sizes: Width of each hidden layer.
         logit_scale: Factor of the environment's softmax, above 0.
     """

@@ -162,8 +162,8 @@ class PortfolioPolicy:
         """Return target weights [N+1] or [B, N+1], cash last, for observations [D] or [B, D] of the environment.
 
         Args:
-            observation: Features, then weights; the hold action of a discrete policy returns these weights. A policy
-                that scores each asset takes observations of any number N of assets.
+            observation: Features, then weights; the hold action of a discrete policy returns these weights, and partial
+                trading starts at them. A policy that scores each asset takes observations of any number N of assets.
             volatility: Trailing daily volatility [N] or [B, N], for the inverse-volatility action of a discrete policy.
 
         Raises:
@@ -171,7 +171,7 @@ class PortfolioPolicy:
         """
         observation = np.asarray(observation, dtype=np.float32)
         observations = np.atleast_2d(observation)
-        weights = self._weights(self._decided(observations), observations, volatility)
+        weights = self._weights(self._decided(observations), observations, self._held(observations), volatility)
         return weights if observation.ndim == 2 else weights[0]
 
     def decide(self, view: MarketView) -> FloatArray | None:
@@ -180,20 +180,32 @@ class PortfolioPolicy:
         decided = self._decided(observations)
         if self._map(observations).is_hold(decided)[0]:
             return None
-        weights: FloatArray = self._weights(decided, observations, view.volatility)[0]
+        weights: FloatArray = self._weights(decided, observations, view.weights[None], view.volatility)[0]
         return weights
 
-    def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Return target weights [B, N+1] for the network's decisions on observations [B, D]."""
+    def _weights(
+        self, decided: NDArray[Any], observations: FloatArray, held: FloatArray, volatility: FloatArray | None
+    ) -> FloatArray:
+        """Return target weights [B, N+1] for the network's decisions on observations [B, D].
+
+        Args:
+            decided: The decisions, [B, ...].
+            observations: The observations.
+            held: Weights of the portfolio as known at the decision, [B, N+1], which observations round to float32.
+            volatility: Trailing daily volatility, [N] or [B, N].
+        """
         num_assets, num_features = self._num_assets(observations), self._reader.num_features
-        held = observations[:, -num_assets - 1 :].astype(np.float64)
         features = observations[:, : num_assets * num_features].reshape(len(observations), num_assets, num_features)
         tradable = features[..., -1] > 0.5 if self._reader.sees_tradable else None
-        action_map, inputs = self._map(observations), ActionInputs(volatility, tradable, features)
+        action_map, inputs = self._map(observations), ActionInputs(volatility, tradable, features, held)
         if self.spec.num_members == 1:
             return action_map.target(decided, held, inputs)
         targets = [action_map.target(actions, held, inputs) for actions in decided.swapaxes(0, 1)]
         return np.asarray(np.mean(targets, axis=0))
+
+    def _held(self, observations: FloatArray) -> FloatArray:
+        """Return the portfolio's weights in observations [B, D], float64 [B, N+1]."""
+        return observations[:, -self._num_assets(observations) - 1 :].astype(np.float64)
 
     def _num_assets(self, observations: FloatArray) -> int:
         """Return the number of assets of observations [B, D]."""
@@ -306,7 +318,8 @@ def _network_decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction
     """Return the forward pass of one network."""
     network, num_inputs = spec.network_config, len(spec.observation_names)
     sizes = network.hidden_sizes
-    num_assets, logit_scale = len(spec.assets), spec.environment_config.logit_scale
+    environment, num_assets = spec.environment_config, len(spec.assets)
+    scale, is_partial = environment.logit_scale, environment.partial_trading
     if network.architecture == PER_ASSET and not isinstance(spec.num_asset_features, int):
         raise ValueError(f"num_asset_features must be a whole number, got {spec.num_asset_features}")
     if isinstance(network, QNetworkConfig):
@@ -318,8 +331,8 @@ def _network_decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction
         num_common = table.num_actions - (0 if table.first_tilt is None else num_assets)
         return per_asset_greedy(weights, spec.reader, num_common, sizes, first_tilt=table.first_tilt, **streams)
     if network.architecture == PER_ASSET:
-        return partial(_clipped, per_asset_actor(weights, spec.reader, sizes, logit_scale))
-    return partial(_clipped, flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale))
+        return partial(_clipped, per_asset_actor(weights, spec.reader, sizes, scale, is_partial))
+    return partial(_clipped, flat_actor(weights, num_inputs, num_assets + 1 + is_partial, sizes, scale))
 
 
 def _clipped(actor: ArrayFunction, observations: FloatArray) -> FloatArray:

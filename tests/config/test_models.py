@@ -125,6 +125,14 @@ NO_BOOLEAN = "a number must not be true or false, got [10, True, 20] (command li
             ["algo=dqn", "training.batch_size=16", "resources.num_learners=3"],
             "training.batch_size must be a multiple of resources.num_learners, 3, got 16.",
         ),
+        (
+            ["algo=dqn", "environment.partial_trading=true"],
+            "environment.partial_trading must be false with discrete actions, got true.",
+        ),
+        (
+            ["environment.partial_trading=true", "market.observation_filter=running"],
+            "training.market_baseline must be false with environment.partial_trading and",
+        ),
         # a step takes 0.01 * 100 = 1 off the weights: nothing would be left
         (
             ["training.learning_rate=0.01", "training.weight_decay=100"],

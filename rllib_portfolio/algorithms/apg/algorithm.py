@@ -208,7 +208,10 @@ def module_spec(config: APGRunConfig, market: MarketData) -> RLModuleSpec:
     """
     network = config.network.for_assets(market.num_assets, market.universe is not None)
     features, num_members = market.asset_feature_names, config.resources.num_stacked_seeds
-    settings = model_config(network, config.environment.logit_scale, len(features), TRADABLE in features)
+    environment = config.environment
+    settings = model_config(
+        network, environment.logit_scale, len(features), TRADABLE in features, environment.partial_trading
+    )
     if num_members == 1:
         return RLModuleSpec(module_class=ACTOR_CRITICS[network.architecture], model_config=settings)
     return RLModuleSpec(module_class=StackedActorCritic, model_config=settings | {"num_members": num_members})

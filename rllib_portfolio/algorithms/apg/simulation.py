@@ -17,14 +17,14 @@ from torch import Tensor
 from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFeatures
 from rllib_portfolio.algorithms.sampling.shared_market import take_market
 from rllib_portfolio.env import kernel, transition
-from rllib_portfolio.env.action_map import softmax_weights
+from rllib_portfolio.env.action_map import ActionInputs
 from rllib_portfolio.env.limits import TradingDay
 from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.env.transition import State, Terms
 
 MeanActions = Callable[[Tensor], Tensor]
-"""Maps observations [S, B, D] to the mean actions [S, B, N+1] of S networks."""
+"""Maps observations [S, B, D] to the mean actions [S, B, A] of S networks, with A = N+1, or N+2 with a trading rate."""
 
 
 class Rollout(NamedTuple):
@@ -135,9 +135,11 @@ class DifferentiableSimulation:
         that an action could never come back.
         """
         clipped = actions + (actions.clamp(-1.0, 1.0) - actions).detach()
-        tradable = None if self.tradable is None else self.tradable[state.row - self.terms.execution.execution_lag]
-        scale = self.simulation.config.logit_scale
-        return softmax_weights(clipped.to(self.dtype), scale, tradable)  # type: ignore[arg-type]
+        lag = self.terms.execution.execution_lag
+        tradable: Any = None if self.tradable is None else self.tradable[state.row - lag]
+        inputs = ActionInputs(tradable=tradable, known=kernel.known_weights(state.weights, state.held, lag))
+        decided: Any = clipped.to(self.dtype)
+        return self.simulation.action_map.target(decided, state.weights, inputs)
 
 
 def _on_device(terms: Terms, device: Any, dtype: torch.dtype) -> Terms:

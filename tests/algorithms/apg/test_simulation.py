@@ -41,6 +41,8 @@ TERMS: dict[str, dict[str, Any]] = {
     "groups": {"max_group_weight": 0.4},
     "exit costs": {"exit_cost_bps": 300.0},
     "short episodes": {"episode_days": 7},
+    "partial trading": {"partial_trading": True},
+    "partial trading without a lag": {"partial_trading": True, "execution_lag": 0, "logit_scale": 2.0},
 }
 
 
@@ -78,6 +80,10 @@ def linear_policy(num_observed: int, num_actions: int, seed: int = 0) -> Tensor:
     return torch.randn((num_observed, num_actions), generator=generator, dtype=torch.float64) * 0.3
 
 
+def policy_for(simulation: DifferentiableSimulation) -> Tensor:
+    return linear_policy(len(simulation.simulation.layout.names), simulation.simulation.action_space.shape[0])
+
+
 def decide(weights: Tensor, observations: Tensor) -> Tensor:
     return torch.tanh(observations.double() @ weights)
 
@@ -110,7 +116,7 @@ def test_every_reward_is_the_same_on_tensors(reward: str, has_universe: bool) ->
 
 def compare(simulation: DifferentiableSimulation) -> None:
     state = starts(simulation.simulation, num=24)
-    weights = linear_policy(len(simulation.simulation.layout.names), NUM_ASSETS + 1)
+    weights = policy_for(simulation)
     rollout = simulation.rollout(lambda seen: decide(weights, seen), simulation.tensors(state), HORIZON)
     expected, final = walked(simulation.simulation, state, weights)
     # Observations are single precision in both, so that weights agree to its rounding within the policy alone.
@@ -139,7 +145,7 @@ def check_gradient(simulation: DifferentiableSimulation) -> None:
     """Differences of a policy in double precision, also of what it observes: rounding would drown them otherwise."""
     simulation = replace(simulation, features=_Double(simulation.features))
     state = simulation.tensors(starts(simulation.simulation, num=8))
-    weights = linear_policy(len(simulation.simulation.layout.names), NUM_ASSETS + 1).requires_grad_()
+    weights = policy_for(simulation).requires_grad_()
 
     def objective(policy: Tensor) -> Tensor:
         return simulation.rollout(lambda seen: decide(policy, seen), state, HORIZON).rewards.sum()
