@@ -52,6 +52,18 @@ CHOSEN_FOR_STOCKS = {
         "schedule.early_stopping_evaluations",
     },
     "dqn": set(),
+    "apg": {
+        "environment.rebalance_days",
+        "environment.reward",
+        "network.initial_cash_logit",
+        "training.learning_rate",
+        "training.horizon_days",
+        "training.weight_decay",
+        "schedule.total_timesteps",
+        "schedule.checkpoint_interval",
+        "schedule.evaluation_interval",
+        "schedule.early_stopping_evaluations",
+    },
 }
 """Settings that were chosen on stocks before 2000; the models have those of the markets with a known optimum."""
 

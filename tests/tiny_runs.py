@@ -67,6 +67,21 @@ TINY_DQN = {
 }
 """DQN, as small; its iterations are of 64 steps, too, since it evaluates that often."""
 
+TINY_APG = {
+    "algo": "apg",
+    "environment.episode_days": 20,
+    "network.architecture": "flat",
+    "network.hidden_sizes": [16, 16],
+    "training.horizon_days": 8,
+    "schedule.total_timesteps": TOTAL_STEPS,
+    "schedule.checkpoint_interval": 200,
+    "schedule.evaluation_interval": STEPS_PER_ITERATION,
+    "schedule.early_stopping_evaluations": None,
+    "resources.num_envs_per_env_runner": 4,
+    "resources.device": "cpu",
+}
+"""Analytic policy gradients, as small."""
+
 
 @dataclass
 class TinyRun:

@@ -23,7 +23,7 @@ from benchmarks.machine import RESULTS, SCRATCH, description, in_parallel, one_p
 RUNS = RESULTS / "certification"
 SHORT_RUNS = SCRATCH / "certification"
 MODULE = "benchmarks.learning.certification"
-STEPS = {"ppo": 300_000, "dqn": 60_000}
+STEPS = {"ppo": 300_000, "dqn": 60_000, "apg": 100_000}
 """Environment steps of each run."""
 FRESH_SEED = 20
 POINTS = 15
@@ -36,7 +36,7 @@ class Candidate:
 
     Attributes:
         title: In tables.
-        algo: ppo or dqn.
+        algo: ppo, dqn or apg.
         contender: A key of `contenders.CONTENDERS`.
         changes: Sections of the configuration on top of everyone's.
         exams: Markets that it learns; empty for all.
@@ -109,6 +109,7 @@ CANDIDATES: dict[str, Candidate] = {
         seeds=10,
         steps=600_000,
     ),
+    "apg": Candidate("APG", "apg"),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3", exams=_COMPARED),
     "dqn-rllib": Candidate("unmodified RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
 }

@@ -33,6 +33,7 @@ Watch = Callable[[int, Decision], None]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {},
+    "apg": {},
     "dqn": {
         "environment": {"action_table": "auto", "action_levels": 5},
         "network": {"hidden_sizes": (128, 64)},

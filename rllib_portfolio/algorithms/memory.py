@@ -51,7 +51,7 @@ def estimated_bytes(config: RunConfig, market: MarketData) -> dict[str, float]:
     step = (num_weights + 1 if holds_references(config) else num_observed) + 6 * num_weights
     learning = ALGORITHMS[config.algo].learning_numbers(config, market, step, num_observed, hidden)
     environments = resources.num_envs * (BYTES_PER_ENV + 5 * FLOAT * num_observed)
-    sampled = float(config.training.rollout_steps * resources.num_envs) * FLOAT * step + environments
+    sampled = float(config.rollout_steps * resources.num_envs) * FLOAT * step + environments
     parts |= {setting: FLOAT * numbers for setting, numbers in learning.items()}
     return parts | {ROLLOUTS: sampled + parts.get(ROLLOUTS, 0.0)}
 

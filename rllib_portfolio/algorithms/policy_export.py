@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.filter import RunningStat
 from ray.rllib.utils.numpy import SMALL_NUMBER
 
@@ -21,9 +22,9 @@ from rllib_portfolio.env.action_table import ActionTable, build_action_map
 from rllib_portfolio.env.observation import ObservationLayout
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.universe import TRADABLE
-from rllib_portfolio.modules.actor_critic import PortfolioActorCritic
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config, q_model_config
 from rllib_portfolio.modules.dueling_noisy_q import DuelingNoisyQ
+from rllib_portfolio.modules.stacked_actor_critic import StackedActorCritic
 from rllib_portfolio.policies.saved_policy import PolicySpec, PortfolioPolicy
 
 
@@ -53,6 +54,7 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         observation_mean=mean,
         observation_std=std,
         num_asset_features=len(market.asset_feature_names),
+        num_members=getattr(config.resources, "num_stacked_seeds", 1),
     )
     return PortfolioPolicy(spec, weights)
 
@@ -66,7 +68,7 @@ def _filter_moments(algorithm: Any) -> tuple[list[float], list[float]]:
     return running.mean.tolist(), (running.std + SMALL_NUMBER).tolist()
 
 
-def torch_module(policy: PortfolioPolicy) -> PortfolioActorCritic | DuelingNoisyQ:
+def torch_module(policy: PortfolioPolicy) -> TorchRLModule:
     """Return the RLModule of a policy for inference, with a copy of the policy's weights."""
     # The meta device skips the initial weights: drawing them is slow, and advances the generator that samples actions.
     with torch.device("meta"), _without_deprecations():
@@ -88,7 +90,7 @@ def _without_deprecations() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
+def _inference_module(spec: PolicySpec) -> TorchRLModule:
     """Return the RLModule for inference with its initial weights."""
     network = spec.network_config
     spaces: dict[str, Any] = {
@@ -100,5 +102,8 @@ def _inference_module(spec: PolicySpec) -> PortfolioActorCritic | DuelingNoisyQ:
     if isinstance(network, QNetworkConfig):
         assert isinstance(spec.action_map, ActionTable)
         return DuelingNoisyQ(model_config=q_model_config(network, spec.action_map, *features), **spaces)
-    scale = spec.environment_config.logit_scale
-    return ACTOR_CRITICS[network.architecture](model_config=model_config(network, scale, *features), **spaces)
+    environment = spec.environment_config
+    settings = model_config(network, environment.logit_scale, *features, environment.partial_trading)
+    if spec.num_members > 1:
+        return StackedActorCritic(model_config=settings | {"num_members": spec.num_members}, **spaces)
+    return ACTOR_CRITICS[network.architecture](model_config=settings, **spaces)

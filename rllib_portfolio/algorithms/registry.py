@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from rllib_portfolio.algorithms.apg import algorithm as apg
 from rllib_portfolio.algorithms.dqn import algorithm as dqn
 from rllib_portfolio.algorithms.ppo import algorithm as ppo
 from rllib_portfolio.market import MarketData
@@ -67,4 +68,4 @@ class AlgorithmModule(Protocol):
         ...
 
 
-ALGORITHMS: dict[str, AlgorithmModule] = {"ppo": ppo, "dqn": dqn}
+ALGORITHMS: dict[str, AlgorithmModule] = {"ppo": ppo, "dqn": dqn, "apg": apg}

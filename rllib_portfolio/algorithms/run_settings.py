@@ -62,7 +62,7 @@ def with_run_settings(result: Config, config: RunConfig, market_path: Path, lear
             num_envs_per_env_runner=resources.num_envs_per_env_runner,
             num_cpus_per_env_runner=resources.num_cpus_per_env_runner,
             gym_env_vectorize_mode="vector_entry_point",
-            rollout_fragment_length=config.training.rollout_steps,
+            rollout_fragment_length=config.rollout_steps,
             sample_timeout_s=SAMPLE_TIMEOUT_S,
         )
         .learners(

@@ -3,6 +3,7 @@
 Unknown keys are errors. This package imports neither ray nor torch.
 """
 
+from rllib_portfolio.config.apg import APGConfig, APGRunConfig
 from rllib_portfolio.config.dqn import DQNConfig, DQNResourceConfig, DQNRunConfig, DQNScheduleConfig, QNetworkConfig
 from rllib_portfolio.config.environment import (
     ContinuousEnvironmentConfig,
@@ -20,6 +21,8 @@ __all__ = [
     "DEFAULT_ALGORITHM",
     "PER_ASSET_FROM",
     "RUN_CONFIGS",
+    "APGConfig",
+    "APGRunConfig",
     "ContinuousEnvironmentConfig",
     "DQNConfig",
     "DQNResourceConfig",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rllib_portfolio.config.fields import Coefficient, CostBps, Days, Fraction, StrictModel
 
@@ -44,6 +44,9 @@ class EnvironmentConfig(ExecutionConfig):
     action_mode: Literal["continuous", "discrete"] = "continuous"
     logit_scale: float = Field(10.0, gt=0, le=100)
     """Continuous actions: weights = softmax(logit_scale * action)."""
+    partial_trading: bool = False
+    """Continuous actions: one more component a trades only a part of the way from the weights known at the decision to
+    these weights, the trading rate sigmoid(logit_scale * a) (Garleanu and Pedersen 2013)."""
     action_table: Literal["auto", "lattice", "ladder", "quantiles"] = "auto"
     """Discrete actions: lattice on the simplex, ladder of equity shares with a tilt to each asset, or quantiles, a
     ladder with tilts to the fifth of the assets in which a feature is highest or lowest. auto: the lattice for up to 3
@@ -67,6 +70,15 @@ class EnvironmentConfig(ExecutionConfig):
     """Days after which an episode is truncated; null walks the whole window."""
     random_start: bool | None = None
     """Start episodes at a random day; null: true for the training window, false for all others."""
+
+    @model_validator(mode="after")
+    def _only_continuous_actions_have_a_rate(self) -> Self:
+        if self.partial_trading and self.action_mode == "discrete":
+            raise ValueError(
+                "environment.partial_trading must be false with discrete actions, got true. A table of portfolios has "
+                "no trading rate."
+            )
+        return self
 
 
 class ContinuousEnvironmentConfig(EnvironmentConfig):

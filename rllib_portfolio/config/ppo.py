@@ -72,3 +72,14 @@ class PPORunConfig(RunConfig):
                 f"{self.training.minibatch_size}. Lower it, or raise training.rollout_steps."
             )
         return self
+
+    @model_validator(mode="after")
+    def _baseline_knows_the_portfolio(self) -> Self:
+        is_running = self.market.observation_filter == "running"
+        if self.environment.partial_trading and self.training.market_baseline and is_running:
+            raise ValueError(
+                "training.market_baseline must be false with environment.partial_trading and "
+                "market.observation_filter=running, got true. The baseline reads the portfolio's weights in "
+                "observations, which the running filter changes."
+            )
+        return self

@@ -6,11 +6,12 @@ code that trains.
 
 from __future__ import annotations
 
+from rllib_portfolio.config.apg import APGRunConfig
 from rllib_portfolio.config.dqn import DQNRunConfig
 from rllib_portfolio.config.ppo import PPORunConfig
 from rllib_portfolio.config.run import RunConfig
 
-RUN_CONFIGS: dict[str, type[RunConfig]] = {"ppo": PPORunConfig, "dqn": DQNRunConfig}
+RUN_CONFIGS: dict[str, type[RunConfig]] = {"ppo": PPORunConfig, "dqn": DQNRunConfig, "apg": APGRunConfig}
 DEFAULT_ALGORITHM = "ppo"
 
 

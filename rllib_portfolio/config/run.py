@@ -106,6 +106,12 @@ class RunConfig(StrictModel):
     resources: ResourceConfig = ResourceConfig()
 
     @property
+    def rollout_steps(self) -> int:
+        """Decisions of each environment in one fragment of an env runner."""
+        steps: int = self.training.rollout_steps  # type: ignore[attr-defined]
+        return steps
+
+    @property
     def discount(self) -> float:
         """Discount from one decision to the next."""
         assert self.training.gamma is not None

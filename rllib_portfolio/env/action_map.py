@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.arrays import FloatArray, namespace
 from rllib_portfolio.market import CASH
 from rllib_portfolio.market.universe import BoolArray
 
@@ -27,9 +27,14 @@ class ActionInputs(NamedTuple):
     """Whether each asset may be bought, [B, N]; None if all may."""
     features: FloatArray | None = None
     """Features of each asset as observed, [B, N, F]; only maps that say so (`needs_features`) need them."""
+    known: FloatArray | None = None
+    """Weights of the portfolio as known at the decision (see `kernel.known_weights`), [B, N+1]; only partial trading
+    needs them."""
 
 
 NO_INPUTS = ActionInputs()
+TRADING_RATE = "trading rate"
+"""Name of the component of an action that sets the trading rate."""
 
 
 def softmax_weights(actions: FloatArray, logit_scale: float, tradable: BoolArray | None = None) -> FloatArray:
@@ -38,15 +43,37 @@ def softmax_weights(actions: FloatArray, logit_scale: float, tradable: BoolArray
     The zero action gives the uniform portfolio. With logit_scale 10 every corner is reached to within N e^-20.
 
     Args:
-        actions: Actions, [B, N+1], each in [-1, 1], cash last.
+        actions: Actions, [B, N+1], each in [-1, 1], cash last; an array or a tensor.
         logit_scale: Factor by which the actions are multiplied, above 0.
         tradable: Whether each asset may be bought, [B, N]; None if all may. The others get weight 0.
     """
-    logits = logit_scale * np.asarray(actions, dtype=np.float64)
+    xp, logits = namespace(actions), _logits(actions, logit_scale)
     if tradable is not None:
-        logits[..., :-1] = np.where(tradable, logits[..., :-1], -np.inf)
+        logits = xp.concatenate([xp.where(tradable, logits[..., :-1], -np.inf), logits[..., -1:]], axis=-1)
+    if xp is not np:
+        return xp.softmax(logits, -1)  # type: ignore[no-any-return]
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
+
+
+def _logits(actions: FloatArray, logit_scale: float) -> FloatArray:
+    return logit_scale * (np.asarray(actions, dtype=np.float64) if namespace(actions) is np else actions)
+
+
+def partial_weights(target: FloatArray, known: FloatArray, logits: FloatArray) -> FloatArray:
+    """Return the weights after a trade of part of the way to the target, w = w' + g (target - w'), [..., N+1].
+
+    The trading rate is g = sigmoid(logit): 0 keeps the known weights, and 1 trades to the target. Garleanu and Pedersen
+    (2013), "Dynamic trading with predictable returns and transaction costs", proposition 2, show that trading at a rate
+    below 1 is optimal under quadratic costs.
+
+    Args:
+        target: Target weights, [..., N+1]; an array or a tensor.
+        known: Weights w' of the portfolio as known at the decision, [..., N+1].
+        logits: Logit of the trading rate, [..., 1].
+    """
+    rate = 0.5 + 0.5 * namespace(logits).tanh(0.5 * logits)  # the sigmoid, without an exponential that may overflow
+    return known + rate * (target - known)  # type: ignore[no-any-return]
 
 
 class ActionMap(Protocol):
@@ -103,23 +130,28 @@ class ActionMap(Protocol):
 class SoftmaxMap:
     """Continuous actions: weights = softmax(logit_scale * action) over the assets and cash.
 
+    With partial trading, an action has one more component, the last. It sets the trading rate, the part of the way from
+    the known weights to these target weights that is traded (see `partial_weights`). The zero action trades half of it.
+
     Attributes:
         assets: Names of the N risky assets.
         logit_scale: Factor by which the actions are multiplied.
+        partial_trading: Whether actions have a trading rate.
     """
 
     assets: tuple[str, ...]
     logit_scale: float
+    partial_trading: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the components of an action."""
-        return (*self.assets, CASH)
+        return (*self.assets, CASH, *((TRADING_RATE,) if self.partial_trading else ()))
 
     @property
     def space(self) -> spaces.Box:
-        """The space of N+1 numbers in [-1, 1]."""
-        return spaces.Box(-1.0, 1.0, (len(self.assets) + 1,), np.float32)
+        """The space of N+1 numbers in [-1, 1], or of N+2 with partial trading."""
+        return spaces.Box(-1.0, 1.0, (len(self.names),), np.float32)
 
     @property
     def needs_features(self) -> bool:
@@ -131,8 +163,22 @@ class SoftmaxMap:
         return np.asarray(np.abs(actions) <= 1.0)
 
     def target(self, actions: NDArray[Any], held: FloatArray, inputs: ActionInputs) -> FloatArray:
-        """Return the softmax of the scaled actions over the tradable assets and cash; `held` is ignored."""
-        return softmax_weights(actions, self.logit_scale, inputs.tradable)
+        """Return the softmax of the scaled actions over the tradable assets and cash, or part of the way to it.
+
+        Args:
+            actions: Actions in the space, with a leading axis B; an array or a tensor, as are the inputs.
+            held: Ignored: partial trading starts at the known weights, so that targets reveal no later return.
+            inputs: What is known at the decision.
+
+        Raises:
+            ValueError: If actions have a trading rate and the known weights are missing.
+        """
+        if not self.partial_trading:
+            return softmax_weights(actions, self.logit_scale, inputs.tradable)
+        if inputs.known is None:
+            raise ValueError("known must be given for partial trading, got none. Pass the weights of the portfolio.")
+        target = softmax_weights(actions[..., :-1], self.logit_scale, inputs.tradable)
+        return partial_weights(target, inputs.known, _logits(actions[..., -1:], self.logit_scale))
 
     def is_hold(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
         """Return False for each action, since no continuous action means hold in every portfolio."""

@@ -203,7 +203,7 @@ def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...], feature
     """Return the action map that the configuration names.
 
     Args:
-        config: Action mode, scale of the softmax, and kind, levels and features of the action table.
+        config: Action mode, scale of the softmax, partial trading, and kind, levels and features of the action table.
         assets: Names of the N risky assets.
         features: Names of the F asset features of the market.
 
@@ -212,7 +212,7 @@ def build_action_map(config: EnvironmentConfig, assets: tuple[str, ...], feature
     """
     if config.action_mode == "discrete":
         return build_action_table(config, assets, features)
-    return SoftmaxMap(assets, config.logit_scale)
+    return SoftmaxMap(assets, config.logit_scale, config.partial_trading)
 
 
 def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, assets: tuple[str, ...]) -> ActionMap:
@@ -220,11 +220,11 @@ def action_map_of(values: Mapping[str, Any] | None, config: EnvironmentConfig, a
 
     Args:
         values: Result of `to_json`; None stands for a `SoftmaxMap`.
-        config: Settings of the environment, of which only `logit_scale` is used.
+        config: Settings of the environment, of which only those of continuous actions are used.
         assets: Names of the N risky assets.
     """
     if values is None:
-        return SoftmaxMap(assets, config.logit_scale)
+        return SoftmaxMap(assets, config.logit_scale, config.partial_trading)
     share = values.get("equal_share")  # earlier versions did not write it and what follows
     return ActionTable(
         names=tuple(values["names"]),

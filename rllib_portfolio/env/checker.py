@@ -101,11 +101,11 @@ def require_reachable_corners(env: PortfolioEnv) -> str:
     market, action_map = simulation.market, simulation.action_map
     is_table = isinstance(simulation.action_space, spaces.Discrete)
     target: FloatArray = np.eye(market.num_assets + 1)
-    names = np.array(action_map.names)
+    names = np.array(action_map.names if is_table else (*market.assets, CASH))
     if not is_table:
         can_be_held = _can_be_held(simulation)
         target, names = target[can_be_held], names[can_be_held]
-    actions = np.arange(len(names)) if is_table else (2.0 * target - 1.0).astype(np.float32)
+    actions = np.arange(len(names)) if is_table else _corner_actions(target, len(action_map.names))
     state = simulation.fresh([np.random.default_rng(0)] * len(actions))
     if is_table:
         target = action_map.target(actions, state.weights, simulation.action_inputs(state))
@@ -201,6 +201,13 @@ def _require_same(
                 f"{what} is {value_text(mine[index, column])}, and {value_text(theirs[index, column])} at step {step} "
                 f"({one['info date'][index]}), by {whose.format(seed + index)}."
             )
+
+
+def _corner_actions(target: FloatArray, num_components: int) -> FloatArray:
+    """Return the actions that ask for portfolios of one asset, traded at once if actions have a trading rate."""
+    actions = np.ones((len(target), num_components), dtype=np.float32)
+    actions[:, : target.shape[1]] = 2.0 * target - 1.0
+    return actions
 
 
 def _can_be_held(simulation: Simulation) -> NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 Its functions are pure and batch-first: the leading axis is B, there is no branch on B, and reductions are row sums, so
 that results for B = 1 and B = 64 agree bit for bit. Environments, back-tests and baselines all call `step`, or
-`step_with_exits` where assets may leave; no other code repeats its arithmetic.
+`step_with_exits` where assets may leave; no other code repeats its arithmetic. The functions also take torch tensors,
+through which gradients flow (see `arrays.namespace`).
 
 A step starts at the close of day t with wealth V_t and drifted weights w'_t; cash is the last of the N + 1 columns:
 
@@ -37,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.arrays import FloatArray, namespace
 from rllib_portfolio.errors import ConfigError
 
 RUIN = 1e-12
@@ -134,7 +135,7 @@ def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -
     cost = (costs.rates * move).sum(-1)
     if not isinstance(costs.impact, float) or costs.impact > 0.0:
         cost = cost + (costs.impact * volatility_t * move**1.5).sum(-1)
-    return np.asarray(cost)
+    return cost  # type: ignore[no-any-return]
 
 
 def step(
@@ -152,7 +153,7 @@ def step(
     Returns:
         The state at the close of day t + 1, and the outcome of the day.
     """
-    move = np.abs(weights - state.weights)
+    move = abs(weights - state.weights)
     risky_move = move[..., :-1]
     cost = trading_cost(risky_move, costs, volatility_t)
     grown = weights * (1.0 + returns_t1)
@@ -189,17 +190,18 @@ def step_with_exits(
         The state at the close of day t + 1, and the outcome of the day. A portfolio whose assets all become worthless
         keeps the fraction `RUIN` of its wealth, in cash.
     """
+    xp = namespace(weights)
     with np.errstate(invalid="ignore"):  # 0 / 0 where all is lost
         after, outcome = step(state, weights, returns_t1, volatility_t, costs)
-    exited = np.where(listed_t1, 0.0, after.weights[:, :-1])
-    risky, cash = after.weights[:, :-1] - exited, after.weights[:, -1:] + exited.sum(-1, keepdims=True)
-    exit_cost = (exit_rates * exited).sum(-1)
-    growth, drifted = outcome.growth * (1.0 - exit_cost), np.concatenate([risky, cash], axis=-1)
+    drifted = after.weights
     is_lost = (outcome.growth == 0.0) & (outcome.cost < 1.0)
     if is_lost.any():
-        growth = np.where(is_lost, RUIN, growth)
-        drifted = np.where(is_lost[:, None], initial_state(len(growth), risky.shape[-1]).weights, drifted)
-        exit_cost = np.where(is_lost, 0.0, exit_cost)
-    cost = 1.0 - (1.0 - outcome.cost) * (1.0 - exit_cost)
-    paid = np.where(exit_cost > 0.0, cost, outcome.cost)
+        cash = xp.zeros_like(drifted)
+        cash[:, -1] = 1.0
+        drifted = xp.where(is_lost[:, None], cash, drifted)
+    exited = xp.where(listed_t1, 0.0, drifted[:, :-1])
+    drifted = xp.concatenate([drifted[:, :-1] - exited, drifted[:, -1:] + exited.sum(-1, keepdims=True)], axis=-1)
+    exit_cost = (exit_rates * exited).sum(-1)
+    growth = xp.where(is_lost, RUIN, outcome.growth * (1.0 - exit_cost))
+    paid = xp.where(exit_cost > 0.0, 1.0 - (1.0 - outcome.cost) * (1.0 - exit_cost), outcome.cost)
     return PortfolioState(state.wealth * growth, drifted), outcome._replace(cost=paid, growth=growth)

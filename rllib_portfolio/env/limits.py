@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.arrays import FloatArray, namespace
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.market.universe import BoolArray
 
-TINY = 1e-300
-"""Smallest denominator, which keeps a division by zero from giving NaN."""
+TINY = 1e-15
+"""Smallest denominator, which keeps a division by zero and its derivative finite, also in single precision."""
 
 
 class TradingDay(NamedTuple):
@@ -49,22 +49,23 @@ def constrained_weights(
         limits: Minimum cash, maximum weights, and maximum turnover of one trade.
         day: What can be traded.
     """
-    weights, frozen = target, NOTHING
+    xp, weights = namespace(target), target
+    frozen = NOTHING if xp is np else xp.zeros_like(target[..., :1])
     if day.tradable is not None and day.halted is not None:
-        frozen = np.where(day.halted, drifted[..., :-1], 0.0)
+        frozen = xp.where(day.halted, drifted[..., :-1], 0.0)
         weights = executable(target, frozen, day.tradable, day.halted)
     if limits.min_cash > 0.0:
         free = weights[..., :-1] - frozen
-        room = np.maximum(1.0 - limits.min_cash - frozen.sum(-1, keepdims=True), 0.0)
-        weights = _with_cash(free * np.minimum(1.0, room / np.maximum(free.sum(-1, keepdims=True), TINY)) + frozen)
+        room = (1.0 - limits.min_cash - frozen.sum(-1, keepdims=True)).clip(min=0.0)
+        weights = _with_cash(free * _share(room, free.sum(-1, keepdims=True)) + frozen)
     if limits.max_weight < 1.0:
-        weights = _with_cash(np.minimum(weights[..., :-1] - frozen, limits.max_weight) + frozen)
+        weights = _with_cash((weights[..., :-1] - frozen).clip(max=limits.max_weight) + frozen)
     if limits.max_group_weight < 1.0 and day.groups is not None:
         weights = _with_cash(_within_groups(weights[..., :-1] - frozen, frozen, limits, day.groups) + frozen)
     if limits.max_turnover < 1.0:
         move = weights - drifted
-        turnover = 0.5 * np.abs(move).sum(-1, keepdims=True)
-        weights = drifted + move * np.minimum(1.0, limits.max_turnover / np.maximum(turnover, TINY))
+        turnover = 0.5 * abs(move).sum(-1, keepdims=True)
+        weights = drifted + move * _share(limits.max_turnover, turnover)
     if day.largest_trade is not None:
         weights = _within_volume(weights, drifted, day.largest_trade)
     return weights
@@ -83,10 +84,10 @@ def executable(target: FloatArray, frozen: FloatArray, tradable: BoolArray, halt
         tradable: Whether each asset may be bought, [..., N].
         halted: Whether the weight of each asset is frozen, [..., N].
     """
+    xp = namespace(target)
     left = 1.0 - frozen.sum(-1, keepdims=True)
-    others = 1.0 - np.where(halted, target[..., :-1], 0.0).sum(-1, keepdims=True)
-    shrink = np.minimum(1.0, left / np.maximum(others, TINY))
-    return _with_cash(np.where(tradable, target[..., :-1], 0.0) * shrink + frozen)
+    others = 1.0 - xp.where(halted, target[..., :-1], 0.0).sum(-1, keepdims=True)
+    return _with_cash(xp.where(tradable, target[..., :-1], 0.0) * _share(left, others) + frozen)
 
 
 def bound_violation(weights: FloatArray, limits: ExecutionConfig, groups: FloatArray | None = None) -> FloatArray:
@@ -110,26 +111,29 @@ def bound_violation(weights: FloatArray, limits: ExecutionConfig, groups: FloatA
 
 def _within_groups(free: FloatArray, frozen: FloatArray, limits: ExecutionConfig, groups: FloatArray) -> FloatArray:
     """Return the free weights, [..., N], shrunk in each group that would exceed the maximum with what is frozen."""
-    taken = _group_sums(np.broadcast_to(frozen, free.shape), groups)
-    room = np.maximum(limits.max_group_weight - taken, 0.0)
-    factor = np.minimum(1.0, room / np.maximum(_group_sums(free, groups), TINY))
-    return np.asarray(free * (1.0 - ((1.0 - factor[..., None, :]) * groups).sum(-1)))
+    taken = _group_sums(frozen + 0.0 * free, groups)
+    factor = _share((limits.max_group_weight - taken).clip(min=0.0), _group_sums(free, groups))
+    return free * (1.0 - ((1.0 - factor[..., None, :]) * groups).sum(-1))  # type: ignore[no-any-return]
 
 
 def _group_sums(risky: FloatArray, groups: FloatArray) -> FloatArray:
     """Return the weight of each group, [..., G]. It is no matrix product, whose bits could depend on B."""
-    return np.asarray((risky[..., None] * groups).sum(-2))
+    return (risky[..., None] * groups).sum(-2)  # type: ignore[no-any-return]
 
 
 def _within_volume(weights: FloatArray, drifted: FloatArray, largest_trade: FloatArray) -> FloatArray:
     """Return weights that trade at most `largest_trade` of each asset; cash and sales must pay for all purchases."""
-    move = np.clip(weights[..., :-1] - drifted[..., :-1], -largest_trade, largest_trade)
-    bought, sold = np.maximum(move, 0.0), np.minimum(move, 0.0)
+    move = (weights[..., :-1] - drifted[..., :-1]).clip(-largest_trade, largest_trade)
+    bought, sold = move.clip(min=0.0), move.clip(max=0.0)
     means = drifted[..., -1:] - sold.sum(-1, keepdims=True)
-    affordable = np.minimum(1.0, means / np.maximum(bought.sum(-1, keepdims=True), TINY))
-    return _with_cash(drifted[..., :-1] + sold + bought * affordable)
+    return _with_cash(drifted[..., :-1] + sold + bought * _share(means, bought.sum(-1, keepdims=True)))
+
+
+def _share(available: Any, wanted: FloatArray) -> FloatArray:
+    """Return the fraction of what is wanted that is available, at most 1."""
+    return (available / wanted.clip(min=TINY)).clip(max=1.0)  # type: ignore[no-any-return]
 
 
 def _with_cash(risky: FloatArray) -> FloatArray:
-    cash = np.maximum(0.0, 1.0 - risky.sum(-1, keepdims=True))
-    return np.concatenate([risky, cash], axis=-1)
+    cash = (1.0 - risky.sum(-1, keepdims=True)).clip(min=0.0)
+    return namespace(risky).concatenate([risky, cash], axis=-1)  # type: ignore[no-any-return]

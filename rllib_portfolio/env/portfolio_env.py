@@ -37,7 +37,9 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
 
     ## Action space
     `continuous`: `Box(-1, 1, (N + 1,), float32)`; target weights are softmax(logit_scale * action), cash last. The zero
-    action is the uniform portfolio, and every corner of the simplex is reached to within 1e-3.
+    action is the uniform portfolio, and every corner of the simplex is reached to within 1e-3. With `partial_trading`
+    there is one more component, the last: only the part sigmoid(logit_scale * action) of the way from the weights known
+    at close t - L (see below) to these weights is traded.
     `discrete`: `Discrete(K)`; the index of a target portfolio in a table. The last one holds the drifted weights;
     `env.unwrapped.action_names` lists all of them.
 
@@ -79,8 +81,8 @@ class PortfolioEnv(gym.Env[NDArray[np.float32], Any]):
     window: "train", "validation", "test", "all", or (first date, last date), both inclusive. Default "train".
     cash_rate: Annual rate that cash earns, as a fraction. Default 0.02 (a `MarketData` has its own).
     features: A `FeatureConfig` or a dict of its fields. Default: `FeatureConfig()`.
-    Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, action_table, action_levels,
-    action_features, reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, fund_size,
+    Any field of `rllib_portfolio.config.EnvironmentConfig`: action_mode, logit_scale, partial_trading, action_table,
+    action_levels, action_features, reward, sharpe_decay, drawdown_penalty, risk_aversion, cost_bps, impact, fund_size,
     max_participation, exit_cost_bps, execution_lag, rebalance_days, max_weight, max_group_weight, max_turnover,
     min_cash, episode_days, random_start.
 

@@ -1,6 +1,8 @@
 """Rewards of a step, which are all computed after transaction costs, from the wealth that the kernel returns.
 
 A reward is a pure function of its state, [B, S], and of a `StepOutcome`; a reset initialises the state's rows again.
+Rewards also take outcomes of torch tensors, through which gradients flow. A user's own function does so if it uses the
+functions of `arrays.namespace(outcome.growth)` in place of numpy's.
 """
 
 from __future__ import annotations
@@ -8,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.arrays import FloatArray, namespace
 from rllib_portfolio.config import EnvironmentConfig
 from rllib_portfolio.config.user_values import import_function
 from rllib_portfolio.env.transition import StepOutcome
@@ -50,11 +52,13 @@ class Stateless:
         Raises:
             ConfigError: If the function does not return one number for each environment.
         """
-        reward = np.asarray(self.function(outcome), dtype=np.float64)
+        reward: Any = self.function(outcome)
+        if isinstance(outcome.wealth, np.ndarray):
+            reward = np.asarray(reward, dtype=np.float64)
         if reward.shape != outcome.wealth.shape:
             raise ConfigError(
-                f"reward must have shape {outcome.wealth.shape}, one number for each environment, got {reward.shape} "
-                f"({self.function!r}). Reduce over the last axis alone."
+                f"reward must have shape {tuple(outcome.wealth.shape)}, one number for each environment, got "
+                f"{tuple(reward.shape)} ({self.function!r}). Reduce over the last axis alone."
             )
         return state, reward
 
@@ -82,9 +86,10 @@ class DifferentialSharpe:
         step_return = self.step_return(outcome)
         first, second = state[:, 0], state[:, 1]
         first_change, second_change = step_return - first, step_return**2 - second
-        variance = np.maximum(second - first**2, 1e-12)
+        variance = (second - first**2).clip(min=1e-12)
         reward = (second * first_change - 0.5 * first * second_change) / variance**1.5
-        return np.stack([first + self.decay * first_change, second + self.decay * second_change], axis=-1), reward
+        moments = [first + self.decay * first_change, second + self.decay * second_change]
+        return namespace(reward).stack(moments, axis=-1), reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,11 @@ class DrawdownPenalised:
 
     def __call__(self, state: FloatArray, outcome: StepOutcome) -> tuple[FloatArray, FloatArray]:
         """Return the next state (peak, drawdown) and the penalised log return."""
-        peak, drawdown = np.maximum(state[:, 0], outcome.wealth), state[:, 1]
+        xp = namespace(outcome.wealth)
+        peak, drawdown = xp.maximum(state[:, 0], outcome.wealth), state[:, 1]
         new_drawdown = 1.0 - outcome.wealth / peak
-        reward = outcome.log_return - self.penalty * np.maximum(new_drawdown - drawdown, 0.0)
-        return np.stack([peak, new_drawdown], axis=-1), reward
+        reward = outcome.log_return - self.penalty * (new_drawdown - drawdown).clip(min=0.0)
+        return xp.stack([peak, new_drawdown], axis=-1), reward
 
 
 def build_reward(config: EnvironmentConfig) -> Reward:
@@ -141,17 +147,19 @@ BUILT_IN = (
 
 def simple_return(outcome: StepOutcome) -> FloatArray:
     """Return the simple return V_end / V_start - 1."""
-    return np.asarray(np.expm1(outcome.log_return))
+    return namespace(outcome.growth).expm1(outcome.log_return)  # type: ignore[no-any-return]
 
 
 def return_over_cash(outcome: StepOutcome) -> FloatArray:
     """Return V_end / V_start less the growth factor of cash."""
-    return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.cash_log_return))
+    xp = namespace(outcome.growth)
+    return xp.expm1(outcome.log_return) - xp.expm1(outcome.cash_log_return)  # type: ignore[no-any-return]
 
 
 def active_return(outcome: StepOutcome) -> FloatArray:
     """Return V_end / V_start less the growth factor of 1/N over the risky assets."""
-    return np.asarray(np.expm1(outcome.log_return) - np.expm1(outcome.equal_weight_log_return))
+    xp = namespace(outcome.growth)
+    return xp.expm1(outcome.log_return) - xp.expm1(outcome.equal_weight_log_return)  # type: ignore[no-any-return]
 
 
 _STEP_RETURNS: dict[str, Callable[[StepOutcome], FloatArray]] = {
@@ -197,4 +205,4 @@ def mean_variance(
         step_return: Function that computes the return R of each portfolio, [B].
     """
     rated = step_return(outcome)
-    return np.asarray(rated - 0.5 * risk_aversion * rated**2)
+    return rated - 0.5 * risk_aversion * rated**2

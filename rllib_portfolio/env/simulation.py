@@ -47,7 +47,7 @@ class Simulation:
         self.layout = ObservationLayout(market)
         self.action_map = build_action_map(config, market.assets, market.asset_feature_names)
         self.action_space = self.action_map.space
-        self._reward = build_reward(config)
+        self.reward = build_reward(config)
         self._groups = None if self.terms.day is None else self.terms.day.groups
         self._tradable = None if market.universe is None else market.universe.tradable
         self._features = market.asset_features if self.action_map.needs_features else None
@@ -59,24 +59,22 @@ class Simulation:
         row = np.full(len(generators), self.first_decision)
         if self.random_start:
             row += [int(generator.integers(days - length + 1)) for generator in generators]
-        return transition.initial_state(row, row + length, self.market.num_assets, self._reward.initial_state)
+        return transition.initial_state(row, row + length, self.market.num_assets, self.reward.initial_state)
 
     def observe(self, state: State) -> NDArray[np.float32]:
         """Return the observation of each portfolio, float32 [B, D]."""
-        lag = self.config.execution_lag
-        return self.layout.observe(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
+        return self.layout.observe(state.row - self.config.execution_lag, self._known(state))
 
     def refer(self, state: State) -> NDArray[np.float32]:
         """Return the observation of each portfolio by reference, float32 [B, N+2], see `ObservationLayout.refer`."""
-        lag = self.config.execution_lag
-        return self.layout.refer(state.row - lag, kernel.known_weights(state.weights, state.held, lag))
+        return self.layout.refer(state.row - self.config.execution_lag, self._known(state))
 
     def action_inputs(self, state: State) -> ActionInputs:
         """Return what the action map may use for the next decision of each portfolio."""
         rows = state.row - self.config.execution_lag
         tradable = None if self._tradable is None else self._tradable[rows]
         features = None if self._features is None else self._features[rows]
-        return ActionInputs(self.terms.volatility.take(rows, axis=0), tradable, features)
+        return ActionInputs(self.terms.volatility.take(rows, axis=0), tradable, features, self._known(state))
 
     def step(self, state: State, actions: NDArray[Any]) -> tuple[State, FloatArray, StepOutcome]:
         """Map actions to target weights, trade, and hold until the next decision.
@@ -100,7 +98,7 @@ class Simulation:
                 f"impact must leave wealth positive, got a trading cost of {outcome.cost.max():.3g} "
                 f"({self.market.dates[state.row[np.argmax(outcome.cost)]]}). Lower impact or max_turnover."
             )
-        reward_state, reward = self._reward(state.reward_state, outcome)
+        reward_state, reward = self.reward(state.reward_state, outcome)
         return following._replace(reward_state=reward_state), reward, outcome
 
     def info(self, state: State, outcome: StepOutcome) -> dict[str, NDArray[Any]]:
@@ -121,6 +119,10 @@ class Simulation:
             "asset_returns": outcome.asset_growth - 1.0,
             "bound_violation": bound_violation(outcome.weights, self.config, self._groups),
         }
+
+    def _known(self, state: State) -> FloatArray:
+        """Return the weights of each portfolio as known at the next decision, [B, N+1]."""
+        return kernel.known_weights(state.weights, state.held, self.config.execution_lag)
 
     def _require_valid(self, state: State, actions: NDArray[Any]) -> None:
         shape = (len(state.row), *(self.action_space.shape or ()))

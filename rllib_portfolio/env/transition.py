@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rllib_portfolio.arrays import FloatArray
+from rllib_portfolio.arrays import FloatArray, namespace, take_rows
 from rllib_portfolio.config import ExecutionConfig
 from rllib_portfolio.env import kernel
 from rllib_portfolio.env.limits import UNRESTRICTED, TradingDay, constrained_weights
@@ -76,27 +76,27 @@ class StepOutcome(NamedTuple):
     @property
     def log_return(self) -> FloatArray:
         """Log return log(V_end / V_start) after costs, [B]."""
-        return np.asarray(np.log(self.growth))
+        return namespace(self.growth).log(self.growth)  # type: ignore[no-any-return]
 
     @property
     def benchmark_log_return(self) -> FloatArray:
         """Log growth of the uniform portfolio over all N+1 assets, rebalanced daily without transaction costs, [B]."""
-        return np.asarray(np.log(self.benchmark_growth))
+        return namespace(self.growth).log(self.benchmark_growth)  # type: ignore[no-any-return]
 
     @property
     def equal_weight_log_return(self) -> FloatArray:
         """Log growth of 1/N, [B]: equal weights of the members at the start, held without transaction costs."""
-        risky = self.asset_growth[:, :-1]
+        xp, risky = namespace(self.growth), self.asset_growth[:, :-1]
         if self.members.all():
-            return np.asarray(np.log(risky.sum(-1) / risky.shape[-1]))
+            return xp.log(risky.sum(-1) / risky.shape[-1])  # type: ignore[no-any-return]
         count = self.members.sum(-1)
-        growth = np.where(self.members, risky, 0.0).sum(-1) / np.maximum(count, 1)
-        return np.asarray(np.log(np.where(count > 0, growth, self.asset_growth[:, -1])))
+        growth = xp.where(self.members, risky, 0.0).sum(-1) / count.clip(min=1)
+        return xp.log(xp.where(count > 0, growth, self.asset_growth[:, -1]))  # type: ignore[no-any-return]
 
     @property
     def cash_log_return(self) -> FloatArray:
         """Log growth of cash, [B]."""
-        return np.asarray(np.log(self.asset_growth[:, -1]))
+        return namespace(self.growth).log(self.asset_growth[:, -1])  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,25 +104,25 @@ class Terms:
     """The constant inputs of a simulation.
 
     Attributes:
-        market: The market.
         execution: Limits, execution lag, and days between decisions.
         returns: Simple returns of the assets, cash last, [T, N+1]; an asset that has left earns what cash earns.
         benchmark_growth: Growth factor of the uniform portfolio over cash and the day's members on each day, [T].
         volatility: Trailing daily volatility of the risky assets, [T, N].
         costs: Transaction costs.
         members: Whether each asset is a member at each close, [T, N]; None if each always is.
+        listed: Whether each asset is listed on each day, [T, N]; None if each always is.
         exit_rates: Cost of the sale at the end of each asset's life, as a fraction of the notional, [N].
         impact: Coefficient k of the impact term for each day and asset, [T, N], where volumes determine it.
         day: What can be traded at each close: arrays with the leading axis T in place of B; None without restrictions.
     """
 
-    market: MarketData
     execution: ExecutionConfig
     returns: FloatArray
     benchmark_growth: FloatArray
     volatility: FloatArray
     costs: kernel.CostModel
     members: BoolArray | None
+    listed: BoolArray | None
     exit_rates: FloatArray
     impact: FloatArray | None
     day: TradingDay | None
@@ -141,7 +141,7 @@ class Terms:
         """
         costs = _costs(market, execution)
         returns = np.ascontiguousarray(np.column_stack([market.returns, market.cash_returns]))
-        members = None
+        members = listed = None
         benchmark_growth = (1.0 + returns).mean(-1)
         exit_rates = (
             costs.rates
@@ -149,13 +149,14 @@ class Terms:
             else np.full(market.num_assets, 1e-4 * execution.exit_cost_bps)
         )
         if market.universe is not None:
-            members, exit_rates = market.universe.member, exit_rates * market.universe.is_sold
+            members, listed = market.universe.member, market.universe.listed
+            exit_rates = exit_rates * market.universe.is_sold
             has_left = np.arange(market.num_days)[:, None] > market.universe.exit_rows
             returns[:, :-1] = np.where(has_left, returns[:, -1:], returns[:, :-1])
             benchmark_growth = _uniform_growth(returns, members)
         volatility = np.ascontiguousarray(market.volatility)
         day, impact = _trading_days(market, execution)
-        return cls(market, execution, returns, benchmark_growth, volatility, costs, members, exit_rates, impact, day)
+        return cls(execution, returns, benchmark_growth, volatility, costs, members, listed, exit_rates, impact, day)
 
     def allowed_weights(self, target: FloatArray, state: State) -> FloatArray:
         """Return the target weights as far as the limits and the universe of the day allow them, [B, N+1].
@@ -302,27 +303,28 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
     Returns:
         The state at the close of row t + 1, and the outcome of the day.
     """
+    xp = namespace(weights)
     is_walking = state.row < state.end
     are_all_walking = is_walking.all()
     row = state.row + is_walking
-    returns_t1, benchmark_growth = terms.returns.take(row, axis=0), terms.benchmark_growth[row]  # faster than an index
+    returns_t1, benchmark_growth = take_rows(terms.returns, row), terms.benchmark_growth[row]
     if not are_all_walking:
         returns_t1 = returns_t1 * is_walking[:, None]
     before = kernel.PortfolioState(state.wealth, state.weights)
-    volatility_t = terms.volatility.take(state.row, axis=0)
+    volatility_t = take_rows(terms.volatility, state.row)
     costs = terms.costs if terms.impact is None else kernel.CostModel(terms.costs.rates, terms.impact[state.row])
-    if terms.market.universe is None:
+    if terms.listed is None:
         (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, costs)
     else:
         (wealth, drifted), day = kernel.step_with_exits(
-            before, weights, returns_t1, volatility_t, costs, terms.market.universe.listed[row], terms.exit_rates
+            before, weights, returns_t1, volatility_t, costs, terms.listed[row], terms.exit_rates
         )
     held, growth = weights, day.growth
     if not are_all_walking:  # the values of a portfolio past its end stay exactly the same
-        wealth, growth = np.where(is_walking, wealth, state.wealth), np.where(is_walking, growth, 1.0)
-        benchmark_growth = np.where(is_walking, benchmark_growth, 1.0)
-        drifted = np.where(is_walking[:, None], drifted, state.weights)
-        held = np.where(is_walking[:, None], weights, state.held)
+        wealth, growth = xp.where(is_walking, wealth, state.wealth), xp.where(is_walking, growth, 1.0)
+        benchmark_growth = xp.where(is_walking, benchmark_growth, 1.0)
+        drifted = xp.where(is_walking[:, None], drifted, state.weights)
+        held = xp.where(is_walking[:, None], weights, state.held)
     following = State(wealth, drifted, held, state.reward_state, row, state.end, state.steps)
     return following, StepOutcome(
         weights,
@@ -333,14 +335,14 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
         growth,
         benchmark_growth,
         1.0 + returns_t1,
-        _every_asset(weights.shape[0], weights.shape[1] - 1) if terms.members is None else terms.members[state.row],
+        _every_asset(xp, weights.shape[0], weights.shape[1] - 1) if terms.members is None else terms.members[state.row],
     )
 
 
 @cache
-def _every_asset(num_portfolios: int, num_assets: int) -> BoolArray:
-    """Return a read-only array of True, [B, N]."""
-    return np.broadcast_to(True, (num_portfolios, num_assets))
+def _every_asset(xp: Any, num_portfolios: int, num_assets: int) -> BoolArray:
+    """Return an array of True, [B, N], which nobody may modify."""
+    return xp.broadcast_to(xp.asarray(True), (num_portfolios, num_assets))  # type: ignore[no-any-return]
 
 
 def decision_rows(market: MarketData, window: Window, execution_lag: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
+from rllib_portfolio.env.action_map import partial_weights
 from rllib_portfolio.modules.diagonal_gaussian import DiagonalGaussian, MaskedGaussian
 from rllib_portfolio.networks.actor_critic import ActorCriticNetwork, ActorCriticShape, LayerNormNetwork
 
@@ -24,27 +25,18 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
 
     `model_config` holds hidden_sizes, initial_log_std (in logits), logit_scale and initial_cash_logit (default 0). The
     per-asset architecture also needs num_asset_features, and sees_tradable (default False): actions of assets that are
-    not tradable are then the constant 0.
+    not tradable are then the constant 0. With partial_trading (default False) the last action is the trading rate.
+    There are A = N+1 actions, or N+2 with a trading rate.
     """
 
     def setup(self) -> None:
         config = self.model_config
-        self._num_actions = self.action_space.shape[0]
+        self._shape = network_shape(self)
         self._log_scale = math.log(config["logit_scale"])
         self._inverse_scale = 1.0 / config["logit_scale"]
         sees_tradable = config.get("sees_tradable", False)
         self.action_dist_cls = MaskedGaussian if sees_tradable else DiagonalGaussian
-        shape = ActorCriticShape(
-            num_inputs=self.observation_space.shape[0],
-            num_actions=self._num_actions,
-            hidden_sizes=config["hidden_sizes"],
-            initial_log_std=config["initial_log_std"],
-            initial_cash_logit=config.get("initial_cash_logit", 0.0),
-            num_asset_features=config.get("num_asset_features"),
-            sees_tradable=sees_tradable,
-            has_critic=not self.inference_only,
-        )
-        self.add_layers(shape)
+        self.add_layers(self._shape)
 
     def get_non_inference_attributes(self) -> list[str]:
         return ["critic"]
@@ -66,23 +58,47 @@ class PortfolioActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI, Ac
         return self.action_dist_cls(mean, log_std), self.values(embeddings)
 
     def action_distribution_inputs(self, embeddings: Any) -> Tensor:
-        """Return mean and log standard deviation of the actions, [B, 2 (N+1)], from the output of `embed`."""
+        """Return mean and log standard deviation of the actions, [B, 2 A], from the output of `embed`."""
         mean = self.logits(embeddings) * self._inverse_scale
         log_std = (self.log_stds(embeddings) - self._log_scale).expand_as(mean)
         return torch.cat([mean, log_std], dim=-1)
 
-    def deterministic_weights(self, inputs: Tensor) -> Tensor:
-        """Return the target weights [B, N+1] to which the environment maps the mean action: 0 where not tradable.
+    def deterministic_weights(self, inputs: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the target weights [B, N+1] to which the environment maps the mean action.
+
+        They are 0 for assets that are not tradable, except for what partial trading leaves of them.
 
         Args:
-            inputs: Result of `action_distribution_inputs`, [B, 2 (N+1)].
+            inputs: Result of `action_distribution_inputs`, [B, 2 A].
+            known: Weights as known at the decision, [B, N+1], which partial trading needs.
         """
-        logits = inputs[:, : self._num_actions].clamp(-1.0, 1.0) / self._inverse_scale
-        is_constant = inputs[:, self._num_actions :] == -torch.inf
-        return torch.softmax(logits.masked_fill(is_constant, -torch.inf), dim=-1)
+        num_actions, num_weights = self._shape.num_actions, self._shape.num_weights
+        logits = inputs[:, :num_actions].clamp(-1.0, 1.0) / self._inverse_scale
+        is_constant = inputs[:, num_actions : num_actions + num_weights] == -torch.inf
+        target = torch.softmax(logits[:, :num_weights].masked_fill(is_constant, -torch.inf), dim=-1)
+        if not self._shape.has_trading_rate:
+            return target
+        assert known is not None
+        return partial_weights(target, known, logits[:, -1:])  # type: ignore[arg-type,return-value]
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
         return self.values(self.embed(batch[Columns.OBS]) if embeddings is None else embeddings)
+
+
+def network_shape(module: TorchRLModule) -> ActorCriticShape:
+    """Return the shape of the network that the spaces and the `model_config` of an RLModule describe."""
+    config = module.model_config
+    return ActorCriticShape(
+        num_inputs=module.observation_space.shape[0],
+        num_actions=module.action_space.shape[0],
+        hidden_sizes=config["hidden_sizes"],
+        initial_log_std=config["initial_log_std"],
+        initial_cash_logit=config.get("initial_cash_logit", 0.0),
+        num_asset_features=config.get("num_asset_features"),
+        sees_tradable=config.get("sees_tradable", False),
+        has_critic=not module.inference_only,
+        has_trading_rate=config.get("partial_trading", False),
+    )
 
 
 class LayerNormActorCritic(PortfolioActorCritic, LayerNormNetwork):

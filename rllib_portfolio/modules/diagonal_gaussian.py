@@ -6,7 +6,7 @@ import math
 from typing import Any, Self
 
 import torch
-from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterministic, TorchDiagGaussian
 from torch import Tensor
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
@@ -38,6 +38,9 @@ class DiagonalGaussian(TorchDiagGaussian):
         shape = (*(sample_shape or ()), *self.loc.shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc, noise, self.log_std.exp())
+
+    def to_deterministic(self) -> TorchDeterministic:
+        return TorchDeterministic(loc=self.loc)
 
     def logp(self, value: Tensor) -> Tensor:
         standardised = (value - self.loc) * torch.exp(-self.log_std)

@@ -20,9 +20,6 @@ from rllib_portfolio.networks.actor_critic import (
 )
 from rllib_portfolio.networks.asset_inputs import AssetLayout, mean_over_assets
 
-NUM_DEVIATIONS = 2
-"""Number of log standard deviations: one that all assets share, and one for cash."""
-
 
 class AssetEmbeddings(NamedTuple):
     """Embeddings of the assets of B observations."""
@@ -40,10 +37,11 @@ class PerAssetNetwork(ActorCriticNetwork):
 
     Hidden layers are Linear -> Tanh. With hidden sizes (h_1, ... h_k), F features per asset and M market features, the
     encoder F + 1 + M -> h_1 embeds each asset. The actor branch h_1 -> ... -> h_k -> 1 maps an asset's embedding to its
-    logit. Two branches of the same shape map the mean embedding of all assets to the cash logit and to the state value.
-    All assets share one log standard deviation, and cash has its own.
+    logit. Two branches of the same shape map the mean embedding of all assets to the cash logit, with that of the
+    trading rate if there is one, and to the state value. All assets share one log standard deviation; cash and the rate
+    have their own.
 
-    Permuting the assets of an observation permutes their logits; the cash logit and the value do not change. The
+    Permuting the assets of an observation permutes their logits; all other outputs do not change. The
     number of parameters does not depend on the number of assets: with one hidden layer of 16, four asset features and
     no market features it is 96 + 3 * 17 + 2 = 149.
 
@@ -53,17 +51,18 @@ class PerAssetNetwork(ActorCriticNetwork):
 
     def add_layers(self, shape: ActorCriticShape) -> None:
         sizes = shape.hidden_sizes
-        num_assets, num_features = shape.num_actions - 1, shape.num_asset_features
-        num_market = shape.num_inputs - shape.num_actions - num_assets * num_features
+        num_assets, num_features = shape.num_weights - 1, shape.num_asset_features
+        num_market = shape.num_inputs - shape.num_weights - num_assets * num_features
         self._layout = AssetLayout(num_assets, num_features, num_market, shape.sees_tradable)
         self.encoder = nn.Sequential(linear(self._layout.num_inputs, sizes[0], HIDDEN_GAIN), nn.Tanh())
-        self.actor = _branch(sizes, ACTOR_GAIN)
-        self.cash = _branch(sizes, ACTOR_GAIN)
+        last_logits = shape.initial_last_logits
+        self.actor = _branch(sizes, 1, ACTOR_GAIN)
+        self.cash = _branch(sizes, len(last_logits), ACTOR_GAIN)
         with torch.no_grad():
-            self.cash[-1].bias.fill_(shape.initial_cash_logit)
-        self.log_std = nn.Parameter(torch.full((NUM_DEVIATIONS,), float(shape.initial_log_std)))
+            self.cash[-1].bias[:] = last_logits
+        self.log_std = nn.Parameter(torch.full((1 + len(last_logits),), float(shape.initial_log_std)))
         if shape.has_critic:
-            self.critic = _branch(sizes, CRITIC_GAIN)
+            self.critic = _branch(sizes, 1, CRITIC_GAIN)
 
     def embed(self, observations: Tensor) -> AssetEmbeddings:
         """Return the embeddings of the assets, with h = h_1."""
@@ -79,11 +78,11 @@ class PerAssetNetwork(ActorCriticNetwork):
         return torch.cat([scores, run_layers(self.cash, _mean(embeddings))], dim=-1)
 
     def log_stds(self, embeddings: AssetEmbeddings) -> Tensor:
-        assets, cash = self.log_std[:1], self.log_std[1:]
+        assets, others = self.log_std[:1], self.log_std[1:]
         if embeddings.tradable is None:
-            return torch.cat([assets.expand(self._layout.num_assets), cash])
+            return torch.cat([assets.expand(self._layout.num_assets), others])
         each = assets.expand(embeddings.tradable.shape).masked_fill(~embeddings.tradable, -torch.inf)
-        return torch.cat([each, cash.expand(len(each), 1)], dim=-1)
+        return torch.cat([each, others.expand(len(each), -1)], dim=-1)
 
     def values(self, embeddings: AssetEmbeddings) -> Tensor:
         return run_layers(self.critic, _mean(embeddings)).squeeze(-1)
@@ -93,8 +92,8 @@ def _mean(embeddings: AssetEmbeddings) -> Tensor:
     return embeddings.each.mean(-2) if embeddings.mean is None else embeddings.mean
 
 
-def _branch(sizes: Sequence[int], gain: float) -> nn.Sequential:
+def _branch(sizes: Sequence[int], outputs: int, gain: float) -> nn.Sequential:
     hidden = [
         layer for inputs, outputs in pairwise(sizes) for layer in (linear(inputs, outputs, HIDDEN_GAIN), nn.Tanh())
     ]
-    return nn.Sequential(*hidden, linear(sizes[-1], 1, gain))
+    return nn.Sequential(*hidden, linear(sizes[-1], outputs, gain))

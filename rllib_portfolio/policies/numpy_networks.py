@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rllib_portfolio.arrays import FloatArray
 
 ArrayFunction = Callable[[NDArray[Any]], NDArray[Any]]
-"""Maps observations, float32 [B, D], to decisions: mean actions, float32 [B, N+1], or indices of actions, [B]."""
+"""Maps observations, float32 [B, D], to decisions: mean actions, float32 [B, A], or indices of actions, [B]."""
 
 LAYER_NORM_EPSILON = 1e-5
 """Torch's default."""
@@ -95,10 +95,12 @@ class NamedWeights:
     Attributes:
         source: Arrays or tensors by their names in the torch module's state; the network need not use all of them.
         taken: Copies of the arrays that the network has, float32 and read-only.
+        prefix: Prefix of the names in both, before those that the methods take.
     """
 
     source: Mapping[str, Any]
     taken: dict[str, FloatArray] = field(default_factory=dict)
+    prefix: str = ""
 
     def take(self, name: str, *shape: int) -> FloatArray:
         """Return a copy of one array, float32 and read-only.
@@ -111,6 +113,7 @@ class NamedWeights:
             KeyError: If the array is missing.
             ValueError: If the array has another shape.
         """
+        name = self.prefix + name
         values = np.asarray(self.source[name]).astype(np.float32, order="C")
         if values.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of the network's settings, got {values.shape}")
@@ -163,7 +166,7 @@ def flat_actor(
     Args:
         weights: Weights by their names in the torch module.
         num_inputs: Length D of an observation.
-        num_actions: Number of components of an action, N+1.
+        num_actions: Number A of components of an action: N+1, or N+2 with a trading rate.
         hidden_sizes: Width of each hidden layer.
         logit_scale: Factor of the environment's softmax, above 0.
     """

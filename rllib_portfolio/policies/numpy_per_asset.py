@@ -96,18 +96,18 @@ class PerAssetActor:
     encoder: Layers
     actor: Layers
     cash: Layers
+    """The logits of cash and, if there is one, of the trading rate."""
     scale: float
 
     def __call__(self, observations: FloatArray) -> FloatArray:
-        """Return mean actions [B, N+1] for observations [B, D], 0 for assets that are not tradable."""
+        """Return mean actions [B, A] for observations [B, D], 0 for assets that are not tradable."""
         inputs = self.reader.read(observations)
         embeddings = self.encoder.rows(inputs.each)
-        logits = np.empty((len(observations), embeddings.shape[1] + 1), dtype=np.float32)
-        logits[:, :-1] = self.actor.rows(embeddings)[..., 0]
-        logits[:, -1] = self.cash(_mean(embeddings, inputs.shares))[:, 0]
+        scores = self.actor.rows(embeddings)[..., 0]
+        logits = np.concatenate([scores, self.cash(_mean(embeddings, inputs.shares))], axis=-1)
         logits *= self.scale
         if inputs.tradable is not None:
-            logits[:, :-1][~inputs.tradable] = 0.0
+            logits[:, : scores.shape[1]][~inputs.tradable] = 0.0
         return logits
 
 
@@ -139,7 +139,11 @@ class PerAssetGreedy:
 
 
 def per_asset_actor(
-    weights: NamedWeights, reader: AssetReader, hidden_sizes: Sequence[int], logit_scale: float
+    weights: NamedWeights,
+    reader: AssetReader,
+    hidden_sizes: Sequence[int],
+    logit_scale: float,
+    partial_trading: bool = False,
 ) -> PerAssetActor:
     """Return the network for the mean actions of a `PerAssetActorCritic` whose first hidden layer is the encoder.
 
@@ -150,19 +154,21 @@ def per_asset_actor(
         reader: Reader of the observations.
         hidden_sizes: Width of each hidden layer.
         logit_scale: Factor of the environment's softmax, above 0.
+        partial_trading: Whether the last action is the trading rate.
     """
     encoder = Layers((weights.linear("encoder.0", reader.num_inputs, hidden_sizes[0]), np.tanh))
 
-    def branch(name: str) -> Layers:
+    def branch(name: str, outputs: int) -> Layers:
         hidden = [
             layer
             for i, (inputs, outputs) in enumerate(pairwise(hidden_sizes))
             for layer in (weights.linear(f"{name}.{2 * i}", inputs, outputs), np.tanh)
         ]
-        return Layers((*hidden, weights.linear(f"{name}.{len(hidden)}", hidden_sizes[-1], 1)))
+        return Layers((*hidden, weights.linear(f"{name}.{len(hidden)}", hidden_sizes[-1], outputs)))
 
-    weights.take("log_std", 2)  # one for the assets, and one for cash
-    return PerAssetActor(reader, encoder, branch("actor"), branch("cash"), 1.0 / logit_scale)
+    num_others = 1 + partial_trading  # cash and the rate
+    weights.take("log_std", 1 + num_others)
+    return PerAssetActor(reader, encoder, branch("actor", 1), branch("cash", num_others), 1.0 / logit_scale)
 
 
 def per_asset_greedy(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class PolicySpec:
     observation_std: list[float] | None = None
     num_asset_features: int | None = None
     """Number of features of each asset, which networks that score each asset and tilts by a feature need."""
+    num_members: int = 1
+    """Number of networks, whose target weights are averaged; the arrays of network k are named `members.k....`."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -160,8 +162,8 @@ class PortfolioPolicy:
         """Return target weights [N+1] or [B, N+1], cash last, for observations [D] or [B, D] of the environment.
 
         Args:
-            observation: Features, then weights; the hold action of a discrete policy returns these weights. A policy
-                that scores each asset takes observations of any number N of assets.
+            observation: Features, then weights; the hold action of a discrete policy returns these weights, and partial
+                trading starts at them. A policy that scores each asset takes observations of any number N of assets.
             volatility: Trailing daily volatility [N] or [B, N], for the inverse-volatility action of a discrete policy.
 
         Raises:
@@ -169,7 +171,7 @@ class PortfolioPolicy:
         """
         observation = np.asarray(observation, dtype=np.float32)
         observations = np.atleast_2d(observation)
-        weights = self._weights(self._decided(observations), observations, volatility)
+        weights = self._weights(self._decided(observations), observations, self._held(observations), volatility)
         return weights if observation.ndim == 2 else weights[0]
 
     def decide(self, view: MarketView) -> FloatArray | None:
@@ -178,16 +180,32 @@ class PortfolioPolicy:
         decided = self._decided(observations)
         if self._map(observations).is_hold(decided)[0]:
             return None
-        weights: FloatArray = self._weights(decided, observations, view.volatility)[0]
+        weights: FloatArray = self._weights(decided, observations, view.weights[None], view.volatility)[0]
         return weights
 
-    def _weights(self, decided: NDArray[Any], observations: FloatArray, volatility: FloatArray | None) -> FloatArray:
-        """Return target weights [B, N+1] for the network's decisions on observations [B, D]."""
+    def _weights(
+        self, decided: NDArray[Any], observations: FloatArray, held: FloatArray, volatility: FloatArray | None
+    ) -> FloatArray:
+        """Return target weights [B, N+1] for the network's decisions on observations [B, D].
+
+        Args:
+            decided: The decisions, [B, ...].
+            observations: The observations.
+            held: Weights of the portfolio as known at the decision, [B, N+1], which observations round to float32.
+            volatility: Trailing daily volatility, [N] or [B, N].
+        """
         num_assets, num_features = self._num_assets(observations), self._reader.num_features
-        held = observations[:, -num_assets - 1 :].astype(np.float64)
         features = observations[:, : num_assets * num_features].reshape(len(observations), num_assets, num_features)
         tradable = features[..., -1] > 0.5 if self._reader.sees_tradable else None
-        return self._map(observations).target(decided, held, ActionInputs(volatility, tradable, features))
+        action_map, inputs = self._map(observations), ActionInputs(volatility, tradable, features, held)
+        if self.spec.num_members == 1:
+            return action_map.target(decided, held, inputs)
+        targets = [action_map.target(actions, held, inputs) for actions in decided.swapaxes(0, 1)]
+        return np.asarray(np.mean(targets, axis=0))
+
+    def _held(self, observations: FloatArray) -> FloatArray:
+        """Return the portfolio's weights in observations [B, D], float64 [B, N+1]."""
+        return observations[:, -self._num_assets(observations) - 1 :].astype(np.float64)
 
     def _num_assets(self, observations: FloatArray) -> int:
         """Return the number of assets of observations [B, D]."""
@@ -205,7 +223,10 @@ class PortfolioPolicy:
         return self._maps[num_assets]
 
     def _decided(self, observations: FloatArray) -> NDArray[Any]:
-        """Return the network's decisions for observations [B, D]: actions [B, ...] of the environment."""
+        """Return the network's decisions for observations [B, D]: actions [B, ...] of the environment.
+
+        The decisions of S networks are [B, S, ...].
+        """
         if not self._takes_any_assets and observations.shape[-1] != len(self.spec.observation_names):
             raise ValueError(
                 f"observation must have {len(self.spec.observation_names)} numbers in its last axis, got shape "
@@ -214,6 +235,19 @@ class PortfolioPolicy:
         if self._mean is not None and self._std is not None:
             observations = np.clip((observations - self._mean) / self._std, -FILTER_CLIP, FILTER_CLIP)
         return self._decisions(observations)
+
+    @property
+    def members(self) -> tuple[PortfolioPolicy, ...]:
+        """The policies whose target weights this policy averages; the policy itself if it has one network."""
+        if self.spec.num_members == 1:
+            return (self,)
+        spec = replace(self.spec, num_members=1)
+        prefixes = [_member(index) for index in range(self.spec.num_members)]
+        parts = [
+            {name.removeprefix(own): self.weights[name] for name in self.weights if name.startswith(own)}
+            for own in prefixes
+        ]
+        return tuple(PortfolioPolicy(spec, part, f"{self.name}, member {k}") for k, part in enumerate(parts))
 
     def require_compatible(self, market: MarketData) -> None:
         """Raise unless the market has the features and fitted values that the policy was trained on.
@@ -266,11 +300,26 @@ def _require_finite(weights: Mapping[str, Any]) -> None:
             raise ConfigError(f"the weights of a policy must be finite, got {number} of {name} that are not")
 
 
+def _member(index: int) -> str:
+    """Return the prefix of the arrays of one of several networks."""
+    return f"members.{index}."
+
+
 def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
-    """Return the forward pass of a policy's network, which takes the arrays that it needs from `weights`."""
+    """Return the forward pass of a policy's networks, which takes the arrays that it needs from `weights`."""
+    if spec.num_members == 1:
+        return _network_decisions(spec, weights)
+    members = [replace(weights, prefix=_member(index)) for index in range(spec.num_members)]
+    networks = [_network_decisions(spec, member) for member in members]
+    return lambda observations: np.stack([network(observations) for network in networks], axis=1)
+
+
+def _network_decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
+    """Return the forward pass of one network."""
     network, num_inputs = spec.network_config, len(spec.observation_names)
     sizes = network.hidden_sizes
-    num_assets, logit_scale = len(spec.assets), spec.environment_config.logit_scale
+    environment, num_assets = spec.environment_config, len(spec.assets)
+    scale, is_partial = environment.logit_scale, environment.partial_trading
     if network.architecture == PER_ASSET and not isinstance(spec.num_asset_features, int):
         raise ValueError(f"num_asset_features must be a whole number, got {spec.num_asset_features}")
     if isinstance(network, QNetworkConfig):
@@ -282,8 +331,8 @@ def _decisions(spec: PolicySpec, weights: NamedWeights) -> ArrayFunction:
         num_common = table.num_actions - (0 if table.first_tilt is None else num_assets)
         return per_asset_greedy(weights, spec.reader, num_common, sizes, first_tilt=table.first_tilt, **streams)
     if network.architecture == PER_ASSET:
-        return partial(_clipped, per_asset_actor(weights, spec.reader, sizes, logit_scale))
-    return partial(_clipped, flat_actor(weights, num_inputs, num_assets + 1, sizes, logit_scale))
+        return partial(_clipped, per_asset_actor(weights, spec.reader, sizes, scale, is_partial))
+    return partial(_clipped, flat_actor(weights, num_inputs, num_assets + 1 + is_partial, sizes, scale))
 
 
 def _clipped(actor: ArrayFunction, observations: FloatArray) -> FloatArray:

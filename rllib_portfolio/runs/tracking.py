@@ -162,6 +162,7 @@ def learner_scalars(results: dict[str, Any]) -> dict[str, float]:
         "entropy": "training/entropy",
         "mean_kl_loss": "training/kl",
         "vf_explained_var": "training/explained_variance",
+        "reward_scale": "training/reward_scale",
         "num_gradient_steps": "training/gradient_steps",
         "num_updates_left_out": LEFT_OUT,
         "qf_loss": "training/td_loss",

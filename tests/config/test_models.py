@@ -109,7 +109,7 @@ NO_BOOLEAN = "a number must not be true or false, got [10, True, 20] (command li
         ),
         (["algo=dqn", "training.clip=0.1"], "training.clip is not a known setting"),
         (["training.n_step=3"], "training.n_step is not a known setting"),
-        (["algo=sac"], "algo must be one of ppo, dqn, got 'sac' (command line). Correct the name."),
+        (["algo=sac"], "algo must be one of ppo, dqn, apg, got 'sac' (command line). Correct the name."),
         (["environment.action_mode=discrete"], "environment.action_mode"),
         (["algo=dqn", "environment.action_mode=continuous"], "environment.action_mode"),
         (
@@ -124,6 +124,14 @@ NO_BOOLEAN = "a number must not be true or false, got [10, True, 20] (command li
         (
             ["algo=dqn", "training.batch_size=16", "resources.num_learners=3"],
             "training.batch_size must be a multiple of resources.num_learners, 3, got 16.",
+        ),
+        (
+            ["algo=dqn", "environment.partial_trading=true"],
+            "environment.partial_trading must be false with discrete actions, got true.",
+        ),
+        (
+            ["environment.partial_trading=true", "market.observation_filter=running"],
+            "training.market_baseline must be false with environment.partial_trading and",
         ),
         # a step takes 0.01 * 100 = 1 off the weights: nothing would be left
         (

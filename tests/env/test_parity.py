@@ -33,6 +33,9 @@ SETTINGS = [
         ("continuous", "discrete"), (*BUILT_IN, "tests.env.user_rewards:everything"), (1, 3), (0, 1)
     )
     for identity in [f"{mode}-{reward.rpartition(':')[-1]}-{days}-{lag}"]
+] + [
+    pytest.param({"partial_trading": True, "rebalance_days": 1 + 2 * lag, "execution_lag": lag}, id=f"partial-{lag}")
+    for lag in (0, 1)
 ]
 
 
@@ -59,10 +62,10 @@ def test_scalar_and_vector_agree_to_the_bit_over_several_episodes(
     assert_parity(tiny_market, 40, **EVERYTHING, **settings)
 
 
-@pytest.mark.parametrize("mode", ["continuous", "discrete"])
-def test_scalar_and_vector_agree_to_the_bit_on_the_bundled_market(mode: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"action_mode": "discrete"}, {"partial_trading": True}])
+def test_scalar_and_vector_agree_to_the_bit_on_the_bundled_market(settings: dict[str, Any]) -> None:
     # 20 assets: long enough rows for numpy to sum them in another order, if their layout were another one.
-    assert_parity("sp500", 60, action_mode=mode, impact=0.5, max_turnover=0.5, episode_days=10)
+    assert_parity("sp500", 60, impact=0.5, max_turnover=0.5, episode_days=10, **settings)
 
 
 @pytest.mark.parametrize("mode", ["continuous", "discrete"])

@@ -74,6 +74,7 @@ CHANGES = {
     "max_turnover": Change("wealth", {"max_turnover": 0.1}),
     "max_weight": Change("wealth", {"max_weight": 0.3}),
     "min_cash": Change("wealth", {"min_cash": 0.5}),
+    "partial_trading": Change("wealth", {"partial_trading": True}),
     "random_start": Change("date", {"random_start": True}),
     "rebalance_days": Change("wealth", {"rebalance_days": 2}),
     "reward": Change("reward", {"reward": "log_return"}),

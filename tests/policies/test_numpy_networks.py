@@ -30,24 +30,30 @@ D, NUM_ACTIONS, BATCH = 23, 5, 64
 BOX = gym.spaces.Box(-np.inf, np.inf, (D,), np.float32)
 
 
-def actor_critic(hidden_sizes: tuple[int, ...]) -> LayerNormActorCritic:
+def actor_critic(hidden_sizes: tuple[int, ...], has_rate: bool = False) -> LayerNormActorCritic:
     return LayerNormActorCritic(
         observation_space=BOX,
-        action_space=gym.spaces.Box(-1.0, 1.0, (NUM_ACTIONS,), np.float32),
+        action_space=gym.spaces.Box(-1.0, 1.0, (NUM_ACTIONS + has_rate,), np.float32),
         inference_only=True,
-        model_config={"hidden_sizes": hidden_sizes, "initial_log_std": -0.7, "logit_scale": 10.0},
+        model_config={
+            "hidden_sizes": hidden_sizes,
+            "initial_log_std": -0.7,
+            "logit_scale": 10.0,
+            "partial_trading": has_rate,
+        },
     )
 
 
-def per_asset(hidden_sizes: tuple[int, ...], num_asset_features: int) -> PerAssetActorCritic:
+def per_asset(hidden_sizes: tuple[int, ...], num_asset_features: int, has_rate: bool = False) -> PerAssetActorCritic:
     """Four assets; what they leave of D = 23 numbers, less five weights, are the market's features."""
     return PerAssetActorCritic(
         observation_space=BOX,
-        action_space=gym.spaces.Box(-1.0, 1.0, (NUM_ACTIONS,), np.float32),
+        action_space=gym.spaces.Box(-1.0, 1.0, (NUM_ACTIONS + has_rate,), np.float32),
         inference_only=True,
         model_config={
             "hidden_sizes": hidden_sizes,
             "num_asset_features": num_asset_features,
+            "partial_trading": has_rate,
             "initial_log_std": -0.7,
             "logit_scale": 10.0,
         },
@@ -75,6 +81,8 @@ MODULES: dict[str, Callable[[], TorchRLModule]] = {
     "three hidden layers": lambda: actor_critic((32, 24, 8)),
     "per asset": lambda: per_asset((16,), 4),
     "per asset, two layers": lambda: per_asset((16, 8), 3),
+    "a trading rate": lambda: actor_critic((32, 24), has_rate=True),
+    "per asset, a trading rate": lambda: per_asset((16, 8), 3, has_rate=True),
     "Q": lambda: q_network(dueling=True, noisy=True),
     "Q without noise": lambda: q_network(dueling=True, noisy=False),
     "Q in one stream": lambda: q_network(dueling=False, noisy=True),
@@ -96,14 +104,15 @@ def randomised(name: str, seed: int = 0) -> TorchRLModule:
 def in_numpy(module: TorchRLModule) -> ArrayFunction:
     """The network of a module in numpy, from its weights and its settings."""
     weights, settings = NamedWeights(module.state_dict()), module.model_config
-    sizes = settings["hidden_sizes"]
+    sizes, has_rate = settings["hidden_sizes"], settings.get("partial_trading", False)
     match module:
         case LayerNormActorCritic():
-            decide: ArrayFunction = flat_actor(weights, D, NUM_ACTIONS, sizes, settings["logit_scale"])
+            decide: ArrayFunction = flat_actor(weights, D, NUM_ACTIONS + has_rate, sizes, settings["logit_scale"])
         case PerAssetActorCritic():
             num_features = settings["num_asset_features"]
             num_market = D - (NUM_ACTIONS - 1) * num_features - NUM_ACTIONS
-            decide = per_asset_actor(weights, AssetReader(num_features, num_market), sizes, settings["logit_scale"])
+            reader = AssetReader(num_features, num_market)
+            decide = per_asset_actor(weights, reader, sizes, settings["logit_scale"], has_rate)
         case DuelingNoisyQ():
             switches = {name: settings[name] for name in ("dueling", "noisy")}
             decide = greedy_actions(weights, D, NUM_ACTIONS, sizes, **switches)
@@ -127,7 +136,7 @@ def test_mean_actions_are_those_of_torch(name: str) -> None:
         decided = in_numpy(module)(batch)
         assert decided.dtype == np.float32
         assert decided.std() > 0.03  # of actions that reach 1: a millionth of them is rounding
-        np.testing.assert_allclose(decided, outputs[:, :NUM_ACTIONS].numpy(), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(decided, outputs.chunk(2, dim=1)[0].numpy(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", DISCRETE)

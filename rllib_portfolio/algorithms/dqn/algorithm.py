@@ -69,6 +69,11 @@ class PortfolioDQNConfig(OffPolicyConfig, RLlibDQNConfig):
         self.replay_buffer_config["extra_columns"] = COLUMNS if self.counterfactual_actions else ()
         return self
 
+    @property
+    def needs_states(self) -> bool:
+        """Whether env runners tell the state of the environments before each step."""
+        return self.counterfactual_actions > 0
+
     def validate(self) -> None:
         if self._validate_config:
             refuse_settings(self, DQN_RULES)

@@ -29,6 +29,7 @@ class FlatParameters:
         named.sort(key=lambda item: order(item[0]))
         self._names = [name for name, _ in named]
         self._sizes = [parameter.numel() for _, parameter in named]
+        self._shapes = [parameter.shape for _, parameter in named]
         flat = torch.cat([parameter.detach().reshape(-1) for _, parameter in named])
         self.parameter = nn.Parameter(flat)
         self.gradient = torch.zeros_like(flat)
@@ -39,6 +40,21 @@ class FlatParameters:
             parameter.data = value.view(parameter.shape)
             parameter.grad = gradient.view(parameter.shape)
         self._matrices = [parameter.data for _, parameter in named if parameter.ndim > 1]
+
+    def stacked(self, num_parts: int) -> dict[str, Tensor]:
+        """Return the parameters of S equal parts of the module, [S, ...] each, by their names in the first part.
+
+        Gradients flow from them into the flat buffer. The parts must follow each other in the buffer.
+
+        Args:
+            num_parts: S.
+        """
+        num_each = len(self._sizes) // num_parts
+        pieces = self.parameter.view(num_parts, -1).split(self._sizes[:num_each], dim=1)
+        return {
+            name: piece.unflatten(1, shape)
+            for name, piece, shape in zip(self._names[:num_each], pieces, self._shapes, strict=False)
+        }
 
     def clip_gradient(self, max_norm: float | None) -> Tensor:
         """Scale the gradient down to `max_norm` if its norm is larger and finite; return the norm before clipping."""

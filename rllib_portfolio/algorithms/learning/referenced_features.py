@@ -43,6 +43,11 @@ class ReferencedFeatures:
         take_market(data)
         return cls(ObservationLayout(resolve_market(data, features=env_config.get("features"))), device)
 
+    def rows(self, rows: Tensor) -> Tensor:
+        """Return the features of the given rows, [B, D - N - 1], in the order of an observation."""
+        parts = [part[rows] for part in self._parts]
+        return torch.cat(parts, dim=-1) if parts else torch.empty((len(rows), 0), device=rows.device)
+
     def observations(self, references: Tensor) -> Tensor:
         """Return the observations [..., D] that observations by reference [..., N+2] stand for.
 

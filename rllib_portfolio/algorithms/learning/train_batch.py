@@ -108,7 +108,7 @@ class BatchBuilder:
             self.config.lambda_,
         )
         inputs = self._tensor(_outputs(episodes, Columns.ACTION_DIST_INPUTS))
-        less_noise = self._less_market_noise(advantages, inputs, episodes)
+        less_noise = self._less_market_noise(advantages, obs, inputs, episodes)
         batch = Batch(
             observations=obs,
             actions=self._tensor(np.concatenate([episode.get_actions() for episode in episodes])),
@@ -142,13 +142,13 @@ class BatchBuilder:
         seen = detached[:, -returns.shape[1] :]
         held = mean_of_others(seen.cpu().numpy().astype(np.float64), lengths, self.team.total)
         seen[:] = self._tensor(held if tradable is None else _in_tradable(held, tradable))
-        growth = self._mean_action_growth(self._distribution_inputs(detached), returns)
+        growth = self._mean_action_growth(detached, self._distribution_inputs(detached), returns)
         market = np.hstack([growth, _equal_weight_growth(returns, tradable)])
         residuals = without_market_noise(np.concatenate(rewards), market, lengths, self.team.total)
         return np.split(residuals, np.cumsum(lengths)[:-1])
 
     def _less_market_noise(
-        self, advantages: NDArray[Any], inputs: Tensor, episodes: Sequence[SingleAgentEpisode]
+        self, advantages: NDArray[Any], observations: Tensor, inputs: Tensor, episodes: Sequence[SingleAgentEpisode]
     ) -> NDArray[Any]:
         """Return the advantages, minus the part that the market explains if `market_baseline` is set.
 
@@ -156,17 +156,18 @@ class BatchBuilder:
         """
         if not self._has_market_baseline(episodes):
             return advantages
-        growth = self._mean_action_growth(inputs, _outputs(episodes, ASSET_RETURNS).astype(np.float64))
+        growth = self._mean_action_growth(observations, inputs, _outputs(episodes, ASSET_RETURNS).astype(np.float64))
         return without_market_noise(advantages, growth, [len(episode) for episode in episodes], self.team.total)
 
-    def _mean_action_growth(self, inputs: Tensor, returns: NDArray[Any]) -> NDArray[Any]:
+    def _mean_action_growth(self, observations: Tensor, inputs: Tensor, returns: NDArray[Any]) -> NDArray[Any]:
         """Return the log growth before costs, [S, 1], of the mean actions' portfolios.
 
         Args:
-            inputs: Parameters of the action distributions, [S, 2 (N+1)].
+            observations: Observations, or references to them, which end in the known weights, [S, ...].
+            inputs: Parameters of the action distributions, [S, 2 A].
             returns: Asset returns of the same steps, cash last, [S, N+1].
         """
-        weights = self.module.deterministic_weights(inputs).cpu().numpy()
+        weights = self.module.deterministic_weights(inputs, observations[:, -returns.shape[1] :]).cpu().numpy()
         return np.log1p((weights * returns).sum(-1, keepdims=True))
 
     def _distribution_inputs(self, observations: Tensor) -> Tensor:
@@ -194,10 +195,11 @@ def _tradable(inputs: NDArray[Any], num_weights: int) -> NDArray[np.bool_] | Non
     """Return whether each asset could be bought, [S, N]; None if all could on each step.
 
     Args:
-        inputs: Means and log standard deviations of the actions, [S, 2 (N+1)]; -inf for an asset that is not tradable.
+        inputs: Means and log standard deviations of the actions, [S, 2 A]; -inf for an asset that is not tradable.
         num_weights: Number N + 1 of weights.
     """
-    tradable = inputs[:, num_weights : 2 * num_weights - 1] > -np.inf
+    num_actions = inputs.shape[1] // 2
+    tradable = inputs[:, num_actions : num_actions + num_weights - 1] > -np.inf
     return None if tradable.all() else tradable
 
 

@@ -180,11 +180,11 @@ def module_spec(config: PPORunConfig, market: MarketData) -> RLModuleSpec:
         ConfigError: If the network cannot be used in the market.
     """
     network = config.network.for_assets(market.num_assets, market.universe is not None)
-    scale, features = config.environment.logit_scale, market.asset_feature_names
-    return RLModuleSpec(
-        module_class=ACTOR_CRITICS[network.architecture],
-        model_config=model_config(network, scale, len(features), TRADABLE in features),
+    features, environment = market.asset_feature_names, config.environment
+    settings = model_config(
+        network, environment.logit_scale, len(features), TRADABLE in features, environment.partial_trading
     )
+    return RLModuleSpec(module_class=ACTOR_CRITICS[network.architecture], model_config=settings)
 
 
 def step_scale(network: NetworkConfig, num_assets: int) -> float:

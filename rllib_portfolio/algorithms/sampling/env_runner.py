@@ -33,7 +33,7 @@ STREAMS = "streams"
 class VectorisedEnvRunner(SeededEnvRunner):
     """Samples fragments with whole-array operations and is RLlib's env runner otherwise.
 
-    Fragments of exploring, stateless modules with RLlib's default connectors take the fast path. RLlib's sampling loop
+    Fragments of stateless modules with RLlib's default connectors take the fast path. RLlib's sampling loop
     runs for whole episodes (`sample(num_episodes=...)`, as in evaluation), for other connectors, and if a class may
     read data that the fast path leaves out of episodes (see `fast_path.reads_fragments`).
 
@@ -61,7 +61,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> list[SingleAgentEpisode]:
-        if not (self._is_vectorisable and num_timesteps is not None and explore and not random_actions):
+        if not (self._is_vectorisable and num_timesteps is not None and not random_actions):
             leaves_streams, self._streams = self._streams is not None, None
             return super()._sample(
                 num_timesteps=num_timesteps,
@@ -72,7 +72,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             )
         if force_reset or self._needs_initial_reset or self._streams is None:
             self._start_streams()
-        fragment = self._collect(num_timesteps)
+        fragment = self._collect(num_timesteps, explore)
         episodes = self._cut(fragment)
         self._log_fragment(fragment, num_done=sum(episode.is_done for episode in episodes))
         return episodes
@@ -102,7 +102,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             self._streams.infos = list(infos)
         self._ongoing_episodes_for_metrics.clear()
 
-    def _collect(self, num_timesteps: int) -> Fragment:
+    def _collect(self, num_timesteps: int, explore: bool) -> Fragment:
         """Step the environments until there are `num_timesteps` transitions, not counting steps that only reset."""
         self.module.eval()  # once per fragment; RLlib's forward pass sets the mode of all submodules at every step
         fragment = Fragment(self.num_envs, rows=-(-num_timesteps // self.num_envs))
@@ -110,7 +110,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
             observations, finished = self._streams.observations, self._streams.finished
             stored = self._stored(observations)
             started = time.perf_counter()
-            actions, for_env, outputs = self._act(observations, fragment.num_transitions)
+            actions, for_env, outputs = self._act(observations, fragment.num_transitions, explore)
             outputs |= self._states()
             fragment.inference_s += time.perf_counter() - started
             result = self._step(for_env)
@@ -136,18 +136,20 @@ class VectorisedEnvRunner(SeededEnvRunner):
         return self._vector_env.simulation.refer(self._vector_env.state) if self._by_reference else observations
 
     def _act(
-        self, observations: NDArray[Any], steps_in_fragment: int
+        self, observations: NDArray[Any], steps_in_fragment: int, explore: bool
     ) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[Any]]]:
         """Return the sampled actions [B, ...], the actions to send to the environment, and the other module outputs."""
         num_runners = self.config.num_env_runners or 1
         steps = (self.num_env_steps_sampled_lifetime // num_runners + steps_in_fragment) * num_runners
         batch = {Columns.OBS: torch.from_numpy(observations).to(self._device)}
         with torch.inference_mode():
-            outputs = self.module._forward_exploration(batch, t=steps)
+            forward = self.module._forward_exploration if explore else self.module._forward_inference
+            outputs = forward(batch, t=steps)
             sampled = outputs.pop(Columns.ACTIONS, None)
             if sampled is None:
                 distribution = self.module.get_exploration_action_dist_cls()
-                sampled = distribution.from_logits(outputs[Columns.ACTION_DIST_INPUTS]).sample()
+                found = distribution.from_logits(outputs[Columns.ACTION_DIST_INPUTS])
+                sampled = (found if explore else found.to_deterministic()).sample()
         actions = sampled.cpu().numpy()
         for_env = actions
         if self.config.clip_actions and np.issubdtype(actions.dtype, np.floating):

@@ -25,7 +25,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
     of env runner k.
 
     Episodes have additional extra model outputs: `asset_returns`, if the environment's infos hold it, and the
-    environment's state before each step, if the algorithm learns from counterfactual actions.
+    environment's state before each step, if the configuration says that a learner `needs_states`.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ class SeededEnvRunner(SingleAgentEnvRunner):
         if self._seed is not None:
             stream = (self.worker_index or 0) + _EVALUATION_STREAM * bool(config.in_evaluation)
             self._seed = stream_seed(config.seed, stream)
-        self._tells_state = getattr(config, "counterfactual_actions", 0) > 0 and not config.in_evaluation
+        self._tells_state = getattr(config, "needs_states", False) and not config.in_evaluation
         """Whether a learner needs the environments' state before each step."""
 
     def make_env(self) -> None:

@@ -35,6 +35,7 @@ LOSSES = {
     "entropy bonus": {"training.entropy_coefficient": 0.1},
     "KL penalty": {"training.use_kl_loss": True, "training.kl_coefficient": 0.5, "training.kl_target": 1e-3},
     "a network that scores each asset": {"network.architecture": "per_asset", "network.hidden_sizes": (8,)},
+    "partial trading": {"environment.partial_trading": True},
     "no gradient clipping": {"training.max_gradient_norm": None},
     "tight clipping": {"training.max_gradient_norm": 0.01, "training.clip": 0.01},
     "several settings": {
@@ -251,7 +252,11 @@ def test_the_market_baseline_changes_advantages_and_value_targets_alone(market_p
 # ---------------------------------------------------------------- the market baseline
 
 
-NETWORKS = {"flat": {}, "per_asset": {"network.architecture": "per_asset", "network.hidden_sizes": (8,)}}
+NETWORKS = {
+    "flat": {},
+    "per_asset": {"network.architecture": "per_asset", "network.hidden_sizes": (8,)},
+    "partial trading": {"environment.partial_trading": True},
+}
 NUM_WEIGHTS, NUM_FEATURES = 4, 7  # of tiny_market
 
 
@@ -276,10 +281,14 @@ def residuals(values: np.ndarray, regressors: np.ndarray, chunk: np.ndarray) -> 
     return left
 
 
-def mean_action_growth(inputs: torch.Tensor, returns: np.ndarray) -> np.ndarray:
-    """Log growth [S] of softmax(10 a), 10 the logit scale and a the mean action, clipped."""
-    exponentials = np.exp(10.0 * np.clip(inputs[:, :NUM_WEIGHTS].double().numpy(), -1.0, 1.0))
-    return np.log1p((exponentials / exponentials.sum(-1, keepdims=True) * returns).sum(-1))
+def mean_action_growth(observations: torch.Tensor, inputs: torch.Tensor, returns: np.ndarray) -> np.ndarray:
+    """Log growth [S] of softmax(10 a), a the clipped mean action, 10 the logit scale, or of part of the way to it."""
+    exponentials = np.exp(10.0 * np.clip(inputs.chunk(2, dim=1)[0].double().numpy(), -1.0, 1.0))
+    weights = exponentials[:, :NUM_WEIGHTS] / exponentials[:, :NUM_WEIGHTS].sum(-1, keepdims=True)
+    if exponentials.shape[1] > NUM_WEIGHTS:
+        rate, known = exponentials[:, -1:] / (1.0 + exponentials[:, -1:]), observations[:, -NUM_WEIGHTS:].numpy()
+        weights = rate * weights + (1.0 - rate) * known
+    return np.log1p((weights * returns).sum(-1))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -301,7 +310,8 @@ def test_the_market_baseline_is_what_two_regressions_explain(market_path: Path, 
     # rewards less what equal weights and the policy, blind to what it holds, explain of them
     rewards = np.concatenate([episode.get_rewards() for episode in episodes]).astype(float)
     equal_weights = np.log1p(returns[:, :-1].mean(1))
-    corrected = residuals(rewards, np.column_stack([mean_action_growth(inputs, returns), equal_weights]), chunk)
+    growth = mean_action_growth(detached, inputs, returns)
+    corrected = residuals(rewards, np.column_stack([growth, equal_weights]), chunk)
     assert np.abs(corrected - rewards).max() > 0.1
     advantages = slow_advantages(
         np.split(corrected, np.cumsum([len(episode) for episode in episodes])[:-1]),
@@ -315,7 +325,8 @@ def test_the_market_baseline_is_what_two_regressions_explain(market_path: Path, 
         batch.value_targets, advantages + np.concatenate([chunk[:-1] for chunk in values]), rtol=1e-4, atol=1e-4
     )
     # advantages less what the mean action that was sampled around explains of them
-    left = residuals(np.array(advantages), mean_action_growth(batch.distribution_inputs, returns)[:, None], chunk)
+    growth = mean_action_growth(batch.observations, batch.distribution_inputs, returns)
+    left = residuals(np.array(advantages), growth[:, None], chunk)
     np.testing.assert_allclose(batch.advantages, (left - left.mean()) / left.std(), rtol=1e-4, atol=1e-4)
 
 

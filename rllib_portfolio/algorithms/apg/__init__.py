@@ -1,0 +1,1 @@
+"""Analytic policy gradients: learning by differentiating the accounting."""

@@ -1,0 +1,160 @@
+"""The simulation of the environment on torch tensors, through which gradients flow.
+
+Prices do not answer to a small portfolio, so that the rewards of a policy are a differentiable function of its weights.
+The transition, the limits and the rewards are the functions of `env/`; only their inputs are tensors here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFeatures
+from rllib_portfolio.algorithms.sampling.shared_market import take_market
+from rllib_portfolio.env import kernel, transition
+from rllib_portfolio.env.action_map import ActionInputs
+from rllib_portfolio.env.limits import TradingDay
+from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
+from rllib_portfolio.env.simulation import Simulation
+from rllib_portfolio.env.transition import State, Terms
+
+MeanActions = Callable[[Tensor], Tensor]
+"""Maps observations [S, B, D] to the mean actions [S, B, A] of S networks, with A = N+1, or N+2 with a trading rate."""
+
+
+class Rollout(NamedTuple):
+    """The rewards of S x B portfolios over H decisions."""
+
+    rewards: Tensor
+    """[H, S, B]; 0 after the end of an episode. Gradients flow to the networks."""
+    observations: Tensor
+    """Observations before each decision and after the last one, [H + 1, S, B, D]."""
+    is_walking: Tensor
+    """Whether the episode had not ended before each decision, bool [H, S, B]."""
+    final: State
+    """State after the last decision, with the leading axis S x B, without gradients."""
+
+
+@dataclass(frozen=True, eq=False)
+class DifferentiableSimulation:
+    """A `Simulation` whose market, terms and states are tensors on one device.
+
+    Attributes:
+        simulation: The simulation in numpy, which draws the starts of episodes.
+        terms: Its terms as tensors.
+        features: Its features.
+        tradable: Whether each asset may be bought at each close, bool [T, N]; None if all always may.
+        dtype: Floating-point type of the accounting.
+        device: The device.
+    """
+
+    simulation: Simulation
+    terms: Terms
+    features: ReferencedFeatures
+    tradable: Tensor | None
+    dtype: torch.dtype
+    device: Any
+
+    @classmethod
+    def of(cls, env_config: Mapping[str, Any], device: Any, dtype: torch.dtype = torch.float32) -> Self:
+        """Return the simulation of environments with the configuration `env_config`.
+
+        Args:
+            env_config: Arguments of `PortfolioVectorEnv`, with continuous actions.
+            device: Where the tensors are.
+            dtype: Floating-point type of the accounting.
+        """
+        take_market(env_config.get("data"))
+        simulation = PortfolioVectorEnv(1, **env_config).simulation
+        universe = simulation.market.universe
+        return cls(
+            simulation=simulation,
+            terms=_on_device(simulation.terms, device, dtype),
+            features=ReferencedFeatures(simulation.layout, device),
+            tradable=None if universe is None else torch.tensor(universe.tradable, device=device),
+            dtype=dtype,
+            device=device,
+        )
+
+    def tensors(self, state: State) -> State:
+        """Return a state of numpy arrays as tensors."""
+        return State(*(_tensor(array, self.device, self.dtype) for array in state))
+
+    def rollout(
+        self,
+        mean_actions: MeanActions,
+        state: State,
+        num_decisions: int,
+        num_networks: int = 1,
+        *,
+        kept: Tensor | None = None,
+        through_holdings: bool = True,
+    ) -> Rollout:
+        """Return the rewards of H decisions of S networks, each of which walks B portfolios.
+
+        Args:
+            mean_actions: The networks.
+            state: State of the portfolios, tensors with the leading axis S x B.
+            num_decisions: H.
+            num_networks: S.
+            kept: Factor on each feature, [S x B, D - N - 1]; None keeps all features.
+            through_holdings: Whether gradients flow through the portfolio weights in the observations.
+        """
+        rewards, observations, walking = [], [], []
+        for _ in range(num_decisions):
+            observed = self._observe(state, kept, through_holdings).unflatten(0, (num_networks, -1))
+            weights = self._target(mean_actions(observed).flatten(0, 1), state)
+            is_walking = state.row < state.end
+            following, outcome = transition.step(state, weights, self.terms)
+            reward_state, reward = self.simulation.reward(state.reward_state, outcome)
+            state = following._replace(reward_state=reward_state)
+            rewards.append((reward * is_walking).unflatten(0, (num_networks, -1)))
+            walking.append(is_walking.unflatten(0, (num_networks, -1)))
+            observations.append(observed)
+        observations.append(self._observe(state, kept, True).unflatten(0, (num_networks, -1)))
+        final = State(*(values.detach() for values in state))
+        return Rollout(torch.stack(rewards), torch.stack(observations), torch.stack(walking), final)
+
+    def _observe(self, state: State, kept: Tensor | None, through_holdings: bool) -> Tensor:
+        """Return the observation of each portfolio, [S x B, D]."""
+        lag = self.terms.execution.execution_lag
+        features = self.features.rows(state.row - lag)
+        known = kernel.known_weights(state.weights, state.held, lag)  # type: ignore[arg-type]
+        seen: Any = known if through_holdings else known.detach()  # type: ignore[attr-defined]
+        return torch.cat([features if kept is None else features * kept, seen.to(features.dtype)], dim=-1)
+
+    def _target(self, actions: Tensor, state: State) -> Any:
+        """Return the weights that the environment's action map gives for mean actions.
+
+        The environment clips actions to [-1, 1]. The gradient ignores this, because it would be 0 beyond the bounds, so
+        that an action could never come back.
+        """
+        clipped = actions + (actions.clamp(-1.0, 1.0) - actions).detach()
+        lag = self.terms.execution.execution_lag
+        tradable: Any = None if self.tradable is None else self.tradable[state.row - lag]
+        inputs = ActionInputs(tradable=tradable, known=kernel.known_weights(state.weights, state.held, lag))
+        decided: Any = clipped.to(self.dtype)
+        return self.simulation.action_map.target(decided, state.weights, inputs)
+
+
+def _on_device(terms: Terms, device: Any, dtype: torch.dtype) -> Terms:
+    """Return the terms with tensors in place of all arrays."""
+    arrays = {
+        name: _tensor(value, device, dtype)
+        for name in (each.name for each in fields(terms))
+        if isinstance(value := getattr(terms, name), np.ndarray)
+    }
+    costs = kernel.CostModel(arrays.get("rates", _tensor(terms.costs.rates, device, dtype)), terms.costs.impact)
+    day = terms.day and TradingDay(*(None if array is None else _tensor(array, device, dtype) for array in terms.day))
+    return replace(terms, costs=costs, day=day, **arrays)
+
+
+def _tensor(array: Any, device: Any, dtype: torch.dtype) -> Any:
+    """Return a tensor; numbers with a fractional part get the type `dtype`."""
+    is_floating = np.issubdtype(array.dtype, np.floating)
+    return torch.tensor(array, dtype=dtype if is_floating else None, device=device)
