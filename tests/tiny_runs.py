@@ -83,6 +83,21 @@ TINY_APG = {
 """Analytic policy gradients, as small."""
 
 
+TINY_APG = {
+    "algo": "apg",
+    "environment.episode_days": 20,
+    "network.architecture": "flat",
+    "network.hidden_sizes": [16, 16],
+    "training.horizon_days": 16,
+    "schedule.total_timesteps": TOTAL_STEPS,
+    "schedule.evaluation_interval": STEPS_PER_ITERATION,
+    "schedule.early_stopping_evaluations": None,
+    "resources.num_envs_per_env_runner": 4,
+    "resources.device": "cpu",
+}
+"""Analytic policy gradients, as small; their iterations are of 64 steps, too."""
+
+
 @dataclass
 class TinyRun:
     """A run folder and what went into it; what training reported, and the checkpoints that it wrote on the way."""
@@ -132,6 +147,14 @@ def tiny_config(*settings: Mapping[str, Any]) -> RunConfig:
 def tiny_dqn_config(*settings: Mapping[str, Any]) -> RunConfig:
     """The tiny DQN configuration with dotted settings on top, later ones first."""
     merged = dict(TINY_DQN)
+    for more in settings:
+        merged |= more
+    return load_run_config(None, merged)
+
+
+def tiny_apg_config(*settings: Mapping[str, Any]) -> RunConfig:
+    """The tiny configuration of analytic policy gradients with dotted settings on top, later ones first."""
+    merged = dict(TINY_APG)
     for more in settings:
         merged |= more
     return load_run_config(None, merged)
