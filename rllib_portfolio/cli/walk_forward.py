@@ -306,7 +306,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     overrides = given_settings(arguments)
     return [
         with_lasting_paths(
-            own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+            own_config(files.get(algo) or default_config(algo), {"algo": algo, **_of_algorithm(algo, overrides)})
         )
         for algo in dict.fromkeys(algos)
     ]
