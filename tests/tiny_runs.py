@@ -83,21 +83,6 @@ TINY_APG = {
 """Analytic policy gradients, as small."""
 
 
-TINY_APG = {
-    "algo": "apg",
-    "environment.episode_days": 20,
-    "network.architecture": "flat",
-    "network.hidden_sizes": [16, 16],
-    "training.horizon_days": 16,
-    "schedule.total_timesteps": TOTAL_STEPS,
-    "schedule.evaluation_interval": STEPS_PER_ITERATION,
-    "schedule.early_stopping_evaluations": None,
-    "resources.num_envs_per_env_runner": 4,
-    "resources.device": "cpu",
-}
-"""Analytic policy gradients, as small; their iterations are of 64 steps, too."""
-
-
 @dataclass
 class TinyRun:
     """A run folder and what went into it; what training reported, and the checkpoints that it wrote on the way."""

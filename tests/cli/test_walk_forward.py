@@ -292,7 +292,7 @@ def test_a_file_of_two_algorithms(capsys: pytest.CaptureFixture[str], tmp_path: 
     path = tmp_path / "both.yaml"
     path.write_text("algo: [ppo, dqn]\n")
     line = refusal(capsys, "--config", path)
-    assert line == f"algo must be one of ppo, dqn, got ['ppo', 'dqn'] ({path}). Correct the name."
+    assert line == f"algo must be one of ppo, dqn, apg, got ['ppo', 'dqn'] ({path}). Correct the name."
 
 
 def test_settings_of_one_algorithm_are_named_with_it(
