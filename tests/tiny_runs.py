@@ -137,6 +137,14 @@ def tiny_dqn_config(*settings: Mapping[str, Any]) -> RunConfig:
     return load_run_config(None, merged)
 
 
+def tiny_apg_config(*settings: Mapping[str, Any]) -> RunConfig:
+    """The tiny configuration of analytic policy gradients with dotted settings on top, later ones first."""
+    merged = dict(TINY_APG)
+    for more in settings:
+        merged |= more
+    return load_run_config(None, merged)
+
+
 def start_run(run_dir: Path, config: RunConfig) -> TinyRun:
     """A run folder, ready to train in."""
     from rllib_portfolio.runs.folder import create_run_folder

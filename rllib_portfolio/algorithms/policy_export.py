@@ -54,7 +54,7 @@ def current_policy(algorithm: Any, config: RunConfig, market: MarketData) -> Por
         observation_mean=mean,
         observation_std=std,
         num_asset_features=len(market.asset_feature_names),
-        num_members=getattr(config.resources, "num_stacked_seeds", 1),
+        num_members=len(config.seeds),
     )
     return PortfolioPolicy(spec, weights)
 

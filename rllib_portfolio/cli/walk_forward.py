@@ -173,7 +173,7 @@ def _plan(arguments: argparse.Namespace, output: Path, configs: Sequence[RunConf
     say(arguments, "Preparing the market ...")
     market = load_market(configs[0].market)
     plan = plan_walk_forward(configs, 3 if arguments.seeds is None else arguments.seeds, lengths, market)
-    notes = [note for config in plan.configs.values() for note in start_notes(config, market)]
+    notes = [note for run in plan.runs if run.fold == 0 for note in start_notes(plan.run_config(run), market)]
     for note in (*market.notes, *dict.fromkeys(notes)):
         say(arguments, f"Note: {note}")
     return start_analysis(plan, output, arguments.command_line)
@@ -306,7 +306,7 @@ def _configs(arguments: argparse.Namespace) -> list[RunConfig]:
     overrides = given_settings(arguments)
     return [
         with_lasting_paths(
-            own_config(files.get(algo, default_config(algo)), {"algo": algo, **_of_algorithm(algo, overrides)})
+            own_config(files.get(algo) or default_config(algo), {"algo": algo, **_of_algorithm(algo, overrides)})
         )
         for algo in dict.fromkeys(algos)
     ]

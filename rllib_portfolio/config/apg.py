@@ -10,6 +10,7 @@ from rllib_portfolio.config.environment import ContinuousEnvironmentConfig
 from rllib_portfolio.config.fields import Coefficient, Count, Days, Fraction, LearningRate, Limit, Steps
 from rllib_portfolio.config.networks import NetworkConfig
 from rllib_portfolio.config.run import ResourceConfig, RunConfig, ScheduleConfig, TrainingConfig
+from rllib_portfolio.config.user_values import validated
 
 DISCOUNT_OF_A_ROW = 0.99
 """Default discount for each row between two decisions, with a critic."""
@@ -73,7 +74,8 @@ class APGResourceConfig(ResourceConfig):
     num_envs_per_env_runner: Count = 32
     num_stacked_seeds: int = Field(1, ge=1, le=1024)
     """Number S of seeds that are trained together as one program, with the seeds seed, seed + 1, ... The policy of the
-    run is their ensemble. Steps are counted for each seed."""
+    run is their ensemble. Steps are counted for each seed. `backtest.py walk-forward` sets it to its number of
+    seeds."""
 
 
 class APGRunConfig(RunConfig):
@@ -97,6 +99,22 @@ class APGRunConfig(RunConfig):
         if self.training.gamma is not None:
             return self.training.gamma
         return float(DISCOUNT_OF_A_ROW**self.environment.rebalance_days) if self.training.bootstrap else 1.0
+
+    @property
+    def seeds(self) -> range:
+        """The seeds that the run trains."""
+        return range(self.seed, self.seed + self.resources.num_stacked_seeds)
+
+    @property
+    def stacks_seeds(self) -> bool:
+        """Whether a run with these settings can train several seeds as one program."""
+        return self.training.starts == "learner"
+
+    def with_seeds(self, first: int, number: int = 1) -> Self:
+        """Return the configuration of a run that trains other seeds, see `RunConfig.with_seeds`."""
+        values = {**self.resources.model_dump(), "num_stacked_seeds": number}
+        resources = validated(APGResourceConfig, values, f"resources for {number} seeds")
+        return super().with_seeds(first).model_copy(update={"resources": resources})
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

@@ -117,6 +117,29 @@ class RunConfig(StrictModel):
         assert self.training.gamma is not None
         return self.training.gamma
 
+    @property
+    def seeds(self) -> range:
+        """The seeds that the run trains."""
+        return range(self.seed, self.seed + 1)
+
+    @property
+    def stacks_seeds(self) -> bool:
+        """Whether a run with these settings can train several seeds as one program."""
+        return False
+
+    def with_seeds(self, first: int, number: int = 1) -> Self:
+        """Return the configuration of a run that trains other seeds.
+
+        Args:
+            first: The first seed.
+            number: Number of successive seeds; several only if `stacks_seeds`.
+
+        Raises:
+            ConfigError: If these are too many seeds for one run.
+        """
+        assert number == 1
+        return self.model_copy(update={"seed": first})
+
     def for_assets(self, num_assets: int, has_universe: bool = False) -> Self:
         """Return the configuration with every choice that depends on the assets resolved.
 

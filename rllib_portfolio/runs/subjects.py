@@ -1,4 +1,4 @@
-"""Grouping of runs into the subjects of a verdict: runs that differ only in their seed are one subject."""
+"""Grouping of runs into the subjects of a verdict: runs that differ only in their seeds are one subject."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Subject:
     """The strategy that one verdict is about.
 
     Attributes:
-        strategy: The policy of a single run, or the ensemble of several seeds.
-        runs: One run per seed.
-        seeds: The policies of the seeds, as rows of their own; empty for a single run.
+        strategy: The policy of a single seed, or the ensemble of several seeds.
+        runs: The runs, each with one seed, or with several that were trained as one program.
+        seeds: The policies of the seeds, as rows of their own; empty for a single seed.
     """
 
     strategy: Strategy
@@ -135,7 +135,7 @@ def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
     """Return the subjects, in the order of their first runs.
 
     Raises:
-        ConfigError: If two runs differ only in their folder.
+        ConfigError: If two runs with the same settings have a seed in common.
     """
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
@@ -152,6 +152,7 @@ def subjects_of(runs: Sequence[FinishedRun]) -> list[Subject]:
 
 def _settings(config: RunConfig) -> str:
     """Return the settings that all seeds of one subject share, without paths of tables and the hardware used."""
+    config = config.with_seeds(0)
     tables = {"data": "", **{name: getattr(config.market, name) and "" for name in PATHS_BESIDE_DATA}}
     machine = {
         name: ResourceConfig.model_fields[name].default
@@ -161,23 +162,24 @@ def _settings(config: RunConfig) -> str:
         "market": config.market.model_copy(update=tables),
         "resources": config.resources.model_copy(update=machine),
     }
-    return config.model_copy(update={"seed": 0, **elsewhere}).model_dump_json()
+    return config.model_copy(update=elsewhere).model_dump_json()
 
 
 def _subject(name: str, runs: list[FinishedRun]) -> Subject:
-    if len(runs) == 1:
-        runs[0].policy.name = name
-        return Subject(runs[0].policy, (runs[0],))
-    seeds = [run.config.seed for run in runs]
+    policies: dict[int, PortfolioPolicy] = {}
     for run in runs:
-        if seeds.count(run.config.seed) > 1:
-            raise ConfigError(
-                f"runs of one configuration must differ in seed, got seed {run.config.seed} twice ({run.run_dir}). "
-                "Leave one out."
-            )
-        run.policy.name = f"{name}, seed {run.config.seed}"
-    policies = tuple(run.policy for run in runs)
-    return Subject(Ensemble(policies, f"{name}, {len(runs)} seeds"), tuple(runs), policies)
+        for seed, policy in zip(run.config.seeds, run.policy.members, strict=True):
+            if seed in policies:
+                raise ConfigError(
+                    f"runs of one configuration must differ in seed, got seed {seed} twice ({run.run_dir}). Leave one "
+                    "out."
+                )
+            policy.name, policies[seed] = f"{name}, seed {seed}", policy
+    seeds = tuple(policies.values())
+    if len(seeds) == 1:
+        seeds[0].name = name
+        return Subject(seeds[0], tuple(runs))
+    return Subject(Ensemble(seeds, f"{name}, {len(seeds)} seeds"), tuple(runs), seeds)
 
 
 _SETTABLE = ("cost_bps", "execution_lag")

@@ -26,7 +26,7 @@ from rllib_portfolio.policies.ensemble import Ensemble
 from rllib_portfolio.runs.subjects import FinishedRun, open_runs, require_comparable, subjects_of
 from rllib_portfolio.statistics.overfitting import SharpeSample, deflated_sharpe_ratio
 from tests.runs.test_folder_lock import held_by_another
-from tests.tiny_runs import TinyRun, edit_settings
+from tests.tiny_runs import TinyRun, edit_settings, start_run, tiny_apg_config
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -227,6 +227,34 @@ def test_the_same_seed_twice_is_refused(tmp_path: Path, finished_run: TinyRun, r
     again = copy_of(finished_run, tmp_path / "again")
     with pytest.raises(ConfigError, match=r"^runs of one configuration must differ in seed, got seed 0 twice"):
         subjects_of(open_runs([run_dir, again]))
+
+
+@pytest.mark.ray
+def test_seeds_that_were_trained_as_one_program_have_rows_of_their_own(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], price_settings: dict[str, Any]
+) -> None:
+    settings = {"seed": 3, "resources.num_stacked_seeds": 2, "schedule.total_timesteps": 128}
+    stacked = start_run(tmp_path / "stacked", tiny_apg_config(price_settings, settings))
+    assert stacked.train()
+    assert cli.backtest([str(stacked.run_dir), "--quiet", "--no-costs-table"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("APG policy, 2 seeds", "APG policy, seed 3", "APG policy, seed 4"):
+        assert text in printed, text
+    (run,) = open_runs([stacked.run_dir])
+    (subject,) = subjects_of([run])
+    rows = [subject.strategy, *subject.seeds]
+    walks = backtest(
+        run.market, run.market.windows["test"], [*rows, run.policy, *run.policy.members], run.config.environment
+    )
+    for ours, theirs in zip(walks[:3], walks[3:], strict=True):
+        np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-9, atol=1e-12)
+    others = copy_of(stacked, tmp_path / "others", seed=5)
+    (both,) = subjects_of(open_runs([stacked.run_dir, others]))
+    assert (both.name, len(both.runs)) == ("APG policy, 4 seeds", 2)
+    assert [seed.name for seed in both.seeds] == [f"APG policy, seed {seed}" for seed in (3, 4, 5, 6)]
+    common = copy_of(stacked, tmp_path / "common", seed=4)
+    with pytest.raises(ConfigError, match=r"must differ in seed, got seed 4 twice \(.*common\)"):
+        subjects_of(open_runs([stacked.run_dir, common]))
 
 
 def changed(run: FinishedRun, **fields: Any) -> FinishedRun:

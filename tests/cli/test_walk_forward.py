@@ -27,7 +27,7 @@ from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from tests.cli.test_train import assert_in_use, assert_quiet, write_config
 from tests.experiments.walk_forward.test_runs import crash_prices
 from tests.runs.test_tracking import rows_of
-from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_dqn_config
+from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_apg_config, tiny_dqn_config
 
 OFTEN = {"schedule.evaluation_interval": 128}
 SHORT_RUN = {"schedule.total_timesteps": 128}
@@ -268,6 +268,16 @@ def test_what_cannot_be_used_is_one_line(
     assert not output.exists()
 
 
+def test_the_number_of_seeds_is_that_of_the_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    config = tiny_apg_config(price_settings, {"resources.num_stacked_seeds": 2})
+    (tmp_path / "apg.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    given = ("--config", tmp_path / "apg.yaml", "--seeds", 3, "--output-dir", tmp_path / "out")
+    assert refusal(capsys, *given).startswith("resources.num_stacked_seeds must be 1, got 2 (walk-forward, apg). ")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_runs_of_a_job_may_use_a_device_that_another_machine_has(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[Path, Path]
@@ -282,7 +292,7 @@ def test_a_file_of_two_algorithms(capsys: pytest.CaptureFixture[str], tmp_path: 
     path = tmp_path / "both.yaml"
     path.write_text("algo: [ppo, dqn]\n")
     line = refusal(capsys, "--config", path)
-    assert line == f"algo must be one of ppo, dqn, got ['ppo', 'dqn'] ({path}). Correct the name."
+    assert line == f"algo must be one of ppo, dqn, apg, got ['ppo', 'dqn'] ({path}). Correct the name."
 
 
 def test_settings_of_one_algorithm_are_named_with_it(

@@ -89,13 +89,13 @@ class Retraining:
     """
 
     def __init__(self, task: TrialTask, study: optuna.Study, space: SearchSpace) -> None:
-        settings = task.settings
+        settings, step = task.settings, len(task.base.seeds)  # a trial may have several seeds, and so has a fresh run
         self._task, self._folders = task, task.folders.beside(FOLDER)
         self._chosen = best_trials(study, settings.num_retrained)
         self._overrides = {
             FreshRun(trial.number, seed): {**space.overrides(trial.params), "seed": seed}
             for trial in self._chosen
-            for seed in range(settings.seed + 1, settings.seed + 1 + settings.num_retrain_seeds)
+            for seed in range(settings.seed + step, settings.seed + step * (1 + settings.num_retrain_seeds), step)
         }
         self.known = tuple(outcome for run in self._overrides if (outcome := self._finished(run)) is not None)
         """Outcomes of the training runs that an earlier session finished."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,26 @@ from rllib_portfolio.market.plausibility import require_accepted_moves
 from rllib_portfolio.market.table import data_hash
 
 
-class Run(NamedTuple):
-    """One training run of the analysis: an algorithm on one fold with one seed."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run of the analysis: an algorithm on one fold with one seed, or with several as one program.
+
+    Attributes:
+        algo: Name of the algorithm.
+        fold: Index of the fold.
+        seed: The first seed.
+        num_seeds: Number of successive seeds.
+    """
 
     algo: str
     fold: int
     seed: int
+    num_seeds: int = 1
+
+    @property
+    def seeds(self) -> range:
+        """The seeds, in the order of the members of the run's policy."""
+        return range(self.seed, self.seed + self.num_seeds)
 
     def folder(self, output: Path) -> Path:
         """Return the folder of the run, which holds the same files as a folder of `train.py`."""
@@ -32,10 +47,17 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """Path of the folder of the run, relative to that of the analysis."""
-        return f"{self.algo}/fold-{self.fold}/seed-{self.seed}"
+        seeds = f"seed-{self.seed}" if self.num_seeds == 1 else f"seeds-{self.seed}-{self.seeds[-1]}"
+        return f"{self.algo}/fold-{self.fold}/{seeds}"
 
     def __str__(self) -> str:
-        return f"{self.algo} fold {self.fold} seed {self.seed}"
+        seeds = f"seed {self.seed}" if self.num_seeds == 1 else f"seeds {self.seed} to {self.seeds[-1]}"
+        return f"{self.algo} fold {self.fold} {seeds}"
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the run as JSON values; the number of seeds is left out if it is 1."""
+        values = {"algo": self.algo, "fold": self.fold, "seed": self.seed}
+        return values if self.num_seeds == 1 else {**values, "num_seeds": self.num_seeds}
 
 
 @dataclass(frozen=True)
@@ -73,9 +95,12 @@ class WalkForwardPlan:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """All training runs, sorted by fold first."""
+        """All training runs, sorted by fold first. Successive seeds of an algorithm that stacks them are one run."""
         return tuple(
-            Run(algo, fold, seed) for fold in range(len(self.folds)) for algo in self.configs for seed in self.seeds
+            Run(algo, fold, *seeds)
+            for fold in range(len(self.folds))
+            for algo, config in self.configs.items()
+            for seeds in (_successive(self.seeds) if config.stacks_seeds else ((seed, 1) for seed in self.seeds))
         )
 
     def fold_market_config(self, fold: int) -> MarketConfig:
@@ -106,18 +131,28 @@ class WalkForwardPlan:
 
     def run_config(self, run: Run) -> RunConfig:
         """Return the complete configuration of one training run."""
-        return self.configs[run.algo].model_copy(update={"seed": run.seed, "market": self.fold_market_config(run.fold)})
+        config = self.configs[run.algo].with_seeds(run.seed, run.num_seeds)
+        return config.model_copy(update={"market": self.fold_market_config(run.fold)})
 
     def merged_with(self, other: WalkForwardPlan) -> WalkForwardPlan:
         """Return this plan with the algorithms, seeds and tables of another plan that has the same folds.
 
         Raises:
-            ConfigError: If the algorithms differ in market, costs or limits.
+            ConfigError: If the algorithms differ in market, costs or limits, or if new seeds follow those of a run
+                that trains several as one program.
         """
         tables = other.market_config.data, other.market_config.index_path
         configs = {**self.with_tables(*tables).configs, **other.configs}
         _require_comparable(list(configs.values()))
-        return replace(self, configs=configs, seeds=tuple(sorted({*self.seeds, *other.seeds})))
+        merged = replace(self, configs=configs, seeds=tuple(sorted({*self.seeds, *other.seeds})))
+        lost = next((run for run in self.runs if run not in merged.runs), None)
+        if lost is not None:
+            raise ConfigError(
+                f"seeds of {lost.algo} must stay {lost.seed} to {lost.seeds[-1]}, which are trained as one program, "
+                f"got {other.seeds[0]} to {other.seeds[-1]} (walk-forward). Leave them as they were, or choose another "
+                "--output-dir."
+            )
+        return merged
 
     def with_tables(self, data: str | dict[str, Any] | None, index_path: str | None) -> WalkForwardPlan:
         """Return this plan with other paths of its tables.
@@ -193,6 +228,8 @@ def plan_walk_forward(
     _require_comparable(configs)
     if num_seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {num_seeds} (walk-forward). Train one seed or more.")
+    for config in configs:
+        _require_stackable(config, num_seeds)
     market = market or load_market(configs[0].market)
     require_accepted_moves(market, configs[0].market)
     folds = plan_folds(market, lengths, configs[0].market.data)
@@ -207,6 +244,24 @@ def plan_walk_forward(
         data_hash=market.data_hash,
         index_and_cash_hash=_index_and_cash_hash(market),
     )
+
+
+def _successive(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first seed and the length of each run of successive numbers among sorted seeds."""
+    for _, group in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):
+        found = [seed for _, seed in group]
+        yield found[0], len(found)
+
+
+def _require_stackable(config: RunConfig, num_seeds: int) -> None:
+    """Raise a `ConfigError` unless a run can train the seeds of a fold, if its algorithm stacks them."""
+    if len(config.seeds) > 1:
+        raise ConfigError(
+            f"resources.num_stacked_seeds must be 1, got {len(config.seeds)} (walk-forward, {config.algo}). Leave it "
+            "out: the seeds of a fold are stacked, and --seeds is their number."
+        )
+    if config.stacks_seeds:
+        config.with_seeds(config.seed, num_seeds)
 
 
 def _index_and_cash_hash(market: MarketData) -> str:

@@ -2,6 +2,7 @@
 
 OUTPUT/walk_forward.json               this record
 OUTPUT/<algo>/fold-<k>/seed-<s>/       a complete run folder for each training run
+OUTPUT/<algo>/fold-<k>/seeds-<s>-<t>/  the same for seeds that are trained as one program
 OUTPUT/results.csv                     the pooled table
 OUTPUT/walks/*.parquet                 the pooled back-test of each row of the table
 OUTPUT/report/                         the report

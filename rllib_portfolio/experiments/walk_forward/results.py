@@ -160,16 +160,16 @@ def pool_runs(
     used = [
         fold
         for fold in range(len(plan.folds))
-        if algos and all(any(run[:2] == (algo, fold) for run in finished) for algo in algos)
+        if algos and all(any((run.algo, run.fold) == (algo, fold) for run in finished) for algo in algos)
     ]
     if not used:
         return None
     markets = {fold: plan.load_fold(fold) for fold in used}
     policies: dict[str, dict[int, dict[int, PortfolioPolicy]]] = {algo: {fold: {} for fold in used} for algo in algos}
-    for algo, fold, seed in finished:
-        if fold in used:
-            run_dir = Run(algo, fold, seed).folder(output)
-            policies[algo][fold][seed] = best_policy(run_dir, markets[fold])
+    for run in finished:
+        if run.fold in used:
+            policy = best_policy(run.folder(output), markets[run.fold])
+            policies[run.algo][run.fold] |= zip(run.seeds, policy.members, strict=True)
     return _pool(plan, markets, policies, progress)
 
 
@@ -303,6 +303,12 @@ def _notes(plan: WalkForwardPlan, used: Sequence[int], policies: Mapping[str, By
     if len(plan.seeds) > 1:
         notes.append(
             "An ensemble holds the mean of the target weights of its seeds. Each seed is also shown; none is selected."
+        )
+    stacked = {run.algo.upper(): None for run in plan.runs if run.num_seeds > 1 and run.algo in policies}
+    if stacked:
+        notes.append(
+            f"The seeds of {', '.join(stacked)} were trained as one program: in each fold, the checkpoint of all seeds "
+            "was selected by the validation score of their ensemble."
         )
     left_out = [algo.upper() for algo in plan.configs if algo not in policies]
     if left_out:

@@ -1,4 +1,4 @@
-"""The training runs of an analysis: one per algorithm, fold and seed."""
+"""The training runs of an analysis: one per algorithm, fold and seed, or for all seeds that are trained together."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,12 @@ import pytest
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.config.user_values import validated
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.search.retraining import FreshRun, Retraining
 from rllib_portfolio.experiments.search.settings import SearchSettings
+from rllib_portfolio.experiments.search.space import SearchSpace
+from rllib_portfolio.experiments.search.trial import TrialTask
+from rllib_portfolio.runs.storage import RunStorage
+from tests.experiments.search.studies import study_of, trial_of
 
 
 @pytest.mark.parametrize(
@@ -67,3 +73,17 @@ def test_settings_of_a_trial_that_do_not_fit_each_other_are_refused_by_its_name(
     base = load_run_config(None, {"algo": "dqn"})
     with pytest.raises(ConfigError, match=r"training.buffer_capacity must exceed .*\(trial_0003\)"):
         SearchSettings().trial_config(base, {"training.buffer_capacity": 900}, "trial_0003")
+
+
+@pytest.mark.parametrize(("num_stacked_seeds", "first_seeds"), [(1, [8, 9, 10]), (4, [11, 15, 19])])
+def test_no_seed_of_a_trial_or_of_another_fresh_run_is_fresh(
+    tmp_path: Path, num_stacked_seeds: int, first_seeds: list[int]
+) -> None:
+    base = load_run_config(None, {"algo": "apg", "resources.num_stacked_seeds": num_stacked_seeds})
+    space = SearchSpace.parse({"training.learning_rate": {"low": 1e-5, "high": 1e-3}}, base, "tests")
+    study = study_of([trial_of({"training.learning_rate": 1e-4}, 0.5)])
+    task = TrialTask(SearchSettings(seed=7), base, RunStorage(str(tmp_path / "trials")))
+    retraining = Retraining(task, study, space)
+    assert list(retraining._overrides) == [FreshRun(0, seed) for seed in first_seeds]
+    seeds = [base.with_seeds(seed, num_stacked_seeds).seeds for seed in (7, *first_seeds)]
+    assert len({seed for run in seeds for seed in run}) == 4 * num_stacked_seeds

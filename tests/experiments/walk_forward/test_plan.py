@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rllib_portfolio.config import RunConfig
 from rllib_portfolio.errors import ConfigError
+from rllib_portfolio.experiments.progress import RunOutcome
 from rllib_portfolio.experiments.walk_forward.folds import FoldLengths
 from rllib_portfolio.experiments.walk_forward.plan import Run, WalkForwardPlan, plan_walk_forward
 from rllib_portfolio.experiments.walk_forward.record import RECORD, read_record, start_analysis
-from tests.tiny_runs import tiny_config, tiny_dqn_config
+from tests.tiny_runs import tiny_apg_config, tiny_config, tiny_dqn_config
 
 TWO = FoldLengths(num_folds=2)
 
@@ -64,6 +66,68 @@ def test_a_prepared_market_and_no_seed_are_refused(price_settings: dict[str, Any
         plan_walk_forward([tiny_config(price_settings)], 0, TWO)
     with pytest.raises(ConfigError, match="algorithms must be at least one, each named once, got ppo, ppo"):
         plan_walk_forward([tiny_config(price_settings)] * 2, 1, TWO)
+
+
+# ---------------------------------------------------------------- seeds that are trained as one program
+
+
+def test_the_seeds_of_a_fold_are_one_run_of_an_algorithm_that_stacks_them(price_settings: dict[str, Any]) -> None:
+    plan = plan_walk_forward([tiny_config(price_settings, {"seed": 5}), tiny_apg_config(price_settings)], 3, TWO)
+    assert [str(run) for run in plan.runs if run.fold == 1] == [
+        *(f"ppo fold 1 seed {seed}" for seed in (5, 6, 7)),
+        "apg fold 1 seeds 5 to 7",
+    ]
+    run = Run("apg", 1, 5, 3)
+    assert run.folder(Path("/out")) == Path("/out/apg/fold-1/seeds-5-7")
+    assert (
+        RunOutcome(run, "finished").to_json().items() >= {"algo": "apg", "fold": 1, "seed": 5, "num_seeds": 3}.items()
+    )
+    assert "num_seeds" not in RunOutcome(Run("ppo", 1, 5), "finished").to_json()
+    config = plan.run_config(run)
+    assert (config.seed, config.resources.num_stacked_seeds, list(config.seeds)) == (5, 3, list(run.seeds))
+    assert config.market.test == plan.fold_dates[1]["test"]
+    assert type(config).model_validate(config.model_dump(mode="json")) == config
+    assert WalkForwardPlan.from_json(plan.to_json()).runs == plan.runs
+
+
+def test_seeds_that_cannot_be_stacked_are_runs_of_their_own(price_settings: dict[str, Any]) -> None:
+    walkers = tiny_apg_config(price_settings, {"training.starts": "env_runners"})
+    assert [run.num_seeds for run in plan_walk_forward([walkers], 2, TWO).runs] == [1] * 4
+    (first, second) = plan_walk_forward([tiny_apg_config(price_settings)], 1, TWO).runs
+    assert (first.name, second.name) == ("apg/fold-0/seed-0", "apg/fold-1/seed-0")
+
+
+def test_the_number_of_stacked_seeds_is_that_of_the_analysis(price_settings: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"resources\.num_stacked_seeds must be 1, got 4 \(walk-forward, apg\)\. Leave it out"
+    ):
+        plan_walk_forward([tiny_apg_config(price_settings, {"resources.num_stacked_seeds": 4})], 4, TWO)
+    with pytest.raises(ConfigError, match=r"num_stacked_seeds: input should be less than or equal to 1024, got 1025"):
+        plan_walk_forward([tiny_apg_config(price_settings)], 1025, TWO)
+
+
+def test_nothing_is_added_to_seeds_that_are_trained_together(price_settings: dict[str, Any], tmp_path: Path) -> None:
+    def start(num_seeds: int, make: Callable[..., RunConfig] = tiny_apg_config, first_seed: int = 0) -> WalkForwardPlan:
+        config = make(price_settings, {"seed": first_seed})
+        return start_analysis(plan_walk_forward([config], num_seeds, TWO), tmp_path)
+
+    start(2)
+    before = (tmp_path / RECORD).read_bytes()
+    for make in (tiny_apg_config, tiny_config):
+        with pytest.raises(ConfigError) as refused:
+            start(3, make)
+        assert str(refused.value) == (
+            "seeds of apg must stay 0 to 1, which are trained as one program, got 0 to 2 (walk-forward). Leave them as "
+            "they were, or choose another --output-dir."
+        )
+        assert (tmp_path / RECORD).read_bytes() == before
+    assert start(2).runs == (Run("apg", 0, 0, 2), Run("apg", 1, 0, 2))
+    plan = start(1, tiny_config, first_seed=3)  # all algorithms have all seeds; those after a gap are another run
+    assert [run for run in plan.runs if run.fold == 1] == [
+        Run("apg", 1, 0, 2),
+        Run("apg", 1, 3),
+        *(Run("ppo", 1, seed) for seed in (0, 1, 3)),
+    ]
 
 
 # ---------------------------------------------------------------- the folder

@@ -23,14 +23,14 @@ from rllib_portfolio.experiments.walk_forward.record import start_analysis
 from rllib_portfolio.experiments.walk_forward.results import PooledResult, pool_runs
 from rllib_portfolio.experiments.walk_forward.runs import train_runs
 from rllib_portfolio.policies.checkpoint import checkpoints, read_progress
-from rllib_portfolio.policies.saved_policy import load_policy
+from rllib_portfolio.policies.saved_policy import load_policy, read_policy
 from rllib_portfolio.reporting.search_trials import TuningRecord
 from rllib_portfolio.runs.folder import open_run_folder
 from tests.full_disk import full_disk
 from tests.market.tables import SHORT, random_prices
 from tests.runs.test_storage import Disk, Store, claim_of_another, files_of
 from tests.runs.test_tracking import rows_of
-from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_config, tiny_dqn_config
+from tests.tiny_runs import STEPS_PER_ITERATION, TOTAL_STEPS, tiny_apg_config, tiny_config, tiny_dqn_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 TWO = FoldLengths(num_folds=2)
@@ -157,6 +157,43 @@ def test_a_pooled_walk_that_could_not_be_written_leaves_the_old_one(pooled: Pool
     with full_disk(), pytest.raises(OSError, match="File too large"):
         pooled.write(tmp_path)
     assert files_of(tmp_path).items() >= before.items()
+
+
+def test_seeds_that_are_trained_as_one_program_are_rows_of_their_own(
+    ray_session: None, tmp_path: Path, price_settings: dict[str, Any]
+) -> None:
+    unhurried = {"environment.reward": "tests.experiments.walk_forward.user_rewards:unhurried"}
+    steps = {"schedule.total_timesteps": FEW_STEPS}
+    output, reported = tmp_path / "out", list[Progress]()
+    plan = start(output, tiny_apg_config(price_settings, unhurried, steps))
+
+    def is_one_under_way() -> bool:
+        return bool(reported) and max(reported[-1].running.values(), default=0) >= STEPS_PER_ITERATION
+
+    stopped = train_runs(plan, output, on_progress=reported.append, should_stop=is_one_under_way)
+    assert any(outcome.status == "stopped" and outcome.steps for outcome in stopped)
+    outcomes = train_runs(plan, output)
+    assert statuses(outcomes) == {f"apg fold {fold} seeds 0 to 1": "finished" for fold in (0, 1)}
+    assert sorted(path.name for path in output.glob("apg/*/*")) == ["seeds-0-1"] * 2
+    for run in plan.runs:  # each iteration once
+        rows = [int(row["steps"]) for row in rows_of(run.folder(output))]
+        assert rows == list(range(0, FEW_STEPS + 1, STEPS_PER_ITERATION))
+    before = times(output)
+    assert [outcome.to_json() for outcome in train_runs(plan, output)] == [outcome.to_json() for outcome in outcomes]
+    assert times(output) == before
+
+    pooled = pool_runs(plan, output, [outcome.run for outcome in outcomes])
+    assert pooled is not None
+    names = [result.name for result in pooled.lineup.results]
+    assert names[:4] == ["APG ensemble", "APG seed 0", "APG seed 1", "1/N"]
+    assert [walk.name for walk in pooled.seed_walks["APG ensemble"]] == ["APG seed 0", "APG seed 1"]
+    assert pooled.seed_summaries["APG ensemble"].num_runs == 4
+    assert any(note.startswith("The seeds of APG were trained as one program: ") for note in pooled.notes)
+    policy, market, (first, stop) = read_policy(plan.runs[0].folder(output)), plan.load_fold(0), plan.folds[0].test
+    assert len(policy.members) == 2
+    alone = backtest(market, (first, stop), [policy, *policy.members], plan.execution)
+    for ours, theirs in zip(pooled.lineup.results, alone, strict=False):  # the later fold begins with what is held
+        np.testing.assert_allclose(ours.weights[: stop - first], theirs.weights, rtol=1e-9, atol=1e-12)
 
 
 # ---------------------------------------------------------------- interruptions and failures
