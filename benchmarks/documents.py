@@ -23,7 +23,7 @@ from benchmarks.tables import Table, markdown, marks, replaced
 from benchmarks.throughput import assets
 from benchmarks.throughput import tables as throughput
 
-DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md")
+DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md", "docs/apg.md")
 SHOWN_BASELINES = (
     "1/N",
     "buy-and-hold",
@@ -137,6 +137,7 @@ BLOCKS: dict[str, Builder] = {
     "results": _train,
     "certificates": _learning(learning.certificates),
     "peers": _learning(learning.peers),
+    "analytic": _learning(learning.analytic),
     "walk": _walk,
     "deflated": lambda results: real_data.deflated(results / "real_data"),
     "factors-verdicts": lambda results: real_data.verdicts(results / "real_data", "factors"),

@@ -26,7 +26,7 @@ ROUNDING = 1e-6
 STANDARD_ERRORS = 2.0
 """Largest shortfall that counts as sampling error, in standard errors."""
 LEAST_SEEDS = 3
-PEERS = {algo: (f"{algo}-sb3", f"{algo}-rllib") for algo in STEPS}
+PEERS = {algo: (f"{algo}-sb3", f"{algo}-rllib") for algo in ("ppo", "dqn")}
 """Candidates that each algorithm is compared with."""
 Run = Mapping[str, Any]
 
@@ -92,6 +92,30 @@ def certificates(runs: Mapping[tuple[str, str], Runs]) -> Table:
     return Table(title, ["market", "PPO: growth", "gap closed", "DQN: growth", "gap closed"], rows)
 
 
+def analytic(runs: Mapping[tuple[str, str], Runs]) -> Table:
+    """Return how close APG comes to each optimum, and after how many steps beside PPO with its default settings."""
+    rows = []
+    for name, exam in EXAMS.items():
+        growth, gap, _, met = _certificate(name, exam, runs.get(("apg", name)))
+        steps = [_steps(runs.get((algo, name))) for algo in ("apg", "ppo")]
+        rows.append([exam.title, _target(exam), growth, gap, met, *steps])
+    counts = sorted({len(found.seeds) for (side, _), found in runs.items() if side == "apg"})
+    title = (
+        f"APG after {STEPS['apg']:,} steps: median and range of {' or '.join(map(str, counts))} seeds, and median steps "
+        f"to {REACHED:.0%} of the gap between 1/N and the optimum"
+    )
+    header = ["market", "target", "growth", "gap closed", "", "steps of APG", "steps of PPO"]
+    return Table(title, header, rows)
+
+
+def _steps(runs: Runs | None) -> str:
+    """Return the median number of steps to `REACHED` of the gap."""
+    if runs is None:
+        return ""
+    steps = median(runs.steps_to())
+    return f"{steps:,.0f}" if math.isfinite(steps) else "never"
+
+
 def _target(exam: Exam) -> str:
     parts = [f"growth {exam.growth_target:.0%}"] if exam.growth_target else []
     parts += [f"gap {exam.gap_target:.0%}"] if exam.gap_target else []
@@ -135,14 +159,14 @@ def peers(runs: Mapping[tuple[str, str], Runs]) -> Table:
         6(2).
     """
     significant = _significant(runs)
-    sides = [(algo, side) for algo in STEPS for side in (algo, *PEERS[algo])]
+    sides = [(algo, side) for algo in PEERS for side in (algo, *PEERS[algo])]
     rows = []
     for name, exam in EXAMS.items():
         if not any((side, name) in runs for algo, side in sides if side != algo):
             continue
         cells = [_median(runs.get((side, name)), exam) + " *" * ((side, name) in significant) for _, side in sides]
         rows.append([exam.title, *cells])
-    steps = " and ".join(f"{number:,} steps of {algo.upper()}" for algo, number in STEPS.items())
+    steps = " and ".join(f"{number:,} steps of {algo.upper()}" for algo, number in STEPS.items() if algo in PEERS)
     title = f"Growth as a share of the optimal growth after {steps}: medians over seeds"
     return Table(title, ["market", *(CANDIDATES[side].title for _, side in sides)], rows)
 
@@ -159,7 +183,7 @@ def _significant(runs: Mapping[tuple[str, str], Runs]) -> set[tuple[str, str]]:
     from statsmodels.stats.multitest import multipletests  # a second to import
 
     p_values = {}
-    for algo in STEPS:
+    for algo in PEERS:
         for side in PEERS[algo]:
             for name, exam in EXAMS.items():
                 mine, other = runs.get((algo, name)), runs.get((side, name))
