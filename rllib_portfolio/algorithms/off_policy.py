@@ -199,6 +199,7 @@ class OffPolicyAlgorithm(ScalesRewards):
             self.metrics.aggregate([result.get()], key=LEARNER_RESULTS)
         buffer = {**self.local_replay_buffer.counts(), BETA: self.local_replay_buffer.beta(num_steps)}
         self.metrics.log_dict(buffer, key=REPLAY_BUFFER_RESULTS, window=1)
+        self.log_reward_scale()
 
     def _draw(self, beta: float) -> ReplayBatch:
         config = self.config

@@ -229,11 +229,6 @@ class _Run:
             "speed/steps_per_second": (steps - self.state.steps) / duration,
             **learner_scalars(result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})),
             **buffer_scalars(result.get(REPLAY_BUFFER_RESULTS, {})),
-            **(
-                {"training/reward_scale": self.algorithm.reward_scale.std}
-                if hasattr(self.algorithm, "reward_scale")
-                else {}
-            ),
             **self.health.scalars(),
         }
         self.state.steps = steps

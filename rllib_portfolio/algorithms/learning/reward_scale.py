@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+from ray.rllib.utils.metrics import LEARNER_RESULTS
 from scipy.signal import lfilter
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,10 @@ class ScalesRewards(Algorithm):
     def setup(self, config: Any) -> None:
         self.reward_scale = RunningRewardScale(config.gamma)
         super().setup(config)
+
+    def log_reward_scale(self) -> None:
+        """Log the scale among the metrics of the learners."""
+        self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, REWARD_SCALE), self.reward_scale.std, window=1)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {**super().get_state(*args, **kwargs), REWARD_SCALE: self.reward_scale.get_state()}

@@ -141,6 +141,7 @@ class PortfolioPPO(ScalesRewards, PPO):
                 shuffle_batch_per_epoch=self.config.shuffle_batch_per_epoch,
             )
             self.metrics.aggregate(learner_results, key=LEARNER_RESULTS)
+        self.log_reward_scale()
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             sync_weights(self.env_runner_group, self.learner_group)
 

@@ -144,6 +144,25 @@ def test_stacked_seeds_are_the_runs_of_these_seeds(
             np.testing.assert_allclose(stacked[f"members.{index}.{name}"], value, atol=5e-5, err_msg=name)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own options
+def test_two_learners_make_the_updates_of_one(build: Build) -> None:
+    """Sums over two halves round differently."""
+    settings = {"training.bootstrap": True, "training.value_lambda": 0.5}
+    one, two = build(settings), build(settings, {"resources.num_learners": 2})
+    for _ in range(2):
+        one.train()
+        two.train()
+    expected, found = weights(one), weights(two)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=5e-5, err_msg=name)
+
+
+def test_env_runners_in_processes_of_their_own_walk_for_the_learner(build: Build) -> None:
+    algorithm = build({"training.starts": "env_runners", "resources.num_env_runners": 2})
+    result = algorithm.train()
+    assert steps(result) >= 2 * NUM_PORTFOLIOS * HORIZON
+
+
 def test_a_stacked_policy_is_the_mean_of_its_members(build: Build, tiny_market: MarketData, tmp_path: Path) -> None:
     config = apg_config({"resources.num_stacked_seeds": 3})
     algorithm = build({"resources.num_stacked_seeds": 3})
