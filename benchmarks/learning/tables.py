@@ -101,8 +101,8 @@ def analytic(runs: Mapping[tuple[str, str], Runs]) -> Table:
         rows.append([exam.title, _target(exam), growth, gap, met, *steps])
     counts = sorted({len(found.seeds) for (side, _), found in runs.items() if side == "apg"})
     title = (
-        f"APG after {STEPS['apg']:,} steps: median and range of {' or '.join(map(str, counts))} seeds, and median steps "
-        f"to {REACHED:.0%} of the gap between 1/N and the optimum"
+        f"APG after {STEPS['apg']:,} steps: median and range of {' or '.join(map(str, counts))} seeds, and median "
+        f"steps to {REACHED:.0%} of the gap between 1/N and the optimum"
     )
     header = ["market", "target", "growth", "gap closed", "", "steps of APG", "steps of PPO"]
     return Table(title, header, rows)
