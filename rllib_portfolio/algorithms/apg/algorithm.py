@@ -27,6 +27,7 @@ from ray.rllib.utils.metrics import (
 from rllib_portfolio.algorithms.apg.learner import APGLearner
 from rllib_portfolio.algorithms.apg.refused_settings import APG_RULES
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
+from rllib_portfolio.algorithms.rare_moves import rare_moves
 from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.run_settings import ROLLOUTS, learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
@@ -233,6 +234,12 @@ def start_notes(config: APGRunConfig, market: MarketData) -> tuple[str, ...]:
         notes.append(
             f"{config.resources.num_stacked_seeds} seeds are trained as one program, and steps are counted for each. "
             "The policy is their ensemble."
+        )
+    if config.training.max_gradient_norm is not None and (found := rare_moves(market)):
+        notes.append(
+            f"{found} Clipped gradients give such days too little weight. Use larger batches without clipping: --set "
+            "training.max_gradient_norm=null --set resources.num_envs_per_env_runner=128 --set "
+            "training.learning_rate=0.003 --set schedule.total_timesteps=300000."
         )
     if config.environment.reward not in BUILT_IN:
         notes.append(

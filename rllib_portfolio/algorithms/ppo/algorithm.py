@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
@@ -28,6 +27,7 @@ from rllib_portfolio.algorithms.learning.reward_scale import ScalesRewards
 from rllib_portfolio.algorithms.learning.train_batch import LARGEST_PASS
 from rllib_portfolio.algorithms.ppo.learner import FusedPPOLearner, StockPPOLearner
 from rllib_portfolio.algorithms.ppo.refused_settings import PPO_RULES
+from rllib_portfolio.algorithms.rare_moves import rare_moves
 from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
 from rllib_portfolio.algorithms.run_settings import ROLLOUTS, learning_rate, with_run_settings
 from rllib_portfolio.algorithms.sampling.fast_path import reads_fragments
@@ -40,14 +40,8 @@ from rllib_portfolio.env.portfolio_env import resolve_market
 from rllib_portfolio.market import MarketData
 from rllib_portfolio.market.universe import TRADABLE
 from rllib_portfolio.modules.architectures import ACTOR_CRITICS, model_config
-from rllib_portfolio.statistics.metrics import kurtosis
 
 _LEARNERS = {"fused": FusedPPOLearner, "stock": StockPPOLearner}
-RARE_KURTOSIS = 100.0
-"""Kurtosis of an asset's training returns (3 for a normal distribution) above which a run warns that PPO may hold too
-much of the asset.
-
-Returns with one dominating loss in 250 days have a kurtosis of 250; the bundled stocks have 6 to 37."""
 WIDE_BATCH = 8192
 """Smallest batch, in steps, with which PPO gives rare days enough weight (the rare crashes in docs/results.md)."""
 STEP_ASSETS = 20
@@ -252,29 +246,16 @@ def _idle_baseline(config: PPORunConfig) -> tuple[str, ...]:
 
 
 def _rare_moves(config: PPORunConfig, market: MarketData) -> tuple[str, ...]:
-    """Return a note if an asset's returns are dominated by moves that are too rare for the batches of the run.
-
-    In a universe, the returns are those of the days on which a portfolio can hold the asset: the zeros of the other
-    days would raise the kurtosis. An exit counts, because its holders earn its return: one bankruptcy is a rare loss.
-    """
-    start, stop = market.windows["train"]
-    returns, universe = market.returns[start:stop], market.universe
-    if universe is None:
-        measured = np.asarray(kurtosis(returns))
-    else:
-        held = (universe.member | universe.halted)[start - 1 : stop - 1]
-        measured = np.array([kurtosis(own[days]) for own, days in zip(returns.T, held.T, strict=True)])
-    names = [f"{market.assets[index]} ({measured[index]:.0f})" for index in np.flatnonzero(measured > RARE_KURTOSIS)]
-    envs_in_all = -(-WIDE_BATCH // config.training.rollout_steps)
-    if not names or config.resources.num_envs >= envs_in_all:
+    """Return a note if an asset's returns are dominated by moves that are too rare for the batches of the run."""
+    found, envs_in_all = rare_moves(market), -(-WIDE_BATCH // config.training.rollout_steps)
+    if not found or config.resources.num_envs >= envs_in_all:
         return ()
     num_envs = -(-envs_in_all // max(1, config.resources.num_env_runners))
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
-        f"The training returns of {listed} have a kurtosis above {RARE_KURTOSIS:.0f}: few days dominate them. PPO's "
-        "clipped ratios and gradients give such days too little weight, and it may hold far too much of an asset that "
-        f"crashes rarely. Use larger batches and more steps: --set resources.num_envs_per_env_runner={num_envs} --set "
-        "training.minibatch_size=2048 --set training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
+        f"{found} PPO's clipped ratios and gradients give such days too little weight, and it may hold far too much of "
+        f"an asset that crashes rarely. Use larger batches and more steps: --set "
+        f"resources.num_envs_per_env_runner={num_envs} --set training.minibatch_size=2048 --set "
+        "training.max_gradient_norm=null --set schedule.total_timesteps=1000000.",
     )
 
 
