@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_portfolio.algorithms.apg.learner import APGLearner
 from rllib_portfolio.algorithms.apg.refused_settings import APG_RULES
+from rllib_portfolio.algorithms.apg.simulation import DifferentiableSimulation
 from rllib_portfolio.algorithms.learning.learner_silence import warned_of_silence
 from rllib_portfolio.algorithms.rare_moves import rare_moves
 from rllib_portfolio.algorithms.refused_settings import refuse_env_runners, refuse_settings
@@ -194,6 +195,8 @@ def algorithm_config(config: APGRunConfig, market_path: Path) -> PortfolioAPGCon
     take_market(str(market_path))
     market = resolve_market(market_path)
     result = with_run_settings(PortfolioAPGConfig(), config, market_path, {"fused": APGLearner})
+    if config.environment.reward not in BUILT_IN:
+        DifferentiableSimulation.of(result.env_config, "cpu").require_differentiable_reward()
     return result.rl_module(rl_module_spec=module_spec(config, market)).training(**_training_settings(config))
 
 
@@ -240,11 +243,6 @@ def start_notes(config: APGRunConfig, market: MarketData) -> tuple[str, ...]:
             f"{found} Clipped gradients give such days too little weight. Use larger batches without clipping: --set "
             "training.max_gradient_norm=null --set resources.num_envs_per_env_runner=128 --set "
             "training.learning_rate=0.003 --set schedule.total_timesteps=300000."
-        )
-    if config.environment.reward not in BUILT_IN:
-        notes.append(
-            f"The reward {config.environment.reward} must be differentiable and accept torch tensors: use the "
-            "functions of rllib_portfolio.arrays.namespace(outcome.growth) in place of numpy's."
         )
     return tuple(notes)
 

@@ -22,6 +22,7 @@ from rllib_portfolio.env.limits import TradingDay
 from rllib_portfolio.env.portfolio_env import PortfolioVectorEnv
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.env.transition import State, Terms
+from rllib_portfolio.errors import ConfigError, one_line
 
 MeanActions = Callable[[Tensor], Tensor]
 """Maps observations [S, B, D] to the mean actions [S, B, A] of S networks, with A = N+1, or N+2 with a trading rate."""
@@ -120,6 +121,23 @@ class DifferentiableSimulation:
         final = State(*(values.detach() for values in state))
         return Rollout(torch.stack(rewards), torch.stack(observations), torch.stack(walking), final)
 
+    def require_differentiable_reward(self) -> None:
+        """Raise a ConfigError unless the reward accepts tensors and gradients flow through it."""
+        name = self.simulation.config.reward
+        state = self.tensors(self.simulation.fresh([np.random.default_rng(0)]))
+        shape = (1, 1, *self.simulation.action_space.shape)
+        actions = torch.zeros(shape, dtype=self.dtype, device=self.device, requires_grad=True)
+        try:
+            self.rollout(lambda observations: actions, state, 1).rewards.sum().backward()
+            found = "" if actions.grad is not None else "no gradient"
+        except (RuntimeError, TypeError, AttributeError) as error:
+            found = one_line(error)
+        if found:
+            raise ConfigError(
+                f"environment.reward must be differentiable and accept torch tensors for apg, got {found} ({name}). "
+                "Use the functions of rllib_portfolio.arrays.namespace(outcome.growth) in place of numpy's, or --algo ppo."
+            )
+
     def _observe(self, state: State, kept: Tensor | None, through_holdings: bool) -> Tensor:
         """Return the observation of each portfolio, [S x B, D]."""
         lag = self.terms.execution.execution_lag
@@ -144,12 +162,9 @@ class DifferentiableSimulation:
 
 def _on_device(terms: Terms, device: Any, dtype: torch.dtype) -> Terms:
     """Return the terms with tensors in place of all arrays."""
-    arrays = {
-        name: _tensor(value, device, dtype)
-        for name in (each.name for each in fields(terms))
-        if isinstance(value := getattr(terms, name), np.ndarray)
-    }
-    costs = kernel.CostModel(arrays.get("rates", _tensor(terms.costs.rates, device, dtype)), terms.costs.impact)
+    values = {each.name: getattr(terms, each.name) for each in fields(terms)}
+    arrays = {name: _tensor(each, device, dtype) for name, each in values.items() if isinstance(each, np.ndarray)}
+    costs = kernel.CostModel(_tensor(terms.costs.rates, device, dtype), terms.costs.impact)
     day = terms.day and TradingDay(*(None if array is None else _tensor(array, device, dtype) for array in terms.day))
     return replace(terms, costs=costs, day=day, **arrays)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from rllib_portfolio.algorithms.apg.simulation import DifferentiableSimulation
 from rllib_portfolio.env.simulation import Simulation
 from rllib_portfolio.env.transition import State
+from rllib_portfolio.errors import ConfigError
 from rllib_portfolio.market import MarketData
 from tests.env.markets import market_of
 from tests.universes import universe_market
@@ -217,6 +218,18 @@ def test_holdings_carry_gradients_to_earlier_decisions_unless_they_are_stopped()
     assert gradient(through_holdings=True).abs().amax(-1).min() > 1e-5
     # Without costs only the observations link one day with the next.
     assert gradient(through_holdings=False).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("reward", ["in_numpy", "sign"])
+def test_a_reward_that_cannot_be_differentiated_is_refused(reward: str) -> None:
+    simulation = simulation_of(complete_market(), reward=f"tests.env.user_rewards:{reward}")
+    with pytest.raises(ConfigError, match=r"environment\.reward must be differentiable and accept torch tensors"):
+        simulation.require_differentiable_reward()
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_a_reward_that_can_be_differentiated_is_accepted(reward: str) -> None:
+    simulation_of(complete_market(), reward=reward).require_differentiable_reward()
 
 
 def test_an_action_beyond_its_bounds_trades_as_if_clipped_and_can_come_back() -> None:
