@@ -135,7 +135,7 @@ class DifferentiableSimulation:
         if found:
             raise ConfigError(
                 f"environment.reward must be differentiable and accept torch tensors for apg, got {found} ({name}). "
-                "Use the functions of rllib_portfolio.arrays.namespace(outcome.growth) in place of numpy's, or --algo ppo."
+                "Use functions of rllib_portfolio.arrays.namespace(outcome.growth) in place of numpy's, or --algo ppo."
             )
 
     def _observe(self, state: State, kept: Tensor | None, through_holdings: bool) -> Tensor:
