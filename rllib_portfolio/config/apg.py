@@ -37,9 +37,9 @@ class APGConfig(TrainingConfig):
     value_lambda: Fraction = 0.95
     """Lambda of the critic's targets, the exponential means of returns over all numbers of steps."""
     max_gradient_norm: Limit | None = 0.05
-    """Largest norm of the gradient of each network, for rewards in units of their standard deviation; null does not
-    clip. Most gradients are longer at first, so that updates have the same size. Without this Adam remembers the large
-    gradients of the first updates for too long."""
+    """Largest norm of the gradient of each network, and of each critic, for rewards in units of their standard
+    deviation; null does not clip. Most gradients are longer at first, so that updates have the same size. Without this
+    Adam remembers the large gradients of the first updates for too long."""
     weight_decay: Coefficient = 0.0
     """Decoupled decay of the weight matrices: each step takes the share learning_rate * weight_decay off them."""
     feature_dropout: float = Field(0.0, ge=0, lt=1)

@@ -18,7 +18,7 @@ from ray.rllib.core.learner.learner import POLICY_LOSS_KEY, VF_LOSS_KEY, Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_MODULE_STEPS_TRAINED_LIFETIME
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_portfolio.algorithms.apg.networks import NetworkFunctions, OneNetwork, StackedNetworks
 from rllib_portfolio.algorithms.apg.portfolios import Portfolios
@@ -54,6 +54,9 @@ class APGLearner(FusedLearner, TorchLearner):
         config = self.config
         self._seeds = range(config.seed or 0, (config.seed or 0) + config.num_stacked_seeds)
         self._members = self._draw_weights()
+        self._num_critic = sum(
+            value.numel() for name, value in self._members[0].named_parameters() if name.startswith("critic.")
+        )
         self._functions: NetworkFunctions = (
             StackedNetworks(self._members, self._flat) if len(self._seeds) > 1 else OneNetwork(self._members[0])
         )
@@ -147,7 +150,10 @@ class APGLearner(FusedLearner, TorchLearner):
         return torch.distributed.get_rank() if self.config.num_learners > 1 else 0
 
     def _draw_weights(self) -> list[Any]:
-        """Set the initial weights of each network from a stream of its own seed, and return the networks."""
+        """Set the initial weights of each network from a stream of its own seed, and return the networks.
+
+        Critics start at the value 0 for every state: the gradient of a random critic would lead the policy astray.
+        """
         module = self._trained_module
         members = list(module.members) if isinstance(module, StackedActorCritic) else [module]
         network, shape = NETWORKS[module.model_config["architecture"]], network_shape(module)
@@ -155,6 +161,7 @@ class APGLearner(FusedLearner, TorchLearner):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_seed(seed, INITIAL_STREAM))
                 member.load_state_dict(network(shape).state_dict())
+            nn.init.zeros_(member.critic[-1].weight)
         return members
 
     def _generator(self, seed: int, stream: int) -> torch.Generator:
@@ -246,12 +253,18 @@ class APGLearner(FusedLearner, TorchLearner):
         return kept.to(self._device, torch.float32)
 
     def _bound_gradients(self) -> bool:
-        """Clip the gradient of each network, set those that are not finite to 0, and return whether all were finite."""
+        """Clip the gradients of each network, and set those that are not finite to 0.
+
+        Returns:
+            Whether all were finite.
+        """
         parts = self._flat.gradient.view(len(self._seeds), -1)
-        norms = torch.linalg.vector_norm(parts, dim=1)
+        is_finite = parts.isfinite().all(dim=1)
         if self.config.max_gradient_norm is not None:
-            parts.mul_((self.config.max_gradient_norm / norms.clamp(min=1e-12)).clamp(max=1.0)[:, None])
-        is_finite = norms.isfinite()
+            # The critic comes last in the buffer; its gradient alone could otherwise use up the norm.
+            for part in parts.split([parts.shape[1] - self._num_critic, self._num_critic], dim=1):
+                norms = torch.linalg.vector_norm(part, dim=1)
+                part.mul_((self.config.max_gradient_norm / norms.clamp(min=1e-12)).clamp(max=1.0)[:, None])
         if bool(is_finite.all()):
             return True
         self._name_culprits(self._flat.non_finite_gradients())
