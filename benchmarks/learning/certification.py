@@ -111,14 +111,14 @@ CANDIDATES: dict[str, Candidate] = {
     ),
     "apg": Candidate("APG", "apg"),
     "apg-rare": Candidate(
-        "APG, 128 portfolios, no clipping, 300,000 steps",
+        "APG, 128 portfolios, no clipping, a million steps",
         "apg",
         changes={
             "resources": {"num_envs_per_env_runner": 128},
             "training": {"max_gradient_norm": None, "learning_rate": 3e-3},
         },
         exams=_RARE,
-        steps=300_000,
+        steps=1_000_000,
     ),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3", exams=_COMPARED),
     "dqn-rllib": Candidate("unmodified RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),

@@ -242,7 +242,7 @@ def start_notes(config: APGRunConfig, market: MarketData) -> tuple[str, ...]:
         notes.append(
             f"{found} Clipped gradients give such days too little weight. Use larger batches without clipping: --set "
             "training.max_gradient_norm=null --set resources.num_envs_per_env_runner=128 --set "
-            "training.learning_rate=0.003 --set schedule.total_timesteps=300000."
+            "training.learning_rate=0.003 --set schedule.total_timesteps=1000000."
         )
     return tuple(notes)
 
