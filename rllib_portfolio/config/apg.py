@@ -72,6 +72,12 @@ class APGResourceConfig(ResourceConfig):
     """
 
     num_envs_per_env_runner: Count = 32
+    env_runner: Literal["vectorised"] = "vectorised"
+    """RLlib's env runner does not tell the state of the environments."""
+    learner: Literal["fused"] = "fused"
+    """RLlib has no learner that differentiates the accounting."""
+    mixed_precision: None = None
+    """Costs of a few basis points would be lost in half precision."""
     num_stacked_seeds: int = Field(1, ge=1, le=1024)
     """Number S of seeds that are trained together as one program, with the seeds seed, seed + 1, ... The policy of the
     run is their ensemble. Steps are counted for each seed. `backtest.py walk-forward` sets it to its number of
@@ -140,27 +146,6 @@ class APGRunConfig(RunConfig):
                 resources.num_envs % max(1, resources.num_learners) > 0,
                 f"be a multiple of resources.num_learners, {resources.num_learners}",
                 "Each learner takes an equal part of the portfolios.",
-            ),
-            (
-                "resources.env_runner",
-                resources.env_runner,
-                resources.env_runner != "vectorised",
-                "be vectorised for apg",
-                "RLlib's env runner does not tell the state of the environments.",
-            ),
-            (
-                "resources.learner",
-                resources.learner,
-                resources.learner != "fused",
-                "be fused for apg",
-                "RLlib has none.",
-            ),
-            (
-                "resources.mixed_precision",
-                resources.mixed_precision,
-                resources.mixed_precision is not None,
-                "be null for apg",
-                "Costs of a few basis points are lost in half precision.",
             ),
             (
                 "market.observation_filter",
