@@ -63,6 +63,7 @@ results: $(STAMP) ## regenerate every figure and table of the documents (hours; 
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.throughput dqn
 	$(BIN)/python -m benchmarks.throughput.assets
+	$(BIN)/python -m benchmarks.throughput.apg
 	$(BIN)/python -m benchmarks.evaluation.speed
 	$(BIN)/python -m benchmarks.evaluation.size_and_power
 	$(BIN)/python -m benchmarks.documents

@@ -20,7 +20,7 @@ from benchmarks.real_data import survivorship
 from benchmarks.real_data import tables as real_data
 from benchmarks.real_data.walks import TESTED_VERSIONS, corrected
 from benchmarks.tables import Table, markdown, marks, replaced
-from benchmarks.throughput import assets
+from benchmarks.throughput import apg, assets
 from benchmarks.throughput import tables as throughput
 
 DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md", "docs/apg.md")
@@ -145,6 +145,7 @@ BLOCKS: dict[str, Builder] = {
     "claims": lambda results: markdown([claims.table(results)]),
     "throughput": _of("throughput.json", partial(throughput.content, shown=("training", "large"))),
     "assets": _of("assets.json", assets.content),
+    "apg": _of("apg_speed.json", apg.content),
     "dqn": _of("dqn.json", throughput.content),
     "ablation": _of("ablation.json", ablation.content),
     "size_and_power": _of("size_and_power.json", evaluation.size_and_power),

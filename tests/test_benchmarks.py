@@ -47,6 +47,32 @@ def test_the_bare_loop_bootstraps_at_truncation_and_starts_anew_after_the_step_t
     np.testing.assert_allclose(advantages[[0, 1, 3], 0], [1.5, 2.0, -17.0])
 
 
+def test_the_bare_loop_of_policy_gradients_has_the_rewards_and_the_gradient_of_the_learner(tmp_path: Path) -> None:
+    from benchmarks.throughput.apg_jobs import BareLoop, run_config
+    from rllib_portfolio.algorithms.apg.simulation import DifferentiableSimulation
+    from rllib_portfolio.env.transition import initial_state
+
+    path, config = market_file(2, tmp_path), run_config(2, tmp_path)
+    bare = BareLoop(config, path)
+    bare.restart()
+    simulation = DifferentiableSimulation.of(
+        {"data": str(path), "random_start": True, **config.environment.model_dump()}, "cpu"
+    )
+    state = simulation.tensors(initial_state(bare.row.numpy(), bare.end.numpy(), 2))
+    parameters = [each for name, each in bare.network.named_parameters() if name.startswith(("trunk", "actor"))]
+    expected = bare.loss()
+
+    def mean_actions(observations: torch.Tensor) -> torch.Tensor:
+        return bare.network.logits(bare.network.embed(observations)) / config.environment.logit_scale
+
+    rollout = simulation.rollout(mean_actions, state, config.rollout_steps)
+    torch.testing.assert_close(-rollout.rewards.mean(), expected)
+    gradients = (torch.autograd.grad(loss, parameters) for loss in (-rollout.rewards.mean(), expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-8)
+    torch.testing.assert_close(rollout.final.weights, bare.weights)
+
+
 def test_the_settings_of_the_flat_network_were_chosen_on_days_before_2000_that_were_not_trained_on() -> None:
     for train, judged in defaults.FOLDS:
         first, second = sorted([train, judged])

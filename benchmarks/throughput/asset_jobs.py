@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from benchmarks.machine import ROOT, one_process
 from benchmarks.throughput.bare_loop import BareLoop
 from benchmarks.throughput.setting import Setting
 from rllib_portfolio.algorithms.ppo.algorithm import build, module_spec
-from rllib_portfolio.config import PPORunConfig
+from rllib_portfolio.config import MarketConfig, PPORunConfig
 from rllib_portfolio.config.files import load_run_config
 from rllib_portfolio.env import PortfolioVectorEnv
 from rllib_portfolio.market import load_market
@@ -36,6 +36,8 @@ CONFIG = ROOT / "tune_configs" / "ppo_per_asset.yaml"
 ROWS = 5040
 """20 years of 252 days."""
 VOLATILITY_A_DAY = 0.015
+Job = Callable[[int, Path, float], dict[str, float]]
+"""Number of assets, folder of the market, and seconds to measure at least, to the answer."""
 
 
 def price_file(num_assets: int, folder: Path) -> Path:
@@ -54,7 +56,7 @@ def prepare(num_assets: int, folder: Path, measure_s: float) -> dict[str, float]
     started = time.perf_counter()
     market = load_market(_config(num_assets, folder).market)
     seconds = time.perf_counter() - started
-    market.save(_market_file(num_assets, folder))
+    market.save(market_file(num_assets, folder))
     return {"seconds": seconds}
 
 
@@ -63,8 +65,8 @@ def ours(num_assets: int, folder: Path, measure_s: float) -> dict[str, float]:
     config = _config(num_assets, folder)
     steps = config.training.rollout_steps * config.resources.num_envs
     with one_process():
-        algorithm = build(config, _market_file(num_assets, folder))
-        found = _speed(algorithm.train, steps, measure_s)
+        algorithm = build(config, market_file(num_assets, folder))
+        found = speed(algorithm.train, steps, measure_s)
         algorithm.stop()
     return found
 
@@ -80,8 +82,8 @@ def bare(num_assets: int, folder: Path, measure_s: float) -> dict[str, float]:
         **{name: getattr(config.training, name) for name in names},
     )
     torch.set_num_threads(1)
-    loop = _PerAssetLoop(setting, _market_file(num_assets, folder), config)
-    return _speed(loop.train, setting.batch_size, measure_s)
+    loop = _PerAssetLoop(setting, market_file(num_assets, folder), config)
+    return speed(loop.train, setting.batch_size, measure_s)
 
 
 def fold(num_assets: int, folder: Path, measure_s: float) -> dict[str, float]:
@@ -95,9 +97,7 @@ def fold(num_assets: int, folder: Path, measure_s: float) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-JOBS: dict[str, Callable[[int, Path, float], dict[str, float]]] = {
-    function.__name__: function for function in (prepare, ours, bare, fold)
-}
+JOBS: dict[str, Job] = {function.__name__: function for function in (prepare, ours, bare, fold)}
 
 
 class _PerAssetLoop(BareLoop):
@@ -124,26 +124,40 @@ def _config(num_assets: int, folder: Path) -> PPORunConfig:
     return config
 
 
-def _market_file(num_assets: int, folder: Path) -> Path:
+def market_config(num_assets: int, folder: Path) -> MarketConfig:
+    """Return the settings of the market, whose price file is written if it is not there."""
+    return _config(num_assets, folder).market
+
+
+def market_file(num_assets: int, folder: Path) -> Path:
+    """Return where the prepared market is kept."""
     return folder / f"market_{num_assets}.npz"
 
 
-def _speed(iterate: Callable[[], Any], steps: int, measure_s: float) -> dict[str, float]:
+def speed(iterate: Callable[[], Any], steps: int, measure_s: float) -> dict[str, float]:
+    """Return the steps per second, and the processor time per step, which other processes affect less.
+
+    Args:
+        iterate: An iteration; the first one is not measured.
+        steps: Number of steps of an iteration.
+        measure_s: Seconds to measure at least.
+    """
     iterate()
-    count, seconds, started = 0, 0.0, time.perf_counter()
+    count, seconds, started, cpu_started = 0, 0.0, time.perf_counter(), time.process_time()
     while seconds < measure_s:
         iterate()
         count, seconds = count + 1, time.perf_counter() - started
-    return {"steps_per_second": count * steps / seconds}
+    cpu_seconds = time.process_time() - cpu_started
+    return {"steps_per_second": count * steps / seconds, "cpu_seconds_per_step": cpu_seconds / (count * steps)}
 
 
-def main() -> None:
+def answer(jobs: Mapping[str, Job]) -> None:
     """Answer the job on the command line."""
     warnings.simplefilter("ignore")
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     job = json.loads(sys.argv[1])
-    print(json.dumps(JOBS[job["job"]](job["num_assets"], Path(job["folder"]), job["measure_s"])), flush=True)
+    print(json.dumps(jobs[job["job"]](job["num_assets"], Path(job["folder"]), job["measure_s"])), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    answer(JOBS)

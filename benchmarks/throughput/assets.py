@@ -43,9 +43,9 @@ def run(output: Path, *, quick: bool = False) -> int:
     for num_assets in QUICK_NUM_ASSETS if quick else NUM_ASSETS:
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
             job = {"num_assets": num_assets, "folder": folder, "measure_s": measure_s}
-            row: dict[str, Any] = {"num_assets": num_assets, "prepare": _measured("prepare", job)}
-            pairs = [{name: _measured(name, job) for name in ("ours", "bare")} for _ in range(repetitions)]
-            rows.append(row | {"pairs": pairs, "fold": _measured("fold", job)})
+            row: dict[str, Any] = {"num_assets": num_assets, "prepare": measured("prepare", job)}
+            pairs = [{name: measured(name, job) for name in ("ours", "bare")} for _ in range(repetitions)]
+            rows.append(row | {"pairs": pairs, "fold": measured("fold", job)})
             print(json.dumps(rows[-1]), flush=True)
     write_record(output / "assets.json", {"suite": "assets", "machine": machine, "rows": rows})
     return 0
@@ -104,10 +104,10 @@ def content(results: Mapping[str, Any]) -> str:
     return f"{provenance(results['machine'])}\n\n{markdown(tables)}"
 
 
-def _measured(name: str, job: Mapping[str, Any]) -> dict[str, float]:
-    """Return the answer of a job, with the largest memory of its processes, in bytes."""
+def measured(name: str, job: Mapping[str, Any], module: str = "benchmarks.throughput.asset_jobs") -> dict[str, float]:
+    """Return the answer of a job of `module`, with the largest memory of its processes, in bytes."""
     with _peak_memory() as peak:
-        text = output_of("benchmarks.throughput.asset_jobs", json.dumps({**job, "job": name}), timeout_s=TIMEOUT_S)
+        text = output_of(module, json.dumps({**job, "job": name}), timeout_s=TIMEOUT_S)
     answer: dict[str, float] = json.loads(text.strip().splitlines()[-1])
     return answer | {"peak_bytes": max(peak)}
 

@@ -57,14 +57,22 @@ class PortfolioState(NamedTuple):
 class Outcome(NamedTuple):
     """The result of one day for each portfolio; trades and costs are fractions of wealth."""
 
-    traded: FloatArray
-    """Traded notional of the risky assets, [B]."""
-    turnover: FloatArray
-    """Half the L1 distance over all N+1 weights, [B]."""
+    move: FloatArray
+    """Traded fraction |w_t - w'_t| of each asset, cash last, [B, N+1]."""
     cost: FloatArray
     """Transaction cost c_t, [B]."""
     growth: FloatArray
     """Growth factor V_{t+1} / V_t after costs, [B]."""
+
+    @property
+    def traded(self) -> FloatArray:
+        """Traded notional of the risky assets, [B]."""
+        return self.move[..., :-1].sum(-1)  # type: ignore[no-any-return]
+
+    @property
+    def turnover(self) -> FloatArray:
+        """Half the L1 distance over all N+1 weights, [B]."""
+        return 0.5 * self.move.sum(-1)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,11 @@ class CostModel:
 
     rates: FloatArray
     impact: float | FloatArray = 0.0
+
+    @property
+    def has_impact(self) -> bool:
+        """Whether trades pay the impact term, so that costs depend on volatility."""
+        return not isinstance(self.impact, float) or self.impact > 0.0
 
     @classmethod
     def from_bps(cls, cost_bps: float | tuple[float, ...], num_assets: int, impact: float = 0.0) -> CostModel:
@@ -133,7 +146,7 @@ def trading_cost(move: FloatArray, costs: CostModel, volatility_t: FloatArray) -
         volatility_t: Trailing daily volatility of the risky assets, [B, N] or [N]; only the impact term uses it.
     """
     cost = (costs.rates * move).sum(-1)
-    if not isinstance(costs.impact, float) or costs.impact > 0.0:
+    if costs.has_impact:
         cost = cost + (costs.impact * volatility_t * move**1.5).sum(-1)
     return cost  # type: ignore[no-any-return]
 
@@ -154,13 +167,12 @@ def step(
         The state at the close of day t + 1, and the outcome of the day.
     """
     move = abs(weights - state.weights)
-    risky_move = move[..., :-1]
-    cost = trading_cost(risky_move, costs, volatility_t)
+    cost = trading_cost(move[..., :-1], costs, volatility_t)
     grown = weights * (1.0 + returns_t1)
     gross = grown.sum(-1)
     growth = (1.0 - cost) * gross
     next_state = PortfolioState(state.wealth * growth, grown / gross[..., None])
-    return next_state, Outcome(risky_move.sum(-1), 0.5 * move.sum(-1), cost, growth)
+    return next_state, Outcome(move, cost, growth)
 
 
 def step_with_exits(

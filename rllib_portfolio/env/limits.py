@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def constrained_weights(
         day: What can be traded.
     """
     xp, weights = namespace(target), target
-    frozen = NOTHING if xp is np else xp.zeros_like(target[..., :1])
+    frozen = NOTHING if xp is np else _nothing(xp, target.dtype, target.device)
     if day.tradable is not None and day.halted is not None:
         frozen = xp.where(day.halted, drifted[..., :-1], 0.0)
         weights = executable(target, frozen, day.tradable, day.halted)
@@ -69,6 +70,11 @@ def constrained_weights(
     if day.largest_trade is not None:
         weights = _within_volume(weights, drifted, day.largest_trade)
     return weights
+
+
+@cache
+def _nothing(torch: Any, dtype: Any, device: Any) -> Any:
+    return torch.zeros(1, dtype=dtype, device=device)
 
 
 def executable(target: FloatArray, frozen: FloatArray, tradable: BoolArray, halted: BoolArray) -> FloatArray:

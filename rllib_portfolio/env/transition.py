@@ -56,10 +56,8 @@ class StepOutcome(NamedTuple):
 
     weights: FloatArray
     """Weights w_t after the trade, [B, N+1], cash last."""
-    traded: FloatArray
-    """Traded notional of the risky assets, as a fraction of wealth, [B]."""
-    turnover: FloatArray
-    """Half the L1 distance over all N+1 weights, [B]."""
+    move: FloatArray
+    """Traded fraction |w_t - w'_t| of wealth in each asset, cash last, [B, N+1]."""
     cost: FloatArray
     """Transaction cost c_t, as a fraction of wealth, [B]."""
     wealth: FloatArray
@@ -72,6 +70,16 @@ class StepOutcome(NamedTuple):
     """Growth factor of each asset, cash last, [B, N+1]; an asset that has left earns what cash earns."""
     members: BoolArray
     """Whether each risky asset was a member of the universe at the decision, [B, N]."""
+
+    @property
+    def traded(self) -> FloatArray:
+        """Traded notional of the risky assets, as a fraction of wealth, [B]."""
+        return self.move[:, :-1].sum(-1)  # type: ignore[no-any-return]
+
+    @property
+    def turnover(self) -> FloatArray:
+        """Half the L1 distance over all N+1 weights, [B]."""
+        return 0.5 * self.move.sum(-1)  # type: ignore[no-any-return]
 
     @property
     def log_return(self) -> FloatArray:
@@ -247,9 +255,9 @@ def nothing_done(num_portfolios: int, num_assets: int) -> StepOutcome:
         num_assets: Number N of risky assets.
     """
     wealth, cash = kernel.initial_state(num_portfolios, num_assets)
-    zeros, ones = np.zeros((3, num_portfolios)), np.ones((2, num_portfolios))
+    zeros, ones = np.zeros(num_portfolios), np.ones((2, num_portfolios))
     members = np.ones((num_portfolios, num_assets), dtype=np.bool_)
-    return StepOutcome(cash, zeros[0], zeros[1], zeros[2], wealth, ones[0], ones[1], np.ones_like(cash), members)
+    return StepOutcome(cash, np.zeros_like(cash), zeros, wealth, ones[0], ones[1], np.ones_like(cash), members)
 
 
 def with_rows(values: Values, others: Values, which: NDArray[Any]) -> Values:
@@ -305,14 +313,14 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
     """
     xp = namespace(weights)
     is_walking = state.row < state.end
-    are_all_walking = is_walking.all()
-    row = state.row + is_walking
+    are_all_walking = bool(is_walking.all())
+    row = state.row + (1 if are_all_walking else is_walking)
     returns_t1, benchmark_growth = take_rows(terms.returns, row), terms.benchmark_growth[row]
     if not are_all_walking:
         returns_t1 = returns_t1 * is_walking[:, None]
     before = kernel.PortfolioState(state.wealth, state.weights)
-    volatility_t = take_rows(terms.volatility, state.row)
     costs = terms.costs if terms.impact is None else kernel.CostModel(terms.costs.rates, terms.impact[state.row])
+    volatility_t = take_rows(terms.volatility, state.row) if costs.has_impact else terms.volatility[0]
     if terms.listed is None:
         (wealth, drifted), day = kernel.step(before, weights, returns_t1, volatility_t, costs)
     else:
@@ -328,8 +336,7 @@ def one_day(state: State, weights: FloatArray, terms: Terms) -> tuple[State, Ste
     following = State(wealth, drifted, held, state.reward_state, row, state.end, state.steps)
     return following, StepOutcome(
         weights,
-        day.traded,
-        day.turnover,
+        day.move,
         day.cost,
         wealth,
         growth,

@@ -197,6 +197,8 @@ def test_one_portfolio_alone_and_among_64_agree_to_the_bit(num_assets: int) -> N
         for one, other in zip(together, alone, strict=True):
             for name in one._fields:
                 np.testing.assert_array_equal(getattr(one, name)[[b]], getattr(other, name), name, strict=True)
+        for name in ("traded", "turnover"):
+            np.testing.assert_array_equal(getattr(together[1], name)[[b]], getattr(alone[1], name), name, strict=True)
 
 
 def test_returns_and_volatility_of_one_day_serve_all_portfolios_to_the_bit() -> None:
@@ -301,7 +303,8 @@ def test_the_order_of_the_assets_does_not_matter(case: Case, random: Any) -> Non
     shuffled_after, shuffled_outcome = shuffled.run()
     assert shuffled_after.wealth == pytest.approx(after.wealth, rel=1e-13)
     assert shuffled_after.weights == pytest.approx(after.weights[:, columns], rel=1e-13)
-    for name in outcome._fields:
+    np.testing.assert_array_equal(shuffled_outcome.move, outcome.move[:, columns])
+    for name in ("traded", "turnover", "cost", "growth"):
         assert getattr(shuffled_outcome, name) == pytest.approx(getattr(outcome, name), rel=1e-13, abs=1e-16), name
 
 

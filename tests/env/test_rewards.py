@@ -39,9 +39,7 @@ def rewards_of(
         weights = np.zeros((num_portfolios, 2))
         assets = np.stack([zeros + (0.0 if one is None else one[step]) for one in (equal_weight, cash)], axis=-1)
         members = np.ones((len(zeros), 1), dtype=bool)
-        outcome = StepOutcome(
-            weights, zeros, zeros, zeros, wealth, 1.0 + step_return, zeros + 1.0, 1.0 + assets, members
-        )
+        outcome = StepOutcome(weights, weights, zeros, wealth, 1.0 + step_return, zeros + 1.0, 1.0 + assets, members)
         state, value = reward(state, outcome)
         rewards.append(value)
     return np.array(rewards)

@@ -113,7 +113,8 @@ class APGLearner(FusedLearner, TorchLearner):
         for number in range(1, num_updates + 1):
             steps = first_step + number * config.num_portfolios * config.num_decisions
             mine = _part(self._portfolios.restart(), len(self._seeds), self._index, num_learners)
-            final = self._update(mine, config.num_decisions, {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps})
+            timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
+            final = self._update(mine, config.num_decisions, timesteps, reports=number == num_updates)
             self._portfolios.state = _joined(final, len(self._seeds), num_learners)
         return self.metrics.reduce()
 
@@ -169,8 +170,15 @@ class APGLearner(FusedLearner, TorchLearner):
         generator.manual_seed(stream_seed(seed, stream))
         return generator
 
-    def _update(self, state: State, num_decisions: int, timesteps: dict[str, Any]) -> State:
-        """Make one gradient step on the walks from a state of numpy arrays, and return their final state."""
+    def _update(self, state: State, num_decisions: int, timesteps: dict[str, Any], *, reports: bool = True) -> State:
+        """Make one gradient step on the walks from a state of numpy arrays, and return their final state.
+
+        Args:
+            state: State of the portfolios.
+            num_decisions: Number of decisions until the longest walk ends.
+            timesteps: Step counts that schedules depend on.
+            reports: Whether to log the losses, of which only the last ones before a report are kept.
+        """
         self._timesteps = timesteps
         self.before_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += 1
@@ -194,7 +202,9 @@ class APGLearner(FusedLearner, TorchLearner):
         is_finite = self._bound_gradients()
         norm = self._apply_gradient()
         self._scale.update(rollout, self._team.total)
-        self._log(losses, total, norm, num_steps, is_finite)
+        self._count(num_steps, is_finite)
+        if reports:
+            self._log(losses, total, norm)
         self.after_gradient_based_update(timesteps=timesteps)
         return State(*(values.cpu().numpy() for values in rollout.final))
 
@@ -206,7 +216,7 @@ class APGLearner(FusedLearner, TorchLearner):
         discounts = config.gamma ** torch.arange(len(rewards), device=rewards.device)
         gained = (discounts[:, None, None] * rewards).sum(0)
         if config.bootstrap:
-            last = self._functions.fixed_values(rollout.observations[-1])
+            last = self._functions.fixed_values(rollout.observations[-1]).unflatten(0, (len(scale), -1))
             gained = gained + config.gamma**num_walked * last
         policy_loss = -(gained.sum(-1) / num_walked.sum(-1).clamp(min=1))
         losses = {POLICY_LOSS_KEY: policy_loss.mean()}
@@ -223,8 +233,9 @@ class APGLearner(FusedLearner, TorchLearner):
         The end of an episode is a time limit, so that the value of its last state stands for the rewards after it.
         """
         config = self.config
-        by_network = rollout.observations.detach().transpose(0, 1)  # [S, H + 1, B, D]
-        values = self._functions.values(by_network.flatten(1, 2)).unflatten(1, by_network.shape[1:3]).transpose(0, 1)
+        observations = torch.stack(list(rollout.observations)).detach().unflatten(1, (len(self._seeds), -1))
+        by_network = observations.transpose(0, 1)  # [S, H + 1, B, D]
+        values = self._functions.values(by_network.flatten(0, 2)).view(by_network.shape[:3]).transpose(0, 1)
         fixed = values.detach()
         target, targets = fixed[-1], []
         for reward, value, following, walks in reversed(
@@ -271,7 +282,7 @@ class APGLearner(FusedLearner, TorchLearner):
         parts[~is_finite] = 0.0
         return False
 
-    def _log(self, losses: dict[str, Tensor], total: Tensor, norm: Tensor, num_steps: float, is_finite: bool) -> None:
+    def _log(self, losses: dict[str, Tensor], total: Tensor, norm: Tensor) -> None:
         scalars = {name: loss.item() for name, loss in losses.items()} | {
             Learner.TOTAL_LOSS_KEY: total.item() / len(self._seeds),
             "gradients_default_optimizer_global_norm": norm.item(),
@@ -279,6 +290,8 @@ class APGLearner(FusedLearner, TorchLearner):
             NUM_GRADIENT_STEPS: 1,
         }
         self.metrics.log_dict(scalars, key=DEFAULT_MODULE_ID, window=1)
+
+    def _count(self, num_steps: float, is_finite: bool) -> None:
         self.metrics.log_value((DEFAULT_MODULE_ID, NUM_UPDATES_LEFT_OUT), int(not is_finite), reduce="lifetime_sum")
         key = (ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME)
         self.metrics.log_value(key, int(num_steps), reduce="lifetime_sum", with_throughput=True)

@@ -1,4 +1,4 @@
-"""The networks of a learner as functions of observations [S, B, D]: one network, or S networks as one program."""
+"""The networks of a learner as functions of observations [S x B, D]: one network, or S networks as one program."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class NetworkFunctions(Protocol):
         ...
 
     def logits(self, observations: Tensor) -> Tensor:
-        """Return mean logits [S, B, N+1] for observations [S, B, D]."""
+        """Return mean logits [S x B, A] for observations [S x B, D]."""
         ...
 
     def values(self, observations: Tensor) -> Tensor:
-        """Return values [S, B] from embeddings that are treated as constants, so that only the critic learns."""
+        """Return values [S x B] from embeddings that are treated as constants, so that only the critic learns."""
         ...
 
     def fixed_values(self, observations: Tensor) -> Tensor:
-        """Return values [S, B] with the parameters treated as constants: gradients flow to the observations alone."""
+        """Return values [S x B] with the parameters treated as constants: gradients flow to the observations alone."""
         ...
 
 
@@ -48,17 +48,18 @@ class OneNetwork:
         self._constants = {NETWORK + name: value.detach() for name, value in self._network.named_parameters()}
 
     def logits(self, observations: Tensor) -> Tensor:
-        """Return mean logits [1, B, N+1]."""
-        return self._network.logits(self._network.embed(observations[0]))[None]
+        """Return mean logits [B, A]."""
+        return self._network.logits(self._network.embed(observations))
 
     def values(self, observations: Tensor) -> Tensor:
-        """Return values [1, B] from embeddings that are treated as constants."""
-        return _Values(self._network)(observations[0], learns=True)[None]
+        """Return values [B] from embeddings that are treated as constants."""
+        values: Tensor = _Values(self._network)(observations, learns=True)
+        return values
 
     def fixed_values(self, observations: Tensor) -> Tensor:
-        """Return values [1, B] with the parameters treated as constants."""
-        values: Tensor = functional_call(self._frozen, self._constants, (observations[0],))
-        return values[None]
+        """Return values [B] with the parameters treated as constants."""
+        values: Tensor = functional_call(self._frozen, self._constants, (observations,))
+        return values
 
 
 class StackedNetworks:
@@ -83,15 +84,15 @@ class StackedNetworks:
         self._constants = {name: value.detach() for name, value in self._parameters.items()}
 
     def logits(self, observations: Tensor) -> Tensor:
-        """Return mean logits [S, B, N+1]."""
+        """Return mean logits [S x B, A]."""
         return _mapped(self._logits, self._parameters, observations)
 
     def values(self, observations: Tensor) -> Tensor:
-        """Return values [S, B] from embeddings that are treated as constants."""
+        """Return values [S x B] from embeddings that are treated as constants."""
         return _mapped(self._values, self._parameters, observations, learns=True)
 
     def fixed_values(self, observations: Tensor) -> Tensor:
-        """Return values [S, B] with the parameters treated as constants."""
+        """Return values [S x B] with the parameters treated as constants."""
         return _mapped(self._values, self._constants, observations)
 
 
@@ -121,14 +122,15 @@ class _Values(nn.Module):
 
 
 def _mapped(module: nn.Module, parameters: Mapping[str, Tensor], observations: Tensor, **kwargs: bool) -> Tensor:
-    """Return the module's outputs [S, ...] for parameters [S, ...] and observations [S, B, D]."""
+    """Return the module's outputs [S x B, ...] for parameters [S, ...] and observations [S x B, D]."""
 
     def one(own: dict[str, Tensor], observed: Tensor) -> Tensor:
         outputs: Tensor = functional_call(module, own, (observed,), kwargs)
         return outputs
 
-    outputs: Tensor = vmap(one)(dict(parameters), observations)
-    return outputs
+    num_members = len(next(iter(parameters.values())))
+    outputs: Tensor = vmap(one)(dict(parameters), observations.unflatten(0, (num_members, -1)))
+    return outputs.flatten(0, 1)
 
 
 def _without_parameters(network: ActorCriticNetwork) -> ActorCriticNetwork:

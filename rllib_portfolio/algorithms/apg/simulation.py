@@ -6,7 +6,7 @@ The transition, the limits and the rewards are the functions of `env/`; only the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -25,7 +25,7 @@ from rllib_portfolio.env.transition import State, Terms
 from rllib_portfolio.errors import ConfigError, one_line
 
 MeanActions = Callable[[Tensor], Tensor]
-"""Maps observations [S, B, D] to the mean actions [S, B, A] of S networks, with A = N+1, or N+2 with a trading rate."""
+"""Maps observations [S x B, D] to the mean actions [S x B, A] of S networks; A = N+1, or N+2 with a trading rate."""
 
 
 class Rollout(NamedTuple):
@@ -33,8 +33,8 @@ class Rollout(NamedTuple):
 
     rewards: Tensor
     """[H, S, B]; 0 after the end of an episode. Gradients flow to the networks."""
-    observations: Tensor
-    """Observations before each decision and after the last one, [H + 1, S, B, D]."""
+    observations: Sequence[Tensor]
+    """Observations before each decision and after the last one, H + 1 of shape [S x B, D]."""
     is_walking: Tensor
     """Whether the episode had not ended before each decision, bool [H, S, B]."""
     final: State
@@ -106,20 +106,21 @@ class DifferentiableSimulation:
             kept: Factor on each feature, [S x B, D - N - 1]; None keeps all features.
             through_holdings: Whether gradients flow through the portfolio weights in the observations.
         """
-        rewards, observations, walking = [], [], []
+        rewards, observations, rows = [], [], []
         for _ in range(num_decisions):
-            observed = self._observe(state, kept, through_holdings).unflatten(0, (num_networks, -1))
-            weights = self._target(mean_actions(observed).flatten(0, 1), state)
-            is_walking = state.row < state.end
+            observations.append(self._observe(state, kept, through_holdings))
+            rows.append(state.row)
+            weights = self._target(mean_actions(observations[-1]), state)
             following, outcome = transition.step(state, weights, self.terms)
             reward_state, reward = self.simulation.reward(state.reward_state, outcome)
             state = following._replace(reward_state=reward_state)
-            rewards.append((reward * is_walking).unflatten(0, (num_networks, -1)))
-            walking.append(is_walking.unflatten(0, (num_networks, -1)))
-            observations.append(observed)
-        observations.append(self._observe(state, kept, True).unflatten(0, (num_networks, -1)))
+            rewards.append(reward)
+        observations.append(self._observe(state, kept, True))
+        is_walking = torch.stack(rows) < state.end
         final = State(*(values.detach() for values in state))
-        return Rollout(torch.stack(rewards), torch.stack(observations), torch.stack(walking), final)
+        by_network = (num_networks, -1)
+        earned = (torch.stack(rewards) * is_walking).unflatten(1, by_network)
+        return Rollout(earned, observations, is_walking.unflatten(1, by_network), final)
 
     def require_differentiable_reward(self) -> None:
         """Raise a ConfigError unless the reward accepts tensors and gradients flow through it."""
@@ -152,7 +153,8 @@ class DifferentiableSimulation:
         The environment clips actions to [-1, 1]. The gradient ignores this, because it would be 0 beyond the bounds, so
         that an action could never come back.
         """
-        clipped = actions + (actions.clamp(-1.0, 1.0) - actions).detach()
+        constant = actions.detach()
+        clipped = actions + (constant.clamp(-1.0, 1.0) - constant)
         lag = self.terms.execution.execution_lag
         tradable: Any = None if self.tradable is None else self.tradable[state.row - lag]
         inputs = ActionInputs(tradable=tradable, known=kernel.known_weights(state.weights, state.held, lag))

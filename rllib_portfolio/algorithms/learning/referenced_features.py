@@ -46,6 +46,8 @@ class ReferencedFeatures:
     def rows(self, rows: Tensor) -> Tensor:
         """Return the features of the given rows, [B, D - N - 1], in the order of an observation."""
         parts = [part[rows] for part in self._parts]
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat(parts, dim=-1) if parts else torch.empty((len(rows), 0), device=rows.device)
 
     def observations(self, references: Tensor) -> Tensor:

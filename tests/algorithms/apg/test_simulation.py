@@ -185,7 +185,7 @@ def test_the_gradient_of_a_held_weight_on_a_day_worked_by_hand() -> None:
     state = simulation.tensors(simulation.simulation.fresh([np.random.default_rng(0)]))
     weights = torch.stack([held, 1.0 - held])[None]
     state = state._replace(row=torch.tensor([1]), end=torch.tensor([2]), weights=weights, held=weights)
-    rollout = simulation.rollout(lambda seen: torch.zeros((1, 1, 2), dtype=torch.float64), state, 1)
+    rollout = simulation.rollout(lambda seen: torch.zeros((1, 2), dtype=torch.float64), state, 1)
     reward = rollout.rewards.sum()
     reward.backward()
     cost = Fraction(1, 100) * (Fraction(1, 2) - Fraction(1, 4))
@@ -235,7 +235,7 @@ def test_a_reward_that_can_be_differentiated_is_accepted(reward: str) -> None:
 def test_an_action_beyond_its_bounds_trades_as_if_clipped_and_can_come_back() -> None:
     simulation = simulation_of(complete_market())
     state = simulation.tensors(starts(simulation.simulation, num=4))
-    actions = torch.full((1, 4, NUM_ASSETS + 1), 1.5, dtype=torch.float64)
+    actions = torch.full((4, NUM_ASSETS + 1), 1.5, dtype=torch.float64)
     actions[..., 0] = -3.0
     beyond = actions.clone().requires_grad_()
     rollout = simulation.rollout(lambda seen: beyond, state, 1)
