@@ -117,9 +117,10 @@ CANDIDATES: dict[str, Candidate] = {
             "resources": {"num_envs_per_env_runner": 128},
             "training": {"max_gradient_norm": None, "learning_rate": 3e-3},
         },
-        exams=_RARE,
+        exams=("crash",),
         steps=1_000_000,
     ),
+    "apg-critic": Candidate("APG with a critic", "apg", changes={"training": {"bootstrap": True}}, exams=_SLOW),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3", exams=_COMPARED),
     "dqn-rllib": Candidate("unmodified RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
 }

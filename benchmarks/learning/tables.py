@@ -72,7 +72,7 @@ def collected(folder: Path) -> dict[tuple[str, str], Runs]:
 
 def _certified(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
     """Return the runs with settings for this market if there are at least three, else those of the algorithm."""
-    for name in (f"{algo}-rare", f"{algo}-long", f"{algo}-per-asset"):
+    for name in (f"{algo}-rare", f"{algo}-long", f"{algo}-per-asset", f"{algo}-critic"):
         found = runs.get((name, exam))
         if found is not None and len(found.seeds) >= LEAST_SEEDS:
             return found
@@ -96,7 +96,7 @@ def analytic(runs: Mapping[tuple[str, str], Runs]) -> Table:
     """Return how close APG comes to each optimum, and after how many steps beside PPO with its default settings."""
     rows = []
     for name, exam in EXAMS.items():
-        growth, gap, _, met = _certificate(name, exam, runs.get(("apg", name)))
+        growth, gap, _, met = _certificate(name, exam, _certified(runs, "apg", name))
         steps = [_steps(runs.get((algo, name))) for algo in ("apg", "ppo")]
         rows.append([exam.title, _target(exam), growth, gap, met, *steps])
     counts = sorted({len(found.seeds) for (side, _), found in runs.items() if side == "apg"})

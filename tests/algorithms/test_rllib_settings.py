@@ -162,6 +162,7 @@ FAST = {
     "seed",
     "gym_env_vectorize_mode",
     "clip_actions",
+    "explore",
 }
 """Settings that leave the fast path on: its chunks have no lookback, which nobody reads."""
 
