@@ -126,7 +126,7 @@ class DifferentiableSimulation:
         """Raise a ConfigError unless the reward accepts tensors and gradients flow through it."""
         name = self.simulation.config.reward
         state = self.tensors(self.simulation.fresh([np.random.default_rng(0)]))
-        shape = (1, 1, *self.simulation.action_space.shape)
+        shape = (1, *self.simulation.action_space.shape)
         actions = torch.zeros(shape, dtype=self.dtype, device=self.device, requires_grad=True)
         try:
             self.rollout(lambda observations: actions, state, 1).rewards.sum().backward()

@@ -73,7 +73,7 @@ class VectorisedEnvRunner(SeededEnvRunner):
         if force_reset or self._needs_initial_reset or self._streams is None:
             self._start_streams()
         fragment = self._collect(num_timesteps, explore)
-        episodes = self._cut(fragment)
+        episodes = self._cut(fragment, explore)
         self._log_fragment(fragment, num_done=sum(episode.is_done for episode in episodes))
         return episodes
 
@@ -169,13 +169,13 @@ class VectorisedEnvRunner(SeededEnvRunner):
             self.make_env()
             return None
 
-    def _cut(self, fragment: Fragment) -> list[SingleAgentEpisode]:
+    def _cut(self, fragment: Fragment, explore: bool) -> list[SingleAgentEpisode]:
         """Return the fragment's episode chunks; finished episodes come first, as from RLlib's env runner."""
         episodes = cut_episodes(
             fragment,
             self._streams,
             spaces=(None if self._by_reference else self.env.single_observation_space, self.env.single_action_space),
-            extra=self._log_probabilities(fragment),
+            extra=self._log_probabilities(fragment, explore),
             constants={WEIGHTS_SEQ_NO: self._weights_seq_no},
         )
         self._call_back(episodes)
@@ -186,12 +186,16 @@ class VectorisedEnvRunner(SeededEnvRunner):
             self._ongoing_episodes_for_metrics[episode.id_].append(episode)
         return done + ongoing
 
-    def _log_probabilities(self, fragment: Fragment) -> dict[str, NDArray[Any]]:
-        """Return log-probabilities of the sampled, unclipped actions, [R, B], in one pass over the fragment."""
+    def _log_probabilities(self, fragment: Fragment, explore: bool) -> dict[str, NDArray[Any]]:
+        """Return log-probabilities of the sampled, unclipped actions, [R, B], in one pass over the fragment.
+
+        Without exploration they are what RLlib gives for a deterministic distribution, zeros [R, B, A].
+        """
         inputs = fragment.outputs.get(Columns.ACTION_DIST_INPUTS)
         if inputs is None or Columns.ACTION_LOGP in fragment.outputs:
             return {}
-        distribution = self.module.get_exploration_action_dist_cls().from_logits(torch.from_numpy(inputs))
+        found = self.module.get_exploration_action_dist_cls().from_logits(torch.from_numpy(inputs))
+        distribution = found if explore else found.to_deterministic()
         return {Columns.ACTION_LOGP: distribution.logp(torch.from_numpy(fragment.actions)).numpy()}
 
     def _log_fragment(self, fragment: Fragment, num_done: int) -> None:
