@@ -38,6 +38,13 @@ SPACES: dict[str, dict[str, BaseDistribution]] = {
         "training.target_update_interval": IntDistribution(500, 2000),
         "network.hidden_sizes": CategoricalDistribution(["[128, 64]", "[256, 128]", "[256, 256]", "[512, 256]"]),
     },
+    "apg": {
+        "training.learning_rate": FloatDistribution(1e-4, 3e-3, log=True),
+        "training.horizon_days": CategoricalDistribution([63, 126, 252]),
+        "training.weight_decay": FloatDistribution(1.0, 100.0, log=True),
+        "training.feature_dropout": FloatDistribution(0.0, 0.5),
+        "network.hidden_sizes": CategoricalDistribution(["[64, 64]", "[128, 128]", "[256, 256]"]),
+    },
 }
 
 
