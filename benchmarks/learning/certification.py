@@ -120,7 +120,9 @@ CANDIDATES: dict[str, Candidate] = {
         exams=("crash",),
         steps=1_000_000,
     ),
-    "apg-critic": Candidate("APG with a critic", "apg", changes={"training": {"bootstrap": True}}, exams=_SLOW),
+    "apg-critic": Candidate(
+        "APG with a critic", "apg", changes={"training": {"bootstrap": True}}, exams=(*_SLOW, "costs")
+    ),
     "dqn-sb3": Candidate("Stable-Baselines3 DQN", "dqn", "sb3", exams=_COMPARED),
     "dqn-rllib": Candidate("unmodified RLlib DQN", "dqn", "rllib", exams=_COMPARED, seeds=3),
 }
