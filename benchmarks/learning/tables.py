@@ -72,7 +72,7 @@ def collected(folder: Path) -> dict[tuple[str, str], Runs]:
 
 def _certified(runs: Mapping[tuple[str, str], Runs], algo: str, exam: str) -> Runs | None:
     """Return the runs with settings for this market if there are at least three, else those of the algorithm."""
-    for name in (f"{algo}-rare", f"{algo}-long", f"{algo}-per-asset", f"{algo}-critic"):
+    for name in (f"{algo}-rare", f"{algo}-long", f"{algo}-per-asset"):
         found = runs.get((name, exam))
         if found is not None and len(found.seeds) >= LEAST_SEEDS:
             return found
