@@ -291,7 +291,7 @@ def test_a_file_of_no_algorithm(
     path = tmp_path / "algo.yaml"
     path.write_text(f"algo: {algo}\n")
     line = refusal(capsys, "--config", path, *flags)
-    assert line == f"algo must be one of ppo, dqn, got {yaml.safe_load(algo)!r} ({path}). Correct the name."
+    assert line == f"algo must be one of ppo, dqn, apg, got {yaml.safe_load(algo)!r} ({path}). Correct the name."
 
 
 def test_a_missing_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
