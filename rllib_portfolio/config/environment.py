@@ -91,3 +91,4 @@ class DiscreteEnvironmentConfig(EnvironmentConfig):
     """The environment of an algorithm with discrete actions."""
 
     action_mode: Literal["discrete"] = "discrete"
+    partial_trading: Literal[False] = False

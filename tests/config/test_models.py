@@ -127,7 +127,7 @@ NO_BOOLEAN = "a number must not be true or false, got [10, True, 20] (command li
         ),
         (
             ["algo=dqn", "environment.partial_trading=true"],
-            "environment.partial_trading must be false with discrete actions, got true.",
+            "environment.partial_trading: input should be False, got True",
         ),
         (
             ["environment.partial_trading=true", "market.observation_filter=running"],
