@@ -103,8 +103,9 @@ def test_the_walks_of_env_runners_and_those_of_the_learner_have_the_same_rewards
     np.testing.assert_allclose(sorted(found[0].tolist()), sums, atol=2e-6)
 
 
-@pytest.mark.parametrize("stacked", [1, 3])
-@pytest.mark.parametrize("extra", [{}, {"training.bootstrap": True, "training.feature_dropout": 0.3}], ids=["", "all"])
+@pytest.mark.parametrize(
+    ("stacked", "extra"), [(1, {}), (3, {"training.bootstrap": True, "training.feature_dropout": 0.3})]
+)
 def test_a_restored_run_continues_to_the_bit(build: Build, tmp_path: Path, stacked: int, extra: dict[str, Any]) -> None:
     settings = {"resources.num_stacked_seeds": stacked, **extra}
     whole, first = build(settings), build(settings)
@@ -121,8 +122,7 @@ def test_a_restored_run_continues_to_the_bit(build: Build, tmp_path: Path, stack
         np.testing.assert_array_equal(found[name], expected[name], name)
 
 
-@pytest.mark.parametrize("architecture", ["flat", "per_asset"])
-@pytest.mark.parametrize("bootstrap", [False, True])
+@pytest.mark.parametrize(("architecture", "bootstrap"), [("flat", True), ("per_asset", False)])
 def test_stacked_seeds_are_the_runs_of_these_seeds(
     build: Build, market_path: Path, architecture: str, bootstrap: bool
 ) -> None:
