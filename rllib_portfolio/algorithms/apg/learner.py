@@ -355,8 +355,8 @@ def _part(state: State, num_seeds: int, index: int, num_learners: int) -> State:
     """Return one learner's equal part of the portfolios of each seed."""
     if num_learners == 1:
         return state
-    by_seed = (values.reshape(num_seeds, num_learners, -1, *values.shape[1:])[:, index] for values in state)
-    return State(*(values.reshape(-1, *values.shape[2:]) for values in by_seed))
+    shape = (num_seeds, num_learners, len(state.row) // (num_seeds * num_learners))
+    return State(*(np.concatenate(values.reshape(*shape, *values.shape[1:])[:, index]) for values in state))
 
 
 def _joined(mine: State, num_seeds: int, num_learners: int) -> State:
@@ -364,9 +364,6 @@ def _joined(mine: State, num_seeds: int, num_learners: int) -> State:
     if num_learners == 1:
         return mine
     parts: list[Any] = [None] * num_learners
-    torch.distributed.all_gather_object(parts, tuple(mine))
-    by_seed = [
-        np.stack([part[k].reshape(num_seeds, -1, *part[k].shape[1:]) for part in parts], axis=1)
-        for k in range(len(State._fields))
-    ]
-    return State(*(values.reshape(-1, *values.shape[3:]) for values in by_seed))
+    torch.distributed.all_gather_object(parts, [np.split(values, num_seeds) for values in mine])
+    joined = ([part[k][seed] for seed in range(num_seeds) for part in parts] for k in range(len(State._fields)))
+    return State(*(np.concatenate(pieces) for pieces in joined))

@@ -147,7 +147,7 @@ def test_stacked_seeds_are_the_runs_of_these_seeds(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own options
 def test_two_learners_make_the_updates_of_one(build: Build) -> None:
     """Sums over two halves round differently."""
-    settings = {"training.bootstrap": True, "training.value_lambda": 0.5}
+    settings = {"training.bootstrap": True, "training.value_lambda": 0.5, "resources.num_stacked_seeds": 2}
     one, two = build(settings), build(settings, {"resources.num_learners": 2})
     for _ in range(2):
         one.train()
