@@ -208,7 +208,7 @@ def _cost(text: str, path: Path, line: int) -> float:
     if not np.isnan(cost) and not 0.0 <= cost < LARGEST_COST_BPS:
         raise DataError(
             f"cost_bps must be at least 0 and below {LARGEST_COST_BPS:g}, got {text} ({path}, line {line}). Give it in "
-            "basis points of the traded notional."
+            "basis points of the traded amount."
         )
     return cost
 

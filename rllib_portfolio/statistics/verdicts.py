@@ -204,4 +204,4 @@ def _reason(outcome: Outcome, p_values: tuple[float, float]) -> str:
 
 
 def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.2f}"
+    return "undefined" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # never -0.00
