@@ -21,6 +21,8 @@ from rllib_portfolio.algorithms.learning.referenced_features import ReferencedFe
 from rllib_portfolio.config import APGRunConfig
 from rllib_portfolio.env import PortfolioVectorEnv
 
+UPDATES = 9
+"""Updates in an iteration of the bare loop, as many as in one of `train` by default."""
 NUM_SEEDS = 5
 """Number of stacked seeds."""
 
@@ -47,7 +49,12 @@ def bare(num_assets: int, folder: Path, measure_s: float) -> dict[str, float]:
     """Return the steps per second of the bare loop with the same network."""
     torch.set_num_threads(1)
     loop = BareLoop(run_config(num_assets, folder), market_file(num_assets, folder))
-    return speed(loop.train, loop.num_decisions * loop.num_portfolios, measure_s)
+
+    def iterate() -> None:
+        for _ in range(UPDATES):
+            loop.train()
+
+    return speed(iterate, UPDATES * loop.num_decisions * loop.num_portfolios, measure_s)
 
 
 class BareLoop:
