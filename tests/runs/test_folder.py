@@ -110,7 +110,7 @@ def test_a_run_that_was_killed_between_its_record_and_its_configuration_goes_on(
 def test_a_configuration_that_was_cut_short_anywhere_is_refused(run_dir: Path) -> None:
     text = (run_dir / CONFIG).read_text()
     assert text.endswith("mixed_precision: null\n")
-    for length in range(0, len(text) - len("null\n"), 7):  # a value that is missing reads as null
+    for length in range(0, len(text) - len(" null\n"), 7):  # a value that is missing reads as null
         (run_dir / CONFIG).write_text(text[:length])
         with pytest.raises(ConfigError):
             open_run_folder(run_dir, {})
